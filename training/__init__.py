@@ -1,0 +1,1 @@
+"""Training of the classifier: data, pseudo-fakes, loop, evaluation."""

@@ -1,0 +1,1 @@
+"""Runtimes that score face crops, behind the Classifier port."""

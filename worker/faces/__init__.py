@@ -1,0 +1,1 @@
+"""Face detection, tracks and the one crop function."""

@@ -1,0 +1,1 @@
+"""Probed, sampled, sandboxed decoding to RGB frames."""

@@ -1,0 +1,1 @@
+"""The network, its checkpoint format and its ONNX export."""

@@ -1,0 +1,52 @@
+"""The roles that the pipeline joins; each has one or more implementations and a contract test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from worker.types import Detections, Float32, Frame, MediaInfo, SamplingRequest, UInt8
+
+
+class OpenMedia(Protocol):
+    """A probed file, ready to give frames. Frames of one pass come in rising time and are valid until the next is asked for
+    (they lie in shared memory): copy what must live longer."""
+
+    @property
+    def info(self) -> MediaInfo: ...
+
+    def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+        """Decode one pass. Raises a MediaError or DecodeError; frames given before it stay good."""
+        ...
+
+
+class FrameDecoder(Protocol):
+    """Decodes an already opened file, inside the sandboxed child: it never opens anything by name."""
+
+    name: str
+
+    def open(self, file: BinaryIO) -> AbstractContextManager[OpenMedia]: ...
+
+
+class FrameSource(Protocol):
+    """The parent's side: opens a path in a killable child and hands its frames over."""
+
+    def open(self, path: Path) -> AbstractContextManager[OpenMedia]: ...
+
+
+class FaceDetector(Protocol):
+    def detect(self, frames_BHWC: UInt8 | Sequence[UInt8]) -> Detections:
+        """All faces of equally sized frames; boxes in their pixels. Never fails on a frame without a face."""
+        ...
+
+
+class Classifier(Protocol):
+    """Scores crops. The same crop gives the same logit in any batch and on any backend (within 1e-3 in probability, fp32)."""
+
+    name: str
+
+    def logits(self, crops_FHWC: UInt8) -> Float32:
+        """uint8 RGB crops [F, 224, 224, 3] -> float32 [F], log p(fake) - log p(real), uncalibrated; F from 0 upwards."""
+        ...

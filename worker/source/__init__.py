@@ -1,0 +1,1 @@
+"""Where media come from: files and folders."""

@@ -1,0 +1,228 @@
+"""The values that cross the boundaries between stages; frozen, and checked when they are made.
+
+Axes: N faces, F faces of a scoring batch, B frames of a batch, H rows, W columns, C colours (always RGB), K = 5 landmarks.
+Boxes are ``xyxy`` in pixels of the full-resolution, upright, square-pixel frame. Times are seconds on the media's clock, from the
+start of the presentation. A *logit* is log p(fake) - log p(real).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+
+class MediaKind(StrEnum):
+    VIDEO = "video"
+    PICTURE = "picture"
+
+
+class Strategy(StrEnum):
+    """Which frames are looked at (design: sampling)."""
+
+    AUTO = "auto"
+    UNIFORM = "uniform"
+    FPS = "fps"
+    KEYFRAMES = "keyframes"
+
+
+class Reason(StrEnum):
+    """Why there is no plain ``fake`` or ``real``."""
+
+    NO_FACE = "no_face"
+    FACE_TOO_SMALL = "face_too_small"
+    TOO_FEW_FRAMES = "too_few_frames"
+    NEAR_THRESHOLD = "near_threshold"
+    LOW_QUALITY = "low_quality"
+    SPARSE_COVERAGE = "sparse_coverage"
+    HIGH_UNCERTAINTY = "high_uncertainty"
+
+
+class Label(StrEnum):
+    FAKE = "fake"
+    REAL = "real"
+    UNCERTAIN = "uncertain"
+    NOT_APPLICABLE = "not_applicable"
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaInfo:
+    """What the probe found; sizes are those of the frames as shown (rotation and sample aspect applied)."""
+
+    kind: MediaKind
+    container: str
+    codec: str
+    width: int
+    height: int
+    duration_s: float
+    fps: float
+    n_frames: int
+    """Frames in the file; an estimate (duration x fps) where the container carries no index."""
+    pix_fmt: str = ""
+    bit_depth: int = 8
+    rotation_deg: int = 0
+    interlaced: bool = False
+    hdr: bool = False
+    has_edit_list: bool = False
+    open_gop: bool = False
+    variable_rate: bool = False
+    decoder: str = ""
+    """Name of the decoder chosen for this file."""
+
+    def __post_init__(self) -> None:
+        _check(self.width > 0 and self.height > 0, f"frame size {self.width}x{self.height}")
+        _check(math.isfinite(self.duration_s) and self.duration_s >= 0, f"duration {self.duration_s}")
+        _check(math.isfinite(self.fps) and self.fps >= 0, f"fps {self.fps}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingRequest:
+    """Which frames a pass wants.
+
+    ``times_s`` asks for the frames nearest these moments (the second pass); otherwise the strategy decides. ``fps`` is for
+    ``Strategy.FPS``. The window is [start_s, end_s); ``end_s`` None means to the end.
+    """
+
+    strategy: Strategy = Strategy.AUTO
+    max_frames: int | None = None
+    fps: float | None = None
+    start_s: float = 0.0
+    end_s: float | None = None
+    times_s: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.max_frames is None or self.max_frames > 0, f"max_frames {self.max_frames} must be positive")
+        _check(self.fps is None or self.fps > 0, f"fps {self.fps} must be positive")
+        _check(self.start_s >= 0, f"start {self.start_s} must not be negative")
+        _check(self.end_s is None or self.end_s > self.start_s, f"end {self.end_s} must lie after start {self.start_s}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """One decoded frame: upright, square pixels, SDR BT.709/sRGB full-range RGB."""
+
+    pts_s: float
+    rgb_HWC: UInt8
+
+    def __post_init__(self) -> None:
+        shape = self.rgb_HWC.shape
+        _check(len(shape) == 3 and shape[2] == 3 and self.rgb_HWC.dtype == np.uint8, f"frame {shape} {self.rgb_HWC.dtype}")
+        _check(math.isfinite(self.pts_s), f"pts {self.pts_s}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Detections:
+    """Faces of a batch of frames, grouped by frame in rising ``frame_N``.
+
+    boxes_N4 float32, prob_N float32 in [0, 1] (O-Net's face probability), landmarks_NK2 float32 (left eye, right eye, nose, left
+    mouth corner, right mouth corner, as seen in the picture), frame_N int64 (place in the batch).
+    """
+
+    boxes_N4: Float32
+    prob_N: Float32
+    landmarks_NK2: Float32
+    frame_N: Int64
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes_N4)
+        _check(self.boxes_N4.shape == (n, 4), f"boxes {self.boxes_N4.shape}")
+        _check(self.prob_N.shape == (n,), f"probabilities {self.prob_N.shape}")
+        _check(self.landmarks_NK2.shape == (n, 5, 2), f"landmarks {self.landmarks_NK2.shape}")
+        _check(self.frame_N.shape == (n,), f"frame numbers {self.frame_N.shape}")
+
+    def __len__(self) -> int:
+        return len(self.boxes_N4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """One face in one looked-at frame, scored or (``logit`` None) too small or poor to vote."""
+
+    pts_s: float
+    box_xyxy: tuple[float, float, float, float]
+    det_prob: float
+    track: int
+    quality: float
+    """Sharpness and size in [0, 1]: 0 useless, 1 good."""
+    logit: float | None
+    too_small: bool = False
+
+    @property
+    def votes(self) -> bool:
+        return self.logit is not None
+
+    @property
+    def side_px(self) -> float:
+        """Shorter side of the box."""
+        x1, y1, x2, y2 = self.box_xyxy
+        return min(x2 - x1, y2 - y1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How thinly the media were looked at; what the sampling rules of the verdict need."""
+
+    kind: MediaKind
+    strategy: Strategy
+    requested: int
+    decoded: int
+    with_face: int
+    max_gap_s: float
+    """Longest stretch of the scanned window without a looked-at frame; 0 for a picture."""
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackScore:
+    """One track's aggregated, uncalibrated logit and the number of faces that voted for it."""
+
+    track: int
+    logit: float
+    votes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A score was possible: ``label`` is fake, real or uncertain, ``score`` the calibrated p(fake)."""
+
+    label: Label
+    score: float
+    calibrated: bool
+    reasons: tuple[Reason, ...]
+    tracks: tuple[TrackScore, ...]
+    track_scores: Mapping[int, float] = field(default_factory=dict)
+    """Calibrated p(fake) of each track by its number."""
+    frame_std: float | None = None
+    """Standard deviation of the decisive track's frame logits; None below two votes."""
+
+    def __post_init__(self) -> None:
+        _check(self.label is not Label.NOT_APPLICABLE, "not_applicable is a NoVerdict")
+        _check(0.0 <= self.score <= 1.0, f"score {self.score}")
+        _check((self.label is Label.UNCERTAIN) == bool(self.reasons), f"{self.label} with reasons {self.reasons}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoVerdict:
+    """Nothing could be scored, and why; never a number."""
+
+    reasons: tuple[Reason, ...]
+
+    def __post_init__(self) -> None:
+        _check(bool(self.reasons), "a NoVerdict needs a reason")
+
+
+Json = dict[str, Any]
