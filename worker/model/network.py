@@ -6,7 +6,7 @@ Axes: F crops, H rows, W columns, C colours (RGB), D features, K families. Famil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
@@ -73,8 +73,8 @@ def build(
 
     Raises ValueError for an unknown head, RuntimeError (timm's) for an unknown backbone.
     """
-    trunk = timm.create_model(backbone, pretrained=False, num_classes=0)
-    features: int = trunk.num_features
+    trunk: Any = timm.create_model(backbone, pretrained=False, num_classes=0)
+    features = int(trunk.num_features)
     layer: nn.Module
     if head == "diffusion":
         layer = DiffusionLayer(features, hidden_dim, families, num_steps)
