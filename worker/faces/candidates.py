@@ -1,0 +1,68 @@
+"""Area-averaged pictures from summed-area tables: pyramid levels and candidate crops, batched, equal to facenet-pytorch's.
+
+facenet-pytorch resizes by ``torch.nn.functional.interpolate(mode="area")``, which is adaptive average pooling: of ``n`` pixels to
+``s``, output i is the mean of pixels floor(i n / s) to ceil((i + 1) n / s), in both directions, also where ``s > n``. With a
+summed-area table (Crow 1984) every mean is four look-ups, whatever the size of the window.
+
+Legend: B frames, H rows, W columns, C colours, N candidates, S side of a crop.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from worker.types import Float32, Int64, UInt8
+
+Int32 = npt.NDArray[np.int32]
+
+
+def windows(length: npt.ArrayLike, parts: int) -> tuple[Int64, Int64]:
+    """Starts and ends, int64 [..., parts], of the windows that average ``length`` [...] pixels to ``parts``."""
+    length = np.asarray(length, np.int64)[..., None]
+    part = np.arange(parts)
+    return part * length // parts, -(-(part + 1) * length // parts)
+
+
+class AreaTable:
+    """Summed-area tables of equally sized frames.
+
+    int32 sums may wrap round in frames beyond 8 megapixels; differences of wrapped sums are still right for windows below that.
+    A fourth, unused colour makes an entry 16 bytes, which numpy gathers twice as fast as 12.
+    """
+
+    def __init__(self, frames_BHWC: UInt8) -> None:
+        self.n, self.height, self.width = frames_BHWC.shape[:3]
+        table_BHW4 = np.empty((self.n, self.height + 1, self.width + 1, 4), np.int32)
+        for rgb_HWC, out in zip(frames_BHWC, table_BHW4, strict=True):
+            cv2.integral(cv2.cvtColor(rgb_HWC, cv2.COLOR_RGB2RGBA), out, sdepth=cv2.CV_32S)
+        self._entries_BHW = table_BHW4.view(np.complex128)[..., 0]
+
+    def level(self, height: int, width: int) -> Float32:
+        """All frames averaged to ``height`` x ``width``: float32 [B, height, width, 3]."""
+        (top, bottom), (left, right) = windows(self.height, height), windows(self.width, width)
+        strips = self._sums(self._entries_BHW[:, bottom]) - self._sums(self._entries_BHW[:, top])
+        strips_BhW = strips.view(np.complex128)[..., 0]
+        sums = self._sums(strips_BhW.take(right, axis=2)) - self._sums(strips_BhW.take(left, axis=2))
+        area = ((bottom - top)[:, None] * (right - left)).astype(np.float32)
+        return sums[..., :3].astype(np.float32) / area[..., None]
+
+    def crops(self, box_N4: Int64, frame_N: Int64, side: int) -> Float32:
+        """Boxes (start and end pixels, inside the frame, not empty) averaged to squares: float32 [N, side, side, 3]."""
+        left, right = (box_N4[:, :1] + edge for edge in windows(box_N4[:, 2] - box_N4[:, 0], side))
+        top, bottom = (box_N4[:, 1:2] + edge for edge in windows(box_N4[:, 3] - box_N4[:, 1], side))
+        area = ((bottom - top)[:, :, None] * (right - left)[:, None]).astype(np.float32)
+        flat = self._entries_BHW.reshape(-1)
+        first_row = frame_N[:, None] * (self.height + 1)
+        top, bottom = ((first_row + row)[:, :, None] * (self.width + 1) for row in (top, bottom))
+        left, right = left[:, None], right[:, None]
+        sums = self._sums(flat.take(bottom + right))
+        sums -= self._sums(flat.take(bottom + left))
+        sums -= self._sums(flat.take(top + right))
+        sums += self._sums(flat.take(top + left))
+        return sums[..., :3].astype(np.float32) / area[..., None]
+
+    @staticmethod
+    def _sums(entries: npt.NDArray[np.complex128]) -> Int32:
+        return np.ascontiguousarray(entries)[..., None].view(np.int32)

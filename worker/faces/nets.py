@@ -1,0 +1,42 @@
+"""MTCNN's three networks on ONNX Runtime."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import onnxruntime as ort
+
+from worker.errors import ModelError
+from worker.types import Float32
+
+CHUNK = 256
+"""Most candidates that R-Net and O-Net see in one run: bounds their memory."""
+
+
+class Net:
+    """One network: float32 pixels 0..255 [N, H, W, 3] -> its outputs. Runs on the calling thread, and on several at once."""
+
+    def __init__(self, path: Path) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except (OSError, RuntimeError, ValueError) as exc:
+            raise ModelError(f"cannot load MTCNN's network {path}: {exc}") from exc
+
+    def __call__(self, pictures_NHWC: Float32) -> list[Float32]:
+        outputs: list[Float32] = self._session.run(None, {"pictures": pictures_NHWC})
+        return outputs
+
+
+def packaged_nets() -> Path:
+    """Folder of the networks that come with the package."""
+    return Path(str(files("worker") / "model" / "weights"))
+
+
+def load_nets(folder: Path) -> tuple[Net, Net, Net]:
+    """P-Net, R-Net and O-Net from ``mtcnn_{pnet,rnet,onet}.onnx``. Raises ModelError where one is missing or damaged."""
+    return Net(folder / "mtcnn_pnet.onnx"), Net(folder / "mtcnn_rnet.onnx"), Net(folder / "mtcnn_onet.onnx")
