@@ -1,0 +1,196 @@
+"""The wire contract: one report for each scanned item (schema_version 1, docs/report.schema.json).
+
+Fields that only later parts fill (queue, URLs, pages) are there from the start and null. Times are RFC 3339 in UTC.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from worker.types import Label, MediaKind, Reason, Strategy
+
+SCHEMA_VERSION = 1
+FRAMES_IN_REPORT = 256
+
+ErrorCode = Literal[
+    "unsupported",
+    "corrupt",
+    "empty",
+    "too_large",
+    "too_long",
+    "fetch_refused",
+    "fetch_auth",
+    "fetch_geo",
+    "fetch_gone",
+    "fetch_rate_limited",
+    "fetch_timeout",
+    "decode_timeout",
+    "decode_crash",
+    "out_of_memory",
+    "lease_lost",
+    "internal",
+]
+Status = Literal["queued", "running", "completed", "failed", "cancelled"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Box = tuple[float, float, float, float]
+
+
+class Wire(BaseModel):
+    """Strict, closed and frozen: an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=False)
+
+
+class Source(Wire):
+    kind: Literal["path", "url", "upload"]
+    path: str | None = Field(default=None, description="absolute path, for kind=path")
+    url: str | None = None
+
+
+class Media(Wire):
+    sha256: str | None = None
+    phash: str | None = None
+    kind: MediaKind
+    duration_s: float
+    fps: float
+    width: int = Field(description="as shown: rotation and sample aspect applied")
+    height: int
+    codec: str
+    container: str
+    decoder: str = Field(description="the decoder that gave the frames")
+
+
+class ReasonItem(Wire):
+    code: Reason
+
+
+class Thresholds(Wire):
+    real_below: Probability
+    fake_from: Probability
+
+
+class Uncertainty(Wire):
+    piw: float | None = None
+    ttest_p: float | None = None
+    n_samples: int | None = None
+    frame_std: float | None = Field(default=None, description="standard deviation of the decisive track's frame logits")
+
+
+class Evidence(Wire):
+    t_ms: int
+    box: Box = Field(description="xyxy, pixels of the frame as shown")
+    score: Probability = Field(description="p(fake) of this one face by the network alone, not calibrated")
+    crop: str | None = Field(default=None, description="file name of the evidence crop, relative to the report")
+    explanation: str | None = None
+
+
+class Track(Wire):
+    id: int
+    score: Probability | None = Field(description="calibrated p(fake) of the track; null where it had too few votes")
+    frames: int
+    votes: int
+    start_ms: int
+    end_ms: int
+    evidence: tuple[Evidence, ...] = ()
+
+
+class Segment(Wire):
+    start_ms: int
+    end_ms: int
+    max_score: Probability
+    track: int
+
+
+class FaceItem(Wire):
+    box: Box
+    det_conf: Probability
+    score: Probability | None = Field(description="p(fake) of this one face by the network alone; null where it does not vote")
+    piw: float | None = None
+    track: int
+    quality: Probability
+
+
+class FrameItem(Wire):
+    index: int
+    t_ms: int
+    faces: tuple[FaceItem, ...]
+
+
+class Sampling(Wire):
+    requested: int
+    decoded: int
+    with_face: int
+    strategy: Strategy
+    max_gap_s: float = Field(description="longest stretch between looked-at frames")
+    stopped_early: bool = Field(description="decoding ended before the last wanted frame")
+
+
+class Model(Wire):
+    name: str
+    version: str
+    sha256: str
+    licence: str
+    backend: str
+    calibration: str | None = None
+    split_sha256: str | None = Field(default=None, description="hash of the file that says which groups were trained on")
+
+
+class Timings(Wire):
+    fetch: float | None = None
+    decode: float
+    detect: float
+    infer: float
+    total: float
+
+
+class ErrorItem(Wire):
+    code: ErrorCode
+    message: str
+    retryable: bool
+
+
+class Report(Wire):
+    """What is known about one item; complete when ``status`` is completed or failed."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    kind: Literal["scan", "watch"] = "scan"
+    source: Source
+    external_id: str | None = None
+    owner: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    retry_of: str | None = None
+    status: Status
+    dead: bool = False
+    progress: Probability = 1.0
+    attempt: int = 1
+    media: Media | None = None
+    near_duplicates: tuple[str, ...] = ()
+    verdict: Label | None = None
+    decided_by: Literal["model", "human"] = "model"
+    reasons: tuple[ReasonItem, ...] = ()
+    score: Probability | None = Field(default=None, description="calibrated p(fake); null when no face voted")
+    calibrated: bool = False
+    thresholds: Thresholds | None = None
+    uncertainty: Uncertainty = Uncertainty()
+    tracks: tuple[Track, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    frames: tuple[FrameItem, ...] = Field(default=(), max_length=FRAMES_IN_REPORT)
+    sampling: Sampling | None = None
+    model: Model | None = None
+    timings_ms: Timings | None = None
+    error: ErrorItem | None = None
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
