@@ -1,0 +1,76 @@
+# Everything lands in .venv; only Python 3.11+ and make are needed.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-base demo test check bench soak lock clean clean-all
+
+PYTHON ?= python3
+DIR ?=
+ARGS ?=
+BIN := .venv/bin
+UV := $(BIN)/uv --no-config
+# uv reads none of pip's settings (mirror, proxy, certificate): where it fails, pip installs from the same lock, by the same hashes.
+INSTALL = $(UV) pip install -q --python $(BIN)/python --require-hashes -r $(1) \
+	|| $(BIN)/python -m pip install -q --require-hashes -r $(1)
+INSTALL_SELF := $(BIN)/python -m pip install -q --no-deps --no-build-isolation --no-index -e .
+PROJECT := pyproject.toml requirements-build.lock
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: .venv/dev.stamp ## Virtual environment with everything: train and dev extras
+
+# A full environment serves for the base one: nothing is taken away from it.
+setup-base: $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/base.stamp) ## Virtual environment as an analyst has it: no torch
+
+.venv/base.stamp: $(PROJECT) requirements.lock .venv/build.stamp
+	$(call INSTALL,requirements.lock)
+	$(INSTALL_SELF)
+	@touch $@
+
+.venv/dev.stamp: $(PROJECT) requirements-dev.lock .venv/build.stamp
+	$(call INSTALL,requirements-dev.lock)
+	$(INSTALL_SELF)
+	@touch $@
+
+.venv/build.stamp: requirements-build.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "veriframe needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --require-hashes -r requirements-build.lock
+	@touch $@
+
+demo: setup-base ## Scan the demo media and show the expected answers; DIR=folder scans that one instead
+ifeq ($(strip $(DIR)),)
+	$(BIN)/veriframe demo
+else
+	$(BIN)/veriframe scan "$(DIR)"
+endif
+
+test: setup ## All tests; ARGS are passed to pytest
+	$(BIN)/python -m pytest -q --durations=15 $(ARGS)
+
+check: setup ## Lint, format, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## Scan speed and memory against the reference pipeline; DIR=folder of clips, ARGS for veriframe bench scan
+	$(BIN)/veriframe bench scan $(if $(strip $(DIR)),"$(DIR)") $(ARGS)
+
+soak: setup ## Longer checks: memory over 10 seconds and 30 minutes of 720p
+	$(BIN)/veriframe bench memory $(ARGS)
+
+lock: .venv/build.stamp ## Resolve the dependencies of pyproject.toml anew into the lock files
+	rm -f requirements-build.lock requirements-dev.lock requirements.lock
+	$(LOCK) --group build -o requirements-build.lock
+	$(LOCK) --extra train --extra dev pyproject.toml -o requirements-dev.lock
+	$(LOCK) -c requirements-dev.lock pyproject.toml -o requirements.lock
+
+LOCK := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+clean: ## Remove caches and build output
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find worker training optimize tests -name __pycache__ -prune -exec rm -rf {} +
+
+clean-all: clean ## Also remove the virtual environment
+	rm -rf .venv
