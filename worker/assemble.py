@@ -1,0 +1,196 @@
+"""Builds reports from what a scan found: the only place where inner values become wire values."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast, get_args
+
+import numpy as np
+
+from worker import report as wire
+from worker.errors import SourceError, VeriframeError
+from worker.observe import Observations
+from worker.types import Coverage, Face, Label, MediaInfo, NoVerdict, Verdict
+from worker.verdict.decide import Policy
+from worker.verdict.segments import find_segments
+
+MESSAGE_LENGTH = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """Everything that one finished scan knows."""
+
+    info: MediaInfo
+    sha256: str
+    seen: Observations
+    coverage: Coverage
+    verdict: Verdict | NoVerdict
+    policy: Policy
+    timings: wire.Timings
+    stopped_early: bool
+
+
+def failed_report(job: wire.Report, error: Exception) -> wire.Report:
+    """The report of an item that could not be scanned."""
+    code = error.code if isinstance(error, VeriframeError) else "internal"
+    if isinstance(error, SourceError):
+        code = "unsupported"
+    if code not in get_args(wire.ErrorCode):
+        code = "internal"
+    message = str(error) if isinstance(error, VeriframeError) else f"{type(error).__name__}: {error}"
+    item = wire.ErrorItem(
+        code=cast(wire.ErrorCode, code),
+        message=printable(message)[:MESSAGE_LENGTH],
+        retryable=isinstance(error, VeriframeError) and error.retryable,
+    )
+    return job.model_copy(update={"status": "failed", "finished_at": wire.now(), "progress": 1.0, "error": item})
+
+
+def completed_report(job: wire.Report, found: Findings, *, evidence_per_track: int) -> tuple[wire.Report, dict[str, bytes]]:
+    """The report of a scanned item and its evidence crops by file name."""
+    verdict = found.verdict
+    tracks, crops = _tracks(found, evidence_per_track)
+    update: dict[str, object] = {
+        "status": "completed",
+        "finished_at": wire.now(),
+        "progress": 1.0,
+        "media": _media(found),
+        "reasons": tuple(wire.ReasonItem(code=reason) for reason in verdict.reasons),
+        "thresholds": wire.Thresholds(real_below=found.policy.t_real(found.coverage), fake_from=found.policy.t_fake(found.coverage)),
+        "tracks": tracks,
+        "frames": _frames(found.seen),
+        "sampling": _sampling(found),
+        "timings_ms": found.timings,
+    }
+    if isinstance(verdict, Verdict):
+        update |= {
+            "verdict": verdict.label,
+            "score": verdict.score,
+            "calibrated": verdict.calibrated,
+            "uncertainty": wire.Uncertainty(frame_std=verdict.frame_std),
+            "segments": _segments(found),
+        }
+    else:
+        update["verdict"] = Label.NOT_APPLICABLE
+    return job.model_copy(update=update), crops
+
+
+def probability(logit: float) -> float:
+    """p(fake) of a logit; exact at the extremes."""
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
+def printable(text: str) -> str:
+    """Without control characters, so that a hostile file cannot write to a terminal or a log."""
+    return "".join(" " if unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text)
+
+
+def _ms(seconds: float) -> int:
+    return round(1000 * seconds)
+
+
+def _box(face: Face) -> wire.Box:
+    x1, y1, x2, y2 = (round(v, 1) for v in face.box_xyxy)
+    return x1, y1, x2, y2
+
+
+def _media(found: Findings) -> wire.Media:
+    info = found.info
+    return wire.Media(
+        sha256=found.sha256,
+        kind=info.kind,
+        duration_s=round(info.duration_s, 3),
+        fps=round(info.fps, 3),
+        width=info.width,
+        height=info.height,
+        codec=printable(info.codec),
+        container=printable(info.container),
+        decoder=info.decoder,
+    )
+
+
+def _sampling(found: Findings) -> wire.Sampling:
+    coverage = found.coverage
+    return wire.Sampling(
+        requested=coverage.requested,
+        decoded=coverage.decoded,
+        with_face=coverage.with_face,
+        strategy=coverage.strategy,
+        max_gap_s=round(coverage.max_gap_s, 3),
+        stopped_early=found.stopped_early,
+    )
+
+
+def _tracks(found: Findings, evidence_per_track: int) -> tuple[tuple[wire.Track, ...], dict[str, bytes]]:
+    scores = found.verdict.track_scores if isinstance(found.verdict, Verdict) else {}
+    by_track: dict[int, list[int]] = {}
+    for number, face in enumerate(found.seen.faces):
+        by_track.setdefault(face.track, []).append(number)
+    tracks: list[wire.Track] = []
+    crops: dict[str, bytes] = {}
+    for track, numbers in sorted(by_track.items()):
+        faces = [found.seen.faces[number] for number in numbers]
+        evidence: list[wire.Evidence] = []
+        for logit, number in _worst(found.seen.faces, numbers, evidence_per_track):
+            face = found.seen.faces[number]
+            jpeg = found.seen.evidence.jpeg(number)
+            name = f"track{track:03d}_{_ms(face.pts_s):09d}ms.jpg" if jpeg is not None else None
+            if name is not None and jpeg is not None:
+                crops[name] = jpeg
+            evidence.append(wire.Evidence(t_ms=_ms(face.pts_s), box=_box(face), score=probability(logit), crop=name))
+        tracks.append(
+            wire.Track(
+                id=track,
+                score=scores.get(track),
+                frames=len(faces),
+                votes=sum(face.votes for face in faces),
+                start_ms=_ms(min(face.pts_s for face in faces)),
+                end_ms=_ms(max(face.pts_s for face in faces)),
+                evidence=tuple(evidence),
+            )
+        )
+    return tuple(tracks), crops
+
+
+def _worst(faces: Sequence[Face], numbers: Sequence[int], most: int) -> list[tuple[float, int]]:
+    """The voting faces of highest logit, worst first, as (logit, number)."""
+    voting = [(logit, number) for number in numbers if (logit := faces[number].logit) is not None]
+    return sorted(voting, key=lambda pair: -pair[0])[:most]
+
+
+def _segments(found: Findings) -> tuple[wire.Segment, ...]:
+    return tuple(
+        wire.Segment(start_ms=_ms(s.start_s), end_ms=_ms(s.end_s), max_score=s.max_score, track=s.track)
+        for s in find_segments(found.seen.faces, found.coverage, found.policy)
+    )
+
+
+def _frames(seen: Observations) -> tuple[wire.FrameItem, ...]:
+    """At most 256 frames: all of them, or the evenly spaced ones and the most suspicious."""
+    count = len(seen.frames)
+    chosen = np.arange(count)
+    if count > wire.FRAMES_IN_REPORT:
+        worst = [_worst(seen.faces, frame.faces, 1) for frame in seen.frames]
+        top = np.argsort([-face[0][0] if face else math.inf for face in worst], kind="stable")[: wire.FRAMES_IN_REPORT // 2]
+        even = np.linspace(0, count - 1, wire.FRAMES_IN_REPORT // 2).round().astype(int)
+        chosen = np.union1d(top, even)
+    return tuple(_frame(int(i), seen) for i in chosen)
+
+
+def _frame(index: int, seen: Observations) -> wire.FrameItem:
+    frame = seen.frames[index]
+    faces = tuple(
+        wire.FaceItem(
+            box=_box(face),
+            det_conf=min(1.0, face.det_prob),
+            score=None if face.logit is None else probability(face.logit),
+            track=face.track,
+            quality=face.quality,
+        )
+        for face in (seen.faces[number] for number in frame.faces)
+    )
+    return wire.FrameItem(index=index, t_ms=_ms(frame.pts_s), faces=faces)

@@ -1,0 +1,256 @@
+"""One item from its path to its report: source -> frames -> faces -> scores -> verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import math
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from worker import report as wire
+from worker.assemble import Findings, completed_report, failed_report
+from worker.errors import MediaError, SourceError, UnsupportedMedia, VeriframeError
+from worker.observe import FaceRules, Observations, Observer
+from worker.ports import Classifier, FaceDetector, FrameSource, OpenMedia
+from worker.types import Coverage, Frame, MediaInfo, MediaKind, NoVerdict, SamplingRequest, Strategy, UInt8, Verdict
+from worker.verdict.decide import Policy, decide
+from worker.verdict.second_pass import second_pass_times
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far one item is: frames looked at of those wanted (``wanted`` None while unknown)."""
+
+    decoded: int
+    wanted: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanResult:
+    """A report and the evidence crops that it names, as JPEG bytes by file name."""
+
+    report: wire.Report
+    crops: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanOptions:
+    """What a scan looks at and keeps; plain values."""
+
+    request: SamplingRequest
+    second_pass_frames: int
+    batch_frames: int
+    batch_bytes: int
+    evidence_per_track: int
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds spent in each stage, as the parent sees them."""
+
+    decode: float = 0.0
+    detect: float = 0.0
+    infer: float = 0.0
+
+
+class Scanner:
+    """Scans one item at a time; a context manager that closes what it was given to own.
+
+    ``scan`` never raises for a bad item: its report says what was wrong. ``fingerprint`` names the model and every option that can
+    change a result.
+    """
+
+    def __init__(
+        self,
+        *,
+        frames: FrameSource,
+        detector: FaceDetector,
+        classifier: Classifier,
+        rules: FaceRules,
+        policy: Policy,
+        options: ScanOptions,
+        model: wire.Model,
+        fingerprint: str,
+        owned: ExitStack,
+    ) -> None:
+        self.model = model
+        self.fingerprint = fingerprint
+        self._frames = frames
+        self._detector = detector
+        self._classifier = classifier
+        self._rules = rules
+        self._policy = policy
+        self._options = options
+        self._owned = owned
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._owned.close()
+
+    def scan(self, path: Path, *, on_progress: Callable[[Progress], None] | None = None) -> ScanResult:
+        """Report on one file."""
+        job = wire.Report(
+            id=wire.new_id(),
+            source=wire.Source(kind="path", path=os.path.abspath(path)),
+            created_at=wire.now(),
+            started_at=wire.now(),
+            status="running",
+            progress=0.0,
+            model=self.model,
+        )
+        try:
+            return self._scan(path, job, on_progress)
+        except VeriframeError as exc:
+            return ScanResult(report=failed_report(job, exc), crops={})
+        except Exception as exc:  # noqa: BLE001 - the job boundary: a bug costs one item, never the run
+            log.exception("scan %s failed", job.id)
+            return ScanResult(report=failed_report(job, exc), crops={})
+
+    def _scan(self, path: Path, job: wire.Report, on_progress: Callable[[Progress], None] | None) -> ScanResult:
+        started = time.perf_counter()
+        clock = Clock()
+        digest = sha256_of(path)
+        with self._frames.open(path) as media:
+            clock.decode += time.perf_counter() - started
+            observer = Observer(self._detector, self._classifier, self._rules, clock)
+            passes = Passes(media, self._options, clock, on_progress)
+            for frames in passes.first():
+                observer.look(frames)
+            seen = observer.result()
+            if times := self._second_times(media.info, seen, passes):
+                for frames in passes.second(times):
+                    observer.look(frames)
+                seen = observer.result()
+            info = media.info
+        if passes.decoded == 0 and passes.failure is not None:
+            raise passes.failure
+        coverage = passes.coverage(seen)
+        timings = wire.Timings(
+            decode=round(1e3 * clock.decode, 1),
+            detect=round(1e3 * clock.detect, 1),
+            infer=round(1e3 * clock.infer, 1),
+            total=round(1e3 * (time.perf_counter() - started), 1),
+        )
+        found = Findings(
+            info=info,
+            sha256=digest,
+            seen=seen,
+            coverage=coverage,
+            verdict=decide(seen.faces, coverage, self._policy),
+            policy=self._policy,
+            timings=timings,
+            stopped_early=passes.failure is not None,
+        )
+        report, crops = completed_report(job, found, evidence_per_track=self._options.evidence_per_track)
+        return ScanResult(report=report, crops=crops)
+
+    def _second_times(self, info: MediaInfo, seen: Observations, passes: Passes) -> tuple[float, ...]:
+        """Moments that deserve a closer look: only for ``auto`` on video, within the frame budget."""
+        options = self._options
+        if options.request.strategy is not Strategy.AUTO or info.kind is not MediaKind.VIDEO or passes.failure is not None:
+            return ()
+        budget = options.second_pass_frames
+        if options.request.max_frames is not None:
+            budget = min(budget, options.request.max_frames - passes.decoded)
+        if budget <= 0:
+            return ()
+        return second_pass_times(seen.faces, passes.coverage(seen), budget)
+
+
+class Passes:
+    """The decoding passes over one item: batches of copied frames, what was looked at, and why it ended early."""
+
+    def __init__(self, media: OpenMedia, options: ScanOptions, clock: Clock, on_progress: Callable[[Progress], None] | None) -> None:
+        self._media = media
+        self._options = options
+        self._clock = clock
+        self._on_progress = on_progress
+        self._times: list[float] = []
+        self._requested = 0
+        self.failure: MediaError | None = None
+
+    @property
+    def decoded(self) -> int:
+        return len(self._times)
+
+    def first(self) -> Iterator[list[Frame]]:
+        yield from self._batches(self._options.request, wanted=None)
+        self._requested = max(self._requested, self.decoded)
+
+    def second(self, times_s: tuple[float, ...]) -> Iterator[list[Frame]]:
+        request = dataclasses.replace(self._options.request, times_s=times_s)
+        self._requested += len(times_s)
+        yield from self._batches(request, wanted=self.decoded + len(times_s))
+
+    def coverage(self, seen: Observations) -> Coverage:
+        info, request = self._media.info, self._options.request
+        end_s = min(info.duration_s, request.end_s) if request.end_s is not None else info.duration_s
+        return Coverage(
+            kind=info.kind,
+            strategy=request.strategy,
+            requested=self._requested,
+            decoded=self.decoded,
+            with_face=seen.frames_with_face,
+            max_gap_s=max_gap_s(self._times, request.start_s, end_s) if info.kind is MediaKind.VIDEO else 0.0,
+            duration_s=info.duration_s,
+        )
+
+    def _batches(self, request: SamplingRequest, wanted: int | None) -> Iterator[list[Frame]]:
+        """Copies of the pass's frames, a bounded number of bytes at a time. Media that break in mid-file
+        end the pass and the error is kept; a dead child ends the scan."""
+        options = self._options
+        batch: list[Frame] = []
+        size = 0
+        known = {round(t, 4) for t in self._times}
+        frames = self._media.frames(request)
+        while True:
+            before = time.perf_counter()
+            try:
+                frame = next(frames, None)
+            except MediaError as exc:
+                self.failure, frame = exc, None
+            if frame is not None and round(frame.pts_s, 4) not in known:
+                known.add(round(frame.pts_s, 4))
+                batch.append(Frame(pts_s=frame.pts_s, rgb_HWC=frame.rgb_HWC.copy()))
+                size += frame.rgb_HWC.nbytes
+            self._clock.decode += time.perf_counter() - before
+            if batch and (frame is None or len(batch) == options.batch_frames or size + batch[-1].rgb_HWC.nbytes > options.batch_bytes):
+                self._times.extend(f.pts_s for f in batch)
+                yield batch
+                if self._on_progress:
+                    self._on_progress(Progress(decoded=self.decoded, wanted=wanted))
+                batch, size = [], 0
+            if frame is None:
+                return
+
+
+def max_gap_s(times_s: list[float], start_s: float, end_s: float) -> float:
+    """Longest stretch of [start_s, end_s] without a looked-at frame, the two ends included; the whole window if nothing was seen."""
+    marks = np.array([start_s, *sorted(times_s), max(start_s, end_s)])
+    return float(np.diff(marks).max())
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a regular file's bytes. Raises SourceError (missing, unreadable) or UnsupportedMedia (not a regular file)."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0)), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnsupportedMedia("not a regular file")
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as exc:
+        raise SourceError(f"cannot be read: {exc.strerror}") from exc
