@@ -1,0 +1,48 @@
+"""The one way into a file: judges it by its content and opens it with the decoder that is exact on it.
+
+A still or animated picture goes to Pillow, a video to PyAV. decord is used where it was asked for by name, is installed and is
+exact on the kind of file (``decord.unfit``); ``auto`` means PyAV for every video, which is exact on all of them and was faster on
+each (docs/decisions/0004-decoders.md).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Literal
+
+from worker.errors import EmptyMedia, MediaTooLarge, UnsupportedMedia
+from worker.frames import probe
+from worker.frames.limits import Limits
+from worker.frames.picture import PictureDecoder, is_picture
+from worker.frames.pyav import PyavDecoder
+from worker.ports import OpenMedia
+
+DecoderName = Literal["auto", "pyav", "decord"]
+
+
+@contextmanager
+def open_media(file: BinaryIO, limits: Limits, decoder: DecoderName = "auto", threads: int = 2) -> Iterator[OpenMedia]:
+    """Probe an open, seekable file. Raises a MediaError: empty, unsupported, corrupt, too_large or too_long."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    if size == 0:
+        raise EmptyMedia("the file has no bytes")
+    if size > limits.max_bytes:
+        raise MediaTooLarge(f"{size} bytes, limit {limits.max_bytes}")
+    head = file.read(probe.HEAD_BYTES)
+    if is_picture(head):
+        with PictureDecoder(limits).open(file) as picture:
+            yield picture
+        return
+    if probe.container_of(head) is None:
+        raise UnsupportedMedia("not a video or picture that is read here")
+    with PyavDecoder(limits, threads).open(file) as video:
+        yield video
+
+
+def warm_up() -> None:
+    """Import everything that the decoders would import when first used: later the process may no longer open files."""
+    for plugin in ("Jpeg", "Mpo", "Png", "Gif", "WebP", "Bmp", "Tiff", "Avif"):
+        importlib.import_module(f"PIL.{plugin}ImagePlugin")

@@ -1,0 +1,147 @@
+"""Still pictures (one frame) and animated GIF, WebP, PNG and AVIF (video), read by Pillow."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from worker.errors import CorruptMedia, MediaError, MediaTooLarge, MediaTooLong, UnsupportedMedia
+from worker.frames import sampling
+from worker.frames.limits import Limits
+from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, UInt8
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
+DEFAULT_FRAME_S = 0.1
+"""Players show a frame whose duration is 0 for a tenth of a second."""
+_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError)
+"""What Pillow's readers raise on damaged files."""
+
+
+def is_picture(head: bytes) -> bool:
+    """Whether the first 32 bytes are those of a format in ``FORMATS``."""
+    return (
+        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*"))
+        or (head.startswith(b"BM") and head[6:10] == b"\0\0\0\0")
+        or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
+        or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"))
+    )
+
+
+class PictureDecoder:
+    """``FrameDecoder`` for what ``is_picture`` knows."""
+
+    name = "pillow"
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    @contextmanager
+    def open(self, file: BinaryIO) -> Iterator[PictureMedia]:
+        """Raises UnsupportedMedia, CorruptMedia, MediaTooLarge or MediaTooLong; nothing is decoded before the size is checked."""
+        file.seek(0)
+        with _translated():
+            image = Image.open(file, formats=FORMATS)
+        with image:
+            yield PictureMedia(image, self._limits)
+
+
+class PictureMedia:
+    """``OpenMedia`` of one Pillow image."""
+
+    def __init__(self, image: Image.Image, limits: Limits) -> None:
+        width, height = image.size
+        if width * height > limits.max_picture_pixels:
+            raise MediaTooLarge(f"a picture of {width}x{height} pixels, limit {limits.max_picture_pixels}")
+        self._image = image
+        with _translated():
+            count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+            self._animated = count > 1
+            if self._animated and width * height > limits.max_pixels:
+                raise MediaTooLarge(f"an animation of {width}x{height} pixels, limit {limits.max_pixels}")
+            if count > limits.max_packets:
+                raise MediaTooLarge(f"{count} frames, limit {limits.max_packets}")
+            self._starts_s = _frame_starts(image, count) if self._animated else (0.0, 0.0)
+            self._first = _upright(image)
+        duration_s = self._starts_s[-1]
+        if duration_s > limits.max_duration_s:
+            raise MediaTooLong(f"{duration_s:.0f} s, limit {limits.max_duration_s:.0f} s")
+        rows, columns = self._first.shape[:2]
+        self.info = MediaInfo(
+            kind=MediaKind.VIDEO if self._animated else MediaKind.PICTURE,
+            container=str(image.format).lower(),
+            codec=str(image.format).lower(),
+            width=columns,
+            height=rows,
+            duration_s=duration_s,
+            fps=count / duration_s if self._animated else 0.0,
+            n_frames=count,
+            pix_fmt=image.mode,
+            decoder=PictureDecoder.name,
+        )
+
+    def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+        """A still picture's one frame, whatever is asked; an animation's frames by the plan. A damaged tail ends the pass."""
+        if not self._animated:
+            yield Frame(pts_s=0.0, rgb_HWC=self._first)
+            return
+        clip = sampling.Clip(duration_s=self.info.duration_s, fps=self.info.fps, keys_s=())
+        wanted = _nearest(self._starts_s[:-1], sampling.plan(request, clip).times_s)
+        for index in wanted:
+            try:
+                with _translated():
+                    self._image.seek(index)
+                    rgb_HWC = _to_rgb(self._image)
+            except CorruptMedia:
+                return
+            yield Frame(pts_s=self._starts_s[index], rgb_HWC=rgb_HWC)
+
+
+def _nearest(starts_s: Sequence[float], times_s: Sequence[float]) -> list[int]:
+    starts = np.asarray(starts_s)
+    return sorted({int(np.abs(starts - time).argmin()) for time in times_s})
+
+
+def _frame_starts(image: Image.Image, count: int) -> tuple[float, ...]:
+    """Start of every frame, and the end of the last."""
+    starts = [0.0]
+    for index in range(count):
+        image.seek(index)
+        starts.append(starts[-1] + (float(image.info.get("duration", 0)) / 1000 or DEFAULT_FRAME_S))
+    image.seek(0)
+    return tuple(starts)
+
+
+def _upright(image: Image.Image) -> UInt8:
+    return _to_rgb(ImageOps.exif_transpose(image)) if image.format not in ("GIF",) else _to_rgb(image)
+
+
+def _to_rgb(image: Image.Image) -> UInt8:
+    """RGB of any mode, transparency ignored; 16-bit and 32-bit greys keep their upper eight of 16 bits."""
+    if image.mode.startswith("I"):
+        grey_HW = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey_HW[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        raise UnsupportedMedia("a picture of floating-point values")
+    return np.array(image.convert("RGB"))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except MediaError:
+        raise
+    except UnidentifiedImageError as exc:
+        raise CorruptMedia(f"not a readable picture: {exc}") from exc
+    except Image.DecompressionBombError as exc:
+        raise MediaTooLarge(str(exc)) from exc
+    except _PILLOW_ERRORS as exc:
+        raise CorruptMedia(f"damaged picture: {exc}") from exc

@@ -1,0 +1,135 @@
+"""Which moments of a video are looked at: pure functions from times to times, all in seconds of the presentation clock.
+
+Even targets are the middles of equal stretches, so the first and the last stretch are covered, no gap inside is longer than one
+stretch and none at the ends longer than half of one.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.types import SamplingRequest, Strategy
+
+FIRST_PASS_PERIOD_S = 5.0
+FIRST_PASS_MIN = 32
+FIRST_PASS_MAX = 512
+DEFAULT_FPS = 1.0
+ENOUGH_KEY_FRAMES = 0.5
+"""Key frames alone make the first pass if at least this share of the even targets has a key frame of its own."""
+MAX_DECODED = 20_000
+"""If decoding between key frames needs more frames than this, key frames alone make the first pass, however few."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Moments to look at, rising. ``keys_only``: they are the times of key frames, each decoded by itself; otherwise the frame
+    nearest each moment is wanted."""
+
+    times_s: tuple[float, ...]
+    keys_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """What planning knows of a video: its length, frame rate (0 unknown) and the times of its key frames, rising.
+
+    ``keys_s`` None means that they are not known without reading the file, ``key_period_s`` is then their usual distance.
+    """
+
+    duration_s: float
+    fps: float
+    keys_s: tuple[float, ...] | None
+    key_period_s: float = 0.0
+
+
+def first_pass_count(duration_s: float, max_frames: int | None = None) -> int:
+    """``clamp(duration / 5 s, 32, 512)``, at most ``max_frames``."""
+    count = min(max(round(duration_s / FIRST_PASS_PERIOD_S), FIRST_PASS_MIN), FIRST_PASS_MAX)
+    return count if max_frames is None else min(count, max_frames)
+
+
+def even_times(start_s: float, end_s: float, count: int) -> tuple[float, ...]:
+    """The middles of ``count`` equal stretches of [start, end)."""
+    step = (end_s - start_s) / count
+    return tuple(start_s + (i + 0.5) * step for i in range(count))
+
+
+def fps_times(start_s: float, end_s: float, fps: float, max_frames: int | None) -> tuple[float, ...]:
+    """Every 1/fps seconds from the start; if that is more than ``max_frames``, as many even moments instead."""
+    count = max(1, math.ceil((end_s - start_s) * fps - 1e-9))
+    if max_frames is not None and count > max_frames:
+        return even_times(start_s, end_s, max_frames)
+    return tuple(start_s + i / fps for i in range(count))
+
+
+def nearest_keys(keys_s: Sequence[float], times_s: Sequence[float]) -> tuple[float, ...]:
+    """The key frame nearest each moment, each once, rising."""
+    chosen: list[float] = []
+    for time in times_s:
+        at = bisect_left(keys_s, time)
+        best = min(keys_s[max(at - 1, 0) : at + 1], key=lambda key: abs(key - time), default=None)
+        if best is not None and (not chosen or best > chosen[-1]):
+            chosen.append(best)
+    return tuple(chosen)
+
+
+def thin(times_s: Sequence[float], count: int | None) -> tuple[float, ...]:
+    """At most ``count`` of the moments, evenly chosen by rank."""
+    if count is None or len(times_s) <= count:
+        return tuple(times_s)
+    return tuple(times_s[(2 * i + 1) * len(times_s) // (2 * count)] for i in range(count))
+
+
+def decode_cost(clip: Clip, times_s: Sequence[float]) -> float:
+    """Frames to be decoded to reach every moment from the key frame before it, each group of pictures once."""
+    if clip.keys_s is None:
+        return len(times_s) * clip.key_period_s * clip.fps / 2
+    if not clip.keys_s:
+        return clip.duration_s * clip.fps
+    last_of_group: dict[int, float] = {}
+    for time in times_s:
+        group = max(bisect_right(clip.keys_s, time) - 1, 0)
+        last_of_group[group] = max(time, last_of_group.get(group, time))
+    return sum(max(last - clip.keys_s[group], 0.0) * clip.fps + 1 for group, last in last_of_group.items())
+
+
+def plan(request: SamplingRequest, clip: Clip) -> Plan:
+    """The moments that ``request`` asks of ``clip``. An empty window gives an empty plan."""
+    start_s = request.start_s
+    end_s = clip.duration_s if request.end_s is None else min(request.end_s, clip.duration_s)
+    if request.times_s is not None:
+        inside = sorted({min(max(time, 0.0), clip.duration_s) for time in request.times_s})
+        return Plan(times_s=thin(inside, request.max_frames))
+    if end_s <= start_s:
+        return Plan(times_s=(start_s,) if start_s == 0.0 else ())
+    if request.strategy is Strategy.FPS:
+        return Plan(times_s=fps_times(start_s, end_s, request.fps or DEFAULT_FPS, request.max_frames))
+    count = first_pass_count(end_s - start_s, request.max_frames)
+    if request.strategy is Strategy.KEYFRAMES:
+        return _key_frames(clip, start_s, end_s, request.max_frames or FIRST_PASS_MAX)
+    if request.strategy is Strategy.UNIFORM:
+        return Plan(times_s=even_times(start_s, end_s, request.max_frames or count))
+    return _auto(clip, start_s, end_s, count)
+
+
+def _key_frames(clip: Clip, start_s: float, end_s: float, count: int) -> Plan:
+    if clip.keys_s is None:
+        wanted = round((end_s - start_s) / clip.key_period_s) if clip.key_period_s else count
+        return Plan(times_s=even_times(start_s, end_s, max(1, min(wanted, count))), keys_only=True)
+    inside = [key for key in clip.keys_s if start_s <= key < end_s]
+    return Plan(times_s=thin(inside, count), keys_only=True)
+
+
+def _auto(clip: Clip, start_s: float, end_s: float, count: int) -> Plan:
+    times_s = even_times(start_s, end_s, count)
+    if clip.keys_s is None:
+        plenty = 0 < clip.key_period_s * ENOUGH_KEY_FRAMES <= (end_s - start_s) / count
+        costly = decode_cost(clip, times_s) > MAX_DECODED
+        return Plan(times_s=times_s, keys_only=plenty or costly)
+    keys = nearest_keys([key for key in clip.keys_s if start_s <= key < end_s], times_s)
+    if len(keys) >= ENOUGH_KEY_FRAMES * count or (keys and decode_cost(clip, times_s) > MAX_DECODED):
+        return Plan(times_s=keys, keys_only=True)
+    return Plan(times_s=times_s)
