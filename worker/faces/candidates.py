@@ -29,7 +29,7 @@ class AreaTable:
     """Summed-area tables of equally sized frames.
 
     int32 sums may wrap round in frames beyond 8 megapixels; differences of wrapped sums are still right for windows below that.
-    A fourth, unused colour makes an entry 16 bytes, which numpy gathers twice as fast as 12.
+    A fourth, unused colour makes an entry 16 bytes: numpy gathers those, viewed as one complex number, twice as fast as three.
     """
 
     def __init__(self, frames_BHWC: UInt8) -> None:
@@ -42,27 +42,30 @@ class AreaTable:
     def level(self, height: int, width: int) -> Float32:
         """All frames averaged to ``height`` x ``width``: float32 [B, height, width, 3]."""
         (top, bottom), (left, right) = windows(self.height, height), windows(self.width, width)
-        strips = self._sums(self._entries_BHW[:, bottom]) - self._sums(self._entries_BHW[:, top])
-        strips_BhW = strips.view(np.complex128)[..., 0]
-        sums = self._sums(strips_BhW.take(right, axis=2)) - self._sums(strips_BhW.take(left, axis=2))
-        area = ((bottom - top)[:, None] * (right - left)).astype(np.float32)
-        return sums[..., :3].astype(np.float32) / area[..., None]
+        strips = self._entries_BHW.take(bottom, axis=1).view(np.int32)
+        strips -= self._entries_BHW.take(top, axis=1).view(np.int32)
+        entries = strips.view(np.complex128)
+        sums = entries.take(right, axis=2).view(np.int32)
+        sums -= entries.take(left, axis=2).view(np.int32)
+        return _means(sums.reshape(self.n, height, width, 4), (bottom - top)[:, None] * (right - left))
 
     def crops(self, box_N4: Int64, frame_N: Int64, side: int) -> Float32:
         """Boxes (start and end pixels, inside the frame, not empty) averaged to squares: float32 [N, side, side, 3]."""
         left, right = (box_N4[:, :1] + edge for edge in windows(box_N4[:, 2] - box_N4[:, 0], side))
         top, bottom = (box_N4[:, 1:2] + edge for edge in windows(box_N4[:, 3] - box_N4[:, 1], side))
-        area = ((bottom - top)[:, :, None] * (right - left)[:, None]).astype(np.float32)
+        area = (bottom - top)[:, :, None] * (right - left)[:, None]
         flat = self._entries_BHW.reshape(-1)
         first_row = frame_N[:, None] * (self.height + 1)
         top, bottom = ((first_row + row)[:, :, None] * (self.width + 1) for row in (top, bottom))
         left, right = left[:, None], right[:, None]
-        sums = self._sums(flat.take(bottom + right))
-        sums -= self._sums(flat.take(bottom + left))
-        sums -= self._sums(flat.take(top + right))
-        sums += self._sums(flat.take(top + left))
-        return sums[..., :3].astype(np.float32) / area[..., None]
+        sums = flat.take(bottom + right).view(np.int32)
+        sums -= flat.take(bottom + left).view(np.int32)
+        sums -= flat.take(top + right).view(np.int32)
+        sums += flat.take(top + left).view(np.int32)
+        return _means(sums.reshape(-1, side, side, 4), area)
 
-    @staticmethod
-    def _sums(entries: npt.NDArray[np.complex128]) -> Int32:
-        return np.ascontiguousarray(entries)[..., None].view(np.int32)
+
+def _means(sums_4: Int32, area: Int64) -> Float32:
+    means: Float32 = sums_4[..., :3].astype(np.float32)
+    means /= area[..., None].astype(np.float32)
+    return means

@@ -32,8 +32,8 @@ PART_PX = 8 * 640 * 360
 def detection_scale(height: int, width: int) -> float:
     """Scale at which faces are looked for, 1 / k with a whole k, by the shorter side.
 
-    Below 480 pixels frames stay as they are; from 480 they are halved, so that the shorter side never ends below 240; from 1350 on
-    k brings it nearest to 540. 256 -> 256, 480 -> 240, 720 -> 360, 1080 -> 540, 1440 -> 480, 2160 -> 540.
+    Below 480 pixels frames stay as they are; from 480 they are halved, so that the shorter side never ends below 240; from 1350
+    on k brings it nearest to 540. 256 -> 256, 480 -> 240, 720 -> 360, 1080 -> 540, 1440 -> 480, 2160 -> 540.
     """
     return 1 / _divisor(height, width)
 
@@ -46,7 +46,7 @@ def _divisor(height: int, width: int) -> int:
 def _shrink(frames_BHWC: Sequence[UInt8] | UInt8, k: int) -> UInt8:
     """Frames averaged over k x k pixels; the last rows and columns that fill no square are left out."""
     if k == 1:
-        return np.ascontiguousarray(np.stack(list(frames_BHWC)))
+        return np.asarray(frames_BHWC)
     height, width = (side // k for side in frames_BHWC[0].shape[:2])
     small_BHWC = np.empty((len(frames_BHWC), height, width, 3), np.uint8)
     for frame_HWC, out in zip(frames_BHWC, small_BHWC, strict=True):
