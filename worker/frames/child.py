@@ -1,0 +1,105 @@
+"""The decoding child: locks itself down, opens the media it was handed, and puts the frames asked for into shared memory.
+
+It owns three descriptors: the media file, the shared frames and a channel to the parent. It never sees a path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from worker.errors import MediaTooLarge, OutOfMemory, VeriframeError
+from worker.frames import wire
+from worker.frames.limits import Limits
+from worker.frames.lockdown import lock_down
+from worker.frames.sharing import SharedBytes
+from worker.ports import OpenMedia
+from worker.types import Frame, Json
+
+Opener = Callable[..., AbstractContextManager[OpenMedia]]
+"""``opener(file, limits, decoder=..., threads=...)``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptors:
+    media: int
+    shared: int
+    channel: int
+
+
+def serve(descriptors: Descriptors, options: Json, opener: Opener, *, parent_pid: int) -> None:
+    """Decode one file until the parent hangs up. ``options`` come from the parent (see ``sandbox.SandboxedFrames``)."""
+    channel = _Channel(descriptors.channel)
+    limits = Limits(**options["limits"])
+    with open(descriptors.media, "rb") as file:
+        shared = SharedBytes(descriptors.shared, options["shared_bytes"], writable=True)
+        lock_down(
+            memory_bytes=options["memory_bytes"],
+            cpu_s=options["cpu_s"],
+            parent_pid=parent_pid,
+            readable_fds=(descriptors.media,),
+        )
+        try:
+            _answer(channel, shared, file, limits, opener, options)
+        except wire.PeerGone:
+            return
+        except VeriframeError as exc:
+            channel.send(wire.error_to(exc.code, str(exc)))
+        except Exception as exc:  # noqa: BLE001 (the outermost boundary of the job)
+            out_of_memory = isinstance(exc, MemoryError) or getattr(exc, "errno", None) == errno.ENOMEM
+            code = OutOfMemory.code if out_of_memory else "internal"
+            channel.send(wire.error_to(code, f"{type(exc).__name__}: {exc}"))
+
+
+def _answer(channel: _Channel, shared: SharedBytes, file: BinaryIO, limits: Limits, opener: Opener, options: Json) -> None:
+    with opener(file, limits, decoder=options["decoder"], threads=options["threads"]) as media:
+        channel.send({"info": wire.info_to(media.info)})
+        while True:
+            message = channel.receive()
+            if "frames" in message:  # what else may come here are late notes about the pass before
+                _pass(channel, shared, media, message)
+
+
+def _pass(channel: _Channel, shared: SharedBytes, media: OpenMedia, message: Json) -> None:
+    free = list(range(message["slots"]))
+    slot_bytes: int = message["slot_bytes"]
+    for frame in media.frames(wire.request_from(message["frames"])):
+        while not free:
+            note = channel.receive()
+            if "stop" in note:
+                channel.send({"end": True})
+                return
+            free.append(note["slot"])
+        slot = free.pop(0)
+        channel.send({"frame": _put(shared, frame, slot, slot_bytes)})
+    channel.send({"end": True})
+
+
+def _put(shared: SharedBytes, frame: Frame, slot: int, slot_bytes: int) -> Json:
+    height, width, _ = frame.rgb_HWC.shape
+    if frame.rgb_HWC.nbytes > slot_bytes:
+        raise MediaTooLarge(f"a frame of {width}x{height} in media announced as smaller")
+    shared.frame(slot * slot_bytes, height, width)[:] = frame.rgb_HWC
+    return {"slot": slot, "height": height, "width": width, "pts_s": float(frame.pts_s)}
+
+
+class _Channel:
+    """The child's end, by plain reads and writes: it needs no socket call, so the filter allows none."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def send(self, message: Json) -> None:
+        data: Any = memoryview(wire.encode(message))
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except (BrokenPipeError, ConnectionResetError) as exc:
+            raise wire.PeerGone from exc
+
+    def receive(self) -> Json:
+        return wire.read_message(lambda size: os.read(self._fd, size))

@@ -1,0 +1,148 @@
+"""The parent's handle of the zygote: starts it, has it fork and reap, replaces it when it died."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.errors import DecodeCrash
+from worker.frames import wire
+from worker.types import Json
+
+START_TIMEOUT_S = 60.0
+REPLY_TIMEOUT_S = 10.0
+_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from worker.frames.zygote import main; main()"
+# One BLAS or OpenMP thread: none may run when the zygote forks. Two malloc arenas: each takes 64 MiB of the address space limit.
+_ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
+}
+_INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildEnd:
+    """How a child ended: exit status (negative: the signal), whether we had to kill it, and the CPU time it took."""
+
+    exit: int
+    killed: bool
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forked:
+    """A child and the zygote whose child it is: its number means nothing to another zygote."""
+
+    pid: int
+    zygote_pid: int
+
+
+class ZygoteGone(Exception):
+    """The zygote died or does not answer; its children died with it."""
+
+
+class ForkServer:
+    """Safe to use from several threads. ``start`` returns at once; the first ``fork`` waits for the imports."""
+
+    def __init__(self, opener: str, import_path: Sequence[Path] = ()) -> None:
+        self._opener = opener
+        own_path = [entry for entry in sys.path if os.path.isabs(entry)]
+        self._folders = [str(folder) for folder in import_path] + own_path
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: wire.Channel | None = None
+        self._ready = False
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        with self._lock:
+            self._start()
+
+    def fork(self, options: Json, fds: Sequence[int]) -> Forked:
+        """A new child that owns copies of ``fds`` (media, shared, channel). Raises DecodeCrash where none can be had."""
+        with self._lock:
+            for _ in range(2):
+                zygote_pid = self._start()
+                with contextlib.suppress(ZygoteGone):
+                    return Forked(pid=self._ask({"fork": options}, fds)["pid"], zygote_pid=zygote_pid)
+        raise DecodeCrash("the process that starts decoders died twice")
+
+    def end(self, child: Forked, *, grace_s: float) -> ChildEnd:
+        """Wait ``grace_s`` for a child's own end, then kill it. Raises ZygoteGone (the child is dead then, too)."""
+        with self._lock:
+            if child.zygote_pid != self.pid:
+                raise ZygoteGone
+            return ChildEnd(**self._ask({"end": {"pid": child.pid, "grace_s": grace_s}}))
+
+    def close(self) -> None:
+        """Kill the zygote and with it all children."""
+        with self._lock:
+            self._discard()
+
+    def _start(self) -> int:
+        if self._process is not None and self._process.poll() is None:
+            return self._process.pid
+        self._discard()
+        ours, theirs = socket.socketpair()
+        root = str(Path(__file__).parents[2])
+        with theirs:
+            arguments = [root, json.dumps(self._folders), self._opener, str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", _BOOT, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_ENVIRONMENT | {name: os.environ[name] for name in _INHERITED if name in os.environ},
+                start_new_session=True,  # Ctrl-C is for the parent, which then ends this one
+            )
+        self._control = wire.Channel(ours)
+        return self._process.pid
+
+    def _ask(self, command: Json, fds: Sequence[int] = ()) -> Json:
+        if self._control is None:
+            raise ZygoteGone
+        try:
+            if not self._ready:
+                self._await_ready(self._control)
+            self._control.send(command, timeout_s=REPLY_TIMEOUT_S, fds=fds)
+            return self._control.receive(timeout_s=REPLY_TIMEOUT_S)
+        except (wire.PeerGone, TimeoutError) as exc:
+            self._discard()
+            raise ZygoteGone from exc
+        except BaseException:  # an answer may still be on its way to nobody
+            self._discard()
+            raise
+
+    def _await_ready(self, control: wire.Channel) -> None:
+        greeting = control.receive(timeout_s=START_TIMEOUT_S)
+        if "error" in greeting:
+            raise DecodeCrash(f"the decoders cannot be loaded: {wire.error_from(greeting['error'])}")
+        self._ready = True
+
+    def _discard(self) -> None:
+        self._ready = False
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None

@@ -1,0 +1,138 @@
+"""Takes from a process everything that decoding does not need, before it sees a byte of the file.
+
+Layers, from the one that holds everywhere to those that need a kernel that has them; each is applied where it can be, and
+``SandboxLevel`` tells which hold:
+
+- ``rlimits``: address space, CPU time, no file may grow (FSIZE 0), few open files, no core dump; outside Linux no further process
+  (on Linux RLIMIT_NPROC counts the threads of all the user's processes, so the system-call filter sees to that);
+- ``no_new_privs``, no capabilities, not traceable, dies with its parent;
+- ``landlock``: no file by name but the one being decoded;
+- ``seccomp``: an allow-list of system calls;
+- ``netns``: a network name space without an interface.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from worker.frames import landlock, seccomp
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_CAPSET = {"x86_64": 126, "aarch64": 91}
+_CAPABILITY_VERSION_3 = 0x20080522
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_OPEN_FILES = 32
+_PROBE_TIMEOUT_S = 20.0
+_PROBE = "import sys; sys.path.insert(0, sys.argv[1]); from worker.frames import lockdown; lockdown.print_level()"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxLevel:
+    """Which layers hold on this machine; ``landlock`` is the version of its interface, 0 for none."""
+
+    rlimits: bool = False
+    no_new_privs: bool = False
+    no_capabilities: bool = False
+    seccomp: bool = False
+    landlock: int = 0
+    netns: bool = False
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(name for name, holds in asdict(self).items() if not holds)
+
+
+def lock_down(*, memory_bytes: int, cpu_s: float, parent_pid: int, readable_fds: tuple[int, ...] = ()) -> SandboxLevel:
+    """Lock this process (of one thread) for good. ``memory_bytes`` comes on top of the address space already in use.
+
+    Files ``readable_fds`` may be opened again through /proc/self/fd. Exits if ``parent_pid`` is gone already.
+    """
+    linux = sys.platform == "linux"
+    if linux:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(_PR_SET_DUMPABLE, 0)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+    rlimits = _limit(memory_bytes, cpu_s)
+    if not linux:
+        return SandboxLevel(rlimits=rlimits)
+    no_capabilities = _drop_capabilities()
+    no_new_privs = _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    abi = landlock.restrict(readable_fds)
+    filtered = seccomp.install(may_open=abi > 0)
+    return SandboxLevel(
+        rlimits=rlimits, no_new_privs=no_new_privs, no_capabilities=no_capabilities, seccomp=filtered, landlock=abi
+    )
+
+
+def leave_network() -> bool:
+    """Move to a network name space without interfaces: by right, or inside a user name space where those are allowed."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET))
+
+
+def sandbox_level() -> SandboxLevel:
+    """Which layers hold here, found by locking down a process of its own (about 0.1 s)."""
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-I", "-c", _PROBE, root]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False
+    )
+    if done.returncode != 0:
+        return SandboxLevel()
+    return SandboxLevel(**json.loads(done.stdout))
+
+
+def print_level() -> None:
+    """Lock this process down and print the level as JSON."""
+    netns = leave_network()
+    level = lock_down(memory_bytes=1 << 28, cpu_s=_PROBE_TIMEOUT_S, parent_pid=os.getppid())
+    os.write(sys.stdout.fileno(), json.dumps(asdict(level) | {"netns": netns}).encode())
+
+
+def _limit(memory_bytes: int, cpu_s: float) -> bool:
+    cpu = max(1, math.ceil(cpu_s))
+    wanted = {
+        resource.RLIMIT_CPU: (cpu, cpu + 1),  # SIGXCPU, and a second later SIGKILL for who ignores it
+        resource.RLIMIT_FSIZE: (0, 0),
+        resource.RLIMIT_CORE: (0, 0),
+        resource.RLIMIT_NOFILE: (_OPEN_FILES, _OPEN_FILES),
+    }
+    if sys.platform == "linux":
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        wanted[resource.RLIMIT_AS] = (used + memory_bytes, used + memory_bytes)
+    else:
+        wanted[resource.RLIMIT_NPROC] = (1, 1)
+    for limit, (soft, hard) in wanted.items():
+        ceiling = resource.getrlimit(limit)[1]
+        if ceiling != resource.RLIM_INFINITY:
+            soft, hard = min(soft, ceiling), min(hard, ceiling)
+        resource.setrlimit(limit, (soft, hard))
+    return True
+
+
+def _drop_capabilities() -> bool:
+    number = _CAPSET.get(os.uname().machine)
+    if number is None:
+        return False
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.syscall(ctypes.c_long(number), header, nothing) == 0)
+
+
+def _prctl(option: int, value: int) -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    zero = ctypes.c_ulong(0)
+    return bool(libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero) == 0)

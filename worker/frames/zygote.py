@@ -1,0 +1,117 @@
+"""The zygote: a process that imported the decoders once and forks a fresh child for every file.
+
+Imports cost a quarter of a second and more, a fork some milliseconds. It runs one thread only, so that forking is sound; it never
+looks at media itself, has no network where the system allows that, and ends when its parent hangs up.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from worker.frames import wire
+from worker.frames.child import Descriptors, Opener, serve
+from worker.frames.lockdown import leave_network
+from worker.types import Json
+
+_POLL_S = 0.002
+_HIGHEST_FD = 1 << 16
+
+
+def main() -> None:
+    """Command line: JSON list of folders to import from, ``module:function`` of the opener, the control socket's descriptor."""
+    folders, opener_name, control_fd = sys.argv[1:4]
+    sys.path += [folder for folder in json.loads(folders) if folder not in sys.path]
+    with socket.socket(fileno=int(control_fd)) as control:
+        leave_network()
+        _prefer_as_victim()
+        try:
+            opener = _load(opener_name)
+        except ImportError as exc:
+            control.sendall(wire.encode(wire.error_to("internal", f"{type(exc).__name__}: {exc}")))
+            return
+        gc.collect()
+        gc.freeze()  # else the children's collections would copy pages they could share
+        control.sendall(wire.encode({"ready": True}))
+        with suppress(wire.PeerGone):
+            while True:
+                _obey(control, opener)
+
+
+def _load(name: str) -> Opener:
+    module_name, function = name.split(":")
+    module = importlib.import_module(module_name)
+    module.warm_up()  # once locked down, a child can import nothing more
+    opener: Opener = getattr(module, function)
+    return opener
+
+
+def _obey(control: socket.socket, opener: Opener) -> None:
+    fds: list[int] = []
+
+    def read(size: int) -> bytes:
+        data, new, _, _ = socket.recv_fds(control, size, len(Descriptors.__slots__))
+        fds.extend(new)
+        return data
+
+    try:
+        command = wire.read_message(read)
+        if "fork" in command:
+            reply: Json = {"pid": _fork(control, fds, command["fork"], opener)}
+        else:
+            reply = _end(**command["end"])
+        control.sendall(wire.encode(reply))
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _fork(control: socket.socket, fds: list[int], options: Json, opener: Opener) -> int:
+    parent_pid = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            control.close()
+            _close_all_but(fds)
+            media, shared, channel = fds
+            serve(Descriptors(media=media, shared=shared, channel=channel), options, opener, parent_pid=parent_pid)
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def _end(pid: int, grace_s: float) -> Json:
+    """Reap a child, killing it if it still runs after ``grace_s``. Nobody else reaps, so its number is not another's yet."""
+    deadline_s = time.monotonic() + grace_s
+    reaped, status, usage = os.wait4(pid, os.WNOHANG)
+    while not reaped and time.monotonic() < deadline_s:
+        time.sleep(_POLL_S)
+        reaped, status, usage = os.wait4(pid, os.WNOHANG)
+    if not reaped:
+        os.kill(pid, signal.SIGKILL)
+        _, status, usage = os.wait4(pid, 0)
+    return {"exit": os.waitstatus_to_exitcode(status), "killed": not reaped, "cpu_s": usage.ru_utime + usage.ru_stime}
+
+
+def _close_all_but(fds: list[int]) -> None:
+    low = 3
+    for fd in sorted(fds):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, _HIGHEST_FD)
+
+
+def _prefer_as_victim() -> None:
+    """If the machine runs out of memory, the kernel shall take a decoder first."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
