@@ -8,9 +8,13 @@ each (docs/decisions/0004-decoders.md).
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Literal
+
+import av
+from PIL import Image
 
 from worker.errors import EmptyMedia, MediaTooLarge, UnsupportedMedia
 from worker.frames import probe
@@ -44,5 +48,9 @@ def open_media(file: BinaryIO, limits: Limits, decoder: DecoderName = "auto", th
 
 def warm_up() -> None:
     """Import everything that the decoders would import when first used: later the process may no longer open files."""
-    for plugin in ("Jpeg", "Mpo", "Png", "Gif", "WebP", "Bmp", "Tiff", "Avif"):
+    Image.preinit()
+    for plugin in ("Mpo", "WebP", "Tiff", "Avif"):
         importlib.import_module(f"PIL.{plugin}ImagePlugin")
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.startswith(("av.__main__", "av.datasets")):
+            importlib.import_module(module.name)
