@@ -69,15 +69,15 @@ def shown_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]
 
 def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
     """Quarter turns clockwise, and whether the frame is mirrored left to right before them, by its display matrix."""
-    for data in frame.side_data:
-        if data.type is SideDataType.DISPLAYMATRIX:
-            a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
-            mirrored = a * d - b * c < 0
-            if abs(a) + abs(b) == 0:
-                return 0, False
-            angle = math.degrees(math.atan2(-b if mirrored else b, -a if mirrored else a))
-            return round(angle / 90) % 4, mirrored
-    return 0, False
+    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    if data is None:
+        return 0, False
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
+    mirrored = a * d - b * c < 0
+    if a == b == 0:
+        return 0, False
+    angle = math.degrees(math.atan2(-b if mirrored else b, -a if mirrored else a))
+    return round(angle / 90) % 4, mirrored
 
 
 def upright_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
@@ -85,8 +85,8 @@ def upright_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
     rgb_HWC = to_rgb(frame, width, height)
     turns, mirrored = orientation(frame)
     if mirrored:
-        rgb_HWC = cv2.flip(rgb_HWC, 1)
-    return cv2.rotate(rgb_HWC, _TURNS[turns]) if turns else rgb_HWC
+        rgb_HWC = np.asarray(cv2.flip(rgb_HWC, 1), np.uint8)
+    return np.asarray(cv2.rotate(rgb_HWC, _TURNS[turns]), np.uint8) if turns else rgb_HWC
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
@@ -106,16 +106,17 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
         interpolation=Interpolation.BILINEAR,
         threads=1,
     )
-    pixels = converted.to_ndarray()
-    return _to_sdr(pixels, int(frame.color_trc)) if wide else pixels
+    if wide:
+        return _to_sdr(np.asarray(converted.to_ndarray(), np.uint16), int(frame.color_trc))
+    return np.asarray(converted.to_ndarray(), np.uint8)
 
 
 def _first_field(frame: av.VideoFrame) -> av.VideoFrame:
     """The upper field alone, at half the rows; ``to_rgb`` scales it back. A key frame stands alone, so no filter over time."""
     field = av.VideoFrame(frame.width, frame.height // 2, frame.format.name)
     for source, target in zip(frame.planes, field.planes, strict=True):
-        rows_HB = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)[: source.height : 2]
-        target_HB = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)
+        rows_HB = np.frombuffer(memoryview(source), np.uint8).reshape(-1, source.line_size)[: source.height : 2]
+        target_HB = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)
         height, width = min(len(rows_HB), target.height), min(source.line_size, target.line_size)
         target_HB[:height, :width] = rows_HB[:height, :width]
     field.colorspace, field.color_range = frame.colorspace, frame.color_range

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -48,7 +49,7 @@ class Timeline:
     variable_rate: bool = False
 
 
-def from_index(stream: VideoStream, clock: Clock, first: Packet, duration_s: float, fps: float) -> Timeline | None:
+def from_index(stream: VideoStream, clock: Clock, first: Packet[VideoStream], duration_s: float, fps: float) -> Timeline | None:
     """By the container's index, without reading on; None where it has none or does not reach the end.
 
     ISO indexes hold decoding times: the distance from decoding to presentation of the first key frame holds for all of them
@@ -77,7 +78,7 @@ def from_index(stream: VideoStream, clock: Clock, first: Packet, duration_s: flo
     )
 
 
-def from_packets(packets: Iterator[Packet], clock: Clock, duration_s: float, fps: float) -> Timeline:
+def from_packets(packets: Iterator[Packet[VideoStream]], clock: Clock, duration_s: float, fps: float) -> Timeline:
     """By reading every packet, undecoded."""
     pts: list[int] = []
     keys: list[int] = []
@@ -89,7 +90,7 @@ def from_packets(packets: Iterator[Packet], clock: Clock, duration_s: float, fps
                 keys.append(stamp)
     pts.sort()
     if pts:
-        step = statistics.median(b - a for a, b in zip(pts, pts[1:], strict=False)) if len(pts) > 1 else 0
+        step = statistics.median(b - a for a, b in pairwise(pts)) if len(pts) > 1 else 0
         duration_s = clock.seconds(pts[-1]) + float(step * clock.time_base)
     keys_s = sorted({clock.seconds(key) for key in keys})
     return Timeline(
@@ -102,7 +103,9 @@ def from_packets(packets: Iterator[Packet], clock: Clock, duration_s: float, fps
     )
 
 
-def estimated(packets_from: Callable[[float], Iterator[Packet]], duration_s: float, fps: float, clock: Clock) -> Timeline:
+def estimated(
+    packets_from: Callable[[float], Iterator[Packet[VideoStream]]], duration_s: float, fps: float, clock: Clock
+) -> Timeline:
     """By the distance of neighbouring key frames at a few places."""
     periods: list[float] = []
     for place in range(PLACES):
@@ -128,5 +131,5 @@ def is_small(fd: int) -> bool:
 
 def _is_variable(stamps: list[int]) -> bool:
     """Whether neighbouring distances differ by more than rounding: the longest over 1.5 times the shortest."""
-    steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
+    steps = [b - a for a, b in pairwise(stamps) if b > a]
     return len(steps) > 1 and max(steps) > 1.5 * min(steps) and max(steps) - min(steps) > 1

@@ -1,0 +1,217 @@
+"""Packets and good frames of one video stream, from any place in it, with the packets that nobody needs left undecoded."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from typing import Literal
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from worker.errors import CorruptMedia, MediaTooLarge
+from worker.frames.limits import Limits
+
+SKIPPING_CODECS = frozenset(("h264", "hevc"))
+"""Codecs whose frames can be left out if no other refers to them."""
+LOOKAHEAD = 32
+"""Packets: twice the longest reordering of H.264 and HEVC."""
+LOOKAHEAD_BYTES = 32 * 1024**2
+MAX_BAD_READS = 100
+"""Read errors in a row after which the rest of a file is given up."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a file has cost so far; ``bad`` counts packets that could not be read or decoded."""
+
+    packets: int = 0
+    decoded: int = 0
+    bad: int = 0
+    seeks: int = 0
+
+
+class Reader:
+    """Packets and frames of one stream, from any place in it. One iterator at a time is valid."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int) -> None:
+        self.stream = stream
+        self.counts = Counts()
+        self._container = container
+        self._limits = limits
+        self._skip = "DEFAULT"
+        self._codec: VideoCodecContext = stream.codec_context
+        self._codec.thread_count = threads
+        self._codec.thread_type = "AUTO"
+        self._codec.options = {"max_pixels": str(limits.max_pixels)}
+
+    def first(self) -> tuple[Packet[VideoStream], av.VideoFrame]:
+        """The first packet and the first frame shown. Raises CorruptMedia where nothing decodes."""
+        head: Packet[VideoStream] | None = None
+        for packet in self.packets():
+            head = head or packet
+            for frame in self._decode(packet):
+                return head, frame
+        for frame in self._decode(None):
+            if head is not None:
+                return head, frame
+        raise CorruptMedia("no frame of the video stream can be decoded")
+
+    def seek(self, pts: int) -> None:
+        """To the last place before ``pts`` from which the demuxer can read on; to the start where it knows none."""
+        self.counts.seeks += 1
+        self._codec.flush_buffers()
+        try:
+            self._container.seek(pts, stream=self.stream)
+        except av.error.FFmpegError:
+            self.rewind()
+
+    def rewind(self) -> None:
+        self._codec.flush_buffers()
+        for start in (self.stream.start_time or 0, -(2**40)):
+            try:
+                self._container.seek(start, stream=self.stream)
+            except av.error.FFmpegError:
+                continue
+            return
+        raise CorruptMedia("the file cannot be read from its start again")
+
+    def packets(self) -> Iterator[Packet[VideoStream]]:
+        """On from here to the end. Raises MediaTooLarge beyond the packet limit."""
+        bad_in_a_row = 0
+        while bad_in_a_row < MAX_BAD_READS:
+            try:
+                for packet in self._container.demux(self.stream):
+                    if not packet.size:
+                        return
+                    bad_in_a_row = 0
+                    self.counts.packets += 1
+                    if self.counts.packets > 4 * self._limits.max_packets:
+                        raise MediaTooLarge(f"more than {self._limits.max_packets} packets")
+                    yield packet
+                return
+            except av.error.FFmpegError:
+                bad_in_a_row += 1
+                self.counts.bad += 1
+
+    def packets_from(self, pts: int) -> Iterator[Packet[VideoStream]]:
+        self.seek(pts)
+        return self.packets()
+
+    def key_frame_at(self, pts: int, after: int | None) -> tuple[Packet[VideoStream] | None, av.VideoFrame | None]:
+        """The key frame at or before ``pts`` as packet and frame, decoded alone; no frame if its packet is not after ``after``
+        or does not decode by itself."""
+        for packet in self.packets_from(pts):
+            if not packet.is_keyframe:
+                continue
+            if after is not None and (stamp_of(packet) or 0) <= after:
+                return None, None
+            frames = [*self._decode(packet), *self._decode(None)]
+            self._codec.flush_buffers()
+            return packet, next((frame for frame in frames if frame.key_frame), None)
+        return None, None
+
+    def frames_from(self, wanted: Sequence[int], start: int) -> Iterator[av.VideoFrame]:
+        """Good frames in rising time, the first at or before ``wanted[0]`` where the file has one, to the end of the file.
+
+        ``wanted`` rises; frames that are not the nearest to one of its moments, and to which no other frame refers, may be
+        missing. ``start`` is the first moment of the file.
+        """
+        back_s = 0.0
+        while True:
+            target = wanted[0] - round(back_s / time_base_of(self.stream))
+            if target <= start:
+                self.rewind()
+                return self._rising(self.packets(), wanted, None)
+            packets = self.packets_from(target)
+            key = next((packet for packet in packets if packet.is_keyframe), None)
+            key_pts = None if key is None else stamp_of(key)
+            if key is not None and key_pts is not None and key_pts <= wanted[0]:
+                return self._rising(chain((key,), packets), wanted, key_pts)
+            back_s = 2 * back_s or 1.0
+
+    def _rising(
+        self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int], floor: int | None
+    ) -> Iterator[av.VideoFrame]:
+        """Frames shown before the key frame they were started from (``floor``) lack what they refer to, and are left out."""
+        last = floor - 1 if floor is not None else None
+        marked = _mark_needed(packets, wanted) if self._codec.name in SKIPPING_CODECS else ((packet, True) for packet in packets)
+        for packet, is_needed in chain(marked, ((None, True),)):
+            for frame in self._decode(packet, is_needed):
+                if last is None or pts_of(frame) > last:
+                    last = pts_of(frame)
+                    yield frame
+
+    def _decode(self, packet: Packet[VideoStream] | None, is_needed: bool = True) -> list[av.VideoFrame]:
+        skip: Literal["DEFAULT", "NONREF"] = "DEFAULT" if is_needed else "NONREF"
+        if skip != self._skip:
+            self._codec.skip_frame = self._skip = skip
+        try:
+            frames = self._codec.decode(packet)
+        except av.error.FFmpegError:
+            self.counts.bad += 1
+            return []
+        self.counts.decoded += len(frames)
+        return [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]
+
+
+def _mark_needed(packets: Iterator[Packet[VideoStream]], wanted: Sequence[int]) -> Iterator[tuple[Packet[VideoStream], bool]]:
+    """Every packet, and whether its frame is the one nearest a wanted moment among those of the packets around it."""
+    ahead: deque[Packet[VideoStream]] = deque()
+    behind: deque[int] = deque()
+    stamps: list[int] = []
+    ahead_bytes = 0
+    while True:
+        while len(ahead) < LOOKAHEAD and ahead_bytes < LOOKAHEAD_BYTES and (packet := next(packets, None)) is not None:
+            ahead.append(packet)
+            ahead_bytes += packet.size
+            if packet.pts is not None and not packet.is_discard:
+                insort(stamps, packet.pts)
+        if not ahead:
+            return
+        packet = ahead.popleft()
+        ahead_bytes -= packet.size
+        if packet.is_discard:
+            yield packet, False
+        elif packet.pts is None or ahead_bytes >= LOOKAHEAD_BYTES:
+            yield packet, True
+        else:
+            yield packet, is_nearest(packet.pts, stamps, wanted)
+        if packet.pts is not None and not packet.is_discard:
+            behind.append(packet.pts)
+            if len(behind) > LOOKAHEAD:
+                del stamps[bisect_left(stamps, behind.popleft())]
+
+
+def is_nearest(pts: int, stamps: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether of ``stamps`` (rising, ``pts`` among them) ``pts`` is nearest to one of ``wanted``, the earlier of two as near."""
+    at = bisect_left(stamps, pts)
+    low = (stamps[at - 1] + pts) / 2 if at else -math.inf
+    high = (pts + stamps[at + 1]) / 2 if at + 1 < len(stamps) else math.inf
+    place = bisect_right(wanted, low)
+    return place < len(wanted) and wanted[place] <= high
+
+
+def stamp_of(packet: Packet[VideoStream]) -> int | None:
+    """When the packet's frame is shown; of formats that do not say (AVI), when it is decoded."""
+    return packet.pts if packet.pts is not None else packet.dts
+
+
+def pts_of(frame: av.VideoFrame) -> int:
+    if frame.pts is None:
+        raise CorruptMedia("a frame without a timestamp")
+    return frame.pts
+
+
+def time_base_of(stream: VideoStream) -> Fraction:
+    if not stream.time_base:
+        raise CorruptMedia("a stream without a time base")
+    return stream.time_base
