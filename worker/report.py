@@ -5,15 +5,17 @@ Fields that only later parts fill (queue, URLs, pages) are there from the start 
 
 from __future__ import annotations
 
+import os
 import uuid
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.types import Label, MediaKind, Reason, Strategy
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 FRAMES_IN_REPORT = 256
 
 ErrorCode = Literal[
@@ -47,8 +49,19 @@ class Wire(BaseModel):
 
 class Source(Wire):
     kind: Literal["path", "url", "upload"]
-    path: str | None = Field(default=None, description="absolute path, for kind=path")
-    url: str | None = None
+    path: str | None = Field(default=None, description="absolute path, for kind=path; bytes that are not UTF-8 as \\xNN")
+    url: str | None = Field(default=None, description="for kind=path only where the name is not UTF-8: the exact file: URL")
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """The source of a local file. JSON cannot hold every file name: the URL then does, percent-encoded."""
+        absolute = os.path.abspath(path)
+        try:
+            absolute.encode("utf-8")
+        except UnicodeEncodeError:
+            shown = os.fsencode(absolute).decode("utf-8", "backslashreplace")
+            return cls(kind="path", path=shown, url=Path(absolute).as_uri())
+        return cls(kind="path", path=absolute)
 
 
 class Media(Wire):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from worker.errors import ConfigError
 from worker.types import Json, Strategy
@@ -20,59 +21,61 @@ class Section(BaseModel):
 
 
 class DecodeSettings(Section):
-    decoder: Literal["auto", "pyav", "decord"] = Field("auto", description="auto picks for each probed file")
-    threads: int = Field(2, ge=1, le=64, description="threads of one decoding child")
-    timeout_s: float = Field(120, gt=0, description="wall-clock limit of one item's decoding; the child is killed")
-    cpu_s: int = Field(600, gt=0, description="CPU-time limit of the decoding child")
-    memory_mib: int = Field(2048, ge=256, description="address-space limit of the decoding child")
-    shared_mib: int = Field(32, ge=1, description="frames in flight between child and parent; one frame always fits")
-    max_pixels: int = Field(36_000_000, gt=0, description="largest video frame")
-    max_picture_pixels: int = Field(64_000_000, gt=0, description="largest still picture")
-    max_duration_s: float = Field(4 * 3600, gt=0, description="longest video")
-    max_packets: int = Field(2_000_000, gt=0, description="most packets (frames) of a video")
-    max_streams: int = Field(32, gt=0, description="most streams of a container")
+    decoder: Literal["auto", "pyav", "decord"] = Field(default="auto", description="auto picks for each probed file")
+    threads: int = Field(default=2, ge=1, le=64, description="threads of one decoding child")
+    timeout_s: float = Field(default=120, gt=0, description="wall-clock limit of one item's decoding; the child is killed")
+    cpu_s: int = Field(default=600, gt=0, description="CPU-time limit of the decoding child")
+    memory_mib: int = Field(default=2048, ge=256, description="address-space limit of the decoding child")
+    shared_mib: int = Field(default=32, ge=1, description="frames in flight between child and parent; one frame always fits")
+    max_pixels: int = Field(default=36_000_000, gt=0, description="largest video frame")
+    max_picture_pixels: int = Field(default=64_000_000, gt=0, description="largest still picture")
+    max_duration_s: float = Field(default=4 * 3600, gt=0, description="longest video")
+    max_packets: int = Field(default=2_000_000, gt=0, description="most packets (frames) of a video")
+    max_streams: int = Field(default=32, gt=0, description="most streams of a container")
 
 
 class SamplingSettings(Section):
-    strategy: Strategy = Field(Strategy.AUTO, description="auto | uniform | fps | keyframes")
-    max_frames: int | None = Field(None, gt=0, description="most frames looked at, both passes; auto decides when unset")
-    fps: float | None = Field(None, gt=0, description="frames a second for strategy fps")
-    start_s: float = Field(0.0, ge=0)
-    end_s: float | None = Field(None, gt=0)
-    second_pass_frames: int = Field(128, ge=0, description="frames auto may add around the worst moments")
+    strategy: Strategy = Field(default=Strategy.AUTO, description="auto | uniform | fps | keyframes")
+    max_frames: int | None = Field(default=None, gt=0, description="most frames looked at, both passes; auto decides when unset")
+    fps: float | None = Field(default=None, gt=0, description="frames a second for strategy fps")
+    start_s: float = Field(default=0.0, ge=0)
+    end_s: float | None = Field(default=None, gt=0)
+    second_pass_frames: int = Field(default=128, ge=0, description="frames auto may add around the worst moments")
 
 
 class FaceSettings(Section):
-    min_face_px: int = Field(40, ge=20, description="smallest face looked for, in the reduced frame")
-    batch_frames: int = Field(8, ge=1, le=64, description="frames detected at once, at most")
-    batch_mib: int = Field(32, ge=1, description="bytes of the frames detected at once, at most")
-    min_vote_px: int = Field(48, ge=1, description="shorter side of a face box below which it does not vote")
-    min_vote_quality: float = Field(0.1, ge=0, le=1, description="quality below which a face does not vote")
+    min_face_px: int = Field(default=40, ge=20, description="smallest face looked for, in the reduced frame")
+    batch_frames: int = Field(default=8, ge=1, le=64, description="frames detected at once, at most")
+    batch_mib: int = Field(default=32, ge=1, description="bytes of the frames detected at once, at most")
+    min_vote_px: int = Field(default=48, ge=1, description="shorter side of a face box below which it does not vote")
+    min_vote_quality: float = Field(default=0.1, ge=0, le=1, description="quality below which a face does not vote")
 
 
 class ModelSettings(Section):
-    checkpoint: Path | None = Field(None, description="a .safetensors checkpoint; the bundled one when unset")
+    checkpoint: Path | None = Field(default=None, description="a .safetensors checkpoint; the bundled one when unset")
     backend: Literal["auto", "onnxruntime", "torch"] = "auto"
-    threads: int = Field(2, ge=1, le=64, description="threads of detector and classifier")
-    batch: int = Field(16, ge=1, le=256, description="crops scored at once")
-    cache_dir: Path | None = Field(None, description="exports of other checkpoints; the user's cache folder when unset")
+    threads: int = Field(default=2, ge=1, le=64, description="threads of detector and classifier")
+    batch: int = Field(default=16, ge=1, le=256, description="crops scored at once")
+    cache_dir: Path | None = Field(default=None, description="exports of other checkpoints; the user's cache folder when unset")
 
 
 class VerdictSettings(Section):
     rule: Literal["mean_logit", "confident", "weighted", "consecutive", "windowed"] = "windowed"
-    min_votes: int = Field(3, ge=1, description="faces a video's track needs before it may decide; a picture needs one")
-    max_gap_s: float = Field(10.0, gt=0, description="a video looked at more thinly is never called real")
+    min_votes: int = Field(default=3, ge=1, description="faces a video's track needs before it may decide; a picture needs one")
+    max_gap_s: float = Field(default=10.0, gt=0, description="a video looked at more thinly is never called real")
     fake_from: float | None = Field(
-        None, ge=0, le=1, description="score from which the verdict is fake; the checkpoint's own when unset"
+        default=None, ge=0, le=1, description="score from which the verdict is fake; the checkpoint's own when unset"
     )
     real_below: float | None = Field(
-        None, ge=0, le=1, description="score below which the verdict is real; the checkpoint's own when unset"
+        default=None, ge=0, le=1, description="score below which the verdict is real; the checkpoint's own when unset"
     )
-    max_frame_std: float | None = Field(None, gt=0, description="spread of frame logits above which the verdict is uncertain")
+    max_frame_std: float | None = Field(
+        default=None, gt=0, description="spread of frame logits above which the verdict is uncertain"
+    )
 
 
 class OutputSettings(Section):
-    evidence_per_track: int = Field(3, ge=0, le=32, description="evidence crops kept for each track")
+    evidence_per_track: int = Field(default=3, ge=0, le=32, description="evidence crops kept for each track")
 
 
 class Settings(Section):
@@ -103,7 +106,7 @@ def _from_file(path: Path) -> Json:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as 'decode:' at the top level")
-    return content
+    return {section: {} if keys is None else keys for section, keys in content.items()}
 
 
 def _from_environment() -> Json:
@@ -115,15 +118,31 @@ def _from_environment() -> Json:
         section, _, key = name.removeprefix(PREFIX).lower().partition("__")
         if not key:
             raise ConfigError(f"environment variable {name}: expected {PREFIX}SECTION__KEY, such as {PREFIX}DECODE__TIMEOUT_S")
-        found.setdefault(section, {})[key] = yaml.safe_load(value) if value else None
+        try:
+            found.setdefault(section, {})[key] = yaml.safe_load(value) if value else None
+        except yaml.YAMLError as exc:
+            raise ConfigError(f"environment variable {name}: {value!r} cannot be read") from exc
     return found
 
 
+def default_file() -> Path | None:
+    """``configs/worker.yaml`` of the checkout that this package runs from; None where it is installed apart from one."""
+    path = Path(__file__).parents[1] / "configs" / "worker.yaml"
+    return path if path.is_file() else None
+
+
 def load_settings(path: Path | None = None, flags: Json | None = None) -> Settings:
-    """Settings from an optional file, the environment and flags (nested, only what was given). Raises ConfigError naming the key."""
+    """Settings from an optional file, the environment and flags (nested, only those given). Raises ConfigError naming the key."""
     merged = _merged(_merged(_from_file(path) if path else {}, _from_environment()), flags or {})
     try:
         return Settings.model_validate(merged)
     except ValidationError as exc:
-        lines = [f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in exc.errors()]
-        raise ConfigError("settings cannot be used:\n  " + "\n  ".join(lines)) from exc
+        raise ConfigError("settings cannot be used:\n  " + "\n  ".join(_plain(error) for error in exc.errors())) from exc
+
+
+def _plain(error: ErrorDetails) -> str:
+    """One mistake in words: the key, what is wrong, and what was given."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{key}: there is no such setting"
+    return f"{key}: {error['msg'][:1].lower()}{error['msg'][1:]}, not {error['input']!r}"

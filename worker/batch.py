@@ -1,0 +1,127 @@
+"""Many items to many reports: refusals, resumption, this process or several, output as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from worker.errors import VeriframeError
+from worker.interrupts import Interrupts
+from worker.jobs import BuildScanner, Outcome, Task, do, failed
+from worker.output.folder import ReportFolder, Stored
+from worker.output.sink import Sink
+from worker.progress import Bar
+from worker.report import Report
+from worker.settings import Settings
+from worker.slots import Slots
+from worker.source.files import Item
+
+Outcomes = Generator[Outcome, None, None]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the items. ``counts`` by verdict, or ``failed``; ``exit_code`` non-zero where a signal stopped the run."""
+
+    total: int
+    counts: Counter[str] = field(default_factory=Counter)
+    unchanged: int = 0
+    seconds: float = 0.0
+    stopped: int = 0
+
+    def add(self, report: Report) -> None:
+        self.counts[report.verdict.value if report.verdict else report.status] += 1
+
+    @property
+    def done(self) -> int:
+        return self.counts.total()
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(self.counts.items()))
+        parts = [f"{self.done} {'item' if self.done == 1 else 'items'}" + (f": {kinds}" if kinds else "")]
+        if self.unchanged:
+            parts.append(f"{self.unchanged} unchanged since an earlier run")
+        if self.done < self.total:
+            parts.append(f"{self.total - self.done} not scanned")
+        return "; ".join(parts) + f" in {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """How a run of items is scanned and where its reports go."""
+
+    build: BuildScanner
+    settings: Settings
+    workers: int
+    resume: bool
+    folder: ReportFolder | None
+    sink: Sink
+    bar: Bar
+
+    def run(self, items: Sequence[Item]) -> Tally:
+        """Report on every item. Ctrl-C ends it early; what is finished is written. Raises ConfigError, ModelError or OSError."""
+        tally = Tally(total=len(items))
+        started = time.monotonic()
+        slots = Slots(build=self.build, settings=self.settings, count=min(self.workers, max(1, len(items))))
+        with Interrupts(on_kill=slots.kill) as interrupts, contextlib.closing(self._outcomes(items, slots)) as outcomes:
+            try:
+                with self.bar:
+                    for outcome in outcomes:
+                        with interrupts.held():
+                            self._deliver(outcome, tally)
+            except KeyboardInterrupt:
+                tally.stopped = interrupts.exit_code
+                outcomes.close()
+            except BrokenPipeError:
+                raise
+            except (VeriframeError, OSError):
+                self.sink.close()
+                raise
+            with interrupts.held():
+                self.sink.close()
+        tally.seconds = time.monotonic() - started
+        return tally
+
+    def _deliver(self, outcome: Outcome, tally: Tally) -> None:
+        report = outcome.report
+        if report is None:
+            report = self._stored(outcome.task.item).report
+            tally.unchanged += 1
+        elif self.folder is not None:
+            self.folder.save(outcome.task.item.path, report, outcome.crops, outcome.content, outcome.fingerprint)
+        self.sink.write(report)
+        tally.add(report)
+        self.bar.advance()
+
+    def _outcomes(self, items: Sequence[Item], slots: Slots) -> Outcomes:
+        for item in items:
+            if item.refusal is not None:
+                yield Outcome(task=Task(item=item), report=failed(item.path, "unsupported", item.refusal))
+        tasks = (self._task(item) for item in items if item.refusal is None)
+        if all(item.refusal is not None for item in items):
+            return
+        with contextlib.closing(self._here(tasks) if self.workers == 1 else self._apart(tasks, slots)) as outcomes:
+            yield from outcomes
+
+    def _task(self, item: Item) -> Task:
+        old = self.folder.load(item.path) if self.folder is not None and self.resume else None
+        return Task(item=item, keep_state=self.folder is not None, state=old.state if old else None)
+
+    def _stored(self, item: Item) -> Stored:
+        old = self.folder.load(item.path) if self.folder is not None else None
+        if old is None:
+            raise OSError(f"the stored report of {item.path} went away while it was compared")
+        return old
+
+    def _here(self, tasks: Iterable[Task]) -> Outcomes:
+        with self.build(self.settings) as scanner:
+            for task in tasks:
+                self.bar.begin(task.item.path.name)
+                yield do(task, scanner, self.bar.within)
+
+    def _apart(self, tasks: Iterable[Task], slots: Slots) -> Outcomes:
+        with slots:
+            yield from slots.run(tasks)

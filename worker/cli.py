@@ -1,0 +1,111 @@
+"""The command ``veriframe``. Nothing heavy is imported until the command that needs it runs.
+
+Our own commands are the modules of ``worker.commands``; ``training`` and ``optimize`` add theirs by entry points of the group
+``veriframe.commands``, each a Typer app. A module is imported only when its command is invoked: ``scan`` never meets torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from worker import __version__
+
+GROUP = "veriframe.commands"
+OWN = {
+    "scan": "Scan files and folders: a verdict with evidence for each.",
+    "demo": "Scan the demo media and show the expected answers beside the verdicts.",
+    "doctor": "Say what works on this machine, and how to mend what does not.",
+    "schema": "Print the JSON Schema of a report.",
+}
+
+
+class CommandGroup(TyperGroup):
+    """Knows all commands by name; loads one to run it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*OWN, *sorted(_entry_points().keys() - OWN.keys())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A stand-in with the name and a line of help."""
+        if cmd_name in OWN:
+            return TyperCommand(cmd_name, help=OWN[cmd_name])
+        if entry := _entry_points().get(cmd_name):
+            return TyperCommand(cmd_name, help=f"From {entry.module.partition('.')[0]}: see veriframe {cmd_name} --help.")
+        return None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        if stand_in is None or name is None:
+            return name, stand_in, rest
+        return name, _load(name), rest
+
+
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
+
+
+def _load(name: str) -> Any:
+    if name in OWN:
+        module = importlib.import_module(f"worker.commands.{name}")
+        return _named(name, module.app)
+    entry = _entry_points()[name]
+    try:
+        return _named(name, entry.load())
+    except ImportError as exc:
+        extra = entry.extras[0] if entry.extras else "train"
+        missing = f"{exc.name} is not installed" if isinstance(exc, ModuleNotFoundError) else str(exc)
+        typer.echo(
+            f'veriframe {name} cannot run here: {missing}.\nTo install what it needs: pip install "veriframe[{extra}]"', err=True
+        )
+        raise typer.Exit(2) from exc
+
+
+def _named(name: str, loaded: typer.Typer) -> Any:
+    command = get_command(loaded)
+    command.name = name
+    return command
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"veriframe {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=CommandGroup,
+    name="veriframe",
+    help="Scan video and pictures for deepfaked faces.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def main(obj: object = None) -> None:
+    """The console script. ``obj`` replaces the function that opens a scanner (``worker.jobs.BuildScanner``)."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    app(prog_name="veriframe", obj=obj)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Exit codes, and errors mapped to them: the outermost boundary of every command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from worker.errors import ConfigError, ModelError, VeriframeError
+
+SCANNED = 0
+FAIL_ON = 1
+USAGE = 2
+ITEMS_FAILED = 3
+INTERNAL = 4
+BROKEN_PIPE = 141
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn errors into a message on standard error and an exit code."""
+    try:
+        yield
+    except (typer.Exit, typer.BadParameter):
+        raise
+    except (ConfigError, ModelError) as exc:
+        typer.echo(f"veriframe: {exc}", err=True)
+        raise typer.Exit(USAGE) from exc
+    except BrokenPipeError as exc:
+        # Nobody reads standard output any more (`| head`); the interpreter's own flush at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(BROKEN_PIPE) from exc
+    except VeriframeError as exc:
+        typer.echo(f"veriframe: {exc}", err=True)
+        raise typer.Exit(INTERNAL) from exc
+    except Exception as exc:
+        log.exception("internal error")
+        typer.echo(f"veriframe: internal error: {type(exc).__name__}: {exc}", err=True)
+        raise typer.Exit(INTERNAL) from exc

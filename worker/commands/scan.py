@@ -1,0 +1,284 @@
+"""``veriframe scan``: flags to settings, one run of a batch, an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from worker.commands import outcome
+
+app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
+
+Format = Literal["table", "json", "jsonl", "csv"]
+
+
+class FailOn(StrEnum):
+    """The verdicts, as a choice; ``worker.types.Label`` would load numpy for ``--help``."""
+
+    FAKE = "fake"
+    REAL = "real"
+    UNCERTAIN = "uncertain"
+    NOT_APPLICABLE = "not_applicable"
+
+
+HELP = (
+    "Scan video and pictures for deepfaked faces: a verdict with evidence for each.\n\n"
+    "Folders are scanned whole, links in them not followed; content decides what a file is, not its name. One bad item never "
+    "stops the rest. Settings come from a file, then the environment (VERIFRAME_SECTION__KEY), then these flags."
+)
+EPILOG = """[bold]Examples[/]
+
+\b
+veriframe scan clip.mp4
+veriframe scan ~/Videos --out reports             keep reports and crops
+veriframe scan ~/Videos --out reports --resume    go on after a stop
+veriframe scan 'in/**/*.mov' --workers 4          four items at a time
+veriframe scan in --exclude '.*' --format csv     no hidden files
+veriframe scan upload.mp4 --fail-on fake --fail-on uncertain
+find . -size +1M -print0 | veriframe scan - --format jsonl
+
+[bold]Exit codes[/]
+
+\b
+0    every item was scanned
+1    an item has a --fail-on verdict
+2    usage: a flag, a setting, no such model, nothing to scan
+3    some items failed (wins over 1); their reports say why
+4    internal error
+130  stopped by Ctrl-C (SIGTERM: 143); what was finished is printed
+     and written; a second Ctrl-C kills
+141  nobody reads standard output any more
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanArguments:
+    """What ``run_scan`` needs beyond the settings."""
+
+    paths: list[str]
+    format: Format
+    out: Path | None
+    workers: int
+    resume: bool
+    fail_on: list[FailOn]
+    include: list[str]
+    exclude: list[str]
+    threads_given: bool
+    quiet: bool
+
+
+def seconds(text: str) -> float:
+    """Seconds of ``90``, ``1:30`` or ``0:01:30.5``. Raises BadParameter."""
+    parts = text.split(":")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if not 1 <= len(values) <= 3 or not all(0 <= value < float("inf") for value in values):
+        raise typer.BadParameter(f"{text!r} is no time: give seconds, mm:ss or h:mm:ss")
+    total = 0.0
+    for value in values:
+        total = 60 * total + value
+    return total
+
+
+@app.command(help=HELP, epilog=EPILOG)
+def scan(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH", help="Files, folders (everything below), quoted globs, or - for a list on standard input."
+        ),
+    ],
+    format: Annotated[
+        Format, typer.Option(metavar="NAME", help="table, or whole reports as json or jsonl (each at once), or csv.")
+    ] = "table",
+    out: Annotated[Path | None, typer.Option(help="Folder for reports (JSON) and evidence crops.", metavar="DIR")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip what --out holds: same bytes, model and options.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Items scanned at once, each in a process.")] = 1,
+    fail_on: Annotated[
+        list[FailOn] | None,
+        typer.Option(metavar="VERDICT", help="Exit with 1 on fake, real, uncertain or not_applicable; may be repeated."),
+    ] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Only names or paths like this, in any case; may be repeated.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="No names, paths or folders like this; may be repeated.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")] = False,
+    strategy: Annotated[
+        Literal["auto", "uniform", "fps", "keyframes"] | None,
+        typer.Option(
+            metavar="NAME",
+            help="auto (default), uniform, fps or keyframes: which frames are looked at.",
+            rich_help_panel="Sampling",
+        ),
+    ] = None,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Most frames looked at in an item.", rich_help_panel="Sampling")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(metavar="N", help="Frames a second; implies --strategy fps.", rich_help_panel="Sampling")
+    ] = None,
+    start: Annotated[
+        float | None,
+        typer.Option(parser=seconds, metavar="TIME", help="Begin here: seconds or mm:ss.", rich_help_panel="Sampling"),
+    ] = None,
+    end: Annotated[
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="End here: seconds or mm:ss.", rich_help_panel="Sampling")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .safetensors checkpoint; default: the bundled one.", rich_help_panel="Engine"),
+    ] = None,
+    backend: Annotated[
+        Literal["auto", "onnxruntime", "torch"] | None,
+        typer.Option(metavar="NAME", help="auto, onnxruntime or torch.", rich_help_panel="Engine"),
+    ] = None,
+    decoder: Annotated[
+        Literal["auto", "pyav", "decord"] | None,
+        typer.Option(metavar="NAME", help="auto, pyav or decord.", rich_help_panel="Engine"),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            metavar="N",
+            help="Threads of each worker; default 2, less where workers share few cores.",
+            rich_help_panel="Engine",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.", rich_help_panel="Engine"),
+    ] = None,
+) -> None:
+    """Flags to settings; see HELP."""
+    with outcome.exit_codes():
+        flags: dict[str, dict[str, Any]] = {
+            "sampling": {
+                "strategy": strategy or ("fps" if fps is not None else None),
+                "max_frames": max_frames,
+                "fps": fps,
+                "start_s": start,
+                "end_s": end,
+            },
+            "model": {"checkpoint": model, "backend": backend, "threads": threads},
+            "decode": {"decoder": decoder, "threads": threads},
+        }
+        arguments = ScanArguments(
+            paths=paths,
+            format=format,
+            out=out,
+            workers=workers,
+            resume=resume,
+            fail_on=fail_on or [],
+            include=include or [],
+            exclude=exclude or [],
+            threads_given=threads is not None,
+            quiet=quiet,
+        )
+        code = run_scan(arguments, config, flags, build=ctx.obj)
+    raise typer.Exit(code)
+
+
+def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dict[str, Any]], *, build: Any = None) -> int:
+    """Scan and print; returns the exit code. ``build`` opens a scanner (``worker.jobs.BuildScanner``); by default the real one.
+
+    Raises ConfigError, ModelError, OSError.
+    """
+    from rich.console import Console
+
+    from worker.batch import Batch
+    from worker.errors import ConfigError
+    from worker.output.folder import ReportFolder
+    from worker.output.sink import SINKS
+    from worker.progress import Bar
+    from worker.source.files import find_items
+
+    if arguments.resume and arguments.out is None:
+        raise ConfigError("--resume needs --out DIR: that is where earlier reports are")
+    settings = _settings(config, flags, arguments)
+    folder = ReportFolder(arguments.out) if arguments.out else None
+    console = Console(stderr=True)
+    _log_to(console)
+    with console.status("listing"):
+        items = list(
+            find_items(
+                arguments.paths,
+                include=arguments.include,
+                exclude=arguments.exclude,
+                stdin=sys.stdin.buffer,
+                skip=[arguments.out] if arguments.out else [],
+            )
+        )
+    if not items:
+        raise ConfigError("nothing to scan: no files there, or --include and --exclude leave none")
+    if build is None:
+        from worker.compose import build_scanner
+
+        build = build_scanner
+    both_on_terminal = arguments.format != "table" and sys.stdout.isatty()
+    batch = Batch(
+        build=build,
+        settings=settings,
+        workers=arguments.workers,
+        resume=arguments.resume,
+        folder=folder,
+        sink=SINKS[arguments.format](sys.stdout),
+        bar=Bar(console, total=len(items), live=console.is_terminal and not arguments.quiet and not both_on_terminal),
+    )
+    tally = batch.run(items)
+    if not arguments.quiet:
+        console.print(str(tally), highlight=False, markup=False, soft_wrap=True)
+    if tally.stopped:
+        return tally.stopped
+    if tally.counts["failed"]:
+        return outcome.ITEMS_FAILED
+    return outcome.FAIL_ON if any(tally.counts[verdict] for verdict in arguments.fail_on) else outcome.SCANNED
+
+
+def _settings(config: Path | None, flags: dict[str, dict[str, Any]], arguments: ScanArguments) -> Any:
+    """Settings with the flags that were given; the threads of several workers share the cores."""
+    from worker.errors import ConfigError
+    from worker.settings import default_file, load_settings
+    from worker.types import Strategy
+
+    given = {section: {key: value for key, value in keys.items() if value is not None} for section, keys in flags.items()}
+    settings = load_settings(config or default_file(), given)
+    sampling = settings.sampling
+    if sampling.strategy is Strategy.FPS and sampling.fps is None:
+        raise ConfigError("--strategy fps needs --fps")
+    if given["sampling"].get("fps") is not None and sampling.strategy is not Strategy.FPS:
+        raise ConfigError(f"--fps goes with --strategy fps, not {sampling.strategy}")
+    if sampling.end_s is not None and sampling.end_s <= sampling.start_s:
+        raise ConfigError(f"--end {sampling.end_s:g} s must lie after --start {sampling.start_s:g} s")
+    if arguments.workers == 1 or arguments.threads_given:
+        return settings
+    share = max(1, _cores() // arguments.workers)
+    decode = settings.decode.model_copy(update={"threads": min(share, settings.decode.threads)})
+    model = settings.model.model_copy(update={"threads": min(share, settings.model.threads)})
+    return settings.model_copy(update={"decode": decode, "model": model})
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _log_to(console: Any) -> None:
+    import logging
+
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=console, show_path=False, markup=False, highlighter=None)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)

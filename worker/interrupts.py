@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM: the first stops between two reports and keeps what there is, the second kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Self
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """While entered (main thread only), the first signal raises KeyboardInterrupt, though not inside ``held``; the second calls
+    ``on_kill`` and ends the process by the signal. ``exit_code`` is 128 + the signal's number."""
+
+    def __init__(self, on_kill: Callable[[], None]) -> None:
+        self._on_kill = on_kill
+        self._held = False
+        self._pending = False
+        self._before: list[tuple[signal.Signals, object]] = []
+        self.exit_code = 0
+
+    def __enter__(self) -> Self:
+        self._before = [(number, signal.signal(number, self._handle)) for number in _SIGNALS]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A stretch that is not interrupted half-way: one report's output."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.exit_code:
+            self._on_kill()
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self.exit_code = 128 + number
+        if self._held:
+            self._pending = True
+        else:
+            raise KeyboardInterrupt

@@ -1,0 +1,87 @@
+"""One item's work in whichever process does it: compare with an earlier run, or scan."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from worker.report import ErrorCode, ErrorItem, Report, Source, new_id, now
+from worker.resume import Content, State, content_of, is_unchanged
+from worker.settings import Settings
+from worker.source.files import Item
+
+log = logging.getLogger(__name__)
+
+
+class ScanOutput(Protocol):
+    """What a scanner gives back (``worker.pipeline.ScanResult``)."""
+
+    @property
+    def report(self) -> Report: ...
+
+    @property
+    def crops(self) -> Mapping[str, bytes]: ...
+
+
+class ItemScanner(Protocol):
+    """What scans one item at a time (``worker.pipeline.Scanner``)."""
+
+    fingerprint: str
+
+    def scan(self, path: Path, *, on_progress: Callable[[Any], None] | None = None) -> ScanOutput: ...
+
+
+BuildScanner = Callable[[Settings], AbstractContextManager[ItemScanner]]
+"""Opens a scanner; a module-level function, since other processes import it by name. Raises ConfigError or ModelError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """An item to scan. ``keep_state``: hash its bytes for a later ``--resume``; ``state``: what an earlier run left."""
+
+    item: Item
+    keep_state: bool = False
+    state: State | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A finished task. ``report`` None: nothing changed since ``task.state`` was stored."""
+
+    task: Task
+    report: Report | None
+    crops: Mapping[str, bytes] = field(default_factory=dict)
+    content: Content | None = None
+    fingerprint: str = ""
+
+
+def do(task: Task, scanner: ItemScanner, on_progress: Callable[[Any], None] | None = None) -> Outcome:
+    """Do one task. An exception of the scanner's is a bug in it: logged, and the item's report says ``internal``."""
+    path = task.item.path
+    try:
+        if task.state is not None and is_unchanged(path, task.state, scanner.fingerprint):
+            return Outcome(task=task, report=None, fingerprint=scanner.fingerprint)
+        content = content_of(path) if task.keep_state else None
+        result = scanner.scan(path, on_progress=on_progress)
+    except Exception as exc:
+        log.exception("an item could not be scanned")
+        return Outcome(task=task, report=failed(path, "internal", f"{type(exc).__name__}: {exc}"))
+    return Outcome(task=task, report=result.report, crops=result.crops, content=content, fingerprint=scanner.fingerprint)
+
+
+def failed(path: Path, code: ErrorCode, message: str, *, retryable: bool = False) -> Report:
+    """The report of an item that no scanner looked at."""
+    moment = now()
+    return Report(
+        id=new_id(),
+        source=Source.of(path),
+        created_at=moment,
+        started_at=moment,
+        finished_at=moment,
+        status="failed",
+        error=ErrorItem(code=code, message=message, retryable=retryable),
+    )

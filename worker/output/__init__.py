@@ -1,0 +1,1 @@
+"""Where reports go: standard output in a format, and a folder."""

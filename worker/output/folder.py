@@ -1,0 +1,98 @@
+"""Reports in a folder: for each item a folder of its own with ``report.json``, its evidence crops and ``state.json``.
+
+The item's folder is named by the file's name, made safe, and 16 hex digits of the SHA-256 of its absolute path: names never
+collide, and hold nothing that a shell or another file system minds. Every file appears whole or not at all; ``state.json`` comes
+last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from worker.errors import ConfigError
+from worker.model.checkpoint import write_atomically
+from worker.output.jsonl import json_line
+from worker.report import Report
+from worker.resume import Content, State, is_lasting
+
+REPORT = "report.json"
+STATE = "state.json"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_NAME_LENGTH = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A report that an earlier run left, and what it was made from."""
+
+    report: Report
+    state: State
+
+
+class ReportFolder:
+    """The folder of ``--out``; made if it is missing. Raises ConfigError where that is impossible."""
+
+    def __init__(self, root: Path) -> None:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(f"--out {root}: {exc.strerror}") from exc
+        if not os.access(root, os.W_OK | os.X_OK):
+            raise ConfigError(f"--out {root}: not writable")
+        self.root = root
+
+    def place(self, path: Path) -> Path:
+        """The folder of one item."""
+        safe = _UNSAFE.sub("_", path.name).strip("._-")[:_NAME_LENGTH]
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return self.root / (f"{safe}-{digest}" if safe else digest)
+
+    def save(self, path: Path, report: Report, crops: Mapping[str, bytes], content: Content | None, fingerprint: str) -> None:
+        """Write an item's report and crops over those of an earlier run. Raises OSError."""
+        place = self.place(path)
+        place.mkdir(exist_ok=True)
+        (place / STATE).unlink(missing_ok=True)
+        for name, jpeg in crops.items():
+            if Path(name).name != name or not name.endswith(".jpg"):
+                raise ValueError(f"crop name {name!r}")
+            write_atomically(place / name, jpeg)
+        data = json_line(report).encode("ascii")
+        write_atomically(place / REPORT, data)
+        for left in place.glob("*.jpg"):
+            if left.name not in crops:
+                left.unlink()
+        if content is not None and is_lasting(report) and _scanned(report) in (None, content.sha256):
+            state = State(
+                sha256=content.sha256,
+                size_bytes=content.size_bytes,
+                fingerprint=fingerprint,
+                report_sha256=hashlib.sha256(data).hexdigest(),
+            )
+            write_atomically(place / STATE, state.model_dump_json().encode())
+
+    def load(self, path: Path) -> Stored | None:
+        """What an earlier run left of an item; None if that is nothing, not whole, or not ours."""
+        place = self.place(path)
+        try:
+            state = State.model_validate_json((place / STATE).read_bytes())
+            data = (place / REPORT).read_bytes()
+            if hashlib.sha256(data).hexdigest() != state.report_sha256:
+                return None
+            report = Report.model_validate_json(data)
+        except (OSError, ValidationError):
+            return None
+        crops = (evidence.crop for track in report.tracks for evidence in track.evidence)
+        if not all((place / crop).is_file() for crop in crops if crop is not None):
+            return None
+        return Stored(report=report, state=state)
+
+
+def _scanned(report: Report) -> str | None:
+    return report.media.sha256 if report.media else None

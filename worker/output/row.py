@@ -1,0 +1,47 @@
+"""A report as the few values that fit a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.output.text import escaped
+from worker.report import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """``worst_ms`` is the moment of the most suspicious face, None where no face was scored; ``seconds`` what the scan took."""
+
+    path: str
+    status: str
+    verdict: str
+    score: float | None
+    calibrated: bool
+    reasons: tuple[str, ...]
+    tracks: int
+    worst_ms: int | None
+    duration_s: float | None
+    seconds: float | None
+    error_code: str
+    error_message: str
+
+
+def row_of(report: Report) -> Row:
+    faces = [
+        *((item.score, item.t_ms) for track in report.tracks for item in track.evidence),
+        *((face.score, frame.t_ms) for frame in report.frames for face in frame.faces if face.score is not None),
+    ]
+    return Row(
+        path=escaped(report.source.path or report.source.url or ""),
+        status=report.status,
+        verdict=report.verdict.value if report.verdict else "",
+        score=report.score,
+        calibrated=report.calibrated,
+        reasons=tuple(reason.code.value for reason in report.reasons),
+        tracks=len(report.tracks),
+        worst_ms=max(faces, key=lambda face: (face[0], -face[1]))[1] if faces else None,
+        duration_s=report.media.duration_s if report.media else None,
+        seconds=report.timings_ms.total / 1000 if report.timings_ms else None,
+        error_code=report.error.code if report.error else "",
+        error_message=escaped(report.error.message) if report.error else "",
+    )

@@ -1,0 +1,73 @@
+"""The result table for people, printed when the scan is over."""
+
+from __future__ import annotations
+
+import os
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from worker.output.row import Row, row_of
+from worker.output.text import clock, escaped
+from worker.report import Report
+
+_STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow", "not_applicable": "dim", "failed": "magenta"}
+_WIDTH_OF_A_FILE = 160
+"""Columns where standard output is no terminal."""
+
+
+class TableSink:
+    """Keeps a row of each report, and prints them in the order of their paths."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._console = Console(file=out, width=None if out.isatty() else _WIDTH_OF_A_FILE, highlight=False)
+        self._rows: list[Row] = []
+
+    def write(self, report: Report) -> None:
+        self._rows.append(row_of(report))
+
+    def close(self) -> None:
+        if not self._rows:
+            return
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("file", overflow="fold", ratio=None, min_width=12)
+        table.add_column("verdict", no_wrap=True)
+        for name in ("score", "tracks", "worst", "seconds"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("why", overflow="fold")
+        rows = sorted(self._rows, key=lambda row: row.path)
+        above = _folder_above([row.path for row in rows])
+        for row in rows:
+            table.add_row(*_cells(row, above))
+        if above:
+            self._console.print(Text(f"in {above}", style="dim"))
+        self._console.print(table)
+
+
+def _cells(row: Row, above: str) -> tuple[Text, ...]:
+    failed = row.status == "failed"
+    verdict = "failed" if failed else row.verdict.replace("_", " ")
+    why = f"{row.error_code}: {row.error_message}" if failed else ", ".join(reason.replace("_", " ") for reason in row.reasons)
+    if row.score is not None and not row.calibrated:
+        why = f"{why}, not calibrated" if why else "not calibrated"
+    style = _STYLES.get("failed" if failed else row.verdict, "")
+    return (
+        Text(row.path[len(above) :]),
+        Text(verdict, style=style),
+        Text("" if row.score is None else f"{row.score:.2f}", style=style),
+        Text(str(row.tracks) if not failed else ""),
+        Text("" if row.worst_ms is None else clock(row.worst_ms)),
+        Text("" if row.seconds is None else f"{row.seconds:.1f}"),
+        Text(escaped(why), style="dim"),
+    )
+
+
+def _folder_above(paths: list[str]) -> str:
+    """The folder that holds all paths, with the slash; empty for one path alone."""
+    if len(paths) < 2:
+        return ""
+    above = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return above if above.endswith(os.sep) else above + os.sep

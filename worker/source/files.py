@@ -1,0 +1,200 @@
+"""What the command line names, as items: files, folders, globs and a list on standard input.
+
+- A folder gives every regular file below it, hidden ones too, in the order of its names' bytes, whatever the extension.
+- Links met inside a folder or by a glob are not followed; one that is named outright is, and the report names the file that it
+  leads to (decoders never open a link).
+- Devices, FIFOs and sockets inside a folder are passed over. One that is named outright, like a path that is missing or a folder
+  that cannot be listed, is an item with a ``refusal``: it gets a report, and the rest goes on.
+- An argument that exists is never a glob, whatever characters it holds; nor is a line of the list.
+- A file that several arguments reach is one item.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import BinaryIO
+
+_MAGIC = re.compile(r"[*?\[]")
+_KINDS = (
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One path to report on; absolute, links in it not resolved. ``refusal`` says why it cannot be opened at all."""
+
+    path: Path
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathFilter:
+    """fnmatch patterns on a file's name or on its path below the argument that led to it; upper and lower case are the same.
+
+    An excluded folder is not entered. With no ``include``, everything is included.
+    """
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+
+    def excludes(self, below: str) -> bool:
+        return _matches(below, self.exclude)
+
+    def takes(self, below: str) -> bool:
+        return (not self.include or _matches(below, self.include)) and not self.excludes(below)
+
+
+def find_items(
+    arguments: Sequence[str],
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    stdin: BinaryIO | None = None,
+    skip: Sequence[Path] = (),
+) -> Iterator[Item]:
+    """All items in the order of the arguments, each once.
+
+    ``-`` stands for paths read from ``stdin``, one a line, or ended by NUL if there is one (``find -print0``). ``skip`` names
+    folders that are not entered (where reports are written).
+    """
+    wanted = PathFilter(include=include, exclude=exclude)
+    closed = frozenset(os.path.realpath(folder) for folder in skip)
+    seen: set[str] = set()
+    for text, may_glob in _texts(arguments, stdin):
+        for item in _expand(text, wanted, closed, may_glob):
+            key = str(item.path) if item.refusal else os.path.realpath(item.path)
+            if key not in seen:
+                seen.add(key)
+                yield item
+
+
+def read_list(data: bytes) -> list[str]:
+    """Paths of a list: ended by NUL if it holds one, otherwise by line ends. Bytes that are not UTF-8 become surrogates."""
+    parts = data.split(b"\0") if b"\0" in data else [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    return [os.fsdecode(part) for part in parts if part]
+
+
+def _texts(arguments: Sequence[str], stdin: BinaryIO | None) -> Iterator[tuple[str, bool]]:
+    for argument in arguments:
+        if argument == "-":
+            yield from ((line, False) for line in read_list(stdin.read() if stdin else b""))
+        else:
+            yield argument, True
+
+
+def _expand(text: str, wanted: PathFilter, closed: frozenset[str], may_glob: bool) -> Iterator[Item]:
+    """The items of one argument."""
+    try:
+        path = _absolute(text)
+        mode = path.stat().st_mode
+    except ValueError:
+        yield Item(path=Path.cwd(), refusal="not a valid path")
+        return
+    except (FileNotFoundError, NotADirectoryError):
+        if may_glob and _MAGIC.search(text) and not os.path.lexists(path):
+            yield from _glob_items(text, wanted, closed)
+        elif wanted.takes(text):
+            yield Item(path=path, refusal="a link to nothing" if path.is_symlink() else "no such file or folder")
+        return
+    except OSError as exc:
+        yield Item(path=path, refusal=f"cannot be opened: {exc.strerror}")
+        return
+    if stat.S_ISDIR(mode):
+        yield from _walk(path, wanted, closed)
+    elif wanted.takes(text):
+        refusal = None if stat.S_ISREG(mode) else f"{_kind(mode)}, not a file"
+        yield Item(path=path.resolve() if path.is_symlink() else path, refusal=refusal)
+
+
+def _absolute(text: str) -> Path:
+    """Absolute; ``..`` is resolved as the file system does, which takes ``link/..`` to the folder above the link's target."""
+    path = Path(text).absolute()
+    if ".." not in path.parts:
+        return path
+    return path.resolve() if path.name == ".." else path.parent.resolve() / path.name
+
+
+def _walk(root: Path, wanted: PathFilter, closed: frozenset[str]) -> Iterator[Item]:
+    """Regular files below a folder, depth first; no recursion, so that no depth is too deep."""
+    stack: list[tuple[Path, str, bool]] = [(root, "", True)]
+    while stack:
+        path, below, is_folder = stack.pop()
+        if not is_folder:
+            yield Item(path=path)
+        elif os.path.realpath(path) not in closed:
+            try:
+                entries = _entries(path)
+            except OSError as exc:
+                yield Item(path=path, refusal=f"cannot be listed: {exc.strerror}")
+                continue
+            for name, folder in reversed(entries):
+                name_below = f"{below}{name}"
+                if folder and not wanted.excludes(name_below):
+                    stack.append((path / name, f"{name_below}/", True))
+                elif not folder and wanted.takes(name_below):
+                    stack.append((path / name, name_below, False))
+
+
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """Names of a folder's regular files and folders, and which are folders; by their bytes. Raises OSError."""
+    with os.scandir(folder) as found:
+        kinds = [(entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False)) for entry in found]
+    return sorted(((name, is_dir) for name, is_dir, is_file in kinds if is_dir or is_file), key=lambda pair: os.fsencode(pair[0]))
+
+
+def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterator[Item]:
+    pattern = Path(text).absolute()
+    found = False
+    for path, is_folder in _glob(Path(pattern.anchor), pattern.parts[1:], closed):
+        found = True
+        if is_folder:
+            yield from _walk(path, wanted, closed)
+        elif wanted.takes(str(path)):
+            yield Item(path=path)
+    if not found:
+        yield Item(path=pattern, refusal="no file matches")
+
+
+def _glob(folder: Path, parts: Sequence[str], closed: frozenset[str]) -> Iterator[tuple[Path, bool]]:
+    """Files and folders that match; ``**`` stands for any number of folders. Names that begin with a dot match like others."""
+    head, rest = parts[0], parts[1:]
+    if not _MAGIC.search(head):
+        path = folder.resolve().parent if head == ".." else folder / head
+        if rest:
+            yield from _glob(path, rest, closed)
+        elif path.is_dir() or path.is_file():
+            yield path, path.is_dir()
+        return
+    if os.path.realpath(folder) in closed:
+        return
+    if head == "**" and rest:
+        yield from _glob(folder, rest, closed)
+    try:
+        entries = _entries(folder)
+    except OSError:
+        return  # as in a shell: a folder that cannot be listed holds no match
+    for name, is_folder in entries:
+        if head == "**" and is_folder and rest:
+            yield from _glob(folder / name, parts, closed)
+        elif fnmatchcase(name, head) and (is_folder or not rest):
+            yield from _glob(folder / name, rest, closed) if rest else iter([(folder / name, is_folder)])
+
+
+def _matches(below: str, patterns: Sequence[str]) -> bool:
+    path = below.casefold()
+    name = path.rsplit("/", 1)[-1]
+    return any(fnmatchcase(name, pattern.casefold()) or fnmatchcase(path, pattern.casefold()) for pattern in patterns)
+
+
+def _kind(mode: int) -> str:
+    return next((name for test, name in _KINDS if test(mode)), "something else")
