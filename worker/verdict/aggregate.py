@@ -1,0 +1,300 @@
+"""From the frame logits of one track to the track's logit: rules over all votes, and windows that find a short splice.
+
+Axes: n votes in rising time, m bins of time, w votes of a window. Logits are uncalibrated log p(fake) - log p(real), float32 in,
+Python floats out. Everything here is a pure function. docs/decisions/0006-verdict.md tells how the defaults were chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.types import Coverage, Face
+
+Float = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Rule = Callable[[Float], float]
+
+_EPSILON = 1e-6
+"""Probabilities that a rule averages are kept this far from 0 and 1, so that their logit is finite."""
+
+
+def _checked(logits_n: Float) -> npt.NDArray[np.float64]:
+    if logits_n.ndim != 1 or len(logits_n) == 0:
+        raise ValueError(f"a rule needs at least one vote, got {logits_n.shape}")
+    if not np.all(np.isfinite(logits_n)):
+        raise ValueError("a vote is not a finite number")
+    return logits_n.astype(np.float64)
+
+
+def _probability(logits_n: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits_n)), dtype=np.float64)
+
+
+def _logit(p: float) -> float:
+    p = min(max(p, _EPSILON), 1.0 - _EPSILON)
+    return math.log(p) - math.log1p(-p)
+
+
+def mean_logit(logits_n: Float) -> float:
+    """The mean over all votes (Bonettini et al. 2020, arXiv 2004.07676)."""
+    return float(_checked(logits_n).mean())
+
+
+def confident(logits_n: Float) -> float:
+    """Mean probability of the confident votes, if they are many (the DFDC winner's rule, Seferbekov 2020; t = 0.8)."""
+    p_n = _probability(_checked(logits_n))
+    high_n, low_n = p_n > 0.8, p_n < 0.2
+    if high_n.sum() > len(p_n) // 2.5 and high_n.sum() > 11:
+        return _logit(float(p_n[high_n].mean()))
+    if low_n.sum() > 0.9 * len(p_n):
+        return _logit(float(p_n[low_n].mean()))
+    return _logit(float(p_n.mean()))
+
+
+def weighted(logits_n: Float) -> float:
+    """Mean probability weighted by |p - 0.5|: undecided votes count for nothing (NTech's rule in DFDC)."""
+    p_n = _probability(_checked(logits_n))
+    weight_n = np.abs(p_n - 0.5)
+    if weight_n.sum() == 0.0:
+        return 0.0
+    return _logit(float(np.average(p_n, weights=weight_n)))
+
+
+def consecutive(logits_n: Float) -> float:
+    """Mean of the positive votes if two follow each other or they are a tenth of all, else of the others (TrueMedia's rule)."""
+    x_n = _checked(logits_n)
+    positive_n = x_n > 0.0
+    alarmed = bool(np.any(positive_n[1:] & positive_n[:-1])) or positive_n.sum() >= max(1.0, 0.1 * len(x_n))
+    return float(x_n[positive_n].mean() if alarmed else x_n[~positive_n].mean())
+
+
+RULES: dict[str, Rule] = {
+    "mean_logit": mean_logit,
+    "confident": confident,
+    "weighted": weighted,
+    "consecutive": consecutive,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """How a long track is searched for a short splice."""
+
+    min_span_s: float = 30.0
+    """A track no longer than this is one window: the rule alone decides."""
+    bin_s: float = 5.0
+    """Votes closer than this count as one for the track as a whole, so that the second pass does not outweigh the first."""
+    votes: int = 6
+    """Votes of a window; it is judged by their mean without the lowest and the highest quarter (rounded down), so that an outlier
+    leaves no trace."""
+    span_s: float = 10.0
+    """Length of an independent window; where windows this dense exist (after a second pass), only they are judged."""
+    gain: float = 3.0
+    """Track logit gained for each logit by which a window exceeds what chance allows."""
+    margin: float = 0.5
+    """Standard deviations that a window must stand out beyond the usual greatest of n_windows."""
+    noise_floor: float = 0.25
+    """Least standard deviation of a window's mean, in logits: guards against tracks that look too steady."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What one track's votes say."""
+
+    logit: float
+    whole: float
+    """The rule over the whole track; equals ``logit`` unless a window sticks out."""
+    n_windows: int
+    """Independent windows that the track was searched in; 1 for a short track."""
+    window_s: tuple[float, float] | None
+    """First and last vote of the window that sticks out."""
+    level: float | None
+    """Halfway between the track's usual logit and that window's: what lies above belongs to the splice."""
+    std: float | None
+    """Standard deviation of the votes that decided (the window's, or the whole track's); None below two votes."""
+
+
+def _binned(times_n: Float, logits_n: npt.NDArray[np.float64], bin_s: float) -> npt.NDArray[np.float64]:
+    """Mean logit of each occupied bin of time [m]."""
+    _, place_n = np.unique(np.floor((times_n - times_n[0]) / bin_s), return_inverse=True)
+    return np.asarray(np.bincount(place_n, weights=logits_n) / np.bincount(place_n), dtype=np.float64)
+
+
+def _middle_mean(rows_kw: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    cut = rows_kw.shape[1] // 4
+    return np.asarray(np.sort(rows_kw, axis=1)[:, cut : rows_kw.shape[1] - cut].mean(axis=1), dtype=np.float64)
+
+
+def _std(logits_n: Float) -> float | None:
+    return float(np.std(logits_n, ddof=1)) if len(logits_n) > 1 else None
+
+
+def track_evidence(times_n: Float, logits_n: Float, rule: str = "mean_logit", windows: Windows | None = None) -> Evidence:
+    """Judge one track by its votes in rising time [n]; ``windows`` None leaves it to the rule alone.
+
+    A long track's logit is the rule over evenly weighted time, plus ``gain`` times the height of its worst window over the track's
+    own usual logit, as far as that exceeds the reach of chance: noise * (sqrt(2 ln n_windows) + margin), about the greatest of so
+    many Gaussian windows. Each track is its own control: an offset of the whole video (compression, camera) cancels. The usual
+    logit and the noise are those of the lower half of the bins, so that a splice does not hide itself.
+    """
+    x_n = _checked(logits_n)
+    times_n = np.asarray(times_n, dtype=np.float64)
+    if times_n.shape != x_n.shape or np.any(np.diff(times_n) < 0):
+        raise ValueError("votes must come with their times, in rising order")
+    span_s = float(times_n[-1] - times_n[0])
+    if windows is None or span_s <= windows.min_span_s:
+        whole = RULES[rule](x_n)
+        return Evidence(logit=whole, whole=whole, n_windows=1, window_s=None, level=None, std=_std(x_n))
+    bins_m = _binned(times_n, x_n, windows.bin_s)
+    whole = RULES[rule](bins_m)
+    n_windows = max(1, round(span_s / windows.span_s))
+    alone = Evidence(logit=whole, whole=whole, n_windows=n_windows, window_s=None, level=None, std=_std(x_n))
+    if len(x_n) < 2 * windows.votes:
+        return alone
+    rows_kw = np.lib.stride_tricks.sliding_window_view(x_n, windows.votes)
+    first_k, last_k = times_n[: len(rows_kw)], times_n[windows.votes - 1 :]
+    dense_k = last_k - first_k <= windows.span_s
+    if dense_k.any():
+        rows_kw, first_k, last_k = rows_kw[dense_k], first_k[dense_k], last_k[dense_k]
+    usual = float(np.median(bins_m))
+    spread = usual - float(np.quantile(bins_m, 0.1587))
+    within = float(np.median(rows_kw.var(axis=1, ddof=1)))
+    noise = max(windows.noise_floor, math.sqrt(max(spread**2 - within, 0.0) + within / windows.votes))
+    middle_k = _middle_mean(rows_kw)
+    worst = int(np.argmax(middle_k))
+    excess = float(middle_k[worst]) - usual - noise * (math.sqrt(2.0 * math.log(max(n_windows, 2))) + windows.margin)
+    if excess <= 0.0:
+        return alone
+    return Evidence(
+        logit=whole + windows.gain * excess,
+        whole=whole,
+        n_windows=n_windows,
+        window_s=(float(first_k[worst]), float(last_k[worst])),
+        level=0.5 * (usual + float(middle_k[worst])),
+        std=_std(rows_kw[worst]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A stretch of one track above a level; ``max_logit`` is the highest smoothed vote in it."""
+
+    start_s: float
+    end_s: float
+    max_logit: float
+
+
+def _smoothed(logits_n: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
+    """Running median over ``width`` votes (odd), the ends repeated: an outlier alone leaves no trace."""
+    if len(logits_n) < width:
+        return np.full_like(logits_n, np.median(logits_n))
+    padded = np.pad(logits_n, width // 2, mode="edge")
+    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1), dtype=np.float64)
+
+
+def segments(times_n: Float, logits_n: Float, level: float, *, end_s: float | None = None) -> tuple[Segment, ...]:
+    """Stretches of one track whose votes (running median of 3) lie above ``level`` logits.
+
+    A segment reaches half-way to the looked-at neighbours on either side; at the track's first and last vote as far as on the
+    other side, within [0, ``end_s``].
+    """
+    x_n = _smoothed(_checked(logits_n), 3)
+    t_n = np.asarray(times_n, dtype=np.float64)
+    half_n = np.diff(t_n) / 2.0
+    before_n = np.concatenate([half_n[:1], half_n]) if len(half_n) else np.zeros(1)
+    after_n = np.concatenate([half_n, half_n[-1:]]) if len(half_n) else np.zeros(1)
+    above_n = np.concatenate([[False], x_n > level, [False]])
+    edges = np.flatnonzero(above_n[1:] != above_n[:-1])
+    limit_s = math.inf if end_s is None else end_s
+    return tuple(
+        Segment(
+            start_s=max(0.0, float(t_n[first] - before_n[first])),
+            end_s=min(limit_s, float(t_n[stop - 1] + after_n[stop - 1])),
+            max_logit=float(x_n[first:stop].max()),
+        )
+        for first, stop in zip(edges[::2], edges[1::2], strict=True)
+    )
+
+
+def votes_in_time(faces: Sequence[Face]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Times and logits [n] of the voting faces, in rising time; faces of one moment in rising logit."""
+    votes = sorted((face.pts_s, face.logit) for face in faces if face.logit is not None)
+    rows_n2 = np.array(votes, dtype=np.float64).reshape(-1, 2)
+    return rows_n2[:, 0], rows_n2[:, 1]
+
+
+def faces_by_track(faces: Sequence[Face]) -> dict[int, list[Face]]:
+    """The voting faces of each track, tracks in rising number."""
+    tracks: dict[int, list[Face]] = {}
+    for face in faces:
+        if face.votes:
+            tracks.setdefault(face.track, []).append(face)
+    return {number: tracks[number] for number in sorted(tracks)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondPass:
+    """How the second sampling pass spends its frames."""
+
+    min_gap_s: float = 1.0
+    """Media looked at more closely than this need no second pass."""
+    frames: int = 8
+    """Frames around each moment, evenly within ``reach_s`` on either side."""
+    reach_s: float = 4.0
+    few_votes: int = 3
+    """Tracks with fewer votes than this are looked at again ..."""
+    few_step_s: float = 0.4
+    """... this far before and after a vote."""
+    few_share: float = 0.25
+    """At most this share of the budget goes to them."""
+
+
+def _moments(faces: Sequence[Face], few_votes: int) -> list[tuple[float, float]]:
+    """(height, time) of the local maxima of each track's lightly smoothed logits over its own median."""
+    found: list[tuple[float, float]] = []
+    for times_n, logits_n in map(votes_in_time, faces_by_track(faces).values()):
+        if len(logits_n) < few_votes:
+            continue
+        smooth_n = np.convolve(np.pad(logits_n, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
+        padded = np.pad(smooth_n, 1, constant_values=-np.inf)
+        peak_n = (smooth_n >= padded[:-2]) & (smooth_n > padded[2:])
+        found += zip((smooth_n[peak_n] - np.median(logits_n)).tolist(), times_n[peak_n].tolist(), strict=True)
+    return sorted(found, key=lambda moment: (-moment[0], moment[1]))
+
+
+def second_pass_times(
+    faces: Sequence[Face], coverage: Coverage, budget: int = 128, plan: SecondPass | None = None, start_s: float = 0.0
+) -> tuple[float, ...]:
+    """Moments (seconds, rising) at which a second pass should look, at most ``budget`` of them.
+
+    First a share for tracks too short to vote, the highest logits first, then the highest moments of the others, each track
+    measured against its own median. Nothing where the first pass was dense. ``start_s`` is where the scanned window of
+    ``coverage.duration_s`` seconds begins.
+    """
+    plan = plan or SecondPass()
+    if budget <= 0 or coverage.max_gap_s <= plan.min_gap_s:
+        return ()
+    end_s = start_s + coverage.duration_s if coverage.duration_s > 0 else math.inf
+    seen = sorted({face.pts_s for face in faces})
+    chosen: list[float] = []
+
+    def add(times: Sequence[float], limit: int) -> None:
+        for time_s in times:
+            near = any(abs(time_s - other) < plan.few_step_s / 2 for other in (*seen, *chosen))
+            if len(chosen) < limit and start_s <= time_s < end_s and not near:
+                chosen.append(time_s)
+
+    tracks = map(votes_in_time, faces_by_track(faces).values())
+    short = sorted((-x_n.max(), float(t_n[x_n.argmax()])) for t_n, x_n in tracks if len(x_n) < plan.few_votes)
+    for _, time_s in short:
+        add((time_s - plan.few_step_s, time_s + plan.few_step_s), int(budget * plan.few_share))
+    offsets = (np.arange(plan.frames) + 0.5) / plan.frames * 2.0 * plan.reach_s - plan.reach_s
+    for _, time_s in _moments(faces, plan.few_votes):
+        if len(chosen) + plan.frames > budget:
+            break
+        add((time_s + offsets).tolist(), budget)
+    return tuple(sorted(chosen))

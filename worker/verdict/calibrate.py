@@ -1,0 +1,79 @@
+"""From a track's logit to the probability that the video or picture is fake, where a fitted calibration holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.types import MediaKind, Strategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """p = sigmoid(a * logit + b - c_tracks * ln(n_tracks) - c_windows * ln(n_windows)), for equal shares of fake and real.
+
+    Platt scaling (1999) of the greatest track logit. The greatest of several tracks, or of several windows, is high by chance:
+    ``c_*`` take that back, and cannot be negative. It was fitted, and holds, for one media kind and aggregation rule, some sampling
+    strategies and a range of requested frames.
+    """
+
+    kind: MediaKind
+    rule: str
+    strategies: frozenset[Strategy]
+    frames: tuple[int, int]
+    """Least and greatest number of requested frames, inclusive."""
+    a: float
+    b: float
+    c_tracks: float = 0.0
+    c_windows: float = 0.0
+    t_real: float = 0.35
+    """Below this probability: real."""
+    t_fake: float = 0.65
+    """Above this probability: fake."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.a) and self.a > 0.0 and math.isfinite(self.b)):
+            raise ValueError(f"a calibration must rise with the logit: a {self.a}, b {self.b}")
+        if not (self.c_tracks >= 0.0 and self.c_windows >= 0.0):
+            raise ValueError(f"more tracks or windows cannot raise p: c_tracks {self.c_tracks}, c_windows {self.c_windows}")
+        if not 0.0 <= self.t_real <= self.t_fake <= 1.0:
+            raise ValueError(f"thresholds must be 0 <= {self.t_real} <= {self.t_fake} <= 1")
+        if not 0 <= self.frames[0] <= self.frames[1]:
+            raise ValueError(f"frame range {self.frames}")
+
+    def apply(self, logit: float, n_tracks: int = 1, n_windows: int = 1) -> float:
+        """Probability that the media are fake, in [0, 1]."""
+        chances = self.c_tracks * math.log(n_tracks) + self.c_windows * math.log(n_windows)
+        return 0.5 * (1.0 + math.tanh(0.5 * (self.a * logit + self.b - chances)))
+
+    def logit_at(self, p: float, n_tracks: int = 1, n_windows: int = 1) -> float:
+        """The track logit at which ``apply`` gives ``p`` (0 < p < 1); the level for segments and timelines."""
+        chances = self.c_tracks * math.log(n_tracks) + self.c_windows * math.log(n_windows)
+        return (math.log(p) - math.log1p(-p) - self.b + chances) / self.a
+
+    def holds_for(self, kind: MediaKind, rule: str, strategy: Strategy, requested: int) -> bool:
+        """Whether it was fitted for this; a picture has no sampling, so only its kind and rule count."""
+        if kind is not self.kind or rule != self.rule:
+            return False
+        return kind is MediaKind.PICTURE or (strategy in self.strategies and self.frames[0] <= requested <= self.frames[1])
+
+
+def choose(
+    calibrations: Sequence[Calibration], kind: MediaKind, rule: str, strategy: Strategy, requested: int
+) -> tuple[Calibration, bool]:
+    """The calibration to use and whether it holds.
+
+    Where none holds, the nearest stands in and the verdict says ``calibrated: false``: of the same kind before another, then of the
+    same rule, then of the same strategy, then the closest range of frames, then the earliest. With none at all: the logit taken at
+    its word (a = 1, b = 0) and the default thresholds.
+    """
+
+    def distance(entry: Calibration) -> tuple[bool, bool, bool, int]:
+        outside = max(entry.frames[0] - requested, requested - entry.frames[1], 0)
+        return entry.kind is not kind, entry.rule != rule, strategy not in entry.strategies, outside
+
+    if not calibrations:
+        return Calibration(kind=kind, rule=rule, strategies=frozenset(), frames=(0, 0), a=1.0, b=0.0), False
+    nearest = min(calibrations, key=distance)
+    return nearest, nearest.holds_for(kind, rule, strategy, requested)

@@ -1,0 +1,156 @@
+"""From the scored faces of one picture or video to a verdict, or to the reason why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, TrackScore, Verdict
+from worker.verdict.aggregate import RULES, Evidence, Segment, Windows, faces_by_track, segments, track_evidence, votes_in_time
+from worker.verdict.calibrate import Calibration, choose
+
+POOLED_TRACK = -1
+"""Number of the pseudo-track of all faces whose own track is too short to vote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a verdict needs. Plain values; the defaults are those of the decision doc."""
+
+    rule: str = "mean_logit"
+    windows: Windows | None = field(default_factory=Windows)
+    """How long tracks are searched for a short splice; None leaves them to the rule."""
+    calibrations: tuple[Calibration, ...] = ()
+    t_real: float | None = None
+    """Overrides the calibration's threshold: below it, real."""
+    t_fake: float | None = None
+    """Overrides the calibration's threshold: above it, fake."""
+    min_votes_video: int = 3
+    """Least number of moments at which a track was seen to be judged by itself."""
+    min_votes_picture: int = 1
+    max_gap_s: float = 10.0
+    """A video with a longer unseen stretch is never ``real``."""
+    min_quality: float = 0.15
+    """Least median quality of the deciding track's voting faces."""
+    max_std: float = 4.0
+    """Greatest standard deviation of the deciding votes, in logits."""
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ValueError(f"unknown rule {self.rule}; known: {', '.join(RULES)}")
+        if min(self.min_votes_video, self.min_votes_picture) < 1:
+            raise ValueError("a verdict needs at least one vote")
+        if self.t_real is not None and self.t_fake is not None and self.t_real > self.t_fake:
+            raise ValueError(f"t_real {self.t_real} above t_fake {self.t_fake}")
+
+    def thresholds(self, calibration: Calibration) -> tuple[float, float]:
+        """(t_real, t_fake); a lone override that crosses the other threshold moves it along."""
+        real = calibration.t_real if self.t_real is None else self.t_real
+        fake = calibration.t_fake if self.t_fake is None else self.t_fake
+        if self.t_real is None:
+            return min(real, fake), fake
+        return real, max(real, fake)
+
+
+def _grouped(faces: Sequence[Face], min_votes: int) -> dict[int, list[Face]]:
+    """Voting faces by track; those of tracks seen at fewer than ``min_votes`` moments together as ``POOLED_TRACK``.
+
+    A film of short shots has many tracks of one or two votes: left out, they would be a hole in every ``real``. The pool itself
+    needs ``min_votes`` moments.
+    """
+    groups: dict[int, list[Face]] = {}
+    pool: list[Face] = []
+    for number, track in faces_by_track(faces).items():
+        if len({face.pts_s for face in track}) >= min_votes:
+            groups[number] = track
+        else:
+            pool += track
+    if len({face.pts_s for face in pool}) >= min_votes:
+        groups[POOLED_TRACK] = pool
+    return groups
+
+
+def _no_verdict(faces: Sequence[Face]) -> NoVerdict:
+    if not faces:
+        return NoVerdict(reasons=(Reason.NO_FACE,))
+    if not any(face.votes for face in faces):
+        return NoVerdict(reasons=(Reason.FACE_TOO_SMALL,))
+    return NoVerdict(reasons=(Reason.TOO_FEW_FRAMES,))
+
+
+def _judge(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> tuple[dict[int, list[Face]], dict[int, Evidence]]:
+    picture = coverage.kind is MediaKind.PICTURE
+    groups = _grouped(faces, policy.min_votes_picture if picture else policy.min_votes_video)
+    evidence: dict[int, Evidence] = {}
+    for number, group in groups.items():
+        windows = None if picture or number == POOLED_TRACK else policy.windows
+        evidence[number] = track_evidence(*votes_in_time(group), policy.rule, windows)
+    return groups, evidence
+
+
+def _reasons(
+    score: float, thresholds: tuple[float, float], quality: float, std: float | None, gap_s: float, policy: Policy
+) -> tuple[Reason, ...]:
+    """Why the score is not taken for ``fake`` or ``real``; empty where it is."""
+    t_real, t_fake = thresholds
+    checks = {
+        Reason.NEAR_THRESHOLD: t_real <= score <= t_fake,
+        Reason.LOW_QUALITY: quality < policy.min_quality,
+        Reason.SPARSE_COVERAGE: gap_s > policy.max_gap_s and score <= t_fake,
+        Reason.HIGH_UNCERTAINTY: std is not None and std > policy.max_std,
+    }
+    return tuple(reason for reason, applies in checks.items() if applies)
+
+
+def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict | NoVerdict:
+    """Judge one video or picture by all its faces, in any order.
+
+    Faces that do not vote are left out; each track seen often enough gives a logit; the calibrated probability of the highest is
+    the score. No face: ``no_face``; no face large and sharp enough: ``face_too_small``; votes at too few moments:
+    ``too_few_frames``. Below t_real it is real, above t_fake fake, unless the faces are poor (``low_quality``), the deciding votes
+    contradict each other (``high_uncertainty``) or, for ``real``, too much was left unseen (``sparse_coverage``).
+    """
+    groups, evidence = _judge(faces, coverage, policy)
+    if not evidence:
+        return _no_verdict(faces)
+    calibration, holds = choose(policy.calibrations, coverage.kind, policy.rule, coverage.strategy, coverage.requested)
+    p = {number: calibration.apply(found.logit, len(evidence), found.n_windows) for number, found in evidence.items()}
+    decisive = max(p, key=lambda number: (p[number], evidence[number].logit))
+    quality = float(np.median([face.quality for face in groups[decisive]]))
+    gap_s = 0.0 if coverage.kind is MediaKind.PICTURE else coverage.max_gap_s
+    thresholds = policy.thresholds(calibration)
+    reasons = _reasons(p[decisive], thresholds, quality, evidence[decisive].std, gap_s, policy)
+    label = Label.UNCERTAIN if reasons else Label.REAL if p[decisive] < thresholds[0] else Label.FAKE
+    _, logits_n = votes_in_time(groups[decisive])
+    return Verdict(
+        label=label,
+        score=p[decisive],
+        calibrated=holds,
+        reasons=reasons,
+        tracks=tuple(TrackScore(track=n, logit=found.logit, votes=len(groups[n])) for n, found in evidence.items()),
+        track_scores=p,
+        frame_std=float(logits_n.std(ddof=1)) if len(logits_n) > 1 else None,
+    )
+
+
+def track_segments(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Mapping[int, tuple[Segment, ...]]:
+    """Suspicious stretches of each judged track of a video, for the report; tracks without one are left out.
+
+    A vote is suspicious above the logit at which the calibration says fake; where a window sticks out of a long track, already above
+    the middle between the track's usual logit and that window's.
+    """
+    if coverage.kind is MediaKind.PICTURE:
+        return {}
+    groups, evidence = _judge(faces, coverage, policy)
+    calibration, _ = choose(policy.calibrations, coverage.kind, policy.rule, coverage.strategy, coverage.requested)
+    t_fake = min(max(policy.thresholds(calibration)[1], 1e-6), 1.0 - 1e-6)
+    level = calibration.logit_at(t_fake, max(len(evidence), 1))
+    end_s = coverage.duration_s or math.inf
+    found: dict[int, tuple[Segment, ...]] = {}
+    for number, group in groups.items():
+        own = evidence[number].level
+        found[number] = segments(*votes_in_time(group), level if own is None else min(level, own), end_s=end_s)
+    return {number: stretches for number, stretches in found.items() if stretches}
