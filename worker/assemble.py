@@ -14,8 +14,8 @@ from worker import report as wire
 from worker.errors import SourceError, VeriframeError
 from worker.observe import Observations
 from worker.types import Coverage, Face, Label, MediaInfo, NoVerdict, Verdict
-from worker.verdict.decide import Policy
-from worker.verdict.segments import find_segments
+from worker.verdict.calibrate import choose
+from worker.verdict.decide import Policy, track_segments
 
 MESSAGE_LENGTH = 500
 
@@ -60,7 +60,7 @@ def completed_report(job: wire.Report, found: Findings, *, evidence_per_track: i
         "progress": 1.0,
         "media": _media(found),
         "reasons": tuple(wire.ReasonItem(code=reason) for reason in verdict.reasons),
-        "thresholds": wire.Thresholds(real_below=found.policy.t_real(found.coverage), fake_from=found.policy.t_fake(found.coverage)),
+        "thresholds": _thresholds(found),
         "tracks": tracks,
         "frames": _frames(found.seen),
         "sampling": _sampling(found),
@@ -111,6 +111,13 @@ def _media(found: Findings) -> wire.Media:
         container=printable(info.container),
         decoder=info.decoder,
     )
+
+
+def _thresholds(found: Findings) -> wire.Thresholds:
+    coverage, policy = found.coverage, found.policy
+    calibration, _ = choose(policy.calibrations, coverage.kind, policy.rule, coverage.strategy, coverage.requested)
+    real, fake = policy.thresholds(calibration)
+    return wire.Thresholds(real_below=real, fake_above=fake)
 
 
 def _sampling(found: Findings) -> wire.Sampling:
@@ -164,8 +171,9 @@ def _worst(faces: Sequence[Face], numbers: Sequence[int], most: int) -> list[tup
 
 def _segments(found: Findings) -> tuple[wire.Segment, ...]:
     return tuple(
-        wire.Segment(start_ms=_ms(s.start_s), end_ms=_ms(s.end_s), max_score=s.max_score, track=s.track)
-        for s in find_segments(found.seen.faces, found.coverage, found.policy)
+        wire.Segment(start_ms=_ms(part.start_s), end_ms=_ms(part.end_s), max_score=probability(part.max_logit), track=track)
+        for track, parts in track_segments(found.seen.faces, found.coverage, found.policy).items()
+        for part in parts
     )
 
 

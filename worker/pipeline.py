@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-import math
 import os
 import stat
 import time
@@ -23,9 +22,9 @@ from worker.assemble import Findings, completed_report, failed_report
 from worker.errors import MediaError, SourceError, UnsupportedMedia, VeriframeError
 from worker.observe import FaceRules, Observations, Observer
 from worker.ports import Classifier, FaceDetector, FrameSource, OpenMedia
-from worker.types import Coverage, Frame, MediaInfo, MediaKind, NoVerdict, SamplingRequest, Strategy, UInt8, Verdict
+from worker.types import Coverage, Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
+from worker.verdict.aggregate import second_pass_times
 from worker.verdict.decide import Policy, decide
-from worker.verdict.second_pass import second_pass_times
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +68,8 @@ class Clock:
 class Scanner:
     """Scans one item at a time; a context manager that closes what it was given to own.
 
-    ``scan`` never raises for a bad item: its report says what was wrong. ``fingerprint`` names the model and every option that can
-    change a result.
+    ``scan`` never raises for a bad item: its report says what was wrong. ``fingerprint`` names the model and every option that
+    can change a result.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class Scanner:
             return self._scan(path, job, on_progress)
         except VeriframeError as exc:
             return ScanResult(report=failed_report(job, exc), crops={})
-        except Exception as exc:  # noqa: BLE001 - the job boundary: a bug costs one item, never the run
+        except Exception as exc:  # the job boundary: a bug costs one item, never the run
             log.exception("scan %s failed", job.id)
             return ScanResult(report=failed_report(job, exc), crops={})
 
@@ -169,13 +168,15 @@ class Scanner:
             budget = min(budget, options.request.max_frames - passes.decoded)
         if budget <= 0:
             return ()
-        return second_pass_times(seen.faces, passes.coverage(seen), budget)
+        return second_pass_times(seen.faces, passes.coverage(seen), budget, start_s=options.request.start_s)
 
 
 class Passes:
     """The decoding passes over one item: batches of copied frames, what was looked at, and why it ended early."""
 
-    def __init__(self, media: OpenMedia, options: ScanOptions, clock: Clock, on_progress: Callable[[Progress], None] | None) -> None:
+    def __init__(
+        self, media: OpenMedia, options: ScanOptions, clock: Clock, on_progress: Callable[[Progress], None] | None
+    ) -> None:
         self._media = media
         self._options = options
         self._clock = clock
@@ -229,7 +230,9 @@ class Passes:
                 batch.append(Frame(pts_s=frame.pts_s, rgb_HWC=frame.rgb_HWC.copy()))
                 size += frame.rgb_HWC.nbytes
             self._clock.decode += time.perf_counter() - before
-            if batch and (frame is None or len(batch) == options.batch_frames or size + batch[-1].rgb_HWC.nbytes > options.batch_bytes):
+            if batch and (
+                frame is None or len(batch) == options.batch_frames or size + batch[-1].rgb_HWC.nbytes > options.batch_bytes
+            ):
                 self._times.extend(f.pts_s for f in batch)
                 yield batch
                 if self._on_progress:
@@ -240,7 +243,7 @@ class Passes:
 
 
 def max_gap_s(times_s: list[float], start_s: float, end_s: float) -> float:
-    """Longest stretch of [start_s, end_s] without a looked-at frame, the two ends included; the whole window if nothing was seen."""
+    """Longest stretch of [start_s, end_s] without a looked-at frame, its two ends included; all of it if nothing was seen."""
     marks = np.array([start_s, *sorted(times_s), max(start_s, end_s)])
     return float(np.diff(marks).max())
 

@@ -83,7 +83,7 @@ class ReasonItem(Wire):
 
 class Thresholds(Wire):
     real_below: Probability
-    fake_from: Probability
+    fake_above: Probability
 
 
 class Uncertainty(Wire):
@@ -114,8 +114,8 @@ class Track(Wire):
 class Segment(Wire):
     start_ms: int
     end_ms: int
-    max_score: Probability
-    track: int
+    max_score: Probability = Field(description="highest smoothed p(fake) of single faces in it, by the network alone")
+    track: int = Field(description="-1: faces of tracks too short to be judged by themselves")
 
 
 class FaceItem(Wire):

@@ -60,17 +60,21 @@ class ModelSettings(Section):
 
 
 class VerdictSettings(Section):
-    rule: Literal["mean_logit", "confident", "weighted", "consecutive", "windowed"] = "windowed"
+    rule: Literal["mean_logit", "confident", "weighted", "consecutive"] = Field(
+        default="mean_logit", description="from the votes of a track to its logit"
+    )
+    windows: bool = Field(default=True, description="search tracks longer than half a minute for a short splice")
     min_votes: int = Field(default=3, ge=1, description="faces a video's track needs before it may decide; a picture needs one")
     max_gap_s: float = Field(default=10.0, gt=0, description="a video looked at more thinly is never called real")
-    fake_from: float | None = Field(
+    fake_above: float | None = Field(
         default=None, ge=0, le=1, description="score from which the verdict is fake; the checkpoint's own when unset"
     )
     real_below: float | None = Field(
         default=None, ge=0, le=1, description="score below which the verdict is real; the checkpoint's own when unset"
     )
-    max_frame_std: float | None = Field(
-        default=None, gt=0, description="spread of frame logits above which the verdict is uncertain"
+    max_std: float = Field(default=4.0, gt=0, description="spread of the deciding logits above which the verdict is uncertain")
+    min_quality: float = Field(
+        default=0.15, ge=0, le=1, description="median quality of the deciding faces below which the verdict is uncertain"
     )
 
 

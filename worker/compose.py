@@ -1,0 +1,157 @@
+"""Builds a scanner from settings: the one place that knows every implementation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import ExitStack
+
+from worker import report as wire
+from worker.backends.choose import open_classifier
+from worker.faces.detect import MtcnnDetector
+from worker.frames.limits import Limits
+from worker.frames.sandbox import SandboxedFrames
+from worker.model.checkpoint import load_spec, sha256
+from worker.model.packaged import default_checkpoint
+from worker.model.spec import ModelSpec
+from worker.observe import FaceRules
+from worker.pipeline import Scanner, ScanOptions
+from worker.settings import Settings
+from worker.types import SamplingRequest
+from worker.verdict.aggregate import Windows
+from worker.verdict.calibrate import Calibration
+from worker.verdict.decide import Policy
+
+MIB = 1 << 20
+WITHOUT_INFLUENCE = {
+    "decode": {"threads", "timeout_s", "cpu_s", "memory_mib", "shared_mib"},
+    "model": {"threads", "batch", "cache_dir", "checkpoint"},
+    "faces": {"batch_frames", "batch_mib"},
+}
+"""Settings that cannot change a result (the checkpoint counts by its hash)."""
+
+
+def build_scanner(settings: Settings) -> Scanner:
+    """Load the networks and start the sandbox. Raises ConfigError or ModelError; the scanner owns all it opened."""
+    checkpoint = settings.model.checkpoint or default_checkpoint()
+    spec = load_spec(checkpoint)
+    digest = sha256(checkpoint)
+    with ExitStack() as stack:
+        classifier = open_classifier(
+            settings.model.checkpoint,
+            backend=settings.model.backend,
+            threads=settings.model.threads,
+            cache_dir=settings.model.cache_dir,
+            max_batch=settings.model.batch,
+        )
+        detector = stack.enter_context(MtcnnDetector(min_face_px=settings.faces.min_face_px, threads=settings.model.threads))
+        frames = stack.enter_context(build_frames(settings))
+        owned = stack.pop_all()
+    return Scanner(
+        frames=frames,
+        detector=detector,
+        classifier=classifier,
+        rules=FaceRules(
+            margin=spec.crop.margin,
+            size=spec.crop.size,
+            min_vote_px=settings.faces.min_vote_px,
+            min_vote_quality=settings.faces.min_vote_quality,
+            batch=settings.model.batch,
+        ),
+        policy=build_policy(settings, spec),
+        options=_options(settings),
+        model=describe_model(spec, digest, classifier.name),
+        fingerprint=fingerprint(settings, digest, classifier.name),
+        owned=owned,
+    )
+
+
+def build_frames(settings: Settings) -> SandboxedFrames:
+    """The sandboxed frame source of these settings."""
+    decode = settings.decode
+    return SandboxedFrames(
+        Limits(
+            max_pixels=decode.max_pixels,
+            max_picture_pixels=decode.max_picture_pixels,
+            max_duration_s=decode.max_duration_s,
+            max_packets=decode.max_packets,
+            max_streams=decode.max_streams,
+        ),
+        decoder=decode.decoder,
+        threads=decode.threads,
+        timeout_s=decode.timeout_s,
+        memory_bytes=decode.memory_mib * MIB,
+        cpu_s=decode.cpu_s,
+        shared_bytes=decode.shared_mib * MIB,
+    )
+
+
+def build_policy(settings: Settings, spec: ModelSpec) -> Policy:
+    """The verdict's rules: the checkpoint's calibrations under the user's settings."""
+    verdict = settings.verdict
+    calibrations = tuple(
+        Calibration(
+            kind=entry.media,
+            rule=entry.rule,
+            strategies=frozenset(entry.strategies),
+            frames=(entry.min_frames, entry.max_frames),
+            a=entry.a,
+            b=entry.b,
+            c_tracks=entry.c_tracks,
+            c_windows=entry.c_windows,
+            t_real=entry.t_real,
+            t_fake=entry.t_fake,
+        )
+        for entry in spec.calibrations
+    )
+    return Policy(
+        rule=verdict.rule,
+        windows=Windows() if verdict.windows else None,
+        calibrations=calibrations,
+        t_real=verdict.real_below,
+        t_fake=verdict.fake_above,
+        min_votes_video=verdict.min_votes,
+        max_gap_s=verdict.max_gap_s,
+        min_quality=verdict.min_quality,
+        max_std=verdict.max_std,
+    )
+
+
+def describe_model(spec: ModelSpec, digest: str, backend: str) -> wire.Model:
+    """The report's ``model`` part."""
+    return wire.Model(
+        name=spec.name,
+        version=spec.version,
+        sha256=digest,
+        licence=spec.licence.name,
+        backend=backend,
+        calibration=f"{spec.name} {spec.version}" if spec.calibrations else None,
+        split_sha256=spec.training.split_sha256,
+    )
+
+
+def fingerprint(settings: Settings, digest: str, backend: str) -> str:
+    """Hash of the model, the backend and every setting that can change a result."""
+    options = settings.model_dump(mode="json")
+    for section, keys in WITHOUT_INFLUENCE.items():
+        for key in keys:
+            del options[section][key]
+    told = json.dumps({"model": digest, "backend": backend, "options": options}, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _options(settings: Settings) -> ScanOptions:
+    sampling = settings.sampling
+    return ScanOptions(
+        request=SamplingRequest(
+            strategy=sampling.strategy,
+            max_frames=sampling.max_frames,
+            fps=sampling.fps,
+            start_s=sampling.start_s,
+            end_s=sampling.end_s,
+        ),
+        second_pass_frames=sampling.second_pass_frames,
+        batch_frames=settings.faces.batch_frames,
+        batch_bytes=settings.faces.batch_mib * MIB,
+        evidence_per_track=settings.output.evidence_per_track,
+    )
