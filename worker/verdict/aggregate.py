@@ -1,7 +1,7 @@
 """From the frame logits of one track to the track's logit: rules over all votes, and windows that find a short splice.
 
-Axes: n votes in rising time, m bins of time, w votes of a window. Logits are uncalibrated log p(fake) - log p(real), float32 in,
-Python floats out. Everything here is a pure function. docs/decisions/0006-verdict.md tells how the defaults were chosen.
+Axes: n votes in rising time, m bins of time, w votes of a window. Logits are uncalibrated log p(fake) - log p(real), float32
+in, Python floats out. Everything here is a pure function. docs/decisions/0006-verdict.md tells how the defaults were chosen.
 """
 
 from __future__ import annotations
@@ -136,10 +136,10 @@ def _std(logits_n: Float) -> float | None:
 def track_evidence(times_n: Float, logits_n: Float, rule: str = "mean_logit", windows: Windows | None = None) -> Evidence:
     """Judge one track by its votes in rising time [n]; ``windows`` None leaves it to the rule alone.
 
-    A long track's logit is the rule over evenly weighted time, plus ``gain`` times the height of its worst window over the track's
-    own usual logit, as far as that exceeds the reach of chance: noise * (sqrt(2 ln n_windows) + margin), about the greatest of so
-    many Gaussian windows. Each track is its own control: an offset of the whole video (compression, camera) cancels. The usual
-    logit and the noise are those of the lower half of the bins, so that a splice does not hide itself.
+    A long track's logit is the rule over evenly weighted time, plus ``gain`` times the height of its worst window over the
+    track's own usual logit, as far as that exceeds the reach of chance: noise * (sqrt(2 ln n_windows) + margin), about the
+    greatest of so many Gaussian windows. Each track is its own control: an offset of the whole video (compression, camera)
+    cancels. The usual logit and the noise are those of the lower half of the bins, so that a splice does not hide itself.
     """
     x_n = _checked(logits_n)
     times_n = np.asarray(times_n, dtype=np.float64)

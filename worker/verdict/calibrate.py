@@ -14,8 +14,8 @@ class Calibration:
     """p = sigmoid(a * logit + b - c_tracks * ln(n_tracks) - c_windows * ln(n_windows)), for equal shares of fake and real.
 
     Platt scaling (1999) of the greatest track logit. The greatest of several tracks, or of several windows, is high by chance:
-    ``c_*`` take that back, and cannot be negative. It was fitted, and holds, for one media kind and aggregation rule, some sampling
-    strategies and a range of requested frames.
+    ``c_*`` take that back, and cannot be negative. It was fitted, and holds, for one media kind and aggregation rule, some
+    sampling strategies and a range of requested frames.
     """
 
     kind: MediaKind
@@ -64,9 +64,9 @@ def choose(
 ) -> tuple[Calibration, bool]:
     """The calibration to use and whether it holds.
 
-    Where none holds, the nearest stands in and the verdict says ``calibrated: false``: of the same kind before another, then of the
-    same rule, then of the same strategy, then the closest range of frames, then the earliest. With none at all: the logit taken at
-    its word (a = 1, b = 0) and the default thresholds.
+    Where none holds, the nearest stands in and the verdict says ``calibrated: false``: of the same kind before another, then of
+    the same rule, then of the same strategy, then the closest range of frames, then the earliest. With none at all: the logit
+    taken at its word (a = 1, b = 0) and the default thresholds.
     """
 
     def distance(entry: Calibration) -> tuple[bool, bool, bool, int]:

@@ -108,10 +108,10 @@ def _reasons(
 def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict | NoVerdict:
     """Judge one video or picture by all its faces, in any order.
 
-    Faces that do not vote are left out; each track seen often enough gives a logit; the calibrated probability of the highest is
-    the score. No face: ``no_face``; no face large and sharp enough: ``face_too_small``; votes at too few moments:
-    ``too_few_frames``. Below t_real it is real, above t_fake fake, unless the faces are poor (``low_quality``), the deciding votes
-    contradict each other (``high_uncertainty``) or, for ``real``, too much was left unseen (``sparse_coverage``).
+    Faces that do not vote are left out; each track seen often enough gives a logit; the calibrated probability of the highest
+    is the score. No face: ``no_face``; no face large and sharp enough: ``face_too_small``; votes at too few moments:
+    ``too_few_frames``. Below t_real it is real, above t_fake fake, unless the faces are poor (``low_quality``), the deciding
+    votes contradict each other (``high_uncertainty``) or, for ``real``, too much was left unseen (``sparse_coverage``).
     """
     groups, evidence = _judge(faces, coverage, policy)
     if not evidence:
@@ -139,8 +139,8 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
 def track_segments(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Mapping[int, tuple[Segment, ...]]:
     """Suspicious stretches of each judged track of a video, for the report; tracks without one are left out.
 
-    A vote is suspicious above the logit at which the calibration says fake; where a window sticks out of a long track, already above
-    the middle between the track's usual logit and that window's.
+    A vote is suspicious above the logit at which the calibration says fake; where a window sticks out of a long track, already
+    above the middle between the track's usual logit and that window's.
     """
     if coverage.kind is MediaKind.PICTURE:
         return {}
