@@ -1,0 +1,54 @@
+"""Scores crops with an exported graph on ONNX Runtime; imports no torch. The default on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime as ort
+
+from worker.backends.crops import checked, in_batches
+from worker.errors import ModelError
+from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, INPUT, LOGIT
+from worker.types import Float32, UInt8
+
+
+class OnnxClassifier:
+    """A ``worker.ports.Classifier`` over a file made by ``worker.model.export``.
+
+    Batches are cut to at most ``max_batch`` crops, which bounds memory. With ``checkpoint_sha256`` the file must be the export of that
+    very checkpoint. Raises ModelError where the file is missing, damaged, or not such an export.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, onnx_path: Path, *, threads: int, max_batch: int = 16, checkpoint_sha256: str | None = None) -> None:
+        if threads < 1 or max_batch < 1:
+            raise ValueError(f"threads {threads} and max_batch {max_batch} must be positive")
+        self._max_batch = max_batch
+        try:
+            self._session = ort.InferenceSession(onnx_path.read_bytes(), _options(threads), providers=["CPUExecutionProvider"])
+        except (OSError, RuntimeError, ValueError) as exc:  # onnxruntime's own errors are RuntimeErrors or ValueErrors
+            raise ModelError(f"cannot load the network {onnx_path}: {exc}") from exc
+        about = self._session.get_modelmeta().custom_metadata_map
+        if about.get(EXPORT_KEY) != str(EXPORT_VERSION):
+            raise ModelError(f"{onnx_path}: not an export of this version; export the checkpoint again")
+        if checkpoint_sha256 is not None and about.get(CHECKPOINT_KEY) != checkpoint_sha256:
+            raise ModelError(f"{onnx_path}: is the export of another checkpoint")
+        self._size = int(self._session.get_inputs()[0].shape[1])
+
+    def logits(self, crops_FHWC: UInt8) -> Float32:
+        """uint8 RGB crops [F, size, size, 3] -> float32 [F], log p(fake) - log p(real). Raises ValueError for other input."""
+        return in_batches(self._score, checked(crops_FHWC, self._size), self._max_batch)
+
+    def _score(self, crops_FHWC: UInt8) -> Float32:
+        logits_F: Float32 = self._session.run([LOGIT], {INPUT: crops_FHWC})[0]
+        return logits_F
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    return options

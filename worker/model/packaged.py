@@ -1,0 +1,33 @@
+"""The checkpoint that comes with the package, and its ONNX export beside it."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from worker.errors import ModelError
+
+CHECKPOINT_NAME = "veriframe-b0-v1.safetensors"
+ONNX_NAME = "veriframe-b0-v1.onnx"
+LICENCE_NAME = "LICENSE-WEIGHTS.txt"
+
+
+def weights_folder() -> Path:
+    """Where the package keeps its weights and their licence files."""
+    return Path(str(files("worker") / "model" / "weights"))
+
+
+def default_checkpoint(folder: Path | None = None) -> Path:
+    """The bundled checkpoint. Raises ModelError where there is none: nothing is ever scored with random weights."""
+    path = (folder or weights_folder()) / CHECKPOINT_NAME
+    if not path.is_file():
+        raise ModelError("no checkpoint bundled; pass one of your own with --model FILE.safetensors")
+    return path
+
+
+def default_onnx(folder: Path | None = None) -> Path:
+    """The export of the bundled checkpoint. Raises ModelError where it is missing."""
+    path = (folder or weights_folder()) / ONNX_NAME
+    if not path.is_file():
+        raise ModelError(f"the bundled checkpoint's export {ONNX_NAME} is missing: make it with `python -m worker.model.export`")
+    return path

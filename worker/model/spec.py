@@ -1,0 +1,143 @@
+"""What a checkpoint says about itself: architecture, crop, thresholds, calibrations, training data and licence.
+
+Stored as JSON in the checkpoint's metadata (``worker.model.checkpoint``). Reading a spec needs neither torch nor the weights.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from worker.types import MediaKind, Strategy
+
+SPEC_VERSION = 1
+FAMILIES = ("real", "blend", "manipulation", "synthetic")
+"""The families of faces that the shipped network tells apart; family 0 is always ``real``."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Rgb = tuple[float, float, float]
+BackboneName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)?$", max_length=100)]
+"""A plain timm name: no ``hf-hub:`` or ``local-dir:`` prefix, which would make timm read from elsewhere."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class HeadSpec(_Part):
+    """The classifier on top of the backbone; ``hidden_dim`` and ``num_steps`` are for the diffusion head."""
+
+    kind: Literal["diffusion", "linear"] = "diffusion"
+    hidden_dim: int = Field(256, ge=1, le=16384)
+    num_steps: int = Field(4, ge=1, le=64)
+
+
+class CropSpec(_Part):
+    """How faces are cut (``worker.faces.crop``): side over the longer side of the box, and pixels of the result."""
+
+    margin: float = Field(1.3, ge=1.0, le=4.0)
+    size: int = Field(224, ge=32, le=1024)
+
+
+class Thresholds(_Part):
+    """p(fake) below ``real`` is real, above ``fake`` is fake, between them uncertain."""
+
+    real: float = Field(0.3, ge=0.0, le=1.0)
+    fake: float = Field(0.7, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.real > self.fake:
+            raise ValueError(f"threshold for real {self.real} lies above that for fake {self.fake}")
+        return self
+
+
+class Calibration(_Part):
+    """``logit' = a * logit + b + c * log(n_tracks)`` for one media kind, aggregation rule, sampling strategy and frame budget.
+
+    It holds for scans with ``min_frames`` to ``max_frames`` looked-at frames (both included), and nowhere else.
+    """
+
+    media: MediaKind
+    rule: str
+    strategy: Strategy
+    min_frames: int = Field(ge=1)
+    max_frames: int = Field(ge=1)
+    a: float = Field(gt=0.0)
+    b: float
+    c: float
+    t_real: float = Field(ge=0.0, le=1.0)
+    t_fake: float = Field(ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_frames > self.max_frames or self.t_real > self.t_fake:
+            raise ValueError("min_frames must not exceed max_frames, nor t_real t_fake")
+        return self
+
+
+class TrainingSource(_Part):
+    """How many items (clips or pictures) of one source were trained on."""
+
+    name: str
+    real: int = Field(0, ge=0)
+    fake: int = Field(0, ge=0)
+
+
+class TrainingData(_Part):
+    """What the weights were trained on, and the hash of the committed split file that says which groups were left out."""
+
+    sources: tuple[TrainingSource, ...]
+    split_sha256: Sha256 | None = None
+
+
+class Licence(_Part):
+    """Terms of the weights (not of the code): a name, the file with the text beside the checkpoint, and one sentence for reports."""
+
+    name: str
+    file: str
+    notice: str
+
+
+class ModelSpec(_Part):
+    """Everything that must be known to use the weights in the same way as they were trained."""
+
+    spec_version: Literal[1] = SPEC_VERSION
+    name: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    backbone: BackboneName
+    head: HeadSpec = HeadSpec()
+    families: tuple[str, ...] = FAMILIES
+    crop: CropSpec = CropSpec()
+    mean: Rgb = (0.485, 0.456, 0.406)
+    std: Rgb = (0.229, 0.224, 0.225)
+    thresholds: Thresholds = Thresholds()
+    """For scores that no calibration covers."""
+    calibrations: tuple[Calibration, ...] = ()
+    training: TrainingData
+    git_revision: str
+    licence: Licence
+    created: date
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if len(self.families) < 2 or self.families[0] != "real" or len(set(self.families)) != len(self.families):
+            raise ValueError(f"families {self.families}: two or more different ones, the first 'real'")
+        if min(self.std) <= 0:
+            raise ValueError(f"std {self.std} must be positive")
+        return self
+
+    def calibration_for(self, *, media: MediaKind, rule: str, strategy: Strategy, frames: int) -> Calibration | None:
+        """The first calibration that holds for such a scan, or None: its score is then uncalibrated."""
+        for entry in self.calibrations:
+            key = (entry.media, entry.rule, entry.strategy)
+            if key == (media, rule, strategy) and entry.min_frames <= frames <= entry.max_frames:
+                return entry
+        return None
+
+
+def licence_notice(spec: ModelSpec) -> str:
+    """One line on the weights' terms, for reports and ``doctor``."""
+    return f"{spec.name} {spec.version}: {spec.licence.name} ({spec.licence.file}). {spec.licence.notice}"
