@@ -8,20 +8,20 @@ each (docs/decisions/0004-decoders.md).
 from __future__ import annotations
 
 import importlib
-import pkgutil
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, Literal
-
-import av
-from PIL import Image
 
 from worker.errors import EmptyMedia, MediaTooLarge, UnsupportedMedia
 from worker.frames import probe
+from worker.frames.decord import DecordDecoder, is_installed
 from worker.frames.limits import Limits
 from worker.frames.picture import PictureDecoder, is_picture
 from worker.frames.pyav import PyavDecoder
 from worker.ports import OpenMedia
+
+logger = logging.getLogger(__name__)
 
 DecoderName = Literal["auto", "pyav", "decord"]
 
@@ -42,15 +42,22 @@ def open_media(file: BinaryIO, limits: Limits, decoder: DecoderName = "auto", th
         return
     if probe.container_of(head) is None:
         raise UnsupportedMedia("not a video or picture that is read here")
-    with PyavDecoder(limits, threads).open(file) as video:
-        yield video
+    with ExitStack() as stack:
+        yield _open_video(stack, file, limits, decoder, threads)
+
+
+def _open_video(stack: ExitStack, file: BinaryIO, limits: Limits, decoder: DecoderName, threads: int) -> OpenMedia:
+    if decoder == "decord":
+        try:
+            return stack.enter_context(DecordDecoder(limits).open(file))
+        except UnsupportedMedia as exc:
+            logger.info("decoding by PyAV: %s", exc)
+    return stack.enter_context(PyavDecoder(limits, threads).open(file))
 
 
 def warm_up() -> None:
     """Import everything that the decoders would import when first used: later the process may no longer open files."""
-    Image.preinit()
-    for plugin in ("Mpo", "WebP", "Tiff", "Avif"):
+    for plugin in ("Jpeg", "Mpo", "Png", "Gif", "WebP", "Bmp", "Tiff", "Avif"):
         importlib.import_module(f"PIL.{plugin}ImagePlugin")
-    for module in pkgutil.walk_packages(av.__path__, "av."):
-        if not module.name.startswith(("av.__main__", "av.datasets")):
-            importlib.import_module(module.name)
+    if is_installed():
+        importlib.import_module("decord")

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
+from typing import cast
 
 import av
 import cv2
@@ -69,10 +71,10 @@ def shown_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]
 
 def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
     """Quarter turns clockwise, and whether the frame is mirrored left to right before them, by its display matrix."""
-    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-    if data is None:
+    matrix = cast("Mapping[SideDataType, bytes]", frame.side_data).get(SideDataType.DISPLAYMATRIX)
+    if matrix is None:
         return 0, False
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
     mirrored = a * d - b * c < 0
     if a == b == 0:
         return 0, False

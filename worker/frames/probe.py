@@ -86,10 +86,10 @@ def video_stream(container: InputContainer, limits: Limits) -> VideoStream:
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not moving:
         raise UnsupportedMedia("no video stream")
-    readable = [s for s in moving if s.codec_context is not None]
-    if not readable:
+    if all(s.codec_context is None for s in moving):
         raise UnsupportedMedia("no decoder for the video stream")
-    stream = max(readable, key=lambda s: (bool(s.disposition & Disposition.default), -s.index))
+    best = container.streams.best("video")
+    stream = best if best in moving and best.codec_context is not None else next(s for s in moving if s.codec_context is not None)
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all

@@ -7,6 +7,7 @@ frame whose timestamp is nearest, of two equally near the earlier; each frame is
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ SEEK_AHEAD_S = 1.0
 """With unknown key frames, a moment further ahead than this is sought instead of decoded to."""
 MIN_SEEK_FRAMES = 8
 """A known key frame fewer frames ahead than this is decoded to: a seek costs the frames in flight."""
+MAX_LEADING_FRAMES = 8
+"""Most frames that encoders show before the key frame of an open group of pictures."""
 
 
 class PyavDecoder:
@@ -54,16 +57,26 @@ class PyavMedia:
         self._limits = limits
         head, first = self._reader.first()
         self._clock = Clock(start=pts_of(first), time_base=time_base_of(stream))
-        fps = float(stream.guessed_rate or stream.average_rate or 0)
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
         duration_s = probe.duration_of(container, stream)
         self._timeline = self._build_timeline(fd, head, duration_s, fps)
         self._shown = colour.shown_size(first, stream.sample_aspect_ratio)
         probe.check_pixels(*self._shown, limits)
+        self.has_square_pixels = self._shown == (first.width, first.height)
+        self.matrix_is_guessed = int(first.colorspace) == colour.UNSPECIFIED
         self.info = self._describe(container, stream, first)
+
+    @property
+    def clip(self) -> sampling.Clip:
+        return self._timeline.clip
 
     @property
     def counts(self) -> Counts:
         return self._reader.counts
+
+    def is_undamaged(self) -> bool:
+        """Whether every frame of the file decodes; decodes it through."""
+        return self._timeline.is_whole and self._reader.count_good_frames() == self._timeline.n_frames
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """Frames that cannot be decoded are passed over; a moment then gets the nearest that can."""
@@ -79,16 +92,25 @@ class PyavMedia:
             yield Frame(pts_s=pts_s, rgb_HWC=colour.upright_rgb(frame, *self._shown))
 
     def _key_frames(self, times_s: tuple[float, ...]) -> Iterator[av.VideoFrame]:
-        half_frame_s = 0.5 / self.info.fps if self.info.fps else 0.0
         last_key: int | None = None
         for time_s in times_s:
-            packet, frame = self._reader.key_frame_at(self._clock.pts(time_s + half_frame_s), after=last_key)
+            packet, frame = self._reader.key_frame_at(self._clock.pts(time_s + self._key_margin_s(time_s)), after=last_key)
             if packet is not None:
                 last_key = stamp_of(packet)
             if frame is not None and pts_of(frame) >= self._clock.start:
                 yield frame
             elif packet is not None and frame is None:
                 yield from self._nearest((time_s,))
+
+    def _key_margin_s(self, time_s: float) -> float:
+        """How far past a key frame's estimated time to seek: an index of decoding times puts the key frames of open groups of
+        pictures too early by what is shown before them."""
+        clip = self._timeline.clip
+        if not clip.keys_s or not clip.fps:
+            return 0.0
+        following = bisect_right(clip.keys_s, time_s)
+        room_s = clip.keys_s[following] - time_s if following < len(clip.keys_s) else math.inf
+        return min(MAX_LEADING_FRAMES / clip.fps, room_s / 2)
 
     def _nearest(self, times_s: tuple[float, ...]) -> Iterator[av.VideoFrame]:
         wanted = [self._clock.pts(time_s) for time_s in times_s]

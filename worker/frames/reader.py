@@ -25,6 +25,7 @@ SKIPPING_CODECS = frozenset(("h264", "hevc"))
 LOOKAHEAD = 32
 """Packets: twice the longest reordering of H.264 and HEVC."""
 LOOKAHEAD_BYTES = 32 * 1024**2
+BEFORE_START_S = 10
 MAX_BAD_READS = 100
 """Read errors in a row after which the rest of a file is given up."""
 
@@ -75,10 +76,12 @@ class Reader:
             self.rewind()
 
     def rewind(self) -> None:
+        """To the first packet. A moment well before the start finds it in most formats; some know their first moment only."""
         self._codec.flush_buffers()
-        for start in (self.stream.start_time or 0, -(2**40)):
+        start = self.stream.start_time or 0
+        for moment in (start - round(BEFORE_START_S / time_base_of(self.stream)), start):
             try:
-                self._container.seek(start, stream=self.stream)
+                self._container.seek(moment, stream=self.stream)
             except av.error.FFmpegError:
                 continue
             return
@@ -137,6 +140,11 @@ class Reader:
             if key is not None and key_pts is not None and key_pts <= wanted[0]:
                 return self._rising(chain((key,), packets), wanted, key_pts)
             back_s = 2 * back_s or 1.0
+
+    def count_good_frames(self) -> int:
+        """Decodes the file through."""
+        self.rewind()
+        return sum(1 for packet in chain(self.packets(), (None,)) for _ in self._decode(packet))
 
     def _rising(
         self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int], floor: int | None

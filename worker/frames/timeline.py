@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -106,18 +106,24 @@ def from_packets(packets: Iterator[Packet[VideoStream]], clock: Clock, duration_
 def estimated(
     packets_from: Callable[[float], Iterator[Packet[VideoStream]]], duration_s: float, fps: float, clock: Clock
 ) -> Timeline:
-    """By the distance of neighbouring key frames at a few places."""
+    """By the distance of neighbouring key frames, and of frames, at a few places."""
     periods: list[float] = []
+    rates: list[float] = []
     for place in range(PLACES):
         keys: list[float] = []
-        for count, packet in enumerate(packets_from(duration_s * (place + 0.5) / PLACES)):
-            if packet.is_keyframe and packet.pts is not None:
-                keys.append(clock.seconds(packet.pts))
-            if len(keys) == 2 or count >= MAX_PACKETS_A_PLACE:
+        stamps: list[float] = []
+        for packet in islice(packets_from(duration_s * (place + 0.5) / PLACES), MAX_PACKETS_A_PLACE):
+            if packet.pts is not None:
+                stamps.append(clock.seconds(packet.pts))
+                keys += stamps[-1:] if packet.is_keyframe else []
+            if len(keys) == 2:
                 break
-        if len(keys) == 2:
+        if len(keys) == 2 and keys[1] > keys[0]:
             periods.append(keys[1] - keys[0])
-    period_s = max(statistics.median(periods), 0.0) if periods else 0.0
+        if len(stamps) > 1 and max(stamps) > min(stamps):
+            rates.append((len(stamps) - 1) / (max(stamps) - min(stamps)))
+    period_s = statistics.median(periods) if periods else 0.0
+    fps = statistics.median(rates) if rates else fps
     return Timeline(
         clip=Clip(duration_s=duration_s, fps=fps, keys_s=None, key_period_s=period_s),
         n_frames=round(duration_s * fps),
