@@ -18,7 +18,9 @@ from worker.report import Report
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.source.files import Item
+from worker.types import Label
 
+_KINDS = (*(label.value for label in Label), "failed", "cancelled")
 Outcomes = Generator[Outcome, None, None]
 
 
@@ -40,7 +42,7 @@ class Tally:
         return self.counts.total()
 
     def __str__(self) -> str:
-        kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(self.counts.items()))
+        kinds = ", ".join(f"{self.counts[kind]} {kind.replace('_', ' ')}" for kind in _KINDS if self.counts[kind])
         parts = [f"{self.done} {'item' if self.done == 1 else 'items'}" + (f": {kinds}" if kinds else "")]
         if self.unchanged:
             parts.append(f"{self.unchanged} unchanged since an earlier run")

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 from worker.errors import BY_CODE, VeriframeError
 from worker.jobs import BuildScanner, Outcome, Task, do, failed
+from worker.output.text import escaped
 from worker.report import Report
 from worker.resume import Content
 from worker.settings import Settings
@@ -159,7 +160,7 @@ class Slots:
         task = slot.task
         if task is None:
             return None
-        log.warning("the scanning process of an item ended (%s)", how)
+        log.warning("the scanning process of %s ended (%s)", escaped(str(task.item.path)), how)
         if self._tries[task.item.path] < TRIES:
             self._waiting.appendleft(task)
             return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -210,7 +212,6 @@ def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dic
     settings = _settings(config, flags, arguments)
     folder = ReportFolder(arguments.out) if arguments.out else None
     console = Console(stderr=True)
-    _log_to(console)
     with console.status("listing"):
         items = list(
             find_items(
@@ -237,7 +238,8 @@ def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dic
         sink=SINKS[arguments.format](sys.stdout),
         bar=Bar(console, total=len(items), live=console.is_terminal and not arguments.quiet and not both_on_terminal),
     )
-    tally = batch.run(items)
+    with _logs_on(console):
+        tally = batch.run(items)
     if not arguments.quiet:
         console.print(str(tally), highlight=False, markup=False, soft_wrap=True)
     if tally.stopped:
@@ -275,10 +277,17 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _log_to(console: Any) -> None:
+@contextmanager
+def _logs_on(console: Any) -> Iterator[None]:
+    """Our warnings above the progress bar, while it is shown."""
     import logging
 
     from rich.logging import RichHandler
 
-    handler = RichHandler(console=console, show_path=False, markup=False, highlighter=None)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    handler = RichHandler(console=console, level=logging.WARNING, show_path=False, show_time=False, markup=False)
+    logger = logging.getLogger("worker")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

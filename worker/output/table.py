@@ -41,13 +41,14 @@ class TableSink:
         rows = sorted(self._rows, key=lambda row: row.path)
         above = _folder_above([row.path for row in rows])
         for row in rows:
-            table.add_row(*_cells(row, above))
+            table.add_row(*cells(row, above))
         if above:
             self._console.print(Text(f"in {above}", style="dim"))
         self._console.print(table)
 
 
-def _cells(row: Row, above: str) -> tuple[Text, ...]:
+def cells(row: Row, above: str) -> tuple[Text, ...]:
+    """A row of the table; ``above`` is the folder left out of its path."""
     failed = row.status == "failed"
     verdict = "failed" if failed else row.verdict.replace("_", " ")
     why = f"{row.error_code}: {row.error_message}" if failed else ", ".join(reason.replace("_", " ") for reason in row.reasons)

@@ -94,6 +94,9 @@ def _texts(arguments: Sequence[str], stdin: BinaryIO | None) -> Iterator[tuple[s
 
 def _expand(text: str, wanted: PathFilter, closed: frozenset[str], may_glob: bool) -> Iterator[Item]:
     """The items of one argument."""
+    if not text:
+        yield Item(path=Path.cwd(), refusal="an empty path")
+        return
     try:
         path = _absolute(text)
         mode = path.stat().st_mode

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import io
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from worker.source.files import find_items, read_list
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the awkward things a folder may hold; also the current one."""
+    root = tmp_path / "media"
+    for name in ("b.mp4", "a.txt", ".hidden", "sub/C.MOV", "sub/deep/d.mp4", "old/e.mp4"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "secret.mp4").write_text("x")
+    (root / "link.mp4").symlink_to(elsewhere / "secret.mp4")
+    (root / "linked").symlink_to(elsewhere)
+    (root / "sub" / "loop").symlink_to(root)
+    (root / "dangling").symlink_to(root / "nowhere")
+    os.mkfifo(root / "fifo")
+    monkeypatch.chdir(root)
+    return root
+
+
+def names(root: Path, arguments: Sequence[str], *, stdin: bytes = b"", **options: Sequence[str]) -> list[str]:
+    items = list(find_items(arguments, stdin=io.BytesIO(stdin), **options))  # type: ignore[arg-type]
+    assert all(item.path.is_absolute() for item in items)
+    return [f"{os.path.relpath(item.path, root)}{' !' if item.refusal else ''}" for item in items]
+
+
+ALL = [".hidden", "a.txt", "b.mp4", "old/e.mp4", "sub/C.MOV", "sub/deep/d.mp4"]
+
+
+def test_a_folder_gives_every_regular_file_in_order_and_follows_no_link(tree: Path) -> None:
+    assert names(tree, ["."]) == ALL
+    assert names(tree, [str(tree)]) == ALL
+
+
+def test_a_link_named_outright_is_followed_and_the_real_file_is_named(tree: Path) -> None:
+    assert names(tree, ["link.mp4"]) == ["../elsewhere/secret.mp4"]
+    assert names(tree, ["linked"]) == ["linked/secret.mp4"]
+    assert names(tree, ["link.mp4", "linked"]) == ["../elsewhere/secret.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "expected"),
+    [
+        (["."], {"include": ["*.mp4"]}, ["b.mp4", "old/e.mp4", "sub/deep/d.mp4"]),
+        (["."], {"include": ["*.MP4", "*.mov"]}, ["b.mp4", "old/e.mp4", "sub/C.MOV", "sub/deep/d.mp4"]),
+        (["."], {"include": ["sub/*"]}, ["sub/C.MOV", "sub/deep/d.mp4"]),
+        (["."], {"exclude": ["sub"]}, [".hidden", "a.txt", "b.mp4", "old/e.mp4"]),
+        (["."], {"exclude": ["sub/deep", ".*", "*.txt"]}, ["b.mp4", "old/e.mp4", "sub/C.MOV"]),
+        (["."], {"include": ["*.mp4"], "exclude": ["old/*"]}, ["b.mp4", "sub/deep/d.mp4"]),
+        (["a.txt", "b.mp4"], {"exclude": ["*.txt"]}, ["b.mp4"]),
+        (["."], {"include": ["*.webm"]}, []),
+    ],
+)
+def test_include_and_exclude(tree: Path, arguments: list[str], options: dict[str, list[str]], expected: list[str]) -> None:
+    assert names(tree, arguments, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.mp4", ["b.mp4"]),
+        ("**/*.mp4", ["b.mp4", "old/e.mp4", "sub/deep/d.mp4"]),
+        ("sub/**/*", ["sub/C.MOV", "sub/deep/d.mp4"]),
+        ("sub/**", ["sub/C.MOV", "sub/deep/d.mp4"]),
+        ("*/e.mp4", ["old/e.mp4"]),
+        ("s[tu]b/?.MOV", ["sub/C.MOV"]),
+        ("../media/o*", ["old/e.mp4"]),
+        ("*/*.webm", ["*/*.webm !"]),
+        ("link*", ["link* !"]),
+    ],
+)
+def test_globs(tree: Path, pattern: str, expected: list[str]) -> None:
+    assert names(tree, [pattern]) == expected
+
+
+def test_an_argument_that_exists_is_not_a_glob(tree: Path) -> None:
+    (tree / "[b].mp4").write_text("x")
+    assert names(tree, ["[b].mp4"]) == ["[b].mp4"]
+
+
+def test_a_list_on_standard_input(tree: Path) -> None:
+    assert names(tree, ["-"], stdin=b"b.mp4\r\n\nsub\nmissing\n*.mp4") == [
+        "b.mp4",
+        "sub/C.MOV",
+        "sub/deep/d.mp4",
+        "missing !",
+        "*.mp4 !",
+    ]
+    (tree / "two\nlines").write_text("x")
+    assert names(tree, ["a.txt", "-"], stdin=b"two\nlines\0b.mp4\0") == ["a.txt", "two\nlines", "b.mp4"]
+
+
+def test_a_list_keeps_bytes_that_are_not_utf8() -> None:
+    assert [os.fsencode(name) for name in read_list(b"caf\xe9\n\xff")] == [b"caf\xe9", b"\xff"]
+
+
+def test_each_file_once_whatever_the_ways_to_it(tree: Path) -> None:
+    assert names(tree, ["b.mp4", ".", "./sub/../b.mp4", str(tree / "b.mp4"), "*.mp4"]) == [
+        "b.mp4",
+        *(name for name in ALL if name != "b.mp4"),
+    ]
+
+
+def test_what_cannot_be_opened_is_an_item_with_a_refusal(tree: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("s")
+        items = list(find_items(["missing.mp4", "fifo", "/dev/null", "s", "dangling", "b.mp4/x", "", "n" * 300, "b.mp4"]))
+    told = [(item.path.name, item.refusal) for item in items]
+    assert told[:5] == [
+        ("missing.mp4", "no such file or folder"),
+        ("fifo", "a FIFO, not a file"),
+        ("null", "a character device, not a file"),
+        ("s", "a socket, not a file"),
+        ("dangling", "a link to nothing"),
+    ]
+    assert told[5] == ("x", "no such file or folder")
+    assert told[6][1] == "an empty path"
+    assert told[7][1] is not None
+    assert told[7][1].startswith("cannot be opened")
+    assert told[8] == ("b.mp4", None)
+
+
+def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_goes_on(tree: Path) -> None:
+    # Running as root, permissions hide nothing: a path longer than the system takes has the same effect.
+    fd = os.open(tree, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("n" * 250, dir_fd=fd)
+        inner = os.open("n" * 250, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(fd)
+    items = list(find_items([".", "b.mp4"]))
+    refused = [item for item in items if item.refusal]
+    assert len(refused) == 1
+    assert refused[0].refusal is not None
+    assert refused[0].refusal.startswith("cannot be listed")
+    assert {item.path.name for item in items} >= {"a.txt", "b.mp4", "d.mp4"}
+
+
+def test_folders_to_skip_are_not_entered(tree: Path) -> None:
+    skip = [tree / "sub"]
+    for arguments in (["."], ["**/*"], ["sub", "."]):
+        found = [item.path.name for item in find_items(arguments, skip=skip)]
+        assert "d.mp4" not in found
+        assert "b.mp4" in found
+
+
+def test_names_of_any_bytes_are_found(tree: Path) -> None:
+    odd = [b"new\nline.mp4", b"caf\xe9.mp4", b"\x1b[31mred.mp4", b"-rf", "\u202egpj.mp4".encode()]
+    for name in odd:
+        Path(os.fsdecode(os.path.join(os.fsencode(tree), name))).write_bytes(b"x")
+    found = {os.fsencode(item.path.name) for item in find_items(["."])}
+    assert found >= set(odd)
+
+
+def test_dots_above_a_link_mean_what_the_file_system_means(tree: Path) -> None:
+    assert names(tree, ["linked/../media/b.mp4"]) == ["b.mp4"]

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from worker.errors import ConfigError
+from worker.settings import Settings, default_file, load_settings
+from worker.types import Strategy
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("VERIFRAME_")]:
+        monkeypatch.delenv(name)
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "worker.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_committed_file_holds_every_setting_at_its_default() -> None:
+    path = REPOSITORY / "configs" / "worker.yaml"
+    assert default_file() == path
+    assert yaml.safe_load(path.read_text()) == Settings().model_dump(mode="json")
+    assert load_settings(path) == Settings()
+
+
+def test_every_setting_in_the_committed_file_has_a_comment() -> None:
+    for line in (REPOSITORY / "configs" / "worker.yaml").read_text().splitlines():
+        assert not line.startswith("  ") or re.search(r": \S+ +# \S", line), line
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "decode: {timeout_s: 10, threads: 3, cpu_s: 7}\nsampling: {strategy: uniform}")
+    monkeypatch.setenv("VERIFRAME_DECODE__TIMEOUT_S", "20")
+    monkeypatch.setenv("VERIFRAME_DECODE__THREADS", "4")
+    settings = load_settings(path, {"decode": {"threads": 5}})
+    assert (settings.decode.cpu_s, settings.decode.timeout_s, settings.decode.threads) == (7, 20, 5)
+    assert settings.sampling.strategy is Strategy.UNIFORM
+    assert settings.decode.max_streams == Settings().decode.max_streams
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("decode: {timeout: 3}", "decode.timeout: there is no such setting"),
+        ("decoding: {timeout_s: 3}", "decoding: there is no such setting"),
+        ("decode: {timeout_s: 0}", "decode.timeout_s: input should be greater than 0, not 0"),
+        ("decode: {decoder: ffmpeg}", "decode.decoder: input should be 'auto', 'pyav' or 'decord', not 'ffmpeg'"),
+        ("decode: 3", "decode: "),
+        ("- decode", "expected sections"),
+        ("decode: [", "cannot read settings"),
+        ("decode: {3: 4}", "decode.3: "),
+        ("a: 1\x00", "cannot read settings"),
+    ],
+)
+def test_mistakes_in_the_file_are_told_by_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_settings(write(tmp_path, text))
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)model\.batch.*nothing\.here"):
+        load_settings(write(tmp_path, "model: {batch: 0}\n"), {"verdict": {"nothing.here": 1}})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("VERIFRAME_DECODE__TIMEOUT", "3", "decode.timeout: there is no such setting"),
+        ("VERIFRAME_DECODE", "3", "expected VERIFRAME_SECTION__KEY"),
+        ("VERIFRAME_", "3", "expected VERIFRAME_SECTION__KEY"),
+        ("VERIFRAME_DECODE__THREADS", "many", "decode.threads: "),
+        ("VERIFRAME_DECODE__THREADS", "{", "VERIFRAME_DECODE__THREADS: '{' cannot be read"),
+        ("VERIFRAME_DECODE__THREADS__X", "3", "decode.threads__x: there is no such setting"),
+    ],
+)
+def test_mistakes_in_the_environment_are_told(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_settings()
+
+
+def test_an_empty_file_or_section_changes_nothing(tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, "")) == Settings()
+    assert load_settings(write(tmp_path, "decode:\n  # threads: 3\n")) == Settings()
+
+
+def test_a_missing_file_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read settings"):
+        load_settings(tmp_path / "nothing.yaml")
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().decode.threads = 3  # type: ignore[misc]
