@@ -1,0 +1,274 @@
+"""The sandbox hands over frames intact, within its bounds, and cleans up after itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import psutil
+import pytest
+
+from tests.worker.frames import hostile
+from worker.errors import CorruptMedia, DecodeCrash, EmptyMedia, MediaTooLarge, SourceError, UnsupportedMedia
+from worker.frames.choose import open_media
+from worker.frames.limits import Limits
+from worker.frames.sandbox import MAX_SLOTS, SandboxedFrames
+from worker.types import SamplingRequest, Strategy
+
+HERE = Path(__file__).parent
+ALL = SamplingRequest(strategy=Strategy.UNIFORM, max_frames=1000)
+
+Sandbox = Callable[..., SandboxedFrames]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """Sandboxes by their settings; starting one takes most of a second."""
+    made: dict[str, SandboxedFrames] = {}
+
+    def make(opener: str = "open_misbehaving", **settings: int) -> SandboxedFrames:
+        key = f"{opener} {settings}"
+        if key not in made:
+            made[key] = SandboxedFrames(Limits(), opener=f"hostile:{opener}", import_path=[HERE], **settings)
+        return made[key]
+
+    yield make
+    for frames in made.values():
+        frames.close()
+
+
+def patterns_file(folder: Path, width: int, height: int, n_frames: int) -> Path:
+    path = folder / f"{width}x{height}x{n_frames}.json"
+    path.write_text(json.dumps({"width": width, "height": height, "n_frames": n_frames}))
+    return path
+
+
+def write_clip(path: Path, n_frames: int = 40, width: int = 320, height: int = 240) -> Path:
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number in range(n_frames):
+            frame = av.VideoFrame.from_ndarray(hostile.pattern(height, width, number), format="rgb24")
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[SandboxedFrames]:
+    with SandboxedFrames(Limits()) as frames:
+        yield frames
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (256, 256), (1280, 720), (1921, 1081)])
+def test_frames_arrive_intact(sandbox: Sandbox, tmp_path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    with sandbox().open(patterns_file(tmp_path, width, height, 9)) as media:
+        assert (media.info.width, media.info.height, media.info.n_frames) == (width, height, 9)
+        times_s = []
+        for number, frame in enumerate(media.frames(ALL)):
+            np.testing.assert_array_equal(frame.rgb_HWC, hostile.pattern(height, width, number))
+            times_s.append(frame.pts_s)
+    assert times_s == [float(n) for n in range(9)]
+
+
+def test_frames_that_fill_the_bound_come_one_by_one(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox(shared_bytes=1 << 20).open(patterns_file(tmp_path, 4000, 3000, 3)) as media:
+        for number, frame in enumerate(media.frames(ALL)):
+            assert frame.rgb_HWC.shape == (3000, 4000, 3)
+            np.testing.assert_array_equal(frame.rgb_HWC[::500], hostile.pattern(3000, 4000, number)[::500])
+            assert shared_bytes() <= 3000 * 4000 * 3 + 4096
+    assert number == 2
+
+
+def test_frame_stays_until_the_next_is_asked_for(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox().open(patterns_file(tmp_path, 64, 48, 30)) as media:
+        for number, frame in enumerate(media.frames(ALL)):
+            time.sleep(0.005)  # the child decodes ahead meanwhile
+            np.testing.assert_array_equal(frame.rgb_HWC, hostile.pattern(48, 64, number))
+            assert not frame.rgb_HWC.flags.writeable
+
+
+def test_several_passes_also_after_one_left_early(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox().open(patterns_file(tmp_path, 16, 16, 50)) as media:
+        first = media.frames(ALL)
+        assert [next(first).pts_s for _ in range(3)] == [0.0, 1.0, 2.0]
+        second = media.frames(ALL)
+        assert [frame.pts_s for frame in second] == [float(n) for n in range(50)]
+        with pytest.raises(RuntimeError, match="later pass"):
+            next(first)
+        next(media.frames(ALL))
+        assert len(list(media.frames(SamplingRequest(max_frames=4)))) == 4
+
+
+def test_shared_memory_stays_bounded_over_many_frames(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox().open(patterns_file(tmp_path, 512, 512, 300)) as media:
+        biggest = max(shared_bytes() for _ in media.frames(ALL))
+    assert 512 * 512 * 3 < biggest <= MAX_SLOTS * (512 * 512 * 3 + 4096)
+
+
+def shared_bytes() -> int:
+    """Memory behind this process's shared frames, whoever touched it."""
+    stats: dict[int, int] = {}
+    for name in os.listdir("/proc/self/fd"):
+        fd = f"/proc/self/fd/{name}"
+        if os.path.lexists(fd) and "memfd:veriframe" in os.readlink(fd):
+            stats[os.stat(fd).st_ino] = os.stat(fd).st_blocks * 512
+    return sum(stats.values())
+
+
+def test_nothing_leaks_over_many_files(sandbox: Sandbox, tmp_path: Path) -> None:
+    frames = sandbox()
+    good = patterns_file(tmp_path, 64, 64, 6)
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps({"deed": "kill_itself"}))
+
+    def open_some(count: int) -> None:
+        for number in range(count):
+            with frames.open(good) as media:
+                for _ in media.frames(ALL):
+                    if number % 3 == 0:
+                        break
+            if number % 5 == 0:
+                with pytest.raises(DecodeCrash), frames.open(bad) as media:
+                    list(media.frames(ALL))
+
+    open_some(5)
+    zygote = psutil.Process(frames.zygote_pid)
+    ours = psutil.Process()
+    before = ours.num_fds(), zygote.num_fds(), len(ours.memory_maps(grouped=False))
+    open_some(50)
+    assert (ours.num_fds(), zygote.num_fds()) == before[:2]
+    assert len(ours.memory_maps(grouped=False)) < before[2] + 10
+    assert zygote.children() == []
+    assert zygote.num_threads() == 1
+
+
+def test_closing_leaves_no_process(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox() as frames, frames.open(patterns_file(tmp_path, 8, 8, 2)):
+        zygote = psutil.Process(frames.zygote_pid)
+        child = zygote.children()[0]
+    assert not zygote.is_running()
+    assert not child.is_running()
+
+
+def test_files_in_parallel_threads(sandbox: Sandbox, tmp_path: Path) -> None:
+    frames = sandbox()
+    wrong: list[int] = []
+
+    def scan(width: int) -> None:
+        for _ in range(4):
+            with frames.open(patterns_file(tmp_path, width, 32, 8)) as media:
+                for number, frame in enumerate(media.frames(ALL)):
+                    if not np.array_equal(frame.rgb_HWC, hostile.pattern(32, width, number)):
+                        wrong.append(width)
+
+    threads = [threading.Thread(target=scan, args=(width,)) for width in (30, 60, 90)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60.0)
+    assert not wrong
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_killed_zygote_is_replaced(sandbox: Sandbox, tmp_path: Path) -> None:
+    frames = sandbox()
+    path = patterns_file(tmp_path, 8, 8, 2)
+    with frames.open(path):
+        first = frames.zygote_pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    with frames.open(path) as media:
+        assert len(list(media.frames(ALL))) == 2
+    assert frames.zygote_pid != first
+
+
+def test_zygote_killed_in_mid_file_takes_its_child_along(sandbox: Sandbox, tmp_path: Path) -> None:
+    frames = sandbox()
+    with frames.open(patterns_file(tmp_path, 8, 8, 500)) as media:
+        zygote = psutil.Process(frames.zygote_pid)
+        child = zygote.children()[0]
+        given = media.frames(ALL)
+        next(given)
+        zygote.kill()
+        with pytest.raises(DecodeCrash):
+            list(given)
+    child.wait(timeout=5.0)
+    with frames.open(patterns_file(tmp_path, 8, 8, 2)) as media:
+        assert len(list(media.frames(ALL))) == 2
+
+
+def test_real_clip_gives_the_same_frames_as_without_sandbox(decoders: SandboxedFrames, clip: Path) -> None:
+    request = SamplingRequest(strategy=Strategy.UNIFORM, max_frames=8)
+    with clip.open("rb") as file, open_media(file, Limits()) as media:
+        expected = [(frame.pts_s, frame.rgb_HWC.copy()) for frame in media.frames(request)]
+        info = media.info
+    with decoders.open(clip) as boxed:
+        assert boxed.info == info
+        given = [(frame.pts_s, frame.rgb_HWC.copy()) for frame in boxed.frames(request)]
+    assert [pts_s for pts_s, _ in given] == [pts_s for pts_s, _ in expected]
+    for (_, ours), (_, theirs) in zip(given, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_decoder_killed_in_mid_file_fails_that_file_only(decoders: SandboxedFrames, clip: Path) -> None:
+    with decoders.open(clip) as media:
+        child = psutil.Process(decoders.zygote_pid).children()[0]
+        given = media.frames(SamplingRequest(strategy=Strategy.UNIFORM, max_frames=40))
+        good = next(given).rgb_HWC.copy()
+        child.send_signal(signal.SIGKILL)
+        with pytest.raises(DecodeCrash, match="SIGKILL"):
+            list(given)
+        with pytest.raises(DecodeCrash):
+            list(media.frames(ALL))
+    assert good.shape == (240, 320, 3)
+    with decoders.open(clip) as media:
+        assert len(list(media.frames(SamplingRequest(strategy=Strategy.UNIFORM, max_frames=8)))) == 8
+
+
+def test_what_the_child_says_of_bad_media_arrives(decoders: SandboxedFrames, tmp_path: Path) -> None:
+    empty, text, broken = tmp_path / "empty.mp4", tmp_path / "text.mp4", tmp_path / "broken.png"
+    empty.touch()
+    text.write_text("no video\n" * 100)
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    for path, error in ((empty, EmptyMedia), (text, UnsupportedMedia), (broken, CorruptMedia)):
+        with pytest.raises(error), decoders.open(path) as media:
+            list(media.frames(ALL))
+
+
+def test_frame_larger_than_announced_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:
+    frames = sandbox("open_boasting", shared_bytes=1 << 20)
+    with frames.open(patterns_file(tmp_path, 100, 100, 2)) as media:
+        assert len(list(media.frames(ALL))) == 2  # still fits its slot
+    with frames.open(patterns_file(tmp_path, 8000, 3000, 1)) as media, pytest.raises(MediaTooLarge):
+        list(media.frames(ALL))
+
+
+def test_only_regular_files_are_opened(sandbox: Sandbox, tmp_path: Path) -> None:
+    frames = sandbox()
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(patterns_file(tmp_path, 8, 8, 1))
+    os.mkfifo(pipe)
+    for path in (link, pipe, tmp_path, tmp_path / "absent", Path("/dev/zero")):
+        with pytest.raises(SourceError), frames.open(path):
+            pass
+
+
+def test_opener_that_cannot_be_loaded_is_an_error_not_a_hang() -> None:
+    with SandboxedFrames(Limits(), opener="absent_module:open") as frames:
+        for _ in range(2):
+            with pytest.raises(DecodeCrash, match="absent_module"), frames.open(Path(__file__)):
+                pass

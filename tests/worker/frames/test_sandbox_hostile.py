@@ -1,0 +1,223 @@
+"""A decoder taken over by its file is stopped, the parent lives on, and the next file is decoded."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from worker.errors import CorruptMedia, DecodeCrash, DecodeTimeout, MediaTooLong, OutOfMemory, VeriframeError
+from worker.frames.limits import Limits
+from worker.frames.sandbox import SandboxedFrames
+from worker.types import SamplingRequest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="system-call filter and Landlock are Linux")
+HERE = Path(__file__).parent
+ALL = SamplingRequest()
+TIMEOUT_S = 1.5
+
+
+@pytest.fixture(scope="module")
+def frames() -> Iterator[SandboxedFrames]:
+    opener = "hostile:open_misbehaving"
+    with SandboxedFrames(Limits(), opener=opener, import_path=[HERE], timeout_s=TIMEOUT_S, cpu_s=60.0) as sandboxed:
+        yield sandboxed
+
+
+def commit(frames: SandboxedFrames, folder: Path, deed: str, **arguments: object) -> VeriframeError:
+    """The error of a file whose decoder does ``deed`` after one good frame; a good file must scan afterwards."""
+    path = folder / "deed.json"
+    path.write_text(json.dumps({"deed": deed, **arguments}))
+    zygote_pid = frames.zygote_pid
+    given: list[float] = []
+    with pytest.raises(VeriframeError) as caught, frames.open(path) as media:
+        given.extend(frame.pts_s for frame in media.frames(ALL))
+    assert given[0] == 0.0
+    assert_scans_good_file(frames, folder)
+    assert frames.zygote_pid == zygote_pid or zygote_pid is None
+    assert psutil.Process(frames.zygote_pid).children() == []
+    return caught.value
+
+
+def assert_scans_good_file(frames: SandboxedFrames, folder: Path) -> None:
+    good = folder / "good.json"
+    good.write_text(json.dumps({"width": 16, "height": 8, "n_frames": 3}))
+    with frames.open(good) as media:
+        assert len(list(media.frames(ALL))) == 3
+
+
+def test_socket(frames: SandboxedFrames, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        error = commit(frames, tmp_path, "open_socket", port=server.getsockname()[1])
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert type(error) is DecodeCrash
+    assert "forbidden" in str(error)
+
+
+@pytest.mark.parametrize("deed", ["fork", "trace_zygote"])
+def test_deadly_calls(frames: SandboxedFrames, tmp_path: Path, deed: str) -> None:
+    error = commit(frames, tmp_path, deed)
+    assert type(error) is DecodeCrash
+    assert "forbidden" in str(error)
+
+
+@pytest.mark.parametrize("deed", ["run_program", "become_program", "write_file"])
+def test_programs_and_files(frames: SandboxedFrames, tmp_path: Path, deed: str) -> None:
+    target = tmp_path / "made"
+    assert type(commit(frames, tmp_path, deed, path=str(target))) is DecodeCrash
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("deed", ["read_file", "list_folder", "kill_zygote", "signal_by_fcntl", "raise_limits"])
+def test_refused_calls(frames: SandboxedFrames, tmp_path: Path, deed: str) -> None:
+    error = commit(frames, tmp_path, deed)
+    assert type(error) is DecodeCrash
+    assert "Permission" in str(error) or "not permitted" in str(error) or "not allowed" in str(error)
+
+
+def test_media_file_is_not_written(frames: SandboxedFrames, tmp_path: Path) -> None:
+    for fd in (3, 4, 5, 6, 7):
+        commit(frames, tmp_path, "append_to_media", fd=fd)
+        assert b"changed" not in (tmp_path / "deed.json").read_bytes()
+
+
+def test_four_gigabytes(frames: SandboxedFrames, tmp_path: Path) -> None:
+    assert type(commit(frames, tmp_path, "allocate")) is OutOfMemory
+
+
+def test_hang_ends_at_the_limit(frames: SandboxedFrames, tmp_path: Path) -> None:
+    for deed in ("hang", "trickle"):
+        started_s = time.monotonic()
+        assert type(commit(frames, tmp_path, deed)) is DecodeTimeout
+        assert TIMEOUT_S <= time.monotonic() - started_s < TIMEOUT_S + 3.0
+
+
+def test_hang_while_opening_ends_at_the_limit(frames: SandboxedFrames, tmp_path: Path) -> None:
+    path = tmp_path / "hang.json"
+    path.write_text('{"hang": true}')
+    with pytest.raises(DecodeTimeout), frames.open(path):
+        pass
+    assert_scans_good_file(frames, tmp_path)
+
+
+def test_callers_own_time_does_not_count(frames: SandboxedFrames, tmp_path: Path) -> None:
+    path = tmp_path / "slow.json"
+    path.write_text(json.dumps({"width": 8, "height": 8, "n_frames": 3}))
+    with frames.open(path) as media:
+        given = media.frames(ALL)
+        next(given)
+        time.sleep(TIMEOUT_S + 0.2)
+        assert len(list(given)) == 2
+
+
+@pytest.mark.parametrize("deed", ["spin", "spin_ignoring_the_limit"])
+def test_cpu_time(tmp_path: Path, deed: str) -> None:
+    opener = "hostile:open_misbehaving"
+    with SandboxedFrames(Limits(), opener=opener, import_path=[HERE], timeout_s=30.0, cpu_s=1.0) as frames:
+        error = commit(frames, tmp_path, deed)
+    assert type(error) is DecodeTimeout
+    assert "CPU" in str(error)
+
+
+@pytest.mark.parametrize(("deed", "words"), [("kill_itself", "SIGKILL"), ("segfault", "SIGSEGV"), ("leave_quietly", "status 0")])
+def test_sudden_deaths(frames: SandboxedFrames, tmp_path: Path, deed: str, words: str) -> None:
+    error = commit(frames, tmp_path, deed)
+    assert type(error) is DecodeCrash
+    assert words in str(error)
+
+
+def test_hanging_up(frames: SandboxedFrames, tmp_path: Path) -> None:
+    error = commit(frames, tmp_path, "hang_up")
+    assert type(error) is DecodeCrash
+    assert "hung up" in str(error)
+
+
+def test_errors_of_the_child(frames: SandboxedFrames, tmp_path: Path) -> None:
+    assert type(commit(frames, tmp_path, "fail_as_media")) is CorruptMedia
+    unforeseen = commit(frames, tmp_path, "fail_unforeseen")
+    assert type(unforeseen) is DecodeCrash
+    assert str(unforeseen).isprintable()
+    assert len(str(unforeseen)) <= 300
+    path = tmp_path / "long.json"
+    path.write_text('{"too_long": true}')
+    with pytest.raises(MediaTooLong, match="two days"), frames.open(path):
+        pass
+
+
+FRAME = {"slot": 1, "width": 8, "height": 4, "pts_s": 1.0}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"frame": FRAME | {"slot": 4}},
+        {"frame": FRAME | {"slot": -1}},
+        {"frame": FRAME | {"slot": True}},
+        {"frame": FRAME | {"width": 100_000, "height": 100_000}},
+        {"frame": FRAME | {"width": 6000, "height": 6000}},  # within the pixels allowed, beyond its slot
+        {"frame": FRAME | {"width": 0}},
+        {"frame": FRAME | {"height": -4}},
+        {"frame": FRAME | {"height": "4"}},
+        {"frame": FRAME | {"height": 4.0}},
+        {"frame": FRAME | {"pts_s": float("nan")}},
+        {"frame": FRAME | {"pts_s": float("inf")}},
+        {"frame": FRAME | {"pts_s": 1e300}},
+        {"frame": FRAME | {"pts_s": None}},
+        {"frame": FRAME | {"pts_s": -1.0}},  # before the frame given first
+        {"frame": []},
+        {"frame": {}},
+        {"info": {}},
+        {"error": "text"},
+        [1, 2],
+        7,
+    ],
+    ids=str,
+)
+def test_lies(frames: SandboxedFrames, tmp_path: Path, message: object) -> None:
+    error = commit(frames, tmp_path, "send", message=message)
+    assert type(error) is DecodeCrash
+    assert "protocol" in str(error)
+
+
+@pytest.mark.parametrize("code", ["config", "internal", ["corrupt"], None])
+def test_error_that_is_not_the_childs_to_raise(frames: SandboxedFrames, tmp_path: Path, code: object) -> None:
+    error = commit(frames, tmp_path, "send", message={"error": {"code": code, "message": "words"}})
+    assert type(error) is DecodeCrash
+    assert str(error) == "words"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"\xff\xff\xff\xff", b"\0\0\0\2{]", b"\0\0\0\2\xff\xfe", b"\0\1\x86\xa0" + b"[" * 100_000],
+    ids=["4 GiB", "not JSON", "not UTF-8", "deep"],
+)
+def test_garbage(frames: SandboxedFrames, tmp_path: Path, raw: bytes) -> None:
+    error = commit(frames, tmp_path, "send_raw", raw=raw.hex())
+    assert type(error) is DecodeCrash
+    assert "protocol" in str(error)
+
+
+def test_flood(frames: SandboxedFrames, tmp_path: Path) -> None:
+    path = tmp_path / "flood.json"
+    path.write_text(json.dumps({"deed": "flood"}))
+    request = SamplingRequest(max_frames=10)
+    with frames.open(path) as media, pytest.raises(DecodeCrash, match="protocol"):
+        list(media.frames(request))
+    assert_scans_good_file(frames, tmp_path)
+
+
+@pytest.mark.parametrize("opener", ["open_threaded", "open_by_own_descriptor"])
+def test_what_decoders_need_is_allowed(tmp_path: Path, opener: str) -> None:
+    with SandboxedFrames(Limits(), opener=f"hostile:{opener}", import_path=[HERE], timeout_s=20.0) as frames:
+        path = tmp_path / "good.json"
+        path.write_text(json.dumps({"width": 8, "height": 4, "n_frames": 4}))
+        with frames.open(path) as media:
+            assert len(list(media.frames(ALL))) == 4
