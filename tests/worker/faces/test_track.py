@@ -1,0 +1,144 @@
+"""Two people are two painted faces in front of a painted background; shots are backgrounds."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+
+import numpy as np
+import pytest
+
+from worker.faces.crop import crop_faces
+from worker.faces.track import FrameSighting, describe_face, describe_frame, is_cut, link
+from worker.types import UInt8
+
+Place = tuple[str, float, float]
+"""Who, and the centre of the face in pixels."""
+
+PEOPLE = {"ann": ((230, 190, 170), (40, 30, 20)), "bob": ((120, 80, 60), (200, 40, 40)), "cid": ((200, 170, 150), (60, 90, 200))}
+"""Colours of skin and of what surrounds it."""
+SIDE = 60
+ROOM, STREET = (90, 110, 130), (190, 200, 120)
+
+
+@cache
+def background(colour: tuple[int, int, int]) -> UInt8:
+    shade = np.linspace(0.6, 1.3, 640)[None, :, None] * np.linspace(1.1, 0.8, 360)[:, None, None]
+    return np.clip(shade * np.array(colour), 0, 255).astype(np.uint8)
+
+
+def look(
+    pts_s: float, *people: Place, colour: tuple[int, int, int] = ROOM, light: float = 1.0, side: int = SIDE
+) -> FrameSighting:
+    """A looked-at frame with these people, painted in order."""
+    picture = background(colour).copy()
+    boxes = []
+    for who, x, y in people:
+        skin, hair = PEOPLE[who]
+        left, top = int(x - side / 2), int(y - side / 2)
+        picture[max(0, top - side // 3) : top + 2 * side, max(0, left - side // 4) : left + side + side // 4] = hair
+        picture[top : top + side, left : left + side] = skin
+        boxes.append((left, top, left + side, top + side))
+    picture = np.clip(picture * light, 0, 255).astype(np.uint8)
+    boxes_N4 = np.array(boxes, np.float32).reshape(-1, 4)
+    crops = crop_faces(picture, boxes_N4)
+    return describe_frame(pts_s, picture, [describe_face(b, c) for b, c in zip(boxes_N4, crops, strict=True)])
+
+
+def test_a_face_that_moves_a_little_is_one_track() -> None:
+    frames = [look(t, ("ann", 200 + 5 * t, 150 - 3 * t), light=1 - 0.01 * t) for t in range(10)]
+    assert link(frames) == [(0,)] * 10
+
+
+def test_two_people_who_cross_keep_their_tracks() -> None:
+    """Sampled seconds apart, each stands where the other stood before."""
+    frames = [
+        look(0, ("ann", 150, 150), ("bob", 350, 150)),
+        look(4, ("ann", 240, 150), ("bob", 330, 150)),
+        look(8, ("bob", 235, 150), ("ann", 335, 150)),
+        look(12, ("bob", 150, 150), ("ann", 350, 150)),
+    ]
+    assert link(frames) == [(0, 1), (0, 1), (1, 0), (1, 0)]
+
+
+def test_the_order_of_faces_in_a_frame_does_not_matter() -> None:
+    people: list[Place] = [("ann", 120, 150), ("bob", 300, 160), ("cid", 480, 140)]
+    shuffle = random.Random(4)
+    frames = [look(0, *people)]
+    expected: list[tuple[int, ...]] = [(0, 1, 2)]
+    for t in range(1, 8):
+        order = shuffle.sample(range(3), 3)
+        frames.append(look(t, *(people[i] for i in order)))
+        expected.append(tuple(order))
+    assert link(frames) == expected
+
+
+def test_a_cut_ends_tracks() -> None:
+    room, street = look(0, ("ann", 200, 150)), look(1, ("ann", 200, 150), colour=STREET)
+    assert is_cut(room, street)
+    assert link([room, street, look(2, ("ann", 205, 150), colour=STREET)]) == [(0,), (1,), (1,)]
+    assert link([room, street, look(2, ("ann", 200, 150))]) == [(0,), (1,), (2,)]
+
+
+def test_a_cut_is_seen_on_frames_without_a_face() -> None:
+    assert link([look(0, ("ann", 200, 150)), look(1, colour=STREET), look(2, ("ann", 200, 150))]) == [(0,), (), (1,)]
+
+
+def test_light_and_movement_are_no_cut() -> None:
+    before = look(0, ("ann", 200, 150))
+    assert not is_cut(before, look(1, ("ann", 330, 200)))
+    assert not is_cut(before, look(1, ("ann", 200, 150), light=0.9))
+    assert not is_cut(before, look(1, ("ann", 200, 150), ("bob", 400, 150)))
+
+
+def test_a_face_that_returns_after_a_gap_joins_its_track() -> None:
+    frames = [
+        look(0, ("ann", 200, 150), ("bob", 400, 150)),
+        look(5, ("bob", 402, 150)),
+        look(10),
+        look(30, ("bob", 398, 152), ("ann", 215, 155)),
+    ]
+    assert link(frames) == [(0, 1), (1,), (), (1, 0)]
+
+
+def test_another_face_in_the_same_place_is_another_track() -> None:
+    assert link([look(0, ("ann", 200, 150)), look(5, ("bob", 200, 150))]) == [(0,), (1,)]
+
+
+def test_a_look_alike_far_away_or_of_another_size_is_another_track() -> None:
+    near = look(0, ("ann", 100, 150))
+    assert link([near, look(5, ("ann", 500, 150))]) == [(0,), (1,)]
+    assert link([near, look(5, ("ann", 190, 150))]) == [(0,), (0,)]
+    assert link([near, look(5, ("ann", 230, 150), side=140)]) == [(0,), (1,)]
+
+
+def test_two_look_alikes_are_one_to_one() -> None:
+    frames = [look(t, ("ann", 200 + t, 150), ("ann", 330 + t, 150)) for t in range(4)]
+    assert link(frames) == [(0, 1)] * 4
+
+
+def test_frames_of_a_second_pass_are_linked_in_time_order() -> None:
+    """Too far a way for one step, not with the steps between."""
+    first = [look(0, ("ann", 100, 150)), look(10, ("ann", 420, 150))]
+    second = [look(4, ("ann", 210, 150)), look(7, ("ann", 320, 150))]
+    assert link(first) == [(0,), (1,)]
+    assert link(sorted(first + second, key=lambda frame: frame.pts_s)) == [(0,)] * 4
+
+
+def test_times_that_fall_are_refused() -> None:
+    with pytest.raises(ValueError, match="rising"):
+        link([look(1), look(0)])
+
+
+def test_nothing_seen() -> None:
+    assert link([]) == []
+    assert link([look(0), look(1)]) == [(), ()]
+
+
+def test_what_is_remembered_is_small_whatever_the_frame() -> None:
+    for size in [(1, 1), (7, 300), (1080, 1920)]:
+        rgb = np.zeros((*size, 3), np.uint8)
+        frame = describe_frame(0.0, rgb, [describe_face(np.array([0, 0, 9, 9], np.float32), rgb)])
+        assert frame.signature_G3.nbytes <= 1024
+        assert frame.faces[0].appearance_A.nbytes <= 256
+        assert frame.faces[0].appearance_A.base is None or frame.faces[0].appearance_A.base.nbytes <= 256
