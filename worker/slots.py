@@ -181,16 +181,15 @@ def _slot_main(pipe: Connection, build: BuildScanner, settings: Settings) -> Non
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _unwind)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), contextlib.ExitStack() as stack:
         try:
-            scanner_context = build(settings)
+            scanner = stack.enter_context(build(settings))
         except VeriframeError as exc:
             pipe.send_bytes(_coded({"kind": "refused", "code": exc.code, "message": str(exc)}))
             return
-        with scanner_context as scanner:
-            pipe.send_bytes(_coded({"kind": "ready"}))
-            while True:
-                _answer(pipe, do(pipe.recv(), scanner))
+        pipe.send_bytes(_coded({"kind": "ready"}))
+        while True:
+            _answer(pipe, do(pipe.recv(), scanner))
 
 
 def _answer(pipe: Connection, outcome: Outcome) -> None:

@@ -96,10 +96,12 @@ def build(settings: Settings) -> Iterator[FakeScanner]:
     """Opens a scanner; refuses a missing checkpoint as the real one does."""
     if settings.model.checkpoint is not None and not settings.model.checkpoint.exists():
         raise ModelError(f"no such model: {settings.model.checkpoint}")
-    yield FakeScanner(settings)
-    if log := os.environ.get("FAKE_LOG"):
-        with Path(log).open("a") as file:
-            file.write("closed\n")
+    try:
+        yield FakeScanner(settings)
+    finally:
+        if log := os.environ.get("FAKE_LOG"):
+            with Path(log).open("a") as file:
+                file.write("closed\n")
 
 
 if __name__ == "__main__":
