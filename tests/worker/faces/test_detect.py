@@ -136,7 +136,7 @@ def test_full_resolution_boxes_from_reduced_frames(detector: MtcnnDetector, pair
     large = detector.detect(np.stack([large_HWC]))
     np.testing.assert_allclose(large.boxes_N4, small.boxes_N4 * 2, atol=1e-3)
     np.testing.assert_allclose(large.landmarks_NK2, small.landmarks_NK2 * 2, atol=1e-3)
-    odd = detector.detect(np.pad(large_HWC, ((0, 1), (0, 1), (0, 0))))
+    odd = detector.detect(np.pad(large_HWC, ((0, 1), (0, 1), (0, 0)))[None])
     np.testing.assert_array_equal(odd.boxes_N4, large.boxes_N4)
 
 
