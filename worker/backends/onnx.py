@@ -15,8 +15,8 @@ from worker.types import Float32, UInt8
 class OnnxClassifier:
     """A ``worker.ports.Classifier`` over a file made by ``worker.model.export``.
 
-    Batches are cut to at most ``max_batch`` crops, which bounds memory. With ``checkpoint_sha256`` the file must be the export of that
-    very checkpoint. Raises ModelError where the file is missing, damaged, or not such an export.
+    Batches are cut to at most ``max_batch`` crops, which bounds memory. With ``checkpoint_sha256`` the file must be the export of
+    that very checkpoint. Raises ModelError where the file is missing, damaged, or not such an export.
     """
 
     name = "onnxruntime"

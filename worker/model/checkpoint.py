@@ -1,7 +1,8 @@
-"""Checkpoints: a safetensors file whose metadata hold the model's spec. One loader for worker, training and optimize; never pickle.
+"""Checkpoints: a safetensors file whose metadata hold the model's spec. One loader for worker, training, optimize; no pickle.
 
-Metadata carry one key, ``veriframe``: JSON with ``format`` (of this container), ``content_sha256`` (over names, types, shapes and bytes
-of all tensors) and ``spec``. One key only: safetensors does not keep the order of several, and the same weights shall give the same file.
+Metadata carry one key, ``veriframe``: JSON with ``format`` (of this container), ``content_sha256`` (over names, types, shapes and
+bytes of all tensors) and ``spec``. One key only: safetensors does not keep the order of several, and the same weights shall give
+the same file.
 Format: https://huggingface.co/docs/safetensors
 """
 
@@ -39,8 +40,9 @@ _DTYPES = ("float16", "float32", "int64")
 def save(path: Path, state_dict: Mapping[str, Any], spec: ModelSpec, dtype: npt.DTypeLike = np.float16) -> None:
     """Write weights and spec, whole or not at all.
 
-    ``state_dict`` holds numpy arrays or torch tensors. Floats are stored as ``dtype`` (float16 or float32), but a batch norm's running
-    statistics always as float32, which costs little and saves their range. Raises ValueError where a value is not finite in ``dtype``.
+    ``state_dict`` holds numpy arrays or torch tensors. Floats are stored as ``dtype`` (float16 or float32), but a batch norm's
+    running statistics always as float32, which costs little and saves their range. Raises ValueError where a value is not finite
+    in ``dtype``.
     """
     if np.dtype(dtype).name not in ("float16", "float32"):
         raise ValueError(f"weights are stored as float16 or float32, not {dtype}")
@@ -58,7 +60,7 @@ def load_spec(path: Path) -> ModelSpec:
 
 
 def load(path: Path) -> tuple[ModelSpec, Arrays]:
-    """The spec and all weights as stored. Raises ModelError for a missing or damaged file, another format or an unknown version."""
+    """The spec and all weights as stored. Raises ModelError for a missing or damaged file or an unknown version."""
     about = _about_of(_header_of(path), path)
     spec = _spec_of(about, path)
     try:

@@ -3,9 +3,10 @@
     python -m worker.model.export CHECKPOINT OUT.onnx
     python -m worker.model.export --mtcnn FOLDER
 
-Names and shapes of input and outputs: ``worker.model.graph``. Weights that float16 holds exactly, as a checkpoint's do, are stored so and
-cast to float32 in the graph; the runtime folds the casts when it loads, and the export computes with the very weights of the checkpoint.
-For the same reason batch norms stay apart: folded weights would have to be rounded again. The same checkpoint gives the same bytes.
+Names and shapes of input and outputs: ``worker.model.graph``. Weights that float16 holds exactly, as a checkpoint's do, are stored so
+and cast to float32 in the graph; the runtime folds the casts when it loads, and the export computes with the very weights of the
+checkpoint. For the same reason batch norms stay apart: folded weights would have to be rounded again. The same checkpoint gives the
+same bytes.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def _simplified(model: onnx_ir.Model) -> onnx.ModelProto:
 
 
 def _canonical(model: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:
-    """The same graph with names by position, initialisers in order of use and no trace of the exporter: equal for equal networks."""
+    """The same graph with names by position, initialisers in order of use, no trace of the exporter: equal for equal networks."""
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     names = {name: name for name in (INPUT, LOGIT, FAMILIES)}
     initialisers: list[onnx.TensorProto] = []

@@ -55,19 +55,20 @@ class Thresholds(_Part):
 
 
 class Calibration(_Part):
-    """``logit' = a * logit + b + c * log(n_tracks)`` for one media kind, aggregation rule, sampling strategy and frame budget.
+    """Parameters of ``worker.verdict.calibrate.Calibration``: one media kind, aggregation rule, strategies and range of frames.
 
-    It holds for scans with ``min_frames`` to ``max_frames`` looked-at frames (both included), and nowhere else.
+    It holds for scans that asked for ``min_frames`` to ``max_frames`` frames (both included), and nowhere else.
     """
 
     media: MediaKind
     rule: str
-    strategy: Strategy
-    min_frames: int = Field(ge=1)
-    max_frames: int = Field(ge=1)
+    strategies: tuple[Strategy, ...]
+    min_frames: int = Field(ge=0)
+    max_frames: int = Field(ge=0)
     a: float = Field(gt=0.0)
     b: float
-    c: float
+    c_tracks: float = Field(default=0.0, ge=0.0)
+    c_windows: float = Field(default=0.0, ge=0.0)
     t_real: float = Field(ge=0.0, le=1.0)
     t_fake: float = Field(ge=0.0, le=1.0)
 
@@ -94,7 +95,7 @@ class TrainingData(_Part):
 
 
 class Licence(_Part):
-    """Terms of the weights (not of the code): a name, the file with the text beside the checkpoint, and one sentence for reports."""
+    """Terms of the weights (not of the code): a name, the file with the text beside the checkpoint, one sentence for reports."""
 
     name: str
     file: str
@@ -128,14 +129,6 @@ class ModelSpec(_Part):
         if min(self.std) <= 0:
             raise ValueError(f"std {self.std} must be positive")
         return self
-
-    def calibration_for(self, *, media: MediaKind, rule: str, strategy: Strategy, frames: int) -> Calibration | None:
-        """The first calibration that holds for such a scan, or None: its score is then uncalibrated."""
-        for entry in self.calibrations:
-            key = (entry.media, entry.rule, entry.strategy)
-            if key == (media, rule, strategy) and entry.min_frames <= frames <= entry.max_frames:
-                return entry
-        return None
 
 
 def licence_notice(spec: ModelSpec) -> str:
