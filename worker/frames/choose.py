@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import pkgutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, Literal
+
+import av
+from PIL import Image
 
 from worker.errors import EmptyMedia, MediaTooLarge, UnsupportedMedia
 from worker.frames import probe
@@ -57,7 +61,11 @@ def _open_video(stack: ExitStack, file: BinaryIO, limits: Limits, decoder: Decod
 
 def warm_up() -> None:
     """Import everything that the decoders would import when first used: later the process may no longer open files."""
-    for plugin in ("Jpeg", "Mpo", "Png", "Gif", "WebP", "Bmp", "Tiff", "Avif"):
+    Image.preinit()
+    for plugin in ("Mpo", "WebP", "Tiff", "Avif"):
         importlib.import_module(f"PIL.{plugin}ImagePlugin")
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.startswith(("av.__main__", "av.datasets")):
+            importlib.import_module(module.name)
     if is_installed():
         importlib.import_module("decord")

@@ -23,6 +23,7 @@ REPLY_TIMEOUT_S = 10.0
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from worker.frames.zygote import main; main()"
 # One BLAS or OpenMP thread: none may run when the zygote forks. Two malloc arenas: each takes 64 MiB of the address space limit.
 _ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",

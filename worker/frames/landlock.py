@@ -1,4 +1,4 @@
-"""Landlock: the kernel denies the process the whole file system, but for the files named here (Linux 5.13 and later).
+"""Landlock: the kernel denies the process the whole file system; descriptors already open stay good (Linux 5.13 and later).
 
 Later versions of the interface also deny TCP, abstract Unix sockets and signals to processes outside.
 https://docs.kernel.org/userspace-api/landlock.html
@@ -11,9 +11,8 @@ import os
 import struct
 import sys
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
-_GET_VERSION, _PATH_BENEATH = 1, 1
-_READ_FILE = 1 << 2
+_CREATE_RULESET, _RESTRICT_SELF = 444, 446  # the same on every architecture
+_GET_VERSION = 1
 # Bits of file access that each version knows: 13 at first, then refer, truncate and ioctl_dev.
 _FILE_BITS = {1: 13, 2: 14, 3: 15, 4: 15}
 _FILE_BITS_NEWEST = 16
@@ -28,11 +27,8 @@ def version() -> int:
     return max(0, _syscall(_CREATE_RULESET, None, 0, _GET_VERSION))
 
 
-def restrict(readable_fds: tuple[int, ...] = ()) -> int:
-    """Deny all file access by name, except reading the open regular files ``readable_fds`` (by /proc/self/fd/N).
-
-    Returns the version in force, 0 where the kernel has none or refused. Needs ``no_new_privs``.
-    """
+def restrict() -> int:
+    """Deny all access by name. Returns the version in force, 0 where the kernel has none or refused. Needs ``no_new_privs``."""
     abi = version()
     if abi == 0:
         return 0
@@ -46,10 +42,6 @@ def restrict(readable_fds: tuple[int, ...] = ()) -> int:
     if ruleset < 0:
         return 0
     try:
-        for fd in readable_fds:
-            rule = struct.pack("=Qi", _READ_FILE, fd)
-            if _syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0) != 0:
-                return 0
         return abi if _syscall(_RESTRICT_SELF, ruleset, 0) == 0 else 0
     finally:
         os.close(ruleset)

@@ -6,7 +6,7 @@ Layers, from the one that holds everywhere to those that need a kernel that has 
 - ``rlimits``: address space, CPU time, no file may grow (FSIZE 0), few open files, no core dump; outside Linux no further process
   (on Linux RLIMIT_NPROC counts the threads of all the user's processes, so the system-call filter sees to that);
 - ``no_new_privs``, no capabilities, not traceable, dies with its parent;
-- ``landlock``: no file by name but the one being decoded;
+- ``landlock``: no file, by name or otherwise newly opened;
 - ``seccomp``: an allow-list of system calls;
 - ``netns``: a network name space without an interface.
 """
@@ -51,10 +51,10 @@ class SandboxLevel:
         return tuple(name for name, holds in asdict(self).items() if not holds)
 
 
-def lock_down(*, memory_bytes: int, cpu_s: float, parent_pid: int, readable_fds: tuple[int, ...] = ()) -> SandboxLevel:
+def lock_down(*, memory_bytes: int, cpu_s: float, parent_pid: int) -> SandboxLevel:
     """Lock this process (of one thread) for good. ``memory_bytes`` comes on top of the address space already in use.
 
-    Files ``readable_fds`` may be opened again through /proc/self/fd. Exits if ``parent_pid`` is gone already.
+    Exits if ``parent_pid`` is gone already.
     """
     linux = sys.platform == "linux"
     if linux:
@@ -67,8 +67,8 @@ def lock_down(*, memory_bytes: int, cpu_s: float, parent_pid: int, readable_fds:
         return SandboxLevel(rlimits=rlimits)
     no_capabilities = _drop_capabilities()
     no_new_privs = _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    abi = landlock.restrict(readable_fds)
-    filtered = seccomp.install(may_open=abi > 0)
+    abi = landlock.restrict()
+    filtered = seccomp.install()
     return SandboxLevel(
         rlimits=rlimits, no_new_privs=no_new_privs, no_capabilities=no_capabilities, seccomp=filtered, landlock=abi
     )

@@ -150,15 +150,12 @@ def _fail(number: int) -> int:
     return 0x00050000 | number
 
 
-def install(*, may_open: bool) -> bool:
-    """Filter this thread and all it will start; False where the system has no such filter.
-
-    ``may_open`` lets files be opened for reading by name: only where Landlock says which. Needs ``no_new_privs``.
-    """
+def install() -> bool:
+    """Filter this thread and all it will start; False where the system has no such filter. Needs ``no_new_privs``."""
     machine = platform.machine()
     if sys.platform != "linux" or machine not in _ARCHITECTURES or sys.maxsize < 2**32:
         return False
-    program = b"".join(_program(machine, may_open=may_open, pid=os.getpid()))
+    program = b"".join(_program(machine, os.getpid()))
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: unsigned short len, then (aligned) a pointer.
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
@@ -166,16 +163,12 @@ def install(*, may_open: bool) -> bool:
     return bool(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.c_char_p(header), 0, 0) == 0)
 
 
-def _rules(*, may_open: bool, pid: int) -> Iterable[_Rule]:
+def _rules(pid: int) -> Iterable[_Rule]:
     denied = _fail(errno.EPERM)
     yield from (_Rule(numbers, _ALLOW) for numbers in _HARMLESS.values())
     yield _Rule(_CLONE, _ALLOW, (_Test(0, (_CLONE_THREAD,), mask=_CLONE_THREAD),), _KILL)
     yield _Rule(_CLONE3, _fail(errno.ENOSYS))
-    writing = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | (os.O_TMPFILE & ~os.O_DIRECTORY)
-    if may_open:
-        yield _Rule(_OPENAT, _ALLOW, (_Test(2, (os.O_RDONLY,), mask=writing),), _fail(errno.EACCES))
-    else:
-        yield _Rule(_OPENAT, _fail(errno.EACCES))
+    yield _Rule(_OPENAT, _fail(errno.EACCES))  # as for a file one may not read: libraries look for /sys, /proc and go on without
     for numbers in (_KILL_CALL, _TGKILL):
         yield _Rule(numbers, _ALLOW, (_Test(0, (pid,)),), denied)
     yield _Rule(_FCNTL, _ALLOW, (_Test(1, (_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC)),), denied)
@@ -185,7 +178,7 @@ def _rules(*, may_open: bool, pid: int) -> Iterable[_Rule]:
     yield from (_Rule(numbers, _KILL) for numbers in _DEADLY.values())
 
 
-def _program(machine: str, *, may_open: bool, pid: int) -> Iterator[bytes]:
+def _program(machine: str, pid: int) -> Iterator[bytes]:
     column, audit_arch = _ARCHITECTURES[machine]
     yield _op(_LOAD_WORD, 4)  # seccomp_data.arch: a 32-bit call has other numbers
     yield _op(_JUMP_EQUAL, audit_arch, 1, 0)
@@ -194,7 +187,7 @@ def _program(machine: str, *, may_open: bool, pid: int) -> Iterator[bytes]:
     if machine == "x86_64":
         yield _op(_JUMP_AT_LEAST, _X32_BIT, 0, 1)
         yield _op(_RETURN, _KILL)
-    for rule in _rules(may_open=may_open, pid=pid):
+    for rule in _rules(pid):
         if rule.numbers[column] == _ABSENT:
             continue
         body = list(_body(rule))

@@ -35,7 +35,7 @@ def main() -> None:
         _prefer_as_victim()
         try:
             opener = _load(opener_name)
-        except ImportError as exc:
+        except Exception as exc:  # noqa: BLE001 (foreign modules being imported may raise anything; the parent is told)
             control.sendall(wire.encode(wire.error_to("internal", f"{type(exc).__name__}: {exc}")))
             return
         gc.collect()

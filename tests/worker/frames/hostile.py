@@ -80,9 +80,6 @@ class Misbehaving(Patterns):
     def write_file(self) -> None:
         Path(self.arguments["path"]).write_text("written")
 
-    def append_to_media(self) -> None:
-        Path(f"/proc/self/fd/{self.arguments['fd']}").write_bytes(b"changed")
-
     def read_file(self) -> None:
         Path("/etc/passwd").read_text()
 
@@ -208,10 +205,3 @@ def open_threaded(file: BinaryIO, limits: Limits, decoder: str, threads: int) ->
     for worker in workers:
         worker.join(timeout=10.0)
     yield Patterns(8, 4, len(done))
-
-
-@contextlib.contextmanager
-def open_by_own_descriptor(file: BinaryIO, limits: Limits, decoder: str, threads: int) -> Iterator[OpenMedia]:
-    """As a decoder that takes a path only: it may open the file it was given once more, for reading."""
-    again = json.loads(Path(f"/proc/self/fd/{file.fileno()}").read_text())
-    yield Patterns(**again)

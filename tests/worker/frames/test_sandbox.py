@@ -33,10 +33,10 @@ def sandbox() -> Iterator[Sandbox]:
     """Sandboxes by their settings; starting one takes most of a second."""
     made: dict[str, SandboxedFrames] = {}
 
-    def make(opener: str = "open_misbehaving", **settings: int) -> SandboxedFrames:
-        key = f"{opener} {settings}"
+    def make(opener: str = "open_misbehaving", shared_bytes: int = 64 << 20) -> SandboxedFrames:
+        key = f"{opener} {shared_bytes}"
         if key not in made:
-            made[key] = SandboxedFrames(Limits(), opener=f"hostile:{opener}", import_path=[HERE], **settings)
+            made[key] = SandboxedFrames(Limits(), opener=f"hostile:{opener}", import_path=[HERE], shared_bytes=shared_bytes)
         return made[key]
 
     yield make
