@@ -8,6 +8,8 @@ may have it. It is optional: see ``is_installed``.
 from __future__ import annotations
 
 import importlib.util
+import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,7 +26,8 @@ from worker.types import Frame, MediaInfo, SamplingRequest
 CODECS = frozenset(("h264", "hevc", "vp9"))
 CONTAINERS = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"))
 MAX_AHEAD_BYTES = 512 * 1024**2
-"""It reads ahead without bound: files whose frames would take more are left to PyAV."""
+MAX_FILE_BYTES = 256 * 1024**2
+"""decord cannot read from a descriptor, only from memory; it also reads ahead without bound. Larger files are left to PyAV."""
 
 
 def is_installed() -> bool:
@@ -32,7 +35,7 @@ def is_installed() -> bool:
 
 
 def unfit(media: PyavMedia) -> str | None:
-    """Why decord would not be exact on a file, or None. Decodes the file through if nothing else speaks against it."""
+    """Why decord would not be exact on a file of this kind, or None."""
     info = media.info
     reasons = {
         f"container {info.container}": info.container not in CONTAINERS,
@@ -46,10 +49,7 @@ def unfit(media: PyavMedia) -> str | None:
         "it takes an unnamed colour matrix for BT.601": media.matrix_is_guessed and (info.height > 576 or info.width >= 1280),
         "its read-ahead would not fit": info.n_frames * info.width * info.height * 3 > MAX_AHEAD_BYTES,
     }
-    known = next((reason for reason, applies in reasons.items() if applies), None)
-    if known is not None or media.is_undamaged():
-        return known
-    return "a packet is damaged or missing"
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 class DecordDecoder:
@@ -66,22 +66,25 @@ class DecordDecoder:
         if not is_installed():
             raise UnsupportedMedia("decord is not installed")
         with PyavDecoder(self._limits).open(file) as probed:
-            reason = unfit(probed)
+            reason = unfit(probed) if os.fstat(file.fileno()).st_size <= MAX_FILE_BYTES else "the file does not fit in memory"
             if reason is not None:
                 raise UnsupportedMedia(f"decord is not exact on this kind of file: {reason}")
-            info, clip = probed.info, probed.clip
-        yield DecordMedia(file, info, clip)
+            info = probed.info
+            starts_s, keys_s = probed.decode_through()
+        if len(starts_s) != info.n_frames:
+            raise UnsupportedMedia(f"decord is not exact on damaged files: {len(starts_s)} of {info.n_frames} frames decode")
+        yield DecordMedia(file, info, starts_s, replace(probed.clip, keys_s=tuple(keys_s)))
 
 
 class DecordMedia:
     """``OpenMedia`` of one video."""
 
-    def __init__(self, file: BinaryIO, info: MediaInfo, clip: sampling.Clip) -> None:
+    def __init__(self, file: BinaryIO, info: MediaInfo, starts_s: list[float], clip: sampling.Clip) -> None:
         self.info = replace(info, decoder=DecordDecoder.name)
-        self._file = file
+        fd = file.fileno()  # FFmpeg has moved the descriptor behind the back of ``file``'s own buffer
+        self._data = os.pread(fd, os.fstat(fd).st_size, 0)
         self._clip = clip
-        starts_N2 = self._reader().get_frame_timestamp(range(info.n_frames))
-        self._starts_s: list[float] = (starts_N2[:, 0] - starts_N2[0, 0]).tolist()
+        self._starts_s = starts_s
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """Raises CorruptMedia where decord fails in mid-file."""
@@ -101,10 +104,10 @@ class DecordMedia:
     def _reader(self) -> Any:
         import decord
 
-        self._file.seek(0)
+        decord.logging.set_level(decord.logging.QUIET)
         try:
-            return decord.VideoReader(self._file, ctx=decord.cpu(0), num_threads=1)
-        except decord.DECORDError as exc:
+            return decord.VideoReader(io.BytesIO(self._data), ctx=decord.cpu(0), num_threads=1)
+        except (decord.DECORDError, RuntimeError) as exc:
             raise CorruptMedia(f"decord cannot open the file: {exc}") from exc
 
     def _next(self, reader: Any) -> Any:

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from worker.frames import colour, probe, sampling, timeline
 from worker.frames.limits import Limits
-from worker.frames.reader import Counts, Reader, pts_of, stamp_of, time_base_of
+from worker.frames.reader import Counts, Reader, pts_of, time_base_of
 from worker.frames.timeline import Clock
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest
 
@@ -74,9 +74,10 @@ class PyavMedia:
     def counts(self) -> Counts:
         return self._reader.counts
 
-    def is_undamaged(self) -> bool:
-        """Whether every frame of the file decodes; decodes it through."""
-        return self._timeline.is_whole and self._reader.count_good_frames() == self._timeline.n_frames
+    def decode_through(self) -> tuple[list[float], list[float]]:
+        """Times of all frames of the file that decode, and of the key frames among them."""
+        frames = [(self._clock.seconds(pts_of(frame)), frame.key_frame) for frame in self._reader.decode_through()]
+        return [at for at, _ in frames], [at for at, is_key in frames if is_key]
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """Frames that cannot be decoded are passed over; a moment then gets the nearest that can."""
@@ -94,13 +95,13 @@ class PyavMedia:
     def _key_frames(self, times_s: tuple[float, ...]) -> Iterator[av.VideoFrame]:
         last_key: int | None = None
         for time_s in times_s:
-            packet, frame = self._reader.key_frame_at(self._clock.pts(time_s + self._key_margin_s(time_s)), after=last_key)
-            if packet is not None:
-                last_key = stamp_of(packet)
+            near = self._clock.pts(time_s + self._key_margin_s(time_s))
+            key, frame = self._reader.key_frame_at(near, self._clock.start, after=last_key)
             if frame is not None and pts_of(frame) >= self._clock.start:
                 yield frame
-            elif packet is not None and frame is None:
+            elif key is not None and key != last_key:
                 yield from self._nearest((time_s,))
+            last_key = last_key if key is None else key
 
     def _key_margin_s(self, time_s: float) -> float:
         """How far past a key frame's estimated time to seek: an index of decoding times puts the key frames of open groups of
@@ -116,6 +117,7 @@ class PyavMedia:
         wanted = [self._clock.pts(time_s) for time_s in times_s]
         at = 0
         while at < len(wanted):
+            sought = at
             before: av.VideoFrame | None = None
             for frame in self._reader.frames_from(wanted[at:], self._clock.start):
                 while at < len(wanted) and pts_of(frame) >= wanted[at]:
@@ -123,7 +125,7 @@ class PyavMedia:
                     yield frame if is_nearer or before is None else before
                     at += 1
                 before = frame
-                if at < len(wanted) and self._is_cheaper_to_seek(pts_of(frame), wanted[at]):
+                if sought < at < len(wanted) and self._is_cheaper_to_seek(pts_of(frame), wanted[at]):
                     break
                 if at == len(wanted):
                     return

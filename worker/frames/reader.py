@@ -109,18 +109,16 @@ class Reader:
         self.seek(pts)
         return self.packets()
 
-    def key_frame_at(self, pts: int, after: int | None) -> tuple[Packet[VideoStream] | None, av.VideoFrame | None]:
-        """The key frame at or before ``pts`` as packet and frame, decoded alone; no frame if its packet is not after ``after``
-        or does not decode by itself."""
-        for packet in self.packets_from(pts):
-            if not packet.is_keyframe:
-                continue
-            if after is not None and (stamp_of(packet) or 0) <= after:
-                return None, None
-            frames = [*self._decode(packet), *self._decode(None)]
-            self._codec.flush_buffers()
-            return packet, next((frame for frame in frames if frame.key_frame), None)
-        return None, None
+    def key_frame_at(self, pts: int, start: int, after: int | None) -> tuple[int | None, av.VideoFrame | None]:
+        """The key frame at or before ``pts``: its time, and the frame decoded alone. No frame if it is not after ``after`` or does
+        not decode by itself; no time where the file has no key frame there. ``start`` is the first moment of the file."""
+        key, _ = self._locate(pts, start)
+        stamp = None if key is None else stamp_of(key)
+        if key is None or stamp is None or (after is not None and stamp <= after):
+            return stamp, None
+        frames = [*self._decode(key), *self._decode(None)]
+        self._codec.flush_buffers()
+        return stamp, next((frame for frame in frames if frame.key_frame), None)
 
     def frames_from(self, wanted: Sequence[int], start: int) -> Iterator[av.VideoFrame]:
         """Good frames in rising time, the first at or before ``wanted[0]`` where the file has one, to the end of the file.
@@ -128,23 +126,36 @@ class Reader:
         ``wanted`` rises; frames that are not the nearest to one of its moments, and to which no other frame refers, may be
         missing. ``start`` is the first moment of the file.
         """
+        key, packets = self._locate(wanted[0], start)
+        stamp = None if key is None else stamp_of(key)
+        floor = stamp if stamp is not None and stamp > start else None
+        return self._rising(packets if key is None else chain((key,), packets), wanted, floor)
+
+    def _locate(self, pts: int, start: int) -> tuple[Packet[VideoStream] | None, Iterator[Packet[VideoStream]]]:
+        """The last key frame at or before ``pts`` that can be found by seeking, and the packets after it; from the start of the
+        file (then None if it does not start with a key frame) if there is none."""
         back_s = 0.0
         while True:
-            target = wanted[0] - round(back_s / time_base_of(self.stream))
-            if target <= start:
+            target = pts - round(back_s / time_base_of(self.stream))
+            from_start = target <= start
+            if from_start:
                 self.rewind()
-                return self._rising(self.packets(), wanted, None)
-            packets = self.packets_from(target)
-            key = next((packet for packet in packets if packet.is_keyframe), None)
-            key_pts = None if key is None else stamp_of(key)
-            if key is not None and key_pts is not None and key_pts <= wanted[0]:
-                return self._rising(chain((key,), packets), wanted, key_pts)
+            packets = self.packets() if from_start else self.packets_from(target)
+            first = next(packets, None)
+            if from_start and (first is None or not first.is_keyframe):
+                return None, packets if first is None else chain((first,), packets)
+            key = first if first is None or first.is_keyframe else next((p for p in packets if p.is_keyframe), None)
+            stamp = None if key is None else stamp_of(key)
+            if key is not None and stamp is not None and (stamp <= pts or from_start):
+                return (key, packets) if not back_s else _skip_to_last_key(key, packets, pts)
+            if from_start:
+                return key, packets
             back_s = 2 * back_s or 1.0
 
-    def count_good_frames(self) -> int:
-        """Decodes the file through."""
+    def decode_through(self) -> Iterator[av.VideoFrame]:
+        """Every good frame of the file."""
         self.rewind()
-        return sum(1 for packet in chain(self.packets(), (None,)) for _ in self._decode(packet))
+        return (frame for packet in chain(self.packets(), (None,)) for frame in self._decode(packet))
 
     def _rising(
         self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int], floor: int | None
@@ -197,6 +208,25 @@ def _mark_needed(packets: Iterator[Packet[VideoStream]], wanted: Sequence[int]) 
             behind.append(packet.pts)
             if len(behind) > LOOKAHEAD:
                 del stamps[bisect_left(stamps, behind.popleft())]
+
+
+def _skip_to_last_key(
+    key: Packet[VideoStream], packets: Iterator[Packet[VideoStream]], pts: int
+) -> tuple[Packet[VideoStream], Iterator[Packet[VideoStream]]]:
+    """From the last key frame at or before ``pts``; the packets from it on, as far as they had to be read, are kept."""
+    kept: list[Packet[VideoStream]] = []
+    for packet in packets:
+        stamp = stamp_of(packet)
+        if packet.is_keyframe and stamp is not None:
+            if stamp > pts:
+                kept.append(packet)
+                break
+            key, kept = packet, []
+            continue
+        kept.append(packet)
+        if stamp is not None and len(kept) > LOOKAHEAD and stamp > pts:
+            break
+    return key, chain(kept, packets)
 
 
 def is_nearest(pts: int, stamps: Sequence[int], wanted: Sequence[int]) -> bool:

@@ -1,0 +1,185 @@
+"""The contract of every decoder: whatever the kind of file, a frame is the one whose time was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from worker.frames import decord
+from worker.frames.choose import DecoderName, open_media
+from worker.frames.limits import Limits
+from worker.frames.pyav import PyavDecoder
+from worker.types import SamplingRequest, Strategy
+
+CLIPS = (
+    "h264",
+    "h264_mkv",
+    "h264_one_key",
+    "fragmented",
+    "hevc",
+    "vp9",
+    "av1",
+    "h264_10bit",
+    "hevc_10bit",
+    "rotated",
+    "vfr",
+    "open_gop",
+    "hevc_open_gop",
+    "mpegts",
+    "interlaced",
+    "mpeg4_avi",
+    "edit_list",
+    "truncated",
+    "truncated_ts",
+    "corrupt",
+    "corrupt_tail",
+)
+FOR_DECORD = {"h264", "h264_mkv", "h264_one_key", "fragmented", "hevc", "vp9", "vfr", "open_gop", "hevc_open_gop"}
+TRUNCATED = {"truncated", "truncated_ts"}
+DAMAGED = TRUNCATED | {"corrupt", "corrupt_tail"}
+TOLERANCE_S = 0.002
+
+ReadBarcode = Callable[[np.ndarray], int | None]
+
+
+@pytest.fixture(params=["pyav", "decord"])
+def decoder(request: pytest.FixtureRequest) -> DecoderName:
+    if request.param == "decord" and not decord.is_installed():
+        pytest.skip("decord is not installed")
+    return request.param
+
+
+@pytest.fixture(params=CLIPS)
+def clip(request: pytest.FixtureRequest, clips: Any) -> Any:
+    barcoded = clips[request.param]
+    return request.param, barcoded
+
+
+@pytest.fixture
+def media(decoder: DecoderName, clip: Any) -> Iterator[Any]:
+    name, barcoded = clip
+    with barcoded.path.open("rb") as file, open_media(file, Limits(), decoder=decoder) as opened:
+        expected = decoder if name in FOR_DECORD else "pyav"
+        assert opened.info.decoder == expected
+        yield opened
+
+
+def numbers(media: Any, read_barcode: ReadBarcode, **request: Any) -> list[tuple[float, int | None]]:
+    return [(frame.pts_s, read_barcode(frame.rgb_HWC)) for frame in media.frames(SamplingRequest(**request))]
+
+
+def assert_are(got: list[tuple[float, int | None]], expected: list[tuple[float, int]]) -> None:
+    assert [number for _, number in got] == [number for _, number in expected]
+    assert [at for at, _ in got] == pytest.approx([at for at, _ in expected], abs=TOLERANCE_S)
+
+
+def test_every_frame_has_its_own_number(media: Any, clip: Any, read_barcode: ReadBarcode) -> None:
+    name, barcoded = clip
+    expected = list(barcoded.shown)
+    got = numbers(media, read_barcode, times_s=tuple(at for at, _ in expected))
+    if name in TRUNCATED:
+        assert 20 < len(got) < len(expected)
+        expected = expected[: len(got)]
+    assert_are(got, expected)
+
+
+def test_scattered_moments_in_any_order_of_passes(media: Any, clip: Any, read_barcode: ReadBarcode) -> None:
+    name, barcoded = clip
+    there = [entry for entry in barcoded.shown if name not in TRUNCATED or entry[1] < 24]
+    for picked in (there[5::17], there[3::7], there[-1:], there[:1], there[len(there) // 2 :: 11]):
+        assert_are(numbers(media, read_barcode, times_s=tuple(at for at, _ in reversed(picked))), picked)
+
+
+def test_a_moment_between_two_frames_gets_the_nearer(media: Any, clip: Any, read_barcode: ReadBarcode) -> None:
+    name, barcoded = clip
+    if name in DAMAGED:
+        pytest.skip("its neighbours are gone")
+    picked = [(a, b) for a, b in zip(barcoded.shown[2:], barcoded.shown[3:], strict=False)][::9]
+    early = numbers(media, read_barcode, times_s=tuple(a[0] + 0.3 * (b[0] - a[0]) for a, b in picked))
+    late = numbers(media, read_barcode, times_s=tuple(a[0] + 0.7 * (b[0] - a[0]) for a, b in picked))
+    assert_are(early, [a for a, _ in picked])
+    assert_are(late, [b for _, b in picked])
+
+
+def test_key_frames(media: Any, clip: Any, read_barcode: ReadBarcode) -> None:
+    name, barcoded = clip
+    got = numbers(media, read_barcode, strategy=Strategy.KEYFRAMES)
+    numbers_of_keys = [number for _, number in got]
+    expected = [key for key in barcoded.keys if name not in TRUNCATED or key <= 24]
+    assert numbers_of_keys == expected
+    times = {number: at for at, number in barcoded.shown}
+    assert all(at == pytest.approx(times[key], abs=TOLERANCE_S) for at, key in got if key in times)
+
+
+@pytest.mark.parametrize("strategy", [Strategy.AUTO, Strategy.UNIFORM, Strategy.FPS])
+def test_strategies_give_true_frames_within_the_window(
+    media: Any, clip: Any, read_barcode: ReadBarcode, strategy: Strategy
+) -> None:
+    _, barcoded = clip
+    there = {round(at * 120): number for at, number in barcoded.shown}
+    got = numbers(media, read_barcode, strategy=strategy, max_frames=6, fps=5.0, start_s=0.1, end_s=1.1)
+    assert 2 <= len(got) <= 6
+    assert all(0.1 - 1 / 30 <= at < 1.1 for at, _ in got)
+    assert [at for at, _ in got] == sorted({at for at, _ in got})
+    assert all(there.get(round(at * 120), number) == number for at, number in got)
+
+
+def test_what_the_probe_says(clips: Any) -> None:
+    def info(name: str) -> Any:
+        with clips[name].path.open("rb") as file, open_media(file, Limits()) as opened:
+            return opened.info
+
+    h264 = info("h264")
+    assert (h264.codec, h264.width, h264.height, h264.n_frames, h264.bit_depth) == ("h264", 320, 192, 72, 8)
+    assert h264.duration_s == pytest.approx(2.4)
+    assert h264.fps == pytest.approx(30)
+    assert not (h264.variable_rate or h264.interlaced or h264.has_edit_list or h264.hdr)
+    assert (info("rotated").width, info("rotated").height, info("rotated").rotation_deg) == (192, 320, 270)
+    assert info("hevc_10bit").bit_depth == 10
+    assert info("vfr").variable_rate
+    assert info("interlaced").interlaced
+    assert info("edit_list").has_edit_list
+    assert info("av1").codec == "av1"
+    assert info("mpegts").n_frames == 72
+
+
+@pytest.mark.parametrize("suffix", ["", "_ts"])
+def test_cost_follows_the_sampled_frames_not_the_length(clips: Any, read_barcode: ReadBarcode, suffix: str) -> None:
+    """Counted, not timed: packets read and frames decoded for 32 frames of half a minute and of half an hour."""
+    counts = {}
+    for name in ("half_minute", "half_hour" + suffix):
+        with clips[name].path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+            before = media.counts.packets, media.counts.decoded
+            got = numbers(media, read_barcode, max_frames=32)
+            assert len(got) == 32
+            assert all(round(at % 2.4 * 30) % 72 == number for at, number in got)
+            counts[name] = media.counts.packets - before[0], media.counts.decoded - before[1]
+    short, long = counts.values()
+    assert long[1] <= short[1] + 4
+    assert long[0] <= short[0] + (400 if suffix else 4)
+
+
+def test_moments_of_a_long_video_cost_their_group_of_pictures(clips: Any, read_barcode: ReadBarcode) -> None:
+    barcoded = clips["half_hour"]
+    picked = [barcoded.shown[i] for i in (100, 20_017, 40_001, 53_990)]
+    with barcoded.path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        before = media.counts.decoded
+        assert_are(numbers(media, read_barcode, times_s=tuple(at for at, _ in picked)), picked)
+        assert media.counts.decoded - before <= len(picked) * (24 + 16)
+
+
+def test_damage_is_counted(clips: Any) -> None:
+    with clips["truncated"].path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert sum(1 for _ in media.frames(SamplingRequest())) > 20
+        assert media.counts.bad > 0
+
+
+def test_decord_says_why_not(clips: Any) -> None:
+    if not decord.is_installed():
+        pytest.skip("decord is not installed")
+    for name, word in {"mpegts": "container", "av1": "codec", "h264_10bit": "pixel format"}.items():
+        with clips[name].path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+            assert word in (decord.unfit(media) or "")
