@@ -8,6 +8,7 @@ it is scanned: if it changes meanwhile, the state does not fit the file and the 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -43,9 +44,9 @@ class State(BaseModel):
 
 
 def content_of(path: Path) -> Content | None:
-    """Hash a file; None where it cannot be read (the scan will say why)."""
+    """Hash a file; None where it cannot be read (the scan will say why). Never waits on a FIFO that took the file's place."""
     try:
-        with path.open("rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             digest = hashlib.file_digest(file, "sha256")
             return Content(sha256=digest.hexdigest(), size_bytes=file.tell())
     except OSError:

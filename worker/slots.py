@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -122,7 +123,12 @@ class Slots:
     def _start(self) -> _Slot:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_slot_main, args=(theirs, self.build, self.settings), daemon=False)
-        process.start()
+        resource_tracker.ensure_running()  # which unblocks signals when it starts
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()  # it inherits the mask: Ctrl-C is our business, from the slot's first moment
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         return _Slot(process=process, pipe=ours)
 
@@ -177,8 +183,7 @@ def _ending(exitcode: int | None) -> str:
 
 
 def _slot_main(pipe: Connection, build: BuildScanner, settings: Settings) -> None:
-    """A slot's life: build a scanner, do tasks until the pipe ends. Ctrl-C is the parent's business; SIGTERM unwinds."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A slot's life: build a scanner, do tasks until the pipe ends. SIGTERM unwinds."""
     signal.signal(signal.SIGTERM, _unwind)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), contextlib.ExitStack() as stack:

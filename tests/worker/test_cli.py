@@ -337,6 +337,20 @@ def test_a_signal_stops_cleanly_with_partial_results(
     assert len(list((tmp_path / "out").glob("*/report.json"))) == 1
 
 
+def test_ctrl_c_while_processes_start_is_quiet(media: Callable[..., Path], start: Callable[..., subprocess.Popen[bytes]]) -> None:
+    process = start("scan", media(a="slow", b="slow"), "--format", "json", "--workers", "2")
+    deadline = time.monotonic() + 60
+    while len(children := psutil.Process(process.pid).children(recursive=True)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert json.loads(stdout) == []
+    assert b"Traceback" not in stderr
+    assert psutil.wait_procs(children, timeout=5)[1] == []
+
+
 def iter_place(out: Path, timeout_s: float = 60.0) -> Iterator[Path]:
     """Folders of items as soon as there is one."""
     deadline = time.monotonic() + timeout_s
