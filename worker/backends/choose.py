@@ -1,7 +1,7 @@
 """Opens the classifier for a checkpoint: the packaged export, an export made now and kept, or PyTorch.
 
 Exports are kept in a private folder, one file each: ``<checkpoint hash>-<export version>-<hash of the file>.onnx``. A file whose
-bytes do not match its name is removed and made again. Several processes may export the same checkpoint at once; each renames its own.
+bytes do not match its name is removed and made again. Several processes may export the same checkpoint at once.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def open_classifier(
 ) -> Classifier:
     """The classifier for ``checkpoint``, or for the bundled one (None). ``auto`` is onnxruntime.
 
-    Any checkpoint but the bundled one is exported first, in a process of its own, so that this one never imports torch; the export
-    is kept in ``cache_dir`` (the user's cache folder when None). Raises ConfigError for an unknown backend, a missing extra or a
+    Any checkpoint but the bundled one is exported first, in a process of its own, so that this one never imports torch; it is
+    kept in ``cache_dir`` (the user's cache folder when None). Raises ConfigError for an unknown backend, a missing extra or a
     cache folder of somebody else, ModelError for a checkpoint that cannot be used.
     """
     if backend not in BACKENDS:

@@ -3,10 +3,10 @@
     python -m worker.model.export CHECKPOINT OUT.onnx
     python -m worker.model.export --mtcnn FOLDER
 
-Names and shapes of input and outputs: ``worker.model.graph``. Weights that float16 holds exactly, as a checkpoint's do, are stored so
-and cast to float32 in the graph; the runtime folds the casts when it loads, and the export computes with the very weights of the
-checkpoint. For the same reason batch norms stay apart: folded weights would have to be rounded again. The same checkpoint gives the
-same bytes.
+Names and shapes of input and outputs: ``worker.model.graph``. Weights that float16 holds exactly, as a checkpoint's do, are
+stored so and cast to float32 in the graph; the runtime folds the casts when it loads, and computes with the very weights of the
+checkpoint. For the same reason batch norms stay apart: folded weights would have to be rounded again. The same checkpoint gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def export_network(network: DeepfakeNet, *, size: int, metadata: dict[str, str])
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
-    return _canonical(_simplified(program.model), metadata).SerializeToString(deterministic=True)
+    return bytes(_canonical(_simplified(program.model), metadata).SerializeToString(deterministic=True))
 
 
 def export_checkpoint(checkpoint: Path, out: Path) -> None:
@@ -104,7 +104,7 @@ def _simplified(model: onnx_ir.Model) -> onnx.ModelProto:
     rewrite(model, pattern_rewrite_rules=kept)
     for step in (
         passes.RemoveUnusedNodesPass(),
-        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         passes.RemoveUnusedOpsetsPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.DeduplicateInitializersPass(),

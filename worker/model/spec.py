@@ -6,13 +6,13 @@ Stored as JSON in the checkpoint's metadata (``worker.model.checkpoint``). Readi
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from worker.types import MediaKind, Strategy
 
-SPEC_VERSION = 1
+SPEC_VERSION: Final = 1
 FAMILIES = ("real", "blend", "manipulation", "synthetic")
 """The families of faces that the shipped network tells apart; family 0 is always ``real``."""
 
@@ -30,22 +30,22 @@ class HeadSpec(_Part):
     """The classifier on top of the backbone; ``hidden_dim`` and ``num_steps`` are for the diffusion head."""
 
     kind: Literal["diffusion", "linear"] = "diffusion"
-    hidden_dim: int = Field(256, ge=1, le=16384)
-    num_steps: int = Field(4, ge=1, le=64)
+    hidden_dim: int = Field(default=256, ge=1, le=16384)
+    num_steps: int = Field(default=4, ge=1, le=64)
 
 
 class CropSpec(_Part):
     """How faces are cut (``worker.faces.crop``): side over the longer side of the box, and pixels of the result."""
 
-    margin: float = Field(1.3, ge=1.0, le=4.0)
-    size: int = Field(224, ge=32, le=1024)
+    margin: float = Field(default=1.3, ge=1.0, le=4.0)
+    size: int = Field(default=224, ge=32, le=1024)
 
 
 class Thresholds(_Part):
     """p(fake) below ``real`` is real, above ``fake`` is fake, between them uncertain."""
 
-    real: float = Field(0.3, ge=0.0, le=1.0)
-    fake: float = Field(0.7, ge=0.0, le=1.0)
+    real: float = Field(default=0.3, ge=0.0, le=1.0)
+    fake: float = Field(default=0.7, ge=0.0, le=1.0)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -83,8 +83,8 @@ class TrainingSource(_Part):
     """How many items (clips or pictures) of one source were trained on."""
 
     name: str
-    real: int = Field(0, ge=0)
-    fake: int = Field(0, ge=0)
+    real: int = Field(default=0, ge=0)
+    fake: int = Field(default=0, ge=0)
 
 
 class TrainingData(_Part):

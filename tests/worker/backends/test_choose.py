@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import shutil
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from worker.backends import choose
+from worker.backends.choose import cached_export, export_in_process, open_classifier, user_cache
+from worker.errors import ConfigError, ModelError
+from worker.model.checkpoint import sha256
+
+
+class CopyExport:
+    """Stands in for the export process, and counts."""
+
+    def __init__(self, onnx: Path) -> None:
+        self.onnx = onnx
+        self.calls = 0
+
+    def __call__(self, checkpoint: Path, out: Path) -> None:
+        self.calls += 1
+        shutil.copy(self.onnx, out)
+
+
+def test_an_export_is_made_once_and_kept_privately(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    export = CopyExport(tiny_onnx)
+    digest = sha256(tiny_checkpoint)
+    first = cached_export(tiny_checkpoint, digest, tmp_path, export)
+    assert cached_export(tiny_checkpoint, digest, tmp_path, export) == first
+    assert export.calls == 1
+    assert first.read_bytes() == tiny_onnx.read_bytes()
+    assert stat.S_IMODE(first.parent.stat().st_mode) == 0o700
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
+
+
+def test_a_damaged_kept_export_is_replaced(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    export = CopyExport(tiny_onnx)
+    digest = sha256(tiny_checkpoint)
+    kept = cached_export(tiny_checkpoint, digest, tmp_path, export)
+    kept.write_bytes(kept.read_bytes()[:-1] + b"!")
+    again = cached_export(tiny_checkpoint, digest, tmp_path, export)
+    assert export.calls == 2
+    assert again.read_bytes() == tiny_onnx.read_bytes()
+
+
+def test_a_failed_export_leaves_nothing_behind(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    def fail(checkpoint: Path, out: Path) -> None:
+        out.write_bytes(b"half")
+        raise ModelError("no")
+
+    with pytest.raises(ModelError):
+        cached_export(tiny_checkpoint, sha256(tiny_checkpoint), tmp_path, fail)
+    assert list((tmp_path / "onnx").iterdir()) == []
+
+
+def test_concurrent_exports_agree(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    barrier = threading.Barrier(4, timeout=30)
+    found: list[Path] = []
+
+    def export(checkpoint: Path, out: Path) -> None:
+        barrier.wait()  # all four have seen an empty cache
+        shutil.copy(tiny_onnx, out)
+
+    def work() -> None:
+        found.append(cached_export(tiny_checkpoint, sha256(tiny_checkpoint), tmp_path, export))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(found) == 4
+    assert len(set(found)) == 1
+    assert found[0].read_bytes() == tiny_onnx.read_bytes()
+
+
+def test_a_folder_open_to_others_is_closed_and_a_link_is_refused(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    digest = sha256(tiny_checkpoint)
+    loose = tmp_path / "loose" / "onnx"
+    loose.mkdir(parents=True)
+    loose.chmod(0o777)
+    cached_export(tiny_checkpoint, digest, loose.parent, CopyExport(tiny_onnx))
+    assert stat.S_IMODE(loose.stat().st_mode) == 0o700
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "onnx").symlink_to(loose)
+    with pytest.raises(ConfigError, match="link"):
+        cached_export(tiny_checkpoint, digest, linked, CopyExport(tiny_onnx))
+
+
+def test_a_checkpoint_that_cannot_be_exported_says_why(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    data = bytearray(tiny_checkpoint.read_bytes())
+    data[-1] ^= 0xFF
+    broken.write_bytes(data)
+    with pytest.raises(ModelError, match="damaged checkpoint"):
+        export_in_process(broken, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_backends_by_name(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    cached_export(tiny_checkpoint, sha256(tiny_checkpoint), tmp_path, CopyExport(tiny_onnx))
+    assert open_classifier(tiny_checkpoint, "auto", 1, tmp_path).name == "onnxruntime"
+    assert open_classifier(tiny_checkpoint, "onnxruntime", 1, tmp_path).name == "onnxruntime"
+    assert open_classifier(tiny_checkpoint, "torch", 1, tmp_path).name == "torch"
+    with pytest.raises(ConfigError, match="unknown backend 'tpu'"):
+        open_classifier(tiny_checkpoint, "tpu", 1, tmp_path)
+    with pytest.raises(ModelError, match="cannot read"):
+        open_classifier(tmp_path / "none.safetensors", "auto", 1, tmp_path)
+
+
+def test_the_cache_folder_follows_the_xdg_standard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache() == tmp_path / "veriframe"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert user_cache() == Path.home() / ".cache" / "veriframe"
+
+
+def test_the_export_never_looks_for_modules_in_the_users_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    (tmp_path / "torch.py").write_text(f"from pathlib import Path; Path({str(tmp_path / 'ran')!r}).touch()")
+    monkeypatch.chdir(tmp_path)
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"not a checkpoint")
+    with pytest.raises(ModelError, match="not a safetensors file"):
+        choose.export_in_process(bad, tmp_path / "out.onnx")
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from worker.backends.onnx import OnnxClassifier
+from worker.errors import ModelError
+from worker.model.checkpoint import sha256
+
+
+def test_the_export_of_another_checkpoint_is_refused(tiny_onnx: Path, tiny_checkpoint: Path) -> None:
+    OnnxClassifier(tiny_onnx, threads=1, checkpoint_sha256=sha256(tiny_checkpoint))
+    with pytest.raises(ModelError, match="another checkpoint"):
+        OnnxClassifier(tiny_onnx, threads=1, checkpoint_sha256="0" * 64)
+
+
+def test_missing_damaged_and_foreign_files_are_refused(tiny_onnx: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot load"):
+        OnnxClassifier(tmp_path / "none.onnx", threads=1)
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(tiny_onnx.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot load"):
+        OnnxClassifier(cut, threads=1)
+    model = onnx.load(tiny_onnx)
+    del model.metadata_props[:]
+    foreign = tmp_path / "foreign.onnx"
+    onnx.save(model, foreign)
+    with pytest.raises(ModelError, match="not an export of this version"):
+        OnnxClassifier(foreign, threads=1)
+
+
+def test_scoring_where_importing_torch_is_an_error(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    """The cache holds the export already: opening and scoring need neither torch nor the packages of the export."""
+    program = f"""
+import sys
+for name in ("torch", "timm", "onnx", "onnxscript"):
+    sys.modules[name] = None  # importing it raises ImportError
+import shutil
+from pathlib import Path
+import numpy as np
+from worker.backends.choose import cached_export, open_classifier
+from worker.errors import ConfigError
+from worker.model.checkpoint import sha256
+checkpoint, cache = Path({str(tiny_checkpoint)!r}), Path({str(tmp_path)!r})
+try:
+    open_classifier(checkpoint, "auto", 1, cache)
+except ConfigError as exc:
+    assert 'pip install "veriframe[train]"' in str(exc), exc
+else:
+    raise SystemExit("exported without torch?")
+cached_export(checkpoint, sha256(checkpoint), cache, lambda _, out: shutil.copy({str(tiny_onnx)!r}, out))
+classifier = open_classifier(checkpoint, "auto", 1, cache)
+print(classifier.name, classifier.logits(np.zeros((3, 64, 64, 3), np.uint8)).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "onnxruntime (3,)\n"

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from worker.model.spec import Calibration, ModelSpec, licence_notice
+from worker.types import MediaKind, Strategy
+
+
+def calibration(**changes: Any) -> Calibration:
+    values: dict[str, Any] = {
+        "media": MediaKind.VIDEO,
+        "rule": "mean_logit",
+        "strategy": Strategy.AUTO,
+        "min_frames": 32,
+        "max_frames": 512,
+        "a": 0.8,
+        "b": -0.1,
+        "c": -0.3,
+        "t_real": 0.3,
+        "t_fake": 0.7,
+    }
+    return Calibration(**(values | changes))
+
+
+def test_json_and_back(tiny_spec: ModelSpec) -> None:
+    spec = tiny_spec.model_copy(update={"calibrations": (calibration(),)})
+    assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_a_calibration_holds_for_its_own_kind_of_scan_only(tiny_spec: ModelSpec) -> None:
+    entry = calibration()
+    spec = tiny_spec.model_copy(update={"calibrations": (calibration(media=MediaKind.PICTURE), entry)})
+    scan: dict[str, Any] = {"media": MediaKind.VIDEO, "rule": "mean_logit", "strategy": Strategy.AUTO, "frames": 32}
+    assert spec.calibration_for(**scan) == entry
+    assert spec.calibration_for(**(scan | {"frames": 512})) == entry
+    for change in ({"frames": 31}, {"frames": 513}, {"rule": "confident"}, {"strategy": Strategy.FPS}):
+        assert spec.calibration_for(**(scan | change)) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"a": 0.0},
+        {"a": -1.0},
+        {"b": float("nan")},
+        {"min_frames": 600},
+        {"t_real": 0.8},
+        {"t_fake": 1.1},
+        {"media": "audio"},
+    ],
+)
+def test_senseless_calibrations_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        calibration(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec_version": 2},
+        {"backbone": "hf-hub:someone/model"},
+        {"backbone": "local-dir:/tmp/model"},
+        {"backbone": "../x"},
+        {"families": ["blend", "real"]},
+        {"families": ["real"]},
+        {"families": ["real", "fake", "fake"]},
+        {"std": [0.2, 0.0, 0.2]},
+        {"thresholds": {"real": 0.8, "fake": 0.2}},
+        {"head": {"kind": "card"}},
+        {"head": {"num_steps": 100_000}},
+        {"crop": {"size": 1_000_000}},
+        {"surprise": 1},
+    ],
+)
+def test_senseless_specs_are_refused(tiny_spec: ModelSpec, change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ModelSpec.model_validate(tiny_spec.model_dump(mode="json") | change)
+
+
+def test_a_spec_cannot_be_changed(tiny_spec: ModelSpec) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        tiny_spec.name = "other"  # type: ignore[misc]
+
+
+def test_licence_notice(tiny_spec: ModelSpec) -> None:
+    assert licence_notice(tiny_spec) == "tiny 0: test (none). For tests."
