@@ -85,25 +85,38 @@ def _sigmoid(x_n: Floats) -> Floats:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x_n)), dtype=np.float64)
 
 
-def fit_platt(clips: Clips, penalty: float = 1.0) -> tuple[float, float]:
-    """(a, b) of p = sigmoid(a * logit + b) by penalised maximum likelihood (Platt 1999), Newton's method.
+def fit_platt(clips: Clips, penalty: float = 1.0, least_a: float = 0.01) -> tuple[float, float]:
+    """(a, b) of p = sigmoid(a * logit + b) by penalised maximum likelihood (Platt 1999), Newton's method with halved steps.
 
-    ``penalty`` is that of a Gaussian prior on ln a and b about the identity (a = 1, b = 0), in clips: it matters for a few dozen
-    clips and keeps a finite where the classes do not overlap.
+    ``penalty`` is that of a Gaussian prior about the identity (a = 1, b = 0), in clips: it matters for a few dozen clips and
+    keeps a finite where the classes do not overlap. ``least_a``: a calibration must rise, also where the clips do not show it.
     """
     weight_n = _class_weights(clips.labels_n)
-    theta = np.zeros(2)
-    for _ in range(200):
-        a = float(np.exp(theta[0]))
-        p_n = _sigmoid(a * clips.logits_n + theta[1])
-        design_n2 = np.stack([a * clips.logits_n, np.ones_like(p_n)], axis=1)
-        gradient = design_n2.T @ (weight_n * (p_n - clips.labels_n)) + penalty * theta
-        hessian = design_n2.T @ (design_n2 * (weight_n * p_n * (1.0 - p_n))[:, None]) + (penalty + 1e-6) * np.eye(2)
-        step = np.clip(np.linalg.solve(hessian, gradient), -0.5, 0.5)
-        theta = theta - step
-        if np.abs(step).max() < 1e-8:
-            return float(np.exp(theta[0])), float(theta[1])
-    raise ValueError("Platt scaling did not converge; are the logits of a usable scale?")
+    prior = np.array([1.0, 0.0])
+
+    def loss(theta: Floats) -> float:
+        x_n = theta[0] * clips.logits_n + theta[1]
+        return float(weight_n @ (np.logaddexp(0.0, x_n) - clips.labels_n * x_n) + 0.5 * penalty * ((theta - prior) ** 2).sum())
+
+    def newton(design_n2: Floats, theta: Floats, free: list[int]) -> Floats:
+        for _ in range(100):
+            p_n = _sigmoid(design_n2 @ theta)
+            gradient = (design_n2.T @ (weight_n * (p_n - clips.labels_n)) + penalty * (theta - prior))[free]
+            curved = design_n2.T @ (design_n2 * (weight_n * p_n * (1.0 - p_n))[:, None]) + (penalty + 1e-9) * np.eye(2)
+            step = np.zeros(2)
+            step[free] = np.linalg.solve(curved[np.ix_(free, free)], gradient)
+            while np.abs(step).max() > 1e-9 and loss(theta - step) > loss(theta):
+                step *= 0.5
+            theta = theta - step
+            if np.abs(step).max() <= 1e-8:
+                return theta
+        raise ValueError("Platt scaling did not converge; are the logits of a usable scale?")
+
+    design_n2 = np.stack([clips.logits_n, np.ones_like(clips.logits_n)], axis=1)
+    theta = newton(design_n2, prior, [0, 1])
+    if theta[0] < least_a:
+        theta = newton(design_n2, np.array([least_a, 0.0]), [1])
+    return float(theta[0]), float(theta[1])
 
 
 def composites(clips: Clips, seed: int, sizes: Sequence[int] = (2, 3, 4, 5), per_size: int = 400) -> Clips:
@@ -115,15 +128,16 @@ def composites(clips: Clips, seed: int, sizes: Sequence[int] = (2, 3, 4, 5), per
     logits: list[float] = []
     labels: list[int] = []
     chances: list[int] = []
-    real, fake = np.flatnonzero(clips.labels_n == 0), np.flatnonzero(clips.labels_n == 1)
+    fake = np.flatnonzero(clips.labels_n == 1)
+    real = {name: np.flatnonzero((clips.labels_n == 0) & (clips.groups_n == name)) for name in np.unique(clips.groups_n)}
+    names = np.array([name for name, rows in real.items() if len(rows)])
     for k in sizes:
-        if k > len(np.unique(clips.groups_n[real])):
+        if k > len(names):
             raise ValueError(f"composites of {k} tracks need real clips of as many groups")
         for place in range(per_size):
             chosen = [int(rng.choice(fake))] if place % 2 else []
-            for row in rng.permutation(real):
-                if len(chosen) < k and clips.groups_n[row] not in clips.groups_n[chosen]:
-                    chosen.append(int(row))
+            others = names[names != clips.groups_n[chosen[0]]] if chosen else names
+            chosen += [int(rng.choice(real[name])) for name in rng.permutation(others)[: k - len(chosen)]]
             logits.append(float(clips.logits_n[chosen].max()))
             labels.append(place % 2)
             chances.append(k)

@@ -1,7 +1,7 @@
 """Makes long one-track videos of short labelled clips, as votes: for the splice windows and their calibration.
 
-A real clip is looped to length, with frames of a fake clip spliced in or not, and looked at just as a scan does: an even first pass,
-the second pass around the worst moments, then the windows. Axes: n votes, v videos.
+A real clip is looped to length, with frames of a fake clip spliced in or not, and looked at just as a scan does: an even first
+pass, the second pass around the worst moments, then the windows. Axes: n votes, v videos.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def look_at(real: ClipVotes, splice: ClipVotes | None, start_s: float, layout: L
 def long_tracks(
     clips: Sequence[ClipVotes], seed: int, n_videos: int, layout: Layout, windows: Windows, rule: str = "mean_logit"
 ) -> Clips:
-    """``n_videos`` long tracks, every second one with a splice from a fake clip of the same group if there is one, else of any."""
+    """``n_videos`` long tracks, every second one with a splice from a fake clip (of the same group if there is one)."""
     rng = np.random.default_rng(seed)
     real = [clip for clip in clips if not clip.fake]
     fake = [clip for clip in clips if clip.fake]

@@ -129,6 +129,25 @@ def _middle_mean(rows_kw: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.sort(rows_kw, axis=1)[:, cut : rows_kw.shape[1] - cut].mean(axis=1), dtype=np.float64)
 
 
+def _lower_deviation(values_n: npt.NDArray[np.float64]) -> float:
+    """Root mean square distance below the median: a deviation that what sticks out above cannot widen."""
+    median = float(np.median(values_n))
+    return float(np.sqrt(np.mean((values_n[values_n <= median] - median) ** 2)))
+
+
+def _window_noise(bins_m: npt.NDArray[np.float64], rows_kw: npt.NDArray[np.float64], middle_k: npt.NDArray[np.float64]) -> float:
+    """Standard deviation of a window's mean where nothing is spliced: the mean of two guesses.
+
+    One from components, between windows (what the bins vary more than the votes inside a window) and within; it is high where
+    sampling beats with the content. One from the windows themselves; it is low, since they were chosen alike, and left out where
+    it is the higher one: then most of them lie in the splice.
+    """
+    within = float(np.median(rows_kw.var(axis=1, ddof=1)))
+    between = max(_lower_deviation(bins_m) ** 2 - within, 0.0)
+    components = math.sqrt(between + within / rows_kw.shape[1])
+    return 0.5 * (components + min(components, _lower_deviation(middle_k)))
+
+
 def _std(logits_n: Float) -> float | None:
     return float(np.std(logits_n, ddof=1)) if len(logits_n) > 1 else None
 
@@ -161,10 +180,8 @@ def track_evidence(times_n: Float, logits_n: Float, rule: str = "mean_logit", wi
     if dense_k.any():
         rows_kw, first_k, last_k = rows_kw[dense_k], first_k[dense_k], last_k[dense_k]
     usual = float(np.median(bins_m))
-    spread = usual - float(np.quantile(bins_m, 0.1587))
-    within = float(np.median(rows_kw.var(axis=1, ddof=1)))
-    noise = max(windows.noise_floor, math.sqrt(max(spread**2 - within, 0.0) + within / windows.votes))
     middle_k = _middle_mean(rows_kw)
+    noise = max(windows.noise_floor, _window_noise(bins_m, rows_kw, middle_k))
     worst = int(np.argmax(middle_k))
     excess = float(middle_k[worst]) - usual - noise * (math.sqrt(2.0 * math.log(max(n_windows, 2))) + windows.margin)
     if excess <= 0.0:

@@ -1,0 +1,210 @@
+"""The fit against made clips whose true calibration is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from training.calibration import (
+    Clips,
+    OutOfFold,
+    Target,
+    auc_interval,
+    choose_thresholds,
+    composites,
+    crossfit,
+    fit_calibration,
+    fit_chances,
+    fit_platt,
+    folds_by_group,
+    joined,
+    score,
+)
+from training.longtracks import ClipVotes, Layout, long_tracks, look_at
+from worker.types import MediaKind, Strategy
+from worker.verdict.aggregate import Windows
+from worker.verdict.calibrate import Calibration
+
+
+def made(n: int, seed: int, *, gap: float = 3.0, share_fake: float = 0.5, group_size: int = 2) -> Clips:
+    """Two Gaussians of deviation 1, ``gap`` apart about 0: then p(fake | x) = sigmoid(gap * x) for equal shares."""
+    rng = np.random.default_rng(seed)
+    labels_n = (rng.random(n) < share_fake).astype(np.int64)
+    groups = np.arange(n) // group_size
+    logits_n = rng.normal((labels_n - 0.5) * gap, 1.0)
+    return Clips(logits_n=logits_n, labels_n=labels_n, groups_n=np.array([f"g{g}" for g in groups]))
+
+
+def fit(clips: Clips) -> Calibration:
+    return fit_calibration(
+        clips, kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset({Strategy.AUTO}), frames=(1, 640), seed=1
+    )
+
+
+@pytest.mark.parametrize("share_fake", [0.5, 0.8])
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (3.0, -2.0)])
+def test_platt_recovers_a_and_b_at_any_share(share_fake: float, scale: float, offset: float) -> None:
+    clips = made(20_000, 0, gap=1.5, share_fake=share_fake)
+    a, b = fit_platt(replace(clips, logits_n=(clips.logits_n - offset) * scale))
+    assert a == pytest.approx(1.5 / scale, rel=0.05)
+    assert b == pytest.approx(1.5 * offset, abs=0.08)
+
+
+def test_platt_stays_finite_and_rising_on_few_clips() -> None:
+    apart = Clips(logits_n=np.array([-3.0, -2.0, 2.0, 3.0]), labels_n=np.array([0, 0, 1, 1]), groups_n=np.array(list("abcd")))
+    turned = replace(apart, labels_n=np.array([1, 1, 0, 0]))
+    for clips in (apart, turned):
+        a, b = fit_platt(clips)
+        assert 0.0 < a < 5.0
+        assert np.isfinite(b)
+
+
+def test_five_tracks_alarm_no_more_than_one() -> None:
+    clips, fresh = made(600, 2), made(1500, 3)
+    calibration = fit(clips)
+    five = composites(fresh, 4, sizes=(5,), per_size=2000)
+    real = five.logits_n[five.labels_n == 0]
+    rate_one = np.mean([calibration.apply(x) > calibration.t_fake for x in fresh.logits_n[fresh.labels_n == 0]])
+    rate_five = np.mean([calibration.apply(x, 5) > calibration.t_fake for x in real])
+    uncorrected = np.mean([calibration.apply(x, 1) > calibration.t_fake for x in real])
+    assert uncorrected > 3 * rate_one
+    assert rate_five == pytest.approx(rate_one, abs=0.04)
+
+
+def test_chances_that_do_not_inflate_cost_nothing() -> None:
+    single, several = made(2000, 5), made(2000, 6)
+    several = replace(several, chances_n=np.full(2000, 100, dtype=np.int64))
+    assert fit_chances(joined(single, several), 1.0, 0.0) <= 0.05
+
+
+def test_fit_chances_needs_both_kinds() -> None:
+    with pytest.raises(ValueError, match="one chance and of several"):
+        fit_chances(made(100, 0), 1.0, 0.0)
+
+
+def test_composites_mix_groups_and_keep_their_labels() -> None:
+    clips = made(60, 7)
+    found = composites(clips, 8, sizes=(3,), per_size=100)
+    assert set(found.chances_n.tolist() if found.chances_n is not None else []) == {3}
+    assert found.labels_n.mean() == 0.5
+    real_logits = clips.logits_n[clips.labels_n == 0]
+    assert np.isin(found.logits_n[found.labels_n == 0], real_logits).all()
+    with pytest.raises(ValueError, match="as many groups"):
+        composites(made(6, 7), 8, sizes=(5,), per_size=2)
+
+
+def test_folds_split_no_group_and_balance_the_classes() -> None:
+    clips = made(200, 9, group_size=4)
+    fold_n = folds_by_group(clips.groups_n, clips.labels_n, 5, seed=0)
+    for name in np.unique(clips.groups_n):
+        assert len(set(fold_n[clips.groups_n == name].tolist())) == 1
+    counts = np.bincount(fold_n, minlength=5)
+    assert counts.min() >= 28
+    with pytest.raises(ValueError, match="groups"):
+        folds_by_group(clips.groups_n[:8], clips.labels_n[:8], 5, seed=0)
+
+
+def test_crossfit_never_shows_a_clip_its_own_group() -> None:
+    clips = made(80, 10, group_size=4)
+    seen: list[set[str]] = []
+
+    def spy(part: Clips) -> Calibration:
+        seen.append(set(part.groups_n.tolist()))
+        return Calibration(
+            kind=MediaKind.VIDEO,
+            rule="r",
+            strategies=frozenset(),
+            frames=(0, 0),
+            a=1.0 + len(seen),
+            b=0.0,
+            t_real=0.4,
+            t_fake=0.6,
+        )
+
+    found = crossfit(clips, spy, n_folds=4)
+    for p, logit, group in zip(found.p_n, clips.logits_n, clips.groups_n, strict=True):
+        used = int(np.argmin([abs(1 / (1 + np.exp(-(2.0 + i) * logit)) - p) for i in range(4)]))
+        assert group not in seen[used]
+
+
+def test_thresholds_keep_to_the_target() -> None:
+    clips = made(4000, 11, gap=2.0)
+    p_n = 1 / (1 + np.exp(-2.0 * clips.logits_n))
+    t_real, t_fake = choose_thresholds(p_n, clips.labels_n, Target(fpr=0.05, fnr=0.05, coverage=0.0))
+    assert (p_n[clips.labels_n == 0] > t_fake).mean() == pytest.approx(0.05, abs=0.002)
+    assert (p_n[clips.labels_n == 1] < t_real).mean() == pytest.approx(0.05, abs=0.002)
+    low, high = choose_thresholds(p_n, clips.labels_n, Target(fpr=0.05, fnr=0.05, coverage=0.9))
+    assert t_real < low < high < t_fake
+    assert ((p_n < low) | (p_n > high)).mean() >= 0.89
+
+
+def test_thresholds_of_separate_classes_meet() -> None:
+    p_n = np.array([0.1, 0.2, 0.8, 0.9])
+    t_real, t_fake = choose_thresholds(p_n, np.array([0, 0, 1, 1]), Target())
+    assert t_real == t_fake == 0.5
+
+
+def test_honest_scores_of_the_whole_fit() -> None:
+    clips = made(300, 12, gap=2.5, share_fake=0.67)
+    found = score(clips, crossfit(clips, fit, n_folds=4), n_bootstrap=100)
+    assert found.n_real + found.n_fake == 300
+    assert found.auc_interval[0] < found.auc < found.auc_interval[1]
+    assert found.auc == pytest.approx(0.96, abs=0.03)
+    assert found.coverage >= 0.65
+    assert found.balanced_accuracy >= 0.85
+    assert found.fpr <= 0.12
+
+
+def test_uninformative_logits_score_as_such() -> None:
+    clips = made(200, 13, gap=0.0)
+    found = score(clips, crossfit(clips, fit, n_folds=4), n_bootstrap=100)
+    assert found.auc == pytest.approx(0.5, abs=0.12)
+    assert found.balanced_accuracy < 0.65
+
+
+def test_scores_without_decided_clips_are_not_a_number() -> None:
+    clips = made(40, 14)
+    found = score(clips, OutOfFold(p_n=np.full(40, 0.5), t_real_n=np.full(40, 0.4), t_fake_n=np.full(40, 0.6)), n_bootstrap=10)
+    assert found.coverage == 0.0
+    assert np.isnan(found.balanced_accuracy)
+
+
+def test_the_interval_widens_where_clips_of_a_group_agree() -> None:
+    pairs = Clips(
+        logits_n=np.tile(made(40, 16).logits_n, 10),
+        labels_n=np.tile(made(40, 16).labels_n, 10),
+        groups_n=np.tile(np.arange(40).astype(str), 10),
+    )
+    wide = auc_interval(pairs.logits_n, pairs.labels_n, pairs.groups_n, 100)
+    narrow = auc_interval(pairs.logits_n, pairs.labels_n, np.arange(400).astype(str), 100)
+    assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
+
+
+@pytest.mark.parametrize(
+    "bad", [{"labels_n": np.zeros(10, dtype=np.int64)}, {"logits_n": np.full(10, np.nan)}, {"logits_n": np.zeros(9)}]
+)
+def test_unusable_tables_are_refused(bad: dict[str, np.ndarray]) -> None:
+    with pytest.raises(ValueError, match=r"both classes|finite|logits"):
+        replace(made(10, 0), **bad)
+
+
+def votes(fake: bool, group: str, seed: int) -> ClipVotes:
+    rng = np.random.default_rng(seed)
+    return ClipVotes(logits_n=rng.normal(1.5 if fake else -1.5, 0.7, 32), step_s=0.125, fake=fake, group=group)
+
+
+def test_long_tracks_show_the_splice_and_give_a_calibration() -> None:
+    clips = [votes(k % 2 == 1, f"g{k // 2}", k) for k in range(20)]
+    found = long_tracks(clips, 0, 40, Layout(), Windows())
+    assert found.chances_n is not None
+    assert set(found.chances_n.tolist()) == {120}
+    real, fake = found.logits_n[found.labels_n == 0], found.logits_n[found.labels_n == 1]
+    assert (fake[:, None] > real).mean() > 0.9
+    assert 0.0 <= fit_chances(joined(made(200, 17), found), 1.0, 0.0) < 1.0
+
+
+def test_a_looped_clip_without_a_splice_keeps_its_mean() -> None:
+    clip = votes(False, "g", 3)
+    found = look_at(clip, None, 0.0, Layout(), Windows(), "mean_logit")
+    assert found.whole == pytest.approx(clip.logits_n.mean(), abs=0.3)
+    assert found.logit - found.whole < 1.0

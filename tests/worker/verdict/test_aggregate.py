@@ -1,0 +1,226 @@
+"""Rules, splice windows, segments and the second pass's moments, on made votes."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.types import Coverage, Face, MediaKind, Strategy
+from worker.verdict.aggregate import (
+    RULES,
+    SecondPass,
+    Windows,
+    confident,
+    consecutive,
+    second_pass_times,
+    segments,
+    track_evidence,
+)
+
+LOGITS = st.lists(st.floats(-12, 12, width=32), min_size=1, max_size=64).map(lambda x: np.array(x, dtype=np.float32))
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def face(time_s: float, value: float | None, track: int = 0) -> Face:
+    return Face(pts_s=time_s, box_xyxy=(0, 0, 100, 100), det_prob=1.0, track=track, quality=1.0, logit=value)
+
+
+def coverage(gap_s: float, duration_s: float) -> Coverage:
+    return Coverage(
+        kind=MediaKind.VIDEO,
+        strategy=Strategy.AUTO,
+        requested=240,
+        decoded=240,
+        with_face=240,
+        max_gap_s=gap_s,
+        duration_s=duration_s,
+    )
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(logits_n=LOGITS)
+def test_a_rule_stays_within_its_votes(name: str, logits_n: np.ndarray) -> None:
+    found = RULES[name](logits_n)
+    assert logits_n.min() - 1e-3 <= found <= logits_n.max() + 1e-3
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("votes", [np.zeros(0, np.float32), np.array([0.0, np.nan], np.float32), np.array([np.inf], np.float32)])
+def test_a_rule_refuses_no_votes_and_nonsense(name: str, votes: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="vote"):
+        RULES[name](votes)
+
+
+@given(logits_n=LOGITS, place=st.integers(0, 63), rise=st.floats(0, 8))
+def test_mean_logit_rises_with_each_vote(logits_n: np.ndarray, place: int, rise: float) -> None:
+    higher_n = logits_n.copy()
+    higher_n[place % len(logits_n)] += rise
+    assert RULES["mean_logit"](higher_n) >= RULES["mean_logit"](logits_n)
+
+
+def test_confident_takes_the_mean_of_many_confident_fakes() -> None:
+    logits_n = np.array([logit(0.9)] * 12 + [logit(0.4)] * 12, dtype=np.float32)
+    assert confident(logits_n) == pytest.approx(logit(0.9), abs=1e-5)
+
+
+def test_confident_needs_more_than_eleven() -> None:
+    logits_n = np.array([logit(0.9)] * 11 + [logit(0.4)] * 5, dtype=np.float32)
+    assert confident(logits_n) == pytest.approx(logit((11 * 0.9 + 5 * 0.4) / 16), abs=1e-5)
+
+
+def test_confident_leaves_out_the_rest_where_nearly_all_are_real() -> None:
+    logits_n = np.array([logit(0.1)] * 19 + [logit(0.7)], dtype=np.float32)
+    assert confident(logits_n) == pytest.approx(logit(0.1), abs=1e-5)
+
+
+def test_weighted_ignores_undecided_votes() -> None:
+    assert RULES["weighted"](np.array([0.0, 0.0, 2.0], np.float32)) == pytest.approx(2.0, abs=1e-5)
+    assert RULES["weighted"](np.zeros(4, np.float32)) == 0.0
+
+
+def test_consecutive_needs_two_in_a_row_or_a_tenth() -> None:
+    votes_n = np.full(40, -1.0, np.float32)
+    votes_n[[3, 20]] = 2.0
+    assert consecutive(votes_n) == pytest.approx(-1.0)
+    votes_n[4] = 2.0
+    assert consecutive(votes_n) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_short_clip_is_left_to_the_rule(rule: str) -> None:
+    rng = np.random.default_rng(1)
+    logits_n = rng.normal(0, 2, 32).astype(np.float32)
+    found = track_evidence(np.arange(32) * 0.125, logits_n, rule, Windows())
+    assert found.logit == found.whole == RULES[rule](logits_n)
+    assert found.n_windows == 1
+    assert found.window_s is None
+
+
+def long_track(rng: np.random.Generator, *, offset: float = -1.5) -> tuple[np.ndarray, np.ndarray]:
+    times_n = np.sort(np.concatenate([np.arange(240) * 5.0 + 2.5, *(np.arange(8) + 100.0 * k + 6.2 for k in range(11))]))
+    return times_n, rng.normal(offset, 0.8, len(times_n))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_ten_second_splice_in_twenty_minutes_is_found(seed: int) -> None:
+    times_n, logits_n = long_track(np.random.default_rng(seed))
+    inside = (times_n >= 505) & (times_n < 515)
+    logits_n[inside] += 3.5
+    found = track_evidence(times_n, logits_n, windows=Windows())
+    assert found.whole < -1.2, "a mean over the track drowns the splice"
+    assert found.logit > 0.5
+    assert found.window_s is not None
+    assert found.window_s[0] < 515
+    assert found.window_s[1] > 505
+    assert found.level is not None
+    assert any(s.start_s < 515 and s.end_s > 505 for s in segments(times_n, logits_n, found.level))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("outlier", [6.0, 20.0])
+def test_one_outlier_frame_is_no_splice(seed: int, outlier: float) -> None:
+    times_n, logits_n = long_track(np.random.default_rng(seed))
+    clean = track_evidence(times_n, logits_n, windows=Windows())
+    logits_n[int(np.searchsorted(times_n, 509))] = outlier
+    found = track_evidence(times_n, logits_n, windows=Windows())
+    assert found.logit < -0.5
+    assert found.logit - clean.logit < 0.5
+
+
+def test_long_real_tracks_seldom_gain() -> None:
+    gains = []
+    for seed in range(100):
+        found = track_evidence(*long_track(np.random.default_rng(seed)), windows=Windows())
+        gains.append(found.logit - found.whole)
+    assert np.quantile(gains, 0.9) < 0.5
+
+
+@given(shift=st.floats(-3, 3), seed=st.integers(0, 20))
+def test_an_offset_of_the_whole_video_shifts_the_logit_alone(shift: float, seed: int) -> None:
+    times_n, logits_n = long_track(np.random.default_rng(seed))
+    logits_n[100:110] += 3.0
+    plain, shifted = (track_evidence(times_n, x, windows=Windows()) for x in (logits_n, logits_n + shift))
+    assert shifted.logit == pytest.approx(plain.logit + shift, abs=1e-6)
+
+
+def test_the_second_pass_does_not_outweigh_the_first() -> None:
+    times_n = np.arange(60) * 5.0
+    logits_n = np.full(60, -2.0)
+    extra_n = 100.5 + np.arange(30) * 0.1
+    order = np.argsort(np.concatenate([times_n, extra_n]))
+    all_times_n = np.concatenate([times_n, extra_n])[order]
+    all_logits_n = np.concatenate([logits_n, np.zeros(30)])[order]
+    found = track_evidence(all_times_n, all_logits_n, windows=Windows())
+    assert found.whole == pytest.approx(-2.0 + 2.0 * 30 / 31 / 60)
+
+
+def test_votes_out_of_order_are_refused() -> None:
+    with pytest.raises(ValueError, match="rising"):
+        track_evidence(np.array([1.0, 0.0]), np.zeros(2))
+
+
+def test_segments_reach_half_way_to_their_neighbours() -> None:
+    times_n = np.array([0.0, 2.0, 4.0, 5.0, 6.0, 10.0, 12.0])
+    logits_n = np.array([-1.0, -1.0, 1.0, 3.0, 2.0, -1.0, -1.0])
+    (found,) = segments(times_n, logits_n, 0.0)
+    assert (found.start_s, found.end_s) == (3.0, 8.0)
+    assert found.max_logit == 2.0
+
+
+def test_segments_are_clipped_to_the_video_and_skip_single_votes() -> None:
+    (found,) = segments(np.array([0.5, 1.5, 2.5]), np.full(3, 1.0), 0.0, end_s=2.75)
+    assert (found.start_s, found.end_s) == (0.0, 2.75)
+    assert segments(np.arange(9.0), np.array([-1.0] * 4 + [9.0] + [-1.0] * 4), 0.0) == ()
+
+
+def test_the_second_pass_goes_where_the_votes_stick_out() -> None:
+    rng = np.random.default_rng(3)
+    times_n = np.arange(240) * 5.0 + 2.5
+    logits_n = rng.normal(-1.5, 0.5, 240)
+    logits_n[120:122] += 3.0
+    found = np.array(second_pass_times([face(t, x) for t, x in zip(times_n, logits_n, strict=True)], coverage(5.0, 1200.0)))
+    near = np.abs(found - 605.0) < 6.6
+    assert near.sum() >= 7
+    assert len(found) <= 128
+    assert (np.diff(found) > 0).all()
+
+
+def test_each_track_is_measured_against_its_own_median() -> None:
+    rng = np.random.default_rng(4)
+    times_n = np.arange(100) * 5.0
+    low, high = rng.normal(-4.0, 0.2, 100), rng.normal(1.0, 0.2, 100)
+    low[40:42] += 3.0
+    faces = [face(t, x, 0) for t, x in zip(times_n, low, strict=True)] + [
+        face(t, x, 1) for t, x in zip(times_n, high, strict=True)
+    ]
+    found = np.array(second_pass_times(faces, coverage(5.0, 500.0), budget=8))
+    assert (np.abs(found - 202.5) < 7).all()
+
+
+def test_tracks_seen_once_are_looked_at_again() -> None:
+    faces = [face(10.0 * k, 0.1 * k, track=k) for k in range(40)]
+    found = second_pass_times(faces, coverage(10.0, 400.0), budget=16)
+    assert found == pytest.approx((379.6, 380.4, 389.6, 390.4))
+
+
+@given(
+    times=st.lists(st.floats(0, 300), min_size=0, max_size=60),
+    budget=st.integers(0, 40),
+    n_tracks=st.integers(1, 5),
+    start_s=st.floats(0, 50),
+)
+def test_the_second_pass_keeps_to_budget_and_window(times: list[float], budget: int, n_tracks: int, start_s: float) -> None:
+    faces = [face(t, math.sin(t), track=i % n_tracks) for i, t in enumerate(times)]
+    found = second_pass_times(faces, coverage(5.0, 300.0), budget, start_s=start_s)
+    assert len(found) <= budget
+    assert all(start_s <= t < start_s + 300.0 for t in found)
+
+
+def test_a_dense_first_pass_needs_no_second() -> None:
+    faces = [face(k / 8, float(k % 3)) for k in range(32)]
+    assert second_pass_times(faces, coverage(0.125, 4.0), plan=SecondPass()) == ()

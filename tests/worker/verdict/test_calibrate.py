@@ -1,0 +1,79 @@
+"""The calibration's formula, where it holds, and what stands in for it elsewhere."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.types import MediaKind, Strategy
+from worker.verdict.calibrate import Calibration, choose
+
+
+def calibration(**changes: object) -> Calibration:
+    values = {
+        "kind": MediaKind.VIDEO,
+        "rule": "mean_logit",
+        "strategies": frozenset({Strategy.AUTO}),
+        "frames": (16, 512),
+        "a": 0.8,
+        "b": 0.3,
+        "c_tracks": 0.5,
+        "c_windows": 0.2,
+    }
+    return Calibration(**(values | changes))  # type: ignore[arg-type]
+
+
+@given(x=st.floats(-30, 30), rise=st.floats(0, 5), tracks=st.integers(1, 50), windows=st.integers(1, 500))
+def test_p_rises_with_the_logit_and_falls_with_chances(x: float, rise: float, tracks: int, windows: int) -> None:
+    entry = calibration()
+    p = entry.apply(x, tracks, windows)
+    assert 0.0 <= p <= 1.0
+    assert entry.apply(x + rise, tracks, windows) >= p
+    assert entry.apply(x, tracks + 1, windows) <= p
+    assert entry.apply(x, tracks, windows + 1) <= p
+
+
+@given(p=st.floats(0.01, 0.99), tracks=st.integers(1, 9), windows=st.integers(1, 99))
+def test_logit_at_inverts_apply(p: float, tracks: int, windows: int) -> None:
+    entry = calibration()
+    assert entry.apply(entry.logit_at(p, tracks, windows), tracks, windows) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"a": 0.0},
+        {"a": float("nan")},
+        {"b": float("inf")},
+        {"c_tracks": -0.1},
+        {"c_windows": -1.0},
+        {"t_real": 0.9},
+        {"frames": (9, 1)},
+    ],
+)
+def test_impossible_calibrations_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"calibration|raise p|thresholds|frame range"):
+        calibration(**changes)
+
+
+def test_holds_for_what_it_was_fitted_on_only() -> None:
+    entry = calibration()
+    assert entry.holds_for(MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 512)
+    assert not entry.holds_for(MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 513)
+    assert not entry.holds_for(MediaKind.VIDEO, "mean_logit", Strategy.FPS, 32)
+    assert not entry.holds_for(MediaKind.VIDEO, "weighted", Strategy.AUTO, 32)
+    assert not entry.holds_for(MediaKind.PICTURE, "mean_logit", Strategy.AUTO, 32)
+    assert calibration(kind=MediaKind.PICTURE).holds_for(MediaKind.PICTURE, "mean_logit", Strategy.FPS, 1)
+
+
+def test_the_nearest_stands_in_and_says_so() -> None:
+    entries = (calibration(kind=MediaKind.PICTURE, a=2.0), calibration(frames=(16, 64)), calibration(frames=(65, 512), a=3.0))
+    assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 70) == (entries[2], True)
+    assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 8) == (entries[1], False)
+    assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.KEYFRAMES, 600) == (entries[2], False)
+    assert choose(entries, MediaKind.PICTURE, "confident", Strategy.AUTO, 1) == (entries[0], False)
+
+
+def test_without_any_the_logit_is_taken_at_its_word() -> None:
+    entry, holds = choose((), MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 32)
+    assert not holds
+    assert entry.apply(0.0, 5, 100) == 0.5

@@ -1,0 +1,195 @@
+"""What no verdict may ever break, by property; then each reason by example."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, Strategy, Verdict
+from worker.verdict.calibrate import Calibration
+from worker.verdict.decide import POOLED_TRACK, Policy, decide, track_segments
+
+CALIBRATION = Calibration(
+    kind=MediaKind.VIDEO,
+    rule="mean_logit",
+    strategies=frozenset({Strategy.AUTO}),
+    frames=(1, 640),
+    a=0.9,
+    b=0.2,
+    c_tracks=0.6,
+    c_windows=0.1,
+)
+POLICY = Policy(calibrations=(CALIBRATION, replace(CALIBRATION, kind=MediaKind.PICTURE)))
+
+
+def face(time_s: float, logit: float | None, track: int = 0, quality: float = 0.9, too_small: bool = False) -> Face:
+    return Face(
+        pts_s=time_s, box_xyxy=(0, 0, 90, 90), det_prob=0.99, track=track, quality=quality, logit=logit, too_small=too_small
+    )
+
+
+def coverage(
+    max_gap_s: float = 1.0, kind: MediaKind = MediaKind.VIDEO, requested: int = 32, duration_s: float = 30.0
+) -> Coverage:
+    return Coverage(
+        kind=kind,
+        strategy=Strategy.AUTO,
+        requested=requested,
+        decoded=requested,
+        with_face=requested,
+        max_gap_s=max_gap_s,
+        duration_s=duration_s,
+    )
+
+
+def clip(logit: float, n: int = 8, track: int = 0, quality: float = 0.9) -> list[Face]:
+    return [face(0.5 * k, logit, track, quality) for k in range(n)]
+
+
+FACES = st.lists(
+    st.builds(
+        face,
+        st.floats(0, 100),
+        st.none() | st.floats(-8, 8, width=32),
+        st.integers(0, 3),
+        st.floats(0, 1),
+        st.booleans(),
+    ),
+    max_size=40,
+)
+COVERAGES = st.builds(coverage, st.floats(0, 60), st.sampled_from(MediaKind), st.integers(1, 700))
+
+
+@given(faces=FACES, looked=COVERAGES)
+def test_laws_of_every_verdict(faces: list[Face], looked: Coverage) -> None:
+    found = decide(faces, looked, POLICY)
+    if isinstance(found, NoVerdict):
+        return
+    assert any(f.votes for f in faces), "a score without votes"
+    assert found.score == max(found.track_scores.values())
+    assert found.calibrated == (looked.kind is MediaKind.PICTURE or looked.requested <= 640)
+    if found.label is Label.REAL:
+        assert looked.kind is MediaKind.PICTURE or looked.max_gap_s <= POLICY.max_gap_s
+        assert found.score < CALIBRATION.t_real
+    if found.label is Label.FAKE:
+        assert found.score > CALIBRATION.t_fake
+    in_band = CALIBRATION.t_real <= found.score <= CALIBRATION.t_fake
+    assert (Reason.NEAR_THRESHOLD in found.reasons) == in_band
+
+
+@given(faces=FACES, looked=COVERAGES, seed=st.integers(0, 99))
+def test_order_of_faces_and_numbers_of_tracks_do_not_matter(faces: list[Face], looked: Coverage, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    renamed = rng.permutation(4) + 10
+    shuffled = [replace(faces[i], track=int(renamed[faces[i].track])) for i in rng.permutation(len(faces))]
+    first, second = decide(faces, looked, POLICY), decide(shuffled, looked, POLICY)
+    assert type(first) is type(second)
+    if isinstance(first, Verdict) and isinstance(second, Verdict):
+        assert second.score == first.score
+        if len(set(first.track_scores.values())) == len(first.track_scores):
+            assert (second.label, second.reasons) == (first.label, first.reasons)
+
+
+@given(faces=FACES, looked=COVERAGES, place=st.integers(0, 39), rise=st.floats(0, 5))
+def test_without_windows_the_score_rises_with_every_vote(faces: list[Face], looked: Coverage, place: int, rise: float) -> None:
+    policy = replace(POLICY, windows=None)
+    voting = [i for i, f in enumerate(faces) if f.logit is not None]
+    if not voting:
+        return
+    chosen = voting[place % len(voting)]
+    higher = [replace(f, logit=(f.logit or 0.0) + rise) if i == chosen else f for i, f in enumerate(faces)]
+    first, second = decide(faces, looked, policy), decide(higher, looked, policy)
+    if isinstance(first, Verdict) and isinstance(second, Verdict):
+        assert second.score >= first.score - 1e-12
+
+
+@given(logit=st.floats(-5, 5), n=st.integers(1, 6))
+def test_more_tracks_at_equal_logit_never_raise_p(logit: float, n: int) -> None:
+    scores = []
+    for tracks in (n, n + 1):
+        found = decide([f for t in range(tracks) for f in clip(logit, track=t)], coverage(), POLICY)
+        assert isinstance(found, Verdict)
+        scores.append(found.score)
+    assert scores[1] <= scores[0]
+
+
+@pytest.mark.parametrize(
+    ("faces", "reason"),
+    [
+        ([], Reason.NO_FACE),
+        ([face(0.0, None, too_small=True)] * 5, Reason.FACE_TOO_SMALL),
+        (clip(3.0, n=2), Reason.TOO_FEW_FRAMES),
+        ([face(0.0, 3.0, track=t) for t in range(5)], Reason.TOO_FEW_FRAMES),
+    ],
+)
+def test_no_verdict_says_why(faces: list[Face], reason: Reason) -> None:
+    assert decide(faces, coverage(), POLICY) == NoVerdict(reasons=(reason,))
+
+
+def test_a_picture_needs_one_face() -> None:
+    found = decide([face(0.0, -4.0)], coverage(0.0, MediaKind.PICTURE, 1), POLICY)
+    assert isinstance(found, Verdict)
+    assert (found.label, found.frame_std) == (Label.REAL, None)
+
+
+@pytest.mark.parametrize(
+    ("faces", "gap_s", "label", "reasons"),
+    [
+        (clip(4.0), 1.0, Label.FAKE, ()),
+        (clip(-4.0), 1.0, Label.REAL, ()),
+        (clip(0.0), 1.0, Label.UNCERTAIN, (Reason.NEAR_THRESHOLD,)),
+        (clip(-4.0), 10.5, Label.UNCERTAIN, (Reason.SPARSE_COVERAGE,)),
+        (clip(4.0), 10.5, Label.FAKE, ()),
+        (clip(4.0, quality=0.05), 1.0, Label.UNCERTAIN, (Reason.LOW_QUALITY,)),
+        (clip(-4.0, quality=0.05), 1.0, Label.UNCERTAIN, (Reason.LOW_QUALITY,)),
+        ([face(k, 9.0 if k % 3 else -9.0) for k in range(12)], 1.0, Label.UNCERTAIN, (Reason.HIGH_UNCERTAINTY,)),
+        ([*clip(-4.0, track=1), *clip(4.0, track=2)], 1.0, Label.FAKE, ()),
+    ],
+)
+def test_labels_and_reasons(faces: list[Face], gap_s: float, label: Label, reasons: tuple[Reason, ...]) -> None:
+    found = decide(faces, coverage(gap_s), POLICY)
+    assert isinstance(found, Verdict)
+    assert (found.label, found.reasons) == (label, reasons)
+
+
+def test_faces_of_short_tracks_are_judged_together() -> None:
+    faces = clip(-4.0) + [face(100.0 + k, 5.0, track=10 + k) for k in range(4)]
+    found = decide(faces, coverage(), POLICY)
+    assert isinstance(found, Verdict)
+    assert found.label is Label.FAKE
+    assert [(t.track, t.votes) for t in found.tracks] == [(0, 8), (POOLED_TRACK, 4)]
+
+
+def test_a_splice_turns_a_long_real_video_fake() -> None:
+    rng = np.random.default_rng(5)
+    times = np.sort(np.concatenate([np.arange(240) * 5.0 + 2.5, np.arange(8) + 601.2, np.arange(8) + 201.2]))
+    logits = rng.normal(-2.0, 0.6, len(times))
+    real = [face(float(t), float(x)) for t, x in zip(times, logits, strict=True)]
+    spliced = [replace(f, logit=(f.logit or 0.0) + 4.0) if 600 <= f.pts_s < 610 else f for f in real]
+    looked = coverage(5.0, requested=240, duration_s=1200.0)
+    before, after = decide(real, looked, POLICY), decide(spliced, looked, POLICY)
+    assert isinstance(before, Verdict)
+    assert isinstance(after, Verdict)
+    assert (before.label, after.label) == (Label.REAL, Label.FAKE)
+    assert any(s.start_s < 610 and s.end_s > 600 for s in track_segments(spliced, looked, POLICY)[0])
+
+
+def test_a_fake_clip_is_one_segment() -> None:
+    (segment,) = track_segments(clip(4.0), coverage(duration_s=4.0), POLICY)[0]
+    assert (segment.start_s, segment.end_s) == (0.0, 3.75)
+    assert track_segments(clip(-4.0), coverage(), POLICY) == {}
+    assert track_segments([face(0.0, 4.0)], coverage(0.0, MediaKind.PICTURE), POLICY) == {}
+
+
+def test_overrides_of_thresholds_do_not_cross() -> None:
+    assert Policy(t_fake=0.2).thresholds(CALIBRATION) == (0.2, 0.2)
+    assert Policy(t_real=0.9).thresholds(CALIBRATION) == (0.9, 0.9)
+    with pytest.raises(ValueError, match="above"):
+        Policy(t_real=0.9, t_fake=0.5)
+
+
+def test_unknown_rules_are_refused() -> None:
+    with pytest.raises(ValueError, match="mean_logit"):
+        Policy(rule="median")
