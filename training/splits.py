@@ -1,8 +1,8 @@
 """Which file belongs to whom and on which side it stands: groups, and the one committed split (``splits/v1.csv``).
 
 A *group* is everything that must stay together: an FF++ connected component of ids, a scene, a person. ``train`` is learnt from;
-``heldout`` are other groups of the training sources; ``leftout`` are whole sources that no training step ever sees. Thresholds and
-calibration are fitted on ``heldout`` across folds of groups (see ``training.evaluate``).
+``heldout`` are other groups of the training sources; ``leftout`` are whole sources that no training step ever sees. Thresholds
+and calibration are fitted on ``heldout`` across folds of groups (see ``training.evaluate``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The diffusion classifier's head: features are treated as a noisy state, denoised step by step, then classified (paper, section 3.3).
+"""The diffusion classifier's head: features are a noisy state, denoised step by step, then classified (paper, section 3.3).
 
 Axes: F crops, D features, E hidden units.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 def step_weights(num_steps: int, *, beta_first: float = 0.05, beta_last: float = 0.5) -> tuple[float, ...]:
     """How far each step moves towards its denoised state, for s = S..1, from a linear beta schedule.
 
-    ``g_s = 1 - sqrt(alpha_s)`` scaled so that the first (noisiest) step has weight 1/2: early steps move far, the last ones refine.
+    ``g_s = 1 - sqrt(alpha_s)`` scaled so that the first (noisiest) step has weight 1/2: early steps move far, last ones refine.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps {num_steps} must be positive")

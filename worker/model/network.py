@@ -25,7 +25,7 @@ def score_logit(family_logits_FK: Tensor) -> Tensor:
 
 
 class DeepfakeNet(nn.Module):
-    """uint8 crops in, family logits out; normalisation and the layout change are inside, so every exported graph takes raw crops."""
+    """uint8 crops in, family logits out; normalisation and layout change are inside, so every exported graph takes raw crops."""
 
     mean_C11: Tensor
     std_C11: Tensor

@@ -1,0 +1,277 @@
+"""One training run: AdamW, cosine with warm-up, progressive resolution, EMA; stops at a time limit, continues where it was cut.
+
+Batches follow from (seed, step), noise too, so a run cut and continued gives the very weights of an uncut one (by steps; by
+minutes the schedule follows the clock). Axes: F crops, K families, C colours, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from training.data import Batch, CropStore, load_batch, start_loader
+from training.settings import FAMILIES, Fit, Network, Stage
+from training.validate import choose, validate
+from worker.errors import ConfigError
+from worker.model.network import DeepfakeNet, build, score_logit
+
+AHEAD = 6
+"""Batches that the loading process may be ahead."""
+
+
+def make_network(network: Network, seed: int) -> DeepfakeNet:
+    """The network to be trained, its backbone from ``network.init`` where given. Raises ConfigError if that does not fit."""
+    torch.manual_seed(seed)
+    made = build(
+        backbone=network.backbone,
+        head=network.head,
+        families=len(FAMILIES),
+        hidden_dim=network.hidden_dim,
+        num_steps=network.num_steps,
+    )
+    if network.init is not None:
+        try:
+            made.backbone.load_state_dict(load_file(network.init))
+        except (OSError, RuntimeError) as exc:
+            raise ConfigError(f"{network.init}: does not fit {network.backbone}: {exc}") from exc
+    return made
+
+
+def learning_rate(progress: float, *, peak: float, warmup: float) -> float:
+    """Linear from 0, then half a cosine to 1 % of the peak; ``progress`` in [0, 1]."""
+    if progress < warmup:
+        return peak * (progress / warmup)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))))
+
+
+def add_noise(pixels_FCHW: Tensor, *, share: float, alpha: tuple[float, float], generator: torch.Generator) -> Tensor:
+    """Equation 2, ``sqrt(a) x + sqrt(1 - a) z``, on ``share`` of the pairs of normalised crops; both of a pair get one ``a``."""
+    pairs = len(pixels_FCHW) // 2
+    chosen_F = (torch.rand(pairs, generator=generator) < share).repeat_interleave(2)
+    alpha_F = torch.empty(pairs).uniform_(*alpha, generator=generator).repeat_interleave(2)
+    if not chosen_F.any():
+        return pixels_FCHW
+    noise = torch.randn(pixels_FCHW[chosen_F].shape, generator=generator)
+    a = alpha_F[chosen_F].view(-1, 1, 1, 1)
+    out = pixels_FCHW.clone()
+    out[chosen_F] = a.sqrt() * pixels_FCHW[chosen_F] + (1 - a).sqrt() * noise
+    return out
+
+
+@torch.no_grad()
+def follow(ema: nn.Module, network: nn.Module, decay: float) -> None:
+    """Exponential moving average of weights and of batch statistics."""
+    theirs = network.state_dict()
+    for name, value in ema.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(theirs[name].to(value.dtype), 1 - decay)
+        else:
+            value.copy_(theirs[name])
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Everything that a checkpoint of a run holds."""
+
+    fit: Fit
+    folder: Path
+    network: DeepfakeNet
+    ema: DeepfakeNet
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    trained_s: float = 0.0
+    crops: int = 0
+    losses: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=50))
+
+    @classmethod
+    def start(cls, fit: Fit, folder: Path) -> Run:
+        """A new run, or the one that ``folder`` holds."""
+        folder.mkdir(parents=True, exist_ok=True)
+        network = make_network(fit.network, fit.seed).to(memory_format=torch.channels_last)
+        ema = deepcopy(network).requires_grad_(False)
+        optimizer = torch.optim.AdamW(parameter_groups(network, fit), lr=fit.lr, weight_decay=fit.weight_decay, fused=True)
+        run = cls(fit=fit, folder=folder, network=network, ema=ema, optimizer=optimizer)
+        if run.state_path.exists():
+            run.load()
+        return run
+
+    @property
+    def state_path(self) -> Path:
+        return self.folder / "state.pt"
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1]."""
+        done = self.step / self.fit.steps if self.fit.steps else self.trained_s / (self.fit.minutes * 60)
+        return min(1.0, done)
+
+    def save(self) -> None:
+        """Written beside and then renamed: a cut never leaves half a file."""
+        unfinished = self.state_path.with_suffix(".part")
+        state = {
+            "network": self.network.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "counts": {"step": self.step, "trained_s": self.trained_s, "crops": self.crops},
+            "fit": self.fit.model_dump_json(),
+        }
+        torch.save(state, unfinished)
+        unfinished.rename(self.state_path)
+
+    def load(self) -> None:
+        """Raises ConfigError where the folder's run had another configuration than its length."""
+        state: dict[str, Any] = torch.load(self.state_path, weights_only=True)
+        theirs = Fit.model_validate_json(state["fit"])
+        length = {"minutes", "steps", "save_every_minutes", "validate_every_minutes", "threads"}
+        if theirs.model_dump(exclude=length) != self.fit.model_dump(exclude=length):
+            raise ConfigError(f"{self.folder} holds a run with another configuration; choose another folder")
+        self.network.load_state_dict(state["network"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.trained_s, self.crops = (state["counts"][name] for name in ("step", "trained_s", "crops"))
+
+
+def parameter_groups(network: DeepfakeNet, fit: Fit) -> list[dict[str, Any]]:
+    """Stem, trunk and head apart (each has its rate), and no decay for biases and norms."""
+    kinds: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, value in network.named_parameters():
+        stem = name.startswith(("backbone.conv_stem", "backbone.bn1", "backbone.conv1"))
+        part = "stem" if stem else "head" if name.startswith("head.") else "trunk"
+        kinds.setdefault((part, value.ndim > 1), []).append(value)
+    return [
+        {"params": values, "part": part, "weight_decay": fit.weight_decay if decayed else 0.0}
+        for (part, decayed), values in sorted(kinds.items())
+    ]
+
+
+def share_of_rate(part: str, progress: float, fit: Fit) -> float:
+    """The stem stands still at first: the bundled start's stem has an unusual scale (its batch norms were estimated anew)."""
+    if part == "stem":
+        return 0.0 if progress < fit.stem_frozen_until else fit.stem_lr_share
+    return fit.head_lr_share if part == "head" else 1.0
+
+
+def train_step(run: Run, batch: Batch) -> None:
+    """One update of the weights and their average."""
+    fit, progress = run.fit, run.progress
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(progress, peak=fit.lr, warmup=fit.warmup) * share_of_rate(group["part"], progress, fit)
+    generator = torch.Generator().manual_seed(fit.seed * 1_000_003 + run.step)
+    run.network.train()
+    family_F = torch.from_numpy(batch.family_F)
+    pixels_FCHW = run.network.normalise(torch.from_numpy(batch.crops_FHWC))
+    pixels_FCHW = add_noise(pixels_FCHW, share=fit.noise_share, alpha=fit.noise_alpha, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16, enabled=fit.bf16):
+        logits_FK = run.network.forward_normalised(pixels_FCHW.contiguous(memory_format=torch.channels_last)).float()
+    loss = nn.functional.cross_entropy(logits_FK, family_F, label_smoothing=fit.label_smoothing)
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
+    run.optimizer.step()
+    run.step += 1
+    run.crops += len(family_F)
+    follow(run.ema, run.network, min(fit.ema, run.step / (run.step + 10)))
+    right = ((score_logit(logits_FK.detach()) > 0) == (family_F > 0)).float().mean()
+    run.losses.append((float(loss.detach()), float(right)))
+
+
+class Feed:
+    """Batches of consecutive steps, made a few ahead; a change of stage drops those made for the old one."""
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+        self._waiting: dict[tuple[int, int, int], Future[Batch]] = {}
+
+    def batch(self, step: int, stage: Stage) -> Batch:
+        keys = [(ahead, stage.pairs, stage.size) for ahead in range(step, step + AHEAD)]
+        for key in self._waiting.keys() - set(keys):
+            self._waiting.pop(key).cancel()
+        for key in keys:
+            if key not in self._waiting:
+                self._waiting[key] = self._pool.submit(load_batch, *key)
+        return self._waiting.pop(keys[0]).result(timeout=300)
+
+
+@contextmanager
+def loading(fit: Fit, cache: Path) -> Iterator[Feed]:
+    """A process that makes the batches."""
+    with ProcessPoolExecutor(1, get_context("spawn"), start_loader, (cache, fit.mixture, fit.seed)) as pool:
+        try:
+            yield Feed(pool)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def fit_network(fit: Fit, cache: Path, folder: Path, *, console: Console | None = None, log_every: int = 25) -> Run:
+    """Train until the limit; ``folder`` gets ``state.pt``, ``steps.csv`` and ``validation.csv``. Continues a run found there."""
+    console = console or Console()
+    torch.set_num_threads(fit.threads)
+    run = Run.start(fit, folder)
+    store = CropStore(cache)
+    sample = choose(store.rows, frames_per_clip=4, pictures_per_class=40)
+    console.print(f"step {run.step}, progress {run.progress:.1%}, {sum(r.split == 'train' for r in store.rows)} training crops")
+    saved_s = validated_s = run.trained_s
+    with loading(fit, cache) as feed:
+        while run.progress < 1:
+            started = time.monotonic()
+            stage = fit.stage(run.progress)
+            train_step(run, feed.batch(run.step, stage))
+            run.trained_s += time.monotonic() - started
+            if run.step % log_every == 0:
+                log_step(run, stage, console)
+            if run.trained_s - saved_s > fit.save_every_minutes * 60:
+                saved_s = run.trained_s
+                run.save()
+            if run.trained_s - validated_s > fit.validate_every_minutes * 60:
+                validated_s = run.trained_s
+                log_validation(run, validate(run.ema, store, sample), console)
+    run.save()
+    if sample:
+        log_validation(run, validate(run.ema, store, sample), console)
+    return run
+
+
+def log_step(run: Run, stage: Stage, console: Console) -> None:
+    """A line on the console and in ``steps.csv``: means over the last 50 steps."""
+    loss, right = (sum(values) / len(run.losses) for values in zip(*run.losses, strict=True))
+    row = {
+        "step": run.step,
+        "minutes": round(run.trained_s / 60, 2),
+        "crops": run.crops,
+        "size": stage.size,
+        "loss": round(loss, 4),
+        "accuracy": round(right, 4),
+    }
+    append_csv(run.folder / "steps.csv", row)
+    console.print(f"{run.progress:6.1%} " + " ".join(f"{name} {value}" for name, value in row.items()), highlight=False)
+
+
+def log_validation(run: Run, found: dict[str, float], console: Console) -> None:
+    """One row of ``validation.csv`` for each source; the averaged weights are judged."""
+    for name, value in found.items():
+        append_csv(run.folder / "validation.csv", {"step": run.step, "source": name, "value": round(value, 4)})
+    console.print("validation " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), highlight=False)
+
+
+def append_csv(path: Path, row: dict[str, Any]) -> None:
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row.keys())
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)

@@ -1,0 +1,96 @@
+"""What a training run can be told, and nothing else: unknown keys are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from worker.errors import ConfigError
+from worker.model.spec import FAMILIES as FAMILIES
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stage(_Strict):
+    """Progressive resolution: until this share of the run, crops of ``size`` in batches of ``pairs`` real and as many fake."""
+
+    until: float = Field(gt=0, le=1)
+    size: int = Field(ge=32)
+    pairs: int = Field(ge=1)
+
+
+class Mixture(_Strict):
+    """Shares of the kinds of pairs, and of the sources that are parents of blends (by name, over those in the cache)."""
+
+    aligned: float = 0.34
+    blend: float = 0.48
+    composite: float = 0.05
+    synthetic: float = 0.13
+    parents: dict[str, float] = {"ffpp": 0.5, "140k": 0.17, "lfw": 0.13, "utkface": 0.1, "ciplab": 0.1}
+    donor: float = 0.25
+
+    @model_validator(mode="after")
+    def _sums(self) -> Self:
+        if abs(self.aligned + self.blend + self.composite + self.synthetic - 1) > 1e-6:
+            raise ValueError("shares of aligned, blend, composite and synthetic must add up to 1")
+        return self
+
+
+class Network(_Strict):
+    backbone: str = "tf_efficientnetv2_b0"
+    head: Literal["diffusion", "linear"] = "diffusion"
+    hidden_dim: int = 256
+    num_steps: int = 4
+    init: Path | None = None
+    """safetensors of the backbone alone; None starts from random weights."""
+
+
+class Fit(_Strict):
+    """One run. It ends after ``steps`` steps where given, else after ``minutes`` of training time (validation apart)."""
+
+    seed: int = 1
+    network: Network = Network()
+    mixture: Mixture = Mixture()
+    stages: tuple[Stage, ...]
+    minutes: float = 60
+    steps: int | None = None
+    lr: float = 2e-4
+    stem_lr_share: float = 0.1
+    head_lr_share: float = 3.0
+    """The head is new, the backbone mostly is not."""
+    stem_frozen_until: float = 0.05
+    weight_decay: float = 0.02
+    warmup: float = 0.05
+    ema: float = 0.998
+    label_smoothing: float = 0.03
+    noise_share: float = 0.1
+    noise_alpha: tuple[float, float] = (0.7, 0.99)
+    """Equation 2 of the paper on this share of pairs; alpha is drawn from here (the paper: half of a set, 0.1 to 0.9)."""
+    bf16: bool = False
+    threads: int = 2
+    save_every_minutes: float = 5
+    validate_every_minutes: float = 12
+
+    @model_validator(mode="after")
+    def _stages(self) -> Self:
+        ends = [stage.until for stage in self.stages]
+        if not ends or ends != sorted(ends) or ends[-1] != 1:
+            raise ValueError("stages must rise and end at 1")
+        return self
+
+    def stage(self, progress: float) -> Stage:
+        """The stage at ``progress`` in [0, 1]."""
+        return next(stage for stage in self.stages if progress < stage.until or stage.until == 1)
+
+
+def read_fit(path: Path) -> Fit:
+    """Raises ConfigError, naming the file and the keys, where it cannot be used."""
+    try:
+        return Fit.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError, ValidationError) as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
