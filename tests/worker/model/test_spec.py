@@ -13,12 +13,13 @@ def calibration(**changes: Any) -> Calibration:
     values: dict[str, Any] = {
         "media": MediaKind.VIDEO,
         "rule": "mean_logit",
-        "strategy": Strategy.AUTO,
+        "strategies": (Strategy.AUTO, Strategy.UNIFORM),
         "min_frames": 32,
         "max_frames": 512,
         "a": 0.8,
         "b": -0.1,
-        "c": -0.3,
+        "c_tracks": 0.3,
+        "c_windows": 0.2,
         "t_real": 0.3,
         "t_fake": 0.7,
     }
@@ -30,26 +31,20 @@ def test_json_and_back(tiny_spec: ModelSpec) -> None:
     assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_a_calibration_holds_for_its_own_kind_of_scan_only(tiny_spec: ModelSpec) -> None:
-    entry = calibration()
-    spec = tiny_spec.model_copy(update={"calibrations": (calibration(media=MediaKind.PICTURE), entry)})
-    scan: dict[str, Any] = {"media": MediaKind.VIDEO, "rule": "mean_logit", "strategy": Strategy.AUTO, "frames": 32}
-    assert spec.calibration_for(**scan) == entry
-    assert spec.calibration_for(**(scan | {"frames": 512})) == entry
-    for change in ({"frames": 31}, {"frames": 513}, {"rule": "confident"}, {"strategy": Strategy.FPS}):
-        assert spec.calibration_for(**(scan | change)) is None
-
-
 @pytest.mark.parametrize(
     "change",
     [
         {"a": 0.0},
         {"a": -1.0},
         {"b": float("nan")},
+        {"c_tracks": -0.1},
+        {"c_windows": -0.1},
         {"min_frames": 600},
+        {"min_frames": -1},
         {"t_real": 0.8},
         {"t_fake": 1.1},
         {"media": "audio"},
+        {"strategies": ["sometimes"]},
     ],
 )
 def test_senseless_calibrations_are_refused(change: dict[str, Any]) -> None:
