@@ -17,6 +17,8 @@ from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, UInt8
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
+TIMED_BY_DECODING = ("WEBP", "AVIF")
+"""Pillow knows the durations of their frames once it has decoded them."""
 DEFAULT_FRAME_S = 0.1
 """Players show a frame whose duration is 0 for a tenth of a second."""
 _PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError)
@@ -112,6 +114,8 @@ def _frame_starts(image: Image.Image, count: int) -> tuple[float, ...]:
     starts = [0.0]
     for index in range(count):
         image.seek(index)
+        if image.format in TIMED_BY_DECODING:
+            image.load()
         starts.append(starts[-1] + (float(image.info.get("duration", 0)) / 1000 or DEFAULT_FRAME_S))
     image.seek(0)
     return tuple(starts)

@@ -110,8 +110,11 @@ class Reader:
         return self.packets()
 
     def key_frame_at(self, pts: int, start: int, after: int | None) -> tuple[int | None, av.VideoFrame | None]:
-        """The key frame at or before ``pts``: its time, and the frame decoded alone. No frame if it is not after ``after`` or does
-        not decode by itself; no time where the file has no key frame there. ``start`` is the first moment of the file."""
+        """The key frame at or before ``pts``: its time, and the frame decoded alone.
+
+        No frame if it is not after ``after`` or does not decode by itself; no time where the file has no key frame there.
+        ``start`` is the first moment of the file.
+        """
         key, _ = self._locate(pts, start)
         stamp = None if key is None else stamp_of(key)
         if key is None or stamp is None or (after is not None and stamp <= after):

@@ -183,8 +183,6 @@ RECIPES = {
     ),
     "mpeg4_avi": Recipe(suffix=".avi", codec="mpeg4", options={"q": "3", "bf": "0"}),
 }
-SECONDARY = ("edit_list", "truncated", "truncated_ts", "corrupt", "corrupt_tail")
-NAMES = (*RECIPES, *SECONDARY)
 
 
 class Clips:
@@ -219,6 +217,8 @@ class Clips:
                 return repeat(self["h264"], self._folder / "half_hour.mp4", 750)
             case "half_hour_ts":
                 return repeat(self["h264"], self._folder / "half_hour.ts", 750)
+            case "half_minute_ts":
+                return repeat(self["h264"], self._folder / "half_minute.ts", 13)
             case "half_minute":
                 return repeat(self["h264"], self._folder / "half_minute.mp4", 13)
         recipe = RECIPES[name]

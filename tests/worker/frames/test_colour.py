@@ -1,0 +1,169 @@
+"""Colours of decoded frames against the colours that were encoded: matrix, range, HDR, interlacing, aspect, turning."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from worker.frames import colour, decord
+from worker.frames.choose import open_media
+from worker.frames.limits import Limits
+from worker.types import MediaInfo, SamplingRequest, UInt8
+
+PATCHES = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 150, 120), (90, 60, 40), (255, 255, 255), (16, 16, 16), (128, 128, 128))
+BT709, BT601, BT2020 = 1, 5, 9
+LIMITED, FULL = 1, 2
+
+
+def draw(width: int, height: int) -> np.ndarray:
+    return np.repeat(np.repeat(np.array([PATCHES], np.uint8), width // 8, axis=1), height, axis=0)
+
+
+def encode(
+    path: Path, size: tuple[int, int], matrix: int, colour_range: int, tagged: bool, aspect: Fraction | None = None
+) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        if tagged:
+            stream.codec_context.colorspace, stream.codec_context.color_range = matrix, colour_range
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        frame = av.VideoFrame.from_ndarray(draw(*size), format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=matrix, dst_color_range=colour_range
+        )
+        frame.colorspace, frame.color_range = (matrix, colour_range) if tagged else (2, 0)
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def first_frame(path: Path, decoder: Any = "auto") -> tuple[MediaInfo, UInt8]:
+    with path.open("rb") as file, open_media(file, Limits(), decoder=decoder) as media:
+        return media.info, next(media.frames(SamplingRequest())).rgb_HWC
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize(
+    ("size", "matrix", "colour_range", "tagged"),
+    [
+        ((320, 192), BT709, LIMITED, True),
+        ((320, 192), BT709, FULL, True),
+        ((320, 192), BT601, LIMITED, True),
+        ((320, 192), BT601, FULL, True),
+        ((320, 192), BT2020, LIMITED, True),
+        ((320, 192), BT601, LIMITED, False),
+        ((1280, 720), BT709, LIMITED, True),
+        ((1280, 720), BT709, LIMITED, False),
+    ],
+)
+def test_matrix_and_range(
+    tmp_path: Path, decoder: str, size: tuple[int, int], matrix: int, colour_range: int, tagged: bool
+) -> None:
+    if decoder == "decord" and not decord.is_installed():
+        pytest.skip("decord is not installed")
+    path = tmp_path / "patches.mp4"
+    encode(path, size, matrix, colour_range, tagged)
+    info, rgb_HWC = first_frame(path, decoder)
+    seen = rgb_HWC[size[1] // 2, [int((i + 0.5) * size[0] / 8) for i in range(8)]]
+    assert np.abs(seen.astype(int) - PATCHES).max() <= 3
+    assert info.decoder == ("pyav" if size[0] == 1280 and not tagged else decoder)
+
+
+def test_pixels_are_made_square(tmp_path: Path) -> None:
+    path = tmp_path / "wide.mp4"
+    encode(path, (320, 192), BT601, LIMITED, True, aspect=Fraction(4, 3))
+    info, rgb_HWC = first_frame(path)
+    assert (info.width, info.height) == (427, 192)
+    assert rgb_HWC.shape == (192, 427, 3)
+    frame = av.VideoFrame(320, 192)
+    assert colour.shown_size(frame, Fraction(1, 2)) == (320, 384)
+    assert colour.shown_size(frame, Fraction(1000, 1)) == (320, 192)
+    assert colour.shown_size(frame, None) == (320, 192)
+
+
+def _hdr_frame(level: float, transfer: int, rgb: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> av.VideoFrame:
+    code = np.zeros((16, 16, 3), np.uint16)
+    code[:] = np.round(np.array(rgb) * level * 65535)
+    frame = av.VideoFrame.from_ndarray(code, format="rgb48le").reformat(
+        format="yuv420p10le", dst_colorspace=9, dst_color_range=LIMITED
+    )
+    frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc = BT2020, LIMITED, 9, transfer
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("transfer", "level", "grey"),
+    [
+        (colour.PQ, 0.0, 0),
+        (colour.PQ, 0.5807, 240),
+        (colour.PQ, 0.4408, 137),
+        (colour.PQ, 0.7518, 253),
+        (colour.HLG, 0.0, 0),
+        (colour.HLG, 0.75, 240),
+        (colour.HLG, 1.0, 253),
+    ],
+)
+def test_hdr_levels(transfer: int, level: float, grey: int) -> None:
+    """203 cd/m2, the reference white, is PQ code .5807 and HLG code .75 (ITU-R BT.2408); 50 cd/m2 is PQ .4408: sRGB 137."""
+    rgb_HWC = colour.to_rgb(_hdr_frame(level, transfer), 16, 16)
+    assert np.abs(rgb_HWC.astype(int) - grey).max() <= 4
+
+
+@pytest.mark.parametrize("transfer", [colour.PQ, colour.HLG])
+def test_hdr_rises_and_keeps_hues(transfer: int) -> None:
+    levels = [float(colour.to_rgb(_hdr_frame(level, transfer), 16, 16).mean()) for level in np.linspace(0, 1, 12)]
+    assert all(b >= a for a, b in pairwise(levels))
+    red, green, blue = colour.to_rgb(_hdr_frame(0.6, transfer, (1.0, 0.8, 0.75)), 16, 16)[8, 8].tolist()
+    assert red > green > blue
+    assert red < 255
+
+
+def test_wide_gamut_sdr_is_mapped_to_bt709() -> None:
+    grey = colour.to_rgb(_hdr_frame(0.5, 14), 16, 16)
+    assert np.ptp(grey.reshape(-1, 3).mean(axis=0)) < 3
+    assert abs(float(grey.mean()) - 124) < 6
+    skin_709, skin_2020 = (224, 172, 150), _hdr_frame(1.0, 14, (0.817, 0.678, 0.595))
+    assert np.abs(colour.to_rgb(skin_2020, 16, 16)[8, 8].astype(int) - skin_709).max() <= 14
+
+
+def test_interlaced_frames_show_one_field(clips: Any) -> None:
+    path = clips["interlaced"].path
+    _, rgb_HWC = first_frame(path)
+    lower = rgb_HWC[110:180, 40:280].astype(int)
+    assert np.abs(np.diff(lower[..., 1], axis=0)).max() <= 12
+    assert abs(lower.mean() - 220) <= 12 or abs(lower.mean() - 30) <= 12
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((1, 0, 0, 1), lambda image: image),
+        ((-1, 0, 0, 1), lambda image: cv2.flip(image, 1)),
+        ((1, 0, 0, -1), lambda image: cv2.flip(image, 0)),
+        ((0, 1, -1, 0), lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)),
+        ((-1, 0, 0, -1), lambda image: cv2.rotate(image, cv2.ROTATE_180)),
+        ((0, -1, 1, 0), lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)),
+        ((0, 1, 1, 0), lambda image: cv2.transpose(image)),
+    ],
+)
+def test_display_matrices_turn_and_mirror(clips: Any, tmp_path: Path, matrix: tuple[int, ...], expected: Any) -> None:
+    """(a, b, c, d) of the track header: a point (x, y) is shown at (a x + c y, b x + d y); ISO/IEC 14496-12."""
+    data = bytearray(clips["h264"].path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = (value * 0x10000 for value in matrix)
+    for offset, value in ((0, a), (4, b), (12, c), (16, d)):
+        data[at + offset : at + offset + 4] = value.to_bytes(4, "big", signed=True)
+    path = tmp_path / "turned.mp4"
+    path.write_bytes(data)
+    _, plain = first_frame(clips["h264"].path)
+    info, turned = first_frame(path)
+    assert turned.shape[:2] == (info.height, info.width)
+    assert np.array_equal(turned, expected(plain))

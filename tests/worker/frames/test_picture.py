@@ -1,0 +1,165 @@
+"""Pictures and animations: colour modes, orientation, times, limits and damage."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from worker.errors import CorruptMedia, MediaTooLarge, UnsupportedMedia
+from worker.frames.choose import open_media
+from worker.frames.limits import Limits
+from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
+
+LEFT, RIGHT = (200, 40, 30), (20, 60, 190)
+
+
+def two_halves(width: int = 64, height: int = 32) -> Image.Image:
+    rgb_HWC = np.empty((height, width, 3), np.uint8)
+    rgb_HWC[:, : width // 2], rgb_HWC[:, width // 2 :] = LEFT, RIGHT
+    return Image.fromarray(rgb_HWC)
+
+
+def read(path: Path, limits: Limits | None = None, **request: Any) -> tuple[MediaInfo, list[Frame]]:
+    with path.open("rb") as file, open_media(file, limits or Limits()) as media:
+        return media.info, list(media.frames(SamplingRequest(**request)))
+
+
+def near(pixel: np.ndarray, colour: tuple[int, int, int], tolerance: int = 12) -> bool:
+    return bool(np.abs(pixel.astype(int) - colour).max() <= tolerance)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif", "gif", "avif"])
+def test_a_still_picture_is_one_frame_judged_by_content(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "picture.mp4"
+    formats = {"jpg": "JPEG", "tif": "TIFF"}
+    two_halves().save(path, formats.get(suffix, suffix.upper()))
+    info, frames = read(path)
+    assert info.kind is MediaKind.PICTURE
+    assert (info.width, info.height, info.n_frames, info.duration_s, info.decoder) == (64, 32, 1, 0.0, "pillow")
+    assert len(frames) == 1
+    assert frames[0].rgb_HWC.shape == (32, 64, 3)
+    assert near(frames[0].rgb_HWC[16, 8], LEFT)
+    assert near(frames[0].rgb_HWC[16, 56], RIGHT)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "PA", "CMYK", "YCbCr"])
+def test_colour_modes_become_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "picture.tif"
+    image = two_halves().convert("P" if mode == "PA" else mode)
+    image = image.convert("PA") if mode == "PA" else image
+    path = path.with_suffix(".png") if mode in ("P", "RGBA") else path
+    try:
+        image.save(path)
+    except OSError:
+        pytest.skip(f"Pillow writes no {mode} file")
+    _, (frame,) = read(path)
+    assert near(frame.rgb_HWC[16, 8], LEFT, 40)
+    assert near(frame.rgb_HWC[16, 56], RIGHT, 40)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16"])
+def test_grey_modes_become_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "picture.png"
+    grey_HW = np.zeros((8, 8), np.uint8)
+    grey_HW[:, 4:] = 255
+    if mode == "I;16":
+        Image.fromarray(grey_HW.astype(np.uint16) * 257).save(path)
+    else:
+        Image.fromarray(grey_HW).convert(mode).save(path)
+    _, (frame,) = read(path)
+    assert frame.rgb_HWC[:, :4].max() == 0
+    assert frame.rgb_HWC[:, 4:].min() == 255
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    upright = np.zeros((32, 64, 3), np.uint8)
+    upright[:16, :32] = 255
+    back = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 1, 7: 3, 8: 3}[orientation]
+    stored = np.rot90(upright, back)
+    if orientation in (2, 4):
+        stored = np.rot90(np.fliplr(upright), back)
+    if orientation in (5, 7):
+        stored = np.rot90(np.fliplr(upright), 3 if orientation == 5 else 1)
+        stored = np.transpose(upright, (1, 0, 2)) if orientation == 5 else np.transpose(upright[::-1, ::-1], (1, 0, 2))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "picture.jpg"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, quality=95)
+    info, (frame,) = read(path)
+    assert (info.width, info.height) == (64, 32)
+    bright = frame.rgb_HWC[..., 0] > 128
+    assert bright[4:12, 4:28].all()
+    assert not bright[20:].any()
+    assert not bright[:, 36:].any()
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
+def test_an_animation_is_a_video(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"animation.{suffix}"
+    levels = [20, 70, 120, 170, 220]
+    frames = [Image.fromarray(np.full((32, 48, 3), level, np.uint8)) for level in levels]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, loop=0)
+    info, seen = read(path)
+    assert info.kind is MediaKind.VIDEO
+    assert (info.n_frames, info.width, info.height) == (5, 48, 32)
+    assert info.duration_s == pytest.approx(1.0, abs=0.01)
+    assert [frame.pts_s for frame in seen] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8], abs=0.01)
+    assert [float(frame.rgb_HWC.mean()) for frame in seen] == pytest.approx(levels, abs=4)
+    _, later = read(path, times_s=(0.61, 0.2))
+    assert [float(frame.rgb_HWC.mean()) for frame in later] == pytest.approx([70, 170], abs=4)
+    _, window = read(path, strategy=Strategy.UNIFORM, start_s=0.35, end_s=0.7, max_frames=2)
+    assert all(0.3 < frame.pts_s < 0.7 for frame in window)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "bmp", "avif"])
+def test_a_picture_cut_short_is_corrupt(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CorruptMedia):
+        read(path)
+
+
+def _png_header(width: int, height: int) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [8100, 20_000, 60_000])
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(_png_header(side, side))
+    with pytest.raises(MediaTooLarge):
+        read(path)
+
+
+def test_limits_of_animations(tmp_path: Path) -> None:
+    path = tmp_path / "animation.gif"
+    frames = [Image.fromarray(np.full((32, 48, 3), level, np.uint8)) for level in (10, 100, 200)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=200)
+    with pytest.raises(MediaTooLarge):
+        read(path, Limits(max_packets=2))
+    with pytest.raises(MediaTooLarge):
+        read(path, Limits(max_pixels=32 * 48 - 1))
+
+
+def test_other_picture_formats_are_unsupported(tmp_path: Path) -> None:
+    for name in ("picture.ico", "picture.ppm", "picture.eps"):
+        path = tmp_path / name
+        buffer = io.BytesIO()
+        two_halves().save(buffer, {"ico": "ICO", "ppm": "PPM", "eps": "EPS"}[name[-3:]])
+        path.write_bytes(buffer.getvalue())
+        with pytest.raises(UnsupportedMedia):
+            read(path)

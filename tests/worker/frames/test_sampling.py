@@ -1,0 +1,113 @@
+"""Which moments are looked at: counts, coverage and the choice between key frames and decoding between them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.frames.sampling import (
+    Clip,
+    decode_cost,
+    even_times,
+    first_pass_count,
+    fps_times,
+    nearest_keys,
+    plan,
+    thin,
+)
+from worker.types import SamplingRequest, Strategy
+
+
+def clip(duration_s: float, key_period_s: float, fps: float = 30.0) -> Clip:
+    keys = tuple(i * key_period_s for i in range(int(duration_s / key_period_s) + 1) if i * key_period_s < duration_s)
+    return Clip(duration_s=duration_s, fps=fps, keys_s=keys)
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "max_frames", "count"),
+    [(4, None, 32), (160, None, 32), (600, None, 120), (1800, None, 360), (10_000, None, 512), (1800, 32, 32), (4, 5, 5)],
+)
+def test_first_pass_count(duration_s: float, max_frames: int | None, count: int) -> None:
+    assert first_pass_count(duration_s, max_frames) == count
+
+
+@given(start_s=st.floats(0, 1000), length_s=st.floats(0.1, 10_000), count=st.integers(1, 512))
+def test_even_times_cover_first_and_last_stretch(start_s: float, length_s: float, count: int) -> None:
+    times = even_times(start_s, start_s + length_s, count)
+    stretch_s = length_s / count
+    assert len(times) == count
+    assert times[0] - start_s == pytest.approx(stretch_s / 2, rel=1e-6, abs=1e-9)
+    assert start_s + length_s - times[-1] == pytest.approx(stretch_s / 2, rel=1e-3, abs=1e-6)
+    assert all(0 < b - a < 1.001 * stretch_s + 1e-6 for a, b in pairwise(times))
+
+
+def test_fps_times_start_at_the_start_and_keep_the_bound() -> None:
+    assert fps_times(0.0, 2.0, 2.0, None) == (0.0, 0.5, 1.0, 1.5)
+    assert fps_times(1.0, 2.0, 3.0, None) == pytest.approx((1.0, 4 / 3, 5 / 3))
+    assert fps_times(0.0, 100.0, 30.0, 4) == (12.5, 37.5, 62.5, 87.5)
+
+
+def test_nearest_keys_are_distinct_and_rise() -> None:
+    assert nearest_keys((0.0, 1.0, 5.0), (0.1, 0.4, 0.6, 4.0, 9.0)) == (0.0, 1.0, 5.0)
+    assert nearest_keys((), (1.0,)) == ()
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=50, unique=True), st.integers(1, 60))
+def test_thin_keeps_order_and_bound(times: list[float], count: int) -> None:
+    kept = thin(sorted(times), count)
+    assert len(kept) == min(len(times), count)
+    assert list(kept) == sorted(set(kept))
+
+
+def test_auto_takes_key_frames_of_a_long_video_with_many() -> None:
+    made = plan(SamplingRequest(), clip(1800, 2.0))
+    assert made.keys_only
+    assert len(made.times_s) == 360
+    assert max(b - a for a, b in pairwise(made.times_s)) <= 6.0
+
+
+@pytest.mark.parametrize("key_period_s", [2.0, 4.0, 10.0])
+def test_auto_decodes_between_the_few_key_frames_of_a_short_clip(key_period_s: float) -> None:
+    made = plan(SamplingRequest(), clip(4.1, key_period_s))
+    assert not made.keys_only
+    assert len(made.times_s) == 32
+
+
+def test_auto_bounds_its_cost_where_key_frames_are_rare() -> None:
+    rare = clip(3600, 60.0)
+    assert decode_cost(rare, even_times(0, 3600, 512)) > 100_000
+    made = plan(SamplingRequest(), rare)
+    assert made.keys_only
+    assert len(made.times_s) == 60
+
+
+def test_auto_with_unknown_key_frames_goes_by_their_usual_distance() -> None:
+    dense = Clip(duration_s=1800, fps=30, keys_s=None, key_period_s=2.0)
+    sparse = Clip(duration_s=100, fps=30, keys_s=None, key_period_s=10.0)
+    assert plan(SamplingRequest(), dense).keys_only
+    assert not plan(SamplingRequest(), sparse).keys_only
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("max_frames", [None, 1, 7])
+def test_every_strategy_keeps_window_and_bound(strategy: Strategy, max_frames: int | None) -> None:
+    request = SamplingRequest(strategy=strategy, max_frames=max_frames, fps=2.0, start_s=20.0, end_s=50.0)
+    times = plan(request, clip(100, 1.0)).times_s
+    assert times
+    assert list(times) == sorted(set(times))
+    assert all(20.0 <= time < 50.0 for time in times)
+    assert max_frames is None or len(times) <= max_frames
+
+
+def test_wanted_times_are_sorted_clamped_and_kept_once() -> None:
+    made = plan(SamplingRequest(times_s=(5.0, 1.0, 5.0, 99.0)), clip(10, 1.0))
+    assert made.times_s == (1.0, 5.0, 10.0)
+    assert not made.keys_only
+
+
+def test_a_window_past_the_end_is_empty_and_a_clip_without_length_has_one_moment() -> None:
+    assert plan(SamplingRequest(start_s=20.0), clip(10, 1.0)).times_s == ()
+    assert plan(SamplingRequest(), Clip(duration_s=0.0, fps=0.0, keys_s=(0.0,))).times_s == (0.0,)
