@@ -7,7 +7,7 @@ damaged row reads as nothing rather than as another number. It survives compress
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate
@@ -135,20 +135,19 @@ def repeat(source: Barcoded, path: Path, times: int) -> Barcoded:
     return Barcoded(path=path, shown=shown, keys=source.keys)
 
 
-def damage(source: Barcoded, path: Path, numbers: Sequence[int]) -> Barcoded:
-    """The payload of these frames overwritten; what refers to them, up to the next key frame, is not in ``shown``."""
+def damage(source: Barcoded, path: Path, number: int) -> Barcoded:
+    """This frame overwritten; what may refer to it, decoded after it up to the next key frame, is not in ``shown``."""
     with av.open(str(source.path)) as container:
         packets = [p for p in container.demux(container.streams.video[0]) if p.pts is not None]
-        order = sorted(p.pts for p in packets)
-        places = [(p.pos, p.size) for p in packets if order.index(p.pts) in numbers]
+    order = sorted(p.pts for p in packets)
+    decoded = [order.index(p.pts) for p in packets]
+    first = decoded.index(number)
+    last = next((i for i in range(first, len(packets)) if decoded[i] in source.keys), len(packets))
+    hurt = set(decoded[first:last])
     data = bytearray(source.path.read_bytes())
-    for position, size in places:
-        data[position : position + size] = b"\xff" * size
+    data[packets[first].pos : packets[first].pos + packets[first].size] = b"\xff" * packets[first].size
     path.write_bytes(data)
-    hurt = {n for number in numbers for n in range(max(k for k in source.keys if k <= number), len(source.shown))}
-    healed = {n for n in hurt if any(max(numbers) < key <= n for key in source.keys)}
-    shown = tuple(entry for entry in source.shown if entry[1] not in hurt - healed)
-    return Barcoded(path=path, shown=shown, keys=source.keys)
+    return Barcoded(path=path, shown=tuple(entry for entry in source.shown if entry[1] not in hurt), keys=source.keys)
 
 
 def cut_short(source: Barcoded, path: Path, share: float) -> Barcoded:
@@ -210,9 +209,9 @@ class Clips:
             case "truncated_ts":
                 return cut_short(self["mpegts"], self._folder / "truncated.ts", 0.6)
             case "corrupt":
-                return damage(self["h264"], self._folder / "corrupt.mp4", (30, 31))
+                return damage(self["h264"], self._folder / "corrupt.mp4", 30)
             case "corrupt_tail":
-                return damage(self["h264"], self._folder / "corrupt_tail.mp4", (71,))
+                return damage(self["h264"], self._folder / "corrupt_tail.mp4", 71)
             case "half_hour":
                 return repeat(self["h264"], self._folder / "half_hour.mp4", 750)
             case "half_hour_ts":
