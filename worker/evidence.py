@@ -34,7 +34,9 @@ class EvidenceStore:
         """The crop of a face as JPEG, or None if it was not kept."""
         for _, _, kept, crop_HWC in self._heap:
             if kept == face:
-                ok, coded = cv2.imencode(".jpg", cv2.cvtColor(crop_HWC, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+                ok, coded = cv2.imencode(
+                    ".jpg", cv2.cvtColor(crop_HWC, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+                )
                 if not ok:
                     raise RuntimeError("OpenCV could not encode a crop as JPEG")
                 return bytes(coded)

@@ -19,7 +19,8 @@ import numpy as np
 
 from worker import report as wire
 from worker.assemble import Findings, completed_report, failed_report
-from worker.errors import MediaError, SourceError, UnsupportedMedia, VeriframeError
+from worker.errors import EmptyMedia, MediaError, SourceError, UnsupportedMedia, VeriframeError
+from worker.frames.sampling import frames_asked
 from worker.observe import FaceRules, Observations, Observer
 from worker.ports import Classifier, FaceDetector, FrameSource, OpenMedia
 from worker.types import Coverage, Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
@@ -136,8 +137,8 @@ class Scanner:
                     observer.look(frames)
                 seen = observer.result()
             info = media.info
-        if passes.decoded == 0 and passes.failure is not None:
-            raise passes.failure
+        if passes.decoded == 0:
+            raise passes.failure or EmptyMedia("no frame lies in the scanned window")
         coverage = passes.coverage(seen)
         timings = wire.Timings(
             decode=round(1e3 * clock.decode, 1),
@@ -172,7 +173,10 @@ class Scanner:
 
 
 class Passes:
-    """The decoding passes over one item: batches of copied frames, what was looked at, and why it ended early."""
+    """The decoding passes over one item: batches of copied frames, what was looked at, and why it ended early.
+
+    ``requested`` counts the first pass alone: it is what a calibration's range of frames is about.
+    """
 
     def __init__(
         self, media: OpenMedia, options: ScanOptions, clock: Clock, on_progress: Callable[[Progress], None] | None
@@ -190,12 +194,13 @@ class Passes:
         return len(self._times)
 
     def first(self) -> Iterator[list[Frame]]:
-        yield from self._batches(self._options.request, wanted=None)
-        self._requested = max(self._requested, self.decoded)
+        info, request = self._media.info, self._options.request
+        asked = 1 if info.kind is MediaKind.PICTURE else frames_asked(request, info.duration_s, info.n_frames)
+        yield from self._batches(request, wanted=asked)
+        self._requested = self.decoded if asked is None else asked
 
     def second(self, times_s: tuple[float, ...]) -> Iterator[list[Frame]]:
         request = dataclasses.replace(self._options.request, times_s=times_s)
-        self._requested += len(times_s)
         yield from self._batches(request, wanted=self.decoded + len(times_s))
 
     def coverage(self, seen: Observations) -> Coverage:

@@ -1,7 +1,7 @@
 """The one crop function: a square around a face box, cut from the full-resolution frame and resized for the network.
 
-Border rule: a crop never shows a pixel that is not in the frame. The square is first shrunk to the frame's shorter side, then shifted
-inside. Padding of any colour would tell sources apart (docs/decisions/0002-crops-never-pad.md).
+Border rule: a crop never shows a pixel that is not in the frame. The square is first shrunk to the frame's shorter side, then
+shifted inside. Padding of any colour would tell sources apart (docs/decisions/0002-crops-never-pad.md).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def crop_faces(rgb_HWC: UInt8, boxes_N4: Float32, *, margin: float = MARGIN, siz
     height, width = rgb_HWC.shape[:2]
     squares = crop_squares(boxes_N4, height=height, width=width, margin=margin)
     crops = np.empty((len(squares), size, size, 3), np.uint8)
-    for crop_HWC, (x1, y1, x2, y2) in zip(crops, squares, strict=True):
+    for crop_HWC, (x1, y1, x2, _) in zip(crops, squares, strict=True):
         left, top = round(float(x1)), round(float(y1))
         side = max(1, min(round(float(x2 - x1)), width - left, height - top))
         cut = rgb_HWC[top : top + side, left : left + side]

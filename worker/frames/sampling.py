@@ -96,6 +96,21 @@ def decode_cost(clip: Clip, times_s: Sequence[float]) -> float:
     return sum(max(last - clip.keys_s[group], 0.0) * clip.fps + 1 for group, last in last_of_group.items())
 
 
+def frames_asked(request: SamplingRequest, duration_s: float, n_frames: int) -> int | None:
+    """How many frames the first pass of ``request`` asks for, at most all ``n_frames``; None where the key frames decide."""
+    end_s = duration_s if request.end_s is None else min(request.end_s, duration_s)
+    window_s = max(end_s - request.start_s, 0.0)
+    if request.strategy is Strategy.KEYFRAMES:
+        return None
+    if request.strategy is Strategy.FPS:
+        asked = len(fps_times(0.0, window_s, request.fps or DEFAULT_FPS, request.max_frames))
+    elif request.strategy is Strategy.UNIFORM and request.max_frames is not None:
+        asked = request.max_frames
+    else:
+        asked = first_pass_count(window_s, request.max_frames)
+    return min(asked, max(n_frames, 1))
+
+
 def plan(request: SamplingRequest, clip: Clip) -> Plan:
     """The moments that ``request`` asks of ``clip``. An empty window gives an empty plan."""
     start_s = request.start_s

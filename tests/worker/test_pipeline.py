@@ -1,0 +1,286 @@
+"""The pipeline with the tests' own frames, faces and scores behind its ports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from worker.errors import CorruptMedia, DecodeCrash, VeriframeError
+from worker.observe import FaceRules
+from worker.pipeline import Progress, Scanner, ScanOptions, max_gap_s
+from worker.ports import OpenMedia
+from worker.report import Model, Report
+from worker.types import Detections, Frame, Label, MediaInfo, MediaKind, Reason, SamplingRequest, Strategy
+from worker.verdict.calibrate import Calibration
+from worker.verdict.decide import Policy
+
+SIZE = 96
+REAL, FAKE = 130, 150
+"""Greys of frames with a real and a fake face; too alike to be taken for a cut."""
+
+
+@dataclass
+class Clip:
+    """A FrameSource whose frames are plain grey: FAKE inside ``swap_s``, REAL elsewhere, 0 (no face) inside ``empty_s``."""
+
+    duration_s: float = 4.0
+    swap_s: tuple[float, float] = (0.0, 0.0)
+    empty_s: tuple[float, float] = (0.0, 0.0)
+    fails_after: int | None = None
+    error: VeriframeError = field(default_factory=lambda: CorruptMedia("broken off"))
+    kind: MediaKind = MediaKind.VIDEO
+    passes: list[SamplingRequest] = field(default_factory=list)
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[OpenMedia]:
+        yield self
+
+    @property
+    def info(self) -> MediaInfo:
+        count = 1 if self.kind is MediaKind.PICTURE else round(self.duration_s * 25)
+        return MediaInfo(
+            kind=self.kind,
+            container="mp4",
+            codec="h264",
+            width=SIZE,
+            height=SIZE,
+            duration_s=self.duration_s,
+            fps=25,
+            n_frames=count,
+        )
+
+    def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+        self.passes.append(request)
+        count = min(self.info.n_frames, request.max_frames or max(32, round(self.duration_s / 5)))
+        times = request.times_s or tuple((i + 0.5) * self.duration_s / count for i in range(count))
+        slot = np.empty((SIZE, SIZE, 3), np.uint8)
+        for place, time in enumerate(times):
+            if place == self.fails_after:
+                raise self.error
+            inside = self.swap_s[0] <= time < self.swap_s[1]
+            slot[:] = 0 if self.empty_s[0] <= time < self.empty_s[1] else FAKE if inside else REAL
+            yield Frame(pts_s=time, rgb_HWC=slot)  # the same memory again and again, as the sandbox gives it
+        slot[:] = 255
+
+
+class OneFace:
+    """A face in the middle of every frame that is not black; remembers the batch sizes."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def detect(self, frames_BHWC: Sequence[np.ndarray] | np.ndarray) -> Detections:
+        self.batches.append(len(frames_BHWC))
+        with_face = np.array([i for i, frame in enumerate(frames_BHWC) if frame.max() > 0], np.int64)
+        n = len(with_face)
+        return Detections(
+            boxes_N4=np.tile(np.array([16, 16, 80, 80], np.float32), (n, 1)),
+            prob_N=np.full(n, 0.99, np.float32),
+            landmarks_NK2=np.zeros((n, 5, 2), np.float32),
+            frame_N=with_face,
+        )
+
+
+class ByGrey:
+    """+3 for a bright crop, -3 for a dark one."""
+
+    name = "grey"
+
+    def logits(self, crops_FHWC: np.ndarray) -> np.ndarray:
+        return np.where(crops_FHWC.mean((1, 2, 3)) > 140, 3.0, -3.0).astype(np.float32)
+
+
+def scanner(
+    clip: Clip, *, strategy: Strategy = Strategy.AUTO, max_frames: int | None = None, detector: OneFace | None = None
+) -> Scanner:
+    plain = Calibration(
+        kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset({Strategy.AUTO}), frames=(1, 512), a=1.0, b=0.0
+    )
+    return Scanner(
+        frames=clip,
+        detector=detector or OneFace(),
+        classifier=ByGrey(),
+        rules=FaceRules(margin=1.3, size=224, min_vote_px=48, min_vote_quality=0.0, batch=5),
+        policy=Policy(calibrations=(plain,), min_quality=0.0),
+        options=ScanOptions(
+            request=SamplingRequest(strategy=strategy, max_frames=max_frames),
+            second_pass_frames=64,
+            batch_frames=8,
+            batch_bytes=6 * SIZE * SIZE * 3,
+            evidence_per_track=2,
+        ),
+        model=Model(name="grey", version="1", sha256="0" * 64, licence="none", backend="grey"),
+        fingerprint="grey",
+        owned=ExitStack(),
+    )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"some bytes")
+    return path
+
+
+def test_a_real_clip_is_real_and_its_report_survives_json(file: Path) -> None:
+    result = scanner(Clip()).scan(file)
+    report = result.report
+    assert (report.status, report.verdict, report.calibrated, report.reasons) == ("completed", Label.REAL, True, ())
+    assert report.score is not None
+    assert report.score < 0.1
+    assert report.sampling is not None
+    assert (report.sampling.requested, report.sampling.decoded, report.sampling.with_face) == (32, 32, 32)
+    assert Report.model_validate_json(report.model_dump_json()) == report
+    assert report.source.path == str(file)
+    assert report.media is not None
+    assert report.media.sha256 == hashlib.sha256(b"some bytes").hexdigest()
+
+
+def test_frames_are_copied_before_the_next_is_decoded(file: Path) -> None:
+    """The source reuses its memory: without a copy every face would be scored on the last frame."""
+    report = scanner(Clip(swap_s=(0.0, 2.0))).scan(file).report
+    scores = [face.score for frame in report.frames for face in frame.faces]
+    assert sum(score is not None and score > 0.9 for score in scores) == 16
+    assert sum(score is not None and score < 0.1 for score in scores) == 16
+
+
+def test_batches_are_bounded_by_bytes(file: Path) -> None:
+    detector = OneFace()
+    scanner(Clip(), detector=detector).scan(file)
+    assert sum(detector.batches) == 32
+    assert max(detector.batches) == 6
+
+
+def test_no_face_is_not_applicable_and_has_no_score(file: Path) -> None:
+    report = scanner(Clip(empty_s=(0.0, 9.0))).scan(file).report
+    assert (report.verdict, report.score, [reason.code for reason in report.reasons]) == (
+        Label.NOT_APPLICABLE,
+        None,
+        [Reason.NO_FACE],
+    )
+
+
+def test_a_short_splice_in_a_long_video_is_looked_at_again_and_found(file: Path) -> None:
+    clip = Clip(duration_s=600.0, swap_s=(300.0, 310.0))
+    report = scanner(clip).scan(file).report
+    assert len(clip.passes) == 2
+    assert clip.passes[1].times_s is not None
+    assert sum(300 <= time < 310 for time in clip.passes[1].times_s) >= 6
+    assert report.verdict is Label.FAKE
+    assert any(part.start_ms < 310_000 and part.end_ms > 300_000 for part in report.segments)
+    assert len(report.frames) <= 256
+
+
+def test_32_frames_of_a_long_video_are_never_real(file: Path) -> None:
+    report = scanner(Clip(duration_s=1200.0), max_frames=32).scan(file).report
+    assert report.verdict is Label.UNCERTAIN
+    assert Reason.SPARSE_COVERAGE in [reason.code for reason in report.reasons]
+    assert report.sampling is not None
+    assert report.sampling.decoded <= 32
+
+
+@pytest.mark.parametrize("strategy", [Strategy.UNIFORM, Strategy.FPS, Strategy.KEYFRAMES])
+def test_only_auto_takes_a_second_pass(file: Path, strategy: Strategy) -> None:
+    clip = Clip(duration_s=600.0, swap_s=(300.0, 310.0))
+    report = scanner(clip, strategy=strategy).scan(file).report
+    assert len(clip.passes) == 1
+    assert not report.calibrated
+
+
+def test_media_that_break_off_are_judged_by_what_decoded(file: Path) -> None:
+    report = scanner(Clip(fails_after=20)).scan(file).report
+    assert report.status == "completed"
+    assert report.sampling is not None
+    assert report.sampling.stopped_early
+    assert report.sampling.decoded == 20
+    assert report.sampling.max_gap_s == pytest.approx(4.0 - 19.5 / 8, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retryable"),
+    [(CorruptMedia("nothing decodes"), "corrupt", False), (DecodeCrash("SIGSEGV"), "decode_crash", True)],
+)
+def test_errors_become_codes(file: Path, error: VeriframeError, code: str, retryable: bool) -> None:
+    report = scanner(Clip(fails_after=0, error=error)).scan(file).report
+    assert report.status == "failed"
+    assert report.verdict is None
+    assert report.error is not None
+    assert (report.error.code, report.error.retryable) == (code, retryable)
+
+
+def test_a_child_that_dies_in_mid_file_fails_the_item(file: Path) -> None:
+    report = scanner(Clip(fails_after=20, error=DecodeCrash("SIGKILL"))).scan(file).report
+    assert report.error is not None
+    assert report.error.code == "decode_crash"
+
+
+def test_a_bug_costs_one_item_and_says_internal(file: Path) -> None:
+    class Broken(OneFace):
+        def detect(self, frames_BHWC: Sequence[np.ndarray] | np.ndarray) -> Detections:
+            raise ZeroDivisionError("\x1b[31mred")
+
+    report = scanner(Clip(), detector=Broken()).scan(file).report
+    assert report.error is not None
+    assert report.error.code == "internal"
+    assert "\x1b" not in report.error.message
+
+
+def test_interrupts_pass_through(file: Path) -> None:
+    class Interrupted(OneFace):
+        def detect(self, frames_BHWC: Sequence[np.ndarray] | np.ndarray) -> Detections:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scanner(Clip(), detector=Interrupted()).scan(file)
+
+
+def test_missing_files_and_folders_are_reported(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        report = scanner(Clip()).scan(path).report
+        assert report.error is not None
+        assert report.error.code == "unsupported"
+
+
+def test_a_picture_needs_one_face(file: Path) -> None:
+    report = scanner(Clip(kind=MediaKind.PICTURE, duration_s=0.0)).scan(file).report
+    assert report.verdict is Label.REAL
+    assert not report.calibrated
+    assert report.sampling is not None
+    assert (report.sampling.requested, report.sampling.max_gap_s) == (1, 0.0)
+
+
+def test_evidence_names_crops_that_are_handed_over(file: Path) -> None:
+    result = scanner(Clip(swap_s=(1.0, 2.0))).scan(file)
+    evidence = [item for track in result.report.tracks for item in track.evidence]
+    assert {item.crop for item in evidence} == set(result.crops)
+    assert all(data[:2] == b"\xff\xd8" for data in result.crops.values())
+    assert evidence[0].score > 0.9
+    assert 1000 <= evidence[0].t_ms < 2000
+
+
+def test_progress_reaches_what_was_wanted(file: Path) -> None:
+    seen: list[Progress] = []
+    scanner(Clip()).scan(file, on_progress=seen.append)
+    assert [progress.decoded for progress in seen] == sorted(progress.decoded for progress in seen)
+    assert (seen[-1].decoded, seen[-1].wanted) == (32, 32)
+
+
+def test_the_same_file_gives_the_same_report_twice(file: Path) -> None:
+    def outcome() -> str:
+        kept = scanner(Clip(swap_s=(1.0, 2.0))).scan(file).report.model_dump(mode="json")
+        return json.dumps({key: kept[key] for key in ("verdict", "score", "tracks", "segments", "frames", "sampling")})
+
+    assert outcome() == outcome()
+
+
+def test_the_longest_gap_counts_both_ends() -> None:
+    assert max_gap_s([1.0, 2.0], 0.0, 10.0) == 8.0
+    assert max_gap_s([9.0, 5.0], 0.0, 10.0) == 5.0
+    assert max_gap_s([], 2.0, 10.0) == 8.0
