@@ -166,7 +166,15 @@ def _model(settings: Settings) -> list[Check]:
         Check(name="model", status="ok", detail=f"{spec.name} {spec.version}, {spec.backbone}, sha256 {digest}, {path}"),
         Check(name="licence", status="ok", detail=licence_notice(spec)),
     ]
-    return checks if own else [*checks, _export(packaged.default_onnx)]
+    return [*checks, _own_export() if own else _export(packaged.default_onnx)]
+
+
+def _own_export() -> Check:
+    """A checkpoint of one's own is exported by torch at its first scan, and the export kept."""
+    if importlib.util.find_spec("torch") is not None:
+        return Check(name="export", status="ok", detail="made at the first scan with this checkpoint, and kept")
+    mend = 'pip install "veriframe[train]"'
+    return Check(name="export", status="note", detail="needs torch, unless an earlier scan left it", mend=mend)
 
 
 def _export(find: Callable[[], Path]) -> Check:
