@@ -42,3 +42,61 @@ def fit(
 
     settings = read_fit(config)
     fit_network(settings if minutes is None else settings.model_copy(update={"minutes": minutes}), cache, run)
+
+
+@app.command("export-checkpoint")
+def export_checkpoint(
+    out: Annotated[Path, typer.Argument(help="The safetensors file to write (fp16, spec inside).")],
+    cache: CacheOption = CACHE,
+    run: RunOption = RUN,
+    name: Annotated[str, typer.Option(help="The model's name in reports.")] = "veriframe-b0",
+    version: Annotated[str, typer.Option(help="Its version.")] = "1",
+) -> None:
+    """Write a run's averaged weights as a checkpoint. Thresholds and calibrations are fitted on scans, afterwards."""
+    from training.release import export_checkpoint as export
+
+    spec = export(run, cache, out, name=name, version=version)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {spec.name} {spec.version}")
+
+
+@app.command()
+def evaluate(
+    scores: Annotated[Path, typer.Argument(help="CSV of scores a file; written first with --from-run.")],
+    from_run: Annotated[bool, typer.Option("--from-run", help="Score the cache's held-out and left-out crops.")] = False,
+    cache: CacheOption = CACHE,
+    run: RunOption = RUN,
+) -> None:
+    """Print AUC with intervals over groups, coverage and balanced accuracy, by source."""
+    from training.evaluate import markdown, read_scores, table, write_scores
+
+    if from_run:
+        from training.data import CropStore
+        from training.release import read_run, score_cache
+
+        write_scores(score_cache(read_run(run).network, CropStore(cache), ("heldout", "leftout")), scores)
+    typer.echo(markdown(table(read_scores(scores))))
+
+
+@app.command()
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint to calibrate; written anew, in place.")],
+    reports: Annotated[
+        list[Path], typer.Argument(help="JSONL of `veriframe scan --model CHECKPOINT` over files not trained on.")
+    ],
+    data: DataOption = DATA,
+    card: Annotated[Path | None, typer.Option(help="Also write the tables of scores by source here (Markdown).")] = None,
+    fpr: Annotated[float, typer.Option(min=0, max=1, help="Most real files that may be called fake.")] = 0.05,
+    fnr: Annotated[float, typer.Option(min=0, max=1, help="Most fake files that may be called real.")] = 0.10,
+    coverage: Annotated[float, typer.Option(min=0, max=1, help="Least share that must be decided.")] = 0.75,
+) -> None:
+    """Fit calibrations and thresholds on scans of held-out files, store them in the checkpoint, print scores out of fold."""
+    from training.calibration import Target
+    from training.scans import calibrate_checkpoint, read_reports
+    from training.splits import read_split
+
+    items = {item.path: item for item in read_split()}
+    scanned = read_reports(reports, items, data)
+    lines = calibrate_checkpoint(checkpoint, scanned, Target(fpr=fpr, fnr=fnr, coverage=coverage))
+    typer.echo("\n".join(lines))
+    if card is not None:
+        card.write_text("\n".join(lines) + "\n", "utf-8")
