@@ -18,6 +18,8 @@ from av.video.stream import VideoStream
 
 from worker.frames.sampling import Clip
 
+INDEXED = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "mxf"))
+"""Containers with an index; of the others FFmpeg notes down the places that it has passed."""
 SMALL_BYTES = 32 * 1024**2
 """Without an index, files up to this size are read through once, undecoded."""
 PLACES = 6
@@ -50,11 +52,13 @@ class Timeline:
 
 
 def from_index(stream: VideoStream, clock: Clock, first: Packet[VideoStream], duration_s: float, fps: float) -> Timeline | None:
-    """By the container's index, without reading on; None where it has none or does not reach the end.
+    """By the container's index, without reading on; None where it has none or one with gaps.
 
     ISO indexes hold decoding times: the distance from decoding to presentation of the first key frame holds for all of them
     closely enough to seek by.
     """
+    if stream.container.format.name not in INDEXED:
+        return None
     entries = [(e.timestamp, e.is_keyframe, e.is_discard) for e in stream.index_entries]
     keys = [timestamp for timestamp, is_key, _ in entries if is_key]
     if not keys or not entries:
@@ -66,6 +70,8 @@ def from_index(stream: VideoStream, clock: Clock, first: Packet[VideoStream], du
     whole = len(entries) > len(keys) or len(keys) == stream.frames
     reach_s = 1.5 if whole else 15.0
     if duration_s - last_s > max(reach_s, 0.05 * duration_s):
+        return None
+    if whole and not stream.frames and len(entries) < 0.95 * duration_s * fps - 2:
         return None
     keys_s = sorted({clock.seconds(key + shift) for key in keys})
     shown = [timestamp for timestamp, _, is_discard in entries if not is_discard]
@@ -120,8 +126,8 @@ def estimated(
                 break
         if len(keys) == 2 and keys[1] > keys[0]:
             periods.append(keys[1] - keys[0])
-        if len(stamps) > 1 and max(stamps) > min(stamps):
-            rates.append((len(stamps) - 1) / (max(stamps) - min(stamps)))
+        steps = [b - a for a, b in pairwise(sorted(stamps)) if b > a]
+        rates += [1 / statistics.median(steps)] if steps else []
     period_s = statistics.median(periods) if periods else 0.0
     fps = statistics.median(rates) if rates else fps
     return Timeline(
