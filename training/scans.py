@@ -43,7 +43,7 @@ class Scanned:
 
 
 def read_reports(paths: Iterable[Path], items: Mapping[str, Item], data: Path) -> list[Scanned]:
-    """Completed reports with votes. Raises ConfigError for a line that is no report, or a file that the split lacks or trains on."""
+    """Completed reports with votes. Raises ConfigError for a line that is no report, or a file not held out."""
     found: list[Scanned] = []
     for path in paths:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
