@@ -6,6 +6,7 @@ import hashlib
 import json
 from contextlib import ExitStack
 
+from worker import __version__
 from worker import report as wire
 from worker.backends.choose import open_classifier
 from worker.faces.detect import MtcnnDetector
@@ -131,12 +132,12 @@ def describe_model(spec: ModelSpec, digest: str, backend: str) -> wire.Model:
 
 
 def fingerprint(settings: Settings, digest: str, backend: str) -> str:
-    """Hash of the model, the backend and every setting that can change a result."""
+    """Hash of veriframe's version, the model, the backend and every setting that can change a result."""
     options = settings.model_dump(mode="json")
     for section, keys in WITHOUT_INFLUENCE.items():
         for key in keys:
             del options[section][key]
-    told = json.dumps({"model": digest, "backend": backend, "options": options}, sort_keys=True)
+    told = json.dumps({"version": __version__, "model": digest, "backend": backend, "options": options}, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 

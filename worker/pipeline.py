@@ -106,7 +106,7 @@ class Scanner:
         """Report on one file."""
         job = wire.Report(
             id=wire.new_id(),
-            source=wire.Source(kind="path", path=os.path.abspath(path)),
+            source=wire.Source.of(path),
             created_at=wire.now(),
             started_at=wire.now(),
             status="running",
