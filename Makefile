@@ -57,8 +57,9 @@ check: setup ## Lint, format, types and layers
 bench: setup ## Scan speed and memory against the reference pipeline; DIR=folder of clips, ARGS for veriframe bench scan
 	$(BIN)/veriframe bench scan $(if $(strip $(DIR)),"$(DIR)") $(ARGS)
 
-soak: setup ## Longer checks: memory over 10 seconds and 30 minutes of 720p
+soak: setup ## Longer checks: memory over 10 seconds and 30 minutes of 720p; a face swap spliced into 20 minutes
 	$(BIN)/veriframe bench memory $(ARGS)
+	$(BIN)/python -m pytest -q -s -m soak
 
 lock: .venv/build.stamp ## Resolve the dependencies of pyproject.toml anew into the lock files
 	rm -f requirements-build.lock requirements-dev.lock requirements.lock

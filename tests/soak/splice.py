@@ -28,7 +28,9 @@ def encode_unit(clip: Path, out: Path, *, seconds: float) -> None:
         stream: av.VideoStream | None = None
         for rgb in _frames(clip, round(seconds * FPS)):
             if stream is None:
-                stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "23", "g": "50", "x264-params": "open-gop=0"})
+                stream = container.add_stream(
+                    "libx264", rate=FPS, options={"preset": "veryfast", "crf": "23", "g": "50", "x264-params": "open-gop=0"}
+                )
                 stream.height, stream.width = rgb.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 stream.thread_count = 1
