@@ -1,0 +1,67 @@
+"""Batches of pairs: composition, alignment, and that only training rows enter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.data import CropStore, PairSampler
+from training.settings import FAMILIES, Mixture
+
+ONLY_ALIGNED = Mixture(aligned=1, blend=0, composite=0, synthetic=0)
+
+
+def test_a_batch_alternates_real_and_fake_in_the_shares_of_the_mixture(cache: Path) -> None:
+    mixture = Mixture(aligned=0.25, blend=0.5, composite=0.125, synthetic=0.125)
+    batch = PairSampler(CropStore(cache), mixture, seed=1).batch(0, pairs=8, size=64)
+    assert batch.crops_FHWC.shape == (16, 64, 64, 3)
+    assert (batch.family_F[0::2] == 0).all()
+    counts = {name: int((batch.family_F == number).sum()) for number, name in enumerate(FAMILIES)}
+    assert counts == {"real": 8, "blend": 4, "manipulation": 3, "synthetic": 1}
+
+
+def test_a_batch_follows_from_seed_and_step(cache: Path) -> None:
+    one, two = (PairSampler(CropStore(cache), Mixture(), seed=1) for _ in range(2))
+    two.batch(3, 4, 64)
+    assert np.array_equal(one.batch(7, 4, 64).crops_FHWC, two.batch(7, 4, 64).crops_FHWC)
+    assert not np.array_equal(one.batch(7, 4, 64).crops_FHWC, one.batch(8, 4, 64).crops_FHWC)
+
+
+def test_held_out_rows_never_enter_a_batch(cache: Path) -> None:
+    store = CropStore(cache)
+    seen: set[str] = set()
+    picture = store.picture
+
+    class Watching(CropStore):
+        def picture(self, row):  # type: ignore[no-untyped-def]
+            seen.add(row.split)
+            return picture(row)
+
+    sampler = PairSampler(Watching(cache), Mixture(), seed=1)
+    for step in range(10):
+        sampler.batch(step, 4, 64)
+    assert seen == {"train"}
+
+
+def test_aligned_pairs_share_target_and_frame(cache: Path) -> None:
+    store = CropStore(cache)
+    drawn: list[tuple[str, str, int]] = []
+
+    class Watching(CropStore):
+        def picture(self, row):  # type: ignore[no-untyped-def]
+            drawn.append((row.label, row.target, row.frame))
+            return store.picture(row)
+
+    PairSampler(Watching(cache), ONLY_ALIGNED, seed=1).batch(0, 6, 64)
+    for real, fake in zip(drawn[0::2], drawn[1::2], strict=True):
+        assert (real[0], fake[0]) == ("real", "fake")
+        assert real[1:] == fake[1:]
+
+
+def test_a_mixture_without_its_data_is_refused(cache: Path) -> None:
+    store = CropStore(cache)
+    store.rows = [row for row in store.rows if row.source != "140k"]
+    with pytest.raises(ValueError, match="synthetic"):
+        PairSampler(store, Mixture(), seed=1)

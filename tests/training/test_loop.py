@@ -1,0 +1,124 @@
+"""A tiny run: it learns something, saves, continues to the same weights, and refuses another configuration."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from training.data import CropStore, PairSampler
+from training.loop import Run, add_noise, fit_network, follow, learning_rate, make_network, train_step
+from training.settings import Fit, Mixture, Network, Stage, read_fit
+from worker.errors import ConfigError
+
+TINY = Fit(
+    network=Network(backbone="test_efficientnet", hidden_dim=16, num_steps=2),
+    stages=(Stage(until=0.5, size=32, pairs=4), Stage(until=1, size=48, pairs=4)),
+    steps=4,
+    noise_share=0.5,
+    threads=1,
+)
+
+
+def steps(run: Run, cache: Path, until: int) -> None:
+    sampler = PairSampler(CropStore(cache), run.fit.mixture, run.fit.seed)
+    while run.step < until:
+        stage = run.fit.stage(run.progress)
+        train_step(run, sampler.batch(run.step, stage.pairs, stage.size))
+
+
+def test_a_run_cut_and_continued_gives_the_weights_of_an_uncut_one(cache: Path, tmp_path: Path) -> None:
+    whole = Run.start(TINY, tmp_path / "whole")
+    steps(whole, cache, 4)
+    first = Run.start(TINY, tmp_path / "cut")
+    steps(first, cache, 2)
+    first.save()
+    second = Run.start(TINY, tmp_path / "cut")
+    assert second.step == 2
+    steps(second, cache, 4)
+    for name, value in whole.ema.state_dict().items():
+        assert torch.equal(value, second.ema.state_dict()[name]), name
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+
+
+def test_fit_runs_to_its_end_with_logs_and_validation(cache: Path, tmp_path: Path) -> None:
+    run = fit_network(TINY, cache, tmp_path, console=Console(quiet=True), log_every=2)
+    assert run.progress == 1
+    assert run.crops == 32
+    with (tmp_path / "steps.csv").open() as file:
+        assert [row["size"] for row in csv.DictReader(file)] == ["32", "48"]
+    with (tmp_path / "validation.csv").open() as file:
+        assert {row["source"] for row in csv.DictReader(file)} == {"ffpp AUC", "ffpp/deepfakes AUC"}
+
+
+def test_another_configuration_does_not_continue_a_run(cache: Path, tmp_path: Path) -> None:
+    Run.start(TINY, tmp_path).save()
+    assert Run.start(TINY.model_copy(update={"steps": 99}), tmp_path).step == 0
+    with pytest.raises(ConfigError, match="another configuration"):
+        Run.start(TINY.model_copy(update={"lr": 1.0}), tmp_path)
+
+
+def test_the_loss_falls_on_one_batch(cache: Path, tmp_path: Path) -> None:
+    run = Run.start(TINY.model_copy(update={"steps": 40, "lr": 3e-3, "noise_share": 0.0}), tmp_path)
+    batch = PairSampler(CropStore(cache), Mixture(), 1).batch(0, 4, 32)
+    for _ in range(30):
+        train_step(run, batch)
+    assert run.losses[-1][0] < 0.6 * run.losses[0][0]
+
+
+def test_the_stem_stands_still_at_first(cache: Path, tmp_path: Path) -> None:
+    run = Run.start(TINY.model_copy(update={"stem_frozen_until": 0.5, "weight_decay": 0.0}), tmp_path)
+    before = run.network.backbone.conv_stem.weight.detach().clone()
+    steps(run, cache, 2)
+    assert torch.equal(run.network.backbone.conv_stem.weight, before)
+    steps(run, cache, 4)
+    assert not torch.equal(run.network.backbone.conv_stem.weight, before)
+
+
+def test_noise_keeps_the_variance_and_treats_a_pair_alike() -> None:
+    pixels = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    out = add_noise(pixels, share=0.5, alpha=(0.4, 0.6), generator=torch.Generator().manual_seed(1))
+    changed = (out != pixels).flatten(1).any(1)
+    assert torch.equal(changed[0::2], changed[1::2])
+    assert 0.2 < changed.float().mean() < 0.8
+    assert abs(float(out[changed].var()) - 1) < 0.05
+
+
+def test_learning_rate_rises_then_falls() -> None:
+    rates = [learning_rate(progress / 100, peak=1.0, warmup=0.05) for progress in range(101)]
+    assert rates[0] == 0
+    assert max(rates) == rates[5] == 1
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[-1] == pytest.approx(0.01)
+
+
+def test_the_average_follows_weights_and_batch_statistics() -> None:
+    ema, network = (make_network(TINY.network, seed) for seed in (1, 2))
+    old = {name: value.clone() for name, value in ema.state_dict().items()}
+    follow(ema, network, 0.9)
+    for name, value in ema.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(value, 0.9 * old[name] + 0.1 * network.state_dict()[name], atol=1e-6), name
+
+
+def test_a_start_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.safetensors"):
+        make_network(Network(backbone="test_efficientnet", init=tmp_path / "absent.safetensors"), 1)
+
+
+@pytest.mark.parametrize("text", ["stages: [{until: 1, size: 64, pairs: 4}]\nsped: 2\n", "stages: []\n", "minutes: ["])
+def test_a_bad_configuration_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+        read_fit(path)
+
+
+def test_the_first_checkpoints_configuration_is_valid() -> None:
+    fit = read_fit(Path(__file__).parents[2] / "configs" / "train" / "first.yaml")
+    assert fit.network.head == "diffusion"
+    assert fit.stages[-1].size == 224

@@ -1,0 +1,66 @@
+"""The crop cache: geometry of crops, and a round trip of shards and index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.training.conftest import BOX, crop, picture
+from training.data import CropStore
+from training.prepare import cut, even, jobs, read_index, write_shard
+from training.splits import read_split
+from worker.types import UInt8
+
+
+def dotted() -> tuple[UInt8, np.ndarray]:
+    """A grey frame with white squares where the landmarks are."""
+    rgb_HWC = np.full((400, 600, 3), 90, np.uint8)
+    landmarks = np.array([[270, 160], [330, 160], [300, 190], [275, 220], [325, 220]], np.float32)
+    for x, y in landmarks.astype(int):
+        rgb_HWC[y - 3 : y + 4, x - 3 : x + 4] = 255
+    return rgb_HWC, landmarks
+
+
+def test_box_and_landmarks_stay_on_the_picture_through_two_cuts() -> None:
+    rgb_HWC, landmarks = dotted()
+    box = np.array([240, 110, 360, 260], np.float32)
+    wide, wide_box, wide_landmarks = cut(rgb_HWC, box, landmarks, margin=1.8, size=288)
+    final, _, final_landmarks = cut(wide, wide_box, wide_landmarks, margin=1.3, size=224)
+    for shown, points in ((wide, wide_landmarks), (final, final_landmarks)):
+        for x, y in points:
+            assert shown[round(y), round(x)].min() > 240
+    direct = cut(rgb_HWC, box, landmarks, margin=1.3, size=224)[2]
+    assert np.abs(direct - final_landmarks).max() < 2.5
+
+
+def test_cut_at_the_frames_edge_never_leaves_it() -> None:
+    rgb_HWC, landmarks = dotted()
+    box = np.array([-20, -10, 160, 190], np.float32)
+    shown, its_box, _ = cut(rgb_HWC, box, landmarks, margin=1.8, size=288)
+    assert shown.min() >= 90
+    assert its_box[0] < 0 < its_box[2]
+
+
+def test_shards_and_index_come_back_as_written(tmp_path: Path) -> None:
+    pictures = [picture(n) for n in range(2)]
+    write_shard(tmp_path, "one", [(pictures[n], crop("one", n, "real", "lfw")) for n in range(2)])
+    rows = read_index(tmp_path)
+    assert [row.row for row in rows] == [0, 1]
+    assert rows[1].box == BOX
+    store = CropStore(tmp_path)
+    assert np.array_equal(store.picture(rows[1]), pictures[1])
+    assert store.crop(rows[0]).shape == (224, 224, 3)
+
+
+def test_frames_are_evenly_spread_and_never_repeat() -> None:
+    assert even(100, 4) == [12, 37, 62, 87]
+    assert even(3, 20) == [0, 1, 2]
+
+
+def test_aligned_clips_share_a_job_that_their_original_leads() -> None:
+    planned = {job.name: job for job in jobs(read_split())}
+    job = planned["ffpp-033"]
+    assert job.items[0].label == "real"
+    assert {item.label for item in job.items[1:]} == {"fake"}
+    assert sum(len(job.items) for job in planned.values()) == len(read_split())

@@ -1,0 +1,49 @@
+"""From a run to a checkpoint: the averaged weights, the split's hash, and honest sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.data import CropStore
+from training.loop import Run
+from training.prepare import read_index
+from training.release import export_checkpoint, read_run, score_cache, training_sources
+from training.settings import Fit, Mixture, Network, Stage
+from training.splits import split_sha256
+from worker.errors import ConfigError
+from worker.model import checkpoint
+
+TINY = Fit(network=Network(backbone="test_efficientnet", hidden_dim=16, num_steps=2), stages=(Stage(until=1, size=32, pairs=2),))
+
+
+def test_a_checkpoint_holds_the_average_and_names_its_data(cache: Path, tmp_path: Path) -> None:
+    run = Run.start(TINY, tmp_path / "run")
+    run.ema.head.classifier.bias.fill_(0.25)
+    run.save()
+    export_checkpoint(tmp_path / "run", cache, tmp_path / "out.safetensors", name="tiny", version="0")
+    spec, weights = checkpoint.load(tmp_path / "out.safetensors")
+    assert (weights["head.classifier.bias"] == 0.25).all()
+    assert spec.training.split_sha256 == split_sha256()
+    assert (spec.backbone, spec.head.num_steps) == ("test_efficientnet", 2)
+    assert {source.name: (source.real, source.fake) for source in spec.training.sources}["ffpp"] == (2, 2)
+
+
+def test_sources_that_a_mixture_leaves_alone_are_not_named(cache: Path) -> None:
+    mixture = Mixture(aligned=1, blend=0, composite=0, synthetic=0)
+    assert [source.name for source in training_sources(read_index(cache), mixture)] == ["ffpp"]
+
+
+def test_scores_are_means_over_a_files_crops_of_the_wanted_splits(cache: Path, tmp_path: Path) -> None:
+    Run.start(TINY, tmp_path).save()
+    scores = score_cache(read_run(tmp_path).network, CropStore(cache), ("heldout",))
+    assert sorted(score.label for score in scores) == ["fake", "real"]
+    assert {score.split for score in scores} == {"heldout"}
+    assert all(np.isfinite(score.logit) for score in scores)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run"):
+        read_run(tmp_path)

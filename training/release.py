@@ -1,0 +1,130 @@
+"""From a run to a checkpoint that can be shipped, and to the scores of its averaged weights on crops that it never saw."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.data import CropStore
+from training.evaluate import Scored
+from training.prepare import Crop, read_index
+from training.settings import Fit, Mixture
+from training.splits import split_sha256
+from training.validate import predict
+from worker.errors import ConfigError
+from worker.model import checkpoint
+from worker.model.network import DeepfakeNet, build
+from worker.model.spec import FAMILIES, HeadSpec, Licence, ModelSpec, TrainingData, TrainingSource
+
+LICENCE = Licence(
+    name="research and evaluation only",
+    file="LICENSE-WEIGHTS.txt",
+    notice="Trained on FaceForensics++, FFHQ and other data under research terms; retrain on your own data for production.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trained:
+    """The averaged weights of a run and what they came from."""
+
+    fit: Fit
+    network: DeepfakeNet
+    step: int
+    crops: int
+    trained_s: float
+
+
+def read_run(folder: Path) -> Trained:
+    """Raises ConfigError where the folder holds no run."""
+    path = folder / "state.pt"
+    if not path.exists():
+        raise ConfigError(f"{folder} holds no run: {path.name} is missing")
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    fit = Fit.model_validate_json(state["fit"])
+    network = build(
+        backbone=fit.network.backbone,
+        head=fit.network.head,
+        families=len(FAMILIES),
+        hidden_dim=fit.network.hidden_dim,
+        num_steps=fit.network.num_steps,
+    )
+    network.load_state_dict(state["ema"])
+    counts = state["counts"]
+    return Trained(fit=fit, network=network.eval(), step=counts["step"], crops=counts["crops"], trained_s=counts["trained_s"])
+
+
+def training_sources(rows: Sequence[Crop], mixture: Mixture) -> tuple[TrainingSource, ...]:
+    """Files of each source that the mixture draws from, by label; left-out and held-out rows do not count."""
+    files: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        drawn = {"ffpp": mixture.aligned, "ciplab": mixture.composite, "140k": mixture.synthetic}.get(row.source, 0.0)
+        parent = mixture.blend * mixture.parents.get(row.source, 0.0) if row.label == "real" else 0.0
+        if row.split == "train" and drawn + parent > 0:
+            files[row.source, row.label].add(row.path)
+    names = sorted({source for source, _ in files})
+    return tuple(TrainingSource(name=name, real=len(files[name, "real"]), fake=len(files[name, "fake"])) for name in names)
+
+
+def make_spec(trained: Trained, cache: Path, *, name: str, version: str) -> ModelSpec:
+    """The spec of a run's weights, without thresholds and calibrations of its own: those are fitted on scans."""
+    network = trained.fit.network
+    return ModelSpec(
+        name=name,
+        version=version,
+        backbone=network.backbone,
+        head=HeadSpec(kind=network.head, hidden_dim=network.hidden_dim, num_steps=network.num_steps),
+        training=TrainingData(
+            sources=training_sources(read_index(cache), trained.fit.mixture),
+            split_sha256=split_sha256(),
+        ),
+        git_revision=git_revision(),
+        licence=LICENCE,
+        created=date.today(),
+    )
+
+
+def git_revision() -> str:
+    """The commit that training's code stands at, or ``unknown`` outside a repository."""
+    command = ["git", "rev-parse", "HEAD"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=10)
+    return done.stdout.strip() or "unknown"
+
+
+def export_checkpoint(run: Path, cache: Path, out: Path, *, name: str, version: str) -> ModelSpec:
+    """Write the run's averaged weights as fp16 safetensors with their spec."""
+    trained = read_run(run)
+    spec = make_spec(trained, cache, name=name, version=version)
+    checkpoint.save(out, trained.network.state_dict(), spec)
+    return spec
+
+
+def score_cache(network: DeepfakeNet, store: CropStore, splits: Sequence[str]) -> list[Scored]:
+    """One mean logit for each file of these splits, over all its cached crops."""
+    by_file: dict[str, list[Crop]] = defaultdict(list)
+    for row in store.rows:
+        if row.split in splits:
+            by_file[row.path].append(row)
+    scores: list[Scored] = []
+    for path, rows in sorted(by_file.items()):
+        logits = predict(network, np.stack([store.crop(row) for row in rows]))
+        first = rows[0]
+        scores.append(
+            Scored(
+                path=path,
+                label=first.label,
+                source=first.source,
+                manipulation=first.manipulation,
+                group=first.group,
+                split=first.split,
+                logit=round(float(logits.mean()), 5),
+            )
+        )
+    return scores
