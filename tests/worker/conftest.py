@@ -34,7 +34,7 @@ def tiny_spec() -> ModelSpec:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, the last layer enlarged so that different crops get clearly different scores."""
+    """Random weights; the last layer is enlarged and centred, so that different crops get clearly different scores."""
     import torch
 
     from worker.model.network import build
@@ -48,7 +48,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             value.uniform_(0.5, 1.5)
         elif name.endswith("running_mean"):
             value.normal_(0, 0.1)
-    state["head.classifier.weight"] *= 10
+    state["head.classifier.weight"] *= 300
+    state["head.classifier.bias"][0] += 10.5
     path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
     checkpoint.save(path, state, TINY_SPEC)
     return path

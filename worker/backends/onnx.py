@@ -5,11 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from worker.backends.crops import checked, in_batches
 from worker.errors import ModelError
 from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, INPUT, LOGIT
 from worker.types import Float32, UInt8
+
+LOAD_ERRORS: tuple[type[Exception], ...] = (
+    ort_state.Fail,
+    ort_state.InvalidArgument,
+    ort_state.InvalidGraph,
+    ort_state.InvalidProtobuf,
+    ort_state.NotImplemented,
+    ort_state.RuntimeException,
+)
+"""What onnxruntime raises for a file that is no graph it can run; they have no common class but Exception."""
 
 
 class OnnxClassifier:
@@ -27,7 +38,7 @@ class OnnxClassifier:
         self._max_batch = max_batch
         try:
             self._session = ort.InferenceSession(onnx_path.read_bytes(), _options(threads), providers=["CPUExecutionProvider"])
-        except (OSError, RuntimeError, ValueError) as exc:  # onnxruntime's own errors are RuntimeErrors or ValueErrors
+        except (OSError, *LOAD_ERRORS) as exc:
             raise ModelError(f"cannot load the network {onnx_path}: {exc}") from exc
         about = self._session.get_modelmeta().custom_metadata_map
         if about.get(EXPORT_KEY) != str(EXPORT_VERSION):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from worker.backends import choose
 from worker.backends.choose import cached_export, export_in_process, open_classifier, user_cache
 from worker.errors import ConfigError, ModelError
 from worker.model.checkpoint import sha256
@@ -91,7 +90,11 @@ def test_a_folder_open_to_others_is_closed_and_a_link_is_refused(tiny_checkpoint
         cached_export(tiny_checkpoint, digest, linked, CopyExport(tiny_onnx))
 
 
-def test_a_checkpoint_that_cannot_be_exported_says_why(tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_a_checkpoint_that_cannot_be_exported_says_why_and_nothing_runs_from_the_users_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    (tmp_path / "torch.py").write_text(f"from pathlib import Path; Path({str(tmp_path / 'ran')!r}).touch()")
+    monkeypatch.chdir(tmp_path)
     broken = tmp_path / "broken.safetensors"
     data = bytearray(tiny_checkpoint.read_bytes())
     data[-1] ^= 0xFF
@@ -99,6 +102,7 @@ def test_a_checkpoint_that_cannot_be_exported_says_why(tmp_path: Path, tiny_chec
     with pytest.raises(ModelError, match="damaged checkpoint"):
         export_in_process(broken, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_backends_by_name(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
@@ -117,15 +121,3 @@ def test_the_cache_folder_follows_the_xdg_standard(monkeypatch: pytest.MonkeyPat
     assert user_cache() == tmp_path / "veriframe"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert user_cache() == Path.home() / ".cache" / "veriframe"
-
-
-def test_the_export_never_looks_for_modules_in_the_users_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_checkpoint: Path
-) -> None:
-    (tmp_path / "torch.py").write_text(f"from pathlib import Path; Path({str(tmp_path / 'ran')!r}).touch()")
-    monkeypatch.chdir(tmp_path)
-    bad = tmp_path / "bad.safetensors"
-    bad.write_bytes(b"not a checkpoint")
-    with pytest.raises(ModelError, match="not a safetensors file"):
-        choose.export_in_process(bad, tmp_path / "out.onnx")
-    assert not (tmp_path / "ran").exists()
