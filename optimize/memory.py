@@ -9,7 +9,7 @@ from typing import Self
 
 import psutil
 
-PERIOD_S = 0.1
+PERIOD_S = 0.25
 
 
 def pss_bytes(pid: int) -> int:
@@ -42,7 +42,7 @@ def tree_pss_bytes(pid: int) -> int:
 
 
 class PeakMemory:
-    """A context manager that looks at the tree of ``pid`` every 0.1 s, in a thread; ``peak_bytes`` is the largest sum seen."""
+    """A context manager that looks at the tree of ``pid`` four times a second; ``peak_bytes`` is the largest sum seen."""
 
     def __init__(self, pid: int) -> None:
         self.peak_bytes = 0

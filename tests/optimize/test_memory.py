@@ -27,7 +27,7 @@ def test_peak_counts_what_a_grandchild_held_and_let_go() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         with PeakMemory(process.pid) as memory:
-            time.sleep(0.3)
+            time.sleep(0.6)
             process.stdin.write(b"\n")
             process.stdin.close()
             process.wait(timeout=20)
