@@ -13,6 +13,7 @@ from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, INPUT
 from worker.types import Float32, UInt8
 
 LOAD_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
     ort_state.Fail,
     ort_state.InvalidArgument,
     ort_state.InvalidGraph,
@@ -20,7 +21,7 @@ LOAD_ERRORS: tuple[type[Exception], ...] = (
     ort_state.NotImplemented,
     ort_state.RuntimeException,
 )
-"""What onnxruntime raises for a file that is no graph it can run; they have no common class but Exception."""
+"""An unreadable file, and what onnxruntime raises for one that is no graph it can run: no common class but Exception."""
 
 
 class OnnxClassifier:
@@ -38,7 +39,7 @@ class OnnxClassifier:
         self._max_batch = max_batch
         try:
             self._session = ort.InferenceSession(onnx_path.read_bytes(), _options(threads), providers=["CPUExecutionProvider"])
-        except (OSError, *LOAD_ERRORS) as exc:
+        except LOAD_ERRORS as exc:
             raise ModelError(f"cannot load the network {onnx_path}: {exc}") from exc
         about = self._session.get_modelmeta().custom_metadata_map
         if about.get(EXPORT_KEY) != str(EXPORT_VERSION):

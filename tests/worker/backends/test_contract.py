@@ -39,8 +39,8 @@ def test_name(classifier: Classifier) -> None:
 
 def test_crops_score_differently_so_that_the_tests_below_mean_something(reference: Classifier, make_crops: MakeCrops) -> None:
     probability = p(reference.logits(make_crops(11)))
-    assert probability.std() > 0.05
-    assert 0.01 < probability.min() < probability.max() < 0.99
+    assert probability.std() > 0.1
+    assert 0.2 < np.median(probability) < 0.8
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, MAX_BATCH, MAX_BATCH + 1, 3 * MAX_BATCH, 3 * MAX_BATCH + 1])
