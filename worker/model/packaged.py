@@ -9,7 +9,6 @@ from worker.errors import ModelError
 
 CHECKPOINT_NAME = "veriframe-b0-v1.safetensors"
 ONNX_NAME = "veriframe-b0-v1.onnx"
-LICENCE_NAME = "LICENSE-WEIGHTS.txt"
 
 
 def weights_folder() -> Path:
