@@ -74,7 +74,7 @@ def build(
     Raises ValueError for an unknown head, RuntimeError (timm's) for an unknown backbone.
     """
     trunk: Any = timm.create_model(backbone, pretrained=False, num_classes=0)
-    features = int(trunk.num_features)
+    features = int(getattr(trunk, "head_hidden_size", None) or trunk.num_features)
     layer: nn.Module
     if head == "diffusion":
         layer = DiffusionLayer(features, hidden_dim, families, num_steps)
