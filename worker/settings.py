@@ -22,7 +22,9 @@ class Section(BaseModel):
 
 class DecodeSettings(Section):
     decoder: Literal["auto", "pyav", "decord"] = Field(default="auto", description="auto picks for each probed file")
-    threads: int = Field(default=2, ge=1, le=64, description="threads of one decoding child")
+    threads: int = Field(
+        default=1, ge=1, le=64, description="threads of one decoding child; with more, damaged files may differ from run to run"
+    )
     timeout_s: float = Field(default=120, gt=0, description="wall-clock limit of one item's decoding; the child is killed")
     cpu_s: int = Field(default=600, gt=0, description="CPU-time limit of the decoding child")
     memory_mib: int = Field(default=2048, ge=256, description="address-space limit of the decoding child")
