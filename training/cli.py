@@ -93,9 +93,10 @@ def calibrate(
     from training.calibration import Target
     from training.scans import calibrate_checkpoint, read_reports
     from training.splits import read_split
+    from worker.model.checkpoint import sha256
 
     items = {item.path: item for item in read_split()}
-    scanned = read_reports(reports, items, data)
+    scanned = read_reports(reports, items, data, sha256(checkpoint))
     lines = calibrate_checkpoint(checkpoint, scanned, Target(fpr=fpr, fnr=fnr, coverage=coverage))
     typer.echo("\n".join(lines))
     if card is not None:

@@ -7,28 +7,29 @@ pictures are calibrated apart; reported scores are out of fold over groups.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
-from training.calibration import Clips, OutOfFold, Scores, Target, crossfit, fit_calibration, score
+from training.calibration import Clips, OutOfFold, Scores, Target, crossfit, fit_calibration, joined, score
 from training.longtracks import ClipVotes, Layout, long_tracks
 from training.splits import Item
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model import spec as model_spec
 from worker.report import Report
-from worker.types import MediaKind, Strategy
-from worker.verdict.aggregate import Windows, track_evidence
+from worker.types import Coverage, Face, MediaKind, Strategy, Verdict
+from worker.verdict.aggregate import Windows
 from worker.verdict.calibrate import Calibration
+from worker.verdict.decide import Policy, decide
 
 RULE = "mean_logit"
 EDGE = 1e-7
 LONG_VIDEOS = 120
+LEAST_VOTES = 16
+"""Clips with fewer votes are not looped to long videos."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,51 +38,84 @@ class Scanned:
 
     item: Item
     kind: MediaKind
+    strategy: Strategy
+    requested: int
     logit: float
     times_s: tuple[float, ...]
     votes: tuple[float, ...]
 
 
-def read_reports(paths: Iterable[Path], items: Mapping[str, Item], data: Path) -> list[Scanned]:
-    """Completed reports with votes. Raises ConfigError for a line that is no report, or a file not held out."""
+def read_reports(paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str) -> list[Scanned]:
+    """Completed reports with votes, all made with the checkpoint of this hash.
+
+    Raises ConfigError for a line that is no report, one of another checkpoint, and for a file outside ``data`` or not held out.
+    """
     found: list[Scanned] = []
     for path in paths:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             try:
                 report = Report.model_validate_json(line)
-            except ValidationError as exc:
-                raise ConfigError(f"{path}:{number} is not a report: {exc}") from exc
-            name = Path(report.source.path or "").relative_to(data.resolve()).as_posix()
-            if name not in items:
-                raise ConfigError(f"{path}:{number}: {name} is not in the split")
-            if items[name].split == "train":
-                raise ConfigError(f"{path}:{number}: {name} was trained on, it cannot calibrate")
+                name = Path(report.source.path or "").relative_to(data.resolve()).as_posix()
+            except ValueError as exc:  # pydantic's errors are ValueErrors too
+                raise ConfigError(f"{path}:{number} is not a report on a file below {data}: {exc}") from exc
+            if report.model is None or report.model.sha256 != model_sha256:
+                raise ConfigError(f"{path}:{number} was made with another checkpoint: scan again with --model")
+            if name not in items or items[name].split == "train":
+                raise ConfigError(f"{path}:{number}: {name} is not held out, it cannot calibrate")
             if scanned := votes_of(report, items[name]):
                 found.append(scanned)
     return found
 
 
 def votes_of(report: Report, item: Item) -> Scanned | None:
-    """The track with the highest logit, as the verdict judges it; None where no track has enough votes."""
-    if report.media is None:
+    """The decisive track as ``worker.verdict.decide`` judges it; None where there is no verdict.
+
+    A report lists at most 256 frames; of longer scans these are the worst and evenly spaced ones.
+    """
+    if report.media is None or report.sampling is None:
         return None
-    votes: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    for frame in report.frames:
-        for face in frame.faces:
-            if face.score is not None:
-                p = min(max(face.score, EDGE), 1 - EDGE)
-                votes[face.track].append((frame.t_ms / 1000, math.log(p) - math.log1p(-p)))
-    least = 1 if report.media.kind is MediaKind.PICTURE else 3
-    windows = None if report.media.kind is MediaKind.PICTURE else Windows()
-    best: Scanned | None = None
-    for pairs in votes.values():
-        if len(pairs) < least:
-            continue
-        times, logits = zip(*sorted(pairs), strict=True)
-        evidence = track_evidence(np.array(times), np.array(logits), RULE, windows)
-        if best is None or evidence.logit > best.logit:
-            best = Scanned(item=item, kind=report.media.kind, logit=evidence.logit, times_s=times, votes=logits)
-    return best
+    faces = [
+        Face(
+            pts_s=frame.t_ms / 1000,
+            box_xyxy=face.box,
+            det_prob=face.det_conf,
+            track=face.track,
+            quality=face.quality,
+            logit=_logit(face.score),
+        )
+        for frame in report.frames
+        for face in frame.faces
+        if face.score is not None
+    ]
+    sampling = report.sampling
+    coverage = Coverage(
+        kind=report.media.kind,
+        strategy=sampling.strategy,
+        requested=sampling.requested,
+        decoded=sampling.decoded,
+        with_face=sampling.with_face,
+        max_gap_s=sampling.max_gap_s,
+        duration_s=report.media.duration_s,
+    )
+    verdict = decide(faces, coverage, Policy(rule=RULE))
+    if not isinstance(verdict, Verdict):
+        return None
+    decisive = max(verdict.tracks, key=lambda track: track.logit)
+    votes = sorted((face.pts_s, face.logit) for face in faces if face.track == decisive.track and face.logit is not None)
+    return Scanned(
+        item=item,
+        kind=report.media.kind,
+        strategy=sampling.strategy,
+        requested=sampling.requested,
+        logit=decisive.logit,
+        times_s=tuple(time for time, _ in votes),
+        votes=tuple(logit for _, logit in votes),
+    )
+
+
+def _logit(p: float) -> float:
+    p = min(max(p, EDGE), 1 - EDGE)
+    return math.log(p) - math.log1p(-p)
 
 
 def clips_of(scanned: Sequence[Scanned]) -> Clips:
@@ -93,15 +127,19 @@ def clips_of(scanned: Sequence[Scanned]) -> Clips:
 
 
 def fit_videos(scanned: Sequence[Scanned], target: Target) -> Calibration:
-    """``auto`` and its plain relatives on video; windows calibrated on long videos looped from the same clips."""
+    """Holds for the strategies of the scans, from their least number of frames up to that of the longest looped video."""
+    layouts = (Layout(), Layout(duration_s=2560.0))
     return fit_calibration(
         clips_of(scanned),
         kind=MediaKind.VIDEO,
         rule=RULE,
-        strategies=frozenset({Strategy.AUTO, Strategy.UNIFORM}),
-        frames=(8, 512),
+        strategies=frozenset(file.strategy for file in scanned),
+        frames=(
+            min(file.requested for file in scanned),
+            max(round(layout.duration_s / layout.first_gap_s) for layout in layouts),
+        ),
         target=target,
-        long_tracks=_long(scanned),
+        long_tracks=_long(scanned, layouts),
     )
 
 
@@ -111,21 +149,25 @@ def fit_pictures(scanned: Sequence[Scanned], target: Target) -> Calibration:
     )
 
 
-def _long(scanned: Sequence[Scanned]) -> Clips | None:
-    """20-minute videos looped from the clips; None where too few clips have the votes for it."""
+def _long(scanned: Sequence[Scanned], layouts: Sequence[Layout]) -> Clips | None:
+    """Long videos looped from the clips (there and back); None where too few clips have the votes for it."""
     clips = [
         ClipVotes(
-            logits_n=np.array(file.votes),
+            logits_n=np.array(file.votes + file.votes[-2:0:-1]),
             step_s=float(np.median(np.diff(file.times_s))),
             fake=file.item.label == "fake",
             group=file.item.group,
         )
         for file in scanned
-        if len(file.votes) >= 16
+        if len(file.votes) >= LEAST_VOTES
     ]
     if not any(clip.fake for clip in clips) or all(clip.fake for clip in clips):
         return None
-    return long_tracks(clips, seed=0, n_videos=LONG_VIDEOS, layout=Layout(), windows=Windows(), rule=RULE)
+    tables = [
+        long_tracks(clips, seed=seed, n_videos=LONG_VIDEOS, layout=layout, windows=Windows(), rule=RULE)
+        for seed, layout in enumerate(layouts)
+    ]
+    return joined(*tables)
 
 
 def out_of_fold(scanned: Sequence[Scanned], target: Target, seed: int = 0) -> OutOfFold:
