@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from training.calibration import Clips
 from worker.types import Coverage, Face, MediaKind, Strategy
-from worker.verdict.aggregate import Evidence, Windows, second_pass_times, track_evidence
+from worker.verdict.aggregate import Evidence, Windows, track_evidence
+from worker.verdict.second_pass import second_pass_times
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,7 +69,7 @@ def look_at(real: ClipVotes, splice: ClipVotes | None, start_s: float, layout: L
         decoded=n,
         with_face=n,
         max_gap_s=layout.duration_s / n,
-        duration_s=layout.duration_s,
+        end_s=layout.duration_s,
     )
     second = np.array(second_pass_times(faces, coverage, layout.budget), dtype=np.float64)
     times_n = np.sort(np.concatenate([first_n, second]))

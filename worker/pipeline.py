@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import math
 import os
 import stat
 import time
@@ -24,8 +25,8 @@ from worker.frames.sampling import frames_asked
 from worker.observe import FaceRules, Observations, Observer
 from worker.ports import Classifier, FaceDetector, FrameSource, OpenMedia
 from worker.types import Coverage, Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
-from worker.verdict.aggregate import second_pass_times
 from worker.verdict.decide import Policy, decide
+from worker.verdict.second_pass import second_pass_times
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ class Scanner:
             budget = min(budget, options.request.max_frames - passes.decoded)
         if budget <= 0:
             return ()
-        return second_pass_times(seen.faces, passes.coverage(seen), budget, start_s=options.request.start_s)
+        return second_pass_times(seen.faces, passes.coverage(seen), budget)
 
 
 class Passes:
@@ -205,7 +206,7 @@ class Passes:
 
     def coverage(self, seen: Observations) -> Coverage:
         info, request = self._media.info, self._options.request
-        end_s = min(info.duration_s, request.end_s) if request.end_s is not None else info.duration_s
+        end_s = min(info.duration_s, request.end_s or math.inf)
         return Coverage(
             kind=info.kind,
             strategy=request.strategy,
@@ -213,7 +214,8 @@ class Passes:
             decoded=self.decoded,
             with_face=seen.frames_with_face,
             max_gap_s=max_gap_s(self._times, request.start_s, end_s) if info.kind is MediaKind.VIDEO else 0.0,
-            duration_s=info.duration_s,
+            start_s=request.start_s,
+            end_s=end_s or math.inf,
         )
 
     def _batches(self, request: SamplingRequest, wanted: int | None) -> Iterator[list[Frame]]:

@@ -183,7 +183,9 @@ class Coverage:
     with_face: int
     max_gap_s: float
     """Longest stretch of the scanned window without a looked-at frame; 0 for a picture."""
-    duration_s: float = 0.0
+    start_s: float = 0.0
+    end_s: float = math.inf
+    """The scanned window is [start_s, end_s); ``end_s`` is infinite where the media's length is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,9 @@ class Clip:
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         self.passes.append(request)
         count = min(self.info.n_frames, request.max_frames or max(32, round(self.duration_s / 5)))
-        times = request.times_s or tuple((i + 0.5) * self.duration_s / count for i in range(count))
+        end_s = min(self.duration_s, request.end_s or self.duration_s)
+        step_s = (end_s - request.start_s) / count
+        times = request.times_s or tuple(request.start_s + (i + 0.5) * step_s for i in range(count))
         slot = np.empty((SIZE, SIZE, 3), np.uint8)
         for place, time in enumerate(times):
             if place == self.fails_after:
@@ -98,7 +100,12 @@ class ByGrey:
 
 
 def scanner(
-    clip: Clip, *, strategy: Strategy = Strategy.AUTO, max_frames: int | None = None, detector: OneFace | None = None
+    clip: Clip,
+    *,
+    strategy: Strategy = Strategy.AUTO,
+    max_frames: int | None = None,
+    window_s: tuple[float, float | None] = (0.0, None),
+    detector: OneFace | None = None,
 ) -> Scanner:
     plain = Calibration(
         kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset({Strategy.AUTO}), frames=(1, 512), a=1.0, b=0.0
@@ -110,7 +117,7 @@ def scanner(
         rules=FaceRules(margin=1.3, size=224, min_vote_px=48, min_vote_quality=0.0, batch=5),
         policy=Policy(calibrations=(plain,), min_quality=0.0),
         options=ScanOptions(
-            request=SamplingRequest(strategy=strategy, max_frames=max_frames),
+            request=SamplingRequest(strategy=strategy, max_frames=max_frames, start_s=window_s[0], end_s=window_s[1]),
             second_pass_frames=64,
             batch_frames=8,
             batch_bytes=6 * SIZE * SIZE * 3,
@@ -176,6 +183,23 @@ def test_a_short_splice_in_a_long_video_is_looked_at_again_and_found(file: Path)
     assert report.verdict is Label.FAKE
     assert any(part.start_ms < 310_000 and part.end_ms > 300_000 for part in report.segments)
     assert len(report.frames) <= 256
+
+
+def test_nothing_outside_the_users_window_is_looked_at_or_reported(file: Path) -> None:
+    """A swap from 302 s on lies within reach of the last moment of the window, and beyond the window."""
+    clip = Clip(duration_s=600.0, swap_s=(302.0, 320.0))
+    report = scanner(clip, window_s=(100.0, 302.0)).scan(file).report
+    assert len(clip.passes) == 2
+    assert clip.passes[1].times_s is not None
+    assert 300 < max(clip.passes[1].times_s) < 302
+    assert all(100_000 <= frame.t_ms < 302_000 for frame in report.frames)
+    assert report.verdict is Label.REAL
+    assert report.sampling is not None
+    assert report.sampling.max_gap_s < 5
+
+    within = scanner(Clip(duration_s=600.0, swap_s=(290.0, 320.0)), window_s=(100.0, 302.0)).scan(file).report
+    (segment,) = within.segments
+    assert 301_000 < segment.end_ms <= 302_000
 
 
 def test_32_frames_of_a_long_video_are_never_real(file: Path) -> None:

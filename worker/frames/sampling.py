@@ -116,7 +116,7 @@ def plan(request: SamplingRequest, clip: Clip) -> Plan:
     start_s = request.start_s
     end_s = clip.duration_s if request.end_s is None else min(request.end_s, clip.duration_s)
     if request.times_s is not None:
-        inside = sorted({min(max(time, 0.0), clip.duration_s) for time in request.times_s})
+        inside = sorted({time for time in request.times_s if start_s <= time < end_s})
         return Plan(times_s=thin(inside, request.max_frames))
     if end_s <= start_s:
         return Plan(times_s=(start_s,) if start_s == 0.0 else ())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from worker.types import Coverage, Face
+from worker.types import Face
 
 Float = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Rule = Callable[[Float], float]
@@ -213,11 +213,13 @@ def _smoothed(logits_n: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.f
     return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1), dtype=np.float64)
 
 
-def segments(times_n: Float, logits_n: Float, level: float, *, end_s: float | None = None) -> tuple[Segment, ...]:
+def segments(
+    times_n: Float, logits_n: Float, level: float, *, start_s: float = 0.0, end_s: float = math.inf
+) -> tuple[Segment, ...]:
     """Stretches of one track whose votes (running median of 3) lie above ``level`` logits.
 
     A segment reaches half-way to the looked-at neighbours on either side; at the track's first and last vote as far as on the
-    other side, within [0, ``end_s``].
+    other side, within [``start_s``, ``end_s``].
     """
     x_n = _smoothed(_checked(logits_n), 3)
     t_n = np.asarray(times_n, dtype=np.float64)
@@ -226,11 +228,10 @@ def segments(times_n: Float, logits_n: Float, level: float, *, end_s: float | No
     after_n = np.concatenate([half_n, half_n[-1:]]) if len(half_n) else np.zeros(1)
     above_n = np.concatenate([[False], x_n > level, [False]])
     edges = np.flatnonzero(above_n[1:] != above_n[:-1])
-    limit_s = math.inf if end_s is None else end_s
     return tuple(
         Segment(
-            start_s=max(0.0, float(t_n[first] - before_n[first])),
-            end_s=min(limit_s, float(t_n[stop - 1] + after_n[stop - 1])),
+            start_s=max(start_s, float(t_n[first] - before_n[first])),
+            end_s=min(end_s, float(t_n[stop - 1] + after_n[stop - 1])),
             max_logit=float(x_n[first:stop].max()),
         )
         for first, stop in zip(edges[::2], edges[1::2], strict=True)
@@ -251,67 +252,3 @@ def faces_by_track(faces: Sequence[Face]) -> dict[int, list[Face]]:
         if face.votes:
             tracks.setdefault(face.track, []).append(face)
     return {number: tracks[number] for number in sorted(tracks)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecondPass:
-    """How the second sampling pass spends its frames."""
-
-    min_gap_s: float = 1.0
-    """Media looked at more closely than this need no second pass."""
-    frames: int = 8
-    """Frames around each moment, evenly within ``reach_s`` on either side."""
-    reach_s: float = 4.0
-    few_votes: int = 3
-    """Tracks with fewer votes than this are looked at again ..."""
-    few_step_s: float = 0.4
-    """... this far before and after a vote."""
-    few_share: float = 0.25
-    """At most this share of the budget goes to them."""
-
-
-def _moments(faces: Sequence[Face], few_votes: int) -> list[tuple[float, float]]:
-    """(height, time) of the local maxima of each track's lightly smoothed logits over its own median."""
-    found: list[tuple[float, float]] = []
-    for times_n, logits_n in map(votes_in_time, faces_by_track(faces).values()):
-        if len(logits_n) < few_votes:
-            continue
-        smooth_n = np.convolve(np.pad(logits_n, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
-        padded = np.pad(smooth_n, 1, constant_values=-np.inf)
-        peak_n = (smooth_n >= padded[:-2]) & (smooth_n > padded[2:])
-        found += zip((smooth_n[peak_n] - np.median(logits_n)).tolist(), times_n[peak_n].tolist(), strict=True)
-    return sorted(found, key=lambda moment: (-moment[0], moment[1]))
-
-
-def second_pass_times(
-    faces: Sequence[Face], coverage: Coverage, budget: int = 128, plan: SecondPass | None = None, start_s: float = 0.0
-) -> tuple[float, ...]:
-    """Moments (seconds, rising) at which a second pass should look, at most ``budget`` of them.
-
-    First a share for tracks too short to vote, the highest logits first, then the highest moments of the others, each track
-    measured against its own median. Nothing where the first pass was dense. ``start_s`` is where the scanned window of
-    ``coverage.duration_s`` seconds begins.
-    """
-    plan = plan or SecondPass()
-    if budget <= 0 or coverage.max_gap_s <= plan.min_gap_s:
-        return ()
-    end_s = start_s + coverage.duration_s if coverage.duration_s > 0 else math.inf
-    seen = sorted({face.pts_s for face in faces})
-    chosen: list[float] = []
-
-    def add(times: Sequence[float], limit: int) -> None:
-        for time_s in times:
-            near = any(abs(time_s - other) < plan.few_step_s / 2 for other in (*seen, *chosen))
-            if len(chosen) < limit and start_s <= time_s < end_s and not near:
-                chosen.append(time_s)
-
-    tracks = map(votes_in_time, faces_by_track(faces).values())
-    short = sorted((-x_n.max(), float(t_n[x_n.argmax()])) for t_n, x_n in tracks if len(x_n) < plan.few_votes)
-    for _, time_s in short:
-        add((time_s - plan.few_step_s, time_s + plan.few_step_s), int(budget * plan.few_share))
-    offsets = (np.arange(plan.frames) + 0.5) / plan.frames * 2.0 * plan.reach_s - plan.reach_s
-    for _, time_s in _moments(faces, plan.few_votes):
-        if len(chosen) + plan.frames > budget:
-            break
-        add((time_s + offsets).tolist(), budget)
-    return tuple(sorted(chosen))

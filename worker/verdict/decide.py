@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -148,9 +147,10 @@ def track_segments(faces: Sequence[Face], coverage: Coverage, policy: Policy) ->
     calibration, _ = choose(policy.calibrations, coverage.kind, policy.rule, coverage.strategy, coverage.requested)
     t_fake = min(max(policy.thresholds(calibration)[1], 1e-6), 1.0 - 1e-6)
     level = calibration.logit_at(t_fake, max(len(evidence), 1))
-    end_s = coverage.duration_s or math.inf
     found: dict[int, tuple[Segment, ...]] = {}
     for number, group in groups.items():
         own = evidence[number].level
-        found[number] = segments(*votes_in_time(group), level if own is None else min(level, own), end_s=end_s)
+        found[number] = segments(
+            *votes_in_time(group), level if own is None else min(level, own), start_s=coverage.start_s, end_s=coverage.end_s
+        )
     return {number: stretches for number, stretches in found.items() if stretches}

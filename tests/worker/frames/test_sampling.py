@@ -102,10 +102,11 @@ def test_every_strategy_keeps_window_and_bound(strategy: Strategy, max_frames: i
     assert max_frames is None or len(times) <= max_frames
 
 
-def test_wanted_times_are_sorted_clamped_and_kept_once() -> None:
-    made = plan(SamplingRequest(times_s=(5.0, 1.0, 5.0, 99.0)), clip(10, 1.0))
-    assert made.times_s == (1.0, 5.0, 10.0)
+def test_wanted_times_are_sorted_kept_once_and_inside_the_window() -> None:
+    made = plan(SamplingRequest(times_s=(5.0, 1.0, 5.0, 9.9, 10.0, 99.0)), clip(10, 1.0))
+    assert made.times_s == (1.0, 5.0, 9.9)
     assert not made.keys_only
+    assert plan(SamplingRequest(times_s=(1.9, 2.0, 3.0, 4.0), start_s=2.0, end_s=4.0), clip(10, 1.0)).times_s == (2.0, 3.0)
 
 
 def test_a_window_past_the_end_is_empty_and_a_clip_without_length_has_one_moment() -> None:

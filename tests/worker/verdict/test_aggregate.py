@@ -1,4 +1,4 @@
-"""Rules, splice windows, segments and the second pass's moments, on made votes."""
+"""Rules, splice windows and segments, on made votes."""
 
 import math
 
@@ -7,14 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.types import Coverage, Face, MediaKind, Strategy
 from worker.verdict.aggregate import (
     RULES,
-    SecondPass,
     Windows,
     confident,
     consecutive,
-    second_pass_times,
     segments,
     track_evidence,
 )
@@ -24,22 +21,6 @@ LOGITS = st.lists(st.floats(-12, 12, width=32), min_size=1, max_size=64).map(lam
 
 def logit(p: float) -> float:
     return math.log(p / (1 - p))
-
-
-def face(time_s: float, value: float | None, track: int = 0) -> Face:
-    return Face(pts_s=time_s, box_xyxy=(0, 0, 100, 100), det_prob=1.0, track=track, quality=1.0, logit=value)
-
-
-def coverage(gap_s: float, duration_s: float) -> Coverage:
-    return Coverage(
-        kind=MediaKind.VIDEO,
-        strategy=Strategy.AUTO,
-        requested=240,
-        decoded=240,
-        with_face=240,
-        max_gap_s=gap_s,
-        duration_s=duration_s,
-    )
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -172,55 +153,7 @@ def test_segments_reach_half_way_to_their_neighbours() -> None:
     assert found.max_logit == 2.0
 
 
-def test_segments_are_clipped_to_the_video_and_skip_single_votes() -> None:
-    (found,) = segments(np.array([0.5, 1.5, 2.5]), np.full(3, 1.0), 0.0, end_s=2.75)
-    assert (found.start_s, found.end_s) == (0.0, 2.75)
+def test_segments_are_clipped_to_the_window_and_skip_single_votes() -> None:
+    (found,) = segments(np.array([0.5, 1.5, 2.5]), np.full(3, 1.0), 0.0, start_s=0.25, end_s=2.75)
+    assert (found.start_s, found.end_s) == (0.25, 2.75)
     assert segments(np.arange(9.0), np.array([-1.0] * 4 + [9.0] + [-1.0] * 4), 0.0) == ()
-
-
-def test_the_second_pass_goes_where_the_votes_stick_out() -> None:
-    rng = np.random.default_rng(3)
-    times_n = np.arange(240) * 5.0 + 2.5
-    logits_n = rng.normal(-1.5, 0.5, 240)
-    logits_n[120:122] += 3.0
-    found = np.array(second_pass_times([face(t, x) for t, x in zip(times_n, logits_n, strict=True)], coverage(5.0, 1200.0)))
-    near = np.abs(found - 605.0) < 6.6
-    assert near.sum() >= 7
-    assert len(found) <= 128
-    assert (np.diff(found) > 0).all()
-
-
-def test_each_track_is_measured_against_its_own_median() -> None:
-    rng = np.random.default_rng(4)
-    times_n = np.arange(100) * 5.0
-    low, high = rng.normal(-4.0, 0.2, 100), rng.normal(1.0, 0.2, 100)
-    low[40:42] += 3.0
-    faces = [face(t, x, 0) for t, x in zip(times_n, low, strict=True)] + [
-        face(t, x, 1) for t, x in zip(times_n, high, strict=True)
-    ]
-    found = np.array(second_pass_times(faces, coverage(5.0, 500.0), budget=8))
-    assert (np.abs(found - 202.5) < 7).all()
-
-
-def test_tracks_seen_once_are_looked_at_again() -> None:
-    faces = [face(10.0 * k, 0.1 * k, track=k) for k in range(40)]
-    found = second_pass_times(faces, coverage(10.0, 400.0), budget=16)
-    assert found == pytest.approx((379.6, 380.4, 389.6, 390.4))
-
-
-@given(
-    times=st.lists(st.floats(0, 300), min_size=0, max_size=60),
-    budget=st.integers(0, 40),
-    n_tracks=st.integers(1, 5),
-    start_s=st.floats(0, 50),
-)
-def test_the_second_pass_keeps_to_budget_and_window(times: list[float], budget: int, n_tracks: int, start_s: float) -> None:
-    faces = [face(t, math.sin(t), track=i % n_tracks) for i, t in enumerate(times)]
-    found = second_pass_times(faces, coverage(5.0, 300.0), budget, start_s=start_s)
-    assert len(found) <= budget
-    assert all(start_s <= t < start_s + 300.0 for t in found)
-
-
-def test_a_dense_first_pass_needs_no_second() -> None:
-    faces = [face(k / 8, float(k % 3)) for k in range(32)]
-    assert second_pass_times(faces, coverage(0.125, 4.0), plan=SecondPass()) == ()

@@ -30,9 +30,7 @@ def face(time_s: float, logit: float | None, track: int = 0, quality: float = 0.
     )
 
 
-def coverage(
-    max_gap_s: float = 1.0, kind: MediaKind = MediaKind.VIDEO, requested: int = 32, duration_s: float = 30.0
-) -> Coverage:
+def coverage(max_gap_s: float = 1.0, kind: MediaKind = MediaKind.VIDEO, requested: int = 32, end_s: float = 30.0) -> Coverage:
     return Coverage(
         kind=kind,
         strategy=Strategy.AUTO,
@@ -40,7 +38,7 @@ def coverage(
         decoded=requested,
         with_face=requested,
         max_gap_s=max_gap_s,
-        duration_s=duration_s,
+        end_s=end_s,
     )
 
 
@@ -168,7 +166,7 @@ def test_a_splice_turns_a_long_real_video_fake() -> None:
     logits = rng.normal(-2.0, 0.6, len(times))
     real = [face(float(t), float(x)) for t, x in zip(times, logits, strict=True)]
     spliced = [replace(f, logit=(f.logit or 0.0) + 4.0) if 600 <= f.pts_s < 610 else f for f in real]
-    looked = coverage(5.0, requested=240, duration_s=1200.0)
+    looked = coverage(5.0, requested=240, end_s=1200.0)
     before, after = decide(real, looked, POLICY), decide(spliced, looked, POLICY)
     assert isinstance(before, Verdict)
     assert isinstance(after, Verdict)
@@ -177,7 +175,7 @@ def test_a_splice_turns_a_long_real_video_fake() -> None:
 
 
 def test_a_fake_clip_is_one_segment() -> None:
-    (segment,) = track_segments(clip(4.0), coverage(duration_s=4.0), POLICY)[0]
+    (segment,) = track_segments(clip(4.0), coverage(end_s=4.0), POLICY)[0]
     assert (segment.start_s, segment.end_s) == (0.0, 3.75)
     assert track_segments(clip(-4.0), coverage(), POLICY) == {}
     assert track_segments([face(0.0, 4.0)], coverage(0.0, MediaKind.PICTURE), POLICY) == {}
