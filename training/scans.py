@@ -95,7 +95,7 @@ def votes_of(report: Report, item: Item) -> Scanned | None:
         decoded=sampling.decoded,
         with_face=sampling.with_face,
         max_gap_s=sampling.max_gap_s,
-        duration_s=report.media.duration_s,
+        end_s=report.media.duration_s,
     )
     verdict = decide(faces, coverage, Policy(rule=RULE))
     if not isinstance(verdict, Verdict):

@@ -1,0 +1,129 @@
+"""Calibrations fitted on reports: which reports count, and what ends up in the checkpoint."""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.calibration import Target
+from training.scans import calibrate_checkpoint, read_reports
+from training.splits import Item
+from worker.errors import ConfigError
+from worker.model import checkpoint
+from worker.model.spec import Licence, ModelSpec, TrainingData
+from worker.report import FaceItem, FrameItem, Media, Model, Report, Sampling, Source, new_id, now
+from worker.types import MediaKind, Strategy
+
+SHA = "a" * 64
+
+
+def item(path: str, label: str, group: str, split: str = "heldout") -> Item:
+    return Item(path=path, label=label, source="ffpp", manipulation="", group=group, split=split)
+
+
+def report(path: Path, logits: list[float], kind: MediaKind = MediaKind.VIDEO) -> Report:
+    box = (0.0, 0.0, 100.0, 100.0)
+    frames = tuple(
+        FrameItem(
+            index=i,
+            t_ms=125 * i,
+            faces=(FaceItem(box=box, det_conf=0.99, score=1 / (1 + math.exp(-logit)), track=0, quality=0.8),),
+        )
+        for i, logit in enumerate(logits)
+    )
+    count = len(logits)
+    return Report(
+        id=new_id(),
+        source=Source.of(path),
+        created_at=now(),
+        status="completed",
+        media=Media(kind=kind, duration_s=4, fps=25, width=640, height=480, codec="h264", container="mp4", decoder="pyav"),
+        frames=frames,
+        sampling=Sampling(
+            requested=count, decoded=count, with_face=count, strategy=Strategy.AUTO, max_gap_s=0.2, stopped_early=False
+        ),
+        model=Model(name="m", version="1", sha256=SHA, licence="none", backend="onnxruntime"),
+    )
+
+
+def write(path: Path, reports: list[Report]) -> Path:
+    path.write_text("".join(found.model_dump_json() + "\n" for found in reports), "utf-8")
+    return path
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> tuple[dict[str, Item], Path]:
+    """20 groups of one real and one fake clip: frame logits about -2 and +2, with clips that overlap."""
+    rng = np.random.default_rng(0)
+    items: dict[str, Item] = {}
+    reports: list[Report] = []
+    for group in range(20):
+        for label, mean in (("real", -2.0), ("fake", 2.0)):
+            name = f"videos/{label}_{group}.mp4"
+            items[name] = item(name, label, f"g{group}")
+            offset = rng.normal(mean, 1.5)
+            reports.append(report(tmp_path / name, rng.normal(offset, 0.5, 32).tolist()))
+    return items, write(tmp_path / "scans.jsonl", reports)
+
+
+def test_a_track_is_read_back_as_it_was_scored(tmp_path: Path) -> None:
+    lines = write(tmp_path / "one.jsonl", [report(tmp_path / "a.mp4", [1.0, 2.0, 3.0, 2.0])])
+    (scanned,) = read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA)
+    assert scanned.logit == pytest.approx(2.0, abs=1e-6)
+    assert scanned.votes == pytest.approx((1.0, 2.0, 3.0, 2.0), abs=1e-6)
+    assert scanned.times_s == (0.0, 0.125, 0.25, 0.375)
+
+
+def test_too_few_votes_are_no_score(tmp_path: Path) -> None:
+    lines = write(tmp_path / "one.jsonl", [report(tmp_path / "a.mp4", [1.0, 2.0])])
+    assert read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "sha", "message"),
+    [
+        ("a.mp4", "train", SHA, "not held out"),
+        ("b.mp4", "heldout", SHA, "not held out"),
+        ("a.mp4", "heldout", "b" * 64, "another checkpoint"),
+    ],
+)
+def test_reports_that_may_not_calibrate_are_refused(tmp_path: Path, name: str, split: str, sha: str, message: str) -> None:
+    lines = write(tmp_path / "one.jsonl", [report(tmp_path / name, [1.0] * 4)])
+    with pytest.raises(ConfigError, match=message):
+        read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g", split)}, tmp_path, sha)
+
+
+def test_lines_that_are_no_reports_and_files_elsewhere_are_refused(tmp_path: Path) -> None:
+    lines = write(tmp_path / "one.jsonl", [report(Path("/elsewhere/a.mp4"), [1.0] * 4)])
+    with pytest.raises(ConfigError, match=r"one\.jsonl:1"):
+        read_reports([lines], {}, tmp_path, SHA)
+    lines.write_text("{}\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"one\.jsonl:1"):
+        read_reports([lines], {}, tmp_path, SHA)
+
+
+def test_the_calibration_lands_in_the_checkpoint(scans: tuple[dict[str, Item], Path], tmp_path: Path) -> None:
+    items, lines = scans
+    path = tmp_path / "model.safetensors"
+    spec = ModelSpec(
+        name="m",
+        version="1",
+        backbone="test_efficientnet",
+        training=TrainingData(sources=()),
+        git_revision="0000000",
+        licence=Licence(name="test", file="none", notice="For tests."),
+        created=date(2026, 1, 1),
+    )
+    checkpoint.save(path, {"weight": np.ones(3, np.float32)}, spec)
+    table = calibrate_checkpoint(path, read_reports([lines], items, tmp_path, SHA), Target())
+    (entry,) = checkpoint.load_spec(path).calibrations
+    assert entry.media is MediaKind.VIDEO
+    assert entry.strategies == (Strategy.AUTO,)
+    assert (entry.min_frames, entry.max_frames) == (32, 512)
+    assert 0.2 < entry.a < 3.0
+    assert entry.t_real <= entry.t_fake
+    assert any(line.startswith("| all | 20 | 20 | 0.9") for line in table)
