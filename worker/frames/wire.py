@@ -76,7 +76,10 @@ class Channel:
         deadline_s = time.monotonic() + timeout_s
 
         def read(size: int) -> bytes:
-            self._sock.settimeout(max(deadline_s - time.monotonic(), 1e-3))
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:  # even where bytes are there: a peer that always has some would never be late
+                raise TimeoutError
+            self._sock.settimeout(left_s)
             try:
                 return self._sock.recv(size)
             except ConnectionResetError as exc:

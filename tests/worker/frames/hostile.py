@@ -138,10 +138,11 @@ class Misbehaving(Patterns):
             self.say({"frame": {"slot": 1, "width": 8, "height": 4, "pts_s": 1.0}})
 
     def trickle(self) -> None:
-        os.write(self.channel, (100_000).to_bytes(4, "big"))
+        channel = self.channel
+        os.write(channel, (100_000).to_bytes(4, "big"))
         while True:
-            os.write(self.channel, b" ")
-            time.sleep(0.05)
+            os.write(channel, b" ")
+            time.sleep(self.arguments["pause_s"])
 
     def send_raw(self) -> None:
         os.write(self.channel, bytes.fromhex(self.arguments["raw"]))
