@@ -19,7 +19,7 @@ RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Blend:
-    """``partner_HWC`` (real) and ``fake_HWC`` uint8; ``mask_HW`` float32 from 0 to 1 (rounding apart), 0 where the two are equal."""
+    """``partner_HWC`` (real) and ``fake_HWC`` uint8; ``mask_HW`` float32 from 0 to 1, 0 where the two are equal."""
 
     partner_HWC: UInt8
     fake_HWC: UInt8

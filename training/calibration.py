@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
 
+from training.metrics import auc, grouped_interval
 from worker.types import MediaKind, Strategy
 from worker.verdict.calibrate import Calibration
 
@@ -264,28 +264,15 @@ def score(clips: Clips, found: OutOfFold, n_bootstrap: int = 1000, seed: int = 0
     return Scores(
         n_real=int((y_n == 0).sum()),
         n_fake=int((y_n == 1).sum()),
-        auc=float(roc_auc_score(y_n, found.p_n)),
-        auc_interval=auc_interval(found.p_n, y_n, clips.groups_n, n_bootstrap, seed),
+        auc=auc(y_n == 1, found.p_n),
+        auc_interval=grouped_interval(
+            clips.groups_n.tolist(), lambda rows: auc(y_n[rows] == 1, found.p_n[rows]), draws=n_bootstrap, seed=seed
+        ),
         coverage=float(decided.mean()),
         balanced_accuracy=balanced,
         fpr=float(called_fake[y_n == 0].mean()),
         fnr=float(called_real[y_n == 1].mean()),
     )
-
-
-def auc_interval(
-    p_n: Floats, labels_n: Ints, groups_n: npt.NDArray[np.str_], n_bootstrap: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """95 % percentile bootstrap of the AUC over groups; draws without both classes are drawn again."""
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(groups_n == name) for name in np.unique(groups_n)]
-    aucs: list[float] = []
-    while len(aucs) < n_bootstrap:
-        rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
-        if 0 < labels_n[rows].sum() < len(rows):
-            aucs.append(float(roc_auc_score(labels_n[rows], p_n[rows])))
-    low, high = np.quantile(aucs, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def fit_calibration(

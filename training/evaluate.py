@@ -1,4 +1,4 @@
-"""Judges scores by source: AUC with intervals over groups, decisions, coverage; from a CSV with one line a file (clip or picture).
+"""Judges scores by source: AUC with intervals over groups, decisions, coverage; from a CSV with a line for each file.
 
 Columns: path, label (real, fake), source, manipulation, group, split, logit (mean over frames), and where a scan made them,
 verdict (fake, real, uncertain, or empty where there is none).
@@ -38,7 +38,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table. ``nan`` where a class is missing or nothing was decided; ``called_fake`` is the share of logits above 0."""
+    """One line of the table; nan where a class is missing or nothing was decided. ``called_fake``: share of logits above 0."""
 
     name: str
     real: int

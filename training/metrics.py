@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import roc_auc_score
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -13,12 +14,9 @@ Bools = npt.NDArray[np.bool_]
 
 def auc(fake_N: Bools, score_N: Floats) -> float:
     """Chance that a random fake scores above a random real one, ties half; nan where a class is missing."""
-    positives, negatives = int(fake_N.sum()), int((~fake_N).sum())
-    if not positives or not negatives:
+    if fake_N.all() or not fake_N.any():
         return float("nan")
-    _, place, count = np.unique(score_N, return_inverse=True, return_counts=True)
-    rank_N = (np.cumsum(count) - (count - 1) / 2)[place]
-    return float((rank_N[fake_N].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return float(roc_auc_score(fake_N, score_N))
 
 
 def balanced_accuracy(fake_N: Bools, called_fake_N: Bools) -> float:

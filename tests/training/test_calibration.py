@@ -7,9 +7,9 @@ import pytest
 
 from training.calibration import (
     Clips,
+    Ints,
     OutOfFold,
     Target,
-    auc_interval,
     choose_thresholds,
     composites,
     crossfit,
@@ -21,6 +21,7 @@ from training.calibration import (
     score,
 )
 from training.longtracks import ClipVotes, Layout, long_tracks, look_at
+from training.metrics import auc, grouped_interval
 from worker.types import MediaKind, Strategy
 from worker.verdict.aggregate import Windows
 from worker.verdict.calibrate import Calibration
@@ -175,8 +176,12 @@ def test_the_interval_widens_where_clips_of_a_group_agree() -> None:
         labels_n=np.tile(made(40, 16).labels_n, 10),
         groups_n=np.tile(np.arange(40).astype(str), 10),
     )
-    wide = auc_interval(pairs.logits_n, pairs.labels_n, pairs.groups_n, 100)
-    narrow = auc_interval(pairs.logits_n, pairs.labels_n, np.arange(400).astype(str), 100)
+
+    def part(rows: Ints) -> float:
+        return auc(pairs.labels_n[rows] == 1, pairs.logits_n[rows])
+
+    wide = grouped_interval(pairs.groups_n.tolist(), part, draws=100)
+    narrow = grouped_interval([str(i) for i in range(400)], part, draws=100)
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
 
 
