@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from worker.commands.outcome import exit_codes
+from worker.errors import ConfigError
+
 app = typer.Typer(help="Train the classifier on your own labelled media.", no_args_is_help=True)
 
 DataOption = Annotated[Path, typer.Option(help="Folder of the labelled media, with MANIFEST.csv.")]
@@ -75,6 +78,22 @@ def evaluate(
 
         write_scores(score_cache(read_run(run).network, CropStore(cache), ("heldout", "leftout")), scores)
     typer.echo(markdown(table(read_scores(scores))))
+
+
+@app.command()
+def files(
+    splits: Annotated[list[str], typer.Argument(help="train, heldout or leftout; one or more.")],
+    data: DataOption = DATA,
+) -> None:
+    """Print the files of these parts of the committed split, a line each: for `veriframe scan -`."""
+    from training.splits import read_split
+
+    with exit_codes():
+        if odd := set(splits) - {"train", "heldout", "leftout"}:
+            raise ConfigError(f"no such part of the split: {', '.join(sorted(odd))}; there are train, heldout and leftout")
+        for item in read_split():
+            if item.split in splits:
+                typer.echo(data.resolve() / item.path)
 
 
 @app.command()
