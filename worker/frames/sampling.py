@@ -16,6 +16,8 @@ from worker.types import SamplingRequest, Strategy
 FIRST_PASS_PERIOD_S = 5.0
 FIRST_PASS_MIN = 32
 FIRST_PASS_MAX = 512
+MAX_FPS_TIMES = 2_000_000
+"""No rate asks for more moments than this: by default no file may have as many packets."""
 DEFAULT_FPS = 1.0
 ENOUGH_KEY_FRAMES = 0.5
 """Key frames alone make the first pass if at least this share of the even targets has a key frame of its own."""
@@ -58,11 +60,16 @@ def even_times(start_s: float, end_s: float, count: int) -> tuple[float, ...]:
 
 
 def fps_times(start_s: float, end_s: float, fps: float, max_frames: int | None) -> tuple[float, ...]:
-    """Every 1/fps seconds from the start; if that is more than ``max_frames``, as many even moments instead."""
-    count = max(1, math.ceil((end_s - start_s) * fps - 1e-9))
-    if max_frames is not None and count > max_frames:
-        return even_times(start_s, end_s, max_frames)
-    return tuple(start_s + i / fps for i in range(count))
+    """Every 1/fps seconds from the start; if that is more than ``max_frames`` or ``MAX_FPS_TIMES``, as many even moments."""
+    count, is_rate = _fps_count(end_s - start_s, fps, max_frames)
+    return tuple(start_s + i / fps for i in range(count)) if is_rate else even_times(start_s, end_s, count)
+
+
+def _fps_count(window_s: float, fps: float, max_frames: int | None) -> tuple[int, bool]:
+    """How many moments, and whether they are all those of the rate."""
+    most = min(MAX_FPS_TIMES, max_frames or MAX_FPS_TIMES)
+    wanted = max(1, math.ceil(min(window_s * fps, most + 1.0) - 1e-9))
+    return min(wanted, most), wanted <= most
 
 
 def nearest_keys(keys_s: Sequence[float], times_s: Sequence[float]) -> tuple[float, ...]:
@@ -103,7 +110,7 @@ def frames_asked(request: SamplingRequest, duration_s: float, n_frames: int) -> 
     if request.strategy is Strategy.KEYFRAMES:
         return None
     if request.strategy is Strategy.FPS:
-        asked = len(fps_times(0.0, window_s, request.fps or DEFAULT_FPS, request.max_frames))
+        asked, _ = _fps_count(window_s, request.fps or DEFAULT_FPS, request.max_frames)
     elif request.strategy is Strategy.UNIFORM and request.max_frames is not None:
         asked = request.max_frames
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -9,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.frames.sampling import (
+    MAX_FPS_TIMES,
     Clip,
     decode_cost,
     even_times,
     first_pass_count,
     fps_times,
+    frames_asked,
     nearest_keys,
     plan,
     thin,
@@ -48,6 +51,26 @@ def test_fps_times_start_at_the_start_and_keep_the_bound() -> None:
     assert fps_times(0.0, 2.0, 2.0, None) == (0.0, 0.5, 1.0, 1.5)
     assert fps_times(1.0, 2.0, 3.0, None) == pytest.approx((1.0, 4 / 3, 5 / 3))
     assert fps_times(0.0, 100.0, 30.0, 4) == (12.5, 37.5, 62.5, 87.5)
+
+
+@pytest.mark.parametrize("max_frames", [None, 7])
+@pytest.mark.parametrize(("duration_s", "fps"), [(4.0, 2.0), (4.0, 30.0), (10 / 3, 3.0), (0.0, 5.0), (0.1, 1.0)])
+def test_frames_asked_counts_the_moments_of_a_rate(duration_s: float, fps: float, max_frames: int | None) -> None:
+    request = SamplingRequest(strategy=Strategy.FPS, fps=fps, max_frames=max_frames)
+    assert frames_asked(request, duration_s, 10_000) == len(fps_times(0.0, duration_s, fps, max_frames))
+
+
+@pytest.mark.parametrize(("duration_s", "fps"), [(3600.0, 1e8), (1e9, 30.0), (3600.0, 1e308)])
+def test_absurd_rates_and_lengths_are_counted_without_being_listed(duration_s: float, fps: float) -> None:
+    request = SamplingRequest(strategy=Strategy.FPS, fps=fps)
+    tracemalloc.start()
+    try:
+        assert frames_asked(request, duration_s, 100) == 100
+        assert frames_asked(request, duration_s, 1 << 40) == MAX_FPS_TIMES
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert len(fps_times(0.0, duration_s, fps, 5)) == 5
 
 
 def test_nearest_keys_are_distinct_and_rise() -> None:
