@@ -14,8 +14,6 @@ from worker import report as wire
 from worker.errors import SourceError, VeriframeError
 from worker.observe import Observations
 from worker.types import Coverage, Face, Label, MediaInfo, NoVerdict, Verdict
-from worker.verdict.calibrate import choose
-from worker.verdict.decide import Policy, track_segments
 
 MESSAGE_LENGTH = 500
 
@@ -29,7 +27,6 @@ class Findings:
     seen: Observations
     coverage: Coverage
     verdict: Verdict | NoVerdict
-    policy: Policy
     timings: wire.Timings
     stopped_early: bool
 
@@ -60,7 +57,6 @@ def completed_report(job: wire.Report, found: Findings, *, evidence_per_track: i
         "progress": 1.0,
         "media": _media(found),
         "reasons": tuple(wire.ReasonItem(code=reason) for reason in verdict.reasons),
-        "thresholds": _thresholds(found),
         "tracks": tracks,
         "frames": _frames(found.seen),
         "sampling": _sampling(found),
@@ -71,8 +67,9 @@ def completed_report(job: wire.Report, found: Findings, *, evidence_per_track: i
             "verdict": verdict.label,
             "score": verdict.score,
             "calibrated": verdict.calibrated,
+            "thresholds": wire.Thresholds(real_below=verdict.thresholds[0], fake_above=verdict.thresholds[1]),
             "uncertainty": wire.Uncertainty(frame_std=verdict.frame_std),
-            "segments": _segments(found),
+            "segments": _segments(verdict),
         }
     else:
         update["verdict"] = Label.NOT_APPLICABLE
@@ -111,13 +108,6 @@ def _media(found: Findings) -> wire.Media:
         container=printable(info.container),
         decoder=info.decoder,
     )
-
-
-def _thresholds(found: Findings) -> wire.Thresholds:
-    coverage, policy = found.coverage, found.policy
-    calibration, _ = choose(policy.calibrations, coverage.kind, policy.rule, coverage.strategy, coverage.requested)
-    real, fake = policy.thresholds(calibration)
-    return wire.Thresholds(real_below=real, fake_above=fake)
 
 
 def _sampling(found: Findings) -> wire.Sampling:
@@ -169,10 +159,10 @@ def _worst(faces: Sequence[Face], numbers: Sequence[int], most: int) -> list[tup
     return sorted(voting, key=lambda pair: -pair[0])[:most]
 
 
-def _segments(found: Findings) -> tuple[wire.Segment, ...]:
+def _segments(verdict: Verdict) -> tuple[wire.Segment, ...]:
     return tuple(
         wire.Segment(start_ms=_ms(part.start_s), end_ms=_ms(part.end_s), max_score=probability(part.max_logit), track=track)
-        for track, parts in track_segments(found.seen.faces, found.coverage, found.policy).items()
+        for track, parts in verdict.segments.items()
         for part in parts
     )
 

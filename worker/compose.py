@@ -109,6 +109,7 @@ def build_policy(settings: Settings, spec: ModelSpec) -> Policy:
         rule=verdict.rule,
         windows=Windows() if verdict.windows else None,
         calibrations=calibrations,
+        default_thresholds=(spec.thresholds.real, spec.thresholds.fake),
         t_real=verdict.real_below,
         t_fake=verdict.fake_above,
         min_votes_video=verdict.min_votes,

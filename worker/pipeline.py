@@ -153,7 +153,6 @@ class Scanner:
             seen=seen,
             coverage=coverage,
             verdict=decide(seen.faces, coverage, self._policy),
-            policy=self._policy,
             timings=timings,
             stopped_early=passes.failure is not None,
         )

@@ -198,6 +198,15 @@ class TrackScore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A stretch of one track above a level; ``max_logit`` is the highest smoothed vote in it."""
+
+    start_s: float
+    end_s: float
+    max_logit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """A score was possible: ``label`` is fake, real or uncertain, ``score`` the calibrated p(fake)."""
 
@@ -205,9 +214,13 @@ class Verdict:
     score: float
     calibrated: bool
     reasons: tuple[Reason, ...]
+    thresholds: tuple[float, float]
+    """Below the first it was taken for real, above the second for fake."""
     tracks: tuple[TrackScore, ...]
     track_scores: Mapping[int, float] = field(default_factory=dict)
     """Calibrated p(fake) of each track by its number."""
+    segments: Mapping[int, tuple[Segment, ...]] = field(default_factory=dict)
+    """Suspicious stretches by track, for a video; tracks without one are left out."""
     frame_std: float | None = None
     """Standard deviation of the decisive track's frame logits; None below two votes."""
 

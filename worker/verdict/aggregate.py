@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from worker.types import Face
+from worker.types import Face, Segment
 
 Float = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Rule = Callable[[Float], float]
@@ -194,15 +194,6 @@ def track_evidence(times_n: Float, logits_n: Float, rule: str = "mean_logit", wi
         level=0.5 * (usual + float(middle_k[worst])),
         std=_std(rows_kw[worst]),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """A stretch of one track above a level; ``max_logit`` is the highest smoothed vote in it."""
-
-    start_s: float
-    end_s: float
-    max_logit: float
 
 
 def _smoothed(logits_n: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:

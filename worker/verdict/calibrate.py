@@ -60,13 +60,18 @@ class Calibration:
 
 
 def choose(
-    calibrations: Sequence[Calibration], kind: MediaKind, rule: str, strategy: Strategy, requested: int
+    calibrations: Sequence[Calibration],
+    kind: MediaKind,
+    rule: str,
+    strategy: Strategy,
+    requested: int,
+    default_thresholds: tuple[float, float],
 ) -> tuple[Calibration, bool]:
     """The calibration to use and whether it holds.
 
     Where none holds, the nearest stands in and the verdict says ``calibrated: false``: of the same kind before another, then of
     the same rule, then of the same strategy, then the closest range of frames, then the earliest. With none at all: the logit
-    taken at its word (a = 1, b = 0) and the default thresholds.
+    taken at its word (a = 1, b = 0) and ``default_thresholds``, (t_real, t_fake).
     """
 
     def distance(entry: Calibration) -> tuple[bool, bool, bool, int]:
@@ -74,6 +79,10 @@ def choose(
         return entry.kind is not kind, entry.rule != rule, strategy not in entry.strategies, outside
 
     if not calibrations:
-        return Calibration(kind=kind, rule=rule, strategies=frozenset(), frames=(0, 0), a=1.0, b=0.0), False
+        t_real, t_fake = default_thresholds
+        word = Calibration(
+            kind=kind, rule=rule, strategies=frozenset(), frames=(0, 0), a=1.0, b=0.0, t_real=t_real, t_fake=t_fake
+        )
+        return word, False
     nearest = min(calibrations, key=distance)
     return nearest, nearest.holds_for(kind, rule, strategy, requested)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, TrackScore, Verdict
-from worker.verdict.aggregate import RULES, Evidence, Segment, Windows, faces_by_track, segments, track_evidence, votes_in_time
+from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, Segment, TrackScore, Verdict
+from worker.verdict.aggregate import RULES, Evidence, Windows, faces_by_track, segments, track_evidence, votes_in_time
 from worker.verdict.calibrate import Calibration, choose
 
 POOLED_TRACK = -1
@@ -23,6 +23,8 @@ class Policy:
     windows: Windows | None = field(default_factory=Windows)
     """How long tracks are searched for a short splice; None leaves them to the rule."""
     calibrations: tuple[Calibration, ...] = ()
+    default_thresholds: tuple[float, float] = (0.35, 0.65)
+    """(t_real, t_fake) where there is no calibration at all."""
     t_real: float | None = None
     """Overrides the calibration's threshold: below it, real."""
     t_fake: float | None = None
@@ -115,7 +117,9 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     groups, evidence = _judge(faces, coverage, policy)
     if not evidence:
         return _no_verdict(faces)
-    calibration, holds = choose(policy.calibrations, coverage.kind, policy.rule, coverage.strategy, coverage.requested)
+    calibration, holds = choose(
+        policy.calibrations, coverage.kind, policy.rule, coverage.strategy, coverage.requested, policy.default_thresholds
+    )
     p = {number: calibration.apply(found.logit, len(evidence), found.n_windows) for number, found in evidence.items()}
     decisive = max(p, key=lambda number: (p[number], evidence[number].logit))
     quality = float(np.median([face.quality for face in groups[decisive]]))
@@ -124,33 +128,33 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     reasons = _reasons(p[decisive], thresholds, quality, evidence[decisive].std, gap_s, policy)
     label = Label.UNCERTAIN if reasons else Label.REAL if p[decisive] < thresholds[0] else Label.FAKE
     _, logits_n = votes_in_time(groups[decisive])
+    level = calibration.logit_at(min(max(thresholds[1], 1e-6), 1.0 - 1e-6), len(evidence))
     return Verdict(
         label=label,
         score=p[decisive],
         calibrated=holds,
         reasons=reasons,
+        thresholds=thresholds,
         tracks=tuple(TrackScore(track=n, logit=found.logit, votes=len(groups[n])) for n, found in evidence.items()),
         track_scores=p,
+        segments=_segments(groups, evidence, coverage, level),
         frame_std=float(logits_n.std(ddof=1)) if len(logits_n) > 1 else None,
     )
 
 
-def track_segments(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Mapping[int, tuple[Segment, ...]]:
-    """Suspicious stretches of each judged track of a video, for the report; tracks without one are left out.
+def _segments(
+    groups: Mapping[int, list[Face]], evidence: Mapping[int, Evidence], coverage: Coverage, level: float
+) -> dict[int, tuple[Segment, ...]]:
+    """Suspicious stretches of the tracks of a video that have one.
 
-    A vote is suspicious above the logit at which the calibration says fake; where a window sticks out of a long track, already
-    above the middle between the track's usual logit and that window's.
+    A vote is suspicious above ``level``, the logit at which the calibration says fake; where a window sticks out of a long
+    track, already above the middle between the track's usual logit and that window's.
     """
     if coverage.kind is MediaKind.PICTURE:
         return {}
-    groups, evidence = _judge(faces, coverage, policy)
-    calibration, _ = choose(policy.calibrations, coverage.kind, policy.rule, coverage.strategy, coverage.requested)
-    t_fake = min(max(policy.thresholds(calibration)[1], 1e-6), 1.0 - 1e-6)
-    level = calibration.logit_at(t_fake, max(len(evidence), 1))
     found: dict[int, tuple[Segment, ...]] = {}
     for number, group in groups.items():
         own = evidence[number].level
-        found[number] = segments(
-            *votes_in_time(group), level if own is None else min(level, own), start_s=coverage.start_s, end_s=coverage.end_s
-        )
+        lowest = level if own is None else min(level, own)
+        found[number] = segments(*votes_in_time(group), lowest, start_s=coverage.start_s, end_s=coverage.end_s)
     return {number: stretches for number, stretches in found.items() if stretches}

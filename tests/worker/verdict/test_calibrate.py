@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from worker.types import MediaKind, Strategy
 from worker.verdict.calibrate import Calibration, choose
 
+DEFAULT = (0.25, 0.75)
+
 
 def calibration(**changes: object) -> Calibration:
     values = {
@@ -67,13 +69,14 @@ def test_holds_for_what_it_was_fitted_on_only() -> None:
 
 def test_the_nearest_stands_in_and_says_so() -> None:
     entries = (calibration(kind=MediaKind.PICTURE, a=2.0), calibration(frames=(16, 64)), calibration(frames=(65, 512), a=3.0))
-    assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 70) == (entries[2], True)
-    assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 8) == (entries[1], False)
-    assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.KEYFRAMES, 600) == (entries[2], False)
-    assert choose(entries, MediaKind.PICTURE, "confident", Strategy.AUTO, 1) == (entries[0], False)
+    assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 70, DEFAULT) == (entries[2], True)
+    assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 8, DEFAULT) == (entries[1], False)
+    assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.KEYFRAMES, 600, DEFAULT) == (entries[2], False)
+    assert choose(entries, MediaKind.PICTURE, "confident", Strategy.AUTO, 1, DEFAULT) == (entries[0], False)
 
 
 def test_without_any_the_logit_is_taken_at_its_word() -> None:
-    entry, holds = choose((), MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 32)
+    entry, holds = choose((), MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 32, DEFAULT)
     assert not holds
+    assert (entry.t_real, entry.t_fake) == DEFAULT
     assert entry.apply(0.0, 5, 100) == 0.5

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, Strategy, Verdict
 from worker.verdict.calibrate import Calibration
-from worker.verdict.decide import POOLED_TRACK, Policy, decide, track_segments
+from worker.verdict.decide import POOLED_TRACK, Policy, decide
 
 CALIBRATION = Calibration(
     kind=MediaKind.VIDEO,
@@ -44,6 +44,12 @@ def coverage(max_gap_s: float = 1.0, kind: MediaKind = MediaKind.VIDEO, requeste
 
 def clip(logit: float, n: int = 8, track: int = 0, quality: float = 0.9) -> list[Face]:
     return [face(0.5 * k, logit, track, quality) for k in range(n)]
+
+
+def judged(faces: list[Face], looked: Coverage, policy: Policy = POLICY) -> Verdict:
+    found = decide(faces, looked, policy)
+    assert isinstance(found, Verdict)
+    return found
 
 
 FACES = st.lists(
@@ -171,14 +177,29 @@ def test_a_splice_turns_a_long_real_video_fake() -> None:
     assert isinstance(before, Verdict)
     assert isinstance(after, Verdict)
     assert (before.label, after.label) == (Label.REAL, Label.FAKE)
-    assert any(s.start_s < 610 and s.end_s > 600 for s in track_segments(spliced, looked, POLICY)[0])
+    assert any(s.start_s < 610 and s.end_s > 600 for s in after.segments[0])
 
 
 def test_a_fake_clip_is_one_segment() -> None:
-    (segment,) = track_segments(clip(4.0), coverage(end_s=4.0), POLICY)[0]
+    (segment,) = judged(clip(4.0), coverage(end_s=4.0)).segments[0]
     assert (segment.start_s, segment.end_s) == (0.0, 3.75)
-    assert track_segments(clip(-4.0), coverage(), POLICY) == {}
-    assert track_segments([face(0.0, 4.0)], coverage(0.0, MediaKind.PICTURE), POLICY) == {}
+    assert judged(clip(-4.0), coverage()).segments == {}
+    assert judged([face(0.0, 4.0)], coverage(0.0, MediaKind.PICTURE)).segments == {}
+
+
+def test_the_thresholds_that_decided_are_told() -> None:
+    assert judged(clip(4.0), coverage()).thresholds == (CALIBRATION.t_real, CALIBRATION.t_fake)
+    assert judged(clip(4.0), coverage(), replace(POLICY, t_real=0.1)).thresholds == (0.1, CALIBRATION.t_fake)
+
+
+def test_without_a_calibration_the_policys_own_thresholds_decide() -> None:
+    policy = Policy(default_thresholds=(0.05, 0.6))
+    found = judged(clip(-2.0), coverage(), policy)
+    assert (found.calibrated, found.thresholds) == (False, (0.05, 0.6))
+    assert (found.label, found.reasons) == (Label.UNCERTAIN, (Reason.NEAR_THRESHOLD,))
+    assert judged(clip(0.5), coverage(), policy).label is Label.FAKE
+    standing_in = replace(policy, calibrations=POLICY.calibrations)
+    assert judged(clip(-2.0), coverage(requested=700), standing_in).thresholds == (CALIBRATION.t_real, CALIBRATION.t_fake)
 
 
 def test_overrides_of_thresholds_do_not_cross() -> None:
