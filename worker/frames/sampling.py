@@ -21,8 +21,10 @@ MAX_FPS_TIMES = 2_000_000
 DEFAULT_FPS = 1.0
 ENOUGH_KEY_FRAMES = 0.5
 """Key frames alone make the first pass if at least this share of the even targets has a key frame of its own."""
-MAX_DECODED = 20_000
-"""If decoding between key frames needs more frames than this, key frames alone make the first pass, however few."""
+MAX_KEY_DISTANCE = 1.5
+"""... and no even target is further from its key frame than this, in stretches."""
+MAX_DECODED_PIXELS = 20_000 * 1280 * 720
+"""If decoding between key frames needs more pixels than this, key frames alone make the first pass, however few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """What planning knows of a video: its length, frame rate (0 unknown) and the times of its key frames, rising.
+    """What planning knows of a video: its length, frame rate (0 unknown), the times of its key frames, rising, and the pixels
+    of one frame.
 
     ``keys_s`` None means that they are not known without reading the file, ``key_period_s`` is then their usual distance.
     """
@@ -45,6 +48,7 @@ class Clip:
     fps: float
     keys_s: tuple[float, ...] | None
     key_period_s: float = 0.0
+    pixels: int = 1280 * 720
 
 
 def first_pass_count(duration_s: float, max_frames: int | None = None) -> int:
@@ -147,11 +151,18 @@ def _key_frames(clip: Clip, start_s: float, end_s: float, count: int) -> Plan:
 
 def _auto(clip: Clip, start_s: float, end_s: float, count: int) -> Plan:
     times_s = even_times(start_s, end_s, count)
+    stretch_s = (end_s - start_s) / count
+    costly = decode_cost(clip, times_s) * clip.pixels > MAX_DECODED_PIXELS
     if clip.keys_s is None:
-        plenty = 0 < clip.key_period_s * ENOUGH_KEY_FRAMES <= (end_s - start_s) / count
-        costly = decode_cost(clip, times_s) > MAX_DECODED
+        plenty = 0 < clip.key_period_s * ENOUGH_KEY_FRAMES <= stretch_s
         return Plan(times_s=times_s, keys_only=plenty or costly)
     keys = nearest_keys([key for key in clip.keys_s if start_s <= key < end_s], times_s)
-    if len(keys) >= ENOUGH_KEY_FRAMES * count or (keys and decode_cost(clip, times_s) > MAX_DECODED):
+    plenty = len(keys) >= ENOUGH_KEY_FRAMES * count and _farthest(keys, times_s) <= MAX_KEY_DISTANCE * stretch_s
+    if plenty or (keys and costly):
         return Plan(times_s=keys, keys_only=True)
     return Plan(times_s=times_s)
+
+
+def _farthest(keys_s: Sequence[float], times_s: Sequence[float]) -> float:
+    """The longest way from a moment to the key frame nearest it."""
+    return max(min(abs(key - time) for key in keys_s[max(bisect_left(keys_s, time) - 1, 0) :][:2]) for time in times_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -105,6 +106,23 @@ def test_auto_bounds_its_cost_where_key_frames_are_rare() -> None:
     made = plan(SamplingRequest(), rare)
     assert made.keys_only
     assert len(made.times_s) == 60
+
+
+def test_the_bound_counts_pixels() -> None:
+    """512 moments of an hour with a key frame every 20 s."""
+    small, large = (replace(clip(3600, 20.0), pixels=pixels) for pixels in (320 * 180, 1280 * 720))
+    assert 20_000 < decode_cost(small, even_times(0, 3600, 512)) < 320_000
+    assert not plan(SamplingRequest(), small).keys_only
+    assert plan(SamplingRequest(), large).keys_only
+
+
+def test_key_frames_that_leave_half_the_video_unseen_are_not_enough() -> None:
+    keys_s = tuple(float(i) for i in range(300))
+    lopsided = Clip(duration_s=600, fps=30, keys_s=keys_s, pixels=320 * 180)
+    made = plan(SamplingRequest(), lopsided)
+    assert not made.keys_only
+    assert made.times_s[-1] > 595
+    assert plan(SamplingRequest(), replace(lopsided, fps=60, pixels=1920 * 1080)).keys_only
 
 
 def test_auto_with_unknown_key_frames_goes_by_their_usual_distance() -> None:
