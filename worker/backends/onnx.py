@@ -5,23 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from worker.backends.crops import checked, in_batches
 from worker.errors import ModelError
 from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, INPUT, LOGIT
+from worker.onnx_errors import LOAD_ERRORS
 from worker.types import Float32, UInt8
-
-LOAD_ERRORS: tuple[type[Exception], ...] = (
-    OSError,
-    ort_state.Fail,
-    ort_state.InvalidArgument,
-    ort_state.InvalidGraph,
-    ort_state.InvalidProtobuf,
-    ort_state.NotImplemented,
-    ort_state.RuntimeException,
-)
-"""An unreadable file, and what onnxruntime raises for one that is no graph it can run: no common class but Exception."""
 
 
 class OnnxClassifier:

@@ -6,13 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from worker.errors import ModelError
+from worker.onnx_errors import LOAD_ERRORS
 from worker.types import Float32
 
-LOAD_ERRORS = (ort_state.Fail, ort_state.InvalidArgument, ort_state.InvalidGraph, ort_state.InvalidProtobuf, ort_state.NoModel)
-"""What ONNX Runtime raises for a file that is no model; they share no base but Exception."""
 CHUNK = 256
 """Most candidates that R-Net and O-Net see in one run: bounds their memory."""
 
@@ -27,7 +25,7 @@ class Net:
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-        except (OSError, *LOAD_ERRORS) as exc:
+        except LOAD_ERRORS as exc:
             raise ModelError(f"cannot load MTCNN's network {path}: {exc}") from exc
 
     def __call__(self, pictures_NHWC: Float32) -> list[Float32]:
