@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from worker.errors import VeriframeError
+from worker.errors import UnsupportedMedia
 from worker.interrupts import Interrupts
 from worker.jobs import BuildScanner, Outcome, Task, do, failed
 from worker.output.folder import ReportFolder, Stored
@@ -101,7 +101,7 @@ class Batch:
     def _outcomes(self, items: Sequence[Item], slots: Slots) -> Outcomes:
         for item in items:
             if item.refusal is not None:
-                yield Outcome(task=Task(item=item), report=failed(item.path, "unsupported", item.refusal))
+                yield Outcome(task=Task(item=item), report=failed(item.path, UnsupportedMedia(item.refusal)))
         tasks = (self._task(item) for item in items if item.refusal is None)
         if all(item.refusal is not None for item in items):
             return

@@ -77,6 +77,7 @@ def build_frames(settings: Settings) -> SandboxedFrames:
             max_duration_s=decode.max_duration_s,
             max_packets=decode.max_packets,
             max_streams=decode.max_streams,
+            max_bytes=decode.max_bytes,
         ),
         decoder=decode.decoder,
         threads=decode.threads,
@@ -156,4 +157,5 @@ def _options(settings: Settings) -> ScanOptions:
         batch_frames=settings.faces.batch_frames,
         batch_bytes=settings.faces.batch_mib * MIB,
         evidence_per_track=settings.output.evidence_per_track,
+        max_bytes=settings.decode.max_bytes,
     )

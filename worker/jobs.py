@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from worker.report import ErrorCode, ErrorItem, Report, Source, new_id, now
-from worker.resume import Content, State, content_of, is_unchanged
+from worker.assemble import failed_report
+from worker.content import Content
+from worker.report import Report, Source, new_id, now
+from worker.resume import State, content_of, is_unchanged
 from worker.settings import Settings
 from worker.source.files import Item
 
@@ -32,7 +34,12 @@ class ItemScanner(Protocol):
 
     fingerprint: str
 
-    def scan(self, path: Path, *, on_progress: Callable[[Any], None] | None = None) -> ScanOutput: ...
+    @property
+    def max_bytes(self) -> int: ...
+
+    def scan(
+        self, path: Path, *, content: Content | None = None, on_progress: Callable[[Any], None] | None = None
+    ) -> ScanOutput: ...
 
 
 BuildScanner = Callable[[Settings], AbstractContextManager[ItemScanner]]
@@ -63,25 +70,18 @@ def do(task: Task, scanner: ItemScanner, on_progress: Callable[[Any], None] | No
     """Do one task. An exception of the scanner's is a bug in it: logged, and the item's report says ``internal``."""
     path = task.item.path
     try:
-        if task.state is not None and is_unchanged(path, task.state, scanner.fingerprint):
+        if task.state is not None and is_unchanged(path, task.state, scanner.fingerprint, scanner.max_bytes):
             return Outcome(task=task, report=None, fingerprint=scanner.fingerprint)
-        content = content_of(path) if task.keep_state else None
-        result = scanner.scan(path, on_progress=on_progress)
+        content = content_of(path, scanner.max_bytes) if task.keep_state else None
+        result = scanner.scan(path, content=content, on_progress=on_progress)
     except Exception as exc:
         log.exception("an item could not be scanned")
-        return Outcome(task=task, report=failed(path, "internal", f"{type(exc).__name__}: {exc}"))
+        return Outcome(task=task, report=failed(path, exc))
     return Outcome(task=task, report=result.report, crops=result.crops, content=content, fingerprint=scanner.fingerprint)
 
 
-def failed(path: Path, code: ErrorCode, message: str, *, retryable: bool = False) -> Report:
+def failed(path: Path, error: Exception) -> Report:
     """The report of an item that no scanner looked at."""
     moment = now()
-    return Report(
-        id=new_id(),
-        source=Source.of(path),
-        created_at=moment,
-        started_at=moment,
-        finished_at=moment,
-        status="failed",
-        error=ErrorItem(code=code, message=message, retryable=retryable),
-    )
+    job = Report(id=new_id(), source=Source.of(path), created_at=moment, started_at=moment, status="running", progress=0.0)
+    return failed_report(job, error)

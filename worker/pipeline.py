@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import math
-import os
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -20,7 +17,8 @@ import numpy as np
 
 from worker import report as wire
 from worker.assemble import Findings, completed_report, failed_report
-from worker.errors import EmptyMedia, MediaError, SourceError, UnsupportedMedia, VeriframeError
+from worker.content import Content, read_content
+from worker.errors import EmptyMedia, MediaError, VeriframeError
 from worker.frames.sampling import frames_asked
 from worker.observe import FaceRules, Observations, Observer
 from worker.ports import Classifier, FaceDetector, FrameSource, OpenMedia
@@ -56,6 +54,7 @@ class ScanOptions:
     batch_frames: int
     batch_bytes: int
     evidence_per_track: int
+    max_bytes: int
 
 
 @dataclass(slots=True)
@@ -103,8 +102,15 @@ class Scanner:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._owned.close()
 
-    def scan(self, path: Path, *, on_progress: Callable[[Progress], None] | None = None) -> ScanResult:
-        """Report on one file."""
+    @property
+    def max_bytes(self) -> int:
+        """The largest file that is read at all."""
+        return self._options.max_bytes
+
+    def scan(
+        self, path: Path, *, content: Content | None = None, on_progress: Callable[[Progress], None] | None = None
+    ) -> ScanResult:
+        """Report on one file; ``content``, where it was hashed just before, saves hashing it again."""
         job = wire.Report(
             id=wire.new_id(),
             source=wire.Source.of(path),
@@ -115,17 +121,19 @@ class Scanner:
             model=self.model,
         )
         try:
-            return self._scan(path, job, on_progress)
+            return self._scan(path, job, content, on_progress)
         except VeriframeError as exc:
             return ScanResult(report=failed_report(job, exc), crops={})
         except Exception as exc:  # the job boundary: a bug costs one item, never the run
             log.exception("scan %s failed", job.id)
             return ScanResult(report=failed_report(job, exc), crops={})
 
-    def _scan(self, path: Path, job: wire.Report, on_progress: Callable[[Progress], None] | None) -> ScanResult:
+    def _scan(
+        self, path: Path, job: wire.Report, content: Content | None, on_progress: Callable[[Progress], None] | None
+    ) -> ScanResult:
         started = time.perf_counter()
         clock = Clock()
-        digest = sha256_of(path)
+        digest = (content or read_content(path, self.max_bytes)).sha256
         with self._frames.open(path) as media:
             clock.decode += time.perf_counter() - started
             observer = Observer(self._detector, self._classifier, self._rules, clock)
@@ -252,14 +260,3 @@ def max_gap_s(times_s: list[float], start_s: float, end_s: float) -> float:
     """Longest stretch of [start_s, end_s] without a looked-at frame, its two ends included; all of it if nothing was seen."""
     marks = np.array([start_s, *sorted(times_s), max(start_s, end_s)])
     return float(np.diff(marks).max())
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a regular file's bytes. Raises SourceError (missing, unreadable) or UnsupportedMedia (not a regular file)."""
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0)), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UnsupportedMedia("not a regular file")
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as exc:
-        raise SourceError(f"cannot be read: {exc.strerror}") from exc

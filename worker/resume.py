@@ -7,28 +7,19 @@ it is scanned: if it changes meanwhile, the state does not fit the file and the 
 
 from __future__ import annotations
 
-import hashlib
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from worker.content import Content, read_content
+from worker.errors import MediaError, SourceError
 from worker.report import Report
 
 LASTING_ERRORS = frozenset({"unsupported", "corrupt", "empty", "too_large", "too_long"})
 """Failures that the same bytes give again; any other is tried again."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """The bytes of a file."""
-
-    sha256: str
-    size_bytes: int
 
 
 class State(BaseModel):
@@ -43,13 +34,11 @@ class State(BaseModel):
     report_sha256: Sha256
 
 
-def content_of(path: Path) -> Content | None:
-    """Hash a file; None where it cannot be read (the scan will say why). Never waits on a FIFO that took the file's place."""
+def content_of(path: Path, max_bytes: int) -> Content | None:
+    """Hash a file; None where it cannot be read or is larger than ``max_bytes`` (the scan will say so)."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-            return Content(sha256=digest.hexdigest(), size_bytes=file.tell())
-    except OSError:
+        return read_content(path, max_bytes)
+    except (SourceError, MediaError):
         return None
 
 
@@ -58,7 +47,7 @@ def is_lasting(report: Report) -> bool:
     return report.status == "completed" or (report.error is not None and report.error.code in LASTING_ERRORS)
 
 
-def is_unchanged(path: Path, state: State, fingerprint: str) -> bool:
+def is_unchanged(path: Path, state: State, fingerprint: str, max_bytes: int) -> bool:
     """Whether a stored report still holds for this file and this scanner."""
     try:
         same_size = path.stat().st_size == state.size_bytes
@@ -66,5 +55,5 @@ def is_unchanged(path: Path, state: State, fingerprint: str) -> bool:
         return False
     if state.fingerprint != fingerprint or not same_size:
         return False
-    content = content_of(path)
+    content = content_of(path, max_bytes)
     return content is not None and content.sha256 == state.sha256

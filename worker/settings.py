@@ -45,6 +45,7 @@ class SamplingSettings(Section):
     second_pass_frames: int = Field(default=128, ge=0, description="frames auto may add around the worst moments")
 
 
+    max_bytes: int = Field(default=16 << 30, gt=0, description="largest file; a larger one is refused unread")
 class FaceSettings(Section):
     min_face_px: int = Field(default=40, ge=20, description="smallest face looked for, in the reduced frame")
     batch_frames: int = Field(default=8, ge=1, le=64, description="frames detected at once, at most")

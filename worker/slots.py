@@ -25,11 +25,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from worker.content import Content
 from worker.errors import BY_CODE, VeriframeError
 from worker.jobs import BuildScanner, Outcome, Task, do, failed
 from worker.output.text import escaped
 from worker.report import Report
-from worker.resume import Content
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,9 @@ POLL_S = 1.0
 
 
 class SlotsDied(VeriframeError):
-    """Scanning processes die before they can start."""
+    """Scanning processes die before they can start, or twice on one item."""
+
+    retryable = True
 
 
 @dataclass(slots=True, eq=False)
@@ -170,10 +172,8 @@ class Slots:
         if self._tries[task.item.path] < TRIES:
             self._waiting.appendleft(task)
             return None
-        report = failed(
-            task.item.path, "internal", f"the scanning process ended {TRIES} times on this item ({how})", retryable=True
-        )
-        return Outcome(task=task, report=report)
+        error = SlotsDied(f"the scanning process ended {TRIES} times on this item ({how})")
+        return Outcome(task=task, report=failed(task.item.path, error))
 
 
 def _ending(exitcode: int | None) -> str:

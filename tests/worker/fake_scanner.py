@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from worker.content import Content
 from worker.errors import ModelError
 from worker.report import ErrorItem, Evidence, Media, Report, Source, Timings, Track, new_id, now
 from worker.settings import Settings
@@ -33,8 +34,9 @@ class FakeResult:
 class FakeScanner:
     def __init__(self, settings: Settings) -> None:
         self.fingerprint = f"fake, {settings.sampling.max_frames} frames"
+        self.max_bytes = settings.decode.max_bytes
 
-    def scan(self, path: Path, *, on_progress: Callable[[Any], None] | None = None) -> FakeResult:
+    def scan(self, path: Path, *, content: Content | None = None, on_progress: Callable[[Any], None] | None = None) -> FakeResult:
         if log := os.environ.get("FAKE_LOG"):
             with Path(log).open("a") as file:
                 file.write(path.name.encode("ascii", "backslashreplace").decode() + "\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from worker.content import Content
 from worker.errors import CorruptMedia, DecodeCrash, VeriframeError
 from worker.observe import FaceRules
 from worker.pipeline import Progress, Scanner, ScanOptions, max_gap_s
@@ -122,6 +123,7 @@ def scanner(
             batch_frames=8,
             batch_bytes=6 * SIZE * SIZE * 3,
             evidence_per_track=2,
+            max_bytes=1000,
         ),
         model=Model(name="grey", version="1", sha256="0" * 64, licence="none", backend="grey"),
         fingerprint="grey",
@@ -270,6 +272,22 @@ def test_missing_files_and_folders_are_reported(tmp_path: Path) -> None:
         report = scanner(Clip()).scan(path).report
         assert report.error is not None
         assert report.error.code == "unsupported"
+
+
+def test_a_file_beyond_the_limit_is_refused_unread(file: Path) -> None:
+    with file.open("wb") as media:
+        media.truncate(1 << 40)
+    clip = Clip()
+    report = scanner(clip).scan(file).report
+    assert report.error is not None
+    assert report.error.code == "too_large"
+    assert clip.passes == []
+
+
+def test_bytes_that_were_hashed_just_before_are_not_hashed_again(file: Path) -> None:
+    report = scanner(Clip()).scan(file, content=Content(sha256="a" * 64, size_bytes=10)).report
+    assert report.media is not None
+    assert report.media.sha256 == "a" * 64
 
 
 def test_a_picture_needs_one_face(file: Path) -> None:

@@ -124,13 +124,14 @@ def test_crops_of_an_earlier_report_do_not_stay(tmp_path: Path, scans: Scans) ->
 def test_a_file_that_changes_while_it_is_scanned_leaves_no_state_that_fits(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("fake")
-    content = content_of(path)
+    content = content_of(path, 1000)
     assert content is not None
     state = State(sha256=content.sha256, size_bytes=content.size_bytes, fingerprint="f", report_sha256="0" * 64)
-    assert is_unchanged(path, state, "f")
-    assert not is_unchanged(path, state, "g")
+    assert is_unchanged(path, state, "f", 1000)
+    assert not is_unchanged(path, state, "g", 1000)
+    assert not is_unchanged(path, state, "f", 3)
     path.write_text("real")
-    assert not is_unchanged(path, state, "f")
+    assert not is_unchanged(path, state, "f", 1000)
     path.unlink()
-    assert not is_unchanged(path, state, "f")
-    assert content_of(path) is None
+    assert not is_unchanged(path, state, "f", 1000)
+    assert content_of(path, 1000) is None

@@ -8,12 +8,10 @@ Format: https://huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_tensors
 from safetensors.numpy import save as serialise_tensors
 
-from worker.errors import ModelError
+from worker.content import read_content, write_atomically
+from worker.errors import MediaError, ModelError, SourceError
 from worker.model.spec import SPEC_VERSION, ModelSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -77,10 +76,9 @@ def load(path: Path) -> tuple[ModelSpec, Arrays]:
 def sha256(path: Path) -> str:
     """Hash of the file, the identity of a checkpoint in reports and caches. Raises ModelError where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as exc:
-        raise ModelError(f"cannot read {path}: {exc.strerror}") from exc
+        return read_content(path, MAX_FILE_BYTES).sha256
+    except (SourceError, MediaError) as exc:
+        raise ModelError(f"{path}: {exc}") from exc
 
 
 def content_sha256(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
@@ -90,23 +88,6 @@ def content_sha256(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
         digest.update(f"{name}|{array.dtype.name}|{array.shape}|".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that no reader ever sees half of it; readers are those of the umask's default (0644)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
 
 
 def _stored(name: str, value: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -29,8 +29,9 @@ from onnxscript.rewriter import rewrite
 from onnxscript.rewriter.rules import common as rules
 from torch import Tensor, nn
 
+from worker.content import write_atomically
 from worker.errors import VeriframeError
-from worker.model.checkpoint import sha256, write_atomically
+from worker.model.checkpoint import sha256
 from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, FAMILIES, INPUT, LOGIT
 from worker.model.mtcnn import write_mtcnn
 from worker.model.network import DeepfakeNet, score_logit

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from worker.content import Content, write_atomically
 from worker.errors import ConfigError
-from worker.model.checkpoint import write_atomically
 from worker.output.jsonl import json_line
 from worker.report import Report
-from worker.resume import Content, State, is_lasting
+from worker.resume import State, is_lasting
 
 REPORT = "report.json"
 STATE = "state.json"
@@ -68,7 +68,7 @@ class ReportFolder:
         for left in place.glob("*.jpg"):
             if left.name not in crops:
                 left.unlink()
-        if content is not None and is_lasting(report) and _scanned(report) in (None, content.sha256):
+        if content is not None and is_lasting(report):
             state = State(
                 sha256=content.sha256,
                 size_bytes=content.size_bytes,
@@ -92,7 +92,3 @@ class ReportFolder:
         if not all((place / crop).is_file() for crop in crops if crop is not None):
             return None
         return Stored(report=report, state=state)
-
-
-def _scanned(report: Report) -> str | None:
-    return report.media.sha256 if report.media else None

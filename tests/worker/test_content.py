@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from worker.content import Content, read_content, write_atomically
+from worker.errors import MediaTooLarge, SourceError, UnsupportedMedia
+
+
+def test_the_hash_is_that_of_all_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    data = bytes(range(256)) * 3000
+    path.write_bytes(data)
+    expected = Content(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+    assert read_content(path, len(data)) == expected
+    path.write_bytes(b"")
+    assert read_content(path, 1).size_bytes == 0
+
+
+def test_a_file_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
+    """A terabyte of holes: hashing it would take longer than any test may."""
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(MediaTooLarge, match="1099511627776 bytes, limit 1000"):
+        read_content(path, 1000)
+
+
+def test_a_file_that_grows_while_it_is_read_ends_at_the_limit() -> None:
+    """/proc says that its files hold no bytes."""
+    with pytest.raises(MediaTooLarge):
+        read_content(Path("/proc/self/maps"), 100)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero")):
+        with pytest.raises(UnsupportedMedia):
+            read_content(path, 1000)
+    for path, why in ((tmp_path, "Is a directory"), (tmp_path / "none", "No such file")):
+        with pytest.raises(SourceError, match=why):
+            read_content(path, 1000)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "text")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
