@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from worker.errors import ConfigError
 from worker.types import Json, Strategy
 
 PREFIX = "VERIFRAME_"
+
+
+def _expanded(path: Path) -> Path:
+    """``~`` as a shell expands it: files and the environment hold it as it was written."""
+    try:
+        return path.expanduser()
+    except RuntimeError as exc:
+        raise ValueError(f"{path}: there is no such home folder") from exc
+
+
+UserPath = Annotated[Path, AfterValidator(_expanded)]
 
 
 class Section(BaseModel):
@@ -34,6 +45,7 @@ class DecodeSettings(Section):
     max_duration_s: float = Field(default=4 * 3600, gt=0, description="longest video")
     max_packets: int = Field(default=2_000_000, gt=0, description="most packets (frames) of a video")
     max_streams: int = Field(default=32, gt=0, description="most streams of a container")
+    max_bytes: int = Field(default=16 << 30, gt=0, description="largest file; a larger one is refused unread")
 
 
 class SamplingSettings(Section):
@@ -44,8 +56,15 @@ class SamplingSettings(Section):
     end_s: float | None = Field(default=None, gt=0)
     second_pass_frames: int = Field(default=128, ge=0, description="frames auto may add around the worst moments")
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise ValueError(f"end_s {self.end_s:g} must lie after start_s {self.start_s:g}")
+        if self.strategy is Strategy.FPS and self.fps is None:
+            raise ValueError("strategy fps needs fps, the frames a second")
+        return self
 
-    max_bytes: int = Field(default=16 << 30, gt=0, description="largest file; a larger one is refused unread")
+
 class FaceSettings(Section):
     min_face_px: int = Field(default=40, ge=20, description="smallest face looked for, in the reduced frame")
     batch_frames: int = Field(default=8, ge=1, le=64, description="frames detected at once, at most")
@@ -55,11 +74,13 @@ class FaceSettings(Section):
 
 
 class ModelSettings(Section):
-    checkpoint: Path | None = Field(default=None, description="a .safetensors checkpoint; the bundled one when unset")
+    checkpoint: UserPath | None = Field(default=None, description="a .safetensors checkpoint; the bundled one when unset")
     backend: Literal["auto", "onnxruntime", "torch"] = "auto"
     threads: int = Field(default=2, ge=1, le=64, description="threads of detector and classifier")
     batch: int = Field(default=16, ge=1, le=256, description="crops scored at once")
-    cache_dir: Path | None = Field(default=None, description="exports of other checkpoints; the user's cache folder when unset")
+    cache_dir: UserPath | None = Field(
+        default=None, description="exports of other checkpoints; the user's cache folder when unset"
+    )
 
 
 class VerdictSettings(Section):
@@ -70,7 +91,7 @@ class VerdictSettings(Section):
     min_votes: int = Field(default=3, ge=1, description="faces a video's track needs before it may decide; a picture needs one")
     max_gap_s: float = Field(default=10.0, gt=0, description="a video looked at more thinly is never called real")
     fake_above: float | None = Field(
-        default=None, ge=0, le=1, description="score from which the verdict is fake; the checkpoint's own when unset"
+        default=None, ge=0, le=1, description="score above which the verdict is fake; the checkpoint's own when unset"
     )
     real_below: float | None = Field(
         default=None, ge=0, le=1, description="score below which the verdict is real; the checkpoint's own when unset"
@@ -79,6 +100,12 @@ class VerdictSettings(Section):
     min_quality: float = Field(
         default=0.15, ge=0, le=1, description="median quality of the deciding faces below which the verdict is uncertain"
     )
+
+    @model_validator(mode="after")
+    def _do_not_cross(self) -> Self:
+        if self.real_below is not None and self.fake_above is not None and self.real_below > self.fake_above:
+            raise ValueError(f"real_below {self.real_below:g} must not lie above fake_above {self.fake_above:g}")
+        return self
 
 
 class OutputSettings(Section):
@@ -152,4 +179,6 @@ def _plain(error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{key}: there is no such setting"
+    if error["type"] == "value_error":
+        return f"{key}: {error['ctx']['error']}"
     return f"{key}: {error['msg'][:1].lower()}{error['msg'][1:]}, not {error['input']!r}"

@@ -61,6 +61,10 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, m
         ("decode: [", "cannot read settings"),
         ("decode: {3: 4}", "decode.3: "),
         ("a: 1\x00", "cannot read settings"),
+        ("sampling: {start_s: 9, end_s: 9}", "sampling: end_s 9 must lie after start_s 9"),
+        ("sampling: {strategy: fps}", "sampling: strategy fps needs fps"),
+        ("verdict: {real_below: 0.6, fake_above: 0.4}", "verdict: real_below 0.6 must not lie above fake_above 0.4"),
+        ("model: {cache_dir: ~no_such_user_here/x}", "model.cache_dir: ~no_such_user_here/x: there is no such home folder"),
     ],
 )
 def test_mistakes_in_the_file_are_told_by_key(tmp_path: Path, text: str, message: str) -> None:
@@ -98,6 +102,13 @@ def test_an_empty_file_or_section_changes_nothing(tmp_path: Path) -> None:
 def test_a_missing_file_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read settings"):
         load_settings(tmp_path / "nothing.yaml")
+
+
+def test_home_folders_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("VERIFRAME_MODEL__CHECKPOINT", "~/own.safetensors")
+    model = load_settings(write(tmp_path, "model: {cache_dir: ~/cache}")).model
+    assert (model.checkpoint, model.cache_dir) == (Path("/home/ada/own.safetensors"), Path("/home/ada/cache"))
 
 
 def test_settings_cannot_be_changed_in_place() -> None:

@@ -258,12 +258,8 @@ def _settings(config: Path | None, flags: dict[str, dict[str, Any]], arguments: 
     given = {section: {key: value for key, value in keys.items() if value is not None} for section, keys in flags.items()}
     settings = load_settings(config or default_file(), given)
     sampling = settings.sampling
-    if sampling.strategy is Strategy.FPS and sampling.fps is None:
-        raise ConfigError("--strategy fps needs --fps")
     if given["sampling"].get("fps") is not None and sampling.strategy is not Strategy.FPS:
         raise ConfigError(f"--fps goes with --strategy fps, not {sampling.strategy}")
-    if sampling.end_s is not None and sampling.end_s <= sampling.start_s:
-        raise ConfigError(f"--end {sampling.end_s:g} s must lie after --start {sampling.start_s:g} s")
     if arguments.workers == 1 or arguments.threads_given:
         return settings
     share = max(1, _cores() // arguments.workers)
