@@ -64,10 +64,15 @@ class Batch:
     bar: Bar
 
     def run(self, items: Sequence[Item]) -> Tally:
-        """Report on every item. Ctrl-C ends it early; what is finished is written. Raises ConfigError, ModelError or OSError."""
+        """Report on every item. Ctrl-C ends it early. Raises ConfigError, ModelError or OSError; what is finished is written."""
         tally = Tally(total=len(items))
         started = time.monotonic()
-        slots = Slots(build=self.build, settings=self.settings, count=min(self.workers, max(1, len(items))))
+        slots = Slots(
+            build=self.build,
+            settings=self.settings,
+            count=min(self.workers, max(1, len(items))),
+            on_start=lambda item: self.bar.begin(item.path.name),
+        )
         with Interrupts(on_kill=slots.kill) as interrupts, contextlib.closing(self._outcomes(items, slots)) as outcomes:
             try:
                 with self.bar:
@@ -79,7 +84,7 @@ class Batch:
                 outcomes.close()
             except BrokenPipeError:
                 raise
-            except (VeriframeError, OSError):
+            except BaseException:
                 self.sink.close()
                 raise
             with interrupts.held():

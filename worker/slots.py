@@ -16,7 +16,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -31,6 +31,7 @@ from worker.jobs import BuildScanner, Outcome, Task, do, failed
 from worker.output.text import escaped
 from worker.report import Report
 from worker.settings import Settings
+from worker.source.files import Item
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +56,12 @@ class _Slot:
 
 @dataclass(slots=True)
 class Slots:
-    """A context manager over ``count`` processes; leaving it ends them all."""
+    """A context manager over ``count`` processes; leaving it ends them all. ``on_start`` hears of each item that is begun."""
 
     build: BuildScanner
     settings: Settings
     count: int
+    on_start: Callable[[Item], None] = lambda item: None
     _slots: list[_Slot] = field(default_factory=list)
     _tasks: Iterator[Task] = field(default_factory=lambda: iter(()))
     _waiting: deque[Task] = field(default_factory=deque)
@@ -113,6 +115,7 @@ class Slots:
                 task = self._waiting.popleft()
                 slot.task = task
                 self._tries[task.item.path] = self._tries.get(task.item.path, 0) + 1
+                self.on_start(task.item)
                 with contextlib.suppress(OSError):  # it just died; reading its pipe will tell
                     slot.pipe.send(task)
 
@@ -155,11 +158,14 @@ class Slots:
         )
 
     def _bury(self, slot: _Slot) -> Outcome | None:
-        """A slot died: its item gets one more try, then a report."""
+        """A slot died, or closed its pipe and is made to: its item gets one more try, then a report."""
         self._slots.remove(slot)
         slot.pipe.close()
         slot.process.join(CLOSE_S)
         how = _ending(slot.process.exitcode)
+        if slot.process.is_alive():
+            slot.process.kill()
+            slot.process.join(CLOSE_S)
         if not slot.ready:
             self._failed_starts += 1
             if self._failed_starts > self.count:
