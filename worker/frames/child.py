@@ -9,16 +9,16 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from worker.errors import MediaTooLarge, OutOfMemory, VeriframeError
+from worker.errors import MediaTooLarge, MediaTooLong, OutOfMemory, VeriframeError
 from worker.frames import wire
 from worker.frames.limits import Limits
 from worker.frames.lockdown import lock_down
 from worker.frames.sharing import SharedBytes
 from worker.ports import OpenMedia
-from worker.types import Frame, Json
+from worker.types import Frame, Json, MediaInfo
 
 Opener = Callable[..., AbstractContextManager[OpenMedia]]
 """``opener(file, limits, decoder=..., threads=...)``."""
@@ -52,17 +52,27 @@ def serve(descriptors: Descriptors, options: Json, opener: Opener, *, parent_pid
 
 def _answer(channel: _Channel, shared: SharedBytes, file: BinaryIO, limits: Limits, opener: Opener, options: Json) -> None:
     with opener(file, limits, decoder=options["decoder"], threads=options["threads"]) as media:
-        channel.send({"info": wire.info_to(media.info)})
+        channel.send({"info": wire.info_to(_within(media.info, limits))})
         while True:
             message = channel.receive()
             if "frames" in message:  # what else may come here are late notes about the pass before
                 _pass(channel, shared, media, message)
 
 
+def _within(info: MediaInfo, limits: Limits) -> MediaInfo:
+    """``info`` as the parent accepts it: packets may go on past a header's length, an estimate of frames past all bounds."""
+    if info.duration_s > limits.max_duration_s:
+        raise MediaTooLong(f"{info.duration_s:.0f} s, limit {limits.max_duration_s:.0f} s")
+    return replace(info, n_frames=min(info.n_frames, wire.READS * limits.max_packets))
+
+
 def _pass(channel: _Channel, shared: SharedBytes, media: OpenMedia, message: Json) -> None:
     free = list(range(message["slots"]))
     slot_bytes: int = message["slot_bytes"]
+    last_s = media.info.duration_s + wire.PTS_SLACK_S
     for frame in media.frames(wire.request_from(message["frames"])):
+        if not -wire.PTS_SLACK_S <= frame.pts_s <= last_s:
+            continue  # by a clock that jumps; no moment of the announced length
         while not free:
             note = channel.receive()
             if "stop" in note:

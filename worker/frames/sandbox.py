@@ -25,12 +25,12 @@ from types import TracebackType
 from typing import Self
 
 from worker.errors import DecodeCrash, DecodeError, DecodeTimeout, SourceError, VeriframeError
-from worker.frames import wire
+from worker.frames import sampling, wire
 from worker.frames.forkserver import Forked, ForkServer, ZygoteGone
 from worker.frames.limits import Limits
 from worker.frames.sharing import SharedBytes, anonymous_file
 from worker.ports import OpenMedia
-from worker.types import Frame, Json, MediaInfo, SamplingRequest
+from worker.types import Frame, Json, MediaInfo, MediaKind, SamplingRequest
 
 DEFAULT_OPENER = "worker.frames.choose:open_media"
 MAX_SLOTS = 4
@@ -54,7 +54,7 @@ class SandboxedFrames:
         limits: Limits,
         *,
         decoder: str = "auto",
-        threads: int = 2,
+        threads: int = 1,
         timeout_s: float = 120.0,
         memory_bytes: int = 2 << 30,
         cpu_s: float | None = None,
@@ -62,10 +62,10 @@ class SandboxedFrames:
         opener: str = DEFAULT_OPENER,
         import_path: Sequence[Path] = (),
     ) -> None:
-        self._max_pixels = max(limits.max_pixels, limits.max_picture_pixels)
+        self._limits = limits
         self._timeout_s = timeout_s
         self._cpu_s = threads * timeout_s if cpu_s is None else cpu_s
-        self._shared_bytes = _whole_pages(max(shared_bytes, 3 * self._max_pixels))
+        self._shared_bytes = _whole_pages(max(shared_bytes, 3 * limits.max_pixels, 3 * limits.max_picture_pixels))
         self._frame_bytes = shared_bytes
         self._options: Json = {
             "limits": asdict(limits),
@@ -108,9 +108,10 @@ class SandboxedFrames:
             stack.callback(child.kill)
             shared = SharedBytes(shared_fd, self._shared_bytes, writable=False)
             stack.callback(shared.close)
-            info = child.open(self._max_pixels)
+            info = child.open(self._limits)
             slots = _slots(info, self._frame_bytes)
-            yield _SandboxedMedia(child, info, shared, slots, self._shared_bytes // slots, self._max_pixels)
+            max_pixels = wire.pixels_allowed(info.kind, self._limits)
+            yield _SandboxedMedia(child, info, shared, slots, self._shared_bytes // slots, max_pixels)
 
 
 class _Child:
@@ -129,10 +130,10 @@ class _Child:
     def pid(self) -> int:
         return self._forked.pid
 
-    def open(self, max_pixels: int) -> MediaInfo:
+    def open(self, limits: Limits) -> MediaInfo:
         message = self.receive()
         try:
-            return wire.info_from(_part(message, "info"), max_pixels=max_pixels)
+            return wire.info_from(_part(message, "info"), limits)
         except wire.ProtocolError as exc:
             raise self.broke_protocol(exc) from exc
 
@@ -232,7 +233,7 @@ class _SandboxedMedia:
 
     def _pass(self, number: int, request: SamplingRequest) -> Iterator[Frame]:
         free = set(range(self._slots))
-        most = len(request.times_s) if request.times_s is not None else request.max_frames
+        most = _most_frames(request, self._info)
         given, last_s = 0, float("-inf")
         while True:
             if number != self._passes:
@@ -243,7 +244,7 @@ class _SandboxedMedia:
                 return
             header = self._header(message, free)
             given += 1
-            if header.pts_s < last_s or (most is not None and given > most):
+            if header.pts_s <= last_s or given > most:
                 raise self._child.broke_protocol(wire.ProtocolError("frames out of order, or more than asked for"))
             last_s = header.pts_s
             free.discard(header.slot)
@@ -256,7 +257,13 @@ class _SandboxedMedia:
     def _header(self, message: Json, free: set[int]) -> wire.FrameHeader:
         try:
             part = _part(message, "frame")
-            return wire.frame_from(part, max_pixels=self._max_pixels, slots=free, slot_bytes=self._slot_bytes)
+            return wire.frame_from(
+                part,
+                max_pixels=self._max_pixels,
+                duration_s=self._info.duration_s,
+                slots=free,
+                slot_bytes=self._slot_bytes,
+            )
         except wire.ProtocolError as exc:
             raise self._child.broke_protocol(exc) from exc
 
@@ -269,6 +276,16 @@ class _SandboxedMedia:
                 self._streaming = False
                 return
         raise self._child.broke_protocol(wire.ProtocolError("frames without a slot"))
+
+
+def _most_frames(request: SamplingRequest, info: MediaInfo) -> int:
+    """No plan of the request has more moments. ``n_frames`` may be an estimate that is too low, so it bounds nothing here."""
+    if info.kind is MediaKind.PICTURE:
+        return 1
+    if request.times_s is not None:
+        return min(len(request.times_s), request.max_frames or len(request.times_s))
+    asked = sampling.frames_asked(request, info.duration_s, sampling.MAX_FPS_TIMES)
+    return request.max_frames or sampling.FIRST_PASS_MAX if asked is None else asked
 
 
 def _part(message: Json, key: str) -> Json:

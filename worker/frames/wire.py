@@ -14,14 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from worker.errors import BY_CODE, DecodeCrash, DecodeError, MediaError, VeriframeError
+from worker.frames.limits import Limits
 from worker.types import Json, MediaInfo, MediaKind, SamplingRequest, Strategy
 
 HEADER = struct.Struct("!I")
 MAX_MESSAGE_BYTES = 1 << 20
 _MAX_TEXT = 64
 _MAX_ERROR_TEXT = 300
-_MAX_SECONDS = 1e9
-_MAX_COUNT = 1 << 40
+_MAX_FPS = 1e9
+READS = 4
+"""A decoder may go over the packets of a file so many times; media have no more frames than that."""
+PTS_SLACK_S = 60.0
+"""Frames may lie so far outside the length that the header announces."""
 
 
 class ProtocolError(Exception):
@@ -115,21 +119,26 @@ def info_to(info: MediaInfo) -> Json:
     return asdict(info)
 
 
-def info_from(message: Json, *, max_pixels: int) -> MediaInfo:
+def pixels_allowed(kind: MediaKind, limits: Limits) -> int:
+    return limits.max_picture_pixels if kind is MediaKind.PICTURE else limits.max_pixels
+
+
+def info_from(message: Json, limits: Limits) -> MediaInfo:
+    """An honest child refuses media beyond the limits itself."""
     try:
         kind = MediaKind(_text(message, "kind"))
     except ValueError as exc:
         raise ProtocolError("unknown kind of media") from exc
-    width, height = _size(message, max_pixels)
+    width, height = _size(message, pixels_allowed(kind, limits))
     return MediaInfo(
         kind=kind,
         container=_text(message, "container"),
         codec=_text(message, "codec"),
         width=width,
         height=height,
-        duration_s=_real(message, "duration_s", 0.0),
-        fps=_real(message, "fps", 0.0),
-        n_frames=_whole(message, "n_frames", 0, _MAX_COUNT),
+        duration_s=_real(message, "duration_s", 0.0, limits.max_duration_s),
+        fps=_real(message, "fps", 0.0, _MAX_FPS),
+        n_frames=_whole(message, "n_frames", 0, READS * limits.max_packets),
         pix_fmt=_text(message, "pix_fmt"),
         bit_depth=_whole(message, "bit_depth", 0, 64),
         rotation_deg=_whole(message, "rotation_deg", -360, 360),
@@ -142,15 +151,15 @@ def info_from(message: Json, *, max_pixels: int) -> MediaInfo:
     )
 
 
-def frame_from(message: Json, *, max_pixels: int, slots: set[int], slot_bytes: int) -> FrameHeader:
+def frame_from(message: Json, *, max_pixels: int, duration_s: float, slots: set[int], slot_bytes: int) -> FrameHeader:
     """``slots`` are those that the child may fill now."""
-    slot = _whole(message, "slot", 0, _MAX_COUNT)
+    slot = _whole(message, "slot", 0, max(slots, default=0))
     if slot not in slots:
         raise ProtocolError(f"slot {slot} is not the child's")
     width, height = _size(message, max_pixels)
     if width * height * 3 > slot_bytes:
         raise ProtocolError(f"a frame of {width}x{height} is larger than its slot")
-    return FrameHeader(slot, height, width, _real(message, "pts_s", -_MAX_SECONDS))
+    return FrameHeader(slot, height, width, _real(message, "pts_s", -PTS_SLACK_S, duration_s + PTS_SLACK_S))
 
 
 def error_to(code: str, message: str) -> Json:
@@ -199,9 +208,9 @@ def _whole(message: Json, key: str, least: int, most: int) -> int:
     return value
 
 
-def _real(message: Json, key: str, least: float) -> float:
+def _real(message: Json, key: str, least: float, most: float) -> float:
     value = message.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= _MAX_SECONDS:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise ProtocolError(f"bad {key}")
     return float(value)
 

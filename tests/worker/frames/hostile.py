@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import fcntl
+import itertools
 import json
 import os
 import signal
@@ -52,11 +54,30 @@ class Patterns:
             yield Frame(pts_s=float(number), rgb_HWC=pattern(self.info.height, self.info.width, number))
 
 
+class Boasting:
+    """Says what the file tells it to of itself; an info that may not be an honest one."""
+
+    def __init__(self, claims: dict[str, Any]) -> None:
+        self.info = dataclasses.replace(Patterns(8, 4, 3).info, **claims)
+
+    def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+        raise NotImplementedError
+
+
+class Jumping(Patterns):
+    """Whose clock jumps by a day after the first frame, as that of a badly joined recording."""
+
+    def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+        for frame in super().frames(request):
+            yield dataclasses.replace(frame, pts_s=frame.pts_s * 86_400)
+
+
 class Misbehaving(Patterns):
     """Gives one frame, then does what its subclass does."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         super().__init__(8, 4, 3)
+        self.info = dataclasses.replace(self.info, kind=MediaKind(arguments.get("kind", "video")))
         self.arguments = arguments
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
@@ -134,8 +155,9 @@ class Misbehaving(Patterns):
         time.sleep(600)
 
     def flood(self) -> None:
-        while True:
-            self.say({"frame": {"slot": 1, "width": 8, "height": 4, "pts_s": 1.0}})
+        for number in itertools.count(1):
+            self.say({"frame": {"slot": 1, "width": 8, "height": 4, "pts_s": number * 1e-6}})
+            os.read(self.channel, 4096)
 
     def trickle(self) -> None:
         channel = self.channel
@@ -168,6 +190,17 @@ def _is_socket(fd: int) -> bool:
         return False
 
 
+def _run_threads(count: int) -> int:
+    """How many of ``count`` threads, as a decoder may have, ran."""
+    done: list[int] = []
+    workers = [threading.Thread(target=done.append, args=(n,)) for n in range(count)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=10.0)
+    return len(done)
+
+
 def _arguments(file: BinaryIO) -> dict[str, Any]:
     arguments: dict[str, Any] = json.loads(file.read())
     return arguments
@@ -178,6 +211,12 @@ def open_misbehaving(file: BinaryIO, limits: Limits, decoder: str, threads: int)
     arguments = _arguments(file)
     if "deed" in arguments:
         yield Misbehaving(arguments)
+    elif "claims" in arguments:
+        yield Boasting(arguments["claims"])
+    elif "threads" in arguments:
+        yield Patterns(8, 4, _run_threads(arguments["threads"]))
+    elif "jumps" in arguments:
+        yield Jumping(8, 4, 3)
     elif "hang" in arguments:
         time.sleep(600)
     elif "too_long" in arguments:
@@ -194,15 +233,3 @@ def open_boasting(file: BinaryIO, limits: Limits, decoder: str, threads: int) ->
     announced = Patterns(8, 4, 3)
     announced.frames = frames  # type: ignore[method-assign]
     yield announced
-
-
-@contextlib.contextmanager
-def open_threaded(file: BinaryIO, limits: Limits, decoder: str, threads: int) -> Iterator[OpenMedia]:
-    """As a decoder with threads of its own: they must be allowed."""
-    done: list[int] = []
-    workers = [threading.Thread(target=done.append, args=(n,)) for n in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(timeout=10.0)
-    yield Patterns(8, 4, len(done))

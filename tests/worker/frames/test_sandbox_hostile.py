@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import sys
@@ -16,7 +17,7 @@ from worker.errors import CorruptMedia, DecodeCrash, DecodeTimeout, MediaTooLong
 from worker.frames import wire
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
-from worker.types import SamplingRequest
+from worker.types import MediaInfo, MediaKind, SamplingRequest, Strategy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="system-call filter and Landlock are Linux")
 HERE = Path(__file__).parent
@@ -33,6 +34,13 @@ def frames() -> Iterator[SandboxedFrames]:
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[SandboxedFrames]:
     with SandboxedFrames(Limits(), opener="hostile:open_misbehaving", import_path=[HERE], timeout_s=TIMEOUT_S) as sandboxed:
+        yield sandboxed
+
+
+@pytest.fixture(scope="module")
+def frugal() -> Iterator[SandboxedFrames]:
+    opener = "hostile:open_misbehaving"
+    with SandboxedFrames(Limits(), opener=opener, import_path=[HERE], timeout_s=60.0, cpu_s=1.0) as sandboxed:
         yield sandboxed
 
 
@@ -128,10 +136,8 @@ def test_callers_own_time_does_not_count(impatient: SandboxedFrames, tmp_path: P
 
 
 @pytest.mark.parametrize("deed", ["spin", "spin_ignoring_the_limit"])
-def test_cpu_time(tmp_path: Path, deed: str) -> None:
-    opener = "hostile:open_misbehaving"
-    with SandboxedFrames(Limits(), opener=opener, import_path=[HERE], timeout_s=30.0, cpu_s=1.0) as frames:
-        error = commit(frames, tmp_path, deed)
+def test_cpu_time(frugal: SandboxedFrames, tmp_path: Path, deed: str) -> None:
+    error = commit(frugal, tmp_path, deed)
     assert type(error) is DecodeTimeout
     assert "CPU" in str(error)
 
@@ -179,6 +185,8 @@ FRAME = {"slot": 1, "width": 8, "height": 4, "pts_s": 1.0}
         {"frame": FRAME | {"pts_s": float("nan")}},
         {"frame": FRAME | {"pts_s": float("inf")}},
         {"frame": FRAME | {"pts_s": 1e300}},
+        {"frame": FRAME | {"pts_s": 64.0}},  # the video is 3 s long
+        {"frame": FRAME | {"pts_s": 0.0}},  # that of the frame given first
         {"frame": FRAME | {"pts_s": None}},
         {"frame": FRAME | {"pts_s": -1.0}},  # before the frame given first
         {"frame": []},
@@ -214,18 +222,68 @@ def test_garbage(frames: SandboxedFrames, tmp_path: Path, raw: bytes) -> None:
     assert "protocol" in str(error)
 
 
-def test_flood(frames: SandboxedFrames, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "request_", "most"),
+    [
+        ("video", ALL, 32),
+        ("video", SamplingRequest(max_frames=10), 10),
+        ("video", SamplingRequest(strategy=Strategy.KEYFRAMES), 512),
+        ("video", SamplingRequest(strategy=Strategy.FPS, fps=5.0), 15),
+        ("video", SamplingRequest(times_s=(0.1, 0.2, 0.3)), 3),
+        ("picture", ALL, 1),
+    ],
+)
+def test_flood(frames: SandboxedFrames, tmp_path: Path, kind: str, request_: SamplingRequest, most: int) -> None:
     path = tmp_path / "flood.json"
-    path.write_text(json.dumps({"deed": "flood"}))
-    request = SamplingRequest(max_frames=10)
-    with frames.open(path) as media, pytest.raises(DecodeCrash, match="protocol"):
-        list(media.frames(request))
+    path.write_text(json.dumps({"deed": "flood", "kind": kind}))
+    with frames.open(path) as media:
+        given = media.frames(request_)
+        assert len(list(itertools.islice(given, most))) == most
+        with pytest.raises(DecodeCrash, match="protocol"):
+            next(given)
     assert_scans_good_file(frames, tmp_path)
 
 
-def test_threads_are_allowed(tmp_path: Path) -> None:
-    with SandboxedFrames(Limits(), opener="hostile:open_threaded", import_path=[HERE], timeout_s=20.0) as frames:
-        path = tmp_path / "good.json"
-        path.write_text(json.dumps({"width": 8, "height": 4, "n_frames": 4}))
-        with frames.open(path) as media:
-            assert len(list(media.frames(ALL))) == 4
+LIMITS = Limits(max_pixels=100, max_picture_pixels=200, max_duration_s=60.0, max_packets=1000)
+INFO = wire.info_to(
+    MediaInfo(kind=MediaKind.VIDEO, container="test", codec="none", width=8, height=4, duration_s=60.0, fps=1.0, n_frames=4000)
+)
+
+
+def test_info_at_the_limits_is_believed() -> None:
+    assert wire.info_from(INFO, LIMITS).n_frames == 4000
+    assert wire.info_from(INFO | {"kind": "picture", "width": 20, "height": 10}, LIMITS).width == 20
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [{"duration_s": 60.1}, {"duration_s": -1}, {"n_frames": 4001}, {"width": 20, "height": 10}, {"fps": 1e10}, {"kind": "audio"}],
+    ids=str,
+)
+def test_info_beyond_the_limits_is_a_lie(claim: dict[str, object]) -> None:
+    with pytest.raises(wire.ProtocolError):
+        wire.info_from(INFO | claim, LIMITS)
+
+
+def test_child_refuses_what_its_parent_would(frames: SandboxedFrames, tmp_path: Path) -> None:
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps({"claims": {"duration_s": 1e9}}))
+    with pytest.raises(MediaTooLong), frames.open(path):
+        pass
+    path.write_text(json.dumps({"claims": {"n_frames": 1 << 40}}))
+    with frames.open(path) as media:
+        assert media.info.n_frames == 8_000_000
+
+
+def test_frames_of_a_jumping_clock_are_passed_over(frames: SandboxedFrames, tmp_path: Path) -> None:
+    path = tmp_path / "jumps.json"
+    path.write_text(json.dumps({"jumps": True}))
+    with frames.open(path) as media:
+        assert [frame.pts_s for frame in media.frames(ALL)] == [0.0]
+
+
+def test_threads_are_allowed(frames: SandboxedFrames, tmp_path: Path) -> None:
+    path = tmp_path / "threads.json"
+    path.write_text(json.dumps({"threads": 4}))
+    with frames.open(path) as media:
+        assert len(list(media.frames(ALL))) == 4
