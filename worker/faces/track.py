@@ -38,6 +38,8 @@ SIZE_RATIO = 2.0
 """Greatest ratio of the sides of two boxes of one track that do not overlap."""
 MEMORY = 0.7
 """Weight of the past in a track's running mean colours."""
+TRACKS = 256
+"""Most tracks of a shot that a face may join, those seen last: a crowd would otherwise begin tens of thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,33 +101,43 @@ class _Track:
     appearance_A: Float32
 
 
-def link(frames: Sequence[FrameSighting]) -> list[tuple[int, ...]]:
-    """Track numbers of the faces of each frame, from 0 by first appearance; frames must come in rising time.
+class Linker:
+    """Links one frame after the other, as they come; what it remembers is bounded (``TRACKS``).
 
-    A cut ends all tracks. Within a shot each face joins at most one track and each track gets at most one face of a frame: pairs
-    are taken by rising cost (``_costs``), and a face that no track may take begins one. A face that comes back within its shot,
-    however late, may join its track again. Raises ValueError where times fall.
+    A cut ends all tracks, and so does a step back in time. Within a shot each face joins at most one track and each track gets
+    at most one face of a frame: pairs are taken by rising cost (``_costs``), and a face that no track may take begins one. A face
+    that comes back within its shot may join its track again, unless ``TRACKS`` others were seen since.
     """
-    if any(after.pts_s < before.pts_s for before, after in pairwise(frames)):
-        raise ValueError("frames must come in rising time")
-    result: list[tuple[int, ...]] = []
-    tracks: list[_Track] = []
-    n_tracks = 0
-    for place, frame in enumerate(frames):
-        if place and is_cut(frames[place - 1], frame):
-            tracks = []
-        taken = _assign(tracks, frame.faces)
-        numbers = []
-        for face, track in zip(frame.faces, taken, strict=True):
+
+    def __init__(self) -> None:
+        self._tracks: list[_Track] = []
+        self._n_tracks = 0
+        self._before: FrameSighting | None = None
+
+    def add(self, frame: FrameSighting) -> tuple[int, ...]:
+        """Track numbers of the frame's faces, from 0 by first appearance."""
+        before, self._before = self._before, frame
+        if before is not None and (frame.pts_s < before.pts_s or is_cut(before, frame)):
+            self._tracks = []
+        seen: list[_Track] = []
+        for face, track in zip(frame.faces, _assign(self._tracks, frame.faces), strict=True):
             if track is None:
-                track = _Track(number=n_tracks, box_xyxy=face.box_xyxy, appearance_A=face.appearance_A)
-                tracks.append(track)
-                n_tracks += 1
+                track = _Track(number=self._n_tracks, box_xyxy=face.box_xyxy, appearance_A=face.appearance_A)
+                self._n_tracks += 1
             track.box_xyxy = face.box_xyxy
             track.appearance_A = np.asarray(MEMORY * track.appearance_A + (1 - MEMORY) * face.appearance_A, np.float32)
-            numbers.append(track.number)
-        result.append(tuple(numbers))
-    return result
+            seen.append(track)
+        numbers = tuple(track.number for track in seen)
+        self._tracks = [*(track for track in self._tracks if track.number not in numbers), *seen][-TRACKS:]
+        return numbers
+
+
+def link(frames: Sequence[FrameSighting]) -> list[tuple[int, ...]]:
+    """Track numbers of the faces of each frame; frames must come in rising time. Raises ValueError where times fall."""
+    if any(after.pts_s < before.pts_s for before, after in pairwise(frames)):
+        raise ValueError("frames must come in rising time")
+    linker = Linker()
+    return [linker.add(frame) for frame in frames]
 
 
 def _assign(tracks: Sequence[_Track], faces: Sequence[FaceSighting]) -> list[_Track | None]:
@@ -158,10 +170,10 @@ def _costs(tracks: Sequence[_Track], faces: Sequence[FaceSighting]) -> Float32:
     ratio = np.maximum(side_a, side_b) / np.minimum(side_a, side_b)
     centres = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2
     distance = np.hypot(centres[..., 0], centres[..., 1]) / np.maximum(side_a, side_b)
-    looks = np.abs(
-        np.stack([track.appearance_A for track in tracks])[:, None] - np.stack([face.appearance_A for face in faces])[None]
-    ).mean(-1)
-    near = (iou >= OVERLAP) & (looks <= APPEARANCE_NEAR)
-    far = (distance <= REACH) & (ratio <= SIZE_RATIO) & (looks <= APPEARANCE_FAR)
+    near, far = iou >= OVERLAP, (distance <= REACH) & (ratio <= SIZE_RATIO)
+    looks = np.full(iou.shape, np.inf, np.float32)
+    t, n = np.nonzero(near | far)
+    looks_of_track, looks_of_face = (np.stack([one.appearance_A for one in side]) for side in (tracks, faces))
+    looks[t, n] = np.abs(looks_of_track[t] - looks_of_face[n]).mean(-1)
     cost = 1 - iou + np.where(iou > 0, 0, distance / REACH) + looks / APPEARANCE_UNIT
-    return np.where(near | far, cost, np.inf).astype(np.float32)
+    return np.where((near & (looks <= APPEARANCE_NEAR)) | (far & (looks <= APPEARANCE_FAR)), cost, np.inf).astype(np.float32)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
 from worker.faces.crop import crop_faces
-from worker.faces.track import FrameSighting, describe_face, describe_frame, is_cut, link
+from worker.faces.track import FaceSighting, FrameSighting, Linker, describe_face, describe_frame, is_cut, link
 from worker.types import UInt8
 
 Place = tuple[str, float, float]
@@ -123,6 +125,40 @@ def test_frames_of_a_second_pass_are_linked_in_time_order() -> None:
     second = [look(4, ("ann", 210, 150)), look(7, ("ann", 320, 150))]
     assert link(first) == [(0,), (1,)]
     assert link(sorted(first + second, key=lambda frame: frame.pts_s)) == [(0,)] * 4
+
+
+def strangers(pts_s: float, seed: int, count: int = 64) -> FrameSighting:
+    """A frame of a crowd of which nobody is seen twice."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 2000, (count, 2))
+    faces = [
+        FaceSighting(box_xyxy=(x, y, x + 50, y + 50), appearance_A=rng.random(48).astype(np.float32)) for x, y in corners.tolist()
+    ]
+    return FrameSighting(pts_s=pts_s, signature_G3=np.zeros((64, 3), np.float32), faces=tuple(faces))
+
+
+def test_a_crowd_costs_bounded_memory() -> None:
+    """With all 40,960 tracks remembered, the last frames alone would take more than 100 MiB."""
+    frames = [strangers(float(t), seed=t) for t in range(640)]
+    tracemalloc.start()
+    tracks = link(frames)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len({number for frame in tracks for number in frame}) > 40_000
+    assert peak_bytes < 16 * 2**20
+
+
+@pytest.mark.parametrize(("between", "joins"), [(1, True), (3, True), (5, False)])
+def test_the_tracks_seen_last_are_remembered(between: int, joins: bool) -> None:
+    one = strangers(0.0, seed=1, count=1)
+    frames = [one, *(strangers(1.0 + t, seed=10 + t) for t in range(between)), replace(one, pts_s=100.0)]
+    first, *_, last = link(frames)
+    assert (last == first) == joins
+
+
+def test_a_step_back_in_time_ends_tracks_of_a_linker() -> None:
+    linker = Linker()
+    assert [linker.add(look(t, ("ann", 200, 150))) for t in (0, 5, 2, 3)] == [(0,), (0,), (1,), (1,)]
 
 
 def test_times_that_fall_are_refused() -> None:
