@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Hard limits of the probe. Pixels are those of one frame (coded and as shown), packets those of the whole file."""
+    """Hard limits of the probe. Pixels are those of one frame (coded and as shown), packets those of one way
+    through the file. An animation's pixels are those of all its frames: each is drawn over the ones before."""
 
     max_pixels: int = 36_000_000
     max_picture_pixels: int = 64_000_000
+    max_animation_pixels: int = 20_000_000_000
     max_duration_s: float = 4 * 3600.0
     max_packets: int = 2_000_000
     max_streams: int = 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,20 +20,30 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 TIMED_BY_DECODING = ("WEBP", "AVIF")
 """Pillow knows the durations of their frames once it has decoded them."""
+_AVIF_BRANDS, _GENERAL_BRANDS = frozenset((b"avif", b"avis")), (b"mif1", b"msf1", b"miaf")
 DEFAULT_FRAME_S = 0.1
 """Players show a frame whose duration is 0 for a tenth of a second."""
-_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError)
+_PILLOW_ERRORS = (
+    *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError),
+    *(struct.error, AttributeError, RuntimeError),
+)
 """What Pillow's readers raise on damaged files."""
 
 
 def is_picture(head: bytes) -> bool:
-    """Whether the first 32 bytes are those of a format in ``FORMATS``."""
+    """Whether a file that starts so is of a format in ``FORMATS``."""
     return (
         head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*"))
         or (head.startswith(b"BM") and head[6:10] == b"\0\0\0\0")
         or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
-        or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"))
+        or (head[4:8] == b"ftyp" and not _AVIF_BRANDS.isdisjoint(_brands(head)))
     )
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """Of an ISO file: the major brand and, where that one is general, the compatible ones."""
+    end = min(int.from_bytes(head[:4], "big"), len(head)) if head[8:12] in _GENERAL_BRANDS else 0
+    return {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
 
 
 class PictureDecoder:
@@ -68,11 +79,11 @@ class PictureMedia:
                 raise MediaTooLarge(f"an animation of {width}x{height} pixels, limit {limits.max_pixels}")
             if count > limits.max_packets:
                 raise MediaTooLarge(f"{count} frames, limit {limits.max_packets}")
-            self._starts_s = _frame_starts(image, count) if self._animated else (0.0, 0.0)
+            if self._animated and count * width * height > limits.max_animation_pixels:
+                raise MediaTooLarge(f"{count} frames of {width}x{height} pixels, limit {limits.max_animation_pixels} in all")
+            self._starts_s = _frame_starts(image, count, limits.max_duration_s) if self._animated else (0.0, 0.0)
             self._first = _upright(image)
         duration_s = self._starts_s[-1]
-        if duration_s > limits.max_duration_s:
-            raise MediaTooLong(f"{duration_s:.0f} s, limit {limits.max_duration_s:.0f} s")
         rows, columns = self._first.shape[:2]
         self.info = MediaInfo(
             kind=MediaKind.VIDEO if self._animated else MediaKind.PICTURE,
@@ -98,7 +109,7 @@ class PictureMedia:
             try:
                 with _translated():
                     self._image.seek(index)
-                    rgb_HWC = _to_rgb(self._image)
+                    rgb_HWC = _upright(self._image)
             except CorruptMedia:
                 return
             yield Frame(pts_s=self._starts_s[index], rgb_HWC=rgb_HWC)
@@ -109,14 +120,16 @@ def _nearest(starts_s: Sequence[float], times_s: Sequence[float]) -> list[int]:
     return sorted({int(np.abs(starts - time).argmin()) for time in times_s})
 
 
-def _frame_starts(image: Image.Image, count: int) -> tuple[float, ...]:
-    """Start of every frame, and the end of the last."""
+def _frame_starts(image: Image.Image, count: int, max_s: float) -> tuple[float, ...]:
+    """Start of every frame, and the end of the last. Raises MediaTooLong as soon as that is beyond ``max_s``."""
     starts = [0.0]
     for index in range(count):
         image.seek(index)
         if image.format in TIMED_BY_DECODING:
             image.load()
         starts.append(starts[-1] + (float(image.info.get("duration", 0)) / 1000 or DEFAULT_FRAME_S))
+        if starts[-1] > max_s:
+            raise MediaTooLong(f"more than {max_s:.0f} s")
     image.seek(0)
     return tuple(starts)
 

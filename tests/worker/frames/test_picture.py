@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.errors import CorruptMedia, MediaTooLarge, UnsupportedMedia
+from worker.errors import CorruptMedia, MediaTooLarge, MediaTooLong, UnsupportedMedia
 from worker.frames.choose import open_media
 from worker.frames.limits import Limits
+from worker.frames.picture import PictureMedia
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
 
 LEFT, RIGHT = (200, 40, 30), (20, 60, 190)
@@ -153,6 +154,55 @@ def test_limits_of_animations(tmp_path: Path) -> None:
         read(path, Limits(max_packets=2))
     with pytest.raises(MediaTooLarge):
         read(path, Limits(max_pixels=32 * 48 - 1))
+
+
+def test_an_animation_of_too_many_pixels_or_seconds_is_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "animation.png"
+    frames = [Image.fromarray(np.full((32, 48, 3), level, np.uint8)) for level in (10, 100, 200)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=200)
+    assert len(read(path, Limits(max_animation_pixels=3 * 32 * 48))[1]) == 3
+    with pytest.raises(MediaTooLarge, match="3 frames"):
+        read(path, Limits(max_animation_pixels=3 * 32 * 48 - 1))
+    with pytest.raises(MediaTooLong):
+        read(path, Limits(max_duration_s=0.5))
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png"])
+def test_animations_are_turned_upright(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / f"animation.{suffix}"
+    frames = [two_halves().rotate(90, expand=True), two_halves().rotate(90, expand=True).point(lambda level: level // 2)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, exif=exif, quality=95)
+    info, seen = read(path)
+    assert (info.width, info.height) == (64, 32)
+    for frame, share in zip(seen, (1.0, 0.5), strict=True):
+        assert frame.rgb_HWC.shape == (32, 64, 3)
+        assert near(frame.rgb_HWC[16, 8], tuple(int(level * share) for level in LEFT))
+        assert near(frame.rgb_HWC[16, 56], tuple(int(level * share) for level in RIGHT))
+
+
+def test_avif_is_known_by_its_compatible_brands(tmp_path: Path) -> None:
+    path = tmp_path / "picture.avif"
+    two_halves().save(path)
+    data = path.read_bytes()
+    assert data[8:12] == b"avif"
+    assert b"avif" in data[16 : data[3]]
+    path.write_bytes(data[:8] + b"mif1" + data[12:])
+    assert read(path)[0].container == "avif"
+
+
+@pytest.mark.parametrize("error", [struct.error("short"), AttributeError("tile"), RuntimeError("decoder")])
+def test_what_readers_raise_on_damage_is_corrupt(error: Exception) -> None:
+    class Broken(Image.Image):
+        format = "PNG"
+        size = (4, 4)
+
+        def getexif(self) -> Image.Exif:
+            raise error
+
+    with pytest.raises(CorruptMedia, match=str(error)):
+        PictureMedia(Broken(), Limits())
 
 
 def test_other_picture_formats_are_unsupported(tmp_path: Path) -> None:
