@@ -17,9 +17,11 @@ import av
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from worker.errors import ModelError
-from worker.faces.detect import MtcnnDetector, detection_scale
+from worker.faces.detect import FRAME_PX, MtcnnDetector, detection_scale
 from worker.faces.nets import packaged_nets
 from worker.model import mtcnn
 from worker.types import Detections, UInt8
@@ -161,6 +163,9 @@ def test_finds_the_face_where_it_is(detector: MtcnnDetector, astronaut_HWC: UInt
         (1080, 1920, 1 / 2),
         (1440, 2560, 1 / 3),
         (2160, 3840, 1 / 4),
+        (479, 7000, 1.0),
+        (400, 160_000, 1 / 5),
+        (1080, 20_000, 1 / 3),
         (1, 1, 1.0),
     ],
 )
@@ -171,6 +176,23 @@ def test_detection_scale_goes_by_the_shorter_side(height: int, width: int, scale
 def test_reduced_frames_stay_large_enough() -> None:
     for side in range(480, 5000):
         assert 240 <= side * detection_scale(side, 2 * side) <= 675
+
+
+@given(height=st.integers(1, 64_000_000), share=st.floats(0, 1))
+def test_a_reduced_frame_has_bounded_pixels_whatever_its_shape(height: int, share: float) -> None:
+    width = max(1, int(share * (64_000_000 // height)))
+    scale = detection_scale(height, width)
+    assert height * scale * width * scale <= FRAME_PX * (1 + 1e-9)
+
+
+def test_memory_of_a_long_picture_is_bounded(detector: MtcnnDetector) -> None:
+    """At full size the summed-area table alone would take 256 MB."""
+    long_HWC = np.full((400, 40_000, 3), 77, np.uint8)
+    tracemalloc.start()
+    assert len(detector.detect([long_HWC])) == 0
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 200e6
 
 
 def test_batch_does_not_change_a_frames_faces(detector: MtcnnDetector, pair_HWC: UInt8) -> None:
