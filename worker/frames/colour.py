@@ -32,6 +32,8 @@ PQ, HLG = 16, 18
 """Values of ITU-T H.273 transfer characteristics."""
 FULL_RANGE = 2
 KNEE = 0.75
+BAND_ROWS = 128
+"""Wide colours are mapped so many rows at a time: linear light takes many times the memory of the frame."""
 MAX_ASPECT = 8
 REFERENCE_WHITE = 203.0
 _TURNS = {1: cv2.ROTATE_90_CLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -109,7 +111,9 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
         threads=1,
     )
     if wide:
-        return _to_sdr(np.asarray(converted.to_ndarray(), np.uint16), int(frame.color_trc))
+        code_HWC, transfer = np.asarray(converted.to_ndarray(), np.uint16), int(frame.color_trc)
+        bands = [_to_sdr(code_HWC[top : top + BAND_ROWS], transfer) for top in range(0, height, BAND_ROWS)]
+        return np.concatenate(bands)
     return np.asarray(converted.to_ndarray(), np.uint8)
 
 

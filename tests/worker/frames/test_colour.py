@@ -117,6 +117,42 @@ def test_hdr_levels(transfer: int, level: float, grey: int) -> None:
     assert np.abs(rgb_HWC.astype(int) - grey).max() <= 4
 
 
+@pytest.mark.parametrize(("name", "transfer", "white"), [("smpte2084", colour.PQ, 0.5807), ("arib-std-b67", colour.HLG, 0.75)])
+def test_hdr_files_by_their_tags(tmp_path: Path, name: str, transfer: int, white: float) -> None:
+    """A 10-bit HEVC file of reference white above and black below, by the tags that the encoder wrote."""
+    code = np.zeros((128, 128, 3), np.uint16)
+    code[:64] = round(white * 65535)
+    path = tmp_path / "hdr.ts"
+    with av.open(str(path), "w") as container:
+        tags = f"colorprim=bt2020:transfer={name}:colormatrix=bt2020nc:range=limited:log-level=none:pools=none:frame-threads=1"
+        stream = container.add_stream("libx265", rate=30, options={"preset": "ultrafast", "crf": "10", "x265-params": tags})
+        stream.width, stream.height, stream.pix_fmt = 128, 128, "yuv420p10le"
+        frame = av.VideoFrame.from_ndarray(code, format="rgb48le").reformat(
+            format="yuv420p10le", dst_colorspace=9, dst_color_range=LIMITED
+        )
+        frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc = BT2020, LIMITED, 9, transfer
+        frame.pts = 0
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    info, rgb_HWC = first_frame(path)
+    assert (info.hdr, info.bit_depth, info.codec) == (True, 10, "hevc")
+    assert np.abs(rgb_HWC[8:56].astype(int) - 240).max() <= 6
+    assert rgb_HWC[72:].max() <= 6
+
+
+def test_wide_colours_are_mapped_in_bands_without_seams() -> None:
+    height = 2 * colour.BAND_ROWS + 10
+    ramp = np.repeat(np.linspace(0, 65535, height).astype(np.uint16)[:, None, None], 3, axis=2).repeat(16, axis=1)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(ramp), format="rgb48le").reformat(
+        format="yuv420p10le", dst_colorspace=9, dst_color_range=LIMITED
+    )
+    frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc = BT2020, LIMITED, 9, colour.PQ
+    rgb_HWC = colour.to_rgb(frame, 16, height)
+    assert rgb_HWC.shape == (height, 16, 3)
+    steps = np.diff(rgb_HWC[:, 8, 1].astype(int))
+    assert steps.min() >= 0
+    assert 1 <= steps.max() <= 6
+
+
 @pytest.mark.parametrize("transfer", [colour.PQ, colour.HLG])
 def test_hdr_rises_and_keeps_hues(transfer: int) -> None:
     levels = [float(colour.to_rgb(_hdr_frame(level, transfer), 16, 16).mean()) for level in np.linspace(0, 1, 12)]
