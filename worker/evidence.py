@@ -1,9 +1,8 @@
-"""Evidence crops of a scan, bounded: the most suspicious faces are kept as JPEG, the rest forgotten."""
+"""Evidence crops of a scan, bounded: the most suspicious faces of each track are kept as JPEG, the rest forgotten."""
 
 from __future__ import annotations
 
 import heapq
-import itertools
 
 import cv2
 
@@ -13,31 +12,48 @@ JPEG_QUALITY = 92
 
 
 class EvidenceStore:
-    """Keeps the crops of the ``capacity`` highest logits; memory is ``capacity`` x 224 x 224 x 3 bytes at most."""
+    """Keeps the crops of the ``per_track`` highest logits of each track, ``capacity`` at most (some 15 KB each).
 
-    def __init__(self, capacity: int = 128) -> None:
+    Tracks may be provisional, as final ones are only known at the end of a scan. Where there are too many, those with the most
+    crops give up their lowest first: with ``capacity`` tracks or fewer each keeps at least one.
+    """
+
+    def __init__(self, per_track: int, capacity: int = 256) -> None:
+        self._per_track = per_track
         self._capacity = capacity
-        self._heap: list[tuple[float, int, int, UInt8]] = []
-        self._order = itertools.count()
+        self._kept: dict[int, list[tuple[float, int]]] = {}
+        """Heap of (logit, minus the face's number) of each track: of equal logits the earlier face stays."""
+        self._jpeg: dict[int, bytes] = {}
 
-    def offer(self, face: int, logit: float, crop_HWC: UInt8) -> None:
-        """Show the store a scored crop; ``face`` is its number in the scan."""
-        if self._capacity == 0 or (len(self._heap) == self._capacity and logit <= self._heap[0][0]):
+    def offer(self, track: int, face: int, logit: float, crop_HWC: UInt8) -> None:
+        """Show the store a scored crop; ``face`` is its number in the scan, rising."""
+        kept = self._kept.setdefault(track, [])
+        heapq.heappush(kept, (logit, -face))
+        lost = None
+        if len(kept) > self._per_track:
+            lost = self._drop(track)
+        elif sum(map(len, self._kept.values())) > self._capacity:
+            lost = self._drop(min(self._kept, key=lambda number: (-len(self._kept[number]), self._kept[number][0])))
+        if lost == face:
             return
-        entry = (logit, next(self._order), face, crop_HWC.copy())
-        if len(self._heap) < self._capacity:
-            heapq.heappush(self._heap, entry)
-        else:
-            heapq.heapreplace(self._heap, entry)
+        if lost is not None:
+            del self._jpeg[lost]
+        self._jpeg[face] = _jpeg(crop_HWC)
+
+    def _drop(self, track: int) -> int:
+        """Forget the lowest of a track; returns its number."""
+        _, minus_face = heapq.heappop(self._kept[track])
+        if not self._kept[track]:
+            del self._kept[track]
+        return -minus_face
 
     def jpeg(self, face: int) -> bytes | None:
         """The crop of a face as JPEG, or None if it was not kept."""
-        for _, _, kept, crop_HWC in self._heap:
-            if kept == face:
-                ok, coded = cv2.imencode(
-                    ".jpg", cv2.cvtColor(crop_HWC, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-                )
-                if not ok:
-                    raise RuntimeError("OpenCV could not encode a crop as JPEG")
-                return bytes(coded)
-        return None
+        return self._jpeg.get(face)
+
+
+def _jpeg(crop_HWC: UInt8) -> bytes:
+    ok, coded = cv2.imencode(".jpg", cv2.cvtColor(crop_HWC, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not ok:
+        raise RuntimeError("OpenCV could not encode a crop as JPEG")
+    return bytes(coded)

@@ -12,7 +12,7 @@ import numpy as np
 from worker.evidence import EvidenceStore
 from worker.faces.crop import crop_faces
 from worker.faces.quality import face_quality
-from worker.faces.track import FaceSighting, FrameSighting, describe_face, describe_frame, link
+from worker.faces.track import FaceSighting, FrameSighting, Linker, describe_face, describe_frame, link
 from worker.ports import Classifier, FaceDetector
 from worker.types import Face, Float32, Frame, UInt8
 
@@ -66,25 +66,36 @@ class _Sighted:
     logit: float | None
 
 
+@dataclass(slots=True, kw_only=True)
+class _Pending:
+    """A face to be scored; ``track`` is provisional, linked over the frames so far."""
+
+    number: int
+    track: int
+    crop_HWC: UInt8
+
+
 class Observer:
     """Takes batches of equally sized frames, in any order of batches; ``result`` may be asked for at any time."""
 
-    def __init__(self, detector: FaceDetector, classifier: Classifier, rules: FaceRules, clock: StageClock) -> None:
+    def __init__(
+        self, detector: FaceDetector, classifier: Classifier, rules: FaceRules, clock: StageClock, *, evidence_per_track: int
+    ) -> None:
         self._detector = detector
         self._classifier = classifier
         self._rules = rules
         self._clock = clock
         self._faces: list[_Sighted] = []
         self._frames: list[FrameSighting] = []
-        self._evidence = EvidenceStore()
+        self._linker = Linker()
+        self._evidence = EvidenceStore(evidence_per_track)
 
     def look(self, frames: Sequence[Frame]) -> None:
         """Detect, cut and score the faces of one batch."""
         started = time.perf_counter()
         found = self._detector.detect([frame.rgb_HWC for frame in frames])
         self._clock.detect += time.perf_counter() - started
-        pending: list[int] = []
-        crops: list[UInt8] = []
+        pending: list[_Pending] = []
         for place, frame in enumerate(frames):
             mine = np.flatnonzero(found.frame_N == place)
             boxes = found.boxes_N4[mine]
@@ -92,12 +103,12 @@ class Observer:
             mine, boxes = mine[largest], boxes[largest]
             cut = crop_faces(frame.rgb_HWC, boxes, margin=self._rules.margin, size=self._rules.size)
             numbers = self._note(frame, boxes, found.prob_N[mine], cut)
-            for number, crop in zip(numbers, cut, strict=True):
+            tracks = self._linker.add(self._frames[-1])
+            for number, track, crop in zip(numbers, tracks, cut, strict=True):
                 face = self._faces[number]
                 if not face.too_small and face.quality >= self._rules.min_vote_quality:
-                    pending.append(number)
-                    crops.append(crop)
-        self._score(pending, crops)
+                    pending.append(_Pending(number=number, track=track, crop_HWC=crop))
+        self._score(pending)
 
     def _note(self, frame: Frame, boxes_N4: Float32, prob_N: Float32, crops_NHWC: UInt8) -> list[int]:
         """Remember a frame's faces; returns their numbers."""
@@ -120,14 +131,14 @@ class Observer:
         self._frames.append(describe_frame(frame.pts_s, frame.rgb_HWC, sightings))
         return numbers
 
-    def _score(self, numbers: Sequence[int], crops: Sequence[UInt8]) -> None:
+    def _score(self, pending: Sequence[_Pending]) -> None:
         started = time.perf_counter()
-        for start in range(0, len(crops), self._rules.batch):
-            part = np.stack(crops[start : start + self._rules.batch])
-            logits = self._classifier.logits(part)
-            for number, logit, crop in zip(numbers[start : start + self._rules.batch], logits, part, strict=True):
-                self._faces[number].logit = float(logit)
-                self._evidence.offer(number, float(logit), crop)
+        for start in range(0, len(pending), self._rules.batch):
+            part = pending[start : start + self._rules.batch]
+            logits = self._classifier.logits(np.stack([one.crop_HWC for one in part]))
+            for one, logit in zip(part, logits, strict=True):
+                self._faces[one.number].logit = float(logit)
+                self._evidence.offer(one.track, one.number, float(logit), one.crop_HWC)
         self._clock.infer += time.perf_counter() - started
 
     def result(self) -> Observations:

@@ -136,7 +136,9 @@ class Scanner:
         digest = (content or read_content(path, self.max_bytes)).sha256
         with self._frames.open(path) as media:
             clock.decode += time.perf_counter() - started
-            observer = Observer(self._detector, self._classifier, self._rules, clock)
+            observer = Observer(
+                self._detector, self._classifier, self._rules, clock, evidence_per_track=self._options.evidence_per_track
+            )
             passes = Passes(media, self._options, clock, on_progress)
             for frames in passes.first():
                 observer.look(frames)

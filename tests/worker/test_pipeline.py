@@ -29,11 +29,15 @@ REAL, FAKE = 130, 150
 
 @dataclass
 class Clip:
-    """A FrameSource whose frames are plain grey: FAKE inside ``swap_s``, REAL elsewhere, 0 (no face) inside ``empty_s``."""
+    """A FrameSource whose frames are plain grey: FAKE inside ``swap_s``, REAL elsewhere, 0 (no face) inside ``empty_s``.
+
+    With a ``bystander`` the right half is REAL throughout.
+    """
 
     duration_s: float = 4.0
     swap_s: tuple[float, float] = (0.0, 0.0)
     empty_s: tuple[float, float] = (0.0, 0.0)
+    bystander: bool = False
     fails_after: int | None = None
     error: VeriframeError = field(default_factory=lambda: CorruptMedia("broken off"))
     kind: MediaKind = MediaKind.VIDEO
@@ -69,6 +73,8 @@ class Clip:
                 raise self.error
             inside = self.swap_s[0] <= time < self.swap_s[1]
             slot[:] = 0 if self.empty_s[0] <= time < self.empty_s[1] else FAKE if inside else REAL
+            if self.bystander:
+                slot[:, SIZE // 2 :] = REAL
             yield Frame(pts_s=time, rgb_HWC=slot)  # the same memory again and again, as the sandbox gives it
         slot[:] = 255
 
@@ -88,6 +94,19 @@ class OneFace:
             prob_N=np.full(n, 0.99, np.float32),
             landmarks_NK2=np.zeros((n, 5, 2), np.float32),
             frame_N=with_face,
+        )
+
+
+class TwoFaces(OneFace):
+    """A face in the left half of every frame and one in the right half."""
+
+    def detect(self, frames_BHWC: Sequence[np.ndarray] | np.ndarray) -> Detections:
+        n = len(frames_BHWC)
+        return Detections(
+            boxes_N4=np.tile(np.array([[0, 16, 48, 64], [48, 16, 96, 64]], np.float32), (n, 1)),
+            prob_N=np.full(2 * n, 0.99, np.float32),
+            landmarks_NK2=np.zeros((2 * n, 5, 2), np.float32),
+            frame_N=np.repeat(np.arange(n, dtype=np.int64), 2),
         )
 
 
@@ -305,6 +324,18 @@ def test_evidence_names_crops_that_are_handed_over(file: Path) -> None:
     assert all(data[:2] == b"\xff\xd8" for data in result.crops.values())
     assert evidence[0].score > 0.9
     assert 1000 <= evidence[0].t_ms < 2000
+
+
+def test_every_person_has_evidence_however_fake_another_is(file: Path) -> None:
+    clip = Clip(duration_s=600.0, swap_s=(0.0, 600.0), bystander=True)
+    result = scanner(clip, strategy=Strategy.UNIFORM, max_frames=300, detector=TwoFaces()).scan(file)
+    swapped, bystander = result.report.tracks
+    assert swapped.score is not None
+    assert bystander.score is not None
+    assert swapped.score > 0.9 > 0.1 > bystander.score
+    for track in (swapped, bystander):
+        assert len(track.evidence) == 2
+        assert all(item.crop in result.crops for item in track.evidence)
 
 
 def test_progress_reaches_what_was_wanted(file: Path) -> None:
