@@ -37,6 +37,7 @@ def serve(descriptors: Descriptors, options: Json, opener: Opener, *, parent_pid
     limits = Limits(**options["limits"])
     with open(descriptors.media, "rb") as file:
         shared = SharedBytes(descriptors.shared, options["shared_bytes"], writable=True)
+        os.close(descriptors.shared)  # the mapping holds a copy
         lock_down(memory_bytes=options["memory_bytes"], cpu_s=options["cpu_s"], parent_pid=parent_pid)
         try:
             _answer(channel, shared, file, limits, opener, options)

@@ -97,6 +97,12 @@ def test_refused_calls(frames: SandboxedFrames, tmp_path: Path, deed: str) -> No
     assert "Permission" in str(error) or "not permitted" in str(error) or "not allowed" in str(error)
 
 
+def test_child_holds_the_media_the_shared_frames_and_the_channel_only(frames: SandboxedFrames, tmp_path: Path) -> None:
+    with socket.socket(), (tmp_path / "other").open("w"):
+        error = commit(frames, tmp_path, "show_descriptors")
+    assert str(error) == "file file socket"
+
+
 def test_four_gigabytes(frames: SandboxedFrames, tmp_path: Path) -> None:
     assert type(commit(frames, tmp_path, "allocate")) is OutOfMemory
 
