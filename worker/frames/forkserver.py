@@ -20,6 +20,7 @@ from worker.types import Json
 
 START_TIMEOUT_S = 60.0
 REPLY_TIMEOUT_S = 10.0
+END_TIMEOUT_S = 2.0
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from worker.frames.zygote import main; main()"
 # One BLAS or OpenMP thread: none may run when the zygote forks. Two malloc arenas: each takes 64 MiB of the address space limit.
 _ENVIRONMENT = {
@@ -66,6 +67,7 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: wire.Channel | None = None
         self._ready = False
+        self._unreaped: list[subprocess.Popen[bytes]] = []
 
     @property
     def pid(self) -> int | None:
@@ -81,7 +83,10 @@ class ForkServer:
             for _ in range(2):
                 zygote_pid = self._start()
                 with contextlib.suppress(ZygoteGone):
-                    return Forked(pid=self._ask({"fork": options}, fds)["pid"], zygote_pid=zygote_pid)
+                    reply = self._ask({"fork": options}, fds)
+                    if "error" in reply:
+                        raise wire.error_from(reply["error"])
+                    return Forked(pid=reply["pid"], zygote_pid=zygote_pid)
         raise DecodeCrash("the process that starts decoders died twice")
 
     def end(self, child: Forked, *, grace_s: float) -> ChildEnd:
@@ -145,5 +150,15 @@ class ForkServer:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+            self._unreaped.append(self._process)
             self._process = None
+        self._unreaped = [process for process in self._unreaped if not _has_ended(process)]
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a killed process is gone: one that waits for a disk dies when the disk has answered, and is reaped later."""
+    try:
+        process.wait(END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True

@@ -17,12 +17,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from worker.errors import DecodeCrash
 from worker.frames import wire
 from worker.frames.child import Descriptors, Opener, serve
 from worker.frames.lockdown import leave_network
 from worker.types import Json
 
-_POLL_S = 0.002
+_POLL_S = 0.001
+_KILL_WAIT_S = 2.0
+"""A child that waits for a disk dies only when the disk has answered; the other children shall not wait with it."""
 _HIGHEST_FD = 1 << 16
 
 
@@ -41,20 +44,23 @@ def main() -> None:
         gc.collect()
         gc.freeze()  # else the children's collections would copy pages they could share
         control.sendall(wire.encode({"ready": True}))
+        unreaped: set[int] = set()
         with suppress(wire.PeerGone):
             while True:
-                _obey(control, opener)
+                _obey(control, opener, unreaped)
 
 
 def _load(name: str) -> Opener:
     module_name, function = name.split(":")
     module = importlib.import_module(module_name)
+    importlib.import_module("numpy.ma")  # NumPy imports it late, when some functions are first called
     module.warm_up()  # once locked down, a child can import nothing more
     opener: Opener = getattr(module, function)
     return opener
 
 
-def _obey(control: socket.socket, opener: Opener) -> None:
+def _obey(control: socket.socket, opener: Opener, unreaped: set[int]) -> None:
+    """Carry out one command and answer it. Children that were slow to die join ``unreaped`` and leave it with a later command."""
     fds: list[int] = []
 
     def read(size: int) -> bytes:
@@ -64,19 +70,20 @@ def _obey(control: socket.socket, opener: Opener) -> None:
 
     try:
         command = wire.read_message(read)
-        if "fork" in command:
-            reply: Json = {"pid": _fork(control, fds, command["fork"], opener)}
-        else:
-            reply = _end(**command["end"])
+        unreaped -= {pid for pid in unreaped if os.wait4(pid, os.WNOHANG)[0]}
+        reply = _fork(control, fds, command["fork"], opener) if "fork" in command else _end(**command["end"], unreaped=unreaped)
         control.sendall(wire.encode(reply))
     finally:
         for fd in fds:
             os.close(fd)
 
 
-def _fork(control: socket.socket, fds: list[int], options: Json, opener: Opener) -> int:
+def _fork(control: socket.socket, fds: list[int], options: Json, opener: Opener) -> Json:
     parent_pid = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as exc:  # no more processes or memory now; the children that run go on
+        return wire.error_to(DecodeCrash.code, f"no process can be started: {exc.strerror}")
     if pid == 0:
         status = 1
         try:
@@ -87,20 +94,31 @@ def _fork(control: socket.socket, fds: list[int], options: Json, opener: Opener)
             status = 0
         finally:
             os._exit(status)
-    return pid
+    return {"pid": pid}
 
 
-def _end(pid: int, grace_s: float) -> Json:
+def _end(pid: int, grace_s: float, unreaped: set[int]) -> Json:
     """Reap a child, killing it if it still runs after ``grace_s``. Nobody else reaps, so its number is not another's yet."""
-    deadline_s = time.monotonic() + grace_s
-    reaped, status, usage = os.wait4(pid, os.WNOHANG)
-    while not reaped and time.monotonic() < deadline_s:
-        time.sleep(_POLL_S)
+    end = _wait(pid, grace_s)
+    if end is not None:
+        return end | {"killed": False}
+    os.kill(pid, signal.SIGKILL)
+    end = _wait(pid, _KILL_WAIT_S)
+    if end is None:
+        unreaped.add(pid)
+        end = {"exit": -signal.SIGKILL, "cpu_s": 0.0}
+    return end | {"killed": True}
+
+
+def _wait(pid: int, timeout_s: float) -> Json | None:
+    deadline_s = time.monotonic() + timeout_s
+    while True:
         reaped, status, usage = os.wait4(pid, os.WNOHANG)
-    if not reaped:
-        os.kill(pid, signal.SIGKILL)
-        _, status, usage = os.wait4(pid, 0)
-    return {"exit": os.waitstatus_to_exitcode(status), "killed": not reaped, "cpu_s": usage.ru_utime + usage.ru_stime}
+        if reaped:
+            return {"exit": os.waitstatus_to_exitcode(status), "cpu_s": usage.ru_utime + usage.ru_stime}
+        if time.monotonic() >= deadline_s:
+            return None
+        time.sleep(_POLL_S)
 
 
 def _close_all_but(fds: list[int]) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +20,7 @@ import pytest
 
 from tests.worker.frames import hostile
 from worker.errors import CorruptMedia, DecodeCrash, EmptyMedia, MediaTooLarge, SourceError, UnsupportedMedia
+from worker.frames import wire, zygote
 from worker.frames.choose import open_media
 from worker.frames.limits import Limits
 from worker.frames.sandbox import MAX_SLOTS, SandboxedFrames
@@ -206,7 +210,8 @@ def test_zygote_killed_in_mid_file_takes_its_child_along(sandbox: Sandbox, tmp_p
         zygote.kill()
         with pytest.raises(DecodeCrash):
             list(given)
-    child.wait(timeout=5.0)
+    psutil.wait_procs([child], timeout=5.0)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
     with frames.open(patterns_file(tmp_path, 8, 8, 2)) as media:
         assert len(list(media.frames(ALL))) == 2
 
@@ -265,6 +270,51 @@ def test_only_regular_files_are_opened(sandbox: Sandbox, tmp_path: Path) -> None
     for path in (link, pipe, tmp_path, tmp_path / "absent", Path("/dev/zero")):
         with pytest.raises(SourceError), frames.open(path):
             pass
+
+
+def test_fork_that_fails_is_an_error_of_that_file_only(tmp_path: Path) -> None:
+    (tmp_path / "no_fork.py").write_text(
+        "import errno, os\n"
+        "from hostile import open_misbehaving\n"
+        "def warm_up():\n"
+        "    forks = iter((forbidden,))\n"
+        "    fork = os.fork\n"
+        "    os.fork = lambda: next(forks, fork)()\n"
+        "def forbidden():\n"
+        "    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))\n"
+    )
+    path = patterns_file(tmp_path, 8, 8, 2)
+    with SandboxedFrames(Limits(), opener="no_fork:open_misbehaving", import_path=[HERE, tmp_path]) as frames:
+        with pytest.raises(DecodeCrash, match="no process can be started"), frames.open(path):
+            pass
+        zygote_pid = frames.zygote_pid
+        with frames.open(path) as media:
+            assert len(list(media.frames(ALL))) == 2
+        assert frames.zygote_pid == zygote_pid
+
+
+def test_child_that_will_not_die_is_left_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that waits for a disk: the zygote goes on, and reaps it with a later command."""
+    ours, theirs = socket.socketpair()
+    slow = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    unreaped: set[int] = set()
+    with ours, theirs, slow:
+        channel = wire.Channel(ours)
+        with monkeypatch.context() as patch:
+            patch.setattr(zygote, "_KILL_WAIT_S", 0.05)
+            patch.setattr(os, "wait4", lambda pid, options: (0, 0, None))
+            channel.send({"end": {"pid": slow.pid, "grace_s": 0.0}}, timeout_s=1.0)
+            zygote._obey(theirs, open_media, unreaped)
+        assert channel.receive(timeout_s=1.0) == {"exit": -signal.SIGKILL, "cpu_s": 0.0, "killed": True}
+        assert unreaped == {slow.pid}
+        deadline_s = time.monotonic() + 10.0
+        while unreaped and time.monotonic() < deadline_s:
+            other = subprocess.Popen(["true"])
+            channel.send({"end": {"pid": other.pid, "grace_s": 5.0}}, timeout_s=1.0)
+            zygote._obey(theirs, open_media, unreaped)
+            assert channel.receive(timeout_s=1.0)["exit"] == 0
+            other.wait()
+        assert not unreaped
 
 
 def test_opener_that_cannot_be_loaded_is_an_error_not_a_hang() -> None:
