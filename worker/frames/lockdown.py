@@ -3,8 +3,9 @@
 Layers, from the one that holds everywhere to those that need a kernel that has them; each is applied where it can be, and
 ``SandboxLevel`` tells which hold:
 
-- ``rlimits``: address space, CPU time, no file may grow (FSIZE 0), few open files, no core dump; outside Linux no further process
-  (on Linux RLIMIT_NPROC counts the threads of all the user's processes, so the system-call filter sees to that);
+- ``rlimits``: address space, CPU time, no file may grow (FSIZE 0), few open files, no core dump, outside Linux no more processes.
+  On Linux RLIMIT_NPROC counts the threads of all the user's processes and does not bind root: it bounds the threads of other
+  users, and that no processes are among them is the system-call filter's part;
 - ``no_new_privs``, no capabilities, not traceable, dies with its parent;
 - ``landlock``: no file, by name or otherwise newly opened;
 - ``seccomp``: an allow-list of system calls;
@@ -13,6 +14,7 @@ Layers, from the one that holds everywhere to those that need a kernel that has 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import math
@@ -31,6 +33,8 @@ _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITY_VERSION_3 = 0x20080522
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _OPEN_FILES = 32
+MORE_THREADS = 4096
+"""So many may come to the threads that the user has now: a bound on harm, which honest processes beside this one don't reach."""
 _PROBE_TIMEOUT_S = 20.0
 _PROBE = "import sys; sys.path.insert(0, sys.argv[1]); from worker.frames import lockdown; lockdown.print_level()"
 
@@ -112,6 +116,9 @@ def _limit(memory_bytes: int, cpu_s: float) -> bool:
     if sys.platform == "linux":
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         wanted[resource.RLIMIT_AS] = (used + memory_bytes, used + memory_bytes)
+        if os.geteuid() != 0:
+            most = _threads_of(os.geteuid()) + MORE_THREADS
+            wanted[resource.RLIMIT_NPROC] = (most, most)
     else:
         wanted[resource.RLIMIT_NPROC] = (1, 1)
     for limit, (soft, hard) in wanted.items():
@@ -120,6 +127,16 @@ def _limit(memory_bytes: int, cpu_s: float) -> bool:
             soft, hard = min(soft, ceiling), min(hard, ceiling)
         resource.setrlimit(limit, (soft, hard))
     return True
+
+
+def _threads_of(uid: int) -> int:
+    """Threads of those of the user's processes that can be seen from here."""
+    count = 0
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                count += process.joinpath("task").stat().st_nlink - 2 if process.stat().st_uid == uid else 0
+    return count
 
 
 def _drop_capabilities() -> bool:
