@@ -46,6 +46,14 @@ def test_the_demo_gets_the_expected_answers(scanner: Scanner, file: DemoFile) ->
         assert report.calibrated
 
 
+def test_the_demos_swap_scores_higher_than_the_untouched_clip(scanner: Scanner) -> None:
+    """Calls may be close and say ``uncertain``; a scanner that has no idea must not pass."""
+    swapped, untouched = (scanner.scan(DEMO[name].path).report.score for name in ("swapped", "untouched"))
+    assert swapped is not None
+    assert untouched is not None
+    assert swapped > untouched + 0.05
+
+
 def test_a_scan_and_doctor_need_no_torch(tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -90,6 +98,7 @@ def test_every_odd_file_gets_a_report(scanner: Scanner, shared_data: Path) -> No
     assert {results[name].error.code for name in ("zero_length.mp4",) if results[name].error} == {"empty"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the decoding child in /proc")
 def test_a_decoder_killed_in_mid_file_costs_that_item_alone(scanner: Scanner) -> None:
     """SIGKILL from outside, as the kernel does it when memory runs out."""
     killed: list[int] = []
