@@ -93,9 +93,9 @@ class Windows:
     leaves no trace."""
     span_s: float = 10.0
     """Length of an independent window; where windows this dense exist (after a second pass), only they are judged."""
-    gain: float = 3.0
+    gain: float = 5.0
     """Track logit gained for each logit by which a window exceeds what chance allows."""
-    margin: float = 0.5
+    margin: float = 0.25
     """Standard deviations that a window must stand out beyond the usual greatest of n_windows."""
     noise_floor: float = 0.25
     """Least standard deviation of a window's mean, in logits: guards against tracks that look too steady."""
