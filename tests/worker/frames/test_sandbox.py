@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -34,23 +35,23 @@ Sandbox = Callable[..., SandboxedFrames]
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    """Sandboxes by their settings; starting one takes most of a second."""
-    made: dict[str, SandboxedFrames] = {}
+    """Sandboxes by the size of their shared memory; starting one takes most of a second."""
+    made: dict[int, SandboxedFrames] = {}
 
-    def make(opener: str = "open_misbehaving", shared_bytes: int = 64 << 20) -> SandboxedFrames:
-        key = f"{opener} {shared_bytes}"
-        if key not in made:
-            made[key] = SandboxedFrames(Limits(), opener=f"hostile:{opener}", import_path=[HERE], shared_bytes=shared_bytes)
-        return made[key]
+    def make(shared_bytes: int = 64 << 20) -> SandboxedFrames:
+        if shared_bytes not in made:
+            opener = "hostile:open_misbehaving"
+            made[shared_bytes] = SandboxedFrames(Limits(), opener=opener, import_path=[HERE], shared_bytes=shared_bytes)
+        return made[shared_bytes]
 
     yield make
     for frames in made.values():
         frames.close()
 
 
-def patterns_file(folder: Path, width: int, height: int, n_frames: int) -> Path:
+def patterns_file(folder: Path, width: int, height: int, n_frames: int, **more: object) -> Path:
     path = folder / f"{width}x{height}x{n_frames}.json"
-    path.write_text(json.dumps({"width": width, "height": height, "n_frames": n_frames}))
+    path.write_text(json.dumps({"width": width, "height": height, "n_frames": n_frames, **more}))
     return path
 
 
@@ -58,6 +59,7 @@ def write_clip(path: Path, n_frames: int = 40, width: int = 320, height: int = 2
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=20)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"preset": "ultrafast"}
         for number in range(n_frames):
             frame = av.VideoFrame.from_ndarray(hostile.pattern(height, width, number), format="rgb24")
             output.mux(stream.encode(frame))
@@ -79,21 +81,20 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (256, 256), (1280, 720), (1921, 1081)])
 def test_frames_arrive_intact(sandbox: Sandbox, tmp_path: Path, size: tuple[int, int]) -> None:
     width, height = size
-    with sandbox().open(patterns_file(tmp_path, width, height, 9)) as media:
-        assert (media.info.width, media.info.height, media.info.n_frames) == (width, height, 9)
+    with sandbox().open(patterns_file(tmp_path, width, height, 6)) as media:
+        assert (media.info.width, media.info.height, media.info.n_frames) == (width, height, 6)
         times_s = []
         for number, frame in enumerate(media.frames(ALL)):
             np.testing.assert_array_equal(frame.rgb_HWC, hostile.pattern(height, width, number))
             times_s.append(frame.pts_s)
-    assert times_s == [float(n) for n in range(9)]
+    assert times_s == [float(n) for n in range(6)]
 
 
 def test_frames_that_fill_the_bound_come_one_by_one(sandbox: Sandbox, tmp_path: Path) -> None:
-    with sandbox(shared_bytes=1 << 20).open(patterns_file(tmp_path, 4000, 3000, 3)) as media:
+    with sandbox(shared_bytes=1 << 20).open(patterns_file(tmp_path, 800, 600, 3)) as media:
         for number, frame in enumerate(media.frames(ALL)):
-            assert frame.rgb_HWC.shape == (3000, 4000, 3)
-            np.testing.assert_array_equal(frame.rgb_HWC[::500], hostile.pattern(3000, 4000, number)[::500])
-            assert shared_bytes() <= 3000 * 4000 * 3 + 4096
+            np.testing.assert_array_equal(frame.rgb_HWC, hostile.pattern(600, 800, number))
+            assert shared_bytes() <= 600 * 800 * 3 + 4096
     assert number == 2
 
 
@@ -118,9 +119,9 @@ def test_several_passes_also_after_one_left_early(sandbox: Sandbox, tmp_path: Pa
 
 
 def test_shared_memory_stays_bounded_over_many_frames(sandbox: Sandbox, tmp_path: Path) -> None:
-    with sandbox().open(patterns_file(tmp_path, 512, 512, 300)) as media:
+    with sandbox().open(patterns_file(tmp_path, 256, 256, 100)) as media:
         biggest = max(shared_bytes() for _ in media.frames(ALL))
-    assert 512 * 512 * 3 < biggest <= MAX_SLOTS * (512 * 512 * 3 + 4096)
+    assert 256 * 256 * 3 < biggest <= MAX_SLOTS * (256 * 256 * 3 + 4096)
 
 
 def shared_bytes() -> int:
@@ -153,19 +154,11 @@ def test_nothing_leaks_over_many_files(sandbox: Sandbox, tmp_path: Path) -> None
     zygote = psutil.Process(frames.zygote_pid)
     ours = psutil.Process()
     before = ours.num_fds(), zygote.num_fds(), len(ours.memory_maps(grouped=False))
-    open_some(50)
+    open_some(30)
     assert (ours.num_fds(), zygote.num_fds()) == before[:2]
     assert len(ours.memory_maps(grouped=False)) < before[2] + 10
     assert zygote.children() == []
     assert zygote.num_threads() == 1
-
-
-def test_closing_leaves_no_process(sandbox: Sandbox, tmp_path: Path) -> None:
-    with sandbox() as frames, frames.open(patterns_file(tmp_path, 8, 8, 2)):
-        zygote = psutil.Process(frames.zygote_pid)
-        child = zygote.children()[0]
-    assert not zygote.is_running()
-    assert not child.is_running()
 
 
 def test_files_in_parallel_threads(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -200,6 +193,15 @@ def test_killed_zygote_is_replaced(sandbox: Sandbox, tmp_path: Path) -> None:
     assert frames.zygote_pid != first
 
 
+def assert_dies(process: psutil.Process) -> None:
+    """Soon; an orphan may then still wait for the system to reap it."""
+    deadline_s = time.monotonic() + 5.0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.005)
+
+
 def test_zygote_killed_in_mid_file_takes_its_child_along(sandbox: Sandbox, tmp_path: Path) -> None:
     frames = sandbox()
     with frames.open(patterns_file(tmp_path, 8, 8, 500)) as media:
@@ -210,8 +212,7 @@ def test_zygote_killed_in_mid_file_takes_its_child_along(sandbox: Sandbox, tmp_p
         zygote.kill()
         with pytest.raises(DecodeCrash):
             list(given)
-    psutil.wait_procs([child], timeout=5.0)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert_dies(child)
     with frames.open(patterns_file(tmp_path, 8, 8, 2)) as media:
         assert len(list(media.frames(ALL))) == 2
 
@@ -255,10 +256,10 @@ def test_what_the_child_says_of_bad_media_arrives(decoders: SandboxedFrames, tmp
 
 
 def test_frame_larger_than_announced_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:
-    frames = sandbox("open_boasting", shared_bytes=1 << 20)
-    with frames.open(patterns_file(tmp_path, 100, 100, 2)) as media:
+    frames = sandbox(shared_bytes=1 << 20)
+    with frames.open(patterns_file(tmp_path, 100, 100, 2, understates=True)) as media:
         assert len(list(media.frames(ALL))) == 2  # still fits its slot
-    with frames.open(patterns_file(tmp_path, 8000, 3000, 1)) as media, pytest.raises(MediaTooLarge):
+    with frames.open(patterns_file(tmp_path, 4200, 4000, 1, understates=True)) as media, pytest.raises(MediaTooLarge):
         list(media.frames(ALL))
 
 
@@ -270,6 +271,14 @@ def test_only_regular_files_are_opened(sandbox: Sandbox, tmp_path: Path) -> None
     for path in (link, pipe, tmp_path, tmp_path / "absent", Path("/dev/zero")):
         with pytest.raises(SourceError), frames.open(path):
             pass
+
+
+def test_closing_leaves_no_process(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox() as frames, frames.open(patterns_file(tmp_path, 8, 8, 2)):
+        zygote = psutil.Process(frames.zygote_pid)
+        child = zygote.children()[0]
+    assert not zygote.is_running()
+    assert_dies(child)
 
 
 def test_fork_that_fails_is_an_error_of_that_file_only(tmp_path: Path) -> None:
@@ -318,7 +327,6 @@ def test_child_that_will_not_die_is_left_for_later(monkeypatch: pytest.MonkeyPat
 
 
 def test_opener_that_cannot_be_loaded_is_an_error_not_a_hang() -> None:
-    with SandboxedFrames(Limits(), opener="absent_module:open") as frames:
-        for _ in range(2):
-            with pytest.raises(DecodeCrash, match="absent_module"), frames.open(Path(__file__)):
-                pass
+    frames = SandboxedFrames(Limits(), opener="absent_module:open")
+    with frames, pytest.raises(DecodeCrash, match="absent_module"), frames.open(Path(__file__)):
+        pass
