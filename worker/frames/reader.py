@@ -17,11 +17,13 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from worker.errors import CorruptMedia, MediaTooLarge
+from worker.errors import CorruptMedia, MediaTooLarge, OutOfMemory
 from worker.frames.limits import Limits
 
 SKIPPING_CODECS = frozenset(("h264", "hevc"))
 """Codecs whose frames can be left out if no other refers to them."""
+UNTIMED_FORMATS = frozenset(("avi",))
+"""Formats that say only when a packet is decoded: their frames get these times in the order in which they are shown."""
 LOOKAHEAD = 32
 """Packets: twice the longest reordering of H.264 and HEVC."""
 LOOKAHEAD_BYTES = 32 * 1024**2
@@ -48,6 +50,8 @@ class Reader:
         self.counts = Counts()
         self._container = container
         self._limits = limits
+        self._is_untimed = container.format.name in UNTIMED_FORMATS
+        self._stamps: deque[int | None] = deque()
         self._skip = "DEFAULT"
         self._codec: VideoCodecContext = stream.codec_context
         self._codec.thread_count = threads
@@ -69,7 +73,7 @@ class Reader:
     def seek(self, pts: int) -> None:
         """To the last place before ``pts`` from which the demuxer can read on; to the start where it knows none."""
         self.counts.seeks += 1
-        self._codec.flush_buffers()
+        self._flush()
         try:
             self._container.seek(pts, stream=self.stream)
         except av.error.FFmpegError:
@@ -77,7 +81,7 @@ class Reader:
 
     def rewind(self) -> None:
         """To the first packet. A moment well before the start finds it in most formats; some know their first moment only."""
-        self._codec.flush_buffers()
+        self._flush()
         start = self.stream.start_time or 0
         for moment in (start - round(BEFORE_START_S / time_base_of(self.stream)), start):
             try:
@@ -88,22 +92,32 @@ class Reader:
         raise CorruptMedia("the file cannot be read from its start again")
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        """On from here to the end. Raises MediaTooLarge beyond the packet limit."""
-        bad_in_a_row = 0
+        """On from here to the end. Raises MediaTooLarge beyond the packet limit, and OutOfMemory."""
+        count = bad_in_a_row = 0
         while bad_in_a_row < MAX_BAD_READS:
             try:
                 for packet in self._container.demux(self.stream):
-                    if not packet.size:
+                    if not packet.size and stamp_of(packet) is None:
                         return
                     bad_in_a_row = 0
+                    count += 1
                     self.counts.packets += 1
-                    if self.counts.packets > 4 * self._limits.max_packets:
+                    if count > self._limits.max_packets:
                         raise MediaTooLarge(f"more than {self._limits.max_packets} packets")
-                    yield packet
+                    if packet.size:
+                        if self._is_untimed:
+                            packet.pts = packet.dts
+                        yield packet
                 return
+            except av.error.MemoryError as exc:
+                raise OutOfMemory(f"reading a packet: {exc.strerror}") from exc
             except av.error.FFmpegError:
                 bad_in_a_row += 1
                 self.counts.bad += 1
+
+    def _flush(self) -> None:
+        self._codec.flush_buffers()
+        self._stamps.clear()
 
     def packets_from(self, pts: int) -> Iterator[Packet[VideoStream]]:
         self.seek(pts)
@@ -120,7 +134,7 @@ class Reader:
         if key is None or stamp is None or (after is not None and stamp <= after):
             return stamp, None
         frames = [*self._decode(key), *self._decode(None)]
-        self._codec.flush_buffers()
+        self._flush()
         return stamp, next((frame for frame in frames if frame.key_frame), None)
 
     def frames_from(self, wanted: Sequence[int], start: int) -> Iterator[av.VideoFrame]:
@@ -147,7 +161,7 @@ class Reader:
             first = next(packets, None)
             if from_start and (first is None or not first.is_keyframe):
                 return None, packets if first is None else chain((first,), packets)
-            key = first if first is None or first.is_keyframe else next((p for p in packets if p.is_keyframe), None)
+            key = first if first is None or first.is_keyframe else _next_key(packets, pts)
             stamp = None if key is None else stamp_of(key)
             if key is not None and stamp is not None and (stamp <= pts or from_start):
                 return (key, packets) if not back_s else _skip_to_last_key(key, packets, pts)
@@ -165,7 +179,8 @@ class Reader:
     ) -> Iterator[av.VideoFrame]:
         """Frames shown before the key frame they were started from (``floor``) lack what they refer to, and are left out."""
         last = floor - 1 if floor is not None else None
-        marked = _mark_needed(packets, wanted) if self._codec.name in SKIPPING_CODECS else ((packet, True) for packet in packets)
+        may_skip = self._codec.name in SKIPPING_CODECS and not self._is_untimed
+        marked = _mark_needed(packets, wanted) if may_skip else ((packet, True) for packet in packets)
         for packet, is_needed in chain(marked, ((None, True),)):
             for frame in self._decode(packet, is_needed):
                 if last is None or pts_of(frame) > last:
@@ -178,10 +193,17 @@ class Reader:
             self._codec.skip_frame = self._skip = skip
         try:
             frames = self._codec.decode(packet)
+        except av.error.MemoryError as exc:
+            raise OutOfMemory(f"decoding a packet: {exc.strerror}") from exc
         except av.error.FFmpegError:
             self.counts.bad += 1
             return []
         self.counts.decoded += len(frames)
+        if self._is_untimed:
+            if packet is not None:
+                self._stamps.append(packet.dts)
+            for frame in frames:
+                frame.pts = self._stamps.popleft() if self._stamps else None
         return [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]
 
 
@@ -213,21 +235,37 @@ def _mark_needed(packets: Iterator[Packet[VideoStream]], wanted: Sequence[int]) 
                 del stamps[bisect_left(stamps, behind.popleft())]
 
 
+def _next_key(packets: Iterator[Packet[VideoStream]], pts: int) -> Packet[VideoStream] | None:
+    """The next key frame, sought no further past ``pts`` than reordering reaches."""
+    past = 0
+    for packet in packets:
+        if packet.is_keyframe:
+            return packet
+        stamp = stamp_of(packet)
+        past += stamp is not None and stamp > pts
+        if past > LOOKAHEAD:
+            break
+    return None
+
+
 def _skip_to_last_key(
     key: Packet[VideoStream], packets: Iterator[Packet[VideoStream]], pts: int
 ) -> tuple[Packet[VideoStream], Iterator[Packet[VideoStream]]]:
-    """From the last key frame at or before ``pts``; the packets from it on, as far as they had to be read, are kept."""
+    """From the last key frame at or before ``pts``; the packets from it on, as far as they had to be read, are kept. From an
+    earlier one where these would be more than ``LOOKAHEAD_BYTES``."""
     kept: list[Packet[VideoStream]] = []
+    kept_bytes = 0
     for packet in packets:
         stamp = stamp_of(packet)
         if packet.is_keyframe and stamp is not None:
             if stamp > pts:
                 kept.append(packet)
                 break
-            key, kept = packet, []
+            key, kept, kept_bytes = packet, [], 0
             continue
         kept.append(packet)
-        if stamp is not None and len(kept) > LOOKAHEAD and stamp > pts:
+        kept_bytes += packet.size
+        if kept_bytes > LOOKAHEAD_BYTES or (stamp is not None and len(kept) > LOOKAHEAD and stamp > pts):
             break
     return key, chain(kept, packets)
 
