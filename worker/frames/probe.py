@@ -17,7 +17,7 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from worker.errors import CorruptMedia, MediaTooLarge, MediaTooLong, UnsupportedMedia
+from worker.errors import CorruptMedia, MediaTooLarge, MediaTooLong, OutOfMemory, UnsupportedMedia
 from worker.frames.limits import Limits
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,ogg,asf,ivf,mxf"
@@ -70,6 +70,8 @@ def open_container(file: BinaryIO, limits: Limits) -> Iterator[InputContainer]:
         container = av.open("fd:", mode="r", options=options, metadata_errors="replace")
     except av.error.ArgumentError as exc:
         raise UnsupportedMedia(f"not a container that is read here: {exc.strerror}") from exc
+    except av.error.MemoryError as exc:
+        raise OutOfMemory(f"opening the {kind} file: {exc.strerror}") from exc
     except (av.error.FFmpegError, ValueError) as exc:
         raise CorruptMedia(f"damaged {kind} file: {exc}") from exc
     with container:
@@ -97,9 +99,7 @@ def video_stream(container: InputContainer, limits: Limits) -> VideoStream:
     packets = max(stream.frames, len(stream.index_entries))
     if packets > limits.max_packets:
         raise MediaTooLarge(f"{packets} packets, limit {limits.max_packets}")
-    duration_s = duration_of(container, stream)
-    if duration_s > limits.max_duration_s:
-        raise MediaTooLong(f"{duration_s:.0f} s, limit {limits.max_duration_s:.0f} s")
+    check_duration(duration_of(container, stream), limits)
     return stream
 
 
@@ -107,6 +107,12 @@ def check_pixels(width: int, height: int, limits: Limits) -> None:
     """Raises MediaTooLarge beyond ``limits.max_pixels``."""
     if width * height > limits.max_pixels:
         raise MediaTooLarge(f"frames of {width}x{height} pixels, limit {limits.max_pixels}")
+
+
+def check_duration(duration_s: float, limits: Limits) -> None:
+    """Raises MediaTooLong beyond ``limits.max_duration_s``."""
+    if duration_s > limits.max_duration_s:
+        raise MediaTooLong(f"{duration_s:.0f} s, limit {limits.max_duration_s:.0f} s")
 
 
 def duration_of(container: InputContainer, stream: VideoStream) -> float:
@@ -128,6 +134,11 @@ def _is_encrypted(fd: int) -> bool:
         for stsd in _children(stbl, b"stsd")
         for entry in (stsd[8:16],)
     )
+
+
+def is_fragmented(fd: int) -> bool:
+    """Whether an ISO file announces fragments (``mvex``), which its index of samples does not cover."""
+    return any(True for _ in _children(_find_box(fd, b"moov"), b"mvex"))
 
 
 def _find_box(fd: int, name: bytes) -> bytes:

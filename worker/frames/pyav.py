@@ -33,11 +33,12 @@ MAX_LEADING_FRAMES = 8
 
 
 class PyavDecoder:
-    """``FrameDecoder`` on PyAV; ``threads`` is FFmpeg's number of decoding threads."""
+    """``FrameDecoder`` on PyAV; ``threads`` is FFmpeg's number of decoding threads. With more than one, what is left of damaged
+    frames differs from run to run."""
 
     name = "pyav"
 
-    def __init__(self, limits: Limits, threads: int = 2) -> None:
+    def __init__(self, limits: Limits, threads: int = 1) -> None:
         self._limits = limits
         self._threads = threads
 
@@ -57,9 +58,14 @@ class PyavMedia:
         self._limits = limits
         head, first = self._reader.first()
         self._clock = Clock(start=pts_of(first), time_base=time_base_of(stream))
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
-        duration_s = probe.duration_of(container, stream)
-        self._timeline = self._build_timeline(fd, head, duration_s, fps)
+        header = sampling.Clip(
+            duration_s=probe.duration_of(container, stream),
+            fps=float(stream.average_rate or stream.guessed_rate or 0),
+            keys_s=None,
+            pixels=first.width * first.height,
+        )
+        self._timeline = self._build_timeline(fd, head, header)
+        probe.check_duration(self._timeline.clip.duration_s, limits)
         self._shown = colour.shown_size(first, stream.sample_aspect_ratio)
         probe.check_pixels(*self._shown, limits)
         self.has_square_pixels = self._shown == (first.width, first.height)
@@ -142,14 +148,20 @@ class PyavMedia:
         at = bisect_right(clip.keys_s, wanted_s) - 1
         return at >= 0 and (clip.keys_s[at] - here_s) * clip.fps > MIN_SEEK_FRAMES
 
-    def _build_timeline(self, fd: int, head: Packet[VideoStream], duration_s: float, fps: float) -> timeline.Timeline:
+    def _build_timeline(self, fd: int, head: Packet[VideoStream], header: sampling.Clip) -> timeline.Timeline:
         reader, clock = self._reader, self._clock
-        reader.seek(clock.pts(duration_s / 2))
-        found = timeline.from_index(reader.stream, clock, head, duration_s, fps)
-        if (found is None or not found.is_whole) and (timeline.is_small(fd) or not duration_s):
+        is_large = header.duration_s > 0 and not timeline.is_small(fd)
+        found: timeline.Timeline | None = None
+        if reader.stream.container.format.name in timeline.INDEXED:
+            if not probe.is_fragmented(fd):
+                reader.seek(clock.pts(header.duration_s / 2))
+                found = timeline.from_index(reader.stream, clock, head, header)
+        elif is_large:
+            found = timeline.estimated(lambda time_s: reader.packets_from(clock.pts(time_s)), clock, header)
+        if found is None or not (found.is_whole or is_large):
             reader.rewind()
-            found = timeline.from_packets(reader.packets(), clock, duration_s, fps)
-        return found or timeline.estimated(lambda time_s: reader.packets_from(clock.pts(time_s)), duration_s, fps, clock)
+            found = timeline.from_packets(reader.packets(), clock, header)
+        return found
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> MediaInfo:
         width, height = self._shown
