@@ -31,7 +31,7 @@ DecoderName = Literal["auto", "pyav", "decord"]
 
 
 @contextmanager
-def open_media(file: BinaryIO, limits: Limits, decoder: DecoderName = "auto", threads: int = 2) -> Iterator[OpenMedia]:
+def open_media(file: BinaryIO, limits: Limits, decoder: DecoderName = "auto", threads: int = 1) -> Iterator[OpenMedia]:
     """Probe an open, seekable file. Raises a MediaError: empty, unsupported, corrupt, too_large or too_long."""
     size = file.seek(0, 2)
     file.seek(0)
