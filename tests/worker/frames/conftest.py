@@ -150,6 +150,16 @@ def damage(source: Barcoded, path: Path, number: int) -> Barcoded:
     return Barcoded(path=path, shown=tuple(entry for entry in source.shown if entry[1] not in hurt), keys=source.keys)
 
 
+def shorten_header(source: Barcoded, path: Path, duration_s: float) -> Barcoded:
+    """The media header (``mdhd``, version 0) announcing another duration."""
+    data = bytearray(source.path.read_bytes())
+    at = data.index(b"mdhd") + 4 + 12
+    timescale = int.from_bytes(data[at : at + 4], "big")
+    data[at + 4 : at + 8] = round(duration_s * timescale).to_bytes(4, "big")
+    path.write_bytes(data)
+    return Barcoded(path=path, shown=source.shown, keys=source.keys)
+
+
 def cut_short(source: Barcoded, path: Path, share: float) -> Barcoded:
     """The first part of a file's bytes."""
     path.write_bytes(source.path.read_bytes()[: int(share * source.path.stat().st_size)])
@@ -177,10 +187,14 @@ RECIPES = {
     "open_gop": Recipe(options={"preset": "veryfast", "x264-params": X264 + ":open-gop=1"}),
     "hevc_open_gop": Recipe(codec="libx265", options=_x265("open-gop=1")),
     "mpegts": Recipe(suffix=".ts"),
+    "mpegts_one_key": Recipe(
+        suffix=".ts", options={"preset": "veryfast", "x264-params": X264.replace(str(GOP), "250")}, keys=(0,), n_frames=240
+    ),
     "interlaced": Recipe(
         options={"preset": "veryfast", "x264-params": X264 + ":tff=1", "flags": "+ildct+ilme", "crf": "10"}, paint=draw_fields
     ),
     "mpeg4_avi": Recipe(suffix=".avi", codec="mpeg4", options={"q": "3", "bf": "0"}),
+    "h264_avi": Recipe(suffix=".avi"),
 }
 
 
@@ -212,6 +226,8 @@ class Clips:
                 return damage(self["h264"], self._folder / "corrupt.mp4", 30)
             case "corrupt_tail":
                 return damage(self["h264"], self._folder / "corrupt_tail.mp4", 71)
+            case "lying":
+                return shorten_header(self["h264"], self._folder / "lying.mp4", 0.2)
             case "half_hour":
                 return repeat(self["h264"], self._folder / "half_hour.mp4", 750)
             case "half_hour_ts":

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
-from worker.frames import decord
+from worker.errors import OutOfMemory
+from worker.frames import decord, timeline
 from worker.frames.choose import DecoderName, open_media
 from worker.frames.limits import Limits
 from worker.frames.pyav import PyavDecoder
+from worker.frames.reader import Reader
 from worker.types import SamplingRequest, Strategy
 
 CLIPS = (
@@ -31,13 +37,15 @@ CLIPS = (
     "mpegts",
     "interlaced",
     "mpeg4_avi",
+    "h264_avi",
     "edit_list",
     "truncated",
     "truncated_ts",
     "corrupt",
     "corrupt_tail",
+    "lying",
 )
-FOR_DECORD = {"h264", "h264_mkv", "h264_one_key", "fragmented", "hevc", "vp9", "vfr", "open_gop", "hevc_open_gop"}
+FOR_DECORD = {"h264", "h264_mkv", "h264_one_key", "fragmented", "hevc", "vp9", "vfr", "open_gop", "hevc_open_gop", "lying"}
 TRUNCATED = {"truncated", "truncated_ts"}
 DAMAGED = TRUNCATED | {"corrupt", "corrupt_tail"}
 TOLERANCE_S = 0.002
@@ -136,6 +144,8 @@ def test_what_the_probe_says(clips: Any) -> None:
     assert (h264.codec, h264.width, h264.height, h264.n_frames, h264.bit_depth) == ("h264", 320, 192, 72, 8)
     assert h264.duration_s == pytest.approx(2.4)
     assert h264.fps == pytest.approx(30)
+    lying = info("lying")
+    assert (lying.duration_s, lying.fps) == (pytest.approx(2.4), pytest.approx(30))
     assert not any((h264.variable_rate, h264.interlaced, h264.has_edit_list, h264.hdr))
     assert (info("rotated").width, info("rotated").height, info("rotated").rotation_deg) == (192, 320, 270)
     assert info("hevc_10bit").bit_depth == 10
@@ -152,11 +162,10 @@ def test_cost_follows_the_sampled_frames_not_the_length(clips: Any, read_barcode
     counts = {}
     for name in ("half_minute" + suffix, "half_hour" + suffix):
         with clips[name].path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
-            before = media.counts.packets, media.counts.decoded
             got = numbers(media, read_barcode, max_frames=32)
             assert len(got) == 32
             assert all(round(at % 2.4 * 30) % 72 == number for at, number in got)
-            counts[name] = media.counts.packets - before[0], media.counts.decoded - before[1]
+            counts[name] = media.counts.packets, media.counts.decoded
     short, long = counts.values()
     assert long[1] <= short[1] + 4
     assert long[0] <= 2 * short[0]
@@ -169,6 +178,65 @@ def test_moments_of_a_long_video_cost_their_group_of_pictures(clips: Any, read_b
         before = media.counts.decoded
         assert_are(numbers(media, read_barcode, times_s=tuple(at for at, _ in picked)), picked)
         assert media.counts.decoded - before <= len(picked) * (24 + 16)
+
+
+@pytest.mark.parametrize("largest_read_through", [timeline.SMALL_BYTES, 0])
+def test_rare_key_frames_without_an_index_cost_a_few_ways_through(
+    clips: Any, read_barcode: ReadBarcode, monkeypatch: pytest.MonkeyPatch, largest_read_through: int
+) -> None:
+    monkeypatch.setattr(timeline, "SMALL_BYTES", largest_read_through)
+    barcoded = clips["mpegts_one_key"]
+    with barcoded.path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert media.clip.keys_s == (0.0,)
+        opening = media.counts.packets
+        assert opening <= (1 + 1 + timeline.PLACES) * 240
+        picked = barcoded.shown[3::8]
+        assert_are(numbers(media, read_barcode, times_s=tuple(at for at, _ in picked)), picked)
+        assert media.counts.packets - opening <= 2 * 240
+        late = media.counts.packets
+        assert_are(numbers(media, read_barcode, times_s=(barcoded.shown[200][0],)), [barcoded.shown[200]])
+        assert media.counts.packets - late <= 4 * 240
+
+
+def test_damaged_files_give_the_same_every_time(clips: Any) -> None:
+    def digest() -> str:
+        with clips["corrupt"].path.open("rb") as file, open_media(file, Limits()) as media:
+            frames = media.frames(SamplingRequest(strategy=Strategy.FPS, fps=30.0))
+            return hashlib.sha256(b"".join(frame.rgb_HWC.tobytes() for frame in frames)).hexdigest()
+
+    assert len({digest() for _ in range(5)}) == 1
+
+
+@pytest.fixture
+def scarce_memory() -> Iterator[Callable[[int], None]]:
+    """Sets FFmpeg's limit of one allocation, in bytes."""
+    (path,) = (Path(av.__file__).parent.parent / "av.libs").glob("libavutil-*") or pytest.skip("FFmpeg is not bundled")
+    av_max_alloc = ctypes.CDLL(str(path)).av_max_alloc
+    av_max_alloc.argtypes = [ctypes.c_size_t]
+    yield av_max_alloc
+    av_max_alloc(2**31 - 1)
+
+
+@pytest.mark.parametrize(("largest_bytes", "doing"), [(30_000, "decoding"), (2_000, "reading")])
+def test_refused_memory_is_not_damage(clips: Any, scarce_memory: Callable[[int], None], largest_bytes: int, doing: str) -> None:
+    with clips["mpeg4_avi"].path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        scarce_memory(largest_bytes)
+        with pytest.raises(OutOfMemory, match=doing):
+            list(media.frames(SamplingRequest()))
+        assert media.counts.bad == 0
+
+
+def test_an_empty_packet_is_not_the_end(clips: Any) -> None:
+    path = clips.path("hole.nut")
+    with av.open(str(clips["h264"].path)) as old, av.open(str(path), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        for number, packet in enumerate(p for p in old.demux(stream) if p.pts is not None):
+            kept = av.Packet(b"") if number == 20 else packet
+            kept.pts, kept.dts, kept.time_base, kept.stream = packet.pts, packet.dts, packet.time_base, copy
+            new.mux(kept)
+    with av.open(str(path)) as container:
+        assert sum(1 for _ in Reader(container, container.streams.video[0], Limits(), threads=1).packets()) == 71
 
 
 def test_damage_is_counted(clips: Any) -> None:

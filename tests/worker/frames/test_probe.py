@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from worker.errors import CorruptMedia, EmptyMedia, MediaError, MediaTooLarge, MediaTooLong, UnsupportedMedia
+from worker.frames import probe
 from worker.frames.choose import open_media
 from worker.frames.limits import Limits
 from worker.types import SamplingRequest
@@ -76,6 +77,18 @@ def test_limits(clips: Any, limits: Limits, error: type[MediaError]) -> None:
     assert scan(clips["h264"].path, Limits(max_pixels=320 * 192, max_duration_s=2.5, max_packets=72)) == 32
     with pytest.raises(error):
         scan(clips["h264"].path, limits)
+
+
+def test_a_header_cannot_hide_length(clips: Any) -> None:
+    assert scan(clips["lying"].path) == 32
+    with pytest.raises(MediaTooLong):
+        scan(clips["lying"].path, Limits(max_duration_s=2.0))
+
+
+def test_the_packet_limit_is_that_of_one_way_through(clips: Any) -> None:
+    assert scan(clips["mpegts"].path, Limits(max_packets=72)) == 32
+    with pytest.raises(MediaTooLarge):
+        scan(clips["mpegts"].path, Limits(max_packets=71))
 
 
 @pytest.mark.parametrize("name", ["mpegts", "vp9"])
@@ -157,21 +170,20 @@ def listener() -> Iterator[socket.socket]:
         yield server
 
 
+PLAYLISTS = {
+    "hls local": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{local}\n#EXT-X-ENDLIST\n",
+    "hls file:": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:{local}\n#EXT-X-ENDLIST\n",
+    "hls url": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{url}\n#EXT-X-ENDLIST\n",
+    "ffconcat local": "ffconcat version 1.0\nfile '{local}'\n",
+    "ffconcat url": "ffconcat version 1.0\nfile {url}\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><BaseURL>{url}</BaseURL></MPD>',
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "pls": "[playlist]\nFile1={url}\n",
+}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify tells what is opened on Linux only")
-@pytest.mark.parametrize(
-    "text",
-    [
-        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{local}\n#EXT-X-ENDLIST\n",
-        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:{local}\n#EXT-X-ENDLIST\n",
-        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{url}\n#EXT-X-ENDLIST\n",
-        "ffconcat version 1.0\nfile '{local}'\n",
-        "ffconcat version 1.0\nfile {url}\n",
-        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><BaseURL>{url}</BaseURL></MPD>',
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n",
-        "[playlist]\nFile1={url}\n",
-    ],
-    ids=["hls local", "hls file:", "hls url", "ffconcat local", "ffconcat url", "dash", "sdp", "pls"],
-)
+@pytest.mark.parametrize("text", PLAYLISTS.values(), ids=PLAYLISTS)
 def test_a_playlist_is_refused_and_nothing_is_opened(clips: Any, tmp_path: Path, listener: socket.socket, text: str) -> None:
     local = tmp_path / "local.ts"
     local.write_bytes(clips["mpegts"].path.read_bytes())
@@ -186,6 +198,22 @@ def test_a_playlist_is_refused_and_nothing_is_opened(clips: Any, tmp_path: Path,
         listener.accept()
     local.read_bytes()
     assert opened.count() > 0
+
+
+@pytest.mark.parametrize("name", ["ffconcat local", "ffconcat url", "sdp"])
+@pytest.mark.parametrize(
+    ("more_formats", "error"), [("", UnsupportedMedia), (",concat,sdp", CorruptMedia)], ids=["formats", "protocols"]
+)
+def test_each_of_ffmpegs_own_lists_refuses_what_passes_for_a_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, more_formats: str, error: type[MediaError]
+) -> None:
+    """With our look at the first bytes out of the way the allowed formats refuse it; with these wider, the allowed protocols."""
+    monkeypatch.setattr(probe, "container_of", lambda head: "mp4")
+    monkeypatch.setattr(probe, "FORMATS", probe.FORMATS + more_formats)
+    path = tmp_path / "video.mp4"
+    path.write_text(PLAYLISTS[name].format(local=tmp_path / "local.ts", url="http://127.0.0.1:9/a.ts", port=9))
+    with path.open("rb") as file, pytest.raises(error), probe.open_container(file, Limits()):
+        pass
 
 
 ODD = {
