@@ -78,7 +78,6 @@ class MediaInfo:
     interlaced: bool = False
     hdr: bool = False
     has_edit_list: bool = False
-    open_gop: bool = False
     variable_rate: bool = False
     decoder: str = ""
     """Name of the decoder chosen for this file."""

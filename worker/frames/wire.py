@@ -145,7 +145,6 @@ def info_from(message: Json, limits: Limits) -> MediaInfo:
         interlaced=_flag(message, "interlaced"),
         hdr=_flag(message, "hdr"),
         has_edit_list=_flag(message, "has_edit_list"),
-        open_gop=_flag(message, "open_gop"),
         variable_rate=_flag(message, "variable_rate"),
         decoder=_text(message, "decoder"),
     )
