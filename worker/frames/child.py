@@ -64,7 +64,7 @@ def _within(info: MediaInfo, limits: Limits) -> MediaInfo:
     """``info`` as the parent accepts it: packets may go on past a header's length, an estimate of frames past all bounds."""
     if info.duration_s > limits.max_duration_s:
         raise MediaTooLong(f"{info.duration_s:.0f} s, limit {limits.max_duration_s:.0f} s")
-    return replace(info, n_frames=min(info.n_frames, wire.READS * limits.max_packets))
+    return replace(info, n_frames=min(info.n_frames, limits.max_packets))
 
 
 def _pass(channel: _Channel, shared: SharedBytes, media: OpenMedia, message: Json) -> None:

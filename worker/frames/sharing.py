@@ -1,7 +1,7 @@
 """Memory that parent and child both see, made by the parent: frames go through it, not through a pipe.
 
 On Linux a memfd, sealed so that the child cannot shrink it under the parent's feet (a read would be a SIGBUS); elsewhere a file
-without a name. Only touched pages cost memory, and all of it goes when the last descriptor and array are gone.
+without a name, which has no such seals. Only touched pages cost memory, and all goes when the last descriptor and array are gone.
 """
 
 from __future__ import annotations

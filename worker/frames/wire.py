@@ -22,8 +22,6 @@ MAX_MESSAGE_BYTES = 1 << 20
 _MAX_TEXT = 64
 _MAX_ERROR_TEXT = 300
 _MAX_FPS = 1e9
-READS = 4
-"""A decoder may go over the packets of a file so many times; media have no more frames than that."""
 PTS_SLACK_S = 60.0
 """Frames may lie so far outside the length that the header announces."""
 
@@ -138,7 +136,7 @@ def info_from(message: Json, limits: Limits) -> MediaInfo:
         height=height,
         duration_s=_real(message, "duration_s", 0.0, limits.max_duration_s),
         fps=_real(message, "fps", 0.0, _MAX_FPS),
-        n_frames=_whole(message, "n_frames", 0, READS * limits.max_packets),
+        n_frames=_whole(message, "n_frames", 0, limits.max_packets),
         pix_fmt=_text(message, "pix_fmt"),
         bit_depth=_whole(message, "bit_depth", 0, 64),
         rotation_deg=_whole(message, "rotation_deg", -360, 360),
