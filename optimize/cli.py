@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -15,17 +14,21 @@ from rich.table import Table
 from optimize.bench import STAGES, ClipTimes, Comparison, SideSummary, compare, find_clips
 from optimize.side import SideFailed
 from optimize.soak import SHORT_S, Soaked, loop_clip, make_clip, soak
+from worker.commands.outcome import exit_codes
+from worker.errors import ConfigError
+from worker.extras import how_to_install, missing
 
 REFERENCE_NEEDS = ("decord", "facenet_pytorch", "timm", "torch")
 MIB = 1024**2
 
-app = typer.Typer(help="Measure scans on this machine.", no_args_is_help=True)
+app = typer.Typer(help="Measure scans on this machine.", no_args_is_help=True, add_completion=False)
 
 Threads = Annotated[int, typer.Option(min=1, help="Threads, and cores, of each side.")]
 JsonOut = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
 
 
 @app.command()
+@exit_codes()
 def scan(
     folder: Annotated[Path | None, typer.Argument(help="Folder of clips; the demo clips when left out.", metavar="[DIR]")] = None,
     clips: Annotated[int | None, typer.Option(min=1, help="So many of the clips, evenly chosen.")] = None,
@@ -41,12 +44,11 @@ def scan(
     Example: veriframe bench scan videos/ --clips 12 --json bench.json
     """
     console = Console()
-    missing = [name for name in REFERENCE_NEEDS if find_spec(name) is None]
-    if missing:
-        _stop(f'the reference pipeline needs {", ".join(missing)}: pip install "veriframe[train]"')
+    if lacking := missing(REFERENCE_NEEDS):
+        raise ConfigError(f"the reference pipeline needs {', '.join(lacking)}: {how_to_install('train')}")
     paths = find_clips(_demo_folder() if folder is None else folder, clips)
     if not paths:
-        _stop(f"no video files below {folder}")
+        raise ConfigError(f"no video files below {folder}")
     try:
         result = compare(paths, frames=frames, rounds=repeat, threads=threads, on_clip=lambda clip: _print_clip(console, clip))
     except SideFailed as exc:
@@ -59,6 +61,7 @@ def scan(
 
 
 @app.command()
+@exit_codes()
 def memory(
     minutes: Annotated[float, typer.Option(min=0.2, help="Length of the long clip.")] = 30.0,
     clip: Annotated[Path | None, typer.Option(help="A clip to repeat; one made of a demo clip, 720p, when left out.")] = None,

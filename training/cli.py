@@ -10,7 +10,7 @@ import typer
 from worker.commands.outcome import exit_codes
 from worker.errors import ConfigError
 
-app = typer.Typer(help="Train the classifier on your own labelled media.", no_args_is_help=True)
+app = typer.Typer(help="Train the classifier on your own labelled media.", no_args_is_help=True, add_completion=False)
 
 DataOption = Annotated[Path, typer.Option(help="Folder of the labelled media, with MANIFEST.csv.")]
 CacheOption = Annotated[Path, typer.Option(help="Folder of the crop cache; outside git, it holds private faces.")]
@@ -19,6 +19,7 @@ DATA, CACHE, RUN = Path("../shared/data"), Path("runs/cache"), Path("runs/first"
 
 
 @app.command()
+@exit_codes()
 def prepare(
     data: DataOption = DATA,
     cache: CacheOption = CACHE,
@@ -33,6 +34,7 @@ def prepare(
 
 
 @app.command()
+@exit_codes()
 def fit(
     config: Annotated[Path, typer.Option(help="YAML of training.settings.Fit.")] = Path("configs/train/first.yaml"),
     cache: CacheOption = CACHE,
@@ -48,6 +50,7 @@ def fit(
 
 
 @app.command("export-checkpoint")
+@exit_codes()
 def export_checkpoint(
     out: Annotated[Path, typer.Argument(help="The safetensors file to write (fp16, spec inside).")],
     cache: CacheOption = CACHE,
@@ -63,6 +66,7 @@ def export_checkpoint(
 
 
 @app.command()
+@exit_codes()
 def evaluate(
     scores: Annotated[Path, typer.Argument(help="CSV of scores a file; written first with --from-run.")],
     from_run: Annotated[bool, typer.Option("--from-run", help="Score the cache's held-out and left-out crops.")] = False,
@@ -81,6 +85,7 @@ def evaluate(
 
 
 @app.command()
+@exit_codes()
 def files(
     splits: Annotated[list[str], typer.Argument(help="train, heldout or leftout; one or more.")],
     data: DataOption = DATA,
@@ -88,19 +93,22 @@ def files(
     """Print the files of these parts of the committed split, a line each: for `veriframe scan -`."""
     from training.splits import read_split
 
-    with exit_codes():
-        if odd := set(splits) - {"train", "heldout", "leftout"}:
-            raise ConfigError(f"no such part of the split: {', '.join(sorted(odd))}; there are train, heldout and leftout")
-        for item in read_split():
-            if item.split in splits:
-                typer.echo(data.resolve() / item.path)
+    if odd := set(splits) - {"train", "heldout", "leftout"}:
+        raise ConfigError(f"no such part of the split: {', '.join(sorted(odd))}; there are train, heldout and leftout")
+    for item in read_split():
+        if item.split in splits:
+            typer.echo(data.resolve() / item.path)
 
 
 @app.command()
+@exit_codes()
 def calibrate(
     checkpoint: Annotated[Path, typer.Argument(help="The checkpoint to calibrate; written anew, in place.")],
     reports: Annotated[
-        list[Path], typer.Argument(help="JSONL of `veriframe scan --model CHECKPOINT` over files not trained on.")
+        list[Path],
+        typer.Argument(
+            exists=True, dir_okay=False, help="JSONL of `veriframe scan --model CHECKPOINT` over files not trained on."
+        ),
     ],
     data: DataOption = DATA,
     card: Annotated[Path | None, typer.Option(help="Also write the tables of scores by source here (Markdown).")] = None,

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from worker import __version__
+from worker.extras import how_to_install
 
 GROUP = "veriframe.commands"
 OWN = {
@@ -62,9 +63,7 @@ def _load(name: str) -> Any:
     except ImportError as exc:
         extra = entry.extras[0] if entry.extras else "train"
         missing = f"{exc.name} is not installed" if isinstance(exc, ModuleNotFoundError) else str(exc)
-        typer.echo(
-            f'veriframe {name} cannot run here: {missing}.\nTo install what it needs: pip install "veriframe[{extra}]"', err=True
-        )
+        typer.echo(f"veriframe {name} cannot run here: {missing}.\nTo install what it needs: {how_to_install(extra)}", err=True)
         raise typer.Exit(2) from exc
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from worker import __version__
-from worker.errors import ModelError
+from worker.errors import ConfigError, ModelError
+from worker.extras import how_to_install, missing
 from worker.settings import Settings
 
 Status = Literal["ok", "note", "bad"]
@@ -80,14 +79,14 @@ def _installed(name: str, module: str, *, mend: str) -> Check:
 
 
 def _decord(settings: Settings) -> Check:
-    if importlib.util.find_spec("decord") is not None:
+    if not missing(("decord",)):
         return Check(name="decoder decord", status="ok", detail=importlib.metadata.version("decord"))
     wanted = settings.decode.decoder == "decord"
     return Check(
         name="decoder decord",
         status="bad" if wanted else "note",
         detail="not installed" + (", but set as the decoder" if wanted else "; pyav decodes everything"),
-        mend='pip install "veriframe[decord]" (Linux on x86-64)',
+        mend=f"Linux on x86-64 or Windows: {how_to_install('train')}",
     )
 
 
@@ -115,15 +114,15 @@ def _onnxruntime() -> Check:
 
 
 def _torch(settings: Settings) -> Check:
-    missing = [name for name in ("torch", "timm") if importlib.util.find_spec(name) is None]
-    if not missing:
+    lacking = missing(("torch", "timm"))
+    if not lacking:
         return Check(name="backend torch", status="ok", detail=importlib.metadata.version("torch"))
     wanted = settings.model.backend == "torch"
     return Check(
         name="backend torch",
         status="bad" if wanted else "note",
-        detail=f"{' and '.join(missing)} not installed" + (", but set as the backend" if wanted else "; a scan does not need it"),
-        mend='pip install "veriframe[train]"',
+        detail=f"{' and '.join(lacking)} not installed" + (", but set as the backend" if wanted else "; a scan does not need it"),
+        mend=how_to_install("train"),
     )
 
 
@@ -137,27 +136,28 @@ def _gpu() -> Check:
         return Check(name="GPU", status="note", detail=f"nvidia-smi does not answer: {exc}", mend="reinstall the NVIDIA driver")
     if done.returncode != 0:
         return Check(name="GPU", status="note", detail="no driver answers nvidia-smi", mend="reinstall the NVIDIA driver")
-    return Check(name="GPU", status="ok", detail="; ".join(line.split(" (UUID")[0] for line in done.stdout.splitlines()))
+    found = "; ".join(line.split(" (UUID")[0] for line in done.stdout.splitlines())
+    return Check(name="GPU", status="note", detail=f"{found}; this version scans on the CPU")
 
 
 def _detector() -> Check:
-    from worker.model.packaged import weights_folder
+    from worker.faces.nets import load_nets, packaged_nets
 
-    missing = [name for net in "pro" if not (weights_folder() / (name := f"mtcnn_{net}net.onnx")).is_file()]
-    if missing:
-        return Check(name="face detector", status="bad", detail=f"{', '.join(missing)} missing", mend="install veriframe anew")
+    try:
+        load_nets(packaged_nets())
+    except ModelError as exc:
+        return Check(name="face detector", status="bad", detail=str(exc), mend="install veriframe anew")
     return Check(name="face detector", status="ok", detail="MTCNN (weights of facenet-pytorch, MIT)")
 
 
 def _model(settings: Settings) -> list[Check]:
-    """The checkpoint, its terms, and what runs it without torch."""
+    """The checkpoint, its weights read; its terms; and what runs it without torch."""
     from worker.model import checkpoint, packaged
     from worker.model.spec import licence_notice
 
-    own = settings.model.checkpoint
     try:
-        path = own or packaged.default_checkpoint()
-        spec = checkpoint.load_spec(path)
+        path = settings.model.checkpoint or packaged.default_checkpoint()
+        spec, _ = checkpoint.load(path)
         digest = checkpoint.sha256(path)
     except ModelError as exc:
         mend = "give a .safetensors checkpoint with --model, or train one: veriframe train --help"
@@ -166,19 +166,29 @@ def _model(settings: Settings) -> list[Check]:
         Check(name="model", status="ok", detail=f"{spec.name} {spec.version}, {spec.backbone}, sha256 {digest}, {path}"),
         Check(name="licence", status="ok", detail=licence_notice(spec)),
     ]
-    return [*checks, _own_export() if own else _export(packaged.default_onnx)]
+    return checks if settings.model.backend == "torch" else [*checks, _export(path, digest, settings.model.cache_dir)]
 
 
-def _own_export() -> Check:
-    """A checkpoint of one's own is exported by torch at its first scan, and the export kept."""
-    if importlib.util.find_spec("torch") is not None:
-        return Check(name="export", status="ok", detail="made at the first scan with this checkpoint, and kept")
-    mend = 'pip install "veriframe[train]"'
-    return Check(name="export", status="note", detail="needs torch, unless an earlier scan left it", mend=mend)
+def _export(checkpoint: Path, digest: str, cache_dir: Path | None) -> Check:
+    """The checkpoint's graph, loaded as a scan loads it; one that is still to be made takes torch."""
+    from worker.backends.choose import EXPORT_NEEDS, ready_export
+    from worker.backends.onnx import OnnxClassifier
 
-
-def _export(find: Callable[[], Path]) -> Check:
     try:
-        return Check(name="export", status="ok", detail=find().name)
+        path = ready_export(digest, cache_dir)
+    except ConfigError as exc:
+        return Check(name="export", status="bad", detail=str(exc), mend="set model.cache_dir to a folder of your own")
     except ModelError as exc:
-        return Check(name="export", status="bad", detail=str(exc), mend=f"{sys.executable} -m worker.model.export")
+        return Check(name="export", status="bad", detail=str(exc), mend=f"the command above needs {how_to_install('train')}")
+    if path is None and (lacking := missing(EXPORT_NEEDS)):
+        detail = f"not made yet, and making it needs {', '.join(lacking)}"
+        return Check(name="export", status="bad", detail=detail, mend=how_to_install("train"))
+    if path is None:
+        return Check(name="export", status="ok", detail="made at the first scan with this checkpoint, and kept")
+    try:
+        OnnxClassifier(path, threads=1, checkpoint_sha256=digest)
+    except ModelError as exc:
+        return Check(
+            name="export", status="bad", detail=str(exc), mend=f"{sys.executable} -m worker.model.export {checkpoint} {path}"
+        )
+    return Check(name="export", status="ok", detail=path.name)

@@ -290,7 +290,7 @@ def test_a_command_that_cannot_be_imported_says_what_to_install(name: str, extra
     result = veriframe(name)
     assert result.exit_code == 2
     assert "no_such_library is not installed" in result.stderr
-    assert f'pip install "veriframe[{extra}]"' in result.stderr
+    assert f'pip install "SOURCE[{extra}]"' in result.stderr
 
 
 # Processes and signals

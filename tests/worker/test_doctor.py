@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from worker.backends.choose import cached_export
 from worker.cli import app
 from worker.doctor import LAYERS, Check, can_scan, examine
 from worker.frames.lockdown import SandboxLevel
+from worker.model.checkpoint import sha256
 from worker.output.checklist import print_checks
 from worker.settings import load_settings
 
@@ -70,7 +72,50 @@ def test_what_is_wanted_but_not_installed_is_bad(monkeypatch: pytest.MonkeyPatch
         found = {check.name: check for check in examine(load_settings(None, flags), None)}
         assert found["backend torch"].status == status
         assert found["decoder decord"].status == status
-        assert "pip install" in found["backend torch"].mend
+        assert "make setup" in found["backend torch"].mend
+
+
+def examined(checkpoint: Path, cache: Path) -> dict[str, Check]:
+    settings = load_settings(None, {"model": {"checkpoint": checkpoint, "cache_dir": cache}})
+    return {check.name: check for check in examine(settings, None)}
+
+
+def test_a_checkpoint_of_ones_own_runs_with_torch_or_a_kept_export(
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    assert examined(tiny_checkpoint, tmp_path)["export"].status == "ok"
+    monkeypatch.setitem(sys.modules, "torch", None)
+    without = examined(tiny_checkpoint, tmp_path)
+    assert without["export"].status == "bad"
+    assert "torch" in without["export"].detail
+    assert not can_scan(list(without.values()))
+    kept = examined(tiny_checkpoint, tiny_onnx.parents[1])
+    assert kept["export"] == Check(name="export", status="ok", detail=tiny_onnx.name)
+
+
+def test_damaged_weights_are_found(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    data = bytearray(tiny_checkpoint.read_bytes())
+    data[-1] ^= 0xFF
+    (tmp_path / "own.safetensors").write_bytes(data)
+    check = examined(tmp_path / "own.safetensors", tmp_path)["model"]
+    assert check.status == "bad"
+    assert "damaged" in check.detail
+
+
+def test_an_export_that_does_not_load_is_bad(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    cached_export(tiny_checkpoint, sha256(tiny_checkpoint), tmp_path, lambda _, out: out.write_bytes(b"no graph") and None)
+    check = examined(tiny_checkpoint, tmp_path)["export"]
+    assert (check.status, "cannot load the network" in check.detail) == ("bad", True)
+    assert "-m worker.model.export" in check.mend
+
+
+def test_a_gpu_is_noted_but_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: Somebody X1 (UUID: GPU-1)'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    check = next(check for check in examine(load_settings(), None) if check.name == "GPU")
+    assert (check.status, check.detail) == ("note", "GPU 0: Somebody X1; this version scans on the CPU")
 
 
 def test_text_and_json(tmp_path: Path) -> None:

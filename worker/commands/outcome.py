@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import typer
 
 from worker.errors import ConfigError, ModelError, VeriframeError
+from worker.extras import extra_of, how_to_install
 
 SCANNED = 0
 FAIL_ON = 1
@@ -32,6 +33,13 @@ def exit_codes() -> Iterator[None]:
     except (ConfigError, ModelError) as exc:
         typer.echo(f"veriframe: {exc}", err=True)
         raise typer.Exit(USAGE) from exc
+    except ModuleNotFoundError as exc:
+        extra = extra_of(exc.name or "")
+        if extra is None:
+            _tell_internal(exc)
+            raise typer.Exit(INTERNAL) from exc
+        typer.echo(f"veriframe: {exc.name} is not installed. To install it: {how_to_install(extra)}", err=True)
+        raise typer.Exit(USAGE) from exc
     except BrokenPipeError as exc:
         # Nobody reads standard output any more (`| head`); the interpreter's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -40,6 +48,10 @@ def exit_codes() -> Iterator[None]:
         typer.echo(f"veriframe: {exc}", err=True)
         raise typer.Exit(INTERNAL) from exc
     except Exception as exc:
-        log.exception("internal error")
-        typer.echo(f"veriframe: internal error: {type(exc).__name__}: {exc}", err=True)
+        _tell_internal(exc)
         raise typer.Exit(INTERNAL) from exc
+
+
+def _tell_internal(exc: Exception) -> None:
+    log.error("internal error", exc_info=exc)
+    typer.echo(f"veriframe: internal error: {type(exc).__name__}: {exc}", err=True)

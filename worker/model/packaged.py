@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -28,5 +29,6 @@ def default_onnx(folder: Path | None = None) -> Path:
     """The export of the bundled checkpoint. Raises ModelError where it is missing."""
     path = (folder or weights_folder()) / ONNX_NAME
     if not path.is_file():
-        raise ModelError(f"the bundled checkpoint's export {ONNX_NAME} is missing: make it with `python -m worker.model.export`")
+        command = f"{sys.executable} -m worker.model.export {path.with_name(CHECKPOINT_NAME)} {path}"
+        raise ModelError(f"the bundled checkpoint's export {ONNX_NAME} is missing: make it with `{command}`")
     return path

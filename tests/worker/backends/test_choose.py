@@ -32,7 +32,7 @@ def test_an_export_is_made_once_and_kept_privately(tiny_checkpoint: Path, tiny_o
     assert export.calls == 1
     assert first.read_bytes() == tiny_onnx.read_bytes()
     assert stat.S_IMODE(first.parent.stat().st_mode) == 0o700
-    assert [path.name for path in first.parent.iterdir()] == [first.name]
+    assert sorted(path.name for path in first.parent.iterdir()) == [first.name, f"{digest}.lock"]
 
 
 def test_a_damaged_kept_export_is_replaced(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
@@ -52,16 +52,19 @@ def test_a_failed_export_leaves_nothing_behind(tiny_checkpoint: Path, tmp_path: 
 
     with pytest.raises(ModelError):
         cached_export(tiny_checkpoint, sha256(tiny_checkpoint), tmp_path, fail)
-    assert list((tmp_path / "onnx").iterdir()) == []
+    assert [path.suffix for path in (tmp_path / "onnx").iterdir()] == [".lock"]
 
 
-def test_concurrent_exports_agree(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
-    barrier = threading.Barrier(4, timeout=30)
+def test_of_several_at_once_one_exports(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    begun = threading.Event()
+    go_on = threading.Event()
+    copy = CopyExport(tiny_onnx)
     found: list[Path] = []
 
     def export(checkpoint: Path, out: Path) -> None:
-        barrier.wait()  # all four have seen an empty cache
-        shutil.copy(tiny_onnx, out)
+        begun.set()
+        assert go_on.wait(30)
+        copy(checkpoint, out)
 
     def work() -> None:
         found.append(cached_export(tiny_checkpoint, sha256(tiny_checkpoint), tmp_path, export))
@@ -69,10 +72,12 @@ def test_concurrent_exports_agree(tiny_checkpoint: Path, tiny_onnx: Path, tmp_pa
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
+    assert begun.wait(30)
+    threads[0].join(timeout=0.3)  # time for the others to meet the lock
+    go_on.set()
     for thread in threads:
         thread.join(timeout=60)
-    assert len(found) == 4
-    assert len(set(found)) == 1
+    assert (len(found), len(set(found)), copy.calls) == (4, 1, 1)
     assert found[0].read_bytes() == tiny_onnx.read_bytes()
 
 

@@ -143,9 +143,9 @@ def test_other_files_are_refused_and_never_unpickled(tmp_path: Path) -> None:
             with pytest.raises(ModelError):
                 read(path)
     for read in (checkpoint.load, checkpoint.load_spec, checkpoint.sha256):
-        with pytest.raises(ModelError, match="cannot (be )?read"):
+        with pytest.raises(ModelError, match=r"cannot (be )?read"):
             read(tmp_path / "none")
-        with pytest.raises(ModelError, match="cannot (be )?read"):
+        with pytest.raises(ModelError, match=r"cannot (be )?read"):
             read(tmp_path)
 
 

@@ -1,0 +1,45 @@
+"""The optional parts of an installation: which modules they bring, and what to do where one is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+
+MODULES = {
+    "train": (
+        "decord",
+        "facenet_pytorch",
+        "onnx",
+        "onnx_ir",
+        "onnxscript",
+        "psutil",
+        "sklearn",
+        "timm",
+        "torch",
+        "torchvision",
+    ),
+    "dev": ("matplotlib", "skimage"),
+}
+
+
+def how_to_install(extra: str) -> str:
+    """What to do. Veriframe is on no package index: it is installed from a checkout or a wheel."""
+    return f'`make setup` in a checkout, or `pip install "SOURCE[{extra}]"`, SOURCE being the checkout or wheel of this version'
+
+
+def extra_of(module: str) -> str | None:
+    """The extra that brings a module or its package; None where none does."""
+    top = module.partition(".")[0]
+    return next((extra for extra, modules in MODULES.items() if top in modules), None)
+
+
+def missing(modules: Iterable[str]) -> list[str]:
+    """Those that cannot be imported, without importing one."""
+    return [name for name in modules if not _importable(name)]
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # blocked on purpose, or half-loaded
+        return False
