@@ -134,8 +134,8 @@ class FrameItem(Wire):
 
 
 class Sampling(Wire):
-    requested: int
-    decoded: int
+    requested: int = Field(description="frames that the first pass asked for; what a calibration's range of frames is about")
+    decoded: int = Field(description="frames looked at in both passes; may exceed requested")
     with_face: int
     strategy: Strategy
     max_gap_s: float = Field(description="longest stretch between looked-at frames")
