@@ -96,9 +96,7 @@ def video_stream(container: InputContainer, limits: Limits) -> VideoStream:
         if other is not stream:
             other.discard = Discard.all
     check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
-    packets = max(stream.frames, len(stream.index_entries))
-    if packets > limits.max_packets:
-        raise MediaTooLarge(f"{packets} packets, limit {limits.max_packets}")
+    check_packets(max(stream.frames, len(stream.index_entries)), limits)
     check_duration(duration_of(container, stream), limits)
     return stream
 
@@ -107,6 +105,12 @@ def check_pixels(width: int, height: int, limits: Limits) -> None:
     """Raises MediaTooLarge beyond ``limits.max_pixels``."""
     if width * height > limits.max_pixels:
         raise MediaTooLarge(f"frames of {width}x{height} pixels, limit {limits.max_pixels}")
+
+
+def check_packets(packets: int, limits: Limits) -> None:
+    """Raises MediaTooLarge beyond ``limits.max_packets``."""
+    if packets > limits.max_packets:
+        raise MediaTooLarge(f"{packets} packets, limit {limits.max_packets}")
 
 
 def check_duration(duration_s: float, limits: Limits) -> None:

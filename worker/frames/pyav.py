@@ -66,6 +66,7 @@ class PyavMedia:
         )
         self._timeline = self._build_timeline(fd, head, header)
         probe.check_duration(self._timeline.clip.duration_s, limits)
+        probe.check_packets(self._timeline.n_frames, limits)
         self._shown = colour.shown_size(first, stream.sample_aspect_ratio)
         probe.check_pixels(*self._shown, limits)
         self.has_square_pixels = self._shown == (first.width, first.height)
