@@ -76,6 +76,8 @@ class Reader:
         self._flush()
         try:
             self._container.seek(pts, stream=self.stream)
+        except av.error.MemoryError as exc:
+            raise OutOfMemory(f"seeking: {exc.strerror}") from exc
         except av.error.FFmpegError:
             self.rewind()
 
@@ -86,6 +88,8 @@ class Reader:
         for moment in (start - round(BEFORE_START_S / time_base_of(self.stream)), start):
             try:
                 self._container.seek(moment, stream=self.stream)
+            except av.error.MemoryError as exc:
+                raise OutOfMemory(f"seeking: {exc.strerror}") from exc
             except av.error.FFmpegError:
                 continue
             return
