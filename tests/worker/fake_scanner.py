@@ -1,8 +1,8 @@
 """``veriframe`` with a scanner of the tests' own behind the port; run as a script, so that slots can import it by name.
 
 What a file holds says what becomes of it: ``fake``, ``real``, ``uncertain``, ``slow`` (takes a minute), ``wait PATH`` (until PATH
-exists), ``broken``, ``bug`` (the scanner raises), ``kill`` (its process dies) or ``kill PATH`` (only once: PATH is made). Each
-scan appends its file's name to $FAKE_LOG.
+exists), ``broken``, ``bug`` (the scanner raises), ``kill`` (its process dies), ``kill PATH`` (only once: PATH is made) or
+``mute PATH`` (once, its process closes its pipe and lives on). Each scan appends its file's name to $FAKE_LOG.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,13 @@ class FakeScanner:
             if argument:
                 Path(argument).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if word == "mute" and not Path(argument).exists():
+            Path(argument).write_text(str(os.getpid()))
+            for handle in range(3, 256):
+                with suppress(OSError):
+                    if stat.S_ISSOCK(os.fstat(handle).st_mode):
+                        os.close(handle)
+            time.sleep(60)
         return scanned(path, word)
 
 

@@ -375,6 +375,17 @@ def test_a_killed_process_costs_one_try_of_one_item(
     assert sorted(scans) == ["a.mp4", "a.mp4", "b.mp4", "b.mp4", "c.mp4", "d.mp4"]
 
 
+def test_a_process_that_only_closes_its_pipe_is_ended(
+    media: Callable[..., Path], tmp_path: Path, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    process = start("scan", media(a=f"mute {tmp_path / 'once'}", b="real"), "--format", "jsonl", "--workers", "2")
+    stdout, stderr = process.communicate(timeout=100)
+    assert process.returncode == 0, stderr
+    assert [r["verdict"] for r in lines(stdout)] == ["real", "real"]
+    assert b"it closed its pipe" in stderr
+    assert not psutil.pid_exists(int((tmp_path / "once").read_text()))
+
+
 def test_a_model_that_slots_cannot_open_is_usage(
     media: Callable[..., Path], start: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
