@@ -42,10 +42,11 @@ def fit(
     minutes: Annotated[float | None, typer.Option(help="Training time instead of the configuration's.")] = None,
 ) -> None:
     """Train until the time limit; started again on the same folder, it continues."""
-    from training.loop import fit_network
     from training.settings import read_fit
 
-    settings = read_fit(config)
+    settings = read_fit(config)  # a mistake in it shows before torch is loaded
+    from training.loop import fit_network
+
     fit_network(settings if minutes is None else settings.model_copy(update={"minutes": minutes}), cache, run)
 
 
