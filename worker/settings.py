@@ -77,7 +77,7 @@ class ModelSettings(Section):
     checkpoint: UserPath | None = Field(default=None, description="a .safetensors checkpoint; the bundled one when unset")
     backend: Literal["auto", "onnxruntime", "torch"] = "auto"
     threads: int = Field(default=2, ge=1, le=64, description="threads of detector and classifier")
-    batch: int = Field(default=16, ge=1, le=256, description="crops scored at once")
+    batch: int = Field(default=8, ge=1, le=256, description="crops scored at once")
     cache_dir: UserPath | None = Field(
         default=None, description="exports of other checkpoints; the user's cache folder when unset"
     )

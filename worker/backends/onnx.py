@@ -52,4 +52,6 @@ def _options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
+    # Spinning threads would take the core that the decoding child works on.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

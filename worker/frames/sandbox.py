@@ -33,7 +33,7 @@ from worker.ports import OpenMedia
 from worker.types import Frame, Json, MediaInfo, MediaKind, SamplingRequest
 
 DEFAULT_OPENER = "worker.frames.choose:open_media"
-MAX_SLOTS = 4
+MAX_SLOTS = 8
 """The child decodes at most so many frames ahead."""
 _PAGE_BYTES = 1 << 16
 _EXIT_GRACE_S = 0.5
