@@ -26,14 +26,17 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 
 def held_out_pairs(data: Path) -> list[tuple[Path, Path]]:
-    """(original, fake) of FF++ clips that were not trained on, in seeded order."""
+    """(original, face swap) of FF++ clips that were not trained on, seeded. Swaps are Deepfakes and FaceSwap; Face2Face and
+    NeuralTextures move the original's own face."""
     with SPLIT.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["source"] == "ffpp" and row["split"] == "heldout"]
     originals = {match[1]: data / row["path"] for row in rows if (match := re.search(r"youtube_(\d{3})", row["path"]))}
     pairs = [
         (originals[match[1]], data / row["path"])
         for row in rows
-        if row["label"] == "fake" and (match := re.search(r"_(\d{3})_\d{3}\.", row["path"])) and match[1] in originals
+        if row["label"] == "fake"
+        and (match := re.search(r"(?:deepfakes|faceswap)_(\d{3})_\d{3}\.", row["path"]))
+        and match[1] in originals
     ]
     return random.Random(0).sample(sorted(pairs), PLACES)
 

@@ -66,7 +66,7 @@ def scans(tmp_path: Path) -> tuple[dict[str, Item], Path]:
             name = f"videos/{label}_{group}.mp4"
             items[name] = item(name, label, f"g{group}")
             offset = rng.normal(mean, 1.5)
-            reports.append(report(tmp_path / name, rng.normal(offset, 0.5, 32).tolist()))
+            reports.append(report(tmp_path / name, rng.normal(offset, 0.5, 12).tolist()))
     return items, write(tmp_path / "scans.jsonl", reports)
 
 
@@ -123,7 +123,7 @@ def test_the_calibration_lands_in_the_checkpoint(scans: tuple[dict[str, Item], P
     (entry,) = checkpoint.load_spec(path).calibrations
     assert entry.media is MediaKind.VIDEO
     assert entry.strategies == (Strategy.AUTO,)
-    assert (entry.min_frames, entry.max_frames) == (32, 512)
+    assert (entry.min_frames, entry.max_frames) == (12, 512)
     assert 0.2 < entry.a < 3.0
     assert entry.t_real <= entry.t_fake
     assert any(line.startswith("| all | 20 | 20 | 0.9") for line in table)
