@@ -16,7 +16,7 @@ import pytest
 from worker.errors import CorruptMedia, DecodeCrash, DecodeTimeout, MediaTooLong, OutOfMemory, VeriframeError
 from worker.frames import wire
 from worker.frames.limits import Limits
-from worker.frames.sandbox import SandboxedFrames
+from worker.frames.sandbox import MAX_SLOTS, SandboxedFrames
 from worker.types import MediaInfo, MediaKind, SamplingRequest, Strategy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="system-call filter and Landlock are Linux")
@@ -179,7 +179,7 @@ FRAME = {"slot": 1, "width": 8, "height": 4, "pts_s": 1.0}
 @pytest.mark.parametrize(
     "message",
     [
-        {"frame": FRAME | {"slot": 4}},
+        {"frame": FRAME | {"slot": MAX_SLOTS}},
         {"frame": FRAME | {"slot": -1}},
         {"frame": FRAME | {"slot": True}},
         {"frame": FRAME | {"width": 100_000, "height": 100_000}},
