@@ -6,6 +6,7 @@ It owns three descriptors: the media file, the shared frames and a channel to th
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -72,6 +73,7 @@ def _pass(channel: _Channel, shared: SharedBytes, media: OpenMedia, message: Jso
     slot_bytes: int = message["slot_bytes"]
     last_s = media.info.duration_s + wire.PTS_SLACK_S
     for frame in media.frames(wire.request_from(message["frames"])):
+        gc.collect()  # decoded frames lie in cycles: left alone, some hundreds of megabytes of them pile up
         if not -wire.PTS_SLACK_S <= frame.pts_s <= last_s:
             continue  # by a clock that jumps; no moment of the announced length
         while not free:
