@@ -65,7 +65,10 @@ def is_found(report: Report, before: int) -> bool:
 
 
 def test_a_swap_is_found_at_8_of_10_places(scanner: Scanner, shared_data: Path, tmp_path: Path) -> None:
-    """One video, the first of the seeded pairs, at ten seeded places; with 32 frames none of them is ever called real."""
+    """One pair at ten seeded places; with 32 frames none of them is ever called real.
+
+    Weak by itself: looped content makes the places alike, so this is close to one observation, of an easy swap.
+    """
     real, fake = held_out_pairs(shared_data)[0]
     places = random.Random(1).sample(range(1, UNITS - 1), PLACES)
     hits = 0
@@ -82,15 +85,13 @@ def test_a_swap_is_found_at_8_of_10_places(scanner: Scanner, shared_data: Path, 
     assert hits >= 8
 
 
-def test_swaps_of_ten_people_are_mostly_found(scanner: Scanner, shared_data: Path, tmp_path: Path) -> None:
-    """Ten different pairs, each at a seeded place: harder, since some swaps hardly differ from their host for this checkpoint.
-
-    The first checkpoint found 6; the floor guards against losing more.
-    """
+@pytest.mark.xfail(reason="the first checkpoint finds 6 of 10: some swaps hardly differ from their host for it")
+def test_swaps_of_ten_pairs_are_found_at_8_of_10_places(scanner: Scanner, shared_data: Path, tmp_path: Path) -> None:
+    """Ten different pairs, each at a seeded place: what the promise of 8 in 10 is about."""
     places = random.Random(1)
     hits = 0
     for real, fake in held_out_pairs(shared_data):
         before = places.randrange(1, UNITS - 1)
         hits += is_found(scan_spliced(scanner, real, fake, before, tmp_path), before)
     print(f"found {hits} of {PLACES} swaps")
-    assert hits >= 6
+    assert hits >= 8
