@@ -67,6 +67,7 @@ def completed_report(job: wire.Report, found: Findings, *, evidence_per_track: i
             "verdict": verdict.label,
             "score": verdict.score,
             "calibrated": verdict.calibrated,
+            "odds": wire.Odds(log_odds=verdict.log_odds, offset=verdict.offset, temperature=verdict.temperature),
             "thresholds": wire.Thresholds(real_below=verdict.thresholds[0], fake_above=verdict.thresholds[1]),
             "uncertainty": wire.Uncertainty(frame_std=verdict.frame_std),
             "segments": _segments(verdict),

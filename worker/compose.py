@@ -37,6 +37,7 @@ def build_scanner(settings: Settings) -> Scanner:
     checkpoint = settings.model.checkpoint or default_checkpoint()
     spec = load_spec(checkpoint)
     digest = sha256(checkpoint)
+    policy = build_policy(settings, spec, digest)
     with ExitStack() as stack:
         classifier = open_classifier(
             settings.model.checkpoint,
@@ -59,7 +60,7 @@ def build_scanner(settings: Settings) -> Scanner:
             min_vote_quality=settings.faces.min_vote_quality,
             batch=settings.model.batch,
         ),
-        policy=build_policy(settings, spec),
+        policy=policy,
         options=_options(settings),
         model=describe_model(spec, digest, classifier.name),
         fingerprint=fingerprint(settings, digest, classifier.name),
@@ -88,8 +89,11 @@ def build_frames(settings: Settings) -> SandboxedFrames:
     )
 
 
-def build_policy(settings: Settings, spec: ModelSpec) -> Policy:
-    """The verdict's rules: the checkpoint's calibrations under the user's settings."""
+def build_policy(settings: Settings, spec: ModelSpec, digest: str) -> Policy:
+    """The verdict's rules: the checkpoint's calibrations under the user's settings.
+
+    Raises ConfigError where those hold a calibration on own footage that was fitted with another checkpoint than ``digest``.
+    """
     verdict = settings.verdict
     calibrations = tuple(
         Calibration(
@@ -103,6 +107,8 @@ def build_policy(settings: Settings, spec: ModelSpec) -> Policy:
             c_windows=entry.c_windows,
             t_real=entry.t_real,
             t_fake=entry.t_fake,
+            quality_full=entry.quality_full,
+            quality_slope=entry.quality_slope,
         )
         for entry in spec.calibrations
     )
@@ -110,6 +116,7 @@ def build_policy(settings: Settings, spec: ModelSpec) -> Policy:
         rule=verdict.rule,
         windows=Windows() if verdict.windows else None,
         calibrations=calibrations,
+        offsets=settings.calibration.offsets(digest),
         default_thresholds=(spec.thresholds.real, spec.thresholds.fake),
         t_real=verdict.real_below,
         t_fake=verdict.fake_above,

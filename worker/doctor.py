@@ -16,7 +16,7 @@ from typing import Literal
 from worker import __version__
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
-from worker.settings import Settings
+from worker.settings import CalibrationSettings, Settings
 
 Status = Literal["ok", "note", "bad"]
 _GPU_TIMEOUT_S = 10.0
@@ -166,7 +166,20 @@ def _model(settings: Settings) -> list[Check]:
         Check(name="model", status="ok", detail=f"{spec.name} {spec.version}, {spec.backbone}, sha256 {digest}, {path}"),
         Check(name="licence", status="ok", detail=licence_notice(spec)),
     ]
+    if settings.calibration.model_sha256 is not None:
+        checks.append(_own_calibration(settings.calibration, digest))
     return checks if settings.model.backend == "torch" else [*checks, _export(path, digest, settings.model.cache_dir)]
+
+
+def _own_calibration(calibration: CalibrationSettings, digest: str) -> Check:
+    """The offsets fitted on the user's own footage, if they are for this checkpoint."""
+    name = "own calibration"
+    try:
+        offsets = calibration.offsets(digest)
+    except ConfigError as exc:
+        return Check(name=name, status="bad", detail=str(exc), mend="veriframe calibrate FOLDER")
+    told = ", ".join(f"{offset:+.2f} log odds for a {kind.value}" for kind, offset in offsets.items())
+    return Check(name=name, status="ok", detail=told or "no offset")
 
 
 def _export(checkpoint: Path, digest: str, cache_dir: Path | None) -> Check:

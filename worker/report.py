@@ -93,6 +93,17 @@ class Uncertainty(Wire):
     frame_std: float | None = Field(default=None, description="standard deviation of the decisive track's frame logits")
 
 
+class Odds(Wire):
+    """How the score came about: undecided + (log_odds + offset - undecided) / temperature, as a probability.
+
+    Undecided is 0, or the middle of the band between the thresholds where that does not hold 0.5.
+    """
+
+    log_odds: float = Field(description="log odds of the deciding track by the model's own calibration")
+    offset: float = Field(description="added by the calibration on the user's own footage (veriframe calibrate); 0 without")
+    temperature: float = Field(ge=1, description="above 1 where the deciding faces are poor: pulls the score to undecided")
+
+
 class Evidence(Wire):
     t_ms: int
     box: Box = Field(description="xyxy, pixels of the frame as shown")
@@ -190,6 +201,7 @@ class Report(Wire):
     reasons: tuple[ReasonItem, ...] = ()
     score: Probability | None = Field(default=None, description="calibrated p(fake); null when no face voted")
     calibrated: bool = False
+    odds: Odds | None = Field(default=None, description="what the score was made of; null where there is none")
     thresholds: Thresholds | None = None
     uncertainty: Uncertainty = Uncertainty()
     tracks: tuple[Track, ...] = ()

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from worker.errors import ConfigError
-from worker.types import Json, Strategy
+from worker.types import Json, MediaKind, Strategy
 
 PREFIX = "VERIFRAME_"
 
@@ -108,6 +108,37 @@ class VerdictSettings(Section):
         return self
 
 
+MOST_OFFSET = 2.0
+"""Largest offset, in log odds: 0.5 becomes 0.12 or 0.88. Footage that needs more needs a model of its own."""
+Offset = Annotated[float, Field(ge=-MOST_OFFSET, le=MOST_OFFSET)]
+
+
+class CalibrationSettings(Section):
+    """A calibration on the user's own real footage; ``veriframe calibrate`` writes it."""
+
+    model_sha256: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="the checkpoint that the offsets were fitted with, and hold for"
+    )
+    offset_video: Offset | None = Field(default=None, description="log odds added to a video's; below 0 it looks less fake")
+    offset_picture: Offset | None = Field(default=None, description="log odds added to a picture's")
+
+    @model_validator(mode="after")
+    def _bound(self) -> Self:
+        if self.model_sha256 is None and (self.offset_video is not None or self.offset_picture is not None):
+            raise ValueError("offsets need model_sha256, the checkpoint that they were fitted with")
+        return self
+
+    def offsets(self, model_sha256: str) -> dict[MediaKind, float]:
+        """Offsets by kind, for scans with this checkpoint. Raises ConfigError where they were fitted with another."""
+        if self.model_sha256 not in (None, model_sha256):
+            raise ConfigError(
+                f"the section 'calibration' of the settings was fitted with another model (sha256 {self.model_sha256}) than this "
+                f"one ({model_sha256}): run veriframe calibrate again with this model, or take the section out"
+            )
+        given = {MediaKind.VIDEO: self.offset_video, MediaKind.PICTURE: self.offset_picture}
+        return {kind: offset for kind, offset in given.items() if offset is not None}
+
+
 class OutputSettings(Section):
     evidence_per_track: int = Field(default=3, ge=0, le=32, description="evidence crops kept for each track")
 
@@ -120,6 +151,7 @@ class Settings(Section):
     faces: FaceSettings = FaceSettings()
     model: ModelSettings = ModelSettings()
     verdict: VerdictSettings = VerdictSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
     output: OutputSettings = OutputSettings()
 
 

@@ -222,6 +222,12 @@ class Verdict:
     """Suspicious stretches by track, for a video; tracks without one are left out."""
     frame_std: float | None = None
     """Standard deviation of the decisive track's frame logits; None below two votes."""
+    log_odds: float = 0.0
+    """Calibrated log odds of the decisive track, before ``offset`` and ``temperature``."""
+    offset: float = 0.0
+    """Log odds added for the user's own footage; 0 without."""
+    temperature: float = 1.0
+    """What the log odds' distance from undecided was divided by, for poor faces; 1: nothing."""
 
     def __post_init__(self) -> None:
         _check(self.label is not Label.NOT_APPLICABLE, "not_applicable is a NoVerdict")

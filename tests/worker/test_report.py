@@ -16,7 +16,7 @@ from worker.report import FRAMES_IN_REPORT, FrameItem, Report, Source, new_id, n
 REPOSITORY = Path(__file__).parents[2]
 DESIGNED = {
     *("schema_version", "id", "kind", "source", "external_id", "owner", "created_at", "started_at", "finished_at", "retry_of"),
-    *("status", "dead", "progress", "attempt", "media", "near_duplicates", "verdict", "decided_by", "reasons", "score"),
+    *("status", "dead", "progress", "attempt", "media", "near_duplicates", "verdict", "decided_by", "reasons", "score", "odds"),
     *("calibrated", "thresholds", "uncertainty", "tracks", "segments", "frames", "sampling", "model", "timings_ms", "error"),
 }
 

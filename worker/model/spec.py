@@ -18,6 +18,7 @@ FAMILIES = ("real", "blend", "manipulation", "synthetic")
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Rgb = tuple[float, float, float]
+Quantiles = tuple[float, ...]
 BackboneName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)?$", max_length=100)]
 """A plain timm name: no ``hf-hub:`` or ``local-dir:`` prefix, which would make timm read from elsewhere."""
 
@@ -71,11 +72,20 @@ class Calibration(_Part):
     c_windows: float = Field(default=0.0, ge=0.0)
     t_real: float = Field(ge=0.0, le=1.0)
     t_fake: float = Field(ge=0.0, le=1.0)
+    quality_full: float = Field(default=1.0, ge=0.0, le=1.0)
+    quality_slope: float = Field(default=0.0, ge=0.0)
+    """Below ``quality_full`` the temperature grows by this, in log a unit of quality; 0: quality does not count."""
+    real_log_odds: Quantiles = ()
+    """Evenly spaced quantiles, least to greatest, of the held-out real files' calibrated log odds; empty: not known."""
+    fake_log_odds: Quantiles = ()
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.min_frames > self.max_frames or self.t_real > self.t_fake:
             raise ValueError("min_frames must not exceed max_frames, nor t_real t_fake")
+        for quantiles in (self.real_log_odds, self.fake_log_odds):
+            if len(quantiles) == 1 or list(quantiles) != sorted(quantiles):
+                raise ValueError("quantiles of log odds must rise, and be two or more")
         return self
 
 

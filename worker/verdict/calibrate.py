@@ -8,14 +8,28 @@ from dataclasses import dataclass
 
 from worker.types import MediaKind, Strategy
 
+_EPSILON = 1e-6
+"""Probabilities are kept this far from 0 and 1 where their log odds are asked for."""
+
+
+def probability(log_odds: float) -> float:
+    """In [0, 1]; exact at the extremes."""
+    return 0.5 * (1.0 + math.tanh(0.5 * log_odds))
+
+
+def _log_odds(p: float) -> float:
+    p = min(max(p, _EPSILON), 1.0 - _EPSILON)
+    return math.log(p) - math.log1p(-p)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """p = sigmoid(a * logit + b - c_tracks * ln(n_tracks) - c_windows * ln(n_windows)), for equal shares of fake and real.
+    """log odds = a * logit + b - c_tracks * ln(n_tracks) - c_windows * ln(n_windows), for equal shares of fake and real.
 
     Platt scaling (1999) of the greatest track logit. The greatest of several tracks, or of several windows, is high by chance:
-    ``c_*`` take that back, and cannot be negative. It was fitted, and holds, for one media kind and aggregation rule, some
-    sampling strategies and a range of requested frames.
+    ``c_*`` take that back, and cannot be negative. Poor faces tell less: their log odds are divided by a temperature above 1
+    (Guo et al. 2017, here one that grows as quality falls). It was fitted, and holds, for one media kind and aggregation rule,
+    some sampling strategies and a range of requested frames.
     """
 
     kind: MediaKind
@@ -31,6 +45,10 @@ class Calibration:
     """Below this probability: real."""
     t_fake: float = 0.65
     """Above this probability: fake."""
+    quality_full: float = 1.0
+    """Faces of this quality or better are as good as any."""
+    quality_slope: float = 0.0
+    """Log temperature gained for each unit of quality below ``quality_full``; 0: quality does not count."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.a) and self.a > 0.0 and math.isfinite(self.b)):
@@ -41,16 +59,36 @@ class Calibration:
             raise ValueError(f"thresholds must be 0 <= {self.t_real} <= {self.t_fake} <= 1")
         if not 0 <= self.frames[0] <= self.frames[1]:
             raise ValueError(f"frame range {self.frames}")
+        if not (0.0 <= self.quality_full <= 1.0 and 0.0 <= self.quality_slope < math.inf):
+            raise ValueError(f"poor faces cannot be surer: quality_full {self.quality_full}, quality_slope {self.quality_slope}")
 
-    def apply(self, logit: float, n_tracks: int = 1, n_windows: int = 1) -> float:
+    def log_odds(self, logit: float, n_tracks: int = 1, n_windows: int = 1) -> float:
+        """Calibrated log odds at full quality."""
+        return self.a * logit + self.b - self.c_tracks * math.log(n_tracks) - self.c_windows * math.log(n_windows)
+
+    def temperature(self, quality: float) -> float:
+        """What faces of this quality (0 to 1) divide the log odds by: 1 or more."""
+        return math.exp(self.quality_slope * max(0.0, self.quality_full - quality))
+
+    @property
+    def undecided(self) -> float:
+        """The log odds that poor faces are pulled to: 0, or the middle of the band where p = 0.5 would not be uncertain."""
+        if self.t_real < 0.5 < self.t_fake:
+            return 0.0
+        return _log_odds(0.5 * (self.t_real + self.t_fake))
+
+    def tempered(self, log_odds: float, quality: float) -> float:
+        """Log odds as faces of this quality allow."""
+        return self.undecided + (log_odds - self.undecided) / self.temperature(quality)
+
+    def apply(self, logit: float, n_tracks: int = 1, n_windows: int = 1, quality: float = 1.0) -> float:
         """Probability that the media are fake, in [0, 1]."""
-        chances = self.c_tracks * math.log(n_tracks) + self.c_windows * math.log(n_windows)
-        return 0.5 * (1.0 + math.tanh(0.5 * (self.a * logit + self.b - chances)))
+        return probability(self.tempered(self.log_odds(logit, n_tracks, n_windows), quality))
 
-    def logit_at(self, p: float, n_tracks: int = 1, n_windows: int = 1) -> float:
+    def logit_at(self, p: float, n_tracks: int = 1, n_windows: int = 1, quality: float = 1.0) -> float:
         """The track logit at which ``apply`` gives ``p`` (0 < p < 1); the level for segments and timelines."""
-        chances = self.c_tracks * math.log(n_tracks) + self.c_windows * math.log(n_windows)
-        return (math.log(p) - math.log1p(-p) - self.b + chances) / self.a
+        full = self.undecided + (_log_odds(p) - self.undecided) * self.temperature(quality)
+        return (full - self.b + self.c_tracks * math.log(n_tracks) + self.c_windows * math.log(n_windows)) / self.a
 
     def holds_for(self, kind: MediaKind, rule: str, strategy: Strategy, requested: int) -> bool:
         """Whether it was fitted for this; a picture has no sampling, so only its kind and rule count."""

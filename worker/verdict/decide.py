@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, Segment, TrackScore, Verdict
 from worker.verdict.aggregate import RULES, Evidence, Windows, faces_by_track, segments, track_evidence, votes_in_time
-from worker.verdict.calibrate import Calibration, choose
+from worker.verdict.calibrate import Calibration, choose, probability
 
 POOLED_TRACK = -1
 """Number of the pseudo-track of all faces whose own track is too short to vote."""
@@ -23,6 +23,8 @@ class Policy:
     windows: Windows | None = field(default_factory=Windows)
     """How long tracks are searched for a short splice; None leaves them to the rule."""
     calibrations: tuple[Calibration, ...] = ()
+    offsets: Mapping[MediaKind, float] = field(default_factory=dict)
+    """Log odds added to those of the calibration, for the user's own footage (``worker.verdict.footage``)."""
     default_thresholds: tuple[float, float] = (0.35, 0.65)
     """(t_real, t_fake) where there is no calibration at all."""
     t_real: float | None = None
@@ -92,6 +94,21 @@ def _judge(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> tuple[d
     return groups, evidence
 
 
+def _scores(
+    evidence: Mapping[int, Evidence], quality: Mapping[int, float], calibration: Calibration
+) -> tuple[dict[int, float], int]:
+    """p(fake) of each track, and the decisive one, whose p is the highest.
+
+    Poor faces can make a track less of a fake. They do not make one that looks real the decisive one; where it decides all the
+    same, they pull it up to undecided too.
+    """
+    odds = {n: calibration.log_odds(found.logit, len(evidence), found.n_windows) for n, found in evidence.items()}
+    tempered = {n: calibration.tempered(odds[n], quality[n]) for n in evidence}
+    rank = {n: min(odds[n], tempered[n]) for n in evidence}
+    decisive = max(rank, key=lambda n: (rank[n], evidence[n].logit))
+    return {n: probability(tempered[n] if n == decisive else rank[n]) for n in evidence}, decisive
+
+
 def _reasons(
     score: float, thresholds: tuple[float, float], quality: float, std: float | None, gap_s: float, policy: Policy
 ) -> tuple[Reason, ...]:
@@ -112,7 +129,8 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     Faces that do not vote are left out; each track seen often enough gives a logit; the calibrated probability of the highest
     is the score. No face: ``no_face``; no face large and sharp enough: ``face_too_small``; votes at too few moments:
     ``too_few_frames``. Below t_real it is real, above t_fake fake, unless the faces are poor (``low_quality``), the deciding
-    votes contradict each other (``high_uncertainty``) or, for ``real``, too much was left unseen (``sparse_coverage``).
+    votes contradict each other (``high_uncertainty``) or, for ``real``, too much was left unseen (``sparse_coverage``). Where
+    the calibration says so, poor faces pull the score to the undecided middle first.
     """
     groups, evidence = _judge(faces, coverage, policy)
     if not evidence:
@@ -120,15 +138,17 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     calibration, holds = choose(
         policy.calibrations, coverage.kind, policy.rule, coverage.strategy, coverage.requested, policy.default_thresholds
     )
-    p = {number: calibration.apply(found.logit, len(evidence), found.n_windows) for number, found in evidence.items()}
-    decisive = max(p, key=lambda number: (p[number], evidence[number].logit))
-    quality = float(np.median([face.quality for face in groups[decisive]]))
-    gap_s = 0.0 if coverage.kind is MediaKind.PICTURE else coverage.max_gap_s
     thresholds = policy.thresholds(calibration)
-    reasons = _reasons(p[decisive], thresholds, quality, evidence[decisive].std, gap_s, policy)
+    offset = policy.offsets.get(coverage.kind, 0.0)
+    calibration = replace(calibration, b=calibration.b + offset, t_real=thresholds[0], t_fake=thresholds[1])
+    quality = {n: float(np.median([face.quality for face in groups[n]])) for n in evidence}
+    p, decisive = _scores(evidence, quality, calibration)
+    gap_s = 0.0 if coverage.kind is MediaKind.PICTURE else coverage.max_gap_s
+    reasons = _reasons(p[decisive], thresholds, quality[decisive], evidence[decisive].std, gap_s, policy)
     label = Label.UNCERTAIN if reasons else Label.REAL if p[decisive] < thresholds[0] else Label.FAKE
     _, logits_n = votes_in_time(groups[decisive])
-    level = calibration.logit_at(min(max(thresholds[1], 1e-6), 1.0 - 1e-6), len(evidence))
+    highest = min(max(thresholds[1], 1e-6), 1.0 - 1e-6)
+    levels = {n: calibration.logit_at(highest, len(evidence), quality=quality[n]) for n in evidence}
     return Verdict(
         label=label,
         score=p[decisive],
@@ -137,24 +157,27 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
         thresholds=thresholds,
         tracks=tuple(TrackScore(track=n, logit=found.logit, votes=len(groups[n])) for n, found in evidence.items()),
         track_scores=p,
-        segments=_segments(groups, evidence, coverage, level),
+        segments=_segments(groups, evidence, coverage, levels),
         frame_std=float(logits_n.std(ddof=1)) if len(logits_n) > 1 else None,
+        log_odds=calibration.log_odds(evidence[decisive].logit, len(evidence), evidence[decisive].n_windows) - offset,
+        offset=offset,
+        temperature=calibration.temperature(quality[decisive]),
     )
 
 
 def _segments(
-    groups: Mapping[int, list[Face]], evidence: Mapping[int, Evidence], coverage: Coverage, level: float
+    groups: Mapping[int, list[Face]], evidence: Mapping[int, Evidence], coverage: Coverage, levels: Mapping[int, float]
 ) -> dict[int, tuple[Segment, ...]]:
     """Suspicious stretches of the tracks of a video that have one.
 
-    A vote is suspicious above ``level``, the logit at which the calibration says fake; where a window sticks out of a long
-    track, already above the middle between the track's usual logit and that window's.
+    A vote is suspicious above its track's level, the logit at which the calibration says fake; where a window sticks out of a
+    long track, already above the middle between the track's usual logit and that window's.
     """
     if coverage.kind is MediaKind.PICTURE:
         return {}
     found: dict[int, tuple[Segment, ...]] = {}
     for number, group in groups.items():
         own = evidence[number].level
-        lowest = level if own is None else min(level, own)
+        lowest = levels[number] if own is None else min(levels[number], own)
         found[number] = segments(*votes_in_time(group), lowest, start_s=coverage.start_s, end_s=coverage.end_s)
     return {number: stretches for number, stretches in found.items() if stretches}
