@@ -10,18 +10,25 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from training.manifest import Entry, is_video
 from worker.errors import ConfigError
 
 V1 = Path(__file__).parent / "splits" / "v1.csv"
 LEFT_OUT = ("talking", "dfd", "ghost", "roeishc", "generatedphotos")
 HELD_OUT_SHARE = {"ffpp": 0.4}
 HELD_OUT_SHARE_PICTURES = 0.15
-MANIPULATIONS = ("deepfakes", "face2face", "faceswap", "neuraltextures")
+SYNTHETIC = ("140k", "roeishc", "generatedphotos")
+SPLITS = ("train", "heldout", "leftout")
+MIN_STRATUM = 4
+"""Kinds of groups rarer than this are held out from one common pot: of each alone at least one would have to go."""
+GIANT = 0.5
+"""A component with more than this share of its sources' files is divided by its names, and files between two sides are left."""
+GIANT_HELD_OUT = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +41,29 @@ class Item:
     manipulation: str
     group: str
     split: str
+    family: str = ""
+    """Of a fake: manipulation, synthetic or blend; empty where the source tells (``its_family``)."""
+    target: str = ""
+    """The same for a fake and the original that it was made of, frame by frame; else empty."""
 
     def __post_init__(self) -> None:
-        if self.label not in ("real", "fake") or self.split not in ("train", "heldout", "leftout"):
+        if self.label not in ("real", "fake") or self.split not in SPLITS:
             raise ConfigError(f"{self.path}: label {self.label!r}, split {self.split!r}")
 
     @property
     def is_video(self) -> bool:
-        return self.path.startswith("videos/")
+        return is_video(self.path) or self.path.startswith("videos/")
+
+    @property
+    def its_family(self) -> str:
+        return family_of(self.label, self.source, self.family)
+
+
+def family_of(label: str, source: str, family: str = "") -> str:
+    """``real`` for what is; else the family given, or the one that the source is known for: manipulation unless synthetic."""
+    if label == "real":
+        return "real"
+    return family or ("synthetic" if source in SYNTHETIC else "manipulation")
 
 
 def ids_of(path: str) -> list[str]:
@@ -125,6 +147,125 @@ def make_split(manifest_csv: Path) -> list[Item]:
         )
         for path, label, source, kind, group in found
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """Every entry's side. ``straddling`` are those whose people stand on both sides: they can be used on neither."""
+
+    items: tuple[Item, ...]
+    straddling: tuple[Entry, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def assign(
+    entries: Sequence[Entry],
+    *,
+    held_out: float = HELD_OUT_SHARE_PICTURES,
+    leave_out: Sequence[str] = (),
+    given: Mapping[str, str] | None = None,
+) -> Assignment:
+    """Whole groups to ``train`` and ``heldout``, by hash: the same entries give the same sides anywhere.
+
+    A source's own parts are kept where no group stands in two of them (valid and test: heldout). ``leave_out`` names sources that
+    nothing is learnt from; ``given`` maps every path to its split instead. Raises ConfigError for a path that it lacks.
+    """
+    if given is not None:
+        if missing := [entry.path for entry in entries if entry.path not in given]:
+            raise ConfigError(f"the split says nothing of {len(missing)} files, the first of them {missing[0]}")
+        return _assigned([(entry, given[entry.path]) for entry in entries], ())
+    if unknown := sorted(set(leave_out) - {entry.source for entry in entries}):
+        raise ConfigError(
+            f"no source {', '.join(unknown)} to leave out; there are {', '.join(sorted({e.source for e in entries}))}"
+        )
+    component_of = components(entry.groups for entry in entries)
+    by_part = _keep_their_parts(entries, component_of)
+    held, unit_of = _held_out_units([e for e in entries if e.source not in by_part], component_of, held_out)
+
+    def sides(entry: Entry) -> set[str]:
+        if entry.source in leave_out:
+            return {"leftout"}
+        if entry.source in by_part:
+            return {"train" if entry.part == "train" else "heldout"}
+        return {"heldout" if unit_of[name] in held else "train" for name in entry.groups}
+
+    whole = [(entry, found.pop()) for entry in entries if len(found := sides(entry)) == 1]
+    notes = [f"the data set's own parts are kept: {', '.join(sorted(by_part))}"] if by_part else []
+    done = {entry for entry, _ in whole}
+    return _assigned(whole, tuple(entry for entry in entries if entry not in done), tuple(notes))
+
+
+def _assigned(sided: Sequence[tuple[Entry, str]], straddling: tuple[Entry, ...], notes: tuple[str, ...] = ()) -> Assignment:
+    """Items, named by their components among what is kept; original and fakes share a target."""
+    component_of = components(entry.groups for entry, _ in sided)
+    originals = {entry.original for entry, _ in sided if entry.original}
+    items = [
+        Item(
+            path=entry.path,
+            label=entry.label,
+            source=entry.source,
+            manipulation=entry.manipulation or ("fake" if entry.label == "fake" else ""),
+            group=component_of[entry.groups[0]],
+            split=split,
+            family=entry.family if entry.label == "fake" else "",
+            target=_target(entry.original or (entry.path if entry.path in originals else "")),
+        )
+        for entry, split in sided
+    ]
+    return Assignment(items=tuple(items), straddling=straddling, notes=notes)
+
+
+def _target(original: str) -> str:
+    """A short name of an original, its own in any list."""
+    return f"{Path(original).stem}-{_rank(original)[:6]}" if original else ""
+
+
+def _keep_their_parts(entries: Sequence[Entry], component_of: Mapping[str, str]) -> set[str]:
+    """Sources that divide themselves, every file of them, with no group in training and elsewhere."""
+    parts: dict[str, set[str]] = defaultdict(set)
+    sides: dict[str, dict[str, set[bool]]] = defaultdict(lambda: defaultdict(set))
+    for entry in entries:
+        parts[entry.source].add(entry.part)
+        sides[entry.source][component_of[entry.groups[0]]].add(entry.part == "train")
+    whole = {source for source, found in parts.items() if "train" in found and len(found) > 1 and "" not in found}
+    return {source for source in whole if all(len(found) == 1 for found in sides[source].values())}
+
+
+def _held_out_units(entries: Sequence[Entry], component_of: Mapping[str, str], share: float) -> tuple[set[str], dict[str, str]]:
+    """The units held out, and name -> unit: its component, or of a giant component the name itself."""
+    in_source = Counter(entry.source for entry in entries)
+    members: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        members[component_of[entry.groups[0]]].append(entry)
+    unit_of: dict[str, str] = {}
+    strata: dict[str, dict[str, str]] = {"whole": {}, "divided": {}}
+    for component, found in members.items():
+        sources = sorted({entry.source for entry in found})
+        names = sorted({name for entry in found for name in entry.groups})
+        is_giant = len(names) >= MIN_STRATUM and len(found) > GIANT * sum(in_source[source] for source in sources)
+        unit_of |= {name: name if is_giant else component for name in names}
+        kinds = sorted({entry.manipulation or entry.label for entry in found if entry.label == "fake"}) or ["real"]
+        stratum = "+".join([*sources, *kinds])
+        strata["divided" if is_giant else "whole"] |= {unit_of[name]: stratum for name in names}
+    held = held_out_groups(_with_common_pot(strata["whole"]), share)
+    return held | held_out_groups(strata["divided"], max(share, GIANT_HELD_OUT)), unit_of
+
+
+def _with_common_pot(strata: Mapping[str, str]) -> dict[str, str]:
+    """Strata too small to give one away go to a common one; a pot of one group gives nothing."""
+    sizes = Counter(strata.values())
+    pooled = {group: stratum if sizes[stratum] >= MIN_STRATUM else "rare" for group, stratum in strata.items()}
+    alone = Counter(pooled.values())["rare"] == 1
+    return {group: stratum for group, stratum in pooled.items() if not (alone and stratum == "rare")}
+
+
+def read_sides(path: Path) -> dict[str, str]:
+    """path -> split of a CSV with these two columns, further ones passed over. Raises ConfigError."""
+    try:
+        with path.open(newline="") as file:
+            return {row["path"]: row["split"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: not a split: a CSV with the columns path and split: {exc!r}") from exc
 
 
 def write_split(items: Sequence[Item], path: Path) -> None:

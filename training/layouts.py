@@ -1,0 +1,353 @@
+"""Folders of labelled media, recognised by how they lie: entries with groups, families and, where known, aligned originals.
+
+================ =======================================================================================================
+``own``          this project's labelled folder, whose split is committed (``training.splits``)
+``manifest``     a folder with a ``MANIFEST.csv``, or such a file itself (``training.manifest``)
+``ffpp``         FaceForensics++: ``original_sequences/youtube/c23/videos/033.mp4``,
+                 ``manipulated_sequences/Deepfakes/c23/videos/033_097.mp4`` (background of 033, face of 097); DFD's ``actors`` too
+``celebdf``      Celeb-DF v2: ``Celeb-real/id0_0000.mp4``, ``Celeb-synthesis/id0_id1_0000.mp4``, ``YouTube-real``
+``dfdc``         DFDC: parts with a ``metadata.json`` of label, split and original
+``140k``         Kaggle's 140k faces: ``train|valid|test`` with ``real`` and ``fake`` below
+``plain``        folders ``real`` and ``fake``, at any depth; what lies above them is the source
+================ =======================================================================================================
+
+Paths are relative to the folder and use ``/``. Nothing is decoded here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from training.manifest import LABELS, PICTURE_SUFFIXES, VIDEO_SUFFIXES, Entry, is_video, read_manifest
+from training.splits import read_split
+from worker.errors import ConfigError
+
+MANIFEST = "MANIFEST.csv"
+CLIP_FOLDERS = 10
+"""So many folders of pictures beside each other are taken for clips or persons, fewer for data sets."""
+DFDC_PARTS = 4
+"""From so many parts on, one is a group: people recur within the parts of the DFDC, hardly between them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What was found in ``root``; ``notes`` say what was assumed or passed over."""
+
+    layout: str
+    root: Path
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[tuple[str, str, str], int]:
+        """Files by source, label and manipulation."""
+        return dict(sorted(Counter((e.source, e.label, e.manipulation) for e in self.entries).items()))
+
+
+def list_source(source: Path, layout: str | None = None) -> Listing:
+    """The labelled files of a manifest or folder, every entry with its group. Raises ConfigError where none is recognised."""
+    if source.is_file():
+        if layout not in (None, "manifest"):
+            raise ConfigError(f"{source} is a file: only the layout manifest fits")
+        return _finished("manifest", source.parent, read_manifest(source))
+    if not source.is_dir():
+        raise ConfigError(f"{source}: no such file or folder")
+    name = layout or recognise(source)
+    if name not in LAYOUTS:
+        raise ConfigError(f"no layout {name!r}; there are {', '.join(LAYOUTS)}")
+    return _finished(name, source, LAYOUTS[name][1](source))
+
+
+def list_sources(sources: Sequence[Path], layout: str | None = None) -> Listing:
+    """Several folders or manifests as one; paths are then relative to the folder that holds them all."""
+    listings = [list_source(source, layout) for source in sources]
+    if len(listings) == 1:
+        return listings[0]
+    if not listings:
+        raise ConfigError("name a folder or a manifest")
+    root = Path(os.path.commonpath([listing.root.resolve() for listing in listings]))
+
+    def moved(listing: Listing, path: str) -> str:
+        return (listing.root.resolve() / path).relative_to(root).as_posix() if path and not Path(path).is_absolute() else path
+
+    entries = [
+        replace(entry, path=moved(listing, entry.path), original=moved(listing, entry.original))
+        for listing in listings
+        for entry in listing.entries
+    ]
+    if len({entry.path for entry in entries}) < len(entries):
+        raise ConfigError("a file is reached by two of the sources")
+    names = "+".join(listing.layout for listing in listings)
+    return Listing(layout=names, root=root, entries=tuple(entries), notes=tuple(n for listing in listings for n in listing.notes))
+
+
+def recognise(folder: Path) -> str:
+    """The first layout that fits. Raises ConfigError, saying what would fit."""
+    for name, (fits, _) in LAYOUTS.items():
+        if fits(folder):
+            return name
+    raise ConfigError(
+        f"{folder}: no layout recognised. Put the files in folders named real and fake, or list them in a CSV with the "
+        "columns path, label, source (see `veriframe data prepare --help`)"
+    )
+
+
+def _finished(layout: str, root: Path, entries: Sequence[Entry]) -> Listing:
+    if not entries:
+        raise ConfigError(f"{root}: the layout {layout} finds no labelled file there")
+    notes = _passed_over(root, entries) if layout != "manifest" else []
+    known = {entry.path for entry in entries if entry.label == "real"}
+    lost = [entry for entry in entries if entry.original and entry.original not in known]
+    if lost:
+        notes.append(f"{len(lost)} fakes lack their original, the first of them {lost[0].path}")
+    kept = [replace(e, original=e.original if e.original in known else "", group="+".join(e.groups)) for e in entries]
+    return Listing(layout=layout, root=root, entries=tuple(kept), notes=tuple(notes))
+
+
+def _passed_over(root: Path, entries: Sequence[Entry]) -> list[str]:
+    """Files that no entry names, by suffix."""
+    listed = {entry.path for entry in entries}
+    kinds = Counter(PurePosixPath(path).suffix.lower() or "no suffix" for path in _files(root) if path not in listed)
+    return [f"passed over: {', '.join(f'{count} x {kind}' for kind, count in sorted(kinds.items()))}"] if kinds else []
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """All files below, hidden ones left out, in a fixed order; links are followed."""
+    for here, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(here).relative_to(folder)
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield (below / name).as_posix()
+
+
+def _media(folder: Path) -> Iterator[PurePosixPath]:
+    for path in map(PurePosixPath, _files(folder)):
+        if path.suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES:
+            yield path
+
+
+def _is_own(folder: Path) -> bool:
+    paths = [item.path for item in read_split()]
+    return (folder / MANIFEST).is_file() and all((folder / path).is_file() for path in (paths[0], paths[-1]))
+
+
+def _own(folder: Path) -> list[Entry]:
+    return [
+        Entry(
+            path=item.path,
+            label=item.label,
+            source=item.source,
+            group=item.group,
+            family=item.its_family,
+            manipulation=item.manipulation,
+            original="",
+        )
+        for item in read_split()
+    ]
+
+
+def _listed(folder: Path) -> list[Entry]:
+    return read_manifest(folder / MANIFEST)
+
+
+def _ffpp(folder: Path) -> list[Entry]:
+    """Originals are found by the first id (FF++) or the scene (DFD), at the same compression."""
+    entries: list[Entry] = []
+    for path in _media(folder):
+        match path.parts:
+            case ["original_sequences", kind, compression, "videos", _] if is_video(path.name):
+                source, names, _ = _ffpp_name(path.stem, kind == "actors")
+                entries.append(Entry(path=str(path), label="real", source=source, group=names))
+            case ["manipulated_sequences", method, compression, "videos", _] if is_video(path.name):
+                by_actors = method == "DeepFakeDetection"
+                source, names, target = _ffpp_name(path.stem, by_actors)
+                kind = "actors" if by_actors else "youtube"
+                original = f"original_sequences/{kind}/{compression}/videos/{target}{path.suffix}"
+                entries.append(
+                    Entry(
+                        path=str(path),
+                        label="fake",
+                        source=source,
+                        group=names,
+                        family="manipulation",
+                        manipulation=method.lower(),
+                        original=original,
+                    )
+                )
+    return entries
+
+
+def _ffpp_name(stem: str, by_actors: bool) -> tuple[str, str, str]:
+    """Source, group and name of the original: ``033_097`` -> ids 033 and 097; ``01_02__walk__XY`` -> actors 01 and 02."""
+    people, _, rest = stem.partition("__")
+    ids = people.split("_")
+    if not by_actors:
+        return "ffpp", "+".join(f"ffpp/{name}" for name in ids), ids[0]
+    scene = rest.split("__")[0]
+    return "dfd", "+".join(f"dfd/{name}" for name in ids), f"{ids[0]}__{scene}"
+
+
+def _celebdf(folder: Path) -> list[Entry]:
+    """``id0_id1_0000`` is the clip ``id0_0000`` with the face of ``id1``; clips of YouTube-real stand alone."""
+    listed = folder / "List_of_testing_videos.txt"
+    lines = listed.read_text().splitlines() if listed.is_file() else []
+    test = {line.split(maxsplit=1)[1].strip() for line in lines if " " in line.strip()}
+    entries: list[Entry] = []
+    for path in _media(folder):
+        top, name = path.parts[0], path.stem
+        if top not in ("Celeb-real", "YouTube-real", "Celeb-synthesis"):
+            continue
+        people = [part for part in name.split("_") if part.startswith("id")]
+        fake = top == "Celeb-synthesis"
+        entries.append(
+            Entry(
+                path=str(path),
+                label="fake" if fake else "real",
+                source="celebdf",
+                group="+".join(f"celebdf/{person}" for person in people) or f"celebdf/youtube-{name}",
+                family="manipulation" if fake else "",
+                manipulation="celebdf" if fake else "",
+                original=f"Celeb-real/{people[0]}_{name.rsplit('_', 1)[-1]}{path.suffix}" if fake and people else "",
+                part=("test" if str(path) in test else "train") if test else "",
+            )
+        )
+    return entries
+
+
+def _dfdc_parts(folder: Path) -> list[Path]:
+    return sorted(
+        p.parent for p in (*folder.glob("metadata.json"), *folder.glob("*/metadata.json"), *folder.glob("*/*/metadata.json"))
+    )
+
+
+def _dfdc(folder: Path) -> list[Entry]:
+    parts = _dfdc_parts(folder)
+    entries: list[Entry] = []
+    for part in parts:
+        below = part.relative_to(folder).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        try:
+            table = json.loads((part / "metadata.json").read_text())
+            for name, about in sorted(table.items()):
+                if (part / name).is_file():
+                    entries.append(_dfdc_entry(prefix, name, about, part.name if len(parts) >= DFDC_PARTS else ""))
+        except (ValueError, AttributeError, KeyError, TypeError) as exc:
+            raise ConfigError(f"{part / 'metadata.json'}: not the DFDC's table of label, split and original: {exc!r}") from exc
+    return entries
+
+
+def _dfdc_entry(prefix: str, name: str, about: dict[str, str | None], group: str) -> Entry:
+    label = str(about["label"]).lower()
+    original = about.get("original") or ""
+    part = {"train": "train", "validation": "valid", "test": "test"}.get(about.get("split") or "", "")
+    return Entry(
+        path=f"{prefix}{name}",
+        label=label,
+        source="dfdc",
+        group=f"dfdc/{group or PurePosixPath(original or name).stem}",
+        family="manipulation" if label == "fake" else "",
+        manipulation="dfdc" if label == "fake" else "",
+        original=f"{prefix}{original}" if original and label == "fake" else "",
+        part=part,
+    )
+
+
+def _140k_folder(folder: Path) -> Path | None:
+    """Where ``train/real`` and ``train/fake`` lie: here, or one or two levels down."""
+    for here in (folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))):
+        if all((here / "train" / label).is_dir() for label in LABELS):
+            return here
+    return None
+
+
+def _140k(folder: Path) -> list[Entry]:
+    """By the folders; the CSV files beside them say the same."""
+    here = _140k_folder(folder)
+    if here is None:
+        raise ConfigError(f"{folder}: no train/real and train/fake there")
+    prefix = here.relative_to(folder)
+    entries: list[Entry] = []
+    for path in _media(here):
+        if len(path.parts) >= 3 and path.parts[0] in ("train", "valid", "test") and path.parts[1] in LABELS:
+            label = path.parts[1]
+            name = (PurePosixPath(prefix.as_posix()) / path).as_posix()
+            fake = label == "fake"
+            entries.append(
+                Entry(
+                    path=name,
+                    label=label,
+                    source="140k",
+                    group=f"140k/{label}/{path.stem}",
+                    family="synthetic" if fake else "",
+                    manipulation="stylegan" if fake else "",
+                    part=path.parts[0],
+                )
+            )
+    return entries
+
+
+def _label_place(path: PurePosixPath) -> int | None:
+    """Where among the folders of a path the innermost ``real`` or ``fake`` stands."""
+    return max((n for n, part in enumerate(path.parts[:-1]) if part.lower() in LABELS), default=None)
+
+
+def _is_plain(folder: Path) -> bool:
+    return any(_label_place(path) is not None for path in _media(folder))
+
+
+def _plain(folder: Path) -> list[Entry]:
+    """``[SOURCE/]real|fake/[KIND/]file``. Files of one name are one group, as are the pictures of a folder among many. A fake of
+    a real file's name is taken for made of it; cutting the crops will show whether it is."""
+    found = [(path, place) for path in _media(folder) if (place := _label_place(path)) is not None]
+    clips = _clip_folders([path for path, place in found if len(path.parts) > place + 2])
+    paths = {str(path) for path, _ in found}
+    entries: list[Entry] = []
+    for path, place in found:
+        source = _slug("-".join(path.parts[:place])) or _slug(folder.resolve().name) or "plain"
+        group = f"{source}/{path.parent.name if path.parent in clips else path.stem}"
+        if path.parts[place].lower() == "real":
+            entries.append(Entry(path=str(path), label="real", source=source, group=group))
+            continue
+        below = path.parts[place + 1 :]
+        kind = _slug(below[0]) if len(below) > 1 and path.parent not in clips else "fake"
+        twins = [str(PurePosixPath(*path.parts[:place], _like(path.parts[place], "real"), *rest)) for rest in (below, below[1:])]
+        original = next((name for name in twins if name in paths), "")
+        entries.append(Entry(path=str(path), label="fake", source=source, group=group, manipulation=kind, original=original))
+    return entries
+
+
+def _clip_folders(paths: Sequence[PurePosixPath]) -> set[PurePosixPath]:
+    """Folders of pictures that have many others beside them: of frames of one clip, or of one person."""
+    beside: dict[PurePosixPath, set[PurePosixPath]] = defaultdict(set)
+    for path in paths:
+        if not is_video(path.name):
+            beside[path.parent.parent].add(path.parent)
+    return {leaf for leaves in beside.values() if len(leaves) >= CLIP_FOLDERS for leaf in leaves}
+
+
+def _like(written: str, word: str) -> str:
+    """``word`` in the case of ``written``: FAKE -> REAL."""
+    return word.upper() if written.isupper() else word.title() if written.istitle() else word
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+Layout = tuple[Callable[[Path], bool], Callable[[Path], list[Entry]]]
+LAYOUTS: dict[str, Layout] = {
+    "own": (_is_own, _own),
+    "manifest": (lambda folder: (folder / MANIFEST).is_file(), _listed),
+    "ffpp": (lambda folder: (folder / "original_sequences").is_dir() or (folder / "manipulated_sequences").is_dir(), _ffpp),
+    "celebdf": (lambda folder: (folder / "Celeb-real").is_dir() or (folder / "Celeb-synthesis").is_dir(), _celebdf),
+    "dfdc": (lambda folder: bool(_dfdc_parts(folder)), _dfdc),
+    "140k": (lambda folder: _140k_folder(folder) is not None, _140k),
+    "plain": (_is_plain, _plain),
+}

@@ -1,0 +1,107 @@
+"""A manifest: the labelled files of a training set, one a line of a CSV.
+
+Columns: ``path`` (absolute, or relative to the CSV), ``label`` (real or fake), ``source`` (the data set's name), ``group`` and
+``family`` (of a fake: blend, manipulation or synthetic); these two may be empty or missing. Used where they are there:
+``manipulation`` (what made the fake), ``original`` (path of the real file that a fake was made of, frame by frame: an aligned
+pair) and ``part`` (the data set's own: train, valid or test). All other columns are passed over.
+
+A *group* names what must stay on one side of a split: a person, a clip, a scene. Several are joined by ``+``: a face swap
+between two people belongs to both. Without one, a file stands alone by its path, without label folder and suffix: ``real/a.mp4``
+and ``fake/a.mp4`` stay together.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import TextIO
+
+from worker.errors import ConfigError
+from worker.model.spec import FAMILIES
+
+LABELS = ("real", "fake")
+REQUIRED = ("path", "label", "source")
+PARTS = ("", "train", "valid", "test")
+VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".ts", ".3gp", ".flv"))
+PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One labelled file. Raises ConfigError for a label, family or part that is none."""
+
+    path: str
+    label: str
+    source: str
+    group: str = ""
+    family: str = ""
+    manipulation: str = ""
+    original: str = ""
+    part: str = ""
+
+    def __post_init__(self) -> None:
+        if self.label not in LABELS:
+            raise ConfigError(f"{self.path}: label {self.label!r}; it must be real or fake")
+        if not self.path or not self.source:
+            raise ConfigError(f"{self.path or 'a line'}: path and source must not be empty")
+        allowed = ("", "real") if self.label == "real" else ("", *FAMILIES[1:])
+        if self.family not in allowed:
+            raise ConfigError(f"{self.path}: family {self.family!r} of a {self.label} file; one of {', '.join(allowed[1:])}")
+        if self.part not in PARTS:
+            raise ConfigError(f"{self.path}: part {self.part!r}; one of {', '.join(PARTS[1:])}")
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names that must stay on one side."""
+        return tuple(name for name in self.group.split("+") if name) or (own_group(self.source, self.path),)
+
+
+def own_group(source: str, path: str) -> str:
+    """The group of a file that names none: ``source/`` and its path without ``real`` or ``fake`` folder and suffix."""
+    pure = PurePosixPath(path)
+    kept = [part for part in pure.parent.parts if part.lower() not in LABELS and part not in ("/", source)]
+    return "/".join([source, *kept, pure.stem])
+
+
+def is_video(path: str) -> bool:
+    """By its suffix; what a file really is shows when it is decoded."""
+    return PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def read_manifest(path: Path) -> list[Entry]:
+    """All entries, paths as written. Raises ConfigError, naming the line, for one that cannot be used."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ConfigError(f"{path}: no column {', '.join(missing)}; a manifest has path, label, source, group, family")
+            entries = [_entry(row, f"{path}, line {reader.line_num}") for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        raise ConfigError(f"{path}: cannot be read as a manifest: {exc}") from exc
+    if twice := _repeated(entry.path for entry in entries):
+        raise ConfigError(f"{path}: listed more than once: {', '.join(twice[:3])}")
+    if not entries:
+        raise ConfigError(f"{path}: lists no file")
+    return entries
+
+
+def write_manifest(entries: Sequence[Entry], file: TextIO) -> None:
+    writer = csv.DictWriter(file, [field.name for field in fields(Entry)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(entry) | {"group": "+".join(entry.groups)} for entry in entries)
+
+
+def _entry(row: Mapping[str, str | None], where: str) -> Entry:
+    text = {field.name: (row.get(field.name) or "").strip() for field in fields(Entry)}
+    try:
+        return Entry(**text | {"label": text["label"].lower()})
+    except ConfigError as exc:
+        raise ConfigError(f"{where}: {exc}") from exc
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    seen: set[str] = set()
+    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
