@@ -31,8 +31,9 @@ from torch import Tensor, nn
 
 from worker.content import write_atomically
 from worker.errors import VeriframeError
+from worker.model.card import CardHead
 from worker.model.checkpoint import sha256
-from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, FAMILIES, INPUT, LOGIT
+from worker.model.graph import CHECKPOINT_KEY, DRAWS, EXPORT_KEY, EXPORT_VERSION, FAMILIES, INPUT, LOGIT
 from worker.model.mtcnn import write_mtcnn
 from worker.model.network import DeepfakeNet, score_logit
 from worker.model.restore import load_network
@@ -47,13 +48,18 @@ MIN_HALF_ELEMENTS = 256
 
 
 class _Scorer(nn.Module):
-    """The network with both outputs of the exported graph."""
+    """The network with all outputs of the exported graph, in the order of ``names``."""
 
     def __init__(self, network: DeepfakeNet) -> None:
         super().__init__()
         self.network = network
+        self.names = [LOGIT, FAMILIES, DRAWS] if isinstance(network.head, CardHead) else [LOGIT, FAMILIES]
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        head = self.network.head
+        if isinstance(head, CardHead):
+            families_FK, draws_FN = head.outputs(self.network.backbone(self.network.normalise(crops)))
+            return score_logit(families_FK), families_FK, draws_FN
         families_FK = self.network(crops)
         return score_logit(families_FK), families_FK
 
@@ -70,16 +76,17 @@ def export_network(network: DeepfakeNet, *, size: int, metadata: dict[str, str])
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
             network.set_submodule(name, _GlobalMean())
+    scorer = _Scorer(network).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter warns of its own future
         program = torch.onnx.export(
-            _Scorer(network).eval(),
+            scorer,
             (torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8),),
             dynamo=True,
             external_data=False,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[LOGIT, FAMILIES],
+            output_names=scorer.names,
             dynamic_shapes=({0: torch.export.Dim("faces", min=1, max=MAX_BATCH)},),
             optimize=False,
             verbose=False,
@@ -119,7 +126,7 @@ def _simplified(model: onnx_ir.Model) -> onnx.ModelProto:
 def _canonical(model: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:
     """The same graph with names by position, initialisers in order of use, no trace of the exporter: equal for equal networks."""
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    names = {name: name for name in (INPUT, LOGIT, FAMILIES)}
+    names: dict[str, str] = {value.name: value.name for value in (*model.graph.input, *model.graph.output)}
     initialisers: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
 

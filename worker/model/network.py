@@ -6,15 +6,16 @@ Axes: F crops, H rows, W columns, C colours (RGB), D features, K families. Famil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
+from worker.model.card import CardHead
 from worker.model.diffusion import DiffusionLayer
+from worker.model.spec import HeadName
 
-HeadName = Literal["diffusion", "linear"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -66,18 +67,22 @@ def build(
     families: int = 4,
     hidden_dim: int = 256,
     num_steps: int = 4,
+    draws: int = 50,
+    ddim_stride: int = 0,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> DeepfakeNet:
     """An untrained network from plain values (those of a checkpoint's spec); ``backbone`` is any timm name.
 
-    Raises ValueError for an unknown head, RuntimeError (timm's) for an unknown backbone.
+    Raises ValueError for an unknown or impossible head, RuntimeError (timm's) for an unknown backbone.
     """
     trunk: Any = timm.create_model(backbone, pretrained=False, num_classes=0)
     features = int(getattr(trunk, "head_hidden_size", None) or trunk.num_features)
     layer: nn.Module
     if head == "diffusion":
         layer = DiffusionLayer(features, hidden_dim, families, num_steps)
+    elif head == "card":
+        layer = CardHead(features, hidden_dim, families, num_steps, draws=draws, ddim_stride=ddim_stride)
     elif head == "linear":
         layer = nn.Linear(features, families)
     else:

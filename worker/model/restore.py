@@ -26,6 +26,8 @@ def load_network(path: Path) -> tuple[ModelSpec, DeepfakeNet]:
             families=len(spec.families),
             hidden_dim=spec.head.hidden_dim,
             num_steps=spec.head.num_steps,
+            draws=spec.head.draws,
+            ddim_stride=spec.head.ddim_stride,
             mean=spec.mean,
             std=spec.std,
         )

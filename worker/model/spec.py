@@ -18,6 +18,7 @@ FAMILIES = ("real", "blend", "manipulation", "synthetic")
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Rgb = tuple[float, float, float]
+HeadName = Literal["diffusion", "linear", "card"]
 Quantiles = tuple[float, ...]
 BackboneName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)?$", max_length=100)]
 """A plain timm name: no ``hf-hub:`` or ``local-dir:`` prefix, which would make timm read from elsewhere."""
@@ -28,11 +29,24 @@ class _Part(BaseModel):
 
 
 class HeadSpec(_Part):
-    """The classifier on top of the backbone; ``hidden_dim`` and ``num_steps`` are for the diffusion head."""
+    """The classifier on top of the backbone; all but ``kind`` is for the diffusion heads."""
 
-    kind: Literal["diffusion", "linear"] = "diffusion"
+    kind: HeadName = "diffusion"
     hidden_dim: int = Field(default=256, ge=1, le=16384)
     num_steps: int = Field(default=4, ge=1, le=64)
+    """``card`` needs two or more; its published setting is ten."""
+    draws: int = Field(default=50, ge=1, le=1000)
+    """``card``: reconstructions of the label for each face."""
+    ddim_stride: int = Field(default=0, ge=0)
+    """``card``: 0 samples by the whole reverse chain, n by DDIM at every n-th step."""
+
+    @model_validator(mode="after")
+    def _steps(self) -> Self:
+        if self.kind == "card" and (self.num_steps < 2 or self.ddim_stride >= self.num_steps):
+            raise ValueError(
+                f"a card head of {self.num_steps} steps with stride {self.ddim_stride}: two steps or more, above the stride"
+            )
+        return self
 
 
 class CropSpec(_Part):

@@ -51,7 +51,7 @@ def test_the_score_is_the_log_odds_of_fake() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_byobnet", "test_efficientnet"])
-@pytest.mark.parametrize("head", ["diffusion", "linear"])
+@pytest.mark.parametrize("head", ["diffusion", "linear", "card"])
 def test_backbones_and_heads_are_configurable(backbone: str, head: str) -> None:
     network = build(backbone=backbone, head=head, families=3, hidden_dim=8, num_steps=2).eval()  # type: ignore[arg-type]
     assert network(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).shape == (2, 3)
@@ -59,6 +59,6 @@ def test_backbones_and_heads_are_configurable(backbone: str, head: str) -> None:
 
 def test_unknown_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown head"):
-        build(backbone="test_resnet", head="card")  # type: ignore[arg-type]
+        build(backbone="test_resnet", head="quantum")  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="no_such_net"):
         build(backbone="no_such_net")
