@@ -15,6 +15,7 @@ import numpy.typing as npt
 from worker.types import Float32, UInt8
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
+POISSON_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,6 +36,8 @@ def self_blend(rng: np.random.Generator, face_HWC: UInt8, landmarks_K2: Float32,
         target_HWC = transform(rng, target_HWC)
     if rng.random() < 0.35:
         source_HWC = through_low_resolution(rng, source_HWC)
+    if donor_HWC is None and rng.random() < 0.35:
+        source_HWC = express(rng, source_HWC, landmarks_K2)
     height, width = face_HWC.shape[:2]
     mask_HW = np.zeros((height, width), np.float32)
     cv2.fillConvexPoly(mask_HW, hull(rng, landmarks_K2), 1.0)
@@ -43,8 +46,40 @@ def self_blend(rng: np.random.Generator, face_HWC: UInt8, landmarks_K2: Float32,
     moved = cv2.warpAffine(source_HWC, move, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     source_HWC = np.asarray(moved, np.uint8)
     mask_HW = np.asarray(cv2.warpAffine(mask_HW, move, (width, height)), np.float32)
+    if rng.random() < POISSON_SHARE and (made := poisson_blend(source_HWC, target_HWC, deform(rng, mask_HW))) is not None:
+        return made
     mask_HW = soften(rng, deform(rng, mask_HW)) * np.float32(rng.choice(RATIOS))
     return Blend(partner_HWC=target_HWC, fake_HWC=blend(source_HWC, target_HWC, mask_HW), mask_HW=mask_HW)
+
+
+def poisson_blend(source_HWC: UInt8, target_HWC: UInt8, mask_HW: Float32) -> Blend | None:
+    """Gradients of the source inside the mask, colours of the target at its edge (Perez et al. 2003).
+
+    None where too little of the mask is inside the picture.
+    """
+    inner_HW = np.zeros(mask_HW.shape, np.uint8)
+    inner_HW[2:-2, 2:-2] = mask_HW[2:-2, 2:-2] > 0.5
+    x, y, width, height = cv2.boundingRect(inner_HW)
+    if width < 8 or height < 8:
+        return None
+    middle = (x + width // 2, y + height // 2)
+    cloned_HWC = cv2.seamlessClone(source_HWC, target_HWC, inner_HW * np.uint8(255), middle, cv2.NORMAL_CLONE)
+    fake_HWC = np.where(inner_HW[..., None] > 0, cloned_HWC, target_HWC).astype(np.uint8)
+    return Blend(partner_HWC=target_HWC, fake_HWC=fake_HWC, mask_HW=inner_HW.astype(np.float32))
+
+
+def express(rng: np.random.Generator, rgb_HWC: UInt8, landmarks_K2: Float32) -> UInt8:
+    """Another expression: the surroundings of one to three landmarks are pushed by a few per cent of the eyes' distance."""
+    height, width = rgb_HWC.shape[:2]
+    reach = float(np.hypot(*(landmarks_K2[1] - landmarks_K2[0]))) + 1
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+    field = np.zeros_like(grid)
+    for place in rng.choice(5, size=rng.integers(1, 4), replace=False, p=(0.15, 0.15, 0.1, 0.3, 0.3)):
+        away = ((grid - landmarks_K2[place]) ** 2).sum(-1)
+        near = np.exp(-away / (2 * (reach * rng.uniform(0.2, 0.45)) ** 2)).astype(np.float32)
+        field += near[..., None] * rng.normal(0, 0.09 * reach, 2).astype(np.float32)
+    grid += field
+    return np.asarray(cv2.remap(rgb_HWC, grid[..., 0], grid[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), np.uint8)
 
 
 def blend(source_HWC: UInt8, target_HWC: UInt8, mask_HW: Float32) -> UInt8:

@@ -1,8 +1,9 @@
 """Batches of pairs, a real crop beside a fake one that shares its degradation; every pair follows from (seed, step, slot) alone.
 
 Kinds of pairs: *aligned* (an FF++ fake's frame and its original's, same box), *blend* (a self-blended image and its partner),
-*composite* (Photoshop composites, ciplab) and *synthetic* (StyleGAN and FFHQ pictures of one format, 140k). No torch here:
-batches are made in a process of their own.
+*composite* (Photoshop composites, ciplab), *synthetic* (StyleGAN and FFHQ pictures of one format, 140k), *reconstruction* (a
+picture and itself through an autoencoder, one JPEG quality) and *traces* (a picture up-sampled as generators do, beside a
+bicubic control). No torch here: batches are made in a process of their own.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ import numpy as np
 
 from training import augment
 from training.blend import align_donor, self_blend
-from training.prepare import Crop, cut, read_index
+from training.prepare import RECONSTRUCTED, Crop, cut, read_index
 from training.settings import FAMILIES, Mixture
+from training.upsample import traces
 from worker.faces.crop import MARGIN
 from worker.types import Float32, Int64, UInt8
 
 WORK_PX = 224
 """Pairs are blended and degraded at this size, the network's at test time, then brought to the stage's."""
 T = TypeVar("T")
-KINDS = ("aligned", "blend", "composite", "synthetic")
+KINDS = ("aligned", "blend", "composite", "synthetic", "reconstruction", "traces")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,15 +65,18 @@ class PairSampler:
         self._store, self._mixture, self._seed = store, mixture, seed
         rows = [row for row in store.rows if row.split == "train"]
         self._parents = _by(rows, "real", lambda row: row.source)
-        self._reals = {(row.target, row.frame): row for row in rows if row.target and row.label == "real"}
-        aligned = [row for row in rows if row.label == "fake" and (row.target, row.frame) in self._reals]
-        self._clips = list(_by(aligned, "fake", lambda row: row.path).values())
+        self._reals = {_moment(row): row for row in rows if row.target and row.label == "real"}
+        aligned = [row for row in rows if row.label == "fake" and _moment(row) in self._reals]
+        kinds = _by(aligned, "fake", lambda row: row.manipulation).values()
+        self._clips = [list(_by(kind, "fake", lambda row: row.path).values()) for kind in kinds]
+        self._by_path = {row.path: row for row in rows if row.label == "real" and not row.target}
+        self._made = [row for row in rows if row.source == RECONSTRUCTED and row.target in self._by_path]
         self._pictures = {name: _by(rows, name, lambda row: row.source) for name in ("real", "fake")}
         weights = {name: share for name, share in mixture.parents.items() if name in self._parents}
         self._parent_names = list(weights)
         self._parent_share = np.array(list(weights.values())) / max(sum(weights.values()), 1e-9)
         shares = np.array([getattr(mixture, kind) for kind in KINDS])
-        ready = [bool(self._clips), bool(weights), self._has("ciplab"), self._has("140k")]
+        ready = [bool(self._clips), bool(weights), self._has("ciplab"), self._has("140k"), bool(self._made), bool(weights)]
         empty = [kind for kind, share, there in zip(KINDS, shares, ready, strict=True) if share > 0 and not there]
         if empty:
             raise ValueError(f"the cache has nothing for {', '.join(empty)}")
@@ -94,14 +99,13 @@ class PairSampler:
         return Batch(crops_FHWC=np.stack(crops), family_F=np.array(family, np.int64))
 
     def _aligned(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
-        clip = _pick(rng, self._clips)
-        fake = _pick(rng, clip)
-        real = self._reals[fake.target, fake.frame]
+        fake = _pick(rng, _pick(rng, _pick(rng, self._clips)))
+        real = self._reals[_moment(fake)]
         jitter = _Jitter.draw(rng)
         return self._cut(real, jitter)[0], self._cut(fake, jitter)[0], "manipulation"
 
     def _blend(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
-        rows = self._parents[self._parent_names[rng.choice(len(self._parent_names), p=self._parent_share)]]
+        rows = self._some_parents(rng)
         row, jitter = _pick(rng, rows), _Jitter.draw(rng)
         face, landmarks = self._cut(row, jitter)
         donor = None
@@ -112,11 +116,22 @@ class PairSampler:
         made = self_blend(rng, face, landmarks, donor)
         return made.partner_HWC, made.fake_HWC, "blend"
 
+    def _some_parents(self, rng: np.random.Generator) -> Sequence[Crop]:
+        return self._parents[self._parent_names[rng.choice(len(self._parent_names), p=self._parent_share)]]
+
     def _composite(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
         return *self._two_pictures(rng, "ciplab"), "manipulation"
 
     def _synthetic(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
         return *self._two_pictures(rng, "140k"), "synthetic"
+
+    def _reconstruction(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
+        fake, jitter = _pick(rng, self._made), _Jitter.draw(rng)
+        return self._cut(self._by_path[fake.target], jitter)[0], self._cut(fake, jitter)[0], "synthetic"
+
+    def _traces(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
+        crop, _ = self._cut(_pick(rng, self._some_parents(rng)), _Jitter.draw(rng))
+        return *traces(rng, crop), "synthetic"
 
     def _two_pictures(self, rng: np.random.Generator, source: str) -> tuple[UInt8, UInt8]:
         real, fake = (_pick(rng, self._pictures[label][source]) for label in ("real", "fake"))
@@ -143,6 +158,10 @@ class _Jitter:
     def moved(self, box_4: Float32) -> Float32:
         size = box_4[2:] - box_4[:2]
         return (box_4 + np.tile(size * np.array(self.shift, np.float32), 2)).astype(np.float32)
+
+
+def _moment(row: Crop) -> tuple[str, int, str]:
+    return row.target, row.frame, row.variant
 
 
 def _by(rows: Sequence[Crop], label: str, key: Callable[[Crop], str]) -> dict[str, list[Crop]]:

@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from training.data import Batch, CropStore, load_batch, start_loader
 from training.settings import FAMILIES, Fit, Network, Stage
 from training.validate import choose, validate
-from worker.errors import ConfigError
+from worker.errors import ConfigError, ModelError
 from worker.model.network import DeepfakeNet, build, score_logit
+from worker.model.restore import load_network
 
 AHEAD = 6
 """Batches that the loading process may be ahead."""
@@ -49,6 +50,11 @@ def make_network(network: Network, seed: int) -> DeepfakeNet:
             made.backbone.load_state_dict(load_file(network.init))
         except (OSError, RuntimeError) as exc:
             raise ConfigError(f"{network.init}: does not fit {network.backbone}: {exc}") from exc
+    if network.start is not None:
+        try:
+            made.load_state_dict(load_network(network.start)[1].state_dict())
+        except (ModelError, RuntimeError) as exc:
+            raise ConfigError(f"{network.start}: does not fit the network that is configured: {exc}") from exc
     return made
 
 

@@ -31,13 +31,15 @@ class Mixture(_Strict):
     blend: float = 0.48
     composite: float = 0.05
     synthetic: float = 0.13
+    reconstruction: float = 0.0
+    traces: float = 0.0
     parents: dict[str, float] = {"ffpp": 0.5, "140k": 0.17, "lfw": 0.13, "utkface": 0.1, "ciplab": 0.1}
     donor: float = 0.25
 
     @model_validator(mode="after")
     def _sums(self) -> Self:
-        if abs(self.aligned + self.blend + self.composite + self.synthetic - 1) > 1e-6:
-            raise ValueError("shares of aligned, blend, composite and synthetic must add up to 1")
+        if abs(self.aligned + self.blend + self.composite + self.synthetic + self.reconstruction + self.traces - 1) > 1e-6:
+            raise ValueError("shares of aligned, blend, composite, synthetic, reconstruction and traces must add up to 1")
         return self
 
 
@@ -48,6 +50,14 @@ class Network(_Strict):
     num_steps: int = 4
     init: Path | None = None
     """safetensors of the backbone alone; None starts from random weights."""
+    start: Path | None = None
+    """A checkpoint of this very network (backbone, head, families) to go on from; excludes ``init``."""
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.init is not None and self.start is not None:
+            raise ValueError("init and start exclude each other")
+        return self
 
 
 class Fit(_Strict):

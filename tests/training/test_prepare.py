@@ -8,7 +8,8 @@ import numpy as np
 
 from tests.training.conftest import BOX, crop, picture
 from training.data import CropStore
-from training.prepare import cut, even, jobs, read_index, write_shard
+from training.prepare import cut, even, jobs, read_index, same_moments, write_shard
+from training.recompress import VARIANTS
 from training.splits import read_split
 from worker.types import UInt8
 
@@ -63,4 +64,22 @@ def test_aligned_clips_share_a_job_that_their_original_leads() -> None:
     job = planned["ffpp-033"]
     assert job.items[0].label == "real"
     assert {item.label for item in job.items[1:]} == {"fake"}
-    assert sum(len(job.items) for job in planned.values()) == len(read_split())
+    assert sum(len(job.items) for job in planned.values() if not job.variant) == len(read_split())
+
+
+def test_only_training_clips_get_recompressed_copies() -> None:
+    recompressed = [job for job in jobs(read_split()) if job.variant]
+    assert {job.variant for job in recompressed} == set(VARIANTS)
+    assert {item.split for job in recompressed for item in job.items} == {"train"}
+    assert {item.source for job in recompressed for item in job.items} == {"ffpp"}
+
+
+def test_a_swapped_face_leaves_the_moment_and_another_moment_does_not() -> None:
+    scene = {number: np.roll(picture(1), 6 * number, axis=1) for number in range(4)}
+    swapped = {number: rgb_HWC.copy() for number, rgb_HWC in scene.items()}
+    for rgb_HWC in swapped.values():
+        rgb_HWC[130:150, 130:150] = 255 - rgb_HWC[130:150, 130:150]
+    late = {number: np.roll(picture(1), 6 * number + 40, axis=1) for number in range(4)}
+    assert same_moments(scene, swapped)
+    assert not same_moments(scene, late)
+    assert not same_moments(scene, {})
