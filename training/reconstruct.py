@@ -11,7 +11,7 @@ import io
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,11 @@ from torch import Tensor, nn
 from training.prepare import SIZE, WIDE_MARGIN, Crop, Finder, cut, read_index, read_picture, write_shard
 from worker.errors import ConfigError, CorruptMedia
 from worker.faces.detect import MtcnnDetector
-from worker.types import UInt8
+from worker.types import Float32, UInt8
 
 NETS = ("taesd", "taesdxl", "taesd3")
 SOURCE = "taesd"
 IN_SHARD = 30
-SAME_BOX_PX = 0.05
 _WIDTH, _DOWN = 64, 8
 
 
@@ -141,7 +140,7 @@ def add_reconstructions(
 
     Parents are training reals of the cache, in an order that follows from ``seed``, so a second call only adds what is missing.
     A fake's ``target`` is its parent's path, its box the parent's. ``init`` holds ``<net>_encoder.safetensors`` and
-    ``<net>_decoder.safetensors``. Parents whose face is no longer found where the cache has it are left out.
+    ``<net>_decoder.safetensors``. Parents whose cached crop cannot be cut again, bit for bit (another box), are left out.
     """
     torch.set_num_threads(threads)
     plan = _plan(read_index(cache), per_source, seed)
@@ -153,7 +152,7 @@ def add_reconstructions(
         for shard, parents in plan:
             pairs: list[tuple[UInt8, Crop]] = []
             for turn, autoencoder in enumerate(autoencoders):
-                for pair in _pairs(parents[turn :: len(autoencoders)], shard, data, finder, autoencoder):
+                for pair in _pairs(parents[turn :: len(autoencoders)], shard, cache, data, finder, autoencoder):
                     pairs.append(pair)
                     progress.advance(bar)
             if pairs:
@@ -178,24 +177,38 @@ def _plan(rows: Sequence[Crop], per_source: Mapping[str, int], seed: int) -> lis
 
 
 def _pairs(
-    parents: Sequence[Crop], shard: str, data: Path, finder: Finder, autoencoder: Autoencoder
+    parents: Sequence[Crop], shard: str, cache: Path, data: Path, finder: Finder, autoencoder: Autoencoder
 ) -> Iterator[tuple[UInt8, Crop]]:
-    by_size: dict[tuple[int, ...], list[tuple[Crop, UInt8]]] = defaultdict(list)
+    by_size: dict[tuple[int, ...], list[_Parent]] = defaultdict(list)
     for row in parents:
         rgb_HWC = read_picture(data / row.path)
-        by_size[rgb_HWC.shape].append((row, rgb_HWC))
+        face = finder.find([rgb_HWC])[0]
+        if face is None:
+            continue
+        parent = _Parent(row=row, rgb_HWC=rgb_HWC, box_4=face.box_4, landmarks_K2=face.landmarks_K2)
+        cached_HWC = np.load(cache / f"{row.shard}.npy", mmap_mode="r")[row.row]
+        if np.array_equal(parent.cut(rgb_HWC), cached_HWC):
+            by_size[rgb_HWC.shape].append(parent)
     for members in by_size.values():
         for start in range(0, len(members), 5):
             some = members[start : start + 5]
-            faces = finder.find([rgb_HWC for _, rgb_HWC in some])
-            remade_NHWC = autoencoder.reconstruct(np.stack([rgb_HWC for _, rgb_HWC in some]))
-            for (row, _), face, remade_HWC in zip(some, faces, remade_NHWC, strict=True):
-                if face is None:
-                    continue
-                fake_HWC = recompressed(remade_HWC, data / row.path)
-                crop, box, _ = cut(fake_HWC, face.box_4, face.landmarks_K2, margin=WIDE_MARGIN, size=SIZE)
-                if np.abs(box - row.box_4).max() <= SAME_BOX_PX:
-                    yield crop, _fake_row(row, shard, autoencoder.net)
+            remade_NHWC = autoencoder.reconstruct(np.stack([parent.rgb_HWC for parent in some]))
+            for parent, remade_HWC in zip(some, remade_NHWC, strict=True):
+                fake_HWC = recompressed(remade_HWC, data / parent.row.path)
+                yield parent.cut(fake_HWC), _fake_row(parent.row, shard, autoencoder.net)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Parent:
+    """A whole real picture and its face, in the picture's pixels."""
+
+    row: Crop
+    rgb_HWC: UInt8
+    box_4: Float32
+    landmarks_K2: Float32
+
+    def cut(self, rgb_HWC: UInt8) -> UInt8:
+        return cut(rgb_HWC, self.box_4, self.landmarks_K2, margin=WIDE_MARGIN, size=SIZE)[0]
 
 
 def _fake_row(parent: Crop, shard: str, net: str) -> Crop:
