@@ -37,7 +37,7 @@ def nearest_and_convolution(rng: np.random.Generator, small_HWC: Float32) -> Flo
     """Every pixel four times, then a 3 x 3 convolution between the identity and a binomial one, with noise in its weights."""
     height, width = small_HWC.shape[:2]
     large = cv2.resize(small_HWC, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
-    side = rng.uniform(0.12, 0.25)
+    side = rng.uniform(0.18, 0.27)
     line = np.array([side, 1 - 2 * side, side], np.float32)
     return _filtered(large, _uneven(rng, np.outer(line, line)))
 
@@ -69,8 +69,8 @@ def pixel_shuffle(rng: np.random.Generator, small_HWC: Float32) -> Float32:
 
 
 def _strength(rng: np.random.Generator) -> float:
-    """How uneven weights are: 1 to 8 per cent, small more often."""
-    return float(np.exp(rng.uniform(np.log(0.01), np.log(0.08))))
+    """How uneven weights are: 0.5 to 5 per cent, small more often."""
+    return float(np.exp(rng.uniform(np.log(0.005), np.log(0.05))))
 
 
 def _uneven(rng: np.random.Generator, kernel: Float32) -> Float32:
