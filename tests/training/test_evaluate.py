@@ -6,37 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from training.evaluate import Scored, judge, markdown, read_scores, table, write_scores
-from training.metrics import auc, balanced_accuracy, grouped_interval
 from worker.errors import ConfigError
 
 
 def scored(label: str, logit: float, group: str, verdict: str = "", **other: str) -> Scored:
     values = {"source": "ffpp", "split": "heldout", "manipulation": "deepfakes" if label == "fake" else ""} | other
     return Scored(path=f"{group}/{label}/{logit}", label=label, group=group, logit=logit, verdict=verdict, **values)
-
-
-def test_auc_equals_scikit_learns_with_ties() -> None:
-    rng = np.random.default_rng(0)
-    fake = rng.random(300) < 0.4
-    score = np.round(rng.normal(fake * 0.7, 1), 1)
-    assert auc(fake, score) == pytest.approx(roc_auc_score(fake, score), abs=1e-12)
-
-
-def test_a_missing_class_has_no_auc_and_no_balanced_accuracy() -> None:
-    fake = np.ones(3, bool)
-    assert np.isnan(auc(fake, np.arange(3.0)))
-    assert np.isnan(balanced_accuracy(fake, fake))
-
-
-def test_few_groups_make_a_wider_interval_than_many() -> None:
-    rng = np.random.default_rng(0)
-    place = rng.normal(0, 1, 10).repeat(20)
-    one = grouped_interval([str(n // 20) for n in range(200)], lambda rows: float(place[rows].mean()), draws=300)
-    many = grouped_interval([str(n) for n in range(200)], lambda rows: float(place[rows].mean()), draws=300)
-    assert one[1] - one[0] > 2 * (many[1] - many[0])
 
 
 def test_decisions_count_only_where_something_was_decided() -> None:

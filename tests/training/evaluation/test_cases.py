@@ -1,0 +1,90 @@
+"""Manifests and folders read as cases: groups, apparent groups, originals, and the stratified sample."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from training.evaluation.cases import Case, age_band, read_cases, sample
+from worker.errors import ConfigError
+from worker.types import MediaKind
+
+
+def place(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+def test_a_manifest_gives_cases_with_joined_groups(tmp_path: Path) -> None:
+    place(tmp_path, "a.mp4", "b.mp4", "c.jpg")
+    lines = ("path,label,source,group,split", "a.mp4,real,x,p1,heldout", "b.mp4,fake,x,p1+p2,heldout", "c.jpg,real,x,p2,train")
+    first, second, third = read_cases(write(tmp_path / "set.csv", *lines))
+    assert first.group == second.group == third.group
+    assert (first.path, second.fake, third.split) == (tmp_path / "a.mp4", True, "train")
+    assert (first.kind, third.kind) == (MediaKind.VIDEO, MediaKind.PICTURE)
+
+
+def test_paths_may_be_below_another_folder_whose_notes_are_read(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    place(data, "faces/0.jpg")
+    write(
+        data / "MANIFEST.csv", "path,label,source,note", "faces/0.jpg,real,x,orig path: a/b/52_1_3_20170109140934624.jpg.chip.jpg"
+    )
+    manifest = write(tmp_path / "set.csv", "path,label,source", "faces/0.jpg,real,utk")
+    (found,) = read_cases(manifest, data)
+    assert (found.sex, found.age, found.race) == ("female", "52", "Indian")
+    with pytest.raises(ConfigError, match="does not exist; --data"):
+        read_cases(manifest)
+
+
+def test_labels_of_the_manifest_come_before_those_of_names(tmp_path: Path) -> None:
+    place(tmp_path, "30_0_0_20170109140934624.jpg")
+    manifest = write(tmp_path / "s.csv", "path,label,source,sex", "30_0_0_20170109140934624.jpg,real,x,other")
+    assert read_cases(manifest)[0].sex == "other"
+
+
+@pytest.mark.parametrize(("age", "band"), [("0", "0-12"), ("12", "0-12"), ("39", "20-39"), ("60", "60 and more"), ("old", "old")])
+def test_ages_come_in_bands(age: str, band: str) -> None:
+    assert age_band(age) == band
+
+
+def test_a_folder_gives_sources_by_its_inner_folders_and_pairs_stay_together(tmp_path: Path) -> None:
+    place(tmp_path, "real/x/1.mp4", "fake/x/1.mp4", "real/2.jpg")
+    cases = {found.name: found for found in read_cases(tmp_path)}
+    assert cases["real/x/1.mp4"].source == "x"
+    assert cases["real/x/1.mp4"].group == cases["fake/x/1.mp4"].group
+    assert cases["real/2.jpg"].source == tmp_path.name
+
+
+def test_folders_and_files_that_are_no_manifest_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="real/ and fake/"):
+        read_cases(tmp_path)
+    with pytest.raises(ConfigError, match="label, source"):
+        read_cases(write(tmp_path / "x.csv", "path,other", "a,b"))
+
+
+def test_names_of_faceforensics_give_the_original(tmp_path: Path) -> None:
+    place(tmp_path, "real/ff/youtube_033.mp4", "fake/ff/deepfakes_033_097.mp4", "fake/ff/deepfakes_097_033.mp4")
+    found = {found.name: found.original for found in read_cases(tmp_path)}
+    assert found["fake/ff/deepfakes_033_097.mp4"] == "real/ff/youtube_033.mp4"
+    assert found["fake/ff/deepfakes_097_033.mp4"] == ""
+
+
+def test_a_sample_takes_small_strata_whole_and_is_the_same_again(case: Callable[..., Case]) -> None:
+    cases = [case("real", f"a/{n}.jpg", source="a") for n in range(50)] + [
+        case("fake", f"b/{n}.jpg", source="b") for n in range(3)
+    ]
+    cases += [case("real", f"c/{n}.mp4", source="c") for n in range(4)]
+    chosen = sample(cases, 10)
+    assert Counter(found.source for found in chosen) == {"a": 7, "b": 3, "c": 4}
+    assert sample(list(reversed(cases)), 10) == list(reversed(chosen))
+    assert sample(cases, None) == cases

@@ -1,0 +1,129 @@
+"""Robustness curves: what is tried, kept over a stop, and drawn from the answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from training.evaluation.judged import Judged
+from training.evaluation.robustness import levels, read_lines, run, trials
+from worker.content import Content
+from worker.errors import ConfigError, CorruptMedia
+from worker.report import Report
+from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest
+
+PICTURE = MediaInfo(kind=MediaKind.PICTURE, container="png", codec="png", width=32, height=32, duration_s=0, fps=0, n_frames=1)
+
+
+@dataclass
+class OnePicture:
+    """Every file holds the same grey picture; ``torn.jpg`` cannot be opened."""
+
+    info: MediaInfo = PICTURE
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[OnePicture]:
+        if path.name == "torn.jpg":
+            raise CorruptMedia("torn")
+        yield self
+
+    def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+        yield Frame(pts_s=0.0, rgb_HWC=np.full((32, 32, 3), 128, np.uint8))
+
+
+@dataclass(frozen=True)
+class Result:
+    report: Report
+    crops: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class Counting:
+    """Scores every file alike, and counts the scans."""
+
+    report: Callable[..., Report]
+    fingerprint: str = "f"
+    max_bytes: int = 1 << 20
+    scans: int = 0
+    logits: Sequence[float] = (1.0,)
+
+    def scan(self, path: Path, *, content: Content | None = None, on_progress: Callable[[Any], None] | None = None) -> Result:
+        assert path.is_file()
+        self.scans += 1
+        return Result(self.report(path, self.logits, MediaKind.PICTURE))
+
+
+@pytest.fixture
+def files(judged: Callable[..., Judged]) -> list[Judged]:
+    return [
+        judged("real", -1.0, "a.jpg", kind=MediaKind.PICTURE),
+        judged("fake", 2.0, "b.jpg", kind=MediaKind.PICTURE),
+        judged("fake", None, "faceless.jpg", kind=MediaKind.PICTURE),
+    ]
+
+
+def test_each_level_is_tried_on_files_that_had_a_score(files: list[Judged]) -> None:
+    wanted = trials(files, videos=5, pictures=5)
+    assert {trial.item.case.name for trial in wanted} == {"a.jpg", "b.jpg"}
+    assert {trial.family.name for trial in wanted} == {"jpeg", "blur", "resize", "noise", "gray", "flip"}
+    assert len({trial.key for trial in wanted}) == len(wanted)
+    assert trials(files, videos=5, pictures=0) == []
+
+
+def test_a_stopped_run_goes_on_and_a_torn_line_is_cut_off(
+    files: list[Judged], report: Callable[..., Report], tmp_path: Path
+) -> None:
+    wanted, path = trials(files, videos=0, pictures=5), tmp_path / "robustness.jsonl"
+    first = Counting(report)
+    run(wanted[:7], path, first, OnePicture())
+    with path.open("a") as file:
+        file.write('{"fingerprint": "f", "fam')
+    second = Counting(report)
+    heard: list[str] = []
+    found = run(wanted, path, second, OnePicture(), on_done=lambda: heard.append("done"))
+    assert (first.scans, second.scans) == (7, len(wanted) - 7)
+    assert len(found) == len(heard) == len(wanted)
+    assert len(path.read_text().splitlines()) == len(wanted)
+
+
+def test_lines_of_other_options_do_not_count_and_foreign_ones_are_refused(
+    files: list[Judged], report: Callable[..., Report], tmp_path: Path
+) -> None:
+    wanted, path = trials(files, videos=0, pictures=5)[:3], tmp_path / "robustness.jsonl"
+    run(wanted, path, Counting(report), OnePicture())
+    again = Counting(report, fingerprint="other")
+    run(wanted, path, again, OnePicture())
+    assert again.scans == 3
+    path.write_text(json.dumps({"other": 1}) + "\n")
+    with pytest.raises(ConfigError, match=r"robustness\.jsonl:1"):
+        list(read_lines(path, "f"))
+
+
+def test_what_cannot_be_degraded_is_a_failed_file(
+    judged: Callable[..., Judged], report: Callable[..., Report], tmp_path: Path
+) -> None:
+    wanted = trials([judged("real", 1.0, "torn.jpg", kind=MediaKind.PICTURE)], videos=0, pictures=1)[:1]
+    (found,) = run(wanted, tmp_path / "r.jsonl", Counting(report), OnePicture()).values()
+    assert found.answer == "failed"
+
+
+def test_points_hold_shares_and_shifts_against_the_untouched_file(
+    files: list[Judged], report: Callable[..., Report], tmp_path: Path
+) -> None:
+    wanted = trials(files, videos=0, pictures=5)
+    found = run(wanted, tmp_path / "r.jsonl", Counting(report, logits=[1.0]), OnePicture())
+    clean, *points = levels(wanted, found, draws=10)
+    assert (clean.family, clean.real, clean.fake, clean.auc) == ("none", 1, 1, 1.0)
+    assert len(points) == len({(trial.family.name, trial.level) for trial in wanted})
+    assert {point.auc for point in points} == {0.5}
+    assert points[0].false_alarms is not None
+    assert points[0].false_alarms.share == 1.0
+    assert points[0].shift_real == pytest.approx(2.0, abs=1e-5)
+    assert points[0].shift_fake == pytest.approx(-1.0, abs=1e-5)

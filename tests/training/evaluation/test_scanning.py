@@ -1,0 +1,45 @@
+"""Reports found for cases, wherever they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from training.evaluation.cases import Case
+from training.evaluation.scanning import match, read_reports
+from worker.errors import ConfigError
+from worker.report import Report
+
+Cases = Callable[..., Case]
+Reports = Callable[..., Report]
+
+
+def test_reports_match_by_place_or_by_the_end_of_their_path(case: Cases, report: Reports) -> None:
+    cases = [case("real", "x/a.mp4"), case("fake", "b.mp4"), case("fake", "c.mp4")]
+    found = match(cases, [report(cases[0].path, [1.0] * 3), report(Path("/elsewhere/b.mp4"), [1.0] * 3)])
+    assert found.keys() == {"x/a.mp4", "b.mp4"}
+
+
+def test_half_a_folder_name_is_no_match(case: Cases, report: Reports) -> None:
+    with pytest.raises(ConfigError, match="none of the reports"):
+        match([case("real", "x/a.mp4")], [report(Path("/media/other-x/a.mp4"), [1.0] * 3)])
+
+
+def test_reports_of_two_checkpoints_are_refused(case: Cases, report: Reports) -> None:
+    one, two = case("real", "a.mp4"), case("real", "b.mp4")
+    first, second = report(one.path, [1.0] * 3), report(two.path, [1.0] * 3)
+    assert second.model is not None
+    other = second.model_copy(update={"model": second.model.model_copy(update={"sha256": "b" * 64})})
+    with pytest.raises(ConfigError, match="2 checkpoints"):
+        match([one, two], [first, other])
+
+
+def test_lines_that_are_no_reports_are_named(report: Reports, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(report(Path("/media/a.mp4"), [1.0] * 3).model_dump_json() + "\n{}\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"r\.jsonl:2"):
+        read_reports([path])
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_reports([tmp_path / "none.jsonl"])

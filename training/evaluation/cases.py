@@ -1,0 +1,166 @@
+"""The labelled files that a checkpoint is judged on, from a manifest (``training.manifest``) or a folder ``real/`` and ``fake/``.
+
+Beyond a manifest's columns these are read where they are there: split (train is not judged by default), sex, age, race (of the
+face, as it appears to an annotator), and note, in which UTKFace's own file names give the three.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from training.manifest import Entry, is_video, own_group, read_manifest
+from training.splits import components, ids_of
+from worker.errors import ConfigError
+from worker.types import MediaKind
+
+NOTES = "MANIFEST.csv"
+"""Where it lies in the data folder, its column ``note`` (by path) stands in for a note that the manifest lacks."""
+_UTKFACE = re.compile(r"(?:^|/)(\d{1,3})_([01])_([0-4])_\d{8,}\.(?:jpg|png)")
+SEXES = ("male", "female")
+RACES = ("White", "Black", "Asian", "Indian", "other")
+DECADES = ((0, 12), (13, 19), (20, 39), (40, 59), (60, 200))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One labelled file. ``name`` is its path as the manifest has it, ``path`` where it lies; unknown fields are empty."""
+
+    name: str
+    path: Path
+    label: str
+    source: str
+    group: str
+    manipulation: str = ""
+    split: str = ""
+    original: str = ""
+    sex: str = ""
+    age: str = ""
+    race: str = ""
+
+    def __post_init__(self) -> None:
+        if self.label not in ("real", "fake"):
+            raise ConfigError(f"{self.name}: label {self.label!r} is neither real nor fake")
+
+    @property
+    def fake(self) -> bool:
+        return self.label == "fake"
+
+    @property
+    def kind(self) -> MediaKind:
+        """What its name says; the scan decides by content."""
+        return MediaKind.VIDEO if is_video(self.name) else MediaKind.PICTURE
+
+
+def read_cases(place: Path, data: Path | None = None) -> list[Case]:
+    """All files of a manifest, or of a folder's ``real/`` and ``fake/`` (folders below them are sources).
+
+    Relative paths are below ``data``, by default the manifest's folder. Raises ConfigError for a missing column or file.
+    """
+    cases = _from_folder(place) if place.is_dir() else _from_manifest(place, data or place.parent)
+    if missing := next((case for case in cases if not case.path.is_file()), None):
+        raise ConfigError(f"{missing.path}, named in {place}, does not exist; --data names the folder that paths are relative to")
+    return _with_originals(cases)
+
+
+def _from_folder(folder: Path) -> list[Case]:
+    cases: list[Case] = []
+    for label in ("real", "fake"):
+        for path in sorted((folder / label).rglob("*")):
+            if path.is_file():
+                inner = path.relative_to(folder / label).parts
+                name = path.relative_to(folder).as_posix()
+                source = inner[0] if len(inner) > 1 else folder.resolve().name
+                group = own_group(source, name)
+                found = Case(
+                    name=name, path=Path(os.path.abspath(path)), label=label, source=source, group=group, **_apparent(name)
+                )
+                cases.append(found)
+    if not cases:
+        raise ConfigError(f"{folder}: a folder of media needs real/ and fake/ in it; a manifest is a CSV file")
+    return cases
+
+
+def _from_manifest(manifest: Path, data: Path) -> list[Case]:
+    entries = read_manifest(manifest)
+    more = {row["path"].strip(): row for row in _rows(manifest)}
+    notes = {row["path"]: row.get("note") or "" for row in _rows(data / NOTES)} if (data / NOTES).is_file() else {}
+    component = components(entry.groups for entry in entries)
+    return [_case(entry, component[entry.groups[0]], more[entry.path], data, notes) for entry in entries]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
+
+
+def _case(entry: Entry, group: str, row: Mapping[str, str], data: Path, notes: Mapping[str, str]) -> Case:
+    labels = {key: (row.get(key) or "").strip() for key in ("sex", "age", "race")}
+    if not any(labels.values()):
+        labels = _apparent(row.get("note") or notes.get(entry.path) or entry.path)
+    return Case(
+        name=entry.path,
+        path=Path(os.path.abspath(data / entry.path)),
+        label=entry.label,
+        source=entry.source,
+        group=group,
+        manipulation=entry.manipulation,
+        split=row.get("split") or entry.part,
+        original=entry.original,
+        **labels,
+    )
+
+
+def _apparent(name: str) -> dict[str, str]:
+    """Sex, age and race that a UTKFace name gives, ``[age]_[gender]_[race]_[date].jpg``; empty for any other name."""
+    found = _UTKFACE.search(name)
+    if not found:
+        return {}
+    return {"age": found[1], "sex": SEXES[int(found[2])], "race": RACES[int(found[3])]}
+
+
+def age_band(age: str) -> str:
+    """``20-39`` for an age within it; any other text stands for itself."""
+    if not age.isdigit():
+        return age
+    low, high = next(band for band in DECADES if int(age) <= band[1])
+    return f"{low}-{high}" if high < 200 else f"{low} and more"
+
+
+def _with_originals(cases: Sequence[Case]) -> list[Case]:
+    """FaceForensics++ names say what a fake was made from: ``deepfakes_033_097.mp4`` from ``..._033.mp4``."""
+    plain = {(case.source, ids_of(case.name)[0]): case.name for case in cases if not case.fake and len(ids_of(case.name)) == 1}
+    found: list[Case] = []
+    for case in cases:
+        ids = ids_of(case.name)
+        if case.fake and not case.original and len(ids) == 2 and (case.source, ids[0]) in plain:
+            case = replace(case, original=plain[case.source, ids[0]])
+        found.append(case)
+    return found
+
+
+def sample(cases: Sequence[Case], limit: int | None) -> list[Case]:
+    """At most ``limit`` files of each kind: every stratum (source, label, manipulation) in turn gives one, by hash of the name.
+
+    Small sources come in whole; the same cases give the same sample.
+    """
+    if limit is None:
+        return list(cases)
+    chosen: set[str] = set()
+    for kind in MediaKind:
+        strata: dict[tuple[str, str, str], list[Case]] = defaultdict(list)
+        for case in sorted((case for case in cases if case.kind is kind), key=lambda case: _rank(case.name)):
+            strata[case.source, case.label, case.manipulation].append(case)
+        turns = sorted((turn, stratum) for stratum, members in strata.items() for turn in range(len(members)))
+        chosen.update(strata[stratum][turn].name for turn, stratum in turns[:limit])
+    return [case for case in cases if case.name in chosen]
+
+
+def _rank(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()

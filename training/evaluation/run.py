@@ -1,0 +1,119 @@
+"""One evaluation from manifest to report folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from training.evaluation import document as report_document
+from training.evaluation import robustness, sections, summary
+from training.evaluation.cases import Case, read_cases, sample
+from training.evaluation.judged import Judged, judge_all, write_csv
+from training.evaluation.results import Evaluation, Level
+from training.evaluation.scanning import match, read_reports, scan_cases
+from worker import __version__
+from worker.compose import build_frames
+from worker.errors import ConfigError
+from worker.jobs import BuildScanner
+from worker.progress import Bar
+from worker.report import Model, Report, now
+from worker.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is evaluated, and how much of it. ``splits``: only files of these; None leaves out those of ``train``."""
+
+    manifest: Path
+    out: Path
+    data: Path | None = None
+    splits: tuple[str, ...] | None = None
+    limit: int | None = None
+    reports: tuple[Path, ...] = ()
+    robust_videos: int = 0
+    robust_pictures: int = 0
+    draws: int = summary.DRAWS
+    workers: int = 1
+    quiet: bool = False
+
+
+def evaluate(plan: Plan, settings: Settings, build: BuildScanner) -> Evaluation:
+    """Scan (or take finished reports), judge, and write ``report.json``, ``.md``, ``.html`` and ``scores.csv`` into the folder.
+
+    Raises ConfigError, ModelError, ``scanning.Stopped``.
+    """
+    cases, left_out = choose(read_cases(plan.manifest, plan.data), plan)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    if plan.reports:
+        reports = match(cases, read_reports(plan.reports))
+        if unscanned := len(cases) - len(reports):
+            left_out["without a report"] = unscanned
+    else:
+        reports = scan_cases(cases, plan.out, build=build, settings=settings, workers=plan.workers, quiet=plan.quiet)
+    judged = judge_all(cases, reports)
+    found = Evaluation(
+        created=now(),
+        veriframe=__version__,
+        manifest=plan.manifest.name or plan.manifest.resolve().name,
+        manifest_sha256=hashlib.sha256(plan.manifest.read_bytes()).hexdigest() if plan.manifest.is_file() else None,
+        model=_model(list(reports.values())),
+        files=len(judged),
+        left_out=left_out,
+        seen_in_training=sum(item.case.split == "train" for item in judged),
+        rows=tuple(summary.rows(judged, draws=plan.draws)),
+        rules=tuple(summary.rules(judged, draws=plan.draws)),
+        pairs=tuple(summary.pairs(judged)),
+        demographics=tuple(summary.demographics(judged)),
+        robustness=tuple(_robustness(judged, plan, settings, build)),
+    )
+    write_csv(judged, plan.out / "scores.csv")
+    (plan.out / "report.json").write_text(found.model_dump_json(indent=1) + "\n", "utf-8")
+    report_document.write(sections.document(found, judged), plan.out)
+    return found
+
+
+def choose(cases: Sequence[Case], plan: Plan) -> tuple[list[Case], dict[str, int]]:
+    """The cases to judge, and how many were left out by reason. Raises ConfigError where none is left."""
+    left_out: dict[str, int] = {}
+    if plan.splits is None:
+        wanted = [case for case in cases if case.split != "train"]
+        if dropped := len(cases) - len(wanted):
+            left_out["training files (--split train would take them)"] = dropped
+    else:
+        wanted = [case for case in cases if case.split in plan.splits]
+        if dropped := len(cases) - len(wanted):
+            left_out["of other splits"] = dropped
+    if not wanted:
+        known = Counter(case.split or "none" for case in cases)
+        raise ConfigError(f"{plan.manifest}: no file is left to judge; its splits: {dict(known)}")
+    chosen = sample(wanted, plan.limit)
+    if dropped := len(wanted) - len(chosen):
+        left_out["beyond --limit"] = dropped
+    return chosen, left_out
+
+
+def _model(reports: Sequence[Report]) -> Model:
+    model = next((report.model for report in reports if report.model is not None), None)
+    if model is None:
+        raise ConfigError("no file could be scanned: the reports name no model")
+    return model
+
+
+def _robustness(judged: Sequence[Judged], plan: Plan, settings: Settings, build: BuildScanner) -> list[Level]:
+    wanted = robustness.trials(judged, videos=plan.robust_videos, pictures=plan.robust_pictures)
+    if not wanted:
+        return []
+    console = Console(stderr=True)
+    bar = Bar(console, total=len(wanted), live=console.is_terminal and not plan.quiet)
+    with build(settings) as scanner, build_frames(settings) as frames, bar:
+
+        def on_trial(trial: robustness.Trial) -> None:
+            bar.begin(f"{trial.family.name} {trial.level:g}")
+
+        found = robustness.run(wanted, plan.out / robustness.FILE, scanner, frames, on_trial=on_trial, on_done=bar.advance)
+    return robustness.levels(wanted, found, draws=min(plan.draws, 300))

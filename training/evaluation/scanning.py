@@ -1,0 +1,116 @@
+"""Reports for the cases: from whole scans, kept in a folder so that a stopped run goes on, or from finished reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from training.evaluation.cases import Case
+from worker.batch import Batch, Tally
+from worker.errors import ConfigError
+from worker.jobs import BuildScanner
+from worker.output.folder import ReportFolder
+from worker.output.jsonl import JsonLinesSink
+from worker.output.sink import Sink
+from worker.progress import Bar
+from worker.report import Report
+from worker.settings import Settings
+from worker.source.files import Item
+
+REPORTS = "reports.jsonl"
+STORE = "scans"
+
+
+class Keep:
+    """A sink that writes reports as JSON lines and keeps them."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._lines: Sink = JsonLinesSink(out)
+        self.reports: list[Report] = []
+
+    def write(self, report: Report) -> None:
+        self._lines.write(report)
+        self.reports.append(report)
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+class Stopped(Exception):
+    """A signal ended the scans; what is finished is kept for the next run."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__(f"{tally}; the next run with the same --out goes on")
+        self.exit_code = tally.stopped
+
+
+def scan_cases(
+    cases: Sequence[Case], out: Path, *, build: BuildScanner, settings: Settings, workers: int, quiet: bool
+) -> dict[str, Report]:
+    """A report for each case by its name. Scans that ``out`` holds of the same bytes, model and options are not done again.
+
+    Raises Stopped, ConfigError or ModelError.
+    """
+    folder = ReportFolder(out / STORE)
+    console = Console(stderr=True)
+    with (out / REPORTS).open("w", encoding="utf-8") as file:
+        keep = Keep(file)
+        batch = Batch(
+            build=build,
+            settings=settings,
+            workers=workers,
+            resume=True,
+            folder=folder,
+            sink=keep,
+            bar=Bar(console, total=len(cases), live=console.is_terminal and not quiet),
+        )
+        tally = batch.run([Item(path=case.path) for case in cases])
+    if tally.stopped:
+        raise Stopped(tally)
+    return match(cases, keep.reports)
+
+
+def read_reports(paths: Sequence[Path]) -> list[Report]:
+    """Reports of ``veriframe scan --format jsonl``. Raises ConfigError for a line that is none."""
+    reports: list[Report] = []
+    for path in paths:
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"cannot read {path}: {exc}") from exc
+        for number, line in enumerate(lines, 1):
+            try:
+                reports.append(Report.model_validate_json(line))
+            except ValidationError as exc:
+                raise ConfigError(f"{path}:{number} is no report of `veriframe scan --format jsonl`: {exc}") from exc
+    return reports
+
+
+def match(cases: Sequence[Case], reports: Sequence[Report]) -> dict[str, Report]:
+    """Report of each case by the case's name, as far as there is one: by its place, else by the end of its path.
+
+    Raises ConfigError where nothing matches, and where reports come from several checkpoints.
+    """
+    hashes = {report.model.sha256 for report in reports if report.model is not None}
+    if len(hashes) > 1:
+        raise ConfigError(f"the reports come from {len(hashes)} checkpoints: evaluate one at a time")
+    by_place = {str(case.path): case.name for case in cases}
+    by_name = {case.name: case.name for case in cases}
+    found: dict[str, Report] = {}
+    for report in reports:
+        path = report.source.path or ""
+        if name := by_place.get(path) or _by_end(path, by_name):
+            found[name] = report
+    if not found:
+        raise ConfigError("none of the reports is on a file of the manifest")
+    return found
+
+
+def _by_end(path: str, by_name: Mapping[str, str]) -> str | None:
+    """The case whose name is the end of the path, whole components compared, the longest first."""
+    parts = Path(path).parts
+    return next((name for start in range(len(parts)) if (name := by_name.get("/".join(parts[start:])))), None)
