@@ -1,0 +1,72 @@
+"""``veriframe release``: from a run to a checkpoint, and from scans of held-out files to its calibrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.commands.outcome import exit_codes
+
+app = typer.Typer(help="Write a run's checkpoint and calibrate it.", no_args_is_help=True, add_completion=False)
+
+EXPORT_HELP = """Write a run's averaged weights as a checkpoint. Thresholds and calibrations are fitted on scans, afterwards.
+
+\b
+  veriframe release export model.safetensors --run runs/second
+A run of stages has written its own already: runs/paper/model.safetensors
+"""
+
+CALIBRATE_HELP = """Fit calibrations and thresholds on scans of held-out files, store them in the checkpoint, print scores.
+
+\b
+  veriframe data files heldout leftout | veriframe scan - --model model.safetensors --format jsonl > scans.jsonl
+  veriframe release calibrate model.safetensors scans.jsonl --card scores.md
+"""
+
+
+@app.command(help=EXPORT_HELP)
+@exit_codes()
+def export(
+    out: Annotated[Path, typer.Argument(help="The safetensors file to write (fp16, spec inside).")],
+    run: Annotated[Path, typer.Option("--run", help="Folder of the run.")],
+    cache: Annotated[Path, typer.Option(help="Folder of the crop cache that it was trained on.")] = Path("runs/cache"),
+    name: Annotated[str, typer.Option(help="The model's name in reports.")] = "veriframe-b0",
+    version: Annotated[str, typer.Option(help="Its version.")] = "1",
+) -> None:
+    from training.paper.stages import RUN, export_run
+    from training.release import export_checkpoint
+
+    write = export_run if (run / RUN).exists() else export_checkpoint
+    spec = write(run, cache, out, name=name, version=version)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {spec.name} {spec.version}")
+
+
+@app.command(help=CALIBRATE_HELP)
+@exit_codes()
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint to calibrate; written anew, in place.")],
+    reports: Annotated[
+        list[Path],
+        typer.Argument(
+            exists=True, dir_okay=False, help="JSONL of `veriframe scan --model CHECKPOINT` over files not trained on."
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="Folder of the labelled media.")] = Path("../shared/data"),
+    card: Annotated[Path | None, typer.Option(help="Also write the tables of scores by source here (Markdown).")] = None,
+    fpr: Annotated[float, typer.Option(min=0, max=1, help="Most real files that may be called fake.")] = 0.05,
+    fnr: Annotated[float, typer.Option(min=0, max=1, help="Most fake files that may be called real.")] = 0.10,
+    coverage: Annotated[float, typer.Option(min=0, max=1, help="Least share that must be decided.")] = 0.75,
+) -> None:
+    from training.calibration import Target
+    from training.scans import calibrate_checkpoint, read_reports
+    from training.splits import read_split
+    from worker.model.checkpoint import sha256
+
+    items = {item.path: item for item in read_split()}
+    scanned = read_reports(reports, items, data, sha256(checkpoint))
+    lines = calibrate_checkpoint(checkpoint, scanned, Target(fpr=fpr, fnr=fnr, coverage=coverage))
+    typer.echo("\n".join(lines))
+    if card is not None:
+        card.write_text("\n".join(lines) + "\n", "utf-8")

@@ -1,0 +1,65 @@
+"""``veriframe train``: the paper's stages, one recipe, or the comparison of networks, as the configuration says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.commands.outcome import exit_codes
+
+app = typer.Typer(add_completion=False)
+
+HELP = """Train a network as YAML files say; started again on the same folder, it goes on where it was stopped.
+
+Of several files the later ones replace settings of the earlier ones. What a configuration can hold: training/paper/settings.py
+(with `sets`: the paper's stages), training/settings.py (one recipe), and docs/training.md.
+
+\b
+The paper's four stages and its tables and figures, on the crops in runs/cache:
+  veriframe train configs/train/paper.yaml
+Your own folder of real/ and fake/ videos or pictures, then a scan with what came out:
+  veriframe data prepare FOLDER
+  veriframe train configs/train/own.yaml
+  veriframe scan clip.mp4 --model runs/own/model.safetensors
+The same with CutMix, with AugMix, or with a larger network:
+  veriframe train configs/train/paper.yaml configs/train/with-cutmix.yaml --run runs/cutmix
+  veriframe train configs/train/paper.yaml configs/train/with-v2-m.yaml --run runs/v2-m
+The recipe of the bundled checkpoint:
+  veriframe train configs/train/second.yaml
+Parameters, multiply-adds, latency and accuracy of five networks:
+  veriframe train configs/train/baselines.yaml
+"""
+
+
+@app.command(help=HELP, no_args_is_help=True)
+@exit_codes()
+def train(
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="YAML files of the run.")],
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Folder of the run: state, logs, report, checkpoint. [default: runs/NAME of CONFIG]"),
+    ] = None,
+    cache: Annotated[Path, typer.Option(help="Folder of the crop cache (veriframe data prepare).")] = Path("runs/cache"),
+) -> None:
+    from training.configuration import read_configuration
+    from training.paper.settings import Baselines, Pipeline
+
+    settings = read_configuration(configs)  # a mistake in it shows before torch is loaded
+    folder = run or Path("runs") / configs[0].stem
+    if isinstance(settings, Pipeline):
+        from training.paper.stages import run_pipeline
+
+        report = run_pipeline(settings, cache, folder)
+        if report is not None:
+            typer.echo(f"{report}\n{report.with_suffix('.html')}\n{folder / 'model.safetensors'}")
+    elif isinstance(settings, Baselines):
+        from training.baselines import compare, markdown
+
+        typer.echo(markdown(compare(settings, cache, folder), settings))
+    else:
+        from training.loop import fit_network
+
+        fit_network(settings, cache, folder)
+        typer.echo(f"to get a checkpoint: veriframe release export OUT.safetensors --run {folder}")

@@ -1,0 +1,76 @@
+"""Reads what ``veriframe train`` is given: YAML files, later ones over earlier ones, that make one of three kinds of run.
+
+``stages`` with ``sets``: the paper's pipeline (each stage a mapping or a YAML file beside it); ``backbones``: the comparison of
+networks; else one recipe (``training.settings.Fit``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from training.paper.settings import Baselines, Pipeline
+from training.settings import Fit
+from worker.errors import ConfigError
+
+Configuration = Fit | Pipeline | Baselines
+
+
+def read_configuration(paths: Sequence[Path]) -> Configuration:
+    """Raises ConfigError, naming the files and the keys, where they cannot be used."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = over(merged, with_stages(read_mapping(path), path.parent))
+    kind: type[Configuration] = Baselines if "backbones" in merged else Pipeline if "sets" in merged else Fit
+    try:
+        return kind.model_validate(overridden(merged))
+    except ValidationError as exc:
+        raise ConfigError(f"{', '.join(map(str, paths))}: {exc}") from exc
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, yaml.YAMLError) as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: not a mapping of settings")
+    return found
+
+
+def with_stages(told: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Stages that are named by their file, read from ``folder``."""
+    stages = told.get("stages")
+    if not isinstance(stages, list):
+        return told
+    return told | {"stages": [read_mapping(folder / stage) if isinstance(stage, str) else stage for stage in stages]}
+
+
+def overridden(told: Mapping[str, Any]) -> dict[str, Any]:
+    """``overrides`` maps a stage's name, or ``train`` for all stages that train, to settings that replace the stage's own."""
+    rest = {name: value for name, value in told.items() if name != "overrides"}
+    changes = told.get("overrides")
+    if changes is None:
+        return rest
+    stages = [stage for stage in rest.get("stages", []) if isinstance(stage, dict)]
+    known = {stage.get("stage") for stage in stages} | {"train"}
+    if not isinstance(changes, dict) or changes.keys() - known:
+        raise ConfigError(f"overrides: a mapping from {', '.join(sorted(map(str, known)))} to settings, not {changes!r}")
+    made = []
+    for stage in stages:
+        trains = "epochs" in stage
+        made.append(over(over(stage, changes.get("train", {}) if trains else {}), changes.get(stage.get("stage"), {})))
+    return rest | {"stages": made}
+
+
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above`` on top of ``below``, mapping by mapping."""
+    joined = dict(below)
+    for name, value in above.items():
+        old = joined.get(name)
+        joined[name] = over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return joined

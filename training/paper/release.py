@@ -1,0 +1,52 @@
+"""The final weights of a staged run as a checkpoint that ``veriframe scan --model`` takes."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+from training.paper.sets import Chosen
+from training.paper.settings import FAMILIES, Pipeline, TrainStage
+from training.release import git_revision
+from worker.model import checkpoint
+from worker.model.network import DeepfakeNet
+from worker.model.spec import CropSpec, HeadSpec, Licence, ModelSpec, TrainingData, TrainingSource
+
+
+def write_checkpoint(
+    pipeline: Pipeline, network: DeepfakeNet, chosen: Chosen, out: Path, *, name: str = "own", version: str = "1"
+) -> ModelSpec:
+    """fp16 safetensors with their spec. Thresholds are the plain ones: calibrations are fitted on scans, afterwards."""
+    last = pipeline.stage(pipeline.weights_from)
+    assert isinstance(last, TrainStage)
+    head = HeadSpec(
+        kind="linear" if last.stage == "finetune" else pipeline.network.head,
+        hidden_dim=pipeline.network.hidden_dim,
+        num_steps=pipeline.network.num_steps,
+    )
+    spec = ModelSpec(
+        name=name,
+        version=version,
+        backbone=pipeline.network.backbone,
+        head=head,
+        families=FAMILIES,
+        crop=CropSpec(size=last.size),
+        training=TrainingData(sources=trained_on(chosen)),
+        git_revision=git_revision(),
+        licence=Licence(name=pipeline.terms, file="none", notice="Trained on: " + ", ".join(s.name for s in trained_on(chosen))),
+        created=date.today(),
+    )
+    checkpoint.save(out, network.state_dict(), spec)
+    return spec
+
+
+def trained_on(chosen: Chosen) -> tuple[TrainingSource, ...]:
+    """Files of both training sets by source and label, those that chose the epoch included."""
+    files = {(row.source, row.label, row.path) for row in chosen.first.rows + chosen.second.rows}
+    count = {
+        (source, label): sum((source, label) == (s, kind) for s, kind, _ in files)
+        for source in {s for s, _, _ in files}
+        for label in ("real", "fake")
+    }
+    names = sorted({source for source, _ in count})
+    return tuple(TrainingSource(name=name, real=count[name, "real"], fake=count[name, "fake"]) for name in names)

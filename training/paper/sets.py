@@ -1,0 +1,124 @@
+"""Which cached crops belong to set 1, set 2 and the test set, and which of a training set validate; no two share a group."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from training.paper.settings import Selection, Sets
+from training.prepare import Crop
+from worker.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSet:
+    train: tuple[Crop, ...]
+    validation: tuple[Crop, ...]
+
+    @property
+    def rows(self) -> tuple[Crop, ...]:
+        return self.train + self.validation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The rows of a run. Raises ConfigError where two of its parts share a group, or one lacks a class."""
+
+    first: TrainingSet
+    second: TrainingSet
+    test: tuple[Crop, ...]
+
+    def __post_init__(self) -> None:
+        parts = {
+            "set 1": self.first.train,
+            "set 1's validation": self.first.validation,
+            "set 2": self.second.train,
+            "set 2's validation": self.second.validation,
+            "the test set": self.test,
+        }
+        owner: dict[str, str] = {}
+        for name, rows in parts.items():
+            for row in rows:
+                if owner.setdefault(row.group, name) != name:
+                    raise ConfigError(f"group {row.group} ({row.path}) lies in {owner[row.group]} and in {name}")
+        for name, rows in parts.items():
+            if not rows:
+                raise ConfigError(f"{name} is empty: the cache has no crops of the sources that `sets` names for it")
+            missing = {"real", "fake"} - {row.label for row in rows}
+            if missing and name != "the test set":
+                raise ConfigError(f"{name} has no {missing.pop()} crops")
+
+
+def choose_sets(rows: Sequence[Crop], sets: Sets) -> Chosen:
+    """The rows of each set, in an order that follows from their names alone."""
+    named = {name for part in (sets.first, sets.second) if not isinstance(part.sources, str) for name in part.sources}
+    return Chosen(
+        first=divided(select(rows, sets.first, named), sets.validation),
+        second=divided(select(rows, sets.second, named), sets.validation),
+        test=tuple(select(rows, sets.test, named)),
+    )
+
+
+def select(rows: Sequence[Crop], chosen: Selection, named: set[str]) -> list[Crop]:
+    """``named``: the training sets' sources, which ``others`` leaves out. Raises ConfigError for a source without crops."""
+    there = {row.source for row in rows}
+    if chosen.sources == "all":
+        wanted = there
+    elif chosen.sources == "others":
+        wanted = there - named
+    else:
+        wanted = set(chosen.sources)
+    if missing := wanted - there:
+        raise ConfigError(
+            f"no crops of {', '.join(sorted(missing))} in the cache, which has {', '.join(sorted(there))}: name its sources in "
+            "`sets`; for data of your own there is configs/train/own.yaml"
+        )
+    low, high = chosen.part
+    found = [
+        row for row in rows if row.source in wanted and row.split in chosen.splits and low <= share_of(f"part {row.group}") < high
+    ]
+    found.sort(key=lambda row: share_of(key_of(row)))
+    taken: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for row in found:
+        taken[row.source, row.label] += 1
+        if chosen.limit is None or taken[row.source, row.label] <= chosen.limit:
+            kept.append(row)
+    return sorted(kept, key=key_of)
+
+
+def divided(rows: Sequence[Crop], validation: float) -> TrainingSet:
+    """Held-out groups validate; of a source without any, ``validation`` of its groups (by hash, at least one for each label)."""
+    held = {row.group for row in rows if row.split == "heldout"}
+    with_held = {row.source for row in rows if row.split == "heldout"}
+    groups: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        if row.source not in with_held:
+            groups[row.source, row.label].add(row.group)
+    for members in groups.values():
+        ordered = sorted(members, key=lambda group: share_of(f"validation {group}"))
+        held.update(ordered[: max(1, round(validation * len(ordered)))] if len(ordered) > 1 else [])
+    return TrainingSet(
+        train=tuple(row for row in rows if row.group not in held),
+        validation=tuple(row for row in rows if row.group in held),
+    )
+
+
+def key_of(row: Crop) -> str:
+    """Names a crop in any cache: its file and frame."""
+    return f"{row.path}#{row.frame}"
+
+
+def share_of(text: str) -> float:
+    """A number in [0, 1) that follows from ``text``."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) / (1 << 56)
+
+
+def counts(rows: Sequence[Crop]) -> dict[str, dict[str, int]]:
+    """Crops by source and label."""
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        found.setdefault(row.source, {"real": 0, "fake": 0})[row.label] += 1
+    return dict(sorted(found.items()))

@@ -1,0 +1,182 @@
+"""Runs the stages in order in one run folder, each skipped or continued where it was left; ends with checkpoint and report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
+from training.paper.engine import BEST, Task, train_stage
+from training.paper.evaluate import evaluate, write_results
+from training.paper.networks import load_start, load_weights, make_network, with_new_head
+from training.paper.noise import Plan, draw_plan, read_plan, write_plan
+from training.paper.release import write_checkpoint
+from training.paper.report import write_report
+from training.paper.sets import Chosen, choose_sets
+from training.paper.settings import Baselines, EvaluateStage, Hardware, NoiseStage, Pipeline, Sets, TrainStage
+from training.prepare import read_index
+from worker.errors import ConfigError
+from worker.model.network import DeepfakeNet
+from worker.model.spec import ModelSpec
+
+RUN, PLAN, RESULTS, MODEL = "run.json", "plan.csv", "results.json", "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A configuration with its folders and rows."""
+
+    pipeline: Pipeline
+    cache: Path
+    folder: Path
+    chosen: Chosen
+    fabric: Fabric
+
+    def best(self, stage: str) -> Path:
+        return self.folder / stage / BEST
+
+    @property
+    def plan_path(self) -> Path:
+        return self.folder / "noise" / PLAN
+
+    @property
+    def results_path(self) -> Path:
+        return self.folder / "evaluate" / RESULTS
+
+
+def run_pipeline(pipeline: Pipeline, cache: Path, folder: Path) -> Path | None:
+    """All stages; ``folder`` gets a folder for each, ``model.safetensors`` and the reports. Returns the Markdown report's path.
+
+    Raises ConfigError where the sets overlap or are empty, or ``folder`` holds a run of another configuration.
+    """
+    run = open_run(pipeline, cache, folder)
+    for stage in pipeline.stages:
+        if isinstance(stage, TrainStage):
+            train(run, stage)
+        elif isinstance(stage, NoiseStage):
+            plan_noise(run, stage)
+        else:
+            evaluate_run(run, stage)
+    run.fabric.logger.finalize("success")
+    if not run.fabric.is_global_zero:
+        return None
+    write_checkpoint(pipeline, final_network(pipeline, folder), run.chosen, folder / MODEL)
+    return write_report(pipeline, run.chosen, folder)
+
+
+def open_run(pipeline: Pipeline, cache: Path, folder: Path) -> Run:
+    """Checks the sets, then starts the processes and their logs."""
+    chosen = read_sets(cache, pipeline.sets)
+    claim(pipeline, folder)
+    return Run(pipeline=pipeline, cache=cache, folder=folder, chosen=chosen, fabric=launch(pipeline.hardware, folder))
+
+
+def read_sets(cache: Path, sets: Sets) -> Chosen:
+    """Raises ConfigError for an empty cache, and for sets that overlap or lack a class."""
+    rows = read_index(cache)
+    if not rows:
+        raise ConfigError(f"{cache} holds no crops; make them with: veriframe data prepare")
+    return choose_sets(rows, sets)
+
+
+def launch(hardware: Hardware, folder: Path) -> Fabric:
+    """Starts the other processes where there are several devices."""
+    torch.set_num_threads(hardware.threads)
+    fabric = Fabric(
+        accelerator=hardware.accelerator,
+        devices=hardware.devices,
+        strategy=hardware.strategy,
+        precision=hardware.precision,
+        loggers=TensorBoardLogger(folder, name="tensorboard"),
+    )
+    fabric.launch()
+    return fabric
+
+
+def claim(settings: Pipeline | Baselines, folder: Path) -> None:
+    """Write the configuration to the folder. Raises ConfigError where another one is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RUN
+    if path.exists():
+        told = json.loads(path.read_text("utf-8"))
+        if told["sha256"] != settings.sha256:
+            raise ConfigError(f"{folder} holds a run of another configuration; choose another folder with --run")
+        return
+    path.write_text(json.dumps({"sha256": settings.sha256, "settings": settings.model_dump(mode="json")}, indent=1), "utf-8")
+
+
+def train(run: Run, stage: TrainStage) -> None:
+    """Where the stage was left, or from the weights of the stage before."""
+    second = stage.stage != "finetune"
+    task = Task(
+        stage=stage,
+        hardware=run.pipeline.hardware,
+        seed=run.pipeline.seed,
+        identity=f"{stage.stage} {run.pipeline.sha256}",
+        cache=run.cache,
+        data=run.chosen.second if second else run.chosen.first,
+        plan=read_plan(run.plan_path) if second else None,
+        folder=run.folder / stage.stage,
+    )
+    train_stage(starting_network(run, stage), task, run.fabric)
+
+
+def starting_network(run: Run, stage: TrainStage) -> DeepfakeNet:
+    network, seed = run.pipeline.network, run.pipeline.seed
+    if stage.stage == "finetune":
+        made = make_network(network, "linear", seed=seed)
+        if network.init is not None:
+            load_start(made.backbone, network.init)
+        return made
+    if stage.stage == "head":
+        return with_new_head(network, run.best("finetune"), seed=seed)
+    made = make_network(network, network.head, seed=seed)
+    load_weights(made, run.best("head"))
+    return made
+
+
+def plan_noise(run: Run, stage: NoiseStage) -> Plan:
+    """Draw and write which crops of set 2 are corrupted, and how much."""
+    if run.fabric.is_global_zero and not run.plan_path.exists():
+        plan = draw_plan(run.chosen.second, alpha=stage.alpha, seed=run.pipeline.seed)
+        run.plan_path.parent.mkdir(parents=True, exist_ok=True)
+        write_plan(plan, run.chosen.second, run.plan_path)
+    run.fabric.barrier()
+    return read_plan(run.plan_path)
+
+
+def evaluate_run(run: Run, stage: EvaluateStage) -> None:
+    """The final weights on the test set, by the first process alone."""
+    if not run.fabric.is_global_zero or run.results_path.exists():
+        return
+    network = final_network(run.pipeline, run.folder)
+    run.results_path.parent.mkdir(parents=True, exist_ok=True)
+    results = evaluate(network, run.chosen.test, cache=run.cache, stage=stage, hardware=run.pipeline.hardware, fabric=run.fabric)
+    write_results(results, run.results_path)
+
+
+def final_network(pipeline: Pipeline, folder: Path) -> DeepfakeNet:
+    """The network of the last training stage with its best weights."""
+    last = pipeline.weights_from
+    network = make_network(pipeline.network, "linear" if last == "finetune" else pipeline.network.head, seed=pipeline.seed)
+    load_weights(network, folder / last / BEST)
+    return network.eval()
+
+
+def read_run(folder: Path) -> Pipeline:
+    """The configuration that a run folder holds. Raises ConfigError where it holds no staged run."""
+    try:
+        return Pipeline.model_validate(json.loads((folder / RUN).read_text("utf-8"))["settings"])
+    except (OSError, KeyError, ValueError) as exc:
+        raise ConfigError(f"{folder} holds no staged run: {exc}") from exc
+
+
+def export_run(folder: Path, cache: Path, out: Path, *, name: str, version: str) -> ModelSpec:
+    """The run's final weights under another name. Raises ConfigError where they are not there."""
+    pipeline = read_run(folder)
+    chosen = read_sets(cache, pipeline.sets)
+    return write_checkpoint(pipeline, final_network(pipeline, folder), chosen, out, name=name, version=version)
