@@ -46,8 +46,9 @@ else
 	$(BIN)/veriframe scan "$(DIR)" || test $$? -eq 3
 endif
 
+# Side by side on every core; each file's tests stay together until a process runs out of work. ARGS="-n 0": one after the other.
 test: setup ## All tests; ARGS are passed to pytest
-	$(BIN)/python -m pytest -q --durations=15 $(ARGS)
+	$(BIN)/python -m pytest -q --durations=15 -n logical --maxprocesses 8 --dist worksteal $(ARGS)
 
 check: setup ## Lint, format, types and layers
 	$(BIN)/ruff check .
