@@ -14,6 +14,7 @@ from rich.table import Table
 from training import leaks, shortcuts
 from training.data import CropStore
 from training.leaks import Leak
+from training.prepare import RECONSTRUCTED
 from training.shortcuts import FLAGGED, Shortcut, Value
 from training.splits import Item
 from worker.errors import ConfigError
@@ -48,15 +49,19 @@ def check_items(items: Sequence[Item], root: Path, console: Console) -> Report:
 
 
 def check_cache(cache: Path, root: Path, console: Console) -> Report:
-    """As ``check_items``, and by the crops' looks; shortcuts are those of training's files. Raises ConfigError if empty."""
+    """As ``check_items``, and by the crops' looks; shortcuts are those of training's files. Raises ConfigError if empty.
+
+    Reconstructions have no file of their own, and their parent's name and looks.
+    """
     store = CropStore(cache)
     if not store.rows:
         raise ConfigError(f"{cache} holds no crops: `veriframe data prepare` fills it")
-    first = {row.path: row for row in reversed(store.rows)}
+    rows = [row for row in store.rows if row.source != RECONSTRUCTED]
+    first = {row.path: row for row in reversed(rows)}
     with Progress(console=console) as progress:
         same, unread = leaks.by_content(progress.track(list(first.values()), description="hashing files"), root)
-        crops = (store.crop(row) for row in progress.track(store.rows, description="comparing crops"))
-        alike = leaks.by_looks(store.rows, np.stack([leaks.thumbnail(crop) for crop in crops]))
+        crops = (store.crop(row) for row in progress.track(rows, description="comparing crops"))
+        alike = leaks.by_looks(rows, np.stack([leaks.thumbnail(crop) for crop in crops]))
         learnt = [row for row in first.values() if row.split == "train"]
         heads, _ = shortcuts.of_files(progress.track(learnt, description="reading heads"), root)
         of_head = {row.path: found for row, found in heads}
@@ -67,10 +72,10 @@ def check_cache(cache: Path, root: Path, console: Console) -> Report:
         features = [(row, of_head.get(row.path, {}) | found) for row, found in shown]
     return Report(
         files=len(first),
-        leaks=(*leaks.by_name(store.rows), *same, *alike),
+        leaks=(*leaks.by_name(rows), *same, *alike),
         shortcuts=tuple(shortcuts.shortcuts(features)),
         unread=tuple(unread),
-        looked_at_crops=len(store.rows),
+        looked_at_crops=len(rows),
     )
 
 

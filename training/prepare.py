@@ -1,8 +1,9 @@
 """The crop cache: every labelled file decoded once, its face found by the worker's detector, cut by the one crop function.
 
 A cached crop is wider than the network sees (``WIDE_MARGIN``), and carries its face box and landmarks in its own pixels; training
-cuts the final crop from it, by ``worker.faces.crop`` again, with a jittered margin. Of an FF++ fake the same frames are kept
-as of its original, with the original's box: aligned pairs. The cache holds private media: it lives outside git.
+cuts the final crop from it, by ``worker.faces.crop`` again, with a jittered margin. Of a fake whose original is known the same
+frames are kept as of that, with the original's box: aligned pairs. A file that cannot be used is skipped and noted down
+(``training.provenance``). The cache holds private media: it lives outside git.
 """
 
 from __future__ import annotations
@@ -13,22 +14,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence
 from rich.progress import Progress
 
-from training.recompress import VARIANTS, to_rgb
-from training.splits import Item, ids_of
-from worker.errors import CorruptMedia
+from training import provenance
+from training.clips import count_frames, open_frames, read_clip
+from training.provenance import Skipped
+from training.recompress import VARIANTS
+from training.splits import Item, family_of
+from worker.errors import VeriframeError
 from worker.faces.crop import crop_faces, crop_squares
 from worker.faces.detect import MtcnnDetector
+from worker.ports import FrameSource
 from worker.types import Float32, UInt8
 
 WIDE_MARGIN = 1.8
 SIZE = 288
 PICTURES_IN_SHARD = 200
+TOGETHER = 16
+"""Pictures in memory at a time."""
+ANOTHER_SCENE = 20.0
+"""``difference`` from which two clips are not of one scene; FF++ fakes lie within 15.5 of their originals."""
 RECONSTRUCTED = "taesd"
 """Source of pictures of other sources that went through an autoencoder; ``Crop.target`` is the original's path."""
 
@@ -47,13 +54,19 @@ class Crop:
     split: str
     frame: int
     target: str
-    """FF++: the original's id, the same for a fake and its original; else empty."""
+    """The same for a fake and the original that it is aligned with; else empty."""
     side_px: float
     prob: float
     box: tuple[float, ...]
     landmarks: tuple[float, ...]
     variant: str = ""
     """The recompressed copy that it was cut from (``VARIANTS``); empty: the file itself."""
+    family: str = ""
+
+    @property
+    def its_family(self) -> str:
+        """real, blend, manipulation or synthetic."""
+        return family_of(self.label, self.source, self.family)
 
     @property
     def landmarks_K2(self) -> Float32:
@@ -71,54 +84,6 @@ class _Found:
     box_4: Float32
     landmarks_K2: Float32
     prob: float
-
-
-def read_video(path: Path, count: int, last: int | None = None, phase: float = 0.5) -> dict[int, UInt8]:
-    """``count`` evenly spaced frames by number, of the first ``last`` frames. Raises CorruptMedia where none decodes."""
-    if path.suffix == ".webp":
-        with Image.open(path) as picture:
-            total = min(getattr(picture, "n_frames", 1), last or 1 << 30)
-            wanted = set(even(total, count, phase))
-            pages = enumerate(ImageSequence.Iterator(picture))
-            return {number: np.array(page.convert("RGB")) for number, page in pages if number in wanted}
-    total = min(count_frames(path), last or 1 << 30)
-    wanted = set(even(total, count, phase))
-    frames: dict[int, UInt8] = {}
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        for number, frame in enumerate(container.decode(stream)):
-            if number in wanted:
-                frames[number] = to_rgb(frame)
-            if number >= max(wanted, default=0):
-                break
-    if not frames:
-        raise CorruptMedia(f"{path}: no frame decodes")
-    return frames
-
-
-def count_frames(path: Path) -> int:
-    """Frames by the container's index, or 1 for an animated picture without one."""
-    if path.suffix == ".webp":
-        with Image.open(path) as picture:
-            return getattr(picture, "n_frames", 1)
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        if stream.frames:
-            return stream.frames
-        return sum(1 for packet in container.demux(stream) if packet.size)
-
-
-def even(total: int, count: int, phase: float = 0.5) -> list[int]:
-    """``count`` frame numbers (fewer in a short clip): one in each equal part of ``total`` frames, ``phase`` (0 to 1) into it."""
-    count = min(total, count)
-    return [int((part + phase) * total / count) for part in range(count)]
-
-
-def read_picture(path: Path) -> UInt8:
-    """Upright RGB."""
-    with Image.open(path) as picture:
-        return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
 
 
 class Finder:
@@ -157,58 +122,119 @@ def cut(rgb_HWC: UInt8, box_4: Float32, landmarks_K2: Float32, *, margin: float,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Files that go to one shard; ``items[0]`` leads: its boxes serve all where they are aligned clips."""
+    """Files that go to one shard: pictures, or one clip with those made of it; ``items[0]`` leads, its boxes serve all."""
 
     name: str
     items: tuple[Item, ...]
-    target: str = ""
     variant: str = ""
 
 
-def jobs(items: Sequence[Item]) -> list[Job]:
-    """FF++ by the original's id, other clips one by one, pictures in handfuls of one source."""
-    targets: dict[str, list[Item]] = defaultdict(list)
+def jobs(items: Sequence[Item], *, recompress: bool = True) -> list[Job]:
+    """Clips by their original, other clips one by one, pictures in handfuls of one source; ``recompress``: aligned training clips
+    also as encoded again."""
+    clips: dict[str, list[Item]] = defaultdict(list)
     pictures: dict[str, list[Item]] = defaultdict(list)
-    planned: list[Job] = []
     for item in items:
-        if item.source == "ffpp":
-            targets[ids_of(item.path)[0]].append(item)
-        elif item.is_video:
-            planned.append(Job(name=f"{item.source}-{Path(item.path).stem}", items=(item,)))
+        if item.is_video:
+            clips[f"{item.source}-{item.aligned_by or Path(item.path).stem}"].append(item)
         else:
-            pictures[f"{item.source}-{item.label}"].append(item)
-    for target, members in targets.items():
+            pictures[f"{item.source}-{'pairs' if item.target else item.label}"].append(item)
+    planned: list[Job] = []
+    for name, members in clips.items():
+        if not members[0].aligned_by:
+            planned += [Job(name=name if n == 0 else f"{name}-{n}", items=(item,)) for n, item in enumerate(members)]
+            continue
         aligned = tuple(sorted(members, key=lambda i: i.label != "real"))
-        planned.append(Job(name=f"ffpp-{target}", items=aligned, target=target))
-        if aligned[0].split == "train":
-            planned += [Job(name=f"ffpp-{target}-{name}", items=aligned, target=target, variant=name) for name in VARIANTS]
+        planned.append(Job(name=name, items=aligned))
+        if recompress and aligned[0].split == "train":
+            planned += [Job(name=f"{name}-{variant}", items=aligned, variant=variant) for variant in VARIANTS]
     for name, members in pictures.items():
+        members.sort(key=lambda i: (i.target, i.label != "real") if i.target else ("", False))
         for start in range(0, len(members), PICTURES_IN_SHARD):
-            chunk = tuple(members[start : start + PICTURES_IN_SHARD])
-            planned.append(Job(name=f"{name}-{start:05d}", items=chunk))
-    return sorted(planned, key=lambda job: (not job.name.startswith("ffpp"), job.name))
+            planned.append(Job(name=f"{name}-{start:05d}", items=tuple(members[start : start + PICTURES_IN_SHARD])))
+    return sorted(planned, key=lambda job: (not job.items[0].aligned_by, job.name))
 
 
-def video_crops(job: Job, data: Path, finder: Finder, frames_per_clip: int) -> Iterator[tuple[UInt8, Crop]]:
-    """Crops of aligned clips: the frames and boxes of the first one serve all others that show the same moments.
+class Cutter:
+    """Crops of one job at a time; ``skipped`` collects the files that could not be decoded."""
 
-    Some Face2Face clips of FF++ leave frames out, so that their frame t is another moment than their original's: those
-    keep faces of their own.
-    """
-    last = min(count_frames(data / item.path) for item in job.items)
-    phase = VARIANTS[job.variant].phase if job.variant else 0.5
-    leading: dict[int, UInt8] = {}
-    found: dict[int, _Found] = {}
-    for item in job.items:
-        upright = read_video(data / item.path, frames_per_clip, last, phase)
-        if not leading:
-            leading, found = upright, finder.faces(upright)
-        own = found if same_moments(leading, upright) else finder.faces(upright)
-        frames = VARIANTS[job.variant].frames(data / item.path, set(own)) if job.variant else upright
-        for number in sorted(own.keys() & frames.keys()):
-            zoom = np.float32(frames[number].shape[0] / upright[number].shape[0])
-            face = replace(own[number], box_4=own[number].box_4 * zoom, landmarks_K2=own[number].landmarks_K2 * zoom)
-            yield _row(job, item, frames[number], face, number)
+    def __init__(self, source: FrameSource, data: Path, finder: Finder) -> None:
+        self._source, self._data, self._finder = source, data, finder
+        self.skipped: dict[str, Skipped] = {}
+
+    def crops(self, job: Job, frames_per_clip: int) -> list[tuple[UInt8, Crop]]:
+        """All of a job. Files without a sure face are among ``skipped`` afterwards, too."""
+        self.skipped.clear()
+        pairs = list(self._of_clips(job, frames_per_clip) if job.items[0].is_video else self._of_pictures(job))
+        for path in {item.path for item in job.items} - {crop.path for _, crop in pairs} - self.skipped.keys():
+            self.skipped[path] = Skipped(path=path, code="no_face")
+        return pairs
+
+    def _read(self, item: Item, count: int, last: int | None = None, phase: float = 0.5) -> dict[int, UInt8]:
+        """Empty for a file that is skipped."""
+        try:
+            return read_clip(self._source, self._data / item.path, count, last, phase)
+        except VeriframeError as exc:
+            self.skipped[item.path] = Skipped(path=item.path, code=exc.code, message=str(exc))
+            return {}
+
+    def _shortest(self, job: Job) -> int | None:
+        """Frames of the shortest clip that opens."""
+        lengths: list[int] = []
+        for item in job.items:
+            try:
+                lengths.append(count_frames(self._source, self._data / item.path))
+            except VeriframeError as exc:
+                self.skipped[item.path] = Skipped(path=item.path, code=exc.code, message=str(exc))
+        return min(lengths, default=None)
+
+    def _of_clips(self, job: Job, frames_per_clip: int) -> Iterator[tuple[UInt8, Crop]]:
+        """The frames and boxes of the first clip serve all others that show the same moments.
+
+        Some Face2Face clips of FF++ leave frames out, so that their frame t is another moment than their original's: those keep
+        faces of their own. What shows another scene is aligned with nothing.
+        """
+        last = self._shortest(job)
+        phase = VARIANTS[job.variant].phase if job.variant else 0.5
+        leading: dict[int, UInt8] = {}
+        found: dict[int, _Found] = {}
+        for item in job.items:
+            upright = {} if item.path in self.skipped else self._read(item, frames_per_clip, last, phase)
+            if not upright:
+                continue
+            if not leading:
+                leading, found = upright, self._finder.faces(upright)
+            own = found if same_moments(leading, upright) else self._finder.faces(upright)
+            frames = VARIANTS[job.variant].frames(self._data / item.path, set(own)) if job.variant else upright
+            target = item.aligned_by if difference(leading, upright) < ANOTHER_SCENE else ""
+            for number in sorted(own.keys() & frames.keys()):
+                zoom = np.float32(frames[number].shape[0] / upright[number].shape[0])
+                face = replace(own[number], box_4=own[number].box_4 * zoom, landmarks_K2=own[number].landmarks_K2 * zoom)
+                yield _row(job, item, frames[number], face, number, target)
+
+    def _of_pictures(self, job: Job) -> Iterator[tuple[UInt8, Crop]]:
+        """The main face of every picture, or its original's; pictures of one size go to the detector together."""
+        originals: dict[str, tuple[UInt8, _Found]] = {}
+        for start in range(0, len(job.items), TOGETHER):
+            some = job.items[start : start + TOGETHER]
+            pictures = {item: frame for item in some for frame in self._read(item, 1).values()}
+            by_size: dict[tuple[int, ...], list[Item]] = defaultdict(list)
+            for item, rgb_HWC in pictures.items():
+                by_size[rgb_HWC.shape].append(item)
+            found = {
+                item: face
+                for members in by_size.values()
+                for item, face in zip(members, self._finder.find([pictures[item] for item in members]), strict=True)
+            }
+            for item, rgb_HWC in pictures.items():
+                face, target = found[item], ""
+                original = originals.get(item.target)
+                if item.target and item.label == "real" and face is not None:
+                    originals, target = {item.target: (rgb_HWC, face)}, item.target
+                elif original is not None and same_moments({0: original[0]}, {0: rgb_HWC}):
+                    face, target = original[1], item.target
+                if face is not None:
+                    yield _row(job, item, rgb_HWC, face, 0, target)
 
 
 def same_moments(ours: Mapping[int, UInt8], theirs: Mapping[int, UInt8]) -> bool:
@@ -217,8 +243,14 @@ def same_moments(ours: Mapping[int, UInt8], theirs: Mapping[int, UInt8]) -> bool
     Measured over the 96 FF++ fakes at hand that have their original: 2.43 or less where only the face is another, 4.1 to
     15.5 in the seven (all Face2Face) where frames are missing.
     """
+    shapes = {frame.shape for frames in (ours, theirs) for frame in frames.values()}
+    return len(shapes) == 1 and difference(ours, theirs) < 2.5
+
+
+def difference(ours: Mapping[int, UInt8], theirs: Mapping[int, UInt8]) -> float:
+    """Mean absolute difference of the frames of one number, in grey levels at 64 x 36 pixels; infinite where there is none."""
     away = [_small(ours[number]) - _small(theirs[number]) for number in ours.keys() & theirs.keys()]
-    return bool(away) and float(np.mean(np.abs(away))) < 2.5
+    return float(np.mean(np.abs(away))) if away else float("inf")
 
 
 def _small(rgb_HWC: UInt8) -> Float32:
@@ -226,21 +258,7 @@ def _small(rgb_HWC: UInt8) -> Float32:
     return np.asarray(cv2.resize(gray, (64, 36), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def picture_crops(job: Job, data: Path, finder: Finder) -> Iterator[tuple[UInt8, Crop]]:
-    """The main face of every picture; pictures of one size go to the detector together."""
-    pictures = {item: read_picture(data / item.path) for item in job.items}
-    by_size: dict[tuple[int, ...], list[Item]] = defaultdict(list)
-    for item, rgb_HWC in pictures.items():
-        by_size[rgb_HWC.shape].append(item)
-    for members in by_size.values():
-        for start in range(0, len(members), 16):
-            some = members[start : start + 16]
-            for item, face in zip(some, finder.find([pictures[item] for item in some]), strict=True):
-                if face is not None:
-                    yield _row(job, item, pictures[item], face, 0)
-
-
-def _row(job: Job, item: Item, rgb_HWC: UInt8, face: _Found, frame: int) -> tuple[UInt8, Crop]:
+def _row(job: Job, item: Item, rgb_HWC: UInt8, face: _Found, frame: int, target: str) -> tuple[UInt8, Crop]:
     crop, box, landmarks = cut(rgb_HWC, face.box_4, face.landmarks_K2, margin=WIDE_MARGIN, size=SIZE)
     side_px = float(np.max(face.box_4[2:] - face.box_4[:2]))
     return crop, Crop(
@@ -253,8 +271,9 @@ def _row(job: Job, item: Item, rgb_HWC: UInt8, face: _Found, frame: int) -> tupl
         group=item.group,
         split=item.split,
         frame=frame,
-        target=job.target,
+        target=target,
         variant=job.variant,
+        family=item.its_family,
         side_px=round(side_px, 2),
         prob=round(face.prob, 4),
         box=tuple(round(float(v), 2) for v in box),
@@ -271,21 +290,21 @@ def prepare(
     test_frames: int = 12,
     variant_frames: int = 10,
     threads: int = 2,
-) -> int:
-    """Fill the cache; shards that exist are kept. Returns the number of files without a face that was sure enough."""
+    recompress: bool = True,
+) -> None:
+    """Fill the cache; shards that exist are kept, so that a cut run goes on. Files left out are noted by ``provenance.skip``."""
     cache.mkdir(parents=True, exist_ok=True)
-    planned, missing = jobs(items), 0
-    with MtcnnDetector(threads=threads) as detector, Progress() as progress:
-        finder = Finder(detector)
+    planned = jobs(items, recompress=recompress)
+    with MtcnnDetector(threads=threads) as detector, open_frames() as source, Progress() as progress:
+        cutter = Cutter(source, data, Finder(detector))
         for job in progress.track(planned, description="crops"):
             if (cache / f"{job.name}.csv").exists():
                 continue
             count = variant_frames if job.variant else train_frames if job.items[0].split == "train" else test_frames
-            video = job.items[0].is_video
-            pairs = list(video_crops(job, data, finder, count) if video else picture_crops(job, data, finder))
-            missing += len({item.path for item in job.items} - {crop.path for _, crop in pairs})
+            pairs = cutter.crops(job, count)
+            if not job.variant:
+                provenance.skip(cache, list(cutter.skipped.values()))
             write_shard(cache, job.name, pairs)
-    return missing
 
 
 def write_shard(cache: Path, name: str, pairs: Sequence[tuple[UInt8, Crop]]) -> None:
@@ -328,4 +347,5 @@ def _parsed(row: dict[str, str]) -> Crop:
         box=tuple(map(float, row["box"].split())),
         landmarks=tuple(map(float, row["landmarks"].split())),
         variant=row.get("variant") or "",
+        family=row.get("family") or "",
     )

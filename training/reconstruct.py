@@ -22,7 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from training.prepare import SIZE, WIDE_MARGIN, Crop, Finder, cut, read_index, read_picture, write_shard
+from training.clips import read_picture
+from training.prepare import SIZE, WIDE_MARGIN, Crop, Finder, cut, read_index, write_shard
 from worker.errors import ConfigError, CorruptMedia
 from worker.faces.detect import MtcnnDetector
 from worker.types import Float32, UInt8

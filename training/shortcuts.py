@@ -169,7 +169,7 @@ def of_files(files: Iterable[P], root: Path) -> tuple[list[tuple[P, dict[str, Va
 
 
 def shortcuts(measured: Sequence[tuple[Placed, Features]]) -> list[Shortcut]:
-    """One for each source of two labels and for all of them, and each feature that varies."""
+    """One for each source of two labels and for all of them, and each feature that varies, over the files where it is known."""
     parts: dict[str, list[tuple[Placed, Features]]] = defaultdict(list)
     for row, features in measured:
         parts[row.source].append((row, features))
@@ -180,15 +180,14 @@ def shortcuts(measured: Sequence[tuple[Placed, Features]]) -> list[Shortcut]:
 
 
 def _of_source(name: str, part: Sequence[tuple[Placed, Features]]) -> list[Shortcut]:
-    fake_N = np.array([row.label == "fake" for row, _ in part])
     found: list[Shortcut] = []
     for feature in (*FILE_FEATURES, *CROP_FEATURES):
-        values = [features[feature] for _, features in part if feature in features]
-        if len(values) == len(part) and len(set(values)) > 1:
-            real, fake = (
-                _typical([v for v, is_fake in zip(values, fake_N, strict=True) if is_fake == which]) for which in (False, True)
-            )
-            found.append(Shortcut(source=name, feature=feature, real=real, fake=fake, auc=one_feature_auc(values, fake_N)))
+        known = [(row.label == "fake", features[feature]) for row, features in part if feature in features]
+        values = [value for _, value in known]
+        if len({repr(value) for value in values}) > 1:
+            real, fake = (_typical([value for is_fake, value in known if is_fake == which]) for which in (False, True))
+            alone = one_feature_auc(values, np.array([is_fake for is_fake, _ in known]))
+            found.append(Shortcut(source=name, feature=feature, real=real, fake=fake, auc=alone))
     return found
 
 

@@ -22,7 +22,7 @@ V1 = Path(__file__).parent / "splits" / "v1.csv"
 LEFT_OUT = ("talking", "dfd", "ghost", "roeishc", "generatedphotos")
 HELD_OUT_SHARE = {"ffpp": 0.4}
 HELD_OUT_SHARE_PICTURES = 0.15
-SYNTHETIC = ("140k", "roeishc", "generatedphotos")
+SYNTHETIC = ("140k", "roeishc", "generatedphotos", "taesd")
 SPLITS = ("train", "heldout", "leftout")
 MIN_STRATUM = 4
 """Kinds of groups rarer than this are held out from one common pot: of each alone at least one would have to go."""
@@ -53,6 +53,11 @@ class Item:
     @property
     def is_video(self) -> bool:
         return is_video(self.path) or self.path.startswith("videos/")
+
+    @property
+    def aligned_by(self) -> str:
+        """Names the original; of the committed split's FF++ clips it is the first id in their names."""
+        return self.target or (ids_of(self.path)[0] if self.path.startswith("videos/ffpp/") else "")
 
     @property
     def its_family(self) -> str:

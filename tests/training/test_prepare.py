@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from tests.training.conftest import BOX, crop, picture
+from training.clips import even
 from training.data import CropStore
-from training.prepare import cut, even, jobs, read_index, same_moments, write_shard
+from training.prepare import cut, jobs, read_index, same_moments, write_shard
 from training.recompress import VARIANTS
 from training.splits import read_split
 from worker.types import UInt8

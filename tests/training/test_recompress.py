@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from training.prepare import even
+from training.clips import even
 from training.recompress import VARIANTS, Variant
 from worker.types import UInt8
 
