@@ -36,10 +36,10 @@ def traces(rng: np.random.Generator, rgb_HWC: UInt8) -> tuple[UInt8, UInt8]:
 def nearest_and_convolution(rng: np.random.Generator, small_HWC: Float32) -> Float32:
     """Every pixel four times, then a 3 x 3 convolution between the identity and a binomial one, with noise in its weights."""
     height, width = small_HWC.shape[:2]
-    large = cv2.resize(small_HWC, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
+    large = np.asarray(cv2.resize(small_HWC, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST), np.float32)
     side = rng.uniform(0.18, 0.27)
     line = np.array([side, 1 - 2 * side, side], np.float32)
-    return _filtered(large, _uneven(rng, np.outer(line, line)))
+    return _filtered(large, _uneven(rng, line))
 
 
 def transposed_convolution(rng: np.random.Generator, small_HWC: Float32) -> Float32:
@@ -49,8 +49,7 @@ def transposed_convolution(rng: np.random.Generator, small_HWC: Float32) -> Floa
     spread[::2, ::2] = small_HWC
     side = rng.uniform(0.2, 0.3)
     line = np.array([side, 1 - side, 1 - side, side] if rng.random() < 0.5 else [0.5, 1, 0.5], np.float32)
-    kernel = _uneven(rng, np.outer(line, line) / 4) * 4
-    return _filtered(spread, kernel)
+    return _filtered(spread, 4 * _uneven(rng, line))
 
 
 def pixel_shuffle(rng: np.random.Generator, small_HWC: Float32) -> Float32:
@@ -62,9 +61,10 @@ def pixel_shuffle(rng: np.random.Generator, small_HWC: Float32) -> Float32:
     strength = _strength(rng)
     for row in (0, 1):
         for column in (0, 1):
-            kernel = np.outer(before[:: 1 - 2 * row], before[:: 1 - 2 * column])
-            kernel = kernel + rng.normal(0, strength / 3, (3, 3))
-            large[row::2, column::2] = _filtered(small_HWC, kernel * rng.normal(1, strength / 3) / kernel.sum())
+            even = np.outer(before[:: 1 - 2 * row], before[:: 1 - 2 * column])
+            noisy = even + rng.normal(0, strength / 3, even.shape)
+            kernel = np.asarray(noisy * rng.normal(1, strength / 3) / noisy.sum(), np.float32)
+            large[row::2, column::2] = _filtered(small_HWC, kernel)
     return large
 
 
@@ -73,9 +73,10 @@ def _strength(rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(np.log(0.005), np.log(0.05))))
 
 
-def _uneven(rng: np.random.Generator, kernel: Float32) -> Float32:
-    """Noise in the weights; their sum stays 1, the sums over places of one parity do not stay equal."""
-    noisy = kernel + rng.normal(0, _strength(rng) / 2, kernel.shape) * kernel.max()
+def _uneven(rng: np.random.Generator, line_K: Float32) -> Float32:
+    """The kernel [K, K] of a line, with noise in its weights: their sum is 1, the sums at places of one parity are not equal."""
+    even = np.outer(line_K, line_K)
+    noisy = even + rng.normal(0, _strength(rng) / 2, even.shape) * even.max()
     return np.asarray(noisy / noisy.sum(), np.float32)
 
 
