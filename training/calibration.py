@@ -12,13 +12,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from training.metrics import auc, grouped_interval
+from training.metrics import class_weights
 from worker.types import MediaKind, Strategy
 from worker.verdict.calibrate import Calibration
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+
+LEVELS = (0.75, 0.80, 0.85, 0.90)
+"""Shares of single clips below the thresholds at which several chances are compared with one; above, few dozen clips hold one or
+two, and a single odd one would decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,6 +35,8 @@ class Clips:
     groups_n: npt.NDArray[np.str_]
     chances_n: Ints | None = None
     """Number of tracks or windows of which the logit is the greatest; None means 1 everywhere."""
+    quality_n: Floats | None = None
+    """Median quality of the deciding faces, 0 to 1; None means 1 everywhere."""
 
     def __post_init__(self) -> None:
         if not self.logits_n.shape == self.labels_n.shape == self.groups_n.shape:
@@ -39,10 +46,22 @@ class Clips:
         if set(np.unique(self.labels_n).tolist()) != {0, 1}:
             raise ValueError("a calibration needs clips of both classes, labelled 0 real and 1 fake")
 
+    @property
+    def counts_n(self) -> Ints:
+        """``chances_n``, 1 where there are none."""
+        return np.ones(len(self.labels_n), dtype=np.int64) if self.chances_n is None else self.chances_n
+
+    @property
+    def qualities_n(self) -> Floats:
+        return np.ones(len(self.labels_n)) if self.quality_n is None else self.quality_n
+
     def take(self, rows: npt.NDArray[np.intp] | Bools) -> Clips:
-        chances_n = None if self.chances_n is None else self.chances_n[rows]
         return Clips(
-            logits_n=self.logits_n[rows], labels_n=self.labels_n[rows], groups_n=self.groups_n[rows], chances_n=chances_n
+            logits_n=self.logits_n[rows],
+            labels_n=self.labels_n[rows],
+            groups_n=self.groups_n[rows],
+            chances_n=None if self.chances_n is None else self.chances_n[rows],
+            quality_n=None if self.quality_n is None else self.quality_n[rows],
         )
 
 
@@ -58,47 +77,30 @@ class Target:
     """Least share of clips that get fake or real; where it cannot be had within ``fpr`` and ``fnr``, coverage wins."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """Quality of out-of-fold predictions."""
-
-    n_real: int
-    n_fake: int
-    auc: float
-    auc_interval: tuple[float, float]
-    """95 % percentile interval over resampled groups."""
-    coverage: float
-    balanced_accuracy: float
-    """Of the decided clips; nan if one class has none decided."""
-    fpr: float
-    """Share of all real clips called fake."""
-    fnr: float
-    """Share of all fake clips called real."""
-
-
-def _class_weights(labels_n: Ints) -> Floats:
-    share = float(labels_n.mean())
-    return np.where(labels_n == 1, 0.5 / share, 0.5 / (1.0 - share))
-
-
 def _sigmoid(x_n: Floats) -> Floats:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x_n)), dtype=np.float64)
 
 
-def fit_platt(clips: Clips, penalty: float = 1.0, least_a: float = 0.01) -> tuple[float, float]:
+def fit_platt(
+    clips: Clips, penalty: float = 1.0, least_a: float = 0.01, temperature_n: Floats | None = None
+) -> tuple[float, float]:
     """(a, b) of p = sigmoid(a * logit + b) by penalised maximum likelihood (Platt 1999), Newton's method with halved steps.
 
-    ``penalty`` is that of a Gaussian prior about the identity (a = 1, b = 0), in clips: it matters for a few dozen clips and
-    keeps a finite where the classes do not overlap. ``least_a``: a calibration must rise, also where the clips do not show it.
+    ``temperature_n`` divides each clip's a * logit + b. ``penalty`` is that of a Gaussian prior about the identity (a = 1,
+    b = 0), in clips: it matters for a few dozen clips and keeps a finite where the classes do not overlap. ``least_a``: a
+    calibration must rise, also where the clips do not show it.
     """
-    weight_n = _class_weights(clips.labels_n)
+    weight_n = class_weights(clips.labels_n == 1)
     prior = np.array([1.0, 0.0])
 
+    inverse_n = np.ones_like(clips.logits_n) if temperature_n is None else 1.0 / temperature_n
+    design_n2 = np.stack([clips.logits_n, np.ones_like(clips.logits_n)], axis=1) * inverse_n[:, None]
+
     def loss(theta: Floats) -> float:
-        x_n = theta[0] * clips.logits_n + theta[1]
+        x_n = design_n2 @ theta
         return float(weight_n @ (np.logaddexp(0.0, x_n) - clips.labels_n * x_n) + 0.5 * penalty * ((theta - prior) ** 2).sum())
 
-    def newton(design_n2: Floats, theta: Floats, free: list[int]) -> Floats:
+    def newton(theta: Floats, free: list[int]) -> Floats:
         for _ in range(100):
             p_n = _sigmoid(design_n2 @ theta)
             gradient = (design_n2.T @ (weight_n * (p_n - clips.labels_n)) + penalty * (theta - prior))[free]
@@ -112,10 +114,9 @@ def fit_platt(clips: Clips, penalty: float = 1.0, least_a: float = 0.01) -> tupl
                 return theta
         raise ValueError("Platt scaling did not converge; are the logits of a usable scale?")
 
-    design_n2 = np.stack([clips.logits_n, np.ones_like(clips.logits_n)], axis=1)
-    theta = newton(design_n2, prior, [0, 1])
+    theta = newton(prior, [0, 1])
     if theta[0] < least_a:
-        theta = newton(design_n2, np.array([least_a, 0.0]), [1])
+        theta = newton(np.array([least_a, 0.0]), [1])
     return float(theta[0]), float(theta[1])
 
 
@@ -156,14 +157,12 @@ def fit_chances(clips: Clips, a: float, b: float, grid: Floats | None = None) ->
     same threshold has among the clips of one chance; the c with the least squared difference wins. Maximum likelihood would
     instead trade false alarms for misses, since a fake among many real ones is harder to see.
     """
-    if clips.chances_n is None or not (clips.chances_n == 1).any() or not (clips.chances_n > 1).any():
-        raise ValueError("needs clips of one chance and of several")
     real = clips.labels_n == 0
-    x_n, chances_n = a * clips.logits_n[real] + b, clips.chances_n[real]
+    x_n, chances_n = a * clips.logits_n[real] + b, clips.counts_n[real]
     single = x_n[chances_n == 1]
     if len(single) == 0 or not (chances_n > 1).any():
         raise ValueError("needs real clips of one chance and of several")
-    levels = np.quantile(single, [0.80, 0.85, 0.90, 0.95])
+    levels = np.quantile(single, LEVELS)
     wanted = np.array([(single > level).mean() for level in levels])
 
     def misfit(c: float) -> float:
@@ -179,15 +178,12 @@ def fit_chances(clips: Clips, a: float, b: float, grid: Floats | None = None) ->
 
 def joined(first: Clips, second: Clips) -> Clips:
     """Both tables under one another."""
-
-    def chances(clips: Clips) -> Ints:
-        return np.ones(len(clips.labels_n), dtype=np.int64) if clips.chances_n is None else clips.chances_n
-
     return Clips(
         logits_n=np.concatenate([first.logits_n, second.logits_n]),
         labels_n=np.concatenate([first.labels_n, second.labels_n]),
         groups_n=np.concatenate([first.groups_n, second.groups_n]),
-        chances_n=np.concatenate([chances(first), chances(second)]),
+        chances_n=np.concatenate([first.counts_n, second.counts_n]),
+        quality_n=np.concatenate([first.qualities_n, second.qualities_n]),
     )
 
 
@@ -249,33 +245,13 @@ def crossfit(clips: Clips, fit: Fit, n_folds: int = 5, seed: int = 0) -> OutOfFo
     for fold in range(n_folds):
         held = fold_n == fold
         calibration = fit(clips.take(~held))
-        p_n[held] = [calibration.apply(float(logit)) for logit in clips.logits_n[held]]
+        pairs = zip(clips.logits_n[held], clips.qualities_n[held], strict=True)
+        p_n[held] = [calibration.apply(float(logit), quality=float(quality)) for logit, quality in pairs]
         t_real_n[held], t_fake_n[held] = calibration.t_real, calibration.t_fake
     return OutOfFold(p_n=p_n, t_real_n=t_real_n, t_fake_n=t_fake_n)
 
 
-def score(clips: Clips, found: OutOfFold, n_bootstrap: int = 1000, seed: int = 0) -> Scores:
-    """AUC with an interval that resamples whole groups, coverage, and accuracy of the decided clips."""
-    y_n = clips.labels_n
-    called_fake, called_real = found.p_n > found.t_fake_n, found.p_n < found.t_real_n
-    decided = called_fake | called_real
-    recalls = [(called_fake if label else called_real)[decided & (y_n == label)] for label in (0, 1)]
-    balanced = float(np.mean([r.mean() for r in recalls])) if all(len(r) for r in recalls) else float("nan")
-    return Scores(
-        n_real=int((y_n == 0).sum()),
-        n_fake=int((y_n == 1).sum()),
-        auc=auc(y_n == 1, found.p_n),
-        auc_interval=grouped_interval(
-            clips.groups_n.tolist(), lambda rows: auc(y_n[rows] == 1, found.p_n[rows]), draws=n_bootstrap, seed=seed
-        ),
-        coverage=float(decided.mean()),
-        balanced_accuracy=balanced,
-        fpr=float(called_fake[y_n == 0].mean()),
-        fnr=float(called_real[y_n == 1].mean()),
-    )
-
-
-def fit_calibration(
+def fit_single(
     clips: Clips,
     *,
     kind: MediaKind,
@@ -283,23 +259,43 @@ def fit_calibration(
     strategies: frozenset[Strategy],
     frames: tuple[int, int],
     target: Target | None = None,
-    long_tracks: Clips | None = None,
+    quality: tuple[float, float] = (1.0, 0.0),
     seed: int = 0,
 ) -> Calibration:
-    """The whole fit: a and b on single-track ``clips``, c_tracks on their composites, c_windows on ``long_tracks`` (0 without;
-    ``training.longtracks`` makes them), thresholds on the clips by cross-fitting over groups."""
-    a, b = fit_platt(clips)
-    c_tracks = fit_chances(joined(clips, composites(clips, seed)), a, b)
-    c_windows = 0.0 if long_tracks is None else fit_chances(joined(clips, long_tracks), a, b)
-    plain = Calibration(
-        kind=kind, rule=rule, strategies=strategies, frames=frames, a=a, b=b, c_tracks=c_tracks, c_windows=c_windows
-    )
+    """a and b on single-track clips, thresholds on the same by cross-fitting over groups; several tracks or windows cost nothing.
 
-    def platt_only(part: Clips) -> Calibration:
-        part_a, part_b = fit_platt(part)
-        return replace(plain, a=part_a, b=part_b)
+    ``quality`` is (full, slope) of ``training.quality``.
+    """
+    full, slope = quality
+
+    def platt(part: Clips) -> Calibration:
+        a, b = fit_platt(part, temperature_n=temperatures(part.qualities_n, full, slope))
+        return Calibration(
+            kind=kind, rule=rule, strategies=strategies, frames=frames, a=a, b=b, quality_full=full, quality_slope=slope
+        )
 
     n_folds = min(5, len(np.unique(clips.groups_n)))
-    p_n = crossfit(clips, platt_only, n_folds, seed).p_n
+    p_n = crossfit(clips, platt, n_folds, seed).p_n
     t_real, t_fake = choose_thresholds(p_n, clips.labels_n, target or Target())
-    return replace(plain, t_real=t_real, t_fake=t_fake)
+    return replace(platt(clips), t_real=t_real, t_fake=t_fake)
+
+
+def with_chances(
+    calibration: Calibration, clips: Clips, *, several: Clips | None = None, long_tracks: Clips | None = None, seed: int = 0
+) -> Calibration:
+    """c_tracks on composites of one and ``several`` tracks (``training.composites``; without, on the greatest logits of several
+    clips), c_windows on ``long_tracks`` (0 without; ``training.longtracks`` makes them)."""
+
+    def cost(table: Clips) -> float:
+        return fit_chances(table, calibration.a, calibration.b)
+
+    return replace(
+        calibration,
+        c_tracks=cost(joined(clips, composites(clips, seed)) if several is None else several),
+        c_windows=0.0 if long_tracks is None else cost(joined(clips, long_tracks)),
+    )
+
+
+def temperatures(quality_n: Floats, full: float, slope: float) -> Floats:
+    """``worker.verdict.calibrate.Calibration.temperature`` of many clips."""
+    return np.asarray(np.exp(slope * np.maximum(0.0, full - quality_n)), dtype=np.float64)

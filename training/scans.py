@@ -13,8 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from training.calibration import Clips, OutOfFold, Scores, Target, crossfit, fit_calibration, joined, score
+from training.calibration import Clips, Fit, Target, crossfit, fit_single, joined, with_chances
+from training.composites import TrackVotes, composite_clips, crossfit_alarms
 from training.longtracks import ClipVotes, Layout, long_tracks
+from training.quality import fit_quality
+from training.scores import calibration_line, out_of_source, sources_table
 from training.splits import Item
 from worker.errors import ConfigError
 from worker.model import checkpoint
@@ -43,6 +46,9 @@ class Scanned:
     logit: float
     times_s: tuple[float, ...]
     votes: tuple[float, ...]
+    quality: float = 1.0
+    """Median quality of that track's voting faces."""
+    n_tracks: int = 1
 
 
 def read_reports(paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str) -> list[Scanned]:
@@ -101,7 +107,8 @@ def votes_of(report: Report, item: Item) -> Scanned | None:
     if not isinstance(verdict, Verdict):
         return None
     decisive = max(verdict.tracks, key=lambda track: track.logit)
-    votes = sorted((face.pts_s, face.logit) for face in faces if face.track == decisive.track and face.logit is not None)
+    own = [face for face in faces if face.track == decisive.track]
+    votes = sorted((face.pts_s, face.logit) for face in own if face.logit is not None)
     return Scanned(
         item=item,
         kind=report.media.kind,
@@ -110,6 +117,8 @@ def votes_of(report: Report, item: Item) -> Scanned | None:
         logit=decisive.logit,
         times_s=tuple(time for time, _ in votes),
         votes=tuple(logit for _, logit in votes),
+        quality=float(np.median([face.quality for face in own])) if own else 1.0,
+        n_tracks=len(verdict.tracks),
     )
 
 
@@ -123,30 +132,90 @@ def clips_of(scanned: Sequence[Scanned]) -> Clips:
         logits_n=np.array([file.logit for file in scanned]),
         labels_n=np.array([int(file.item.label == "fake") for file in scanned], dtype=np.int64),
         groups_n=np.array([file.item.group for file in scanned]),
+        quality_n=np.array([file.quality for file in scanned]),
     )
 
 
-def fit_videos(scanned: Sequence[Scanned], target: Target) -> Calibration:
-    """Holds for the strategies of the scans, from their least number of frames up to that of the longest looped video."""
-    layouts = (Layout(), Layout(duration_s=2560.0))
-    return fit_calibration(
-        clips_of(scanned),
-        kind=MediaKind.VIDEO,
-        rule=RULE,
-        strategies=frozenset(file.strategy for file in scanned),
-        frames=(
-            min(file.requested for file in scanned),
-            max(round(layout.duration_s / layout.first_gap_s) for layout in layouts),
-        ),
-        target=target,
-        long_tracks=_long(scanned, layouts),
-    )
+LAYOUTS = (Layout(), Layout(duration_s=2560.0))
+"""The long videos that are made of clips: a calibration holds up to the frames that the longest asks for."""
 
 
-def fit_pictures(scanned: Sequence[Scanned], target: Target) -> Calibration:
-    return fit_calibration(
-        clips_of(scanned), kind=MediaKind.PICTURE, rule=RULE, strategies=frozenset(Strategy), frames=(1, 1), target=target
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """One kind's calibration, what it was fitted on, and what it is worth as Markdown lines."""
+
+    calibration: Calibration
+    lines: list[str]
+
+
+def fit_kind(
+    kind: MediaKind, scanned: Sequence[Scanned], target: Target, degraded: Sequence[Scanned] = (), *, draws: int = 1000
+) -> Fitted:
+    """Fit and judge one kind's calibration. Raises ValueError where the files do not allow it."""
+    clips = clips_of(scanned)
+    copies = clips_of(degraded) if degraded else None
+    video = kind is MediaKind.VIDEO
+    strategies = frozenset(file.strategy for file in scanned) if video else frozenset(Strategy)
+    most = max(round(layout.duration_s / layout.first_gap_s) for layout in LAYOUTS)
+    frames = (min(file.requested for file in scanned), most) if video else (1, 1)
+
+    def single(part: Clips, quality: tuple[float, float]) -> Calibration:
+        return fit_single(part, kind=kind, rule=RULE, strategies=strategies, frames=frames, target=target, quality=quality)
+
+    def anew(part: Clips) -> Calibration:
+        return single(part, fit_quality(part, _of_groups(copies, part)).used)
+
+    quality = fit_quality(clips, copies)
+    found = single(clips, quality.used)
+    several, lines = _tracks(scanned, target) if video else (None, [])
+    found = with_chances(found, clips, several=several, long_tracks=_long(scanned, LAYOUTS) if video else None)
+    return Fitted(calibration=found, lines=[str(quality), "", *lines, *_worth(scanned, clips, anew, draws)])
+
+
+def _of_groups(copies: Clips | None, part: Clips) -> Clips | None:
+    """The copies of the part's groups; None where they lack a class."""
+    if copies is None:
+        return None
+    rows = np.isin(copies.groups_n, part.groups_n)
+    return copies.take(rows) if len(np.unique(copies.labels_n[rows])) == 2 else None
+
+
+def _worth(scanned: Sequence[Scanned], clips: Clips, fit: Fit, draws: int) -> list[str]:
+    """Tables and calibration errors of calibrations that never saw the file's group, and never its source."""
+    items = [file.item for file in scanned]
+    found = crossfit(clips, fit, n_folds=min(5, len(np.unique(clips.groups_n))))
+    lines = [*sources_table(items, clips, found, draws=draws), "", calibration_line("out of fold", clips, found)]
+    elsewhere = out_of_source(clips, [item.source for item in items], fit)
+    if elsewhere is not None:
+        lines += ["", calibration_line("out of source", *elsewhere)]
+    return lines
+
+
+def _tracks(scanned: Sequence[Scanned], target: Target) -> tuple[Clips | None, list[str]]:
+    """Composites of several tracks and what c_tracks is worth on them; (None, why) where the clips do not allow any."""
+    clips = [
+        TrackVotes(
+            times_n=np.array(file.times_s),
+            logits_n=np.array(file.votes),
+            fake=file.item.label == "fake",
+            group=file.item.group,
+        )
+        for file in scanned
+        if file.votes
+    ]
+    try:
+        several, alarms = composite_clips(clips, seed=0), crossfit_alarms(clips, target)
+    except ValueError as exc:
+        return None, [f"c_tracks: fitted on the greatest logits of several clips ({exc})", ""]
+    lines = [
+        "Composites of clips, joined in time or side by side, out of fold; called fake:",
+        "",
+        "| tracks | composites | real, without c_tracks | real | one fake among real |",
+        "|---|---|---|---|---|",
+        *(f"| {row.size} | {row.n} | {row.uncorrected:.2f} | {row.real:.2f} | {row.fake:.2f} |" for row in alarms),
+        "",
+    ]
+    return several, lines
 
 
 def _long(scanned: Sequence[Scanned], layouts: Sequence[Layout]) -> Clips | None:
@@ -170,53 +239,40 @@ def _long(scanned: Sequence[Scanned], layouts: Sequence[Layout]) -> Clips | None
     return joined(*tables)
 
 
-def out_of_fold(scanned: Sequence[Scanned], target: Target, seed: int = 0) -> OutOfFold:
-    """What each file would have got from a calibration that never saw its group."""
-
-    def fit(part: Clips) -> Calibration:
-        return fit_calibration(
-            part, kind=MediaKind.VIDEO, rule=RULE, strategies=frozenset(Strategy), frames=(1, 512), target=target
-        )
-
-    clips = clips_of(scanned)
-    return crossfit(clips, fit, n_folds=min(5, len(np.unique(clips.groups_n))), seed=seed)
-
-
-def judged(scanned: Sequence[Scanned], found: OutOfFold, chosen: Sequence[bool]) -> Scores | None:
-    """Scores of the chosen files; None where one class is missing."""
-    rows = np.flatnonzero(chosen)
-    labels = {scanned[int(row)].item.label for row in rows}
-    if len(labels) < 2:
-        return None
-    part = OutOfFold(p_n=found.p_n[rows], t_real_n=found.t_real_n[rows], t_fake_n=found.t_fake_n[rows])
-    return score(clips_of(scanned).take(rows), part)
-
-
-def calibrate_checkpoint(path: Path, scanned: Sequence[Scanned], target: Target) -> list[str]:
+def calibrate_checkpoint(
+    path: Path, scanned: Sequence[Scanned], target: Target, degraded: Sequence[Scanned] = (), *, draws: int = 1000
+) -> list[str]:
     """Fit video and picture calibrations, write them into the checkpoint, and give the out-of-fold tables as Markdown lines.
 
-    Raises ConfigError where the scans hold too few files of both classes for a kind; a kind that is absent stays uncalibrated.
+    ``degraded``: scans of degraded copies of the same files (``read_reports`` with the copies' folder as ``data``); they only say
+    how much less poor faces tell. ``draws`` are those of the intervals. Raises ConfigError where the scans hold too few files of
+    both classes for a kind; a kind that is absent stays uncalibrated.
     """
     spec, arrays = checkpoint.load(path)
     entries: list[model_spec.Calibration] = []
     lines: list[str] = []
-    for kind, fit in ((MediaKind.VIDEO, fit_videos), (MediaKind.PICTURE, fit_pictures)):
+    for kind in (MediaKind.VIDEO, MediaKind.PICTURE):
         files = [file for file in scanned if file.kind is kind]
         if not files:
             continue
         try:
-            calibration = fit(files, target)
-            lines += [f"### {kind.value}", "", *sources_table(files, out_of_fold(files, target)), ""]
+            fitted = fit_kind(kind, files, target, [file for file in degraded if file.kind is kind], draws=draws)
         except ValueError as exc:
             raise ConfigError(f"cannot calibrate {kind.value}: {exc}") from exc
-        entries.append(as_spec(calibration))
-        lines += [f"Fitted: {calibration}", ""]
+        entries.append(as_spec(fitted.calibration, files))
+        lines += [f"### {kind.value}", "", *fitted.lines, "", f"Fitted: {fitted.calibration}", ""]
     checkpoint.save(path, arrays, spec.model_copy(update={"calibrations": tuple(entries)}))
     return lines
 
 
-def as_spec(calibration: Calibration) -> model_spec.Calibration:
-    """For the checkpoint."""
+def quantiles(calibration: Calibration, scanned: Sequence[Scanned], label: str) -> tuple[float, ...]:
+    """Every 5 % of the calibrated log odds of the files with this label, least to greatest; empty for no files."""
+    odds = [calibration.log_odds(file.logit, file.n_tracks) for file in scanned if file.item.label == label]
+    return tuple(round(float(value), 4) for value in np.quantile(odds, np.linspace(0, 1, 21))) if odds else ()
+
+
+def as_spec(calibration: Calibration, scanned: Sequence[Scanned]) -> model_spec.Calibration:
+    """For the checkpoint, with the log odds of the files that it was fitted on."""
     return model_spec.Calibration(
         media=calibration.kind,
         rule=calibration.rule,
@@ -229,40 +285,8 @@ def as_spec(calibration: Calibration) -> model_spec.Calibration:
         c_windows=calibration.c_windows,
         t_real=calibration.t_real,
         t_fake=calibration.t_fake,
+        quality_full=calibration.quality_full,
+        quality_slope=calibration.quality_slope,
+        real_log_odds=quantiles(calibration, scanned, "real"),
+        fake_log_odds=quantiles(calibration, scanned, "fake"),
     )
-
-
-def sources_table(scanned: Sequence[Scanned], found: OutOfFold) -> list[str]:
-    """Markdown rows: each source (FF++ also by manipulation) with sizes, AUC, coverage, accuracy and errors."""
-    rows = [
-        "| source | real | fake | AUC (95 % over groups) | decided | balanced accuracy | real called fake | fake called real |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, chosen in _parts(scanned):
-        n_real = sum(c and f.item.label == "real" for c, f in zip(chosen, scanned, strict=True))
-        n_fake = sum(chosen) - n_real
-        mask = np.array(chosen)
-        real = mask & np.array([f.item.label == "real" for f in scanned])
-        fake = mask & ~real
-        called_fake, called_real = found.p_n > found.t_fake_n, found.p_n < found.t_real_n
-        decided = (called_fake | called_real)[mask].mean()
-        alarms = f"{called_fake[real].mean():.2f}" if real.any() else "-"
-        misses = f"{called_real[fake].mean():.2f}" if fake.any() else "-"
-        both = judged(scanned, found, chosen)
-        auc = f"{both.auc:.3f} ({both.auc_interval[0]:.2f}-{both.auc_interval[1]:.2f})" if both else "-"
-        accuracy = f"{both.balanced_accuracy:.3f}" if both else "-"
-        rows.append(f"| {name} | {n_real} | {n_fake} | {auc} | {decided:.2f} | {accuracy} | {alarms} | {misses} |")
-    return rows
-
-
-def _parts(scanned: Sequence[Scanned]) -> list[tuple[str, list[bool]]]:
-    parts: list[tuple[str, list[bool]]] = [("all", [True] * len(scanned))]
-    for source in sorted({file.item.source for file in scanned}):
-        split = next(file.item.split for file in scanned if file.item.source == source)
-        parts.append((f"{source} ({split})", [file.item.source == source for file in scanned]))
-    for kind in sorted({file.item.manipulation for file in scanned if file.item.source == "ffpp" and file.item.label == "fake"}):
-        chosen = [
-            file.item.source == "ffpp" and (file.item.label == "real" or file.item.manipulation == kind) for file in scanned
-        ]
-        parts.append((f"ffpp: {kind}", chosen))
-    return parts

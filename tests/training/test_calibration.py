@@ -13,15 +13,17 @@ from training.calibration import (
     choose_thresholds,
     composites,
     crossfit,
-    fit_calibration,
     fit_chances,
     fit_platt,
+    fit_single,
     folds_by_group,
     joined,
-    score,
+    temperatures,
+    with_chances,
 )
 from training.longtracks import ClipVotes, Layout, long_tracks, look_at
 from training.metrics import auc, grouped_interval
+from training.scores import score
 from worker.types import MediaKind, Strategy
 from worker.verdict.aggregate import Windows
 from worker.verdict.calibrate import Calibration
@@ -37,9 +39,10 @@ def made(n: int, seed: int, *, gap: float = 3.0, share_fake: float = 0.5, group_
 
 
 def fit(clips: Clips) -> Calibration:
-    return fit_calibration(
+    single = fit_single(
         clips, kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset({Strategy.AUTO}), frames=(1, 640), seed=1
     )
+    return with_chances(single, clips, seed=1)
 
 
 @pytest.mark.parametrize("share_fake", [0.5, 0.8])
@@ -49,6 +52,17 @@ def test_platt_recovers_a_and_b_at_any_share(share_fake: float, scale: float, of
     a, b = fit_platt(replace(clips, logits_n=(clips.logits_n - offset) * scale))
     assert a == pytest.approx(1.5 / scale, rel=0.05)
     assert b == pytest.approx(1.5 * offset, abs=0.08)
+
+
+def test_platt_knows_the_temperature_of_each_clip() -> None:
+    clips = made(20_000, 0, gap=1.5)
+    quality_n = np.random.default_rng(1).uniform(0, 1, 20_000)
+    temperature_n = temperatures(quality_n, 0.8, 2.0)
+    assert temperature_n.min() == 1.0
+    assert temperature_n.max() == pytest.approx(np.exp(1.6), rel=0.01)
+    a, b = fit_platt(replace(clips, logits_n=clips.logits_n * temperature_n), temperature_n=temperature_n)
+    assert a == pytest.approx(1.5, rel=0.05)
+    assert b == pytest.approx(0.0, abs=0.08)
 
 
 def test_platt_stays_finite_and_rising_on_few_clips() -> None:

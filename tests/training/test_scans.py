@@ -25,13 +25,13 @@ def item(path: str, label: str, group: str, split: str = "heldout") -> Item:
     return Item(path=path, label=label, source="ffpp", manipulation="", group=group, split=split)
 
 
-def report(path: Path, logits: list[float], kind: MediaKind = MediaKind.VIDEO) -> Report:
+def report(path: Path, logits: list[float], kind: MediaKind = MediaKind.VIDEO, quality: float = 0.8) -> Report:
     box = (0.0, 0.0, 100.0, 100.0)
     frames = tuple(
         FrameItem(
             index=i,
             t_ms=125 * i,
-            faces=(FaceItem(box=box, det_conf=0.99, score=1 / (1 + math.exp(-logit)), track=0, quality=0.8),),
+            faces=(FaceItem(box=box, det_conf=0.99, score=1 / (1 + math.exp(-logit)), track=0, quality=quality),),
         )
         for i, logit in enumerate(logits)
     )
@@ -75,6 +75,7 @@ def test_a_track_is_read_back_as_it_was_scored(tmp_path: Path) -> None:
     (scanned,) = read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA)
     assert scanned.logit == pytest.approx(2.0, abs=1e-6)
     assert scanned.votes == pytest.approx((1.0, 2.0, 3.0, 2.0), abs=1e-6)
+    assert (scanned.quality, scanned.n_tracks) == (0.8, 1)
     assert scanned.times_s == (0.0, 0.125, 0.25, 0.375)
 
 
@@ -106,8 +107,8 @@ def test_lines_that_are_no_reports_and_files_elsewhere_are_refused(tmp_path: Pat
         read_reports([lines], {}, tmp_path, SHA)
 
 
-def test_the_calibration_lands_in_the_checkpoint(scans: tuple[dict[str, Item], Path], tmp_path: Path) -> None:
-    items, lines = scans
+@pytest.fixture
+def uncalibrated(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
     spec = ModelSpec(
         name="m",
@@ -119,7 +120,13 @@ def test_the_calibration_lands_in_the_checkpoint(scans: tuple[dict[str, Item], P
         created=date(2026, 1, 1),
     )
     checkpoint.save(path, {"weight": np.ones(3, np.float32)}, spec)
-    table = calibrate_checkpoint(path, read_reports([lines], items, tmp_path, SHA), Target())
+    return path
+
+
+def test_the_calibration_lands_in_the_checkpoint(scans: tuple[dict[str, Item], Path], tmp_path: Path, uncalibrated: Path) -> None:
+    items, lines = scans
+    path = uncalibrated
+    table = calibrate_checkpoint(path, read_reports([lines], items, tmp_path, SHA), Target(), draws=20)
     (entry,) = checkpoint.load_spec(path).calibrations
     assert entry.media is MediaKind.VIDEO
     assert entry.strategies == (Strategy.AUTO,)
@@ -127,3 +134,28 @@ def test_the_calibration_lands_in_the_checkpoint(scans: tuple[dict[str, Item], P
     assert 0.2 < entry.a < 3.0
     assert entry.t_real <= entry.t_fake
     assert any(line.startswith("| all | 20 | 20 | 0.9") for line in table)
+    assert any("quality does not count" in line for line in table)
+    assert (entry.quality_full, entry.quality_slope) == (1.0, 0.0)
+    assert any(line.startswith("| 5 | ") for line in table), "composites of five tracks"
+    assert any(line.startswith("ECE after calibration, out of fold: 0.") for line in table)
+    assert len(entry.real_log_odds) == len(entry.fake_log_odds) == 21
+    assert entry.real_log_odds[10] < 0 < entry.fake_log_odds[10]
+
+
+def test_degraded_copies_say_how_much_less_poor_faces_tell(
+    scans: tuple[dict[str, Item], Path], tmp_path: Path, uncalibrated: Path
+) -> None:
+    """Their logits are as high as ever, and mean nothing."""
+    items, lines = scans
+    rng = np.random.default_rng(1)
+    copies = write(
+        tmp_path / "copies.jsonl",
+        [report(tmp_path / "copies" / name, rng.normal(rng.normal(0, 3), 0.5, 12).tolist(), quality=0.2) for name in items],
+    )
+    degraded = read_reports([copies], items, tmp_path / "copies", SHA)
+    assert len(degraded) == 40
+    table = calibrate_checkpoint(uncalibrated, read_reports([lines], items, tmp_path, SHA), Target(), degraded, draws=20)
+    (entry,) = checkpoint.load_spec(uncalibrated).calibrations
+    assert entry.quality_full == pytest.approx(0.8)
+    assert entry.quality_slope > 1.0
+    assert any("40 degraded copies" in line and line.endswith("kept") for line in table)

@@ -1,0 +1,134 @@
+"""Makes videos of several tracks of single clips, as votes: joined in time or side by side; for c_tracks and what it is worth.
+
+Axes: n votes. A composite's tracks come from different groups, since people who meet on a screen are not related.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from training.calibration import Clips, Floats, Target, choose_thresholds, fit_chances, fit_platt, folds_by_group
+from training.longtracks import Layout
+from worker.verdict.aggregate import Windows, track_evidence
+from worker.verdict.calibrate import probability
+
+SIZES = (1, 2, 3, 4, 5)
+LEAST_VOTES = 3
+"""A track with fewer moments does not vote (``worker.verdict.decide``)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrackVotes:
+    """Moments (seconds, rising) and logits [n] of the deciding track of one labelled clip."""
+
+    times_n: Floats
+    logits_n: Floats
+    fake: bool
+    group: str
+
+    def logit(self, rule: str, n_votes: int | None = None) -> float:
+        """The track's logit as the verdict takes it, from all votes or from ``n_votes`` of them, evenly taken."""
+        n = len(self.logits_n)
+        places = np.linspace(0, n - 1, min(n, n_votes or n)).round().astype(np.int64)
+        return track_evidence(self.times_n[places], self.logits_n[places], rule, Windows()).logit
+
+
+def votes_left(clip: TrackVotes, size: int, layout: Layout) -> int:
+    """Votes of the clip's track where ``size`` such clips follow each other in one video, looked at as a scan does."""
+    span_s = float(clip.times_n[-1] - clip.times_n[0])
+    asked = int(np.clip(size * span_s / layout.first_gap_s, layout.min_first, layout.max_first))
+    return max(LEAST_VOTES, asked // size)
+
+
+def composite_clips(
+    clips: Sequence[TrackVotes], seed: int, *, sizes: Sequence[int] = SIZES, per_size: int = 400, rule: str = "mean_logit"
+) -> Clips:
+    """The greatest track logit of ``per_size`` composites of each size: half joined in time, half side by side; of either half
+    one in two all real, one in two with one fake among real ones (the hardest that is still fake). ``chances_n`` is the size.
+
+    Joined in time, the frames of a scan are shared among the clips; side by side, every track keeps all. Groups are equally
+    likely, at every size: rates of different sizes can be compared. Raises ValueError where there are not real clips of as many
+    groups, and one fake clip.
+    """
+    layout, rng = Layout(), np.random.default_rng(seed)
+    real: dict[str, list[TrackVotes]] = {}
+    for clip in clips:
+        if not clip.fake:
+            real.setdefault(clip.group, []).append(clip)
+    fakes = [clip for clip in clips if clip.fake]
+    if not fakes or len(real) < max(sizes):
+        raise ValueError(f"composites of {max(sizes)} tracks need a fake clip, and real ones of as many groups, got {len(real)}")
+
+    @cache
+    def logit(clip: TrackVotes, n_votes: int | None) -> float:
+        return clip.logit(rule, n_votes)
+
+    rows: list[tuple[float, int, int]] = []
+    for size in sizes:
+        for place in range(per_size):
+            chosen = [fakes[int(rng.integers(len(fakes)))]] if place % 2 else []
+            others = [members for name, members in sorted(real.items()) if not chosen or name != chosen[0].group]
+            for k in rng.permutation(len(others))[: size - len(chosen)]:
+                chosen.append(others[int(k)][int(rng.integers(len(others[int(k)])))])
+            in_time = place % 4 < 2
+            logits = [logit(clip, votes_left(clip, size, layout) if in_time else None) for clip in chosen]
+            rows.append((max(logits), place % 2, len(chosen)))
+    logits_n, labels_n, chances_n = (np.array(column) for column in zip(*rows, strict=True))
+    names_n = np.array([f"composite-{i}" for i in range(len(rows))])
+    return Clips(logits_n=logits_n, labels_n=labels_n, groups_n=names_n, chances_n=chances_n)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarms:
+    """Composites of one size, out of fold: shares of the real called fake, without and with c_tracks, and of the fake with it."""
+
+    size: int
+    n: int
+    uncorrected: float
+    real: float
+    fake: float
+
+
+def crossfit_alarms(
+    clips: Sequence[TrackVotes], target: Target, *, n_folds: int = 3, seed: int = 0, per_size: int = 400, rule: str = "mean_logit"
+) -> list[Alarms]:
+    """How often composites of each size are called fake, where a, b, c_tracks and the threshold were fitted on clips of other
+    groups. Raises ValueError where the clips of a fold, or of the others, lack a class."""
+    groups_n = np.array([clip.group for clip in clips])
+    fold_n = folds_by_group(groups_n, np.array([int(clip.fake) for clip in clips], dtype=np.int64), n_folds, seed)
+    found: list[tuple[int, int, bool, bool]] = []
+    for fold in range(n_folds):
+        learnt = [clip for clip, its in zip(clips, fold_n, strict=True) if its != fold]
+        held = [clip for clip, its in zip(clips, fold_n, strict=True) if its == fold]
+        single = composite_clips(learnt, seed, sizes=(1,), rule=rule)
+        a, b = fit_platt(single)
+        c = fit_chances(composite_clips(learnt, seed, sizes=_possible(learnt), rule=rule), a, b)
+        p_n = np.array([probability(a * logit + b) for logit in single.logits_n])
+        level = choose_thresholds(p_n, single.labels_n, target)[1]
+        tested = composite_clips(held, seed + 1, sizes=_possible(held), per_size=per_size, rule=rule)
+        for logit, label, size in zip(tested.logits_n, tested.labels_n, tested.counts_n, strict=True):
+            odds = a * float(logit) + b
+            corrected = probability(odds - c * float(np.log(size)))
+            found.append((int(size), int(label), probability(odds) > level, corrected > level))
+    return [_alarms(size, [row for row in found if row[0] == size]) for size in sorted({row[0] for row in found})]
+
+
+def _alarms(size: int, rows: Sequence[tuple[int, int, bool, bool]]) -> Alarms:
+    real = [row for row in rows if row[1] == 0]
+    fake = [row for row in rows if row[1] == 1]
+    return Alarms(
+        size=size,
+        n=len(rows),
+        uncorrected=float(np.mean([row[2] for row in real])),
+        real=float(np.mean([row[3] for row in real])),
+        fake=float(np.mean([row[3] for row in fake])),
+    )
+
+
+def _possible(clips: Sequence[TrackVotes]) -> tuple[int, ...]:
+    groups = len({clip.group for clip in clips if not clip.fake})
+    return tuple(size for size in SIZES if size <= groups) or SIZES[:1]
