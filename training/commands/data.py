@@ -68,7 +68,10 @@ def prepare(
     leave_out: Annotated[list[str] | None, typer.Option(help="A source that nothing is learnt from; may be repeated.")] = None,
     train_frames: Annotated[int, typer.Option(min=1, help="Frames of a training clip.")] = 20,
     test_frames: Annotated[int, typer.Option(min=1, help="Frames of any other clip.")] = 12,
-    recompress: Annotated[bool, typer.Option(help="Also cut aligned training clips encoded anew, as sites do.")] = True,
+    recompress: Annotated[
+        bool | None,
+        typer.Option(help="Also cut aligned training clips encoded anew, as sites do; slow. Default: own layout only."),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the face detector.")] = 2,
 ) -> None:
     """Decode the files, find faces, cut crops: with landmarks, and beside each fake its original where that is known.
@@ -94,7 +97,15 @@ def prepare(
         raise typer.Exit(LEAKS)
     begin(cache, Provenance(root=listing.root, layout=listing.layout, items=items))
     skip(cache, straddling(found.straddling))
-    fill(items, listing.root, cache, train_frames=train_frames, test_frames=test_frames, threads=threads, recompress=recompress)
+    fill(
+        items,
+        listing.root,
+        cache,
+        train_frames=train_frames,
+        test_frames=test_frames,
+        threads=threads,
+        recompress=listing.layout == "own" if recompress is None else recompress,
+    )
     skipped = read_skipped(cache)
     counts = {code: sum(one.code == code for one in skipped) for code in sorted({one.code for one in skipped})}
     told = ", ".join(f"{count} x {code}" for code, count in counts.items())
