@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.conftest import crop
+from training.data import CropStore
+from training.features import Features, choose_rows, even_shares, extract, family
+from worker.errors import ConfigError
+from worker.model.network import DeepfakeNet, build
+
+
+@pytest.fixture
+def network() -> DeepfakeNet:
+    torch.manual_seed(0)
+    return build(backbone="test_efficientnet", head="linear", families=3).eval()
+
+
+def test_shares_are_even_until_a_pool_is_empty() -> None:
+    assert even_shares([10, 10, 10], 9) == [3, 3, 3]
+    assert even_shares([1, 100, 5], 30) == [1, 24, 5]
+    assert even_shares([2, 0, 3], 30) == [2, 0, 3]
+
+
+def test_families_come_from_labels_and_sources() -> None:
+    assert [
+        family(crop("x", 0, label, source)) for label, source in (("real", "140k"), ("fake", "ciplab"), ("fake", "140k"))
+    ] == [0, 1, 2]
+
+
+def test_rows_are_balanced_and_held_out_clips_spaced() -> None:
+    rows = [crop("a", n, label, source) for source in ("140k", "ciplab", "lfw") for label in ("real", "fake") for n in range(9)]
+    clip = crop("b", 0, "fake", "ffpp", split="heldout")
+    rows += [replace(clip, frame=frame) for frame in range(12)]
+    rows += [crop("c", 0, "fake", "roeishc", split="leftout"), crop("c", 1, "real", "taesd", split="heldout")]
+    rows += [crop("d", n, "fake", "generatedphotos", split="leftout") for n in range(5)]
+    rows += [replace(row, variant="crf35") for row in rows]
+    chosen = choose_rows(rows, per_label=12)
+    fewer = choose_rows(rows, per_label=6, pictures=3)
+    assert {(row.path, row.frame) for row in fewer} <= {(row.path, row.frame) for row in chosen}
+    assert sum(row.source == "generatedphotos" for row in fewer) == 3
+    train = Counter((row.source, row.label) for row in chosen if row.split == "train")
+    assert set(train.values()) == {4}
+    assert [row.frame for row in chosen if row.source == "ffpp"] == [0, 4, 7, 11]
+    assert sum(row.source == "roeishc" for row in chosen) == 1
+    assert not any(row.variant or row.source == "taesd" for row in chosen)
+    assert chosen == choose_rows(rows, per_label=12)
+
+
+def test_features_are_the_backbones_and_are_kept(cache: Path, network: DeepfakeNet, tmp_path: Path) -> None:
+    store, path = CropStore(cache), tmp_path / "features.npz"
+    rows = store.rows[:3]
+    first = extract(network, store, rows, path, checkpoint_sha256="a")
+    with torch.no_grad():
+        crops = torch.from_numpy(np.stack([store.crop(row) for row in rows]))
+        by_hand = network.backbone(network.normalise(crops)).numpy()
+    np.testing.assert_allclose(first.features_FD, by_hand, atol=1e-4)
+    network.backbone = torch.nn.Identity()  # what is kept needs no backbone
+    again = extract(network, store, rows[::-1], path, checkpoint_sha256="a")
+    np.testing.assert_array_equal(again.features_FD, first.features_FD[::-1])
+    with pytest.raises(ConfigError, match="another checkpoint"):
+        extract(network, store, rows, path, checkpoint_sha256="b")
+
+
+def test_a_part_needs_both_classes() -> None:
+    rows = (crop("a", 0, "real", "lfw"), crop("a", 1, "fake", "140k"), crop("a", 2, "real", "lfw", split="heldout"))
+    features = Features(features_FD=np.zeros((3, 2), np.float32), rows=rows)
+    assert features.of_split("train").family_F.tolist() == [0, 2]
+    with pytest.raises(ConfigError, match="'heldout'"):
+        features.of_split("heldout")
+    with pytest.raises(ValueError, match="of 2 crops"):
+        Features(features_FD=np.zeros((3, 2), np.float32), rows=rows[:2])

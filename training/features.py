@@ -1,0 +1,155 @@
+"""Backbone features of cached crops, computed once and kept, for the comparison of heads (``training.heads``).
+
+Axes: F crops, D features.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import Progress
+
+from training.data import CropStore
+from training.prepare import RECONSTRUCTED, Crop
+from worker.content import write_atomically
+from worker.errors import ConfigError
+from worker.model.network import DeepfakeNet
+from worker.types import Float32, Int64
+
+FAMILIES = ("real", "manipulation", "synthetic")
+"""Families that cached crops are labelled with; blends are made on the fly in training and are not among them."""
+SYNTHETIC_SOURCES = ("140k", "generatedphotos", "roeishc")
+TRAINING_SOURCES = ("ffpp", "140k", "ciplab", "lfw", "utkface")
+SAVE_EVERY = 4
+"""Batches between two savings of the features."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Features:
+    """float32 [F, D] of as many crops, with what is known of them."""
+
+    features_FD: Float32
+    rows: tuple[Crop, ...]
+
+    def __post_init__(self) -> None:
+        if self.features_FD.ndim != 2 or len(self.features_FD) != len(self.rows):
+            raise ValueError(f"features {self.features_FD.shape} of {len(self.rows)} crops")
+
+    @property
+    def fake_F(self) -> npt.NDArray[np.bool_]:
+        return np.array([row.label == "fake" for row in self.rows])
+
+    @property
+    def family_F(self) -> Int64:
+        """Into ``FAMILIES``."""
+        return np.array([family(row) for row in self.rows], np.int64)
+
+    @property
+    def groups_F(self) -> npt.NDArray[np.str_]:
+        return np.array([row.group for row in self.rows])
+
+    def of_split(self, split: str) -> Features:
+        """The crops of ``train``, ``heldout`` or ``leftout``. Raises ConfigError unless real and fake ones are among them."""
+        places = [place for place, row in enumerate(self.rows) if row.split == split]
+        rows = tuple(self.rows[place] for place in places)
+        if {row.label for row in rows} != {"real", "fake"}:
+            raise ConfigError(f"the comparison needs real and fake crops of the split {split!r}; the cache lacks some")
+        return Features(features_FD=self.features_FD[places], rows=rows)
+
+
+def family(row: Crop) -> int:
+    """The place in ``FAMILIES`` of a labelled crop."""
+    return 0 if row.label == "real" else 2 if row.source in SYNTHETIC_SOURCES else 1
+
+
+def choose_rows(
+    rows: Sequence[Crop], *, per_label: int = 1500, pictures: int = 1000, frames_per_clip: int = 4, seed: int = 0
+) -> list[Crop]:
+    """A fixed sample: ``per_label`` real and fake training crops, shared as evenly among sources as they allow; of what was not
+    trained on, at most so many ``pictures`` of a source's class and spaced frames of every clip. No recompressed and no
+    reconstructed copies. A smaller sample of pictures is part of a larger one."""
+    known = [row for row in rows if not row.variant and row.source != RECONSTRUCTED]
+    rng = np.random.default_rng(seed)
+    chosen: list[Crop] = []
+    for label in ("real", "fake"):
+        train = [row for row in known if row.split == "train" and row.label == label and row.source in TRAINING_SOURCES]
+        pools = [[row for row in train if row.source == source] for source in TRAINING_SOURCES]
+        for pool, count in zip(pools, even_shares([len(pool) for pool in pools], per_label), strict=True):
+            chosen += _some(pool, count, rng)
+    clips: dict[str, list[Crop]] = defaultdict(list)
+    classes: dict[tuple[str, str], list[Crop]] = defaultdict(list)
+    for row in known:
+        if row.split in ("heldout", "leftout") and row.path.startswith("faces/"):
+            classes[row.source, row.label].append(row)
+        elif row.split in ("heldout", "leftout"):
+            clips[row.path].append(row)
+    for _, members in sorted(classes.items()):
+        chosen += _some(members, pictures, rng)
+    for _, members in sorted(clips.items()):
+        places = np.linspace(0, len(members) - 1, min(frames_per_clip, len(members))).round().astype(int)
+        chosen += [members[place] for place in places]
+    return chosen
+
+
+def _some(pool: Sequence[Crop], count: int, rng: np.random.Generator) -> list[Crop]:
+    return [pool[place] for place in np.sort(rng.permutation(len(pool))[:count])]
+
+
+def even_shares(sizes: Sequence[int], total: int) -> list[int]:
+    """``total`` parted evenly among pools of these sizes; what a small pool cannot give, the larger ones do."""
+    shares = [0] * len(sizes)
+    open_pools = sorted(range(len(sizes)), key=lambda pool: sizes[pool])
+    for done, pool in enumerate(open_pools):
+        shares[pool] = min(sizes[pool], (total - sum(shares)) // (len(sizes) - done))
+    return shares
+
+
+def extract(
+    network: DeepfakeNet, store: CropStore, rows: Sequence[Crop], path: Path, *, checkpoint_sha256: str, batch: int = 32
+) -> Features:
+    """The network's pooled features of these crops, float32. ``path`` (.npz) keeps them: what it holds is not computed again.
+
+    Raises ConfigError where ``path`` holds the features of another checkpoint.
+    """
+    names = [f"{row.path}#{row.frame}" for row in rows]
+    known = _read(path, checkpoint_sha256)
+    open_rows = [(name, row) for name, row in zip(names, rows, strict=True) if name not in known]
+    with torch.inference_mode(), Progress() as progress:
+        for number, start in enumerate(progress.track(range(0, len(open_rows), batch), description="features"), start=1):
+            part = open_rows[start : start + batch]
+            crops_FHWC = torch.from_numpy(np.stack([store.crop(row) for _, row in part]))
+            pixels_FCHW = network.normalise(crops_FHWC).contiguous(memory_format=torch.channels_last)
+            features_FD = network.backbone(pixels_FCHW).float().numpy()
+            known.update(zip((name for name, _ in part), features_FD, strict=True))
+            if number % SAVE_EVERY == 0:
+                _write(path, known, checkpoint_sha256)
+    if open_rows:
+        _write(path, known, checkpoint_sha256)
+    return Features(features_FD=np.stack([known[name] for name in names]), rows=tuple(rows))
+
+
+def _read(path: Path, checkpoint_sha256: str) -> dict[str, Float32]:
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as kept:
+        if str(kept["checkpoint_sha256"]) != checkpoint_sha256:
+            raise ConfigError(f"{path} holds features of another checkpoint; choose another folder for this run")
+        return dict(zip(kept["names"].tolist(), kept["features_FD"], strict=True))
+
+
+def _write(path: Path, known: dict[str, Float32], checkpoint_sha256: str) -> None:
+    content = io.BytesIO()
+    np.savez(
+        content,
+        names=np.array(list(known)),
+        features_FD=np.stack(list(known.values())),
+        checkpoint_sha256=np.array(checkpoint_sha256),
+    )
+    write_atomically(path, content.getvalue())
