@@ -141,8 +141,8 @@ class CardHead(nn.Module):
     """Features to family logits through N reconstructed labels; a linear softmax layer is the prior.
 
     A draw's logit is ``(max_k yhat_0[fake k] - yhat_0[real]) / tau`` with ``yhat_0`` clamped to [0, 1]: monotone, as CARD's own
-    ``softmax(-(yhat_0 - 1)^2 / tau)`` is not: a very sure (2, 0) is undecided there. ``tau`` is fitted on held-out data. All is computed in
-    float32, whatever surrounds it: ``1 / sqrt(abar_T)`` is about 100. ``ddim_stride`` 0 samples by the whole chain.
+    ``softmax(-(yhat_0 - 1)^2 / tau)`` is not: a very sure (2, 0) is undecided there. ``tau`` is fitted on held-out data. All is
+    computed in float32, whatever surrounds it: ``1 / sqrt(abar_T)`` is about 100. ``ddim_stride`` 0 samples by the whole chain.
 
     Raises ValueError for sizes that make no head.
     """
