@@ -108,7 +108,23 @@ def run_evaluate(plan: Any, *, model: Path | None, threads: int | None, config: 
         typer.echo("veriframe: stopped; the next run with the same --out goes on", err=True)
         return 130
     if not plan.quiet:
-        for label, *values in overview(found).rows:
-            typer.echo(f"{label:<34}" + "".join(f"{value:<40}" for value in values).rstrip())
-        typer.echo(f"{plan.out / 'report.html'}")
+        show(overview(found))
+        typer.echo(f"Report: {plan.out / 'report.html'}")
     return 0
+
+
+def show(table: Any) -> None:
+    """Print a ``training.evaluation.document.Table``."""
+    import sys
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    printed = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in table.header:
+        printed.add_column(Text(name), overflow="fold")
+    for row in table.rows:
+        printed.add_row(*(Text(cell) for cell in row))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False).print(printed)

@@ -64,6 +64,8 @@ class Calibration(Part):
     ece_crossfit: float | None
     log_loss_crossfit: float | None
     """Of scores calibrated anew on the other groups of these very files: what a calibration that never saw a file would give."""
+    ece_other_sources: float | None
+    """The same, calibrated on all other sources; null for a single source."""
     aurc: float
     """Area under risk over coverage, the surest files first, sure meaning |p - 0.5|."""
     aurc_piw: float | None

@@ -95,7 +95,7 @@ def _bound(rate: Rate | None) -> str:
 
 
 def _of_kind(kind: MediaKind, rows: Sequence[Row], judged: Sequence[Judged]) -> Section:
-    tables = (_ranking(kind, rows), _decisions(rows), _calibration(rows), _confusion(rows))
+    tables = (_ranking(kind, rows), _decisions(rows), _accuracy(rows), _calibration(rows), _confusion(rows))
     wanted = [
         ("roc", "ROC curves, by source", plots.roc(judged)),
         ("reliability", "Reliability diagram of all files", plots.reliability_diagram(c) if (c := rows[0].calibration) else None),
@@ -107,9 +107,9 @@ def _of_kind(kind: MediaKind, rows: Sequence[Row], judged: Sequence[Judged]) -> 
         "A manipulation of a source is set against all of the source's real files.",
         "ECE: of the scores as reported; where the checkpoint's calibration was fitted on these very files it flatters. "
         "Cross-fitted: the logits calibrated on the other groups of these files, so that no file is judged by a calibration that "
-        "saw it. Floor: what perfectly calibrated scores of as many files would show by chance.",
+        "saw it; or on the other sources. Floor: what perfectly calibrated scores of as many files would show by chance.",
     )
-    return Section(title=TITLES[kind], text=text, tables=tables, pictures=pictures)
+    return Section(title=TITLES[kind], text=text, tables=tuple(table for table in tables if table.rows), pictures=pictures)
 
 
 def _ranking(kind: MediaKind, rows: Sequence[Row]) -> Table:
@@ -126,22 +126,10 @@ def _ranking(kind: MediaKind, rows: Sequence[Row]) -> Table:
 
 
 def _decisions(rows: Sequence[Row]) -> Table:
+    header = ("source", "real called fake", "fakes called fake", "fakes called real", "real uncertain", "fakes uncertain")
     return Table(
         caption="Decisions at the shipped thresholds",
-        header=(
-            "source",
-            "real called fake",
-            "fakes called fake",
-            "fakes called real",
-            "real uncertain",
-            "fakes uncertain",
-            "without a score",
-            "decided",
-            "accuracy of decided",
-            "balanced",
-            "accuracy at 0.5",
-            "balanced",
-        ),
+        header=(*header, "without a score"),
         rows=tuple(
             (
                 row.name,
@@ -151,16 +139,27 @@ def _decisions(rows: Sequence[Row]) -> Table:
                 of_rate(row.uncertain_real),
                 of_rate(row.uncertain_fake),
                 f"{row.unscored.count}/{row.unscored.total}",
-                percent(row.decided),
-                number(row.accuracy_decided),
-                number(row.balanced_accuracy_decided),
-                number(row.accuracy_half),
-                number(row.balanced_accuracy_half),
             )
             for row in rows
         ),
         strong=_strong(rows),
     )
+
+
+def _accuracy(rows: Sequence[Row]) -> Table:
+    header = ("source", "decided", "accuracy of the decided", "balanced", "accuracy of all, at 0.5", "balanced")
+    cells = [
+        (
+            row.name,
+            percent(row.decided),
+            number(row.accuracy_decided),
+            number(row.balanced_accuracy_decided),
+            number(row.accuracy_half),
+            number(row.balanced_accuracy_half),
+        )
+        for row in rows
+    ]
+    return Table(caption="Accuracy", header=header, rows=tuple(cells), strong=_strong(rows))
 
 
 def _calibration(rows: Sequence[Row]) -> Table:
@@ -178,9 +177,10 @@ def _calibration(rows: Sequence[Row]) -> Table:
     cells: list[tuple[str, ...]] = []
     for row in known:
         if (found := row.calibration) is not None:
-            values = (found.log_loss, found.ece, found.ece_floor, found.log_loss_crossfit, found.ece_crossfit, found.aurc)
+            anew = (found.log_loss_crossfit, found.ece_crossfit, found.ece_other_sources)
+            values = (found.log_loss, found.ece, found.ece_floor, *anew, found.aurc)
             cells.append((row.name, *(number(value) for value in values), percent(row.calibrated)))
-    return Table(caption="Calibration", header=header, rows=tuple(cells), strong=_strong(known))
+    return Table(caption="Calibration", header=(*header, "calibration holds for"), rows=tuple(cells), strong=_strong(known))
 
 
 def _confusion(rows: Sequence[Row]) -> Table:

@@ -160,7 +160,7 @@ def calibration(scored: Sequence[Judged]) -> Calibration | None:
         return None
     wrong_N, weight_N = (p_N > 0.5) != fake_N, class_weights(fake_N)
     width_N = np.array([np.nan if item.piw is None else item.piw for item in scored])
-    crossfit_N = crossfit_scores(scored)
+    crossfit_N, elsewhere_N = crossfit_scores(scored), crossfit_scores(scored, by_source=True)
     bins = np.stack([diagram.p_B, diagram.fake_B, diagram.weight_B], axis=1)
     return Calibration(
         log_loss=log_loss(fake_N, p_N),
@@ -168,26 +168,34 @@ def calibration(scored: Sequence[Judged]) -> Calibration | None:
         ece_floor=calibration_error_floor(fake_N, p_N),
         ece_crossfit=None if crossfit_N is None else expected_calibration_error(fake_N, crossfit_N),
         log_loss_crossfit=None if crossfit_N is None else log_loss(fake_N, crossfit_N),
+        ece_other_sources=None if elsewhere_N is None else expected_calibration_error(fake_N, elsewhere_N),
         aurc=area_under_risk_coverage(np.abs(p_N - 0.5), wrong_N, weight_N),
         aurc_piw=None if np.isnan(width_N).any() else area_under_risk_coverage(-width_N, wrong_N, weight_N),
         bins=tuple((float(p), float(share), float(weight)) for p, share, weight in bins),
     )
 
 
-def crossfit_scores(scored: Sequence[Judged], rule: str = "mean_logit", *, seed: int = 0) -> Floats | None:
-    """p of each file by Platt scaling on the other folds of groups [N]; None where logits or groups are too few for folds."""
+def crossfit_scores(
+    scored: Sequence[Judged], rule: str = "mean_logit", *, by_source: bool = False, seed: int = 0
+) -> Floats | None:
+    """p of each file [N] by Platt scaling on the other folds of groups, or on the other sources.
+
+    None where a logit is missing, or there are too few groups or sources for every fit to see both classes.
+    """
     logits = [item.logits.get(rule) for item in scored]
     known = [logit for logit in logits if logit is not None]
     fake_N = _fake(scored)
     groups_N = np.array([item.case.group for item in scored])
-    if len(known) < len(scored) or one_class(fake_N) or len(set(groups_N.tolist())) < FOLDS:
+    sources, source_N = np.unique([item.case.source for item in scored], return_inverse=True)
+    if len(known) < len(scored) or one_class(fake_N) or len(set(groups_N.tolist())) < FOLDS or (by_source and len(sources) == 1):
         return None
     clips = Clips(logits_n=np.array(known), labels_n=fake_N.astype(np.int64), groups_n=groups_N)
-    fold_N = folds_by_group(clips.groups_n, clips.labels_n, FOLDS, seed)
-    if any(one_class(fake_N[fold_N != fold]) for fold in range(FOLDS)):
+    fold_N = source_N if by_source else folds_by_group(clips.groups_n, clips.labels_n, FOLDS, seed)
+    folds = np.unique(fold_N)
+    if any(one_class(fake_N[fold_N != fold]) for fold in folds):
         return None
     p_N = np.zeros(len(known))
-    for fold in range(FOLDS):
+    for fold in folds:
         held = fold_N == fold
         a, b = fit_platt(clips.take(~held))
         p_N[held] = 0.5 * (1 + np.tanh(0.5 * (a * clips.logits_n[held] + b)))

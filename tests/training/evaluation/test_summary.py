@@ -123,6 +123,22 @@ def test_a_score_is_cross_fitted_on_other_groups_only(judged: Make) -> None:
     assert a_before == pytest.approx(a_after)
 
 
+def test_a_source_with_an_offset_shows_when_it_is_calibrated_on_the_others(judged: Make) -> None:
+    files = [
+        judged(label, float(sign * 2 + n % 3 - 1 + offset), f"{source}{label}{n}.mp4", source=source)
+        for source, offset in (("x", 0.0), ("y", 0.0), ("z", 4.0))
+        for n in range(20)
+        for label, sign in (("real", -1), ("fake", 1))
+    ]
+    mixed, own = summary.calibration(files), summary.calibration(files[:40])
+    assert mixed is not None
+    assert own is not None
+    assert own.ece_other_sources is None
+    assert mixed.ece_other_sources is not None
+    assert mixed.ece_crossfit is not None
+    assert mixed.ece_other_sources > mixed.ece_crossfit + 0.03
+
+
 def test_too_few_groups_are_not_cross_fitted(judged: Make) -> None:
     files = [judged(label, 1.0, f"{label}{n}.mp4", f"g{n}") for n in range(4) for label in ("real", "fake")]
     assert summary.crossfit_scores(files) is None
