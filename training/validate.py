@@ -27,16 +27,16 @@ def predict(network: DeepfakeNet, crops_FHWC: UInt8, batch: int = 32) -> Float32
 
 
 def choose(rows: Sequence[Crop], *, frames_per_clip: int, pictures_per_class: int) -> list[Crop]:
-    """A fixed sample of held-out and left-out rows: spaced frames of every clip, the first pictures of a source's class."""
+    """A fixed sample of held-out and left-out rows: spaced frames of every clip, the first pictures of a source and class."""
     by_file: dict[str, list[Crop]] = defaultdict(list)
     for row in rows:
         if row.split != "train":
             by_file[row.path].append(row)
     chosen: list[Crop] = []
     taken: dict[tuple[str, str], int] = defaultdict(int)
-    for path, members in sorted(by_file.items()):
+    for _, members in sorted(by_file.items()):
         kind = members[0].source, members[0].label
-        if path.startswith("faces/") and taken[kind] >= pictures_per_class:
+        if len(members) == 1 and taken[kind] >= pictures_per_class:
             continue
         taken[kind] += 1
         places = np.linspace(0, len(members) - 1, min(frames_per_clip, len(members))).round().astype(int)
