@@ -1,12 +1,18 @@
-"""Fixtures that more than one folder of tests needs."""
+"""Fixtures that more than one folder of tests needs, and how test processes share the machine."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ
+
+if SIDE_BY_SIDE:  # each test process has a core of its own: numeric libraries, not loaded yet, are to use no more
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        os.environ.setdefault(variable, "1")
 
 
 @pytest.fixture(scope="session")
@@ -15,4 +21,13 @@ def shared_data() -> Path:
     folder = SHARED / "data"
     if not folder.is_dir():
         pytest.skip("needs the labelled media in ../shared/data, which are not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder of this test run that processes running tests side by side have in common."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if SIDE_BY_SIDE else own) / "shared"
+    folder.mkdir(exist_ok=True)
     return folder

@@ -56,9 +56,23 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The export of the tiny checkpoint, made in a process of its own, as a scan does."""
-    return cached_export(tiny_checkpoint, checkpoint.sha256(tiny_checkpoint), tmp_path_factory.mktemp("cache"))
+def foreign_torch(shared_tmp: Path) -> Path:
+    """A folder with a ``torch.py`` of its own, which leaves the file ``ran`` beside it if anything imports it."""
+    folder = shared_tmp / "foreign_torch"
+    folder.mkdir(exist_ok=True)
+    (folder / "torch.py").write_text(f"from pathlib import Path; Path({str(folder / 'ran')!r}).touch()")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny_checkpoint: Path, shared_tmp: Path, foreign_torch: Path) -> Path:
+    """The export of the tiny checkpoint, made in a process of its own, as a scan does, by a user in a folder with a ``torch.py``.
+
+    Processes that run tests side by side share it: one exports, the others wait, by the lock that scans have.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(foreign_torch)
+        return cached_export(tiny_checkpoint, checkpoint.sha256(tiny_checkpoint), shared_tmp)
 
 
 @pytest.fixture(scope="session")

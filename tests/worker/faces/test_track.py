@@ -138,13 +138,13 @@ def strangers(pts_s: float, seed: int, count: int = 64) -> FrameSighting:
 
 
 def test_a_crowd_costs_bounded_memory() -> None:
-    """With all 40,960 tracks remembered, the last frames alone would take more than 100 MiB."""
-    frames = [strangers(float(t), seed=t) for t in range(640)]
+    """With all 20,480 tracks remembered, the last frames alone would take more than 50 MiB."""
+    frames = [strangers(float(t), seed=t) for t in range(320)]
     tracemalloc.start()
     tracks = link(frames)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len({number for frame in tracks for number in frame}) > 40_000
+    assert len({number for frame in tracks for number in frame}) > 20_000
     assert peak_bytes < 16 * 2**20
 
 
