@@ -22,6 +22,7 @@ from worker.extras import how_to_install
 GROUP = "veriframe.commands"
 OWN = {
     "scan": "Scan files and folders: a verdict with evidence for each.",
+    "calibrate": "Fit the scores to your own real footage.",
     "demo": "Scan the demo media and show the expected answers beside the verdicts.",
     "doctor": "Say what works on this machine, and how to mend what does not.",
     "schema": "Print the JSON Schema of a report.",

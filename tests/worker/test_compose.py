@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from worker.compose import build_policy
-from worker.model.spec import ModelSpec, Thresholds
+import pytest
+
+from worker.compose import build_policy, build_scanner, fingerprint
+from worker.errors import ConfigError
+from worker.model.spec import Calibration, ModelSpec, Thresholds
 from worker.settings import load_settings
+from worker.types import MediaKind, Strategy
 
 SHA = "a" * 64
 
@@ -12,3 +16,40 @@ SHA = "a" * 64
 def test_the_checkpoints_thresholds_are_for_scores_that_no_calibration_covers(tiny_spec: ModelSpec) -> None:
     spec = tiny_spec.model_copy(update={"thresholds": Thresholds(real=0.2, fake=0.9)})
     assert build_policy(load_settings(), spec, SHA).default_thresholds == (0.2, 0.9)
+
+
+def test_quality_reaches_the_verdict(tiny_spec: ModelSpec) -> None:
+    entry = Calibration(
+        media=MediaKind.VIDEO,
+        rule="mean_logit",
+        strategies=(Strategy.AUTO,),
+        min_frames=1,
+        max_frames=9,
+        a=1.0,
+        b=0.0,
+        t_real=0.3,
+        t_fake=0.7,
+        quality_full=0.8,
+        quality_slope=2.0,
+    )
+    (found,) = build_policy(load_settings(), tiny_spec.model_copy(update={"calibrations": (entry,)}), SHA).calibrations
+    assert (found.quality_full, found.quality_slope) == (0.8, 2.0)
+
+
+def test_own_offsets_hold_for_their_model_only(tiny_spec: ModelSpec) -> None:
+    settings = load_settings(flags={"calibration": {"model_sha256": SHA, "offset_video": -0.5}})
+    assert build_policy(settings, tiny_spec, SHA).offsets == {MediaKind.VIDEO: -0.5}
+    assert build_policy(load_settings(), tiny_spec, SHA).offsets == {}
+    with pytest.raises(ConfigError, match=r"another model .* run veriframe calibrate again"):
+        build_policy(settings, tiny_spec, "b" * 64)
+
+
+def test_a_scan_refuses_the_offsets_of_another_model() -> None:
+    settings = load_settings(flags={"calibration": {"model_sha256": SHA, "offset_picture": 0.1}})
+    with pytest.raises(ConfigError, match="another model"):
+        build_scanner(settings)
+
+
+def test_an_offset_makes_resumed_reports_stale() -> None:
+    own = load_settings(flags={"calibration": {"model_sha256": SHA, "offset_video": -0.5}})
+    assert fingerprint(own, SHA, "onnxruntime") != fingerprint(load_settings(), SHA, "onnxruntime")

@@ -13,6 +13,7 @@ from worker.cli import app
 from worker.doctor import LAYERS, Check, can_scan, examine
 from worker.frames.lockdown import SandboxLevel
 from worker.model.checkpoint import sha256
+from worker.model.packaged import default_checkpoint
 from worker.output.checklist import print_checks
 from worker.settings import load_settings
 
@@ -133,3 +134,18 @@ def test_text_and_json(tmp_path: Path) -> None:
 
 def test_settings_that_cannot_be_used_are_usage(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["doctor", "--config", str(tmp_path / "none.yaml")]).exit_code == 2
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_an_own_calibration_is_told_and_stops_a_scan_with_another_model(fits: bool) -> None:
+    digest = sha256(default_checkpoint()) if fits else "b" * 64
+    section = {"model_sha256": digest, "offset_video": -0.62, "offset_picture": 0.05}
+    checks = examine(load_settings(None, {"calibration": section}), None)
+    (check,) = [check for check in checks if check.name == "own calibration"]
+    if fits:
+        assert (check.status, check.detail) == ("ok", "-0.62 log odds for a video, +0.05 log odds for a picture")
+    else:
+        assert check.status == "bad"
+        assert "another model" in check.detail
+        assert "veriframe calibrate" in check.mend
+        assert not can_scan(checks)

@@ -64,6 +64,12 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, m
         ("sampling: {start_s: 9, end_s: 9}", "sampling: end_s 9 must lie after start_s 9"),
         ("sampling: {strategy: fps}", "sampling: strategy fps needs fps"),
         ("verdict: {real_below: 0.6, fake_above: 0.4}", "verdict: real_below 0.6 must not lie above fake_above 0.4"),
+        ("calibration: {offset_video: -0.5}", "calibration: offsets need model_sha256"),
+        (
+            f"calibration: {{model_sha256: {'a' * 64}, offset_video: -9}}",
+            "calibration.offset_video: input should be greater than",
+        ),
+        ("calibration: {model_sha256: abc}", "calibration.model_sha256: "),
         ("model: {cache_dir: ~no_such_user_here/x}", "model.cache_dir: ~no_such_user_here/x: there is no such home folder"),
     ],
 )

@@ -238,7 +238,7 @@ def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dic
         sink=SINKS[arguments.format](sys.stdout),
         bar=Bar(console, total=len(items), live=console.is_terminal and not arguments.quiet and not both_on_terminal),
     )
-    with _logs_on(console):
+    with logs_on(console):
         tally = batch.run(items)
     if not arguments.quiet:
         console.print(str(tally), highlight=False, markup=False, soft_wrap=True)
@@ -260,9 +260,14 @@ def _settings(config: Path | None, flags: dict[str, dict[str, Any]], arguments: 
     sampling = settings.sampling
     if given["sampling"].get("fps") is not None and sampling.strategy is not Strategy.FPS:
         raise ConfigError(f"--fps goes with --strategy fps, not {sampling.strategy}")
-    if arguments.workers == 1 or arguments.threads_given:
+    return settings if arguments.threads_given else share_cores(settings, arguments.workers)
+
+
+def share_cores(settings: Any, workers: int) -> Any:
+    """Settings with the threads of each of several workers, so that together they do not outnumber the cores."""
+    if workers == 1:
         return settings
-    share = max(1, _cores() // arguments.workers)
+    share = max(1, _cores() // workers)
     decode = settings.decode.model_copy(update={"threads": min(share, settings.decode.threads)})
     model = settings.model.model_copy(update={"threads": min(share, settings.model.threads)})
     return settings.model_copy(update={"decode": decode, "model": model})
@@ -274,7 +279,7 @@ def _cores() -> int:
 
 
 @contextmanager
-def _logs_on(console: Any) -> Iterator[None]:
+def logs_on(console: Any) -> Iterator[None]:
     """Our warnings above the progress bar, while it is shown."""
     import logging
 

@@ -17,9 +17,20 @@ def probability(log_odds: float) -> float:
     return 0.5 * (1.0 + math.tanh(0.5 * log_odds))
 
 
-def _log_odds(p: float) -> float:
+def log_odds_of(p: float) -> float:
+    """Inverse of ``probability``, finite."""
     p = min(max(p, _EPSILON), 1.0 - _EPSILON)
     return math.log(p) - math.log1p(-p)
+
+
+def undecided(t_real: float, t_fake: float) -> float:
+    """Log odds in the middle of uncertain: 0, or the middle of the band between the thresholds where 0.5 lies outside it."""
+    return 0.0 if t_real < 0.5 < t_fake else log_odds_of(0.5 * (t_real + t_fake))
+
+
+def tempered(log_odds: float, middle: float, temperature: float) -> float:
+    """Log odds with their distance from ``middle`` divided by the temperature."""
+    return middle + (log_odds - middle) / temperature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +83,12 @@ class Calibration:
 
     @property
     def undecided(self) -> float:
-        """The log odds that poor faces are pulled to: 0, or the middle of the band where p = 0.5 would not be uncertain."""
-        if self.t_real < 0.5 < self.t_fake:
-            return 0.0
-        return _log_odds(0.5 * (self.t_real + self.t_fake))
+        """The log odds that poor faces are pulled to."""
+        return undecided(self.t_real, self.t_fake)
 
     def tempered(self, log_odds: float, quality: float) -> float:
         """Log odds as faces of this quality allow."""
-        return self.undecided + (log_odds - self.undecided) / self.temperature(quality)
+        return tempered(log_odds, self.undecided, self.temperature(quality))
 
     def apply(self, logit: float, n_tracks: int = 1, n_windows: int = 1, quality: float = 1.0) -> float:
         """Probability that the media are fake, in [0, 1]."""
@@ -87,7 +96,7 @@ class Calibration:
 
     def logit_at(self, p: float, n_tracks: int = 1, n_windows: int = 1, quality: float = 1.0) -> float:
         """The track logit at which ``apply`` gives ``p`` (0 < p < 1); the level for segments and timelines."""
-        full = self.undecided + (_log_odds(p) - self.undecided) * self.temperature(quality)
+        full = self.undecided + (log_odds_of(p) - self.undecided) * self.temperature(quality)
         return (full - self.b + self.c_tracks * math.log(n_tracks) + self.c_windows * math.log(n_windows)) / self.a
 
     def holds_for(self, kind: MediaKind, rule: str, strategy: Strategy, requested: int) -> bool:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.types import MediaKind, Strategy
-from worker.verdict.calibrate import Calibration, choose
+from worker.verdict.calibrate import Calibration, choose, log_odds_of
 
 DEFAULT = (0.25, 0.75)
 
@@ -50,10 +50,12 @@ def test_logit_at_inverts_apply(p: float, tracks: int, windows: int) -> None:
         {"c_windows": -1.0},
         {"t_real": 0.9},
         {"frames": (9, 1)},
+        {"quality_slope": -1.0},
+        {"quality_full": 1.5},
     ],
 )
 def test_impossible_calibrations_are_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"calibration|raise p|thresholds|frame range"):
+    with pytest.raises(ValueError, match=r"calibration|raise p|thresholds|frame range|surer"):
         calibration(**changes)
 
 
@@ -80,3 +82,41 @@ def test_without_any_the_logit_is_taken_at_its_word() -> None:
     assert not holds
     assert (entry.t_real, entry.t_fake) == DEFAULT
     assert entry.apply(0.0, 5, 100) == 0.5
+
+
+POOR = {"quality_full": 0.8, "quality_slope": 4.0}
+
+
+@given(
+    x=st.floats(-30, 30),
+    rise=st.floats(0, 5),
+    quality=st.floats(0, 1),
+    band=st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 0.99)).map(sorted),
+)
+def test_poor_faces_pull_to_uncertain_never_past_it(x: float, rise: float, quality: float, band: list[float]) -> None:
+    entry = calibration(**POOR, t_real=band[0], t_fake=band[1])
+    full, poor = entry.apply(x), entry.apply(x, quality=quality)
+    assert entry.apply(x + rise, quality=quality) >= poor
+    if full < entry.t_real:
+        assert full - 1e-12 <= poor < entry.t_fake or band[0] == band[1]
+    if full > entry.t_fake:
+        assert full + 1e-12 >= poor > entry.t_real or band[0] == band[1]
+
+
+@pytest.mark.parametrize("band", [(0.3, 0.7), (0.2, 0.4), (0.6, 0.9)])
+def test_useless_faces_are_uncertain_wherever_the_band_lies(band: tuple[float, float]) -> None:
+    entry = calibration(quality_full=0.8, quality_slope=20.0, t_real=band[0], t_fake=band[1])
+    for x in (-10.0, 10.0):
+        assert band[0] < entry.apply(x, quality=0.0) < band[1]
+        assert entry.apply(x, quality=0.8) == calibration(t_real=band[0], t_fake=band[1]).apply(x)
+
+
+@given(p=st.floats(0.01, 0.99), quality=st.floats(0.3, 1))
+def test_logit_at_inverts_apply_for_poor_faces_too(p: float, quality: float) -> None:
+    entry = calibration(**POOR)
+    assert entry.apply(entry.logit_at(p, 2, 3, quality), 2, 3, quality) == pytest.approx(p)
+
+
+def test_log_odds_are_finite_at_the_ends() -> None:
+    assert log_odds_of(0.0) == pytest.approx(-log_odds_of(1.0))
+    assert log_odds_of(0.5) == 0.0

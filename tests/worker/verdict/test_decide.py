@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, Strategy, Verdict
-from worker.verdict.calibrate import Calibration
+from worker.verdict.calibrate import Calibration, probability
 from worker.verdict.decide import POOLED_TRACK, Policy, decide
 
 CALIBRATION = Calibration(
@@ -212,3 +212,46 @@ def test_overrides_of_thresholds_do_not_cross() -> None:
 def test_unknown_rules_are_refused() -> None:
     with pytest.raises(ValueError, match="mean_logit"):
         Policy(rule="median")
+
+
+def test_an_offset_moves_its_own_kind_only_and_is_told() -> None:
+    own = replace(POLICY, offsets={MediaKind.VIDEO: -0.7})
+    plain, moved = judged(clip(1.0), coverage()), judged(clip(1.0), coverage(), own)
+    assert (plain.offset, moved.offset) == (0.0, -0.7)
+    assert moved.log_odds == pytest.approx(plain.log_odds)
+    assert moved.score == pytest.approx(probability(plain.log_odds - 0.7))
+    assert moved.track_scores == {0: moved.score}
+    picture = coverage(0.0, MediaKind.PICTURE, 1)
+    assert judged(clip(1.0), picture, own).score == judged(clip(1.0), picture).score
+
+
+def test_an_offset_holds_without_a_calibration_and_moves_segments_along() -> None:
+    bare = Policy(default_thresholds=(0.3, 0.7))
+    moved = replace(bare, offsets={MediaKind.VIDEO: -1.0})
+    assert judged(clip(1.0), coverage(), bare).segments
+    found = judged(clip(1.0), coverage(), moved)
+    assert found.score == pytest.approx(0.5)
+    assert not found.segments
+
+
+TEMPERED = replace(POLICY, calibrations=(replace(CALIBRATION, a=1.0, b=0.0, c_tracks=0.0, quality_full=0.8, quality_slope=5.0),))
+
+
+def test_poor_faces_are_uncertain_either_way() -> None:
+    for logit, label in ((-3.0, Label.REAL), (3.0, Label.FAKE)):
+        assert judged(clip(logit), coverage(), TEMPERED).label is label
+        poor = judged(clip(logit, quality=0.3), coverage(), TEMPERED)
+        assert poor.label is Label.UNCERTAIN
+        assert poor.temperature == pytest.approx(np.exp(2.5))
+        assert poor.score == pytest.approx(probability(logit / poor.temperature))
+
+
+def test_a_poor_track_in_the_background_takes_away_no_verdict() -> None:
+    """It may not outvote a good one by being undecided; where it looks most fake, it decides and is uncertain."""
+    real = judged(clip(-2.0) + clip(-3.0, track=1, quality=0.3), coverage(), TEMPERED)
+    assert (real.label, real.score) == (Label.REAL, real.track_scores[0])
+    fake = judged(clip(2.0) + clip(4.0, track=1, quality=0.3), coverage(), TEMPERED)
+    assert (fake.label, fake.score) == (Label.FAKE, fake.track_scores[0])
+    unsure = judged(clip(-3.0) + clip(-2.0, track=1, quality=0.3), coverage(), TEMPERED)
+    assert unsure.label is Label.UNCERTAIN
+    assert unsure.score == max(unsure.track_scores.values())
