@@ -23,6 +23,16 @@ CALIBRATE_HELP = """Fit calibrations and thresholds on scans of held-out files, 
 \b
   veriframe data files heldout leftout | veriframe scan - --model model.safetensors --format jsonl > scans.jsonl
   veriframe release calibrate model.safetensors scans.jsonl --card scores.md
+With degraded copies it also learns how much less poor faces tell (kept where that helps out of fold):
+  veriframe release degrade copies
+  veriframe scan copies --model model.safetensors --format jsonl > copies.jsonl
+  veriframe release calibrate model.safetensors scans.jsonl --degraded copies.jsonl --copies copies
+"""
+
+DEGRADE_HELP = """Make a degraded copy of each held-out and left-out file (compressed, blurred or small); goes on after a stop.
+
+\b
+  veriframe release degrade copies --data ../shared/data
 """
 
 
@@ -54,6 +64,10 @@ def calibrate(
         ),
     ],
     data: Annotated[Path, typer.Option(help="Folder of the labelled media.")] = Path("../shared/data"),
+    degraded: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="JSONL of scans of degraded copies; may be repeated.")
+    ] = None,
+    copies: Annotated[Path, typer.Option(help="Folder of those copies, each at its original's path.")] = Path("copies"),
     card: Annotated[Path | None, typer.Option(help="Also write the tables of scores by source here (Markdown).")] = None,
     fpr: Annotated[float, typer.Option(min=0, max=1, help="Most real files that may be called fake.")] = 0.05,
     fnr: Annotated[float, typer.Option(min=0, max=1, help="Most fake files that may be called real.")] = 0.10,
@@ -65,8 +79,27 @@ def calibrate(
     from worker.model.checkpoint import sha256
 
     items = {item.path: item for item in read_split()}
-    scanned = read_reports(reports, items, data, sha256(checkpoint))
-    lines = calibrate_checkpoint(checkpoint, scanned, Target(fpr=fpr, fnr=fnr, coverage=coverage))
+    digest = sha256(checkpoint)
+    scanned = read_reports(reports, items, data, digest)
+    poor = read_reports(degraded or [], items, copies, digest)
+    lines = calibrate_checkpoint(checkpoint, scanned, Target(fpr=fpr, fnr=fnr, coverage=coverage), poor)
     typer.echo("\n".join(lines))
     if card is not None:
         card.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+@app.command(help=DEGRADE_HELP)
+@exit_codes()
+def degrade(
+    out: Annotated[Path, typer.Argument(help="Folder for the copies.")],
+    data: Annotated[Path, typer.Option(help="Folder of the labelled media.")] = Path("../shared/data"),
+) -> None:
+    from training.degraded import make_copies
+    from training.splits import read_split
+    from worker.compose import build_frames
+    from worker.settings import load_settings
+
+    items = [item for item in read_split() if item.split != "train"]
+    with build_frames(load_settings()) as frames:
+        failed = make_copies(items, data, out, frames)
+    typer.echo(f"{len(items) - failed} copies below {out}, {failed} files could not be read")
