@@ -10,15 +10,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from training.data import CropStore
-from training.evaluate import Scored
 from training.prepare import Crop, read_index
 from training.settings import Fit, Mixture
 from training.splits import split_sha256
-from training.validate import predict
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.network import DeepfakeNet, build
@@ -104,27 +100,3 @@ def export_checkpoint(run: Path, cache: Path, out: Path, *, name: str, version: 
     spec = make_spec(trained, cache, name=name, version=version)
     checkpoint.save(out, trained.network.state_dict(), spec)
     return spec
-
-
-def score_cache(network: DeepfakeNet, store: CropStore, splits: Sequence[str]) -> list[Scored]:
-    """One mean logit for each file of these splits, over all its cached crops."""
-    by_file: dict[str, list[Crop]] = defaultdict(list)
-    for row in store.rows:
-        if row.split in splits:
-            by_file[row.path].append(row)
-    scores: list[Scored] = []
-    for path, rows in sorted(by_file.items()):
-        logits = predict(network, np.stack([store.crop(row) for row in rows]))
-        first = rows[0]
-        scores.append(
-            Scored(
-                path=path,
-                label=first.label,
-                source=first.source,
-                manipulation=first.manipulation,
-                group=first.group,
-                split=first.split,
-                logit=round(float(logits.mean()), 5),
-            )
-        )
-    return scores

@@ -2,7 +2,7 @@
 
 A *group* is everything that must stay together: an FF++ connected component of ids, a scene, a person. ``train`` is learnt from;
 ``heldout`` are other groups of the training sources; ``leftout`` are whole sources that no training step ever sees. Thresholds
-and calibration are fitted on ``heldout`` across folds of groups (see ``training.evaluate``).
+and calibration are fitted on ``heldout`` across folds of groups (``training.calibration``).
 """
 
 from __future__ import annotations

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from training.data import CropStore
 from training.loop import Run
 from training.prepare import read_index
-from training.release import export_checkpoint, read_run, score_cache, training_sources
+from training.release import export_checkpoint, read_run, training_sources
 from training.settings import Fit, Mixture, Network, Stage
 from training.splits import split_sha256
 from worker.errors import ConfigError
@@ -34,14 +32,6 @@ def test_a_checkpoint_holds_the_average_and_names_its_data(cache: Path, tmp_path
 def test_sources_that_a_mixture_leaves_alone_are_not_named(cache: Path) -> None:
     mixture = Mixture(aligned=1, blend=0, composite=0, synthetic=0)
     assert [source.name for source in training_sources(read_index(cache), mixture)] == ["ffpp"]
-
-
-def test_scores_are_means_over_a_files_crops_of_the_wanted_splits(cache: Path, tmp_path: Path) -> None:
-    Run.start(TINY, tmp_path).save()
-    scores = score_cache(read_run(tmp_path).network, CropStore(cache), ("heldout",))
-    assert sorted(score.label for score in scores) == ["fake", "real"]
-    assert {score.split for score in scores} == {"heldout"}
-    assert all(np.isfinite(score.logit) for score in scores)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
