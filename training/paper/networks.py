@@ -88,7 +88,7 @@ class Learner(nn.Module):
         self.network = network
         self.frozen = stage.stage == "head"
         self._smoothing, self._denoise_weight = stage.label_smoothing, stage.denoise_weight
-        self.register_buffer("class_weight_K", torch.tensor(class_weight), persistent=False)
+        self.register_buffer("class_weight_K", torch.tensor(class_weight, dtype=torch.float32), persistent=False)
         if isinstance(network.head, CardHead) and (stage.augmentation.mixup or stage.augmentation.cutmix):
             raise ConfigError("a card head diffuses one label for each crop: set mixup and cutmix to 0")
         if self.frozen:

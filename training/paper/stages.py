@@ -77,7 +77,7 @@ def open_run(pipeline: Pipeline, cache: Path, folder: Path) -> Run:
 
 def read_sets(cache: Path, sets: Sets) -> Chosen:
     """Raises ConfigError for an empty cache, and for sets that overlap or lack a class."""
-    rows = read_index(cache)
+    rows = [row for row in read_index(cache) if not row.variant]  # files as they are, no recompressed copies
     if not rows:
         raise ConfigError(f"{cache} holds no crops; make them with: veriframe data prepare")
     return choose_sets(rows, sets)

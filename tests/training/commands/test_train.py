@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from training.commands.train import app
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["none.yaml"], "none.yaml"),
+        (["configs/train/paper.yaml", "--cache", "nowhere"], "veriframe data prepare"),
+        (["configs/train/baselines.yaml", "--cache", "nowhere"], "veriframe data prepare"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    assert told in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_without_torch_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['torch'] = None; from training.commands.train import app; app(['configs/train/first.yaml'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert "torch is not installed" in done.stderr
+    assert "[train]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_shows_a_users_own_folder_and_only_files_that_exist() -> None:
+    text = CliRunner().invoke(app, ["--help"]).output
+    assert "completion" not in text
+    assert "veriframe data prepare FOLDER" in text
+    named = {word for word in text.split() if word.startswith("configs/train/")}
+    assert "configs/train/paper.yaml" in named
+    assert all((ROOT / name).exists() for name in named), named

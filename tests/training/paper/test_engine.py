@@ -1,0 +1,97 @@
+"""One stage by Fabric: it learns, mixes, stops early, keeps the best weights, and refuses another configuration's state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+
+from training.paper.engine import BEST, Counters, Task, begin, class_weight, train_stage
+from training.paper.networks import make_network
+from training.paper.sets import choose_sets
+from training.paper.settings import Hardware, Pipeline, TrainStage
+from training.prepare import read_index
+from training.settings import Network
+from worker.errors import ConfigError
+
+TINY = Network(backbone="test_efficientnet", hidden_dim=16, num_steps=2)
+
+
+def task(crops: Path, folder: Path, tiny: Pipeline, **other: object) -> Task:
+    told = {"stage": "finetune", "size": 32, "batch": 4, "epochs": 1, "optimiser": {"lr": 1e-3}}
+    return Task(
+        stage=TrainStage.model_validate(told | other),
+        hardware=Hardware(threads=1),
+        seed=1,
+        identity="this one",
+        cache=crops,
+        data=choose_sets(read_index(crops), tiny.sets).first,
+        plan=None,
+        folder=folder,
+    )
+
+
+@pytest.fixture
+def fabric() -> Fabric:
+    return Fabric(accelerator="cpu", devices=1)
+
+
+def test_it_learns_what_tells_the_classes_apart(crops: Path, tmp_path: Path, tiny: Pipeline, fabric: Fabric) -> None:
+    how = task(crops, tmp_path, tiny, epochs=8, patience=8, ema=None, augmentation={"degrade": False}, optimiser={"lr": 1e-2})
+    history = train_stage(make_network(TINY, "linear", seed=1), how, fabric).history
+    assert min(row["validation_loss"] for row in history) < 0.5 * history[0]["validation_loss"]
+    assert max(row["validation_accuracy"] for row in history) == 1
+    assert all(row["images"] == 20 for row in history)
+
+
+def test_a_rate_of_nothing_stops_early_and_keeps_the_first_epoch(
+    crops: Path, tmp_path: Path, tiny: Pipeline, fabric: Fabric
+) -> None:
+    optimiser = {"opt": "sgd", "lr": 1e-12, "min_lr": 0, "weight_decay": 0}
+    how = task(crops, tmp_path, tiny, epochs=9, patience=2, ema=0.5, optimiser=optimiser)
+    network = make_network(TINY, "linear", seed=1)
+    start = network.head.weight.detach().clone()
+    counters = train_stage(network, how, fabric)
+    assert counters.epoch < 9
+    assert counters.epoch - 1 - counters.best_epoch == 2
+    assert torch.allclose(load_file(tmp_path / BEST)["head.weight"], start, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", [{"cutmix": 1.0}, {"mixup": 0.4}, {"augmix": "augmix-m2-w2", "degrade": False}])
+def test_mixing_is_a_setting(how: dict[str, object], crops: Path, tmp_path: Path, tiny: Pipeline, fabric: Fabric) -> None:
+    losses = []
+    for folder, augmentation in (("plain", {}), ("mixed", how), ("again", how)):
+        told = task(crops, tmp_path / folder, tiny, augmentation=augmentation, label_smoothing=0.1)
+        losses.append(train_stage(make_network(TINY, "linear", seed=1), told, fabric).history[0]["train_loss"])
+    assert losses[1] == losses[2] != losses[0]
+
+
+def test_another_configurations_state_is_refused(crops: Path, tmp_path: Path, tiny: Pipeline, fabric: Fabric) -> None:
+    how = task(crops, tmp_path, tiny)
+    begin(make_network(TINY, "linear", seed=1), how, fabric).save()
+    other = Task(**({name: getattr(how, name) for name in Task.__dataclass_fields__} | {"identity": "another"}))
+    with pytest.raises(ConfigError, match="another configuration"):
+        begin(make_network(TINY, "linear", seed=1), other, fabric)
+
+
+def test_patience_counts_from_the_best_epoch() -> None:
+    stage = TrainStage.model_validate({"stage": "head", "epochs": 9, "patience": 2, "optimiser": {"lr": 1}})
+    assert not Counters(epoch=0).stopped(stage)
+    assert not Counters(epoch=2, best_epoch=0).stopped(stage)
+    assert Counters(epoch=3, best_epoch=0).stopped(stage)
+    assert not Counters(epoch=8, best_epoch=7).stopped(stage)
+    assert Counters(epoch=9, best_epoch=8).stopped(stage)
+
+
+def test_a_rare_class_weighs_more(crops: Path, tmp_path: Path, tiny: Pipeline) -> None:
+    how = task(crops, tmp_path, tiny)
+    real = [row for row in how.data.train if row.label == "real"]
+    fewer = how.data.__class__(
+        train=(*real, *(row for row in how.data.train if row.label == "fake"))[: len(real) + 2], validation=()
+    )
+    told = Task(**({name: getattr(how, name) for name in Task.__dataclass_fields__} | {"data": fewer}))
+    weights = class_weight(told)
+    assert weights[0] * len(real) == pytest.approx(weights[1] * 2)

@@ -1,0 +1,114 @@
+"""All stages end to end: what they leave, and that a run killed in the middle ends with the weights of one that was not."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from training.paper.engine import BEST, STATE
+from training.paper.evaluate import read_results
+from training.paper.settings import Pipeline
+from training.paper.stages import MODEL, PLAN, RESULTS, export_run, run_pipeline
+from worker.errors import ConfigError
+from worker.model.restore import load_network
+
+ROOT = Path(__file__).parents[3]
+CHILD = """
+import sys
+from pathlib import Path
+from training.configuration import read_configuration
+from training.paper.stages import run_pipeline
+config, cache, folder = map(Path, sys.argv[1:])
+run_pipeline(read_configuration([config]), cache, folder)
+"""
+
+
+def weights(folder: Path, stage: str) -> dict[str, torch.Tensor]:
+    return load_file(folder / stage / BEST)
+
+
+def test_each_stage_starts_from_the_one_before(gone_through: Path) -> None:
+    tuned, headed, unfrozen = (weights(gone_through, stage) for stage in ("finetune", "head", "unfreeze"))
+    backbone = [name for name in tuned if name.startswith("backbone.")]
+    assert all(torch.equal(tuned[name], headed[name]) for name in backbone)
+    assert not all(torch.equal(headed[name], unfrozen[name]) for name in backbone)
+    assert "head.weight" in tuned
+    assert "head.step_embedding" in headed
+
+
+def test_the_noise_plan_covers_half_of_set_2(gone_through: Path) -> None:
+    lines = (gone_through / "noise" / PLAN).read_text().splitlines()[1:]
+    assert len(lines) == 2 * (6 + 5)
+    assert sum(not line.endswith(",") for line in lines) == 11
+
+
+def test_every_test_source_is_judged(gone_through: Path) -> None:
+    results = {result.source: result for result in read_results(gone_through / "evaluate" / RESULTS)}
+    assert {name: (result.real, result.fake) for name, result in results.items()} == {"ffpp": (2, 2), "lfw": (2, 0)}
+    assert results["lfw"].auc is None
+
+
+def test_the_checkpoint_is_one_that_a_scan_takes(gone_through: Path, crops: Path, tmp_path: Path) -> None:
+    spec, network = load_network(gone_through / MODEL)
+    assert spec.families == ("real", "fake")
+    assert spec.crop.size == 32
+    assert {source.name: (source.real, source.fake) for source in spec.training.sources} == {
+        "140k": (12, 12),
+        "ciplab": (6, 6),
+        "roeishc": (5, 5),
+    }
+    assert torch.allclose(network.head.classifier.weight, weights(gone_through, "unfreeze")["head.classifier.weight"], atol=1e-3)
+    export_run(gone_through, crops, tmp_path / "out.safetensors", name="mine", version="2")
+    assert load_network(tmp_path / "out.safetensors")[0].name == "mine"
+
+
+def test_a_run_killed_in_the_middle_ends_with_the_same_weights(
+    gone_through: Path, crops: Path, tiny: Pipeline, tmp_path: Path
+) -> None:
+    config, folder = tmp_path / "tiny.yaml", tmp_path / "killed"
+    every_step = tiny.hardware.model_copy(update={"save_every_s": 0.0})
+    config.write_text(yaml.safe_dump(json.loads(tiny.model_copy(update={"hardware": every_step}).model_dump_json())))
+    with subprocess.Popen([sys.executable, "-c", CHILD, config, crops, folder], cwd=ROOT, stdout=subprocess.DEVNULL) as child:
+        deadline = time.monotonic() + 120
+        while not (folder / "finetune" / STATE).exists():
+            assert child.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait(30) == -signal.SIGKILL
+    state = torch.load(folder / "finetune" / STATE, weights_only=True)
+    assert state["counters"]["step"] > 0
+    assert not (folder / "evaluate" / RESULTS).exists()
+    run_pipeline(tiny, crops, folder)
+    for stage in ("finetune", "head", "unfreeze"):
+        whole, again = weights(gone_through, stage), weights(folder, stage)
+        assert whole.keys() == again.keys()
+        assert all(torch.equal(value, again[name]) for name, value in whole.items()), stage
+    losses = [(path / "unfreeze" / STATE) for path in (gone_through, folder)]
+    histories = [torch.load(path, weights_only=True)["counters"]["history"] for path in losses]
+    assert [row["train_loss"] for row in histories[0]] == [row["train_loss"] for row in histories[1]]
+
+
+def test_a_finished_run_is_left_as_it_is(gone_through: Path, crops: Path, tiny: Pipeline) -> None:
+    times = {path: path.stat().st_mtime_ns for path in gone_through.glob(f"*/{BEST}")}
+    run_pipeline(tiny, crops, gone_through)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_another_configuration_does_not_go_on_in_the_folder(gone_through: Path, crops: Path, tiny: Pipeline) -> None:
+    with pytest.raises(ConfigError, match="another configuration"):
+        run_pipeline(tiny.model_copy(update={"seed": 2}), crops, gone_through)
+
+
+def test_an_empty_cache_is_told(tiny: Pipeline, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="veriframe data prepare"):
+        run_pipeline(tiny, tmp_path, tmp_path / "run")

@@ -1,0 +1,102 @@
+"""Configurations: three kinds, stages in files of their own, later files over earlier ones; mistakes are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from training.configuration import read_configuration
+from training.paper.settings import Baselines, Pipeline, TrainStage
+from training.settings import Fit
+from worker.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "train"
+
+
+def stage(pipeline: object, name: str) -> TrainStage:
+    assert isinstance(pipeline, Pipeline)
+    found = pipeline.stage(name)
+    assert isinstance(found, TrainStage)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("first", Fit),
+        ("paper", Pipeline),
+        ("paper-small", Pipeline),
+        ("own", Pipeline),
+        ("baselines", Baselines),
+    ],
+)
+def test_the_configurations_that_ship_are_valid(name: str, kind: type) -> None:
+    assert isinstance(read_configuration([CONFIGS / f"{name}.yaml"]), kind)
+
+
+def test_the_papers_stages_are_the_papers() -> None:
+    paper = read_configuration([CONFIGS / "paper.yaml"])
+    assert isinstance(paper, Pipeline)
+    assert [stage.stage for stage in paper.stages] == ["finetune", "noise", "head", "unfreeze", "evaluate"]
+    assert (paper.sets.first.sources, paper.sets.second.sources, paper.sets.test.sources) == (
+        ("140k",),
+        ("ciplab", "roeishc"),
+        "others",
+    )
+    assert paper.stage("noise").alpha == (0.1, 0.9)  # type: ignore[union-attr]
+    assert stage(paper, "head").epochs < stage(paper, "unfreeze").epochs
+
+
+@pytest.mark.parametrize("name", ["with-cutmix", "with-augmix", "with-v2-m"])
+def test_what_the_paper_names_as_future_work_is_a_file_on_top(name: str) -> None:
+    below, above = (
+        read_configuration([CONFIGS / file for file in files]) for files in (["paper.yaml"], ["paper.yaml", f"{name}.yaml"])
+    )
+    assert isinstance(below, Pipeline)
+    assert isinstance(above, Pipeline)
+    assert below.sha256 != above.sha256
+    how = stage(above, "finetune").augmentation
+    assert (how.cutmix > 0, how.augmix is not None, above.network.backbone) == {
+        "with-cutmix": (True, False, "tf_efficientnetv2_b0"),
+        "with-augmix": (False, True, "tf_efficientnetv2_b0"),
+        "with-v2-m": (False, False, "tf_efficientnetv2_m"),
+    }[name]
+
+
+def test_overrides_reach_the_stages_they_name_and_no_other(tmp_path: Path) -> None:
+    above = tmp_path / "above.yaml"
+    above.write_text(yaml.safe_dump({"overrides": {"train": {"batch": 8}, "head": {"epochs": 1}}}))
+    found = read_configuration([CONFIGS / "paper.yaml", above])
+    assert [stage(found, name).batch for name in ("finetune", "head", "unfreeze")] == [8, 8, 8]
+    assert stage(found, "head").epochs == 1
+    assert stage(found, "unfreeze").epochs == stage(read_configuration([CONFIGS / "paper.yaml"]), "unfreeze").epochs
+
+
+def test_the_hardware_does_not_change_a_runs_name_but_its_precision_does(tmp_path: Path) -> None:
+    names = []
+    for number, hardware in enumerate(({"threads": 1}, {"threads": 7, "workers": 3}, {"precision": "bf16-mixed"})):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(yaml.safe_dump({"hardware": hardware}))
+        found = read_configuration([CONFIGS / "paper.yaml", path])
+        assert isinstance(found, Pipeline)
+        names.append(found.sha256)
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"overrides": {"fintune": {"batch": 8}}}, "fintune"),
+        ({"overrides": {"head": {"batches": 8}}}, "batches"),
+        ({"stages": ["noise.yaml"]}, "noise.yaml"),
+        ({"stages": [{"stage": "noise"}]}, "in the order"),
+        ({"sets": {"first": {"source": ["140k"]}}}, "source"),
+    ],
+)
+def test_a_mistake_is_told_by_name(told: dict[str, object], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(told))
+    with pytest.raises(ConfigError, match=said):
+        read_configuration([CONFIGS / "paper.yaml", path])
