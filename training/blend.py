@@ -139,9 +139,14 @@ def transform(rng: np.random.Generator, rgb_HWC: UInt8) -> UInt8:
     if kind < 0.35:
         return through_low_resolution(rng, out)
     if kind < 0.6:
-        blurred = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.7, 1.5))
-        return np.asarray(cv2.addWeighted(out, 1.6, blurred, -0.6, 0), np.uint8)
+        return sharpen(rng, out)
     return out
+
+
+def sharpen(rng: np.random.Generator, rgb_HWC: UInt8) -> UInt8:
+    """Unsharp mask of 60 %."""
+    blurred = cv2.GaussianBlur(rgb_HWC, (0, 0), rng.uniform(0.7, 1.5))
+    return np.asarray(cv2.addWeighted(rgb_HWC, 1.6, blurred, -0.6, 0), np.uint8)
 
 
 def recolour(rng: np.random.Generator, rgb_HWC: UInt8) -> UInt8:
@@ -199,6 +204,12 @@ def align_donor(donor_HWC: UInt8, donor_K2: Float32, face_HWC: UInt8, face_K2: F
     gain = np.clip(goal_std / std, 0.6, 1.6)
     table = ((np.arange(256, dtype=np.float32)[:, None] - mean) * gain + goal).clip(0, 255).astype(np.uint8)
     return np.asarray(cv2.LUT(moved, table[None]), np.uint8)
+
+
+def mirrored(face_HWC: UInt8, landmarks_K2: Float32) -> UInt8:
+    """The face's own mirror image, moved onto it: the donor of a flipped part."""
+    there_K2 = landmarks_K2[[1, 0, 2, 4, 3]] * np.array([-1, 1], np.float32) + np.array([face_HWC.shape[1] - 1, 0], np.float32)
+    return align_donor(np.ascontiguousarray(face_HWC[:, ::-1]), there_K2, face_HWC, landmarks_K2)
 
 
 def similarity(from_K2: Float32, to_K2: Float32) -> npt.NDArray[np.float64]:

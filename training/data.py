@@ -1,9 +1,10 @@
 """Batches of pairs, a real crop beside a fake one that shares its degradation; every pair follows from (seed, step, slot) alone.
 
 Kinds of pairs: *aligned* (an FF++ fake's frame and its original's, same box), *blend* (a self-blended image and its partner),
-*composite* (Photoshop composites, ciplab), *synthetic* (StyleGAN and FFHQ pictures of one format, 140k), *reconstruction* (a
-picture and itself through an autoencoder, one JPEG quality) and *traces* (a picture up-sampled as generators do, beside a
-bicubic control). No torch here: batches are made in a process of their own.
+*composite* (a manipulated face beside any real one of its source), *synthetic* (so too a generated picture), *reconstruction* (a
+picture and itself through an autoencoder, one JPEG quality), *traces* (a picture up-sampled as generators do, beside a bicubic
+control) and *processing* (a picture recoloured, softened or sharpened all over). No torch here: batches are made in a process
+of their own.
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ import cv2
 import numpy as np
 
 from training import augment
-from training.blend import align_donor, self_blend
+from training.blend import align_donor, mirrored, self_blend
 from training.prepare import RECONSTRUCTED, Crop, cut, read_index
-from training.settings import FAMILIES, Mixture
+from training.processing import processed
+from training.settings import PROCESSED, Mixture
 from training.upsample import traces
+from worker.errors import ConfigError
 from worker.faces.crop import MARGIN
 from worker.types import Float32, Int64, UInt8
 
 WORK_PX = 224
 """Pairs are blended and degraded at this size, the network's at test time, then brought to the stage's."""
 T = TypeVar("T")
-KINDS = ("aligned", "blend", "composite", "synthetic", "reconstruction", "traces")
+KINDS = ("aligned", "blend", "composite", "synthetic", "reconstruction", "traces", "processing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """crops_FHWC uint8, real and fake alternating; family_F int64 into FAMILIES."""
+    """crops_FHWC uint8, real and fake alternating; family_F int64 into the mixture's families."""
 
     crops_FHWC: UInt8
     family_F: Int64
@@ -58,32 +61,142 @@ class CropStore:
         return cut(self.picture(row), row.box_4, row.landmarks_K2, margin=margin, size=size)[0]
 
 
-class PairSampler:
-    """Draws batches from the training rows of a cache. Raises ValueError where a kind with a share has nothing to draw from."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pair:
+    """``real_HWC`` and ``fake_HWC`` uint8 of one size, before the degradation they share.
 
-    def __init__(self, store: CropStore, mixture: Mixture, seed: int) -> None:
-        self._store, self._mixture, self._seed = store, mixture, seed
+    ``mask_HW``: where a blend was made, else None; ``same_picture``: False where the two show different people.
+    """
+
+    real_HWC: UInt8
+    fake_HWC: UInt8
+    family: str
+    mask_HW: Float32 | None = None
+    same_picture: bool = True
+
+
+class PairMaker:
+    """Makes pairs of every kind from the training rows of a cache. ``ready``: the kinds that it has something for."""
+
+    def __init__(self, store: CropStore, mixture: Mixture) -> None:
+        self._store, self._mixture = store, mixture
         rows = [row for row in store.rows if row.split == "train"]
         self._parents = _by(rows, "real", lambda row: row.source)
         self._reals = {_moment(row): row for row in rows if row.target and row.label == "real"}
-        aligned = [row for row in rows if row.label == "fake" and _moment(row) in self._reals]
+        remade = [row for row in rows if row.source == RECONSTRUCTED]
+        aligned = [row for row in rows if row.label == "fake" and row.source != RECONSTRUCTED and _moment(row) in self._reals]
         kinds = _by(aligned, "fake", lambda row: row.manipulation).values()
         self._clips = [list(_by(kind, "fake", lambda row: row.path).values()) for kind in kinds]
-        self._by_path = {row.path: row for row in rows if row.label == "real" and not row.target}
-        self._made = [row for row in rows if row.source == RECONSTRUCTED and row.target in self._by_path]
-        self._pictures = {name: _by(rows, name, lambda row: row.source) for name in ("real", "fake")}
-        weights = {name: share for name, share in mixture.parents.items() if name in self._parents}
+        self._by_path = {row.path: row for row in rows if row.label == "real"}
+        self._remade = [row for row in remade if row.target in self._by_path]
+        self._remade_of = {row.target: row for row in self._remade}
+        alone = [row for row in rows if row.source != RECONSTRUCTED and _moment(row) not in self._reals]
+        self._composites = self._beside_reals(alone, "manipulation", mixture.composites)
+        self._synthetics = self._beside_reals(alone, "synthetic", mixture.synthetics)
+        shares = mixture.parents or {name: float(len({row.path for row in part})) for name, part in self._parents.items()}
+        weights = {name: share for name, share in shares.items() if name in self._parents}
         self._parent_names = list(weights)
         self._parent_share = np.array(list(weights.values())) / max(sum(weights.values()), 1e-9)
-        shares = np.array([getattr(mixture, kind) for kind in KINDS])
-        ready = [bool(self._clips), bool(weights), self._has("ciplab"), self._has("140k"), bool(self._made), bool(weights)]
-        empty = [kind for kind, share, there in zip(KINDS, shares, ready, strict=True) if share > 0 and not there]
-        if empty:
-            raise ValueError(f"the cache has nothing for {', '.join(empty)}")
-        self._until = np.cumsum(shares)
+        there = {
+            "aligned": bool(self._clips),
+            "composite": bool(self._composites),
+            "synthetic": bool(self._synthetics),
+            "reconstruction": bool(self._remade),
+        }
+        self.ready = frozenset(kind for kind in KINDS if there.get(kind, bool(weights)))
 
-    def _has(self, source: str) -> bool:
-        return all(source in self._pictures[label] for label in ("real", "fake"))
+    def _beside_reals(self, fakes: Sequence[Crop], family: str, sources: Sequence[str]) -> dict[str, list[Crop]]:
+        """Fakes of one family by source, where the source has real files too; ``sources`` empty: of any."""
+        by_source = _by([row for row in fakes if row.its_family == family], "fake", lambda row: row.source)
+        return {name: rows for name, rows in by_source.items() if name in self._parents and (name in sources or not sources)}
+
+    def pair(self, kind: str, rng: np.random.Generator) -> Pair:
+        """A pair of one of the kinds that are ready."""
+        made: Pair = getattr(self, f"_{kind}")(rng)
+        return made
+
+    def _aligned(self, rng: np.random.Generator) -> Pair:
+        fake = _pick(rng, _pick(rng, _pick(rng, self._clips)))
+        return self._two(rng, self._reals[_moment(fake)], fake, fake.its_family)
+
+    def _blend(self, rng: np.random.Generator) -> Pair:
+        rows = self._some_parents(rng)
+        row, jitter = _pick(rng, rows), _Jitter.draw(rng)
+        face, landmarks = self._cut(row, jitter)
+        made = self_blend(rng, face, landmarks, self._donor(rng, row, rows, jitter, face, landmarks))
+        return Pair(real_HWC=made.partner_HWC, fake_HWC=made.fake_HWC, family="blend", mask_HW=made.mask_HW)
+
+    def _donor(
+        self, rng: np.random.Generator, row: Crop, rows: Sequence[Crop], jitter: _Jitter, face: UInt8, landmarks: Float32
+    ) -> UInt8 | None:
+        """What is blended in, aligned to the face: someone else, the mirrored or remade face, or (None) the face itself."""
+        kind = rng.random()
+        until_other = self._mixture.donor
+        until_mirrored = until_other + self._mixture.mirrored_donor
+        if kind < until_other:
+            other = _pick(rng, rows)
+            return align_donor(*self._cut(other, jitter), face, landmarks) if other.group != row.group else None
+        if kind < until_mirrored:
+            return mirrored(face, landmarks)
+        remade = self._remade_of.get(row.path)
+        return self._cut(remade, jitter)[0] if remade and kind < until_mirrored + self._mixture.remade_donor else None
+
+    def _some_parents(self, rng: np.random.Generator) -> Sequence[Crop]:
+        return self._parents[self._parent_names[rng.choice(len(self._parent_names), p=self._parent_share)]]
+
+    def _composite(self, rng: np.random.Generator) -> Pair:
+        return self._strangers(rng, self._composites, "manipulation")
+
+    def _synthetic(self, rng: np.random.Generator) -> Pair:
+        return self._strangers(rng, self._synthetics, "synthetic")
+
+    def _reconstruction(self, rng: np.random.Generator) -> Pair:
+        fake = _pick(rng, self._remade)
+        return self._two(rng, self._by_path[fake.target], fake, "synthetic")
+
+    def _traces(self, rng: np.random.Generator) -> Pair:
+        control, fake = traces(rng, self._some_crop(rng))
+        return Pair(real_HWC=control, fake_HWC=fake, family="synthetic")
+
+    def _processing(self, rng: np.random.Generator) -> Pair:
+        partner, fake = processed(rng, self._some_crop(rng))
+        return Pair(real_HWC=partner, fake_HWC=fake, family=PROCESSED)
+
+    def _some_crop(self, rng: np.random.Generator) -> UInt8:
+        return self._cut(_pick(rng, self._some_parents(rng)), _Jitter.draw(rng))[0]
+
+    def _strangers(self, rng: np.random.Generator, fakes: dict[str, list[Crop]], family: str) -> Pair:
+        """Of one source; a source counts by its fakes."""
+        sizes = np.array([len(rows) for rows in fakes.values()])
+        source = list(fakes)[rng.choice(len(sizes), p=sizes / sizes.sum()) if len(sizes) > 1 else 0]
+        real, fake = _pick(rng, self._parents[source]), _pick(rng, fakes[source])
+        return self._two(rng, real, fake, family)
+
+    def _two(self, rng: np.random.Generator, real: Crop, fake: Crop, family: str) -> Pair:
+        jitter = _Jitter.draw(rng)
+        crops = self._cut(real, jitter)[0], self._cut(fake, jitter)[0]
+        same = bool(fake.target) and fake.target in (real.target, real.path)
+        return Pair(real_HWC=crops[0], fake_HWC=crops[1], family=family, same_picture=same)
+
+    def _cut(self, row: Crop, jitter: _Jitter) -> tuple[UInt8, Float32]:
+        box = jitter.moved(row.box_4)
+        crop, _, landmarks = cut(self._store.picture(row), box, row.landmarks_K2, margin=jitter.margin, size=WORK_PX)
+        return crop, landmarks
+
+
+class PairSampler:
+    """Draws batches of a mixture. Raises ConfigError where a kind with a share has nothing to draw from; by ``mixture.absent`` it
+    is ``left_out`` instead, and the error is a cache with nothing at all."""
+
+    def __init__(self, store: CropStore, mixture: Mixture, seed: int) -> None:
+        self._maker, self._families, self._seed = PairMaker(store, mixture), mixture.families, seed
+        shares = {kind: float(getattr(mixture, kind)) for kind in KINDS}
+        self.left_out = [kind for kind, share in shares.items() if share > 0 and kind not in self._maker.ready]
+        self._kinds = [kind for kind in KINDS if shares[kind] > 0 and kind in self._maker.ready]
+        if self.left_out and (mixture.absent == "refuse" or not self._kinds):
+            raise ConfigError(f"the cache has nothing for the pairs {', '.join(self.left_out)} of the mixture")
+        drawn = np.array([shares[kind] for kind in self._kinds])
+        self._until = np.cumsum(drawn / drawn.sum() if self.left_out else drawn)
 
     def batch(self, step: int, pairs: int, size: int) -> Batch:
         """``pairs`` real and as many fake crops of ``size``; kinds in proportion to their shares."""
@@ -93,55 +206,10 @@ class PairSampler:
         family: list[int] = []
         for slot, kind in enumerate(kinds):
             rng = np.random.default_rng([self._seed, step, slot])
-            real, fake, name = getattr(self, f"_{KINDS[kind]}")(rng)
-            crops += augment.apply(augment.draw(rng), (real, fake), size)
-            family += [0, FAMILIES.index(name)]
+            pair = self._maker.pair(self._kinds[kind], rng)
+            crops += augment.apply(augment.draw(rng), (pair.real_HWC, pair.fake_HWC), size)
+            family += [0, self._families.index(pair.family)]
         return Batch(crops_FHWC=np.stack(crops), family_F=np.array(family, np.int64))
-
-    def _aligned(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
-        fake = _pick(rng, _pick(rng, _pick(rng, self._clips)))
-        real = self._reals[_moment(fake)]
-        jitter = _Jitter.draw(rng)
-        return self._cut(real, jitter)[0], self._cut(fake, jitter)[0], "manipulation"
-
-    def _blend(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
-        rows = self._some_parents(rng)
-        row, jitter = _pick(rng, rows), _Jitter.draw(rng)
-        face, landmarks = self._cut(row, jitter)
-        donor = None
-        if rng.random() < self._mixture.donor:
-            other = _pick(rng, rows)
-            if other.group != row.group:
-                donor = align_donor(*self._cut(other, jitter), face, landmarks)
-        made = self_blend(rng, face, landmarks, donor)
-        return made.partner_HWC, made.fake_HWC, "blend"
-
-    def _some_parents(self, rng: np.random.Generator) -> Sequence[Crop]:
-        return self._parents[self._parent_names[rng.choice(len(self._parent_names), p=self._parent_share)]]
-
-    def _composite(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
-        return *self._two_pictures(rng, "ciplab"), "manipulation"
-
-    def _synthetic(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
-        return *self._two_pictures(rng, "140k"), "synthetic"
-
-    def _reconstruction(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
-        fake, jitter = _pick(rng, self._made), _Jitter.draw(rng)
-        return self._cut(self._by_path[fake.target], jitter)[0], self._cut(fake, jitter)[0], "synthetic"
-
-    def _traces(self, rng: np.random.Generator) -> tuple[UInt8, UInt8, str]:
-        crop, _ = self._cut(_pick(rng, self._some_parents(rng)), _Jitter.draw(rng))
-        return *traces(rng, crop), "synthetic"
-
-    def _two_pictures(self, rng: np.random.Generator, source: str) -> tuple[UInt8, UInt8]:
-        real, fake = (_pick(rng, self._pictures[label][source]) for label in ("real", "fake"))
-        jitter = _Jitter.draw(rng)
-        return self._cut(real, jitter)[0], self._cut(fake, jitter)[0]
-
-    def _cut(self, row: Crop, jitter: _Jitter) -> tuple[UInt8, Float32]:
-        box = jitter.moved(row.box_4)
-        crop, _, landmarks = cut(self._store.picture(row), box, row.landmarks_K2, margin=jitter.margin, size=WORK_PX)
-        return crop, landmarks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

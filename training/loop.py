@@ -24,7 +24,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from training.data import Batch, CropStore, load_batch, start_loader
+from training.data import Batch, CropStore, PairSampler, load_batch, start_loader
 from training.settings import FAMILIES, Fit, Network, Stage
 from training.validate import choose, validate
 from worker.errors import ConfigError, ModelError
@@ -35,13 +35,13 @@ AHEAD = 6
 """Batches that the loading process may be ahead."""
 
 
-def make_network(network: Network, seed: int) -> DeepfakeNet:
+def make_network(network: Network, seed: int, families: int = len(FAMILIES)) -> DeepfakeNet:
     """The network to be trained, its backbone from ``network.init`` where given. Raises ConfigError if that does not fit."""
     torch.manual_seed(seed)
     made = build(
         backbone=network.backbone,
         head=network.head,
-        families=len(FAMILIES),
+        families=families,
         hidden_dim=network.hidden_dim,
         num_steps=network.num_steps,
     )
@@ -108,7 +108,7 @@ class Run:
     def start(cls, fit: Fit, folder: Path) -> Run:
         """A new run, or the one that ``folder`` holds."""
         folder.mkdir(parents=True, exist_ok=True)
-        network = make_network(fit.network, fit.seed).to(memory_format=torch.channels_last)
+        network = make_network(fit.network, fit.seed, len(fit.mixture.families)).to(memory_format=torch.channels_last)
         ema = deepcopy(network).requires_grad_(False)
         optimizer = torch.optim.AdamW(parameter_groups(network, fit), lr=fit.lr, weight_decay=fit.weight_decay, fused=True)
         run = cls(fit=fit, folder=folder, network=network, ema=ema, optimizer=optimizer)
@@ -231,6 +231,8 @@ def fit_network(fit: Fit, cache: Path, folder: Path, *, console: Console | None 
     store = CropStore(cache)
     sample = choose(store.rows, frames_per_clip=4, pictures_per_class=40)
     console.print(f"step {run.step}, progress {run.progress:.1%}, {sum(r.split == 'train' for r in store.rows)} training crops")
+    if left_out := PairSampler(store, fit.mixture, fit.seed).left_out:
+        console.print(f"the cache has nothing for the pairs {', '.join(left_out)} of the mixture: left out")
     saved_s = validated_s = run.trained_s
     with loading(fit, cache) as feed:
         while run.progress < 1:

@@ -23,13 +23,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.clips import read_picture
-from training.prepare import SIZE, WIDE_MARGIN, Crop, Finder, cut, read_index, write_shard
+from training.prepare import RECONSTRUCTED, SIZE, WIDE_MARGIN, Crop, Finder, cut, read_index, write_shard
 from worker.errors import ConfigError, CorruptMedia
 from worker.faces.detect import MtcnnDetector
 from worker.types import Float32, UInt8
 
 NETS = ("taesd", "taesdxl", "taesd3")
-SOURCE = "taesd"
 IN_SHARD = 30
 _WIDTH, _DOWN = 64, 8
 
@@ -165,13 +164,13 @@ def add_reconstructions(
 def _plan(rows: Sequence[Crop], per_source: Mapping[str, int], seed: int) -> list[tuple[str, list[Crop]]]:
     """Names of the shards that are missing and their parents, the sources taking turns."""
     taken = {row.shard for row in rows}
-    done = {row.target for row in rows if row.source == SOURCE}
+    done = {row.target for row in rows if row.source == RECONSTRUCTED}
     shards: list[tuple[int, str, list[Crop]]] = []
     for source, count in per_source.items():
         reals = [row for row in rows if (row.source, row.label, row.split) == (source, "real", "train")]
         order = np.random.default_rng(seed).permutation(len(reals))[:count]
         todo = [reals[n] for n in order if reals[n].path not in done]
-        names = (name for n in itertools.count() if (name := f"{SOURCE}-{source}-{n * IN_SHARD:05d}") not in taken)
+        names = (name for n in itertools.count() if (name := f"{RECONSTRUCTED}-{source}-{n * IN_SHARD:05d}") not in taken)
         starts = range(0, len(todo), IN_SHARD)
         shards += [(start, name, todo[start : start + IN_SHARD]) for start, name in zip(starts, names, strict=False)]
     return [(name, parents) for _, name, parents in sorted(shards, key=lambda shard: shard[0])]
@@ -219,7 +218,7 @@ def _fake_row(parent: Crop, shard: str, net: str) -> Crop:
         row=-1,
         path=f"{parent.path}#{net}",
         label="fake",
-        source=SOURCE,
+        source=RECONSTRUCTED,
         manipulation=net,
         target=parent.path,
     )

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from training.prepare import Crop, read_index
+from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.settings import Fit, Mixture
 from training.splits import split_sha256
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.network import DeepfakeNet, build
-from worker.model.spec import FAMILIES, HeadSpec, Licence, ModelSpec, TrainingData, TrainingSource
+from worker.model.spec import HeadSpec, Licence, ModelSpec, TrainingData, TrainingSource
 
 LICENCE = Licence(
     name="research and evaluation only",
@@ -48,7 +48,7 @@ def read_run(folder: Path) -> Trained:
     network = build(
         backbone=fit.network.backbone,
         head=fit.network.head,
-        families=len(FAMILIES),
+        families=len(fit.mixture.families),
         hidden_dim=fit.network.hidden_dim,
         num_steps=fit.network.num_steps,
     )
@@ -61,8 +61,15 @@ def training_sources(rows: Sequence[Crop], mixture: Mixture) -> tuple[TrainingSo
     """Files of each source that the mixture draws from, by label; left-out and held-out rows do not count."""
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
-        drawn = {"ffpp": mixture.aligned, "ciplab": mixture.composite, "140k": mixture.synthetic}.get(row.source, 0.0)
-        parent = mixture.blend * mixture.parents.get(row.source, 0.0) if row.label == "real" else 0.0
+        shares = {
+            "ffpp": mixture.aligned,
+            "ciplab": mixture.composite,
+            "140k": mixture.synthetic,
+            RECONSTRUCTED: mixture.reconstruction + mixture.blend * mixture.remade_donor,
+        }
+        drawn = shares.get(row.source, 0.0)
+        made = mixture.blend + mixture.traces + mixture.processing
+        parent = made * mixture.parents.get(row.source, 0.0) if row.label == "real" else 0.0
         if row.split == "train" and drawn + parent > 0:
             files[row.source, row.label].add(row.path)
     names = sorted({source for source, _ in files})
@@ -77,6 +84,7 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str) -> Mode
         version=version,
         backbone=network.backbone,
         head=HeadSpec(kind=network.head, hidden_dim=network.hidden_dim, num_steps=network.num_steps),
+        families=trained.fit.mixture.families,
         training=TrainingData(
             sources=training_sources(read_index(cache), trained.fit.mixture),
             split_sha256=split_sha256(),

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from worker.errors import ConfigError
 from worker.model.spec import FAMILIES as FAMILIES
 
+PROCESSED = "processing"
+"""Family of whole-picture processing: it exists in networks whose mixture gives it a share."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,14 +36,36 @@ class Mixture(_Strict):
     synthetic: float = 0.13
     reconstruction: float = 0.0
     traces: float = 0.0
+    processing: float = 0.0
     parents: dict[str, float] = {"ffpp": 0.5, "140k": 0.17, "lfw": 0.13, "utkface": 0.1, "ciplab": 0.1}
+    """Empty: all sources, by their number of real files."""
+    composites: tuple[str, ...] = ("ciplab",)
+    """Sources of ``composite`` pairs, of manipulated fakes without an aligned original. Empty: all that have both labels."""
+    synthetics: tuple[str, ...] = ("140k",)
+    """Sources of ``synthetic`` pairs; empty as above."""
+    absent: Literal["refuse", "leave out"] = "refuse"
+    """What becomes of a kind of pairs that the cache has nothing for; left out, the others share in its part."""
     donor: float = 0.25
+    """Of the blends: someone else's face is blended in, the mirrored one, or a parent's reconstruction if there is one."""
+    mirrored_donor: float = 0.0
+    remade_donor: float = 0.0
 
     @model_validator(mode="after")
     def _sums(self) -> Self:
-        if abs(self.aligned + self.blend + self.composite + self.synthetic + self.reconstruction + self.traces - 1) > 1e-6:
-            raise ValueError("shares of aligned, blend, composite, synthetic, reconstruction and traces must add up to 1")
+        kinds = (self.aligned, self.blend, self.composite, self.synthetic, self.reconstruction, self.traces, self.processing)
+        if min(kinds) < 0 or abs(sum(kinds) - 1) > 1e-6:
+            raise ValueError(
+                "shares of aligned, blend, composite, synthetic, reconstruction, traces and processing must add up to 1"
+            )
+        donors = (self.donor, self.mirrored_donor, self.remade_donor)
+        if min(donors) < 0 or sum(donors) > 1:
+            raise ValueError("shares of donor, mirrored_donor and remade_donor must not exceed 1 together")
         return self
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """What the network tells apart, ``real`` first."""
+        return (*FAMILIES, PROCESSED) if self.processing > 0 else FAMILIES
 
 
 class Network(_Strict):

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training.conftest import crop, picture
 from training.data import CropStore, PairSampler
+from training.prepare import write_shard
 from training.settings import FAMILIES, Mixture
+from worker.errors import ConfigError
 
 ONLY_ALIGNED = Mixture(aligned=1, blend=0, composite=0, synthetic=0)
 
@@ -63,5 +66,28 @@ def test_aligned_pairs_share_target_and_frame(cache: Path) -> None:
 def test_a_mixture_without_its_data_is_refused(cache: Path) -> None:
     store = CropStore(cache)
     store.rows = [row for row in store.rows if row.source != "140k"]
-    with pytest.raises(ValueError, match="synthetic"):
+    with pytest.raises(ConfigError, match="synthetic"):
         PairSampler(store, Mixture(), seed=1)
+
+
+def test_a_kind_without_data_can_be_left_out_and_the_others_share_its_part(cache: Path) -> None:
+    store = CropStore(cache)
+    store.rows = [row for row in store.rows if row.source != "140k"]
+    mixture = Mixture(aligned=0.25, blend=0.25, composite=0, synthetic=0.5, absent="leave out")
+    sampler = PairSampler(store, mixture, seed=1)
+    assert sampler.left_out == ["synthetic"]
+    family = sampler.batch(0, 8, 64).family_F.tolist()
+    assert family == [0, FAMILIES.index("manipulation")] * 4 + [0, FAMILIES.index("blend")] * 4
+    store.rows = [row for row in store.rows if row.label == "fake"]
+    with pytest.raises(ConfigError, match="nothing for the pairs aligned, blend, synthetic"):
+        PairSampler(store, mixture, seed=1)
+
+
+def test_sources_of_any_name_serve_by_their_family(tmp_path: Path) -> None:
+    for label, family in (("real", ""), ("fake", "synthetic")):
+        write_shard(tmp_path, label, [(picture(n), crop(label, n, label, "mine", family=family)) for n in range(2)])
+    shares = {"aligned": 0, "blend": 0.5, "composite": 0.25, "synthetic": 0.25}
+    mixture = Mixture(**shares, parents={}, composites=(), synthetics=(), absent="leave out")
+    sampler = PairSampler(CropStore(tmp_path), mixture, seed=1)
+    assert sampler.left_out == ["composite"]
+    assert {FAMILIES[number] for number in sampler.batch(0, 8, 64).family_F} == {"real", "blend", "synthetic"}
