@@ -1,11 +1,13 @@
 """Fits how much less poor faces tell: a temperature that grows as their quality falls, kept only where it helps out of fold.
 
-Axes: n clips. The temperature is exp(slope * max(0, full - quality)), ``full`` the median quality of the clips as they are; it
-divides the log odds, so that poor material comes out undecided, neither real nor fake.
+Axes: n clips. The temperature is exp(slope * max(0, full - quality)), ``full`` one of a few quantiles of the quality of the clips
+as they are; it divides the log odds, so that poor material comes out undecided, neither real nor fake.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,9 @@ import numpy as np
 from training.calibration import Clips, Floats, fit_platt, folds_by_group, joined, temperatures
 from training.metrics import EDGE, class_weights
 
-SLOPES = tuple(float(slope) for slope in np.arange(0.0, 6.01, 0.5))
+SLOPES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+FULL_AT = (0.1, 0.25, 0.5)
+"""Shares of the clips as they are that may count as poor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,28 +51,28 @@ class QualityFit:
         )
 
 
-def fit_slope(clips: Clips, full: float) -> float:
-    """The slope of the greatest penalised likelihood; a and b are fitted anew for each."""
+def fit_temperature(clips: Clips, fulls: Sequence[float]) -> tuple[float, float]:
+    """(full, slope) of the greatest penalised likelihood, slope 0 among them; a and b are fitted anew for each."""
     weight_n = class_weights(clips.labels_n == 1)
 
-    def loss(slope: float) -> float:
-        temperature_n = temperatures(clips.qualities_n, full, slope)
+    def loss(pair: tuple[float, float]) -> float:
+        temperature_n = temperatures(clips.qualities_n, *pair)
         a, b = fit_platt(clips, temperature_n=temperature_n)
         penalty = 0.5 * ((a - 1.0) ** 2 + b**2)
         return float(weight_n @ _losses(clips, a, b, temperature_n)) + penalty
 
-    return min(SLOPES, key=loss)
+    return min([(max(fulls), 0.0), *itertools.product(fulls, SLOPES)], key=loss)
 
 
 def fit_quality(clips: Clips, degraded: Clips | None = None, n_folds: int = 5, seed: int = 0) -> QualityFit:
     """Fit on the clips and, where there are some, degraded copies of them (same groups); judge out of fold over groups.
 
-    What is compared, on both alike: a and b fitted on the clips as they are, against the same with the slope that the copies of
-    the other folds give. Raises ValueError for fewer groups than two.
+    What is compared, on both alike: a and b fitted on the clips as they are, against the same with the temperature that the
+    copies of the other folds give. Raises ValueError for fewer groups than two.
     """
     everything = clips if degraded is None else joined(clips, degraded)
     own_n = np.arange(len(everything.labels_n)) < len(clips.labels_n)
-    full = float(np.median(clips.qualities_n))
+    fulls = sorted({float(full) for full in np.quantile(clips.qualities_n, FULL_AT)})
     n_folds = min(n_folds, len(np.unique(everything.groups_n)))
     fold_n = folds_by_group(everything.groups_n, everything.labels_n, n_folds, seed)
     plain_n, tempered_n = np.zeros(len(fold_n)), np.zeros(len(fold_n))
@@ -76,13 +80,14 @@ def fit_quality(clips: Clips, degraded: Clips | None = None, n_folds: int = 5, s
         held = fold_n == fold
         learnt = everything.take(~held)
         own = everything.take(~held & own_n)
-        for slope, losses_n in ((0.0, plain_n), (fit_slope(learnt, full), tempered_n)):
-            a, b = fit_platt(own, temperature_n=temperatures(own.qualities_n, full, slope))
-            losses_n[held] = _losses(everything, a, b, temperatures(everything.qualities_n, full, slope))[held]
+        for pair, losses_n in (((1.0, 0.0), plain_n), (fit_temperature(learnt, fulls), tempered_n)):
+            a, b = fit_platt(own, temperature_n=temperatures(own.qualities_n, *pair))
+            losses_n[held] = _losses(everything, a, b, temperatures(everything.qualities_n, *pair))[held]
     weight_n = class_weights(everything.labels_n == 1)
+    full, slope = fit_temperature(everything, fulls)
     return QualityFit(
         full=full,
-        slope=fit_slope(everything, full),
+        slope=slope,
         plain=float(np.mean(weight_n * plain_n)),
         tempered=float(np.mean(weight_n * tempered_n)),
         gain_error=_error_over_groups(weight_n * (plain_n - tempered_n), everything.groups_n.tolist()),

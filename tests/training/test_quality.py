@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from training.calibration import Clips
-from training.quality import fit_quality, fit_slope
+from training.quality import fit_quality, fit_temperature
 
 
 def made(n: int, seed: int, slope: float) -> Clips:
@@ -22,8 +22,8 @@ def made(n: int, seed: int, slope: float) -> Clips:
 
 
 def test_the_slope_that_was_made_is_found() -> None:
-    assert fit_slope(made(4000, 0, 3.0), full=0.8) == pytest.approx(3.0, abs=0.5)
-    assert fit_slope(made(4000, 0, 0.0), full=0.8) <= 0.5
+    assert fit_temperature(made(4000, 0, 3.0), [0.3, 0.8]) == (0.8, pytest.approx(3.0, abs=1.0))
+    assert fit_temperature(made(4000, 0, 0.0), [0.8])[1] <= 0.5
 
 
 def test_it_is_kept_where_it_helps_out_of_fold_and_said() -> None:
