@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from training.prepare import RECONSTRUCTED, Crop, read_index
+from training.provenance import split_of
 from training.settings import Fit, Mixture
 from training.splits import split_sha256
 from worker.errors import ConfigError
@@ -61,19 +62,26 @@ def training_sources(rows: Sequence[Crop], mixture: Mixture) -> tuple[TrainingSo
     """Files of each source that the mixture draws from, by label; left-out and held-out rows do not count."""
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
-        shares = {
-            "ffpp": mixture.aligned,
-            "ciplab": mixture.composite,
-            "140k": mixture.synthetic,
-            RECONSTRUCTED: mixture.reconstruction + mixture.blend * mixture.remade_donor,
-        }
-        drawn = shares.get(row.source, 0.0)
-        made = mixture.blend + mixture.traces + mixture.processing
-        parent = made * mixture.parents.get(row.source, 0.0) if row.label == "real" else 0.0
-        if row.split == "train" and drawn + parent > 0:
+        if row.split == "train" and _is_drawn(row, mixture):
             files[row.source, row.label].add(row.path)
     names = sorted({source for source, _ in files})
     return tuple(TrainingSource(name=name, real=len(files[name, "real"]), fake=len(files[name, "fake"])) for name in names)
+
+
+def _is_drawn(row: Crop, mixture: Mixture) -> bool:
+    """Whether a kind of pairs with a share can hold this training row."""
+    if row.source == RECONSTRUCTED:
+        return mixture.reconstruction + mixture.blend * mixture.remade_donor > 0
+    family = row.its_family
+    composite = mixture.composite if family in ("real", "manipulation") and _names(mixture.composites, row) else 0.0
+    synthetic = mixture.synthetic if family in ("real", "synthetic") and _names(mixture.synthetics, row) else 0.0
+    parent = mixture.blend + mixture.traces + mixture.processing if family == "real" and _names(mixture.parents, row) else 0.0
+    return (mixture.aligned if row.target else 0.0) + composite + synthetic + parent > 0
+
+
+def _names(sources: Collection[str], row: Crop) -> bool:
+    """An empty choice of sources is all of them."""
+    return not sources or row.source in sources
 
 
 def make_spec(trained: Trained, cache: Path, *, name: str, version: str) -> ModelSpec:
@@ -87,7 +95,7 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str) -> Mode
         families=trained.fit.mixture.families,
         training=TrainingData(
             sources=training_sources(read_index(cache), trained.fit.mixture),
-            split_sha256=split_sha256(),
+            split_sha256=split_sha256(split_of(cache)),
         ),
         git_revision=git_revision(),
         licence=LICENCE,

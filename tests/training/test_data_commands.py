@@ -12,9 +12,11 @@ from typer.testing import CliRunner, Result
 
 from training.clips import open_frames, read_clip
 from training.commands.data import app
+from training.data import CropStore, PairSampler
 from training.leaks import by_name
 from training.prepare import read_index
 from training.provenance import read, read_skipped
+from training.settings import read_fit
 from worker.demo import FOLDER
 
 
@@ -144,6 +146,13 @@ def test_list_writes_a_manifest_that_prepare_takes(media: Path, tmp_path: Path) 
     again = run("list", manifest)
     assert again.stdout == listed.stdout
     assert "layout manifest, 6 files" in again.stderr
+
+
+def test_the_recipe_for_own_media_can_train_on_it(prepared: tuple[Path, Result]) -> None:
+    mixture = read_fit(Path(__file__).parents[2] / "configs" / "train" / "own-pairs.yaml").mixture
+    sampler = PairSampler(CropStore(prepared[0]), mixture, seed=1)
+    assert sampler.left_out == ["composite", "synthetic"]
+    assert len(set(sampler.batch(0, 8, 32).family_F.tolist())) >= 3
 
 
 def test_files_of_a_part(prepared: tuple[Path, Result]) -> None:

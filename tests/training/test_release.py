@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,22 @@ def test_a_checkpoint_holds_the_average_and_names_its_data(cache: Path, tmp_path
 def test_sources_that_a_mixture_leaves_alone_are_not_named(cache: Path) -> None:
     mixture = Mixture(aligned=1, blend=0, composite=0, synthetic=0)
     assert [source.name for source in training_sources(read_index(cache), mixture)] == ["ffpp"]
+
+
+def test_sources_of_any_name_are_named_by_what_they_serve_for(cache: Path) -> None:
+    rows = [
+        replace(row, source="mine", target="", family="synthetic" if row.label == "fake" else "") for row in read_index(cache)
+    ]
+    none = {"aligned": 0, "blend": 0, "composite": 0, "synthetic": 0}
+    anyone = {"parents": {}, "composites": (), "synthetics": ()}
+
+    def named(**shares: float) -> tuple[bool, bool]:
+        found = training_sources(rows, Mixture(**(none | shares), **anyone))
+        return (found[0].real > 0, found[0].fake > 0) if found else (False, False)
+
+    assert named(blend=1) == (True, False)
+    assert named(synthetic=1) == (True, True)
+    assert named(aligned=1) == (False, False)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
