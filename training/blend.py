@@ -16,6 +16,8 @@ from worker.types import Float32, UInt8
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
 POISSON_SHARE = 0.15
+PARTS_FROM = 0.88
+"""The outlines beyond this share are of eyes or a mouth alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,8 +29,13 @@ class Blend:
     mask_HW: Float32
 
 
-def self_blend(rng: np.random.Generator, face_HWC: UInt8, landmarks_K2: Float32, donor_HWC: UInt8 | None = None) -> Blend:
-    """A blend into ``face_HWC`` of a changed copy of itself, or of ``donor_HWC`` (already aligned to it, see ``align_donor``)."""
+def self_blend(
+    rng: np.random.Generator, face_HWC: UInt8, landmarks_K2: Float32, donor_HWC: UInt8 | None = None, *, part: bool = False
+) -> Blend:
+    """A blend into ``face_HWC`` of a changed copy of itself, or of ``donor_HWC`` (already aligned to it, see ``align_donor``).
+
+    ``part``: of the eyes or the mouth alone.
+    """
     target_HWC, source_HWC = face_HWC, face_HWC if donor_HWC is None else donor_HWC
     if rng.random() < 0.5:
         source_HWC = transform(rng, source_HWC)
@@ -40,7 +47,7 @@ def self_blend(rng: np.random.Generator, face_HWC: UInt8, landmarks_K2: Float32,
         source_HWC = express(rng, source_HWC, landmarks_K2)
     height, width = face_HWC.shape[:2]
     mask_HW = np.zeros((height, width), np.float32)
-    cv2.fillConvexPoly(mask_HW, hull(rng, landmarks_K2), 1.0)
+    cv2.fillConvexPoly(mask_HW, hull(rng, landmarks_K2, part=part), 1.0)
     move = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-1.5, 1.5), rng.uniform(0.95, 1 / 0.95))
     move[:, 2] += rng.uniform(-0.03, 0.03, 2) * width
     moved = cv2.warpAffine(source_HWC, move, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
@@ -89,12 +96,12 @@ def blend(source_HWC: UInt8, target_HWC: UInt8, mask_HW: Float32) -> UInt8:
     return np.rint(mixed).clip(0, 255).astype(np.uint8)
 
 
-def hull(rng: np.random.Generator, landmarks_K2: Float32) -> npt.NDArray[np.int32]:
-    """A convex outline from five landmarks: whole face, middle, lower part, eyes or mouth; int32 [N, 1, 2]."""
+def hull(rng: np.random.Generator, landmarks_K2: Float32, *, part: bool = False) -> npt.NDArray[np.int32]:
+    """A convex outline from landmarks: whole face, middle, lower part, or (``part``: only) eyes or mouth; int32 [N, 1, 2]."""
     left, right, nose, mouth_left, mouth_right = landmarks_K2.astype(np.float32)
     eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
     up, across = eyes - mouth, right - left
-    kind = rng.random()
+    kind = PARTS_FROM + (1 - PARTS_FROM) * rng.random() if part else rng.random()
     if kind < 0.55:
         points = [
             left - 0.55 * across + 0.1 * up,
@@ -113,7 +120,7 @@ def hull(rng: np.random.Generator, landmarks_K2: Float32) -> npt.NDArray[np.int3
             mouth_right + 0.3 * across - 0.2 * up,
             mouth_left - 0.3 * across - 0.2 * up,
         ]
-    elif kind < 0.88:
+    elif kind < PARTS_FROM:
         points = [
             nose - 0.6 * across + 0.05 * up,
             nose + 0.6 * across + 0.05 * up,
@@ -210,6 +217,13 @@ def mirrored(face_HWC: UInt8, landmarks_K2: Float32) -> UInt8:
     """The face's own mirror image, moved onto it: the donor of a flipped part."""
     there_K2 = landmarks_K2[[1, 0, 2, 4, 3]] * np.array([-1, 1], np.float32) + np.array([face_HWC.shape[1] - 1, 0], np.float32)
     return align_donor(np.ascontiguousarray(face_HWC[:, ::-1]), there_K2, face_HWC, landmarks_K2)
+
+
+def unlikeness(a_K2: Float32, b_K2: Float32) -> float:
+    """How far apart two faces' landmarks stay after alignment, in distances between the eyes: pose above all."""
+    move = similarity(a_K2, b_K2)
+    apart = a_K2 @ move[:, :2].T + move[:, 2] - b_K2
+    return float(np.hypot(*apart.T).mean() / (np.hypot(*(b_K2[1] - b_K2[0])) + 1e-6))
 
 
 def similarity(from_K2: Float32, to_K2: Float32) -> npt.NDArray[np.float64]:

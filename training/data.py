@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from training import augment
-from training.blend import align_donor, mirrored, self_blend
+from training.blend import align_donor, mirrored, self_blend, unlikeness
 from training.prepare import RECONSTRUCTED, Crop, cut, read_index
 from training.processing import processed
 from training.settings import PROCESSED, Mixture
@@ -123,23 +123,25 @@ class PairMaker:
         rows = self._some_parents(rng)
         row, jitter = _pick(rng, rows), _Jitter.draw(rng)
         face, landmarks = self._cut(row, jitter)
-        made = self_blend(rng, face, landmarks, self._donor(rng, row, rows, jitter, face, landmarks))
+        donor, part = self._donor(rng, row, rows, jitter, face, landmarks)
+        made = self_blend(rng, face, landmarks, donor, part=part)
         return Pair(real_HWC=made.partner_HWC, fake_HWC=made.fake_HWC, family="blend", mask_HW=made.mask_HW)
 
     def _donor(
         self, rng: np.random.Generator, row: Crop, rows: Sequence[Crop], jitter: _Jitter, face: UInt8, landmarks: Float32
-    ) -> UInt8 | None:
-        """What is blended in, aligned to the face: someone else, the mirrored or remade face, or (None) the face itself."""
+    ) -> tuple[UInt8 | None, bool]:
+        """What is blended in, aligned to the face (None: the face itself), and whether only as eyes or a mouth."""
         kind = rng.random()
         until_other = self._mixture.donor
         until_mirrored = until_other + self._mixture.mirrored_donor
         if kind < until_other:
-            other = _pick(rng, rows)
-            return align_donor(*self._cut(other, jitter), face, landmarks) if other.group != row.group else None
+            others = [_pick(rng, rows) for _ in range(self._mixture.donor_candidates)]
+            other = min(others, key=lambda one: unlikeness(one.landmarks_K2, landmarks)) if len(others) > 1 else others[0]
+            return (align_donor(*self._cut(other, jitter), face, landmarks) if other.group != row.group else None), False
         if kind < until_mirrored:
-            return mirrored(face, landmarks)
+            return mirrored(face, landmarks), True
         remade = self._remade_of.get(row.path)
-        return self._cut(remade, jitter)[0] if remade and kind < until_mirrored + self._mixture.remade_donor else None
+        return (self._cut(remade, jitter)[0] if remade and kind < until_mirrored + self._mixture.remade_donor else None), False
 
     def _some_parents(self, rng: np.random.Generator) -> Sequence[Crop]:
         return self._parents[self._parent_names[rng.choice(len(self._parent_names), p=self._parent_share)]]

@@ -47,7 +47,10 @@ class Mixture(_Strict):
     """What becomes of a kind of pairs that the cache has nothing for; left out, the others share in its part."""
     donor: float = 0.25
     """Of the blends: someone else's face is blended in, the mirrored one, or a parent's reconstruction if there is one."""
+    donor_candidates: int = Field(default=1, ge=1)
+    """Of so many other faces the donor is the one in the most similar pose; 1: anyone."""
     mirrored_donor: float = 0.0
+    """Eyes or a mouth from the face's own mirror image."""
     remade_donor: float = 0.0
 
     @model_validator(mode="after")
