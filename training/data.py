@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ from worker.types import Float32, Int64, UInt8
 
 WORK_PX = 224
 """Pairs are blended and degraded at this size, the network's at test time, then brought to the stage's."""
+OPEN_SHARDS = 512
 T = TypeVar("T")
 KINDS = ("aligned", "blend", "composite", "synthetic", "reconstruction", "traces", "processing")
 
@@ -47,14 +49,14 @@ class Batch:
 
 
 class CropStore:
-    """The cache's pictures by index row; shards are mapped, not read."""
+    """The cache's pictures by index row; shards are mapped, not read, ``OPEN_SHARDS`` at a time: each holds a file open."""
 
     def __init__(self, cache: Path, rows: Sequence[Crop] | None = None) -> None:
         self.rows = read_index(cache) if rows is None else list(rows)
-        self._shards = {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in {row.shard for row in self.rows}}
+        self._shard = lru_cache(OPEN_SHARDS)(lambda name: np.load(cache / f"{name}.npy", mmap_mode="r"))
 
     def picture(self, row: Crop) -> UInt8:
-        return np.ascontiguousarray(self._shards[row.shard][row.row])
+        return np.ascontiguousarray(self._shard(row.shard)[row.row])
 
     def crop(self, row: Crop, *, margin: float = MARGIN, size: int = WORK_PX) -> UInt8:
         """The crop that a scan would score (undegraded)."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import crop, picture
+from training import data
 from training.data import CropStore, PairSampler
 from training.prepare import write_shard
 from training.settings import FAMILIES, Mixture
@@ -81,6 +82,15 @@ def test_a_kind_without_data_can_be_left_out_and_the_others_share_its_part(cache
     store.rows = [row for row in store.rows if row.label == "fake"]
     with pytest.raises(ConfigError, match="nothing for the pairs aligned, blend, synthetic"):
         PairSampler(store, mixture, seed=1)
+
+
+def test_more_shards_than_may_be_open_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(4):
+        write_shard(tmp_path, f"s{n}", [(picture(n), crop(f"s{n}", n, "real", "lfw"))])
+    monkeypatch.setattr(data, "OPEN_SHARDS", 2)
+    store = CropStore(tmp_path)
+    for n in (0, 1, 2, 3, 0):
+        assert np.array_equal(store.picture(store.rows[n]), picture(n))
 
 
 def test_sources_of_any_name_serve_by_their_family(tmp_path: Path) -> None:
