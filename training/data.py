@@ -31,7 +31,6 @@ from worker.types import Float32, Int64, UInt8
 
 WORK_PX = 224
 """Pairs are blended and degraded at this size, the network's at test time, then brought to the stage's."""
-OPEN_SHARDS = 512
 T = TypeVar("T")
 KINDS = ("aligned", "blend", "composite", "synthetic", "reconstruction", "traces", "processing")
 
@@ -49,11 +48,11 @@ class Batch:
 
 
 class CropStore:
-    """The cache's pictures by index row; shards are mapped, not read, ``OPEN_SHARDS`` at a time: each holds a file open."""
+    """The cache's pictures by index row; shards are mapped, not read, ``open_shards`` at a time: each holds a file open."""
 
-    def __init__(self, cache: Path, rows: Sequence[Crop] | None = None) -> None:
+    def __init__(self, cache: Path, rows: Sequence[Crop] | None = None, *, open_shards: int = 512) -> None:
         self.rows = read_index(cache) if rows is None else list(rows)
-        self._shard = lru_cache(OPEN_SHARDS)(lambda name: np.load(cache / f"{name}.npy", mmap_mode="r"))
+        self._shard = lru_cache(open_shards)(lambda name: np.load(cache / f"{name}.npy", mmap_mode="r"))
 
     def picture(self, row: Crop) -> UInt8:
         return np.ascontiguousarray(self._shard(row.shard)[row.row])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import crop, picture
-from training import data
 from training.data import CropStore, PairSampler
 from training.prepare import write_shard
 from training.settings import FAMILIES, Mixture
@@ -84,11 +83,10 @@ def test_a_kind_without_data_can_be_left_out_and_the_others_share_its_part(cache
         PairSampler(store, mixture, seed=1)
 
 
-def test_more_shards_than_may_be_open_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_shards_than_may_be_open_can_be_read(tmp_path: Path) -> None:
     for n in range(4):
         write_shard(tmp_path, f"s{n}", [(picture(n), crop(f"s{n}", n, "real", "lfw"))])
-    monkeypatch.setattr(data, "OPEN_SHARDS", 2)
-    store = CropStore(tmp_path)
+    store = CropStore(tmp_path, open_shards=2)
     for n in (0, 1, 2, 3, 0):
         assert np.array_equal(store.picture(store.rows[n]), picture(n))
 
