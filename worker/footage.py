@@ -83,7 +83,7 @@ def expectations(spec: ModelSpec) -> dict[MediaKind, Calibration]:
     if not known:
         raise ConfigError(
             f"{spec.name} {spec.version} does not say what it expects of real files, so there is nothing to compare yours with: "
-            "calibrate the checkpoint first (veriframe train calibrate)"
+            "calibrate the checkpoint first (veriframe release calibrate)"
         )
     return known
 
@@ -175,6 +175,6 @@ def _cost(one: Fitted) -> Iterator[str]:
         yield "  cost: unknown, the checkpoint does not hold the scores of held-out fakes"
         return
     level = one.files[0].level
-    before, after = share_above(fakes, level), share_above(fakes, level - value)
-    lost = f"{before - after:.0%} are lost" if value < 0 else f"{after - before:.0%} are gained, for more false alarms elsewhere"
-    yield f"  cost: of held-out fakes {before:.0%} were called fake, {after:.0%} with this offset ({lost})"
+    before, after = round(100 * share_above(fakes, level)), round(100 * share_above(fakes, level - value))
+    lost = f"{before - after}% are lost" if value < 0 else f"{after - before}% are gained, for more false alarms elsewhere"
+    yield f"  cost: of held-out fakes {before}% were called fake, {after}% with this offset ({lost})"
