@@ -45,6 +45,9 @@ def test_json_and_back(tiny_spec: ModelSpec) -> None:
         {"t_fake": 1.1},
         {"media": "audio"},
         {"strategies": ["sometimes"]},
+        {"quality_slope": -1.0},
+        {"real_log_odds": (1.0, 0.0)},
+        {"fake_log_odds": (1.0,)},
     ],
 )
 def test_senseless_calibrations_are_refused(change: dict[str, Any]) -> None:
