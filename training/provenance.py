@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from training.manifest import Entry
-from training.splits import V1, Item, read_split, write_split
+from training.splits import COMMITTED, Item, read_split, write_split
 from worker.content import write_atomically
 from worker.errors import ConfigError
 
@@ -79,7 +79,7 @@ def skip(cache: Path, skipped: Sequence[Skipped]) -> None:
 def split_of(cache: Path) -> Path:
     """The split that a cache was made by: its own, or the committed one."""
     made_of = read(cache)
-    return V1 if made_of is None or made_of.layout == "own" else split_file(cache)
+    return COMMITTED if made_of is None or made_of.layout == "own" else split_file(cache)
 
 
 def straddling(entries: Sequence[Entry]) -> list[Skipped]:

@@ -19,7 +19,7 @@ from worker.pipeline import Scanner
 from worker.settings import load_settings
 from worker.types import Label
 
-SPLIT = Path(__file__).parents[2] / "training" / "splits" / "v1.csv"
+SPLIT = Path(__file__).parents[2] / "training" / "splits" / "v2.csv"
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 

@@ -17,7 +17,7 @@ from worker.report import Report
 from worker.settings import load_settings
 from worker.types import Label, Reason
 
-SPLIT = Path(__file__).parents[2] / "training" / "splits" / "v1.csv"
+SPLIT = Path(__file__).parents[2] / "training" / "splits" / "v2.csv"
 UNITS = 120
 """Ten seconds each: 20 minutes."""
 PLACES = 10

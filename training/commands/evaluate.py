@@ -22,7 +22,7 @@ EPILOG = """[bold]Examples[/]
 veriframe evaluate media/ --out runs/eval                     media/real and media/fake
 veriframe evaluate set.csv --out runs/eval --model mine.safetensors
 veriframe evaluate set.csv --out runs/eval --robustness       also recompressed, blurred, resized ...
-veriframe evaluate training/splits/v1.csv --data ../media --out runs/eval --limit 250
+veriframe evaluate training/splits/v2.csv --data ../media --out runs/eval --limit 250
 veriframe evaluate set.csv --out runs/eval --reports scans.jsonl
 
 [bold]The manifest[/]
