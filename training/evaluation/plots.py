@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from training.evaluation.degrade import FAMILIES
@@ -17,7 +18,9 @@ from training.evaluation.summary import parts
 from training.metrics import Bools, Floats, auc, class_weights, one_class, risk_coverage
 
 REAL, FAKE, NEUTRAL = "#1d5fa8", "#c0392b", "#555555"
-DPI = 110
+DPI = 100
+SQUARE = (3.85, 3.8)
+"""Inches: three abreast on the report's page."""
 COLUMNS = 4
 
 
@@ -53,7 +56,7 @@ def roc(judged: Sequence[Judged]) -> bytes | None:
     both = [(name, fake_N, p_N) for name, fake_N, p_N in both if not one_class(fake_N)]
     if not both:
         return None
-    figure = _figure(5.2, 4.6)
+    figure = _figure(*SQUARE)
     axes = figure.subplots()
     for number, (name, fake_N, p_N) in enumerate(both):
         fpr_T, tpr_T, _ = roc_curve(fake_N, p_N)
@@ -61,13 +64,13 @@ def roc(judged: Sequence[Judged]) -> bytes | None:
         axes.plot(fpr_T, tpr_T, label=f"{name}, AUC {auc(fake_N, p_N):.3f}", color=colour, linewidth=width)
     axes.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=0.8, linestyle=":")
     axes.set(xlabel="real files above the threshold", ylabel="fakes above the threshold", xlim=(0, 1), ylim=(0, 1.005))
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="lower right", fontsize=7)
     return _png(figure)
 
 
 def reliability_diagram(found: Calibration) -> bytes:
     """Share of fakes over mean probability, bins of equal mass."""
-    figure = _figure(4.4, 4.2)
+    figure = _figure(*SQUARE)
     axes = figure.subplots()
     bins_B3 = np.array(found.bins)
     axes.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=0.8, linestyle=":")
@@ -86,15 +89,16 @@ def histograms(judged: Sequence[Judged]) -> bytes | None:
     bins = np.linspace(0, 1, 21).tolist()
     for axes, (name, part) in zip(grid, sources, strict=True):
         fake_N, p_N = _scored(part)
-        axes.hist(p_N[~fake_N], bins=bins, color=REAL, alpha=0.6, label=f"real ({(~fake_N).sum()})")
-        axes.hist(p_N[fake_N], bins=bins, color=FAKE, alpha=0.6, hatch="//", label=f"fake ({fake_N.sum()})")
+        axes.hist(p_N[~fake_N], bins=bins, color=REAL, alpha=0.6, label="real")
+        axes.hist(p_N[fake_N], bins=bins, color=FAKE, alpha=0.6, hatch="//", label="fake")
         for limit in sorted({limit for item in part if item.thresholds for limit in item.thresholds}):
             axes.axvline(limit, color=NEUTRAL, linewidth=0.8, linestyle="--")
-        axes.set_title(name, fontsize=9)
+        axes.set_title(f"{name}: {(~fake_N).sum()} real, {fake_N.sum()} fake", fontsize=9)
         axes.set_xlim(0, 1)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(labelsize=7)
-        axes.legend(fontsize=7, loc="upper center")
     figure.supxlabel("score, p(fake); dashed: thresholds", fontsize=8)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8)
     return _png(figure)
 
 
@@ -103,7 +107,7 @@ def risk_over_coverage(judged: Sequence[Judged]) -> bytes | None:
     fake_N, p_N = _scored(judged)
     if one_class(fake_N):
         return None
-    figure = _figure(4.4, 4.2)
+    figure = _figure(*SQUARE)
     axes = figure.subplots()
     wrong_N, weight_N = (p_N > 0.5) != fake_N, class_weights(fake_N)
     coverage_K, risk_K = risk_coverage(np.abs(p_N - 0.5), wrong_N, weight_N)

@@ -36,7 +36,9 @@ def auc_of(ranking: Ranking | None) -> str:
 
 
 def _auc(auc: float, interval: tuple[float, float]) -> str:
-    return NOTHING if math.isnan(auc) else f"{auc:.3f} ({number(interval[0], 2)} to {number(interval[1], 2)})"
+    if math.isnan(auc):
+        return NOTHING
+    return f"{auc:.3f}" if math.isnan(interval[0]) else f"{auc:.3f} ({interval[0]:.2f} to {interval[1]:.2f})"
 
 
 def document(found: Evaluation, judged: Sequence[Judged]) -> Document:
@@ -104,7 +106,7 @@ def _of_kind(kind: MediaKind, rows: Sequence[Row], judged: Sequence[Judged]) -> 
     ]
     pictures = tuple(Picture(name=f"{kind.value}-{name}.png", alt=alt, png=png) for name, alt, png in wanted if png is not None)
     text = (
-        "A manipulation of a source is set against all of the source's real files.",
+        "A manipulation of a source is set against all of the source's real files. No interval: under five groups of a class.",
         "ECE: of the scores as reported; where the checkpoint's calibration was fitted on these very files it flatters. "
         "Cross-fitted: the logits calibrated on the other groups of these files, so that no file is judged by a calibration that "
         "saw it; or on the other sources. Floor: what perfectly calibrated scores of as many files would show by chance.",
@@ -164,16 +166,8 @@ def _accuracy(rows: Sequence[Row]) -> Table:
 
 def _calibration(rows: Sequence[Row]) -> Table:
     known = [row for row in rows if row.calibration is not None]
-    header = (
-        "source",
-        "log loss",
-        "ECE",
-        "floor",
-        "log loss, cross-fitted",
-        "ECE, cross-fitted",
-        "AURC",
-        "calibration holds for",
-    )
+    reported = ("log loss", "ECE", "floor")
+    header = ("source", *reported, "log loss, cross-fitted", "ECE, cross-fitted", "ECE, other sources", "AURC")
     cells: list[tuple[str, ...]] = []
     for row in known:
         if (found := row.calibration) is not None:
@@ -191,7 +185,7 @@ def _confusion(rows: Sequence[Row]) -> Table:
         (row.name, label, *(str(counts.get(answer, 0)) for answer in answers))
         for row in rows
         for label, counts in row.confusion.items()
-        if sum(counts.values())
+        if sum(counts.values()) and not (": " in row.name and label == "real")
     ]
     strong = frozenset(place for place, line in enumerate(cells) if line[0] == "all")
     header = ("source", "is", *(f"called {answer.replace('_', ' ')}" for answer in answers))

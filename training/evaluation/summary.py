@@ -35,6 +35,10 @@ from worker.verdict.aggregate import RULES
 FAKE, REAL, UNCERTAIN = Label.FAKE.value, Label.REAL.value, Label.UNCERTAIN.value
 DRAWS = 1000
 FOLDS = 5
+LEAST_GROUPS = 5
+"""Groups of each class without which an AUC gets no interval: drawing the same few again tells nothing."""
+LEAST_FILES = 10
+"""Scored files of each class without which no calibration is judged."""
 Test = Callable[[Judged], bool]
 
 
@@ -134,12 +138,16 @@ def _answers(judged: Sequence[Judged]) -> dict[str, int]:
 
 
 def ranking(fake_N: Bools, score_N: Floats, groups: Sequence[str], *, draws: int = DRAWS) -> Ranking | None:
-    """None where a class is missing."""
+    """None where a class is missing; without an interval (nan) where one has few groups."""
     if one_class(fake_N):
         return None
+    interval = (float("nan"), float("nan"))
+    group_N = np.asarray(groups)
+    if min(len(np.unique(group_N[fake_N])), len(np.unique(group_N[~fake_N]))) >= LEAST_GROUPS:
+        interval = grouped_interval(groups, lambda rows: auc(fake_N[rows], score_N[rows]), draws=draws)
     return Ranking(
         auc=auc(fake_N, score_N),
-        interval=grouped_interval(groups, lambda rows: auc(fake_N[rows], score_N[rows]), draws=draws),
+        interval=interval,
         ap=average_precision(fake_N, score_N),
         eer=equal_error_rate(fake_N, score_N),
     )
@@ -153,10 +161,10 @@ def _faces(scored: Sequence[Judged], *, draws: int) -> Ranking | None:
 
 
 def calibration(scored: Sequence[Judged]) -> Calibration | None:
-    """None where a class is missing: no probability can then be checked."""
+    """None where a class has few files: no probability can then be checked."""
     fake_N, p_N = _fake(scored), _scores(scored)
     diagram = reliability(fake_N, p_N)
-    if diagram is None:
+    if diagram is None or min(fake_N.sum(), (~fake_N).sum()) < LEAST_FILES:
         return None
     wrong_N, weight_N = (p_N > 0.5) != fake_N, class_weights(fake_N)
     width_N = np.array([np.nan if item.piw is None else item.piw for item in scored])

@@ -67,6 +67,18 @@ def test_a_source_of_one_class_has_alarms_and_no_auc(few: list[Judged]) -> None:
     assert row.false_alarms.share == 0
 
 
+def test_few_groups_or_files_give_no_interval_and_no_calibration(judged: Make) -> None:
+    few = [judged(label, float(n), f"{label}{n}.mp4", f"g{n % 4}") for n in range(9) for label in ("real", "fake")]
+    (row,) = summary.rows(few, draws=10)
+    assert row.ranking is not None
+    assert np.isnan(row.ranking.interval).all()
+    assert row.calibration is None
+    (more,) = summary.rows([*few, judged("real", 1.0, "r.mp4", "g5"), judged("fake", 1.0, "f.mp4", "g5")], draws=10)
+    assert more.ranking is not None
+    assert not np.isnan(more.ranking.interval).any()
+    assert more.calibration is not None
+
+
 def test_videos_and_pictures_are_judged_apart(judged: Make) -> None:
     files = [judged("real", -1.0, "a.mp4"), judged("fake", 1.0, "b.jpg", kind=MediaKind.PICTURE)]
     assert [(row.kind, row.real, row.fake) for row in summary.rows(files, draws=10)] == [
