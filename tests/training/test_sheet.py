@@ -1,0 +1,61 @@
+"""The contact sheet: a band for every kind that the cache has something for, the same for the same seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from training.commands.data import app
+from training.data import KINDS, Pair
+from training.settings import Mixture
+from training.sheet import COLUMNS, HEADER_PX, TILE_PX, contact_sheet, difference
+
+
+def test_a_band_for_every_kind_and_the_kinds_that_are_missing(cache: Path, tmp_path: Path) -> None:
+    sheet = contact_sheet(cache, Mixture(), tmp_path / "new" / "sheet.png", seed=1, rows=2)
+    assert sheet.missing == ("reconstruction",)
+    assert set(sheet.crops_per_cpu_s) == set(KINDS) - {"reconstruction"}
+    assert all(speed > 0 for speed in sheet.crops_per_cpu_s.values())
+    with Image.open(tmp_path / "new" / "sheet.png") as picture:
+        kinds = len(KINDS) - 1
+        assert picture.size == (TILE_PX * len(COLUMNS), HEADER_PX * (kinds + 1) + TILE_PX * 2 * kinds)
+
+
+def test_the_same_seed_shows_the_same_pairs(cache: Path, tmp_path: Path) -> None:
+    tiles = []
+    for number in range(2):
+        contact_sheet(cache, Mixture(), tmp_path / f"{number}.png", seed=1, rows=1)
+        with Image.open(tmp_path / f"{number}.png") as picture:
+            tiles.append(np.array(picture)[2 * HEADER_PX : 2 * HEADER_PX + TILE_PX])
+    assert np.array_equal(tiles[0], tiles[1])
+
+
+@pytest.mark.parametrize(
+    ("mask", "same_picture", "expected"),
+    [(0.5, True, 127), (None, True, 128 + 4 * 10), (None, False, 0)],
+)
+def test_the_third_tile(mask: float | None, same_picture: bool, expected: int) -> None:
+    real = np.full((8, 8, 3), 100, np.uint8)
+    mask_HW = None if mask is None else np.full((8, 8), mask, np.float32)
+    pair = Pair(real_HWC=real, fake_HWC=real + np.uint8(10), family="blend", mask_HW=mask_HW, same_picture=same_picture)
+    assert (difference(pair) == expected).all()
+
+
+def test_the_command_writes_the_sheet_and_says_how_fast_pairs_are_made(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    done = CliRunner().invoke(app, ["sheet", "--cache", str(cache), "--out", str(out), "--rows", "1"])
+    assert done.exit_code == 0, done.output
+    assert "blend" in done.stdout
+    assert "crops/s a core" in done.stdout
+    assert "nothing in" in done.stderr
+    assert out.exists()
+
+
+def test_reconstruct_says_what_a_count_looks_like(cache: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["reconstruct", "140k", "--init", str(tmp_path), "--cache", str(cache)])
+    assert done.exit_code == 2
+    assert "140k=350" in done.stderr
