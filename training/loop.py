@@ -10,7 +10,7 @@ import csv
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
@@ -33,6 +33,8 @@ from worker.model.restore import load_network
 
 AHEAD = 6
 """Batches that the loading process may be ahead."""
+OnValidation = Callable[[int, dict[str, float]], None]
+"""Told the step and what ``validate`` found; what it raises ends the training."""
 
 
 def make_network(network: Network, seed: int, families: int = len(FAMILIES)) -> DeepfakeNet:
@@ -143,7 +145,7 @@ class Run:
         """Raises ConfigError where the folder's run had another configuration than its length."""
         state: dict[str, Any] = torch.load(self.state_path, weights_only=True)
         theirs = Fit.model_validate_json(state["fit"])
-        length = {"minutes", "steps", "save_every_minutes", "validate_every_minutes", "threads"}
+        length = {"minutes", "steps", "save_every_minutes", "validate_every_minutes", "validate_every_steps", "threads"}
         if theirs.model_dump(exclude=length) != self.fit.model_dump(exclude=length):
             raise ConfigError(f"{self.folder} holds a run with another configuration; choose another folder")
         self.network.load_state_dict(state["network"])
@@ -223,7 +225,15 @@ def loading(fit: Fit, cache: Path) -> Iterator[Feed]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def fit_network(fit: Fit, cache: Path, folder: Path, *, console: Console | None = None, log_every: int = 25) -> Run:
+def fit_network(
+    fit: Fit,
+    cache: Path,
+    folder: Path,
+    *,
+    console: Console | None = None,
+    log_every: int = 25,
+    on_validation: OnValidation | None = None,
+) -> Run:
     """Train until the limit; ``folder`` gets ``state.pt``, ``steps.csv`` and ``validation.csv``. Continues a run found there."""
     console = console or Console()
     torch.set_num_threads(fit.threads)
@@ -245,12 +255,12 @@ def fit_network(fit: Fit, cache: Path, folder: Path, *, console: Console | None 
             if run.trained_s - saved_s > fit.save_every_minutes * 60:
                 saved_s = run.trained_s
                 run.save()
-            if run.trained_s - validated_s > fit.validate_every_minutes * 60:
+            if run.progress < 1 and fit.is_validation_due(run.step, run.trained_s - validated_s):
                 validated_s = run.trained_s
-                log_validation(run, validate(run.ema, store, sample), console)
+                log_validation(run, validate(run.ema, store, sample), console, on_validation)
     run.save()
     if sample:
-        log_validation(run, validate(run.ema, store, sample), console)
+        log_validation(run, validate(run.ema, store, sample), console, on_validation)
     return run
 
 
@@ -269,11 +279,13 @@ def log_step(run: Run, stage: Stage, console: Console) -> None:
     console.print(f"{run.progress:6.1%} " + " ".join(f"{name} {value}" for name, value in row.items()), highlight=False)
 
 
-def log_validation(run: Run, found: dict[str, float], console: Console) -> None:
+def log_validation(run: Run, found: dict[str, float], console: Console, on_validation: OnValidation | None = None) -> None:
     """One row of ``validation.csv`` for each source; the averaged weights are judged."""
     for name, value in found.items():
         append_csv(run.folder / "validation.csv", {"step": run.step, "source": name, "value": round(value, 4)})
     console.print("validation " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), highlight=False)
+    if on_validation is not None:
+        on_validation(run.step, found)
 
 
 def append_csv(path: Path, row: dict[str, Any]) -> None:

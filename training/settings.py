@@ -113,6 +113,8 @@ class Fit(_Strict):
     threads: int = 2
     save_every_minutes: float = 5
     validate_every_minutes: float = 12
+    validate_every_steps: int | None = Field(default=None, ge=1)
+    """Instead of by the clock."""
 
     @model_validator(mode="after")
     def _stages(self) -> Self:
@@ -120,6 +122,12 @@ class Fit(_Strict):
         if not ends or ends != sorted(ends) or ends[-1] != 1:
             raise ValueError("stages must rise and end at 1")
         return self
+
+    def is_validation_due(self, step: int, since_s: float) -> bool:
+        """After ``step`` steps, ``since_s`` seconds of training after the last one."""
+        if self.validate_every_steps is not None:
+            return step % self.validate_every_steps == 0
+        return since_s > self.validate_every_minutes * 60
 
     def stage(self, progress: float) -> Stage:
         """The stage at ``progress`` in [0, 1]."""
