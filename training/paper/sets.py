@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.paper.settings import Selection, Sets
-from training.prepare import Crop
+from training.prepare import RECONSTRUCTED, Crop
 from worker.errors import ConfigError
 
 
@@ -49,6 +49,11 @@ class Chosen:
             missing = {"real", "fake"} - {row.label for row in rows}
             if missing and name != "the test set":
                 raise ConfigError(f"{name} has no {missing.pop()} crops")
+
+
+def as_found(rows: Sequence[Crop]) -> list[Crop]:
+    """The crops of files as they are: neither recompressed copies nor reconstructions, which share their original's group."""
+    return [row for row in rows if not row.variant and row.source != RECONSTRUCTED]
 
 
 def choose_sets(rows: Sequence[Crop], sets: Sets) -> Chosen:

@@ -16,7 +16,7 @@ from training.paper.networks import load_start, load_weights, make_network, with
 from training.paper.noise import Plan, draw_plan, read_plan, write_plan
 from training.paper.release import write_checkpoint
 from training.paper.report import write_report
-from training.paper.sets import Chosen, choose_sets
+from training.paper.sets import Chosen, as_found, choose_sets
 from training.paper.settings import Baselines, EvaluateStage, Hardware, NoiseStage, Pipeline, Sets, TrainStage
 from training.prepare import read_index
 from worker.errors import ConfigError
@@ -77,7 +77,7 @@ def open_run(pipeline: Pipeline, cache: Path, folder: Path) -> Run:
 
 def read_sets(cache: Path, sets: Sets) -> Chosen:
     """Raises ConfigError for an empty cache, and for sets that overlap or lack a class."""
-    rows = [row for row in read_index(cache) if not row.variant]  # files as they are, no recompressed copies
+    rows = as_found(read_index(cache))
     if not rows:
         raise ConfigError(f"{cache} holds no crops; make them with: veriframe data prepare")
     return choose_sets(rows, sets)

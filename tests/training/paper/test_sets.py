@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from training.paper.sets import Chosen, TrainingSet, choose_sets, divided, select
+from training.paper.sets import Chosen, TrainingSet, as_found, choose_sets, divided, select
 from training.paper.settings import Selection, Sets
 from training.prepare import Crop
 from worker.errors import ConfigError
@@ -90,3 +90,12 @@ def test_a_source_that_is_not_there_and_a_missing_class_are_told(faces: ModuleTy
         choose_sets(rows_of(faces, sources=("140k", "ciplab", "lfw")), PAPER)
     with pytest.raises(ConfigError, match="set 1 has no fake"):
         choose_sets([row for row in rows_of(faces) if (row.source, row.label) != ("140k", "fake")], PAPER)
+
+
+def test_crops_that_were_made_of_others_are_left_out(faces: ModuleType) -> None:
+    rows = rows_of(faces)
+    made = [
+        faces.crop("copy", 0, "real", "dfd", variant="crf35"),
+        faces.crop("taesd-lfw", 0, "fake", "taesd", group=rows[0].group),
+    ]
+    assert as_found([*rows, *made]) == rows
