@@ -10,7 +10,7 @@ of their own.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -76,12 +76,17 @@ class Pair:
     same_picture: bool = True
 
 
+def is_left_out(row: Crop, names: Collection[str]) -> bool:
+    """Whether ``Mixture.leave_out`` names this fake, by its source or its manipulation."""
+    return row.label == "fake" and (row.source in names or row.manipulation in names)
+
+
 class PairMaker:
     """Makes pairs of every kind from the training rows of a cache. ``ready``: the kinds that it has something for."""
 
     def __init__(self, store: CropStore, mixture: Mixture) -> None:
         self._store, self._mixture = store, mixture
-        rows = [row for row in store.rows if row.split == "train"]
+        rows = [row for row in store.rows if row.split == "train" and not is_left_out(row, mixture.leave_out)]
         self._parents = _by(rows, "real", lambda row: row.source)
         self._reals = {_moment(row): row for row in rows if row.target and row.label == "real"}
         remade = [row for row in rows if row.source == RECONSTRUCTED]
@@ -189,9 +194,11 @@ class PairMaker:
 
 class PairSampler:
     """Draws batches of a mixture. Raises ConfigError where a kind with a share has nothing to draw from; by ``mixture.absent`` it
-    is ``left_out`` instead, and the error is a cache with nothing at all."""
+    is ``left_out`` instead, and the error is a cache with nothing at all; and for a name in ``mixture.leave_out`` of no fake."""
 
     def __init__(self, store: CropStore, mixture: Mixture, seed: int) -> None:
+        if unknown := [name for name in mixture.leave_out if not any(is_left_out(row, (name,)) for row in store.rows)]:
+            raise ConfigError(f"the cache has no fakes of a source or manipulation {', '.join(unknown)} to leave out")
         self._maker, self._families, self._seed = PairMaker(store, mixture), mixture.families, seed
         shares = {kind: float(getattr(mixture, kind)) for kind in KINDS}
         self.left_out = [kind for kind, share in shares.items() if share > 0 and kind not in self._maker.ready]

@@ -1,7 +1,7 @@
 """One training run: AdamW, cosine with warm-up, progressive resolution, EMA; stops at a time limit, continues where it was cut.
 
-Batches follow from (seed, step), noise too, so a run cut and continued gives the very weights of an uncut one (by steps; by
-minutes the schedule follows the clock). Axes: F crops, K families, C colours, H rows, W columns.
+Batches follow from (seed, step), noise too, so on the CPU a run cut and continued gives the very weights of an uncut one (by
+steps; by minutes the schedule follows the clock). Axes: F crops, K families, C colours, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.data import Batch, CropStore, PairSampler, load_batch, start_loader
+from training.device import choose_device, place
 from training.settings import FAMILIES, Fit, Network, Stage
 from training.validate import choose, validate
 from worker.errors import ConfigError, ModelError
@@ -32,7 +33,7 @@ from worker.model.network import DeepfakeNet, build, score_logit
 from worker.model.restore import load_network
 
 AHEAD = 6
-"""Batches that the loading process may be ahead."""
+"""Batches that each loading process may be ahead."""
 OnValidation = Callable[[int, dict[str, float]], None]
 """Told the step and what ``validate`` found; what it raises ends the training."""
 
@@ -68,14 +69,18 @@ def learning_rate(progress: float, *, peak: float, warmup: float) -> float:
 
 
 def add_noise(pixels_FCHW: Tensor, *, share: float, alpha: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """Equation 2, ``sqrt(a) x + sqrt(1 - a) z``, on ``share`` of the pairs of normalised crops; both of a pair get one ``a``."""
+    """Equation 2, ``sqrt(a) x + sqrt(1 - a) z``, on ``share`` of the pairs of normalised crops; both of a pair get one ``a``.
+
+    Drawn on the CPU by its ``generator``: the same on every device.
+    """
     pairs = len(pixels_FCHW) // 2
     chosen_F = (torch.rand(pairs, generator=generator) < share).repeat_interleave(2)
     alpha_F = torch.empty(pairs).uniform_(*alpha, generator=generator).repeat_interleave(2)
     if not chosen_F.any():
         return pixels_FCHW
-    noise = torch.randn(pixels_FCHW[chosen_F].shape, generator=generator)
-    a = alpha_F[chosen_F].view(-1, 1, 1, 1)
+    noise = torch.randn((int(chosen_F.sum()), *pixels_FCHW.shape[1:]), generator=generator).to(pixels_FCHW.device)
+    a = alpha_F[chosen_F].view(-1, 1, 1, 1).to(pixels_FCHW.device)
+    chosen_F = chosen_F.to(pixels_FCHW.device)
     out = pixels_FCHW.clone()
     out[chosen_F] = a.sqrt() * pixels_FCHW[chosen_F] + (1 - a).sqrt() * noise
     return out
@@ -110,13 +115,18 @@ class Run:
     def start(cls, fit: Fit, folder: Path) -> Run:
         """A new run, or the one that ``folder`` holds."""
         folder.mkdir(parents=True, exist_ok=True)
-        network = make_network(fit.network, fit.seed, len(fit.mixture.families)).to(memory_format=torch.channels_last)
+        network = make_network(fit.network, fit.seed, len(fit.mixture.families))
+        network = network.to(choose_device(fit.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         ema = deepcopy(network).requires_grad_(False)
         optimizer = torch.optim.AdamW(parameter_groups(network, fit), lr=fit.lr, weight_decay=fit.weight_decay, fused=True)
         run = cls(fit=fit, folder=folder, network=network, ema=ema, optimizer=optimizer)
         if run.state_path.exists():
             run.load()
         return run
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
 
     @property
     def state_path(self) -> Path:
@@ -142,11 +152,12 @@ class Run:
         unfinished.rename(self.state_path)
 
     def load(self) -> None:
-        """Raises ConfigError where the folder's run had another configuration than its length."""
-        state: dict[str, Any] = torch.load(self.state_path, weights_only=True)
+        """Raises ConfigError where the folder's run had another configuration than its length and hardware."""
+        state: dict[str, Any] = torch.load(self.state_path, weights_only=True, map_location="cpu")
         theirs = Fit.model_validate_json(state["fit"])
-        length = {"minutes", "steps", "save_every_minutes", "validate_every_minutes", "validate_every_steps", "threads"}
-        if theirs.model_dump(exclude=length) != self.fit.model_dump(exclude=length):
+        length = {"minutes", "steps", "save_every_minutes", "validate_every_minutes", "validate_every_steps"}
+        free = {*length, "threads", "device", "loaders"}
+        if theirs.model_dump(exclude=free) != self.fit.model_dump(exclude=free):
             raise ConfigError(f"{self.folder} holds a run with another configuration; choose another folder")
         self.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
@@ -181,10 +192,11 @@ def train_step(run: Run, batch: Batch) -> None:
         group["lr"] = learning_rate(progress, peak=fit.lr, warmup=fit.warmup) * share_of_rate(group["part"], progress, fit)
     generator = torch.Generator().manual_seed(fit.seed * 1_000_003 + run.step)
     run.network.train()
-    family_F = torch.from_numpy(batch.family_F)
-    pixels_FCHW = run.network.normalise(torch.from_numpy(batch.crops_FHWC))
+    device = run.device
+    family_F = place(batch.family_F, device)
+    pixels_FCHW = run.network.normalise(place(batch.crops_FHWC, device))
     pixels_FCHW = add_noise(pixels_FCHW, share=fit.noise_share, alpha=fit.noise_alpha, generator=generator)
-    with torch.autocast("cpu", torch.bfloat16, enabled=fit.bf16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=fit.bf16 or device.type == "cuda"):
         logits_FK = run.network.forward_normalised(pixels_FCHW.contiguous(memory_format=torch.channels_last)).float()
     loss = nn.functional.cross_entropy(logits_FK, family_F, label_smoothing=fit.label_smoothing)
     run.optimizer.zero_grad(set_to_none=True)
@@ -201,12 +213,12 @@ def train_step(run: Run, batch: Batch) -> None:
 class Feed:
     """Batches of consecutive steps, made a few ahead; a change of stage drops those made for the old one."""
 
-    def __init__(self, pool: Executor) -> None:
-        self._pool = pool
+    def __init__(self, pool: Executor, ahead: int = AHEAD) -> None:
+        self._pool, self._ahead = pool, ahead
         self._waiting: dict[tuple[int, int, int], Future[Batch]] = {}
 
     def batch(self, step: int, stage: Stage) -> Batch:
-        keys = [(ahead, stage.pairs, stage.size) for ahead in range(step, step + AHEAD)]
+        keys = [(ahead, stage.pairs, stage.size) for ahead in range(step, step + self._ahead)]
         for key in self._waiting.keys() - set(keys):
             self._waiting.pop(key).cancel()
         for key in keys:
@@ -217,10 +229,10 @@ class Feed:
 
 @contextmanager
 def loading(fit: Fit, cache: Path) -> Iterator[Feed]:
-    """A process that makes the batches."""
-    with ProcessPoolExecutor(1, get_context("spawn"), start_loader, (cache, fit.mixture, fit.seed)) as pool:
+    """Processes that make the batches."""
+    with ProcessPoolExecutor(fit.loaders, get_context("spawn"), start_loader, (cache, fit.mixture, fit.seed)) as pool:
         try:
-            yield Feed(pool)
+            yield Feed(pool, AHEAD * fit.loaders)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from training.data import is_left_out
 from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.provenance import split_of
 from training.settings import Fit, Mixture
@@ -44,7 +45,7 @@ def read_run(folder: Path) -> Trained:
     path = folder / "state.pt"
     if not path.exists():
         raise ConfigError(f"{folder} holds no run: {path.name} is missing")
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     fit = Fit.model_validate_json(state["fit"])
     network = build(
         backbone=fit.network.backbone,
@@ -62,7 +63,7 @@ def training_sources(rows: Sequence[Crop], mixture: Mixture) -> tuple[TrainingSo
     """Files of each source that the mixture draws from, by label; left-out and held-out rows do not count."""
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
-        if row.split == "train" and _is_drawn(row, mixture):
+        if row.split == "train" and not is_left_out(row, mixture.leave_out) and _is_drawn(row, mixture):
             files[row.source, row.label].add(row.path)
     names = sorted({source for source, _ in files})
     return tuple(TrainingSource(name=name, real=len(files[name, "real"]), fake=len(files[name, "fake"])) for name in names)

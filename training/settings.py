@@ -52,6 +52,8 @@ class Mixture(_Strict):
     mirrored_donor: float = 0.0
     """Eyes or a mouth from the face's own mirror image."""
     remade_donor: float = 0.0
+    leave_out: tuple[str, ...] = ()
+    """Sources or manipulations whose fakes are in no pair of any kind; their sources' real faces stay."""
 
     @model_validator(mode="after")
     def _sums(self) -> Self:
@@ -110,7 +112,12 @@ class Fit(_Strict):
     noise_alpha: tuple[float, float] = (0.7, 0.99)
     """Equation 2 of the paper on this share of pairs; alpha is drawn from here (the paper: half of a set, 0.1 to 0.9)."""
     bf16: bool = False
+    """Mixed precision on the CPU; a CUDA device always computes so."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto``: CUDA where there is any."""
     threads: int = 2
+    loaders: int = Field(default=1, ge=1)
+    """Processes that make batches: one keeps up with two CPU cores, a GPU wants as many as there are cores."""
     save_every_minutes: float = 5
     validate_every_minutes: float = 12
     validate_every_steps: int | None = Field(default=None, ge=1)
@@ -132,6 +139,34 @@ class Fit(_Strict):
     def stage(self, progress: float) -> Stage:
         """The stage at ``progress`` in [0, 1]."""
         return next(stage for stage in self.stages if progress < stage.until or stage.until == 1)
+
+
+class Study(_Strict):
+    """One recipe, trained anew for each fold, that leaves out the fakes named there and is judged on them."""
+
+    recipe: Fit
+    """Its ``steps`` are the budget, the same for all folds."""
+    folds: dict[str, tuple[str, ...]] = Field(min_length=1)
+    """Name of a fold -> sources or manipulations, as in ``Mixture.leave_out``."""
+    threshold: float | None = None
+    """Log odds above which a file is called fake; None: fitted for each fold on held-out files of what it was trained on."""
+
+    @model_validator(mode="after")
+    def _fair(self) -> Self:
+        if self.recipe.steps is None:
+            raise ValueError("recipe: give steps, so that all folds see equally many images")
+        if self.recipe.mixture.leave_out:
+            raise ValueError("recipe: mixture.leave_out is what the folds say")
+        if self.recipe.network.start is not None:
+            raise ValueError("recipe: network.start has seen what the folds leave out; name a backbone by network.init")
+        if empty := [name for name, names in self.folds.items() if not names]:
+            raise ValueError(f"folds: {', '.join(empty)} leaves nothing out")
+        return self
+
+    def fit(self, fold: str) -> Fit:
+        """The run of one fold."""
+        mixture = self.recipe.mixture.model_copy(update={"leave_out": self.folds[fold]})
+        return self.recipe.model_copy(update={"mixture": mixture})
 
 
 def read_fit(path: Path) -> Fit:

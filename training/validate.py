@@ -18,11 +18,12 @@ from worker.types import Float32, UInt8
 def predict(network: DeepfakeNet, crops_FHWC: UInt8, batch: int = 32) -> Float32:
     """log p(fake) - log p(real) of each crop, float32 [F]; leaves the network in evaluation mode."""
     network.eval()
+    device = next(network.parameters()).device
     found: list[Float32] = [np.empty(0, np.float32)]
     with torch.inference_mode():
         for start in range(0, len(crops_FHWC), batch):
-            logits_FK = network(torch.from_numpy(crops_FHWC[start : start + batch]))
-            found.append(score_logit(logits_FK.float()).numpy())
+            logits_FK = network(torch.from_numpy(crops_FHWC[start : start + batch]).to(device))
+            found.append(score_logit(logits_FK.float()).cpu().numpy())
     return np.concatenate(found)
 
 
