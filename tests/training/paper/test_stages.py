@@ -78,12 +78,14 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_weights(
     every_step = tiny.hardware.model_copy(update={"save_every_s": 0.0})
     config.write_text(yaml.safe_dump(json.loads(tiny.model_copy(update={"hardware": every_step}).model_dump_json())))
     with subprocess.Popen([sys.executable, "-c", CHILD, config, crops, folder], cwd=ROOT, stdout=subprocess.DEVNULL) as child:
-        deadline = time.monotonic() + 120
-        while not (folder / "finetune" / STATE).exists():
-            assert child.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        child.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + 250
+        try:
+            while not (folder / "finetune" / STATE).exists():
+                assert child.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        finally:
+            child.send_signal(signal.SIGKILL)
         assert child.wait(30) == -signal.SIGKILL
     state = torch.load(folder / "finetune" / STATE, weights_only=True)
     assert state["counters"]["step"] > 0
