@@ -256,7 +256,7 @@ def _robustness(found: Evaluation) -> Section | None:
         points = [point for point in found.robustness if point.kind is kind]
         png = plots.robustness(points)
         if png is not None:
-            tables.append(_levels(kind, points))
+            tables.append(level_table(kind, points))
             alt = f"{TITLES[kind]}: AUC, false alarms, detection and uncertain share by degradation"
             pictures.append(Picture(name=f"{kind.value}-robustness.png", alt=alt, png=png))
     text = (
@@ -266,7 +266,8 @@ def _robustness(found: Evaluation) -> Section | None:
     return Section(title="Robustness", text=(text,), tables=tuple(tables), pictures=tuple(pictures))
 
 
-def _levels(kind: MediaKind, points: Sequence[Level]) -> Table:
+def level_table(kind: MediaKind, points: Sequence[Level]) -> Table:
+    """Every point of the curves; the first are the untouched files."""
     units = {family.name: family.unit for family in FAMILIES}
     header = ("degradation", "level", "AUC", "real called fake", "fakes called fake", "uncertain", "without a score")
     return Table(

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from training.evaluation import plots
 from training.evaluation.judged import Judged
 from training.evaluation.robustness import levels, read_lines, run, trials
+from training.evaluation.sections import level_table
 from worker.content import Content
 from worker.errors import ConfigError, CorruptMedia
 from worker.report import Report
@@ -127,3 +129,17 @@ def test_points_hold_shares_and_shifts_against_the_untouched_file(
     assert points[0].false_alarms.share == 1.0
     assert points[0].shift_real == pytest.approx(2.0, abs=1e-5)
     assert points[0].shift_fake == pytest.approx(-1.0, abs=1e-5)
+
+
+def test_curves_are_drawn_for_every_family_and_the_tables_name_every_level(
+    files: list[Judged], report: Callable[..., Report], tmp_path: Path
+) -> None:
+    wanted = trials(files, videos=0, pictures=5)
+    points = levels(wanted, run(wanted, tmp_path / "r.jsonl", Counting(report), OnePicture()), draws=10)
+    png = plots.robustness(points)
+    assert png is not None
+    assert png.startswith(b"\x89PNG")
+    assert plots.robustness(points[:1]) is None
+    table = level_table(MediaKind.PICTURE, points)
+    assert table.rows[0][0] == "as they are"
+    assert [row[1] for row in table.rows if row[0] == "jpeg"] == [f"quality {level}" for level in (90, 75, 60, 40, 20)]
