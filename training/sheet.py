@@ -22,7 +22,7 @@ from worker.types import UInt8
 COLUMNS = ("real", "fake", "mask or 4 x difference", "real, as trained", "fake, as trained")
 TILE_PX, HEADER_PX = 176, 22
 GAIN = 4
-TIMED_PAIRS = 10
+TIMED_PAIRS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,8 +121,8 @@ def test_fakes_are_added_once_on_their_parents_boxes(real_cache: tuple[Path, Pat
     cache, data = real_cache
     nets = ("taesd", "taesd3")
     assert add_reconstructions(cache, data, untrained, {"lfw": 2}, nets, threads=1) == 2
-    assert add_reconstructions(cache, data, untrained, {"lfw": 2}, nets, threads=1) == 0
     assert add_reconstructions(cache, data, untrained, {"lfw": 9}, nets, threads=1) == 1
+    assert add_reconstructions(cache, data, untrained, {"lfw": 9}, nets, threads=1) == 0
     rows = read_index(cache)
     reals = {row.path: row for row in rows if row.label == "real"}
     fakes = [row for row in rows if row.source == "taesd"]

@@ -251,7 +251,6 @@ def reconstruct(
     About 0.6 s of one core for each picture of 256 pixels.
     """
     from training.provenance import read
-    from training.reconstruct import add_reconstructions
 
     wanted: dict[str, int] = {}
     for one in counts:
@@ -259,6 +258,8 @@ def reconstruct(
         if not (source and count.isdecimal()):
             raise ConfigError(f"{one!r}: say how many pictures of a source, as in 140k=350")
         wanted[source] = int(count)
+    from training.reconstruct import add_reconstructions  # a mistake in the counts shows before torch is loaded
+
     made_of = read(cache)
     written = add_reconstructions(cache, data or (made_of.root if made_of else OWN), init, wanted, threads=threads)
     typer.echo(f"{written} crops added to {cache}")
