@@ -32,7 +32,7 @@ def parent(seed: int) -> UInt8:
     rng = np.random.default_rng(seed)
     detail = cv2.resize(rng.normal(0, 1, (64, 64, 3)), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) * rng.uniform(2, 14)
     out = picture(seed) * rng.uniform(0.5, 1.1) + detail + rng.normal(0, rng.uniform(0, 8), (SIZE, SIZE, 3))
-    out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.3, 1.6))
+    out = np.asarray(cv2.GaussianBlur(out, (0, 0), rng.uniform(0.3, 1.6)), np.float64)
     if seed % 3 == 0:
         out[:, : SIZE // 4] = 0
     return np.asarray(augment.jpeg(out.clip(0, 255).astype(np.uint8), int(rng.integers(50, 98))), np.uint8)

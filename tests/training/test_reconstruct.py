@@ -101,6 +101,8 @@ def test_the_originals_compression_is_kept(mode: str, quality: int, subsampling:
     Image.fromarray(picture(0, 48)).convert(mode).save(original, quality=quality, subsampling=subsampling)
     encoded = encode_like(picture(1, 48), original)
     with Image.open(original) as real, Image.open(io.BytesIO(encoded)) as fake:
+        assert isinstance(real, JpegImagePlugin.JpegImageFile)
+        assert isinstance(fake, JpegImagePlugin.JpegImageFile)
         assert fake.quantization == real.quantization
         assert JpegImagePlugin.get_sampling(fake) == JpegImagePlugin.get_sampling(real)
         assert (fake.mode, fake.size) == (real.mode, real.size)
