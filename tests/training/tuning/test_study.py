@@ -1,0 +1,120 @@
+"""Studies with a trainer that answers by a formula: objective, pruning, a kill in the middle and what follows, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from training.settings import Fit, read_fit
+from training.tuning.report import BEST, MARKDOWN
+from training.tuning.settings import Search
+from training.tuning.study import OnValidation, objective, tune
+from worker.errors import ConfigError
+
+RECIPE = {"stages": [{"until": 1, "size": 32, "pairs": 2}], "minutes": 30}
+SEARCH = Search.model_validate(
+    {
+        "recipe": RECIPE,
+        "steps": 4,
+        "validations": 4,
+        "space": {"lr": {"low": 1e-5, "high": 1e-2, "log": True}, "ema": {"choices": [0.9, 0.99]}},
+        "pruning": {"kind": "none"},
+    }
+)
+NOBODY = Console(quiet=True)
+
+
+class Killed(BaseException):
+    """As an interrupt from outside: nothing catches it."""
+
+
+class Trainer:
+    """AUC 0.5 to 1, better the smaller lr is. Dies at ``(call, step)``; keeps its step in the folder as a real one does."""
+
+    def __init__(self, dies: tuple[int, int] | None = None) -> None:
+        self.dies, self.calls, self.steps = dies, list[tuple[str, Fit]](), list[int]()
+
+    def __call__(self, fit: Fit, cache: Path, folder: Path, *, console: Console, on_validation: OnValidation) -> None:
+        self.calls.append((folder.name, fit))
+        state = folder / "state.pt"
+        first = int(state.read_text()) if state.exists() else 0
+        for step in range(first + 1, (fit.steps or 0) + 1):
+            if self.dies == (len(self.calls), step):
+                raise Killed
+            self.steps.append(step)
+            state.write_text(str(step))
+            on_validation(step, {"a AUC": 1 - 50 * fit.lr, "a/kind AUC": 0.0, "b called fake": 0.3})
+
+
+def run(
+    folder: Path, train: Callable[..., None], trials: int, search: Search = SEARCH, storage: str | None = None
+) -> optuna.Study:
+    return tune(search, folder / "cache", folder, train, NOBODY, trials=trials, storage=storage)
+
+
+def test_the_objective_is_the_mean_over_sources_and_never_a_default() -> None:
+    found = {"a AUC": 0.6, "b AUC": 0.9, "a/kind AUC": 0.1, "c called fake": 0.2}
+    assert objective(found, ()) == pytest.approx(0.75)
+    assert objective(found, ("b",)) == 0.9
+    with pytest.raises(ConfigError, match="no AUC of c"):
+        objective(found, ("b", "c"))
+    with pytest.raises(ConfigError, match="nothing to judge by"):
+        objective({"c called fake": 0.2}, ())
+
+
+def test_a_study_writes_its_table_and_a_recipe_ready_to_train(tmp_path: Path) -> None:
+    study = run(tmp_path, Trainer(), 4)
+    report = (tmp_path / MARKDOWN).read_text()
+    assert report.count("| complete | 4 |") == 4
+    assert "| lr | " in report.split("## What mattered")[1]
+    best = read_fit(tmp_path / BEST)
+    assert best.lr == min(trial.params["lr"] for trial in study.trials) == study.best_params["lr"]
+    assert (best.steps, best.minutes) == (None, 30)
+    assert not list(tmp_path.glob("trials/*/state.pt"))
+
+
+@pytest.mark.parametrize("storage", [None, "journal"])
+def test_a_killed_study_goes_on_and_tries_what_an_uncut_one_does(tmp_path: Path, storage: str | None) -> None:
+    def place(name: str) -> str | None:
+        return storage and str(tmp_path / name / "study.log")
+
+    whole = run(tmp_path / "whole", Trainer(), 4, storage=place("whole"))
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", Trainer(dies=(3, 3)), 4, storage=place("cut"))
+    second = Trainer()
+    cut = run(tmp_path / "cut", second, 4, storage=place("cut"))
+    assert second.steps == [3, 4, 1, 2, 3, 4], "the cut trial goes on from its state, the next begins"
+    assert [name for name, _ in second.calls] == ["0002", "0004"]
+    complete = [trial for trial in cut.trials if trial.state is TrialState.COMPLETE]
+    assert [trial.params for trial in complete][:3] == [trial.params for trial in whole.trials][:3]
+    assert len(complete) == 4
+    assert list(complete[2].intermediate_values) == [1, 2, 3, 4]
+    assert run(tmp_path / "cut", second, 4, storage=place("cut")).trials == cut.trials, "all is done: nothing more is trained"
+
+
+def test_trials_that_lag_end_early(tmp_path: Path) -> None:
+    search = SEARCH.model_copy(update={"pruning": SEARCH.pruning.model_copy(update={"kind": "median", "startup_trials": 2})})
+    study = run(tmp_path, Trainer(), 6, search)
+    early = [trial for trial in study.trials if trial.state is TrialState.PRUNED]
+    complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
+    assert early
+    assert len(early) + len(complete) == 6
+    assert max(len(trial.intermediate_values) for trial in early) < 4
+    assert min(trial.params["lr"] for trial in early) > study.best_params["lr"]
+    assert "| ended early | 1 |" in (tmp_path / MARKDOWN).read_text()
+
+
+def test_a_study_with_other_settings_is_not_continued(tmp_path: Path) -> None:
+    run(tmp_path, Trainer(), 1)
+    with pytest.raises(ConfigError, match="other settings"):
+        run(tmp_path, Trainer(), 2, SEARCH.model_copy(update={"seed": 2}))
+
+
+def test_a_trial_that_could_not_be_judged_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to judge a trial by"):
+        run(tmp_path, lambda *_, **__: None, 1)

@@ -1,0 +1,197 @@
+"""A study by Optuna: each trial trains a recipe for a while, is judged on files that it did not see, and ends early if it lags.
+
+What a trial draws follows from the seed, its number and the trials before it, so a study that was killed and started again tries
+what an uncut one would have. The trial that was cut goes on in its folder, from its last saved state: it is entered anew with the
+same values and what it had reported. That it was cut shows by the lock on its folder, which its process held.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+from rich.console import Console
+from rich.progress import Progress
+
+from training.settings import Fit
+from training.tuning.report import write_best, write_report
+from training.tuning.settings import Choices, Pruning, Search, Value
+from worker.errors import ConfigError
+
+NAME, DATABASE, TRIALS, LOCK = "veriframe", "study.db", "trials", "lock"
+SETTINGS, CONTINUES, FOUND = "settings", "continues", "found"
+OnValidation = Callable[[int, dict[str, float]], None]
+
+
+class Train(Protocol):
+    """``training.loop.fit_network``, or what stands for it."""
+
+    def __call__(self, fit: Fit, cache: Path, folder: Path, *, console: Console, on_validation: OnValidation) -> object: ...
+
+
+def tune(
+    search: Search, cache: Path, folder: Path, train: Train, console: Console, *, trials: int, storage: str | None = None
+) -> optuna.Study:
+    """Go on until ``trials`` trials are done; ``report.md`` and ``best.yaml`` in ``folder`` are written anew after each.
+
+    ``storage``: an SQLAlchemy URL, or the path of a journal file; None is an SQLite file in the folder. Raises ConfigError where
+    it holds a study with other settings, and where no source can be judged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with open_storage(storage or f"sqlite:///{folder / DATABASE}") as kept, Progress(console=console) as progress:
+        study = optuna.create_study(
+            storage=kept, study_name=NAME, direction="maximize", load_if_exists=True, pruner=_pruner(search)
+        )
+        _claim(study, search, folder)
+        _enter_anew(study, folder)
+        task = progress.add_task("trials", total=trials)
+        while (done := count_done(study)) < trials:
+            progress.update(task, completed=done, description=_standing(study))
+            study.sampler = optuna.samplers.TPESampler(seed=search.seed * 100_003 + len(study.get_trials(deepcopy=False)))
+            _one(study, search, cache, folder, train)
+            write_report(study, search, folder)
+            write_best(study, search, folder)
+        progress.update(task, completed=done, description=_standing(study))
+    return study
+
+
+def objective(found: Mapping[str, float], sources: tuple[str, ...]) -> float:
+    """Mean AUC over sources. Raises ConfigError for a source that ``found`` has no AUC of, and where there is none at all."""
+    suffix = " AUC"
+    by_source = {name.removesuffix(suffix): value for name, value in found.items() if name.endswith(suffix) and "/" not in name}
+    if missing := [source for source in sources if source not in by_source]:
+        raise ConfigError(f"no AUC of {', '.join(missing)}: files of both labels that are not trained on are needed")
+    chosen = [by_source[source] for source in sources or by_source]
+    if not chosen:
+        raise ConfigError("the cache has no source with files of both labels that are not trained on: nothing to judge by")
+    return sum(chosen) / len(chosen)
+
+
+def suggest(trial: Trial, search: Search) -> dict[str, Value]:
+    """A value for each name of the space."""
+    found: dict[str, Value] = {}
+    for name, over in search.space.items():
+        if isinstance(over, Choices):
+            found[name] = trial.suggest_categorical(name, over.choices)
+        elif over.integer:
+            found[name] = trial.suggest_int(name, int(over.low), int(over.high), log=over.log, step=int(over.step or 1))
+        else:
+            found[name] = trial.suggest_float(name, over.low, over.high, log=over.log, step=over.step)
+    return found
+
+
+def count_done(study: optuna.Study) -> int:
+    """Trials that ended, by themselves or early; of one that was cut and entered anew, the last counts."""
+    known = study.get_trials(deepcopy=False)
+    return sum(trial.state.is_finished() for trial in known) - sum(CONTINUES in trial.user_attrs for trial in known)
+
+
+def place_of(trial: Trial | FrozenTrial) -> int:
+    """The number of its folder: that of the first that began there."""
+    return int(trial.user_attrs.get(CONTINUES, trial.number))
+
+
+@contextmanager
+def open_storage(name: str) -> Iterator[optuna.storages.BaseStorage]:
+    if "://" not in name:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(name))
+        return
+    if name.startswith("sqlite:///"):
+        Path(name.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    kept = optuna.storages.RDBStorage(name)
+    try:
+        yield kept
+    finally:
+        kept.remove_session()
+        kept.engine.dispose()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Whether nobody else had it; it is ours until the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _one(study: optuna.Study, search: Search, cache: Path, folder: Path, train: Train) -> None:
+    trial = study.ask()
+    fit = search.fit(suggest(trial, search))
+    place = folder / TRIALS / f"{place_of(trial):04d}"
+    reported = _reported_before(study, trial)
+    for step, value in reported.items():
+        trial.report(value, step)
+    last: list[float] = []
+
+    def on_validation(step: int, found: dict[str, float]) -> None:
+        last[:] = [objective(found, search.sources)]
+        trial.set_user_attr(FOUND, found)
+        if step not in reported:
+            reported[step] = last[0]
+            trial.report(last[0], step)
+        if step < search.steps and trial.should_prune():
+            raise optuna.TrialPruned
+
+    with locked(place), (place / "log.txt").open("a", encoding="utf-8") as log:
+        try:
+            train(fit, cache, place, console=Console(file=log, width=200), on_validation=on_validation)
+        except optuna.TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            if not last:
+                raise ConfigError(f"{cache} holds no crops that are not trained on: there is nothing to judge a trial by")
+            study.tell(trial, last[0], skip_if_finished=False)
+    (place / "state.pt").unlink(missing_ok=True)
+
+
+def _reported_before(study: optuna.Study, trial: Trial) -> dict[int, float]:
+    """What those cut in the same folder had reported."""
+    found: dict[int, float] = {}
+    for other in study.get_trials(deepcopy=False):
+        if other.number != trial.number and place_of(other) == place_of(trial):
+            found |= other.intermediate_values
+    return found
+
+
+def _enter_anew(study: optuna.Study, folder: Path) -> None:
+    """Trials that run nowhere any more end as failed, and wait with the same values."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        with locked(folder / TRIALS / f"{place_of(trial):04d}") as is_free:
+            if is_free:
+                study.tell(trial.number, state=TrialState.FAIL)
+                study.enqueue_trial(trial.params, user_attrs={CONTINUES: place_of(trial)})
+
+
+def _claim(study: optuna.Study, search: Search, folder: Path) -> None:
+    told = search.model_dump(mode="json", exclude={"trials"})
+    if study.user_attrs.setdefault(SETTINGS, told) != told:
+        raise ConfigError(f"{folder}: the study there has other settings: name another folder by --run (or another --storage)")
+    study.set_user_attr(SETTINGS, told)
+
+
+def _pruner(search: Search) -> optuna.pruners.BasePruner:
+    pruning: Pruning = search.pruning
+    if pruning.kind == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=pruning.startup_trials)
+    if pruning.kind == "hyperband":
+        least = max(1, search.steps // search.validations)
+        return optuna.pruners.HyperbandPruner(min_resource=least, max_resource=search.steps)
+    return optuna.pruners.NopPruner()
+
+
+def _standing(study: optuna.Study) -> str:
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return f"best so far {study.best_value:.3f} (trial {study.best_trial.number})" if done else "trials"
