@@ -261,7 +261,8 @@ def calibrate_checkpoint(
             raise ConfigError(f"cannot calibrate {kind.value}: {exc}") from exc
         entries.append(as_spec(fitted.calibration, files))
         lines += [f"### {kind.value}", "", *fitted.lines, "", f"Fitted: {fitted.calibration}", ""]
-    checkpoint.save(path, arrays, spec.model_copy(update={"calibrations": tuple(entries)}))
+    fitted_anew = {"calibrations": tuple(entries), "calibration_is_inherited": False}
+    checkpoint.save(path, arrays, spec.model_copy(update=fitted_anew))
     return lines
 
 

@@ -116,6 +116,8 @@ class TrainingData(_Part):
 
     sources: tuple[TrainingSource, ...]
     split_sha256: Sha256 | None = None
+    parent_sha256: Sha256 | None = None
+    """The file of the checkpoint that these weights were adapted from."""
 
 
 class Licence(_Part):
@@ -141,6 +143,8 @@ class ModelSpec(_Part):
     thresholds: Thresholds = Thresholds()
     """For scores that no calibration covers."""
     calibrations: tuple[Calibration, ...] = ()
+    calibration_is_inherited: bool = False
+    """Thresholds and calibrations were fitted on the parent's scores: they hold roughly, and want fitting anew."""
     training: TrainingData
     git_revision: str
     licence: Licence

@@ -1,0 +1,133 @@
+"""Adaptations end to end at tiny size: a harmless checkpoint passes, a spoilt one does not, a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from typer.testing import CliRunner
+
+from tests.training.adaptation.conftest import alarms, held, teach
+from training.adaptation.feedback import FeedbackSampler
+from training.adaptation.run import Adaptation, Plan, Train, adapt, start, train
+from training.commands.adapt import app
+from training.data import Batch, CropStore
+from training.loop import Run
+from worker.errors import ConfigError
+from worker.model.checkpoint import load_spec, sha256
+from worker.model.restore import load_network
+from worker.model.spec import ModelSpec
+
+QUICK = Adaptation.model_validate(
+    {"steps": 4, "pairs": 2, "lr": 1e-3, "save_every_steps": 2, "threads": 1, "regression": {"draws": 100}}
+)
+
+
+def taught(*, old: Path, wrong: Path, spoilt: bool) -> Train:
+    """In place of training: the feedback is put right; ``spoilt``: and everything else turned around."""
+
+    def instead(run: Run, sampler: FeedbackSampler, settings: Adaptation, progress: Progress) -> None:
+        known = [(store, row, fake != spoilt) for store, row, fake in held(old)]
+        teach(run.ema, [*known, *alarms(wrong, fake=False)])
+
+    return instead
+
+
+def plan(parent: Path, old: Path, wrong: Path, folder: Path, out: Path) -> Plan:
+    return Plan(feedback=wrong / "feedback.csv", model=parent, cache=old, out=out, folder=folder, settings=QUICK)
+
+
+def test_a_harmless_checkpoint_is_written_and_says_what_it_is(
+    parent: Path, old: Path, wrong: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new.safetensors"
+    found = adapt(plan(parent, old, wrong, run_folder, out), Console(quiet=True), taught(old=old, wrong=wrong, spoilt=False))
+    assert found.gate.refusals == ()
+    assert found.gate.feedback_right == (0, 3)
+    spec = load_spec(out)
+    assert (spec.version, spec.calibration_is_inherited) == ("1-adapted", True)
+    assert (spec.training.parent_sha256, found.sha256) == (sha256(parent), sha256(out))
+    assert (spec.thresholds, spec.calibrations) == (load_spec(parent).thresholds, load_spec(parent).calibrations)
+    trained = {source.name: (source.real, source.fake) for source in spec.training.sources}
+    assert (trained["ffpp"], trained["feedback mine"]) == ((9, 9), (3, 0))
+    report = (run_folder / "report.md").read_text()
+    assert "accepted" in report
+    assert all(f"| alarm-{n}.png | mine | real |" in report for n in range(3))
+    assert "| 140k | 8 | 8 | 8 | AUC | 1.000 | 1.000 |" in report
+
+
+def test_a_spoilt_checkpoint_is_refused_and_only_the_report_written(
+    parent: Path, old: Path, wrong: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new.safetensors"
+    found = adapt(plan(parent, old, wrong, run_folder, out), Console(quiet=True), taught(old=old, wrong=wrong, spoilt=True))
+    assert not found.gate.is_accepted
+    assert "140k: AUC 1.000 -> 0.000" in found.gate.refusals[0]
+    assert not out.exists()
+    assert not list(run_folder.glob("*.safetensors"))
+    told = json.loads((run_folder / "report.json").read_text())
+    assert told["sha256"] is None
+    assert len(told["gate"]["regression_flips"]) >= 16
+
+
+def test_a_killed_run_goes_on_to_the_weights_of_an_uncut_one(parent: Path, old: Path, wrong: Path, tmp_path: Path) -> None:
+    class Dying(FeedbackSampler):
+        def batch(self, step: int, size: int) -> Batch:
+            if step == 3:
+                raise KeyboardInterrupt
+            return super().batch(step, size)
+
+    spec, network = load_network(parent)
+    stores = CropStore(wrong / "crops"), CropStore(old)
+
+    def trained(folder: str, kind: type[FeedbackSampler]) -> Run:
+        run = start(QUICK.fit(spec), network, tmp_path / folder)
+        with Progress(console=Console(quiet=True)) as progress:
+            train(run, kind(*stores, QUICK, spec.families), QUICK, progress)
+        return run
+
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = trained("whole", FeedbackSampler)
+    with pytest.raises(KeyboardInterrupt):
+        trained("cut", Dying)
+    cut = trained("cut", FeedbackSampler)
+    assert (whole.step, cut.step, cut.crops) == (4, 4, 16)
+    for name, value in whole.ema.state_dict().items():
+        assert torch.equal(value, cut.ema.state_dict()[name]), name
+    before = network.state_dict()
+    assert any(not torch.equal(value, before[name]) for name, value in whole.network.state_dict().items())
+
+
+def test_the_command_keeps_its_word_by_exit_code(parent: Path, old: Path, wrong: Path, run_folder: Path, tmp_path: Path) -> None:
+    out, config = tmp_path / "new.safetensors", tmp_path / "quick.yaml"
+    config.write_text("{steps: 2, pairs: 2, threads: 1, regression: {draws: 100}}")
+    options = {"--model": parent, "--cache": old, "--out": out, "--run": run_folder, "--config": config}
+    arguments = [str(wrong / "feedback.csv"), *(str(word) for pair in options.items() for word in pair)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code in (0, 1), result.output
+    assert out.exists() == (result.exit_code == 0)
+    assert ("accepted" if out.exists() else "refused") in (run_folder / "report.md").read_text().splitlines()[0]
+    config.write_text("{steps: 3, pairs: 2, threads: 1}")
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 2
+    assert "name another --run" in " ".join(again.stderr.split())
+
+
+def test_a_card_head_is_refused(parent: Path) -> None:
+    spec: ModelSpec = load_spec(parent)
+    card = spec.model_copy(update={"head": spec.head.model_copy(update={"kind": "card"})})
+    with pytest.raises(ConfigError, match="CARD"):
+        QUICK.fit(card)
+
+
+def test_the_shipped_settings_are_the_defaults() -> None:
+    from training.adaptation.settings import read_adaptation
+
+    assert read_adaptation(Path(__file__).parents[3] / "configs" / "train" / "adapt.yaml") == Adaptation()
+    assert np.isclose(Adaptation().feedback_crops / Adaptation().pairs, 0.5)

@@ -1,0 +1,214 @@
+"""One adaptation from corrected cases to a checkpoint, or to the reasons against it; killed, it goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from training import provenance
+from training.adaptation.feedback import FeedbackSampler, cut_feedback, leaks_into, thumbnails
+from training.adaptation.gate import judge
+from training.adaptation.report import write_report
+from training.adaptation.results import Adapted, Case
+from training.adaptation.settings import Adaptation
+from training.check import SHOWN
+from training.data import CropStore
+from training.device import choose_device
+from training.layouts import Listing, list_source
+from training.loop import Run, parameter_groups, train_step
+from training.prepare import Crop, read_index
+from training.release import git_revision, training_sources
+from training.settings import Fit
+from training.splits import split_sha256
+from training.validate import choose, predict
+from worker.content import write_atomically
+from worker.errors import ConfigError
+from worker.model import checkpoint
+from worker.model.network import DeepfakeNet
+from worker.model.restore import load_network
+from worker.model.spec import ModelSpec, TrainingData, TrainingSource
+from worker.report import now
+from worker.types import UInt8
+
+IDENTITY, CANDIDATE, CROPS = "adaptation.json", "candidate.safetensors", "feedback"
+TOGETHER = 64
+"""Crops in memory at a time while scoring."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """``version``: of the new checkpoint; None is the parent's with ``-adapted``."""
+
+    feedback: Path
+    model: Path
+    cache: Path
+    out: Path
+    folder: Path
+    settings: Adaptation
+    version: str | None = None
+
+
+Train = Callable[[Run, FeedbackSampler, Adaptation, Progress], None]
+
+
+def train(run: Run, sampler: FeedbackSampler, settings: Adaptation, progress: Progress) -> None:
+    """To the last step, from where ``run`` stands; saved every ``save_every_steps``."""
+    size = run.fit.stage(0).size
+    task = progress.add_task("adapting", total=settings.steps, completed=run.step)
+    while run.progress < 1:
+        train_step(run, sampler.batch(run.step, size))
+        progress.update(task, completed=run.step, description=f"adapting, loss {run.losses[-1][0]:.3f}")
+        if run.step % settings.save_every_steps == 0:
+            run.save()
+    run.save()
+
+
+def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
+    """Cut, check, train, judge; ``report.md`` and ``report.json`` in ``plan.folder``, the checkpoint where the gate accepts it.
+
+    Raises ConfigError, naming the files, where feedback is in the regression set, and for what cannot be used; ModelError.
+    """
+    settings = plan.settings
+    torch.set_num_threads(settings.threads)
+    spec, parent = load_network(plan.model)
+    fit, digest = settings.fit(spec), checkpoint.sha256(plan.model)
+    cache = CropStore(plan.cache)
+    regression = choose(cache.rows, frames_per_clip=settings.regression.frames, pictures_per_class=settings.regression.pictures)
+    if not regression:
+        raise ConfigError(f"{plan.cache} holds no crops that are not trained on: there is nothing to judge a checkpoint by")
+    listing = list_source(plan.feedback, "manifest")
+    _claim(plan, digest)
+    feedback = cut_feedback(listing, plan.folder / CROPS, settings)
+    adapted, candidate = _spec(spec, plan, digest, feedback.rows), plan.folder / CANDIDATE
+    with Progress(console=console) as progress:
+        _refuse_leaks(listing, feedback, cache, plan.cache, progress)
+        run = start(fit, parent, plan.folder)
+        train(run, FeedbackSampler(feedback, cache, settings, spec.families), settings, progress)
+        checkpoint.save(candidate, run.ema.state_dict(), adapted)
+        networks = parent, load_network(candidate)[1]
+        old = _cases(networks, cache, regression, spec, progress, "scoring old files")
+        new = _cases(networks, feedback, feedback.rows, spec, progress, "scoring feedback")
+    gate = judge(old, new, draws=settings.regression.draws, tolerance=settings.regression.tolerance)
+    if gate.is_accepted:
+        write_atomically(plan.out, candidate.read_bytes())
+    candidate.unlink()
+    skipped = {one.path: one.code for one in provenance.read_skipped(plan.folder / CROPS)}
+    result = Adapted(
+        created=now(),
+        name=adapted.name,
+        version=adapted.version,
+        parent_version=spec.version,
+        parent_sha256=digest,
+        sha256=checkpoint.sha256(plan.out) if gate.is_accepted else None,
+        settings=settings,
+        feedback_files=len(new),
+        feedback_skipped=skipped,
+        regression_sha256=_name_of(regression),
+        regression_files=len(old),
+        regression_crops=len(regression),
+        training=adapted.training,
+        gate=gate,
+    )
+    write_report(result, plan.folder)
+    return result
+
+
+def _refuse_leaks(listing: Listing, feedback: CropStore, cache: CropStore, folder: Path, progress: Progress) -> None:
+    """Raises ConfigError, with names, where feedback is among the cache's rows that are not trained on."""
+    held = [row for row in cache.rows if row.split != "train"]
+    made_of = provenance.read(folder)
+
+    def looks(store: CropStore, rows: Sequence[Crop]) -> Iterator[UInt8]:
+        yield from progress.track(thumbnails(store, rows), total=len(rows), description="looking for leaks")
+
+    if found := leaks_into(listing, feedback, held, cache, made_of.root if made_of else folder, looks):
+        told = "".join(f"\n  {leak}" for leak in found[:SHOWN])
+        raise ConfigError(f"{len(found)} times feedback is among the files that judge it; take it out:{told}")
+
+
+def start(fit: Fit, parent: DeepfakeNet, folder: Path) -> Run:
+    """A run from the parent's weights, or the one that ``folder`` holds."""
+    network = deepcopy(parent).requires_grad_(True)
+    network = network.to(choose_device(fit.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ema = deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(parameter_groups(network, fit), lr=fit.lr, weight_decay=fit.weight_decay, fused=True)
+    run = Run(fit=fit, folder=folder, network=network, ema=ema, optimizer=optimizer)
+    if run.state_path.exists():
+        run.load()
+    return run
+
+
+def _claim(plan: Plan, digest: str) -> None:
+    """Note what the folder is for. Raises ConfigError where it is for something else."""
+    free = {"threads", "save_every_steps", "regression"}
+    told = {"parent_sha256": digest, "settings": plan.settings.model_dump(mode="json", exclude=free)}
+    path = plan.folder / IDENTITY
+    if path.exists() and json.loads(path.read_text("utf-8")) != told:
+        raise ConfigError(f"{plan.folder} holds an adaptation of another checkpoint or with other settings: name another --run")
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(told, indent=1).encode())
+
+
+def _spec(parent: ModelSpec, plan: Plan, digest: str, feedback: Sequence[Crop]) -> ModelSpec:
+    """The parent's, its calibration marked as inherited, with what was learnt from since."""
+    sources = {source.name: source for source in parent.training.sources}
+    for source in training_sources(read_index(plan.cache), plan.settings.mixture):
+        sources.setdefault(source.name, source)
+    for name in sorted({row.source for row in feedback}):
+        files = {(row.label, row.path) for row in feedback if row.source == name}
+        labels = [label for label, _ in files]
+        key = f"feedback {name}"
+        before = sources.get(key, TrainingSource(name=key))
+        sources[key] = TrainingSource(name=key, real=before.real + labels.count("real"), fake=before.fake + labels.count("fake"))
+    training = TrainingData(
+        sources=tuple(sources.values()), split_sha256=split_sha256(provenance.split_of(plan.cache)), parent_sha256=digest
+    )
+    changed = {
+        "version": plan.version or f"{parent.version}-adapted",
+        "calibration_is_inherited": True,
+        "training": training,
+        "git_revision": git_revision(),
+        "created": date.today(),
+    }
+    return parent.model_copy(update=changed)
+
+
+def _cases(
+    networks: tuple[DeepfakeNet, DeepfakeNet],
+    store: CropStore,
+    rows: Sequence[Crop],
+    spec: ModelSpec,
+    progress: Progress,
+    description: str,
+) -> list[Case]:
+    """Each file scored by both networks, on the same crops, as a scan would cut them."""
+    logits: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    parts = [rows[first : first + TOGETHER] for first in range(0, len(rows), TOGETHER)]
+    for part in progress.track(parts, description=description):
+        crops_FHWC = np.stack([store.crop(row, margin=spec.crop.margin, size=spec.crop.size) for row in part])
+        before_F, after_F = (predict(network, crops_FHWC) for network in networks)
+        for row, before, after in zip(part, before_F, after_F, strict=True):
+            logits[row.path].append((float(before), float(after)))
+    first = {row.path: row for row in reversed(rows)}
+    found: list[Case] = []
+    for path, pairs in logits.items():
+        before, after = (float(value) for value in np.mean(pairs, axis=0))
+        row = first[path]
+        label = "fake" if row.label == "fake" else "real"
+        found.append(Case(path=path, label=label, source=row.source, group=row.group, before=before, after=after))
+    return found
+
+
+def _name_of(rows: Sequence[Crop]) -> str:
+    return hashlib.sha256("\n".join(f"{row.path} {row.frame} {row.split}" for row in rows).encode()).hexdigest()
