@@ -1,7 +1,7 @@
-"""Reads what ``veriframe train`` is given: YAML files, later ones over earlier ones, that make one of three kinds of run.
+"""Reads what ``veriframe train`` is given: YAML files, later ones over earlier ones, that make one of four kinds of run.
 
 ``stages`` with ``sets``: the paper's pipeline (each stage a mapping or a YAML file beside it); ``backbones``: the comparison of
-networks; else one recipe (``training.settings.Fit``).
+networks; ``folds``: a leave-one-source-out study; else one recipe (``training.settings.Fit``).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import yaml
 from pydantic import ValidationError
 
 from training.paper.settings import Baselines, Pipeline
-from training.settings import Fit
+from training.settings import Fit, Study
 from worker.errors import ConfigError
 
-Configuration = Fit | Pipeline | Baselines
+Configuration = Fit | Pipeline | Baselines | Study
 
 
 def read_configuration(paths: Sequence[Path]) -> Configuration:
@@ -25,7 +25,8 @@ def read_configuration(paths: Sequence[Path]) -> Configuration:
     merged: dict[str, Any] = {}
     for path in paths:
         merged = over(merged, with_stages(read_mapping(path), path.parent))
-    kind: type[Configuration] = Baselines if "backbones" in merged else Pipeline if "sets" in merged else Fit
+    told_by: dict[str, type[Configuration]] = {"backbones": Baselines, "sets": Pipeline, "folds": Study}
+    kind = next((kind for key, kind in told_by.items() if key in merged), Fit)
     try:
         return kind.model_validate(overridden(merged))
     except ValidationError as exc:

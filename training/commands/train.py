@@ -1,4 +1,4 @@
-"""``veriframe train``: the paper's stages, one recipe, or the comparison of networks, as the configuration says."""
+"""``veriframe train``: the paper's stages, one recipe, a leave-one-source-out study, or a comparison of networks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from worker.commands.outcome import exit_codes
+from worker.errors import ConfigError
 
 app = typer.Typer(add_completion=False)
 
@@ -28,6 +29,9 @@ The same with CutMix, with AugMix, or with a larger network:
   veriframe train configs/train/paper.yaml configs/train/with-v2-m.yaml --run runs/v2-m
 The recipe of the bundled checkpoint:
   veriframe train configs/train/second.yaml
+How it does on sources that it has not seen, each left out in turn; then the report again at a threshold of your own:
+  veriframe train configs/train/leave-out.yaml
+  veriframe train configs/train/leave-out.yaml --threshold 0.4
 Parameters, multiply-adds, latency and accuracy of five networks:
   veriframe train configs/train/baselines.yaml
 """
@@ -42,11 +46,20 @@ def train(
         typer.Option("--run", help="Folder of the run: state, logs, report, checkpoint. [default: runs/NAME of CONFIG]"),
     ] = None,
     cache: Annotated[Path, typer.Option(help="Folder of the crop cache (veriframe data prepare).")] = Path("runs/cache"),
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Of a leave-one-source-out study: log odds above which a file is called fake. [default: fitted]"),
+    ] = None,
 ) -> None:
     from training.configuration import read_configuration
     from training.paper.settings import Baselines, Pipeline
+    from training.settings import Study
 
     settings = read_configuration(configs)  # a mistake in it shows before torch is loaded
+    if threshold is not None:
+        if not isinstance(settings, Study):
+            raise ConfigError("--threshold is for a study: a configuration with folds")
+        settings = settings.model_copy(update={"threshold": threshold})
     folder = run or Path("runs") / configs[0].stem
     if isinstance(settings, Pipeline):
         from training.paper.stages import run_pipeline
@@ -58,6 +71,11 @@ def train(
         from training.baselines import compare, markdown
 
         typer.echo(markdown(compare(settings, cache, folder), settings))
+    elif isinstance(settings, Study):
+        from training.leave_out import run_study
+
+        report = run_study(settings, cache, folder)
+        typer.echo(f"{report}\n{report.with_suffix('.html')}\n{report.with_suffix('.json')}")
     else:
         from training.loop import fit_network
 

@@ -1,0 +1,256 @@
+"""Leave-one-source-out: what is judged is in no batch and no group of training, folds go on where cut, and the numbers are right."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from tests.training.conftest import crop, picture
+from training.commands.train import app
+from training.configuration import read_configuration
+from training.data import CropStore, PairSampler
+from training.leave_out import Score, choose_files, read_scores, run_study
+from training.leave_out_report import gather, images_seen, measure, thresholds
+from training.prepare import Crop, write_shard
+from training.release import training_sources
+from training.settings import Fit, Mixture, Network, Stage, Study
+from worker.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "train"
+MIXTURE = Mixture(aligned=0.5, blend=0.25, composite=0.125, synthetic=0.125, absent="leave out")
+STYLEGAN = ("140k", "roeishc", "generatedphotos")
+RECIPE = Fit(
+    network=Network(backbone="test_efficientnet", hidden_dim=8, num_steps=1),
+    mixture=MIXTURE,
+    stages=(Stage(until=1, size=32, pairs=4),),
+    steps=2,
+    threads=1,
+    device="cpu",
+)
+
+
+def clip(number: int, manipulation: str, frame: int, split: str) -> Crop:
+    label = "fake" if manipulation else "real"
+    path = f"videos/ffpp/{label}/{manipulation or 'original'}_{number}.mp4"
+    other = {"path": path, "manipulation": manipulation, "frame": frame, "split": split}
+    return crop(f"ffpp-{number}", number, label, "ffpp", **other)
+
+
+def face(number: int, label: str, source: str, split: str) -> Crop:
+    path = f"faces/{source}/{label}/{number}.jpg"
+    group = f"{source}/{label}-{number}"
+    manipulation = "fake" if label == "fake" else ""
+    return crop(f"{source}-{label}", number, label, source, path=path, group=group, split=split, manipulation=manipulation)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FF++ originals with two manipulations, 140k and ciplab, each with held-out groups, and GAN pictures that nobody trains on."""
+    folder = tmp_path_factory.mktemp("leave-out")
+    shards: dict[str, list[Crop]] = {}
+    for number in range(8):
+        split = "train" if number < 2 else "heldout"
+        kinds = ("", "deepfakes", "faceswap")
+        shards[f"ffpp-{number}"] = [clip(number, kind, frame, split) for kind in kinds for frame in range(2)]
+    for source in ("140k", "ciplab", "generatedphotos"):
+        for label in ("real", "fake") if source != "generatedphotos" else ("fake",):
+            splits = ["leftout"] * 3 if source == "generatedphotos" else ["train"] * 2 + ["heldout"] * 6
+            shards[f"{source}-{label}"] = [face(number, label, source, split) for number, split in enumerate(splits)]
+    for name, rows in shards.items():
+        write_shard(folder, name, [(picture(sum(map(ord, row.path)) + row.frame), row) for row in rows])
+    return folder
+
+
+def test_a_fold_is_judged_on_what_it_left_out_and_fitted_on_what_it_knew(cache: Path) -> None:
+    rows = CropStore(cache).rows
+    swaps = choose_files(rows, ("faceswap",))
+    assert swaps.test == {
+        path for n in range(2, 8) for path in (f"videos/ffpp/real/original_{n}.mp4", f"videos/ffpp/fake/faceswap_{n}.mp4")
+    }
+    assert swaps.validation == {
+        path for n in range(2, 8) for path in (f"videos/ffpp/real/original_{n}.mp4", f"videos/ffpp/fake/deepfakes_{n}.mp4")
+    }
+    assert {len(members) for members in swaps.rows.values()} == {2}
+    gans = choose_files(rows, STYLEGAN)
+    assert {path.split("/")[1] for path in gans.test} == {"140k", "generatedphotos"}
+    assert {path.split("/")[1] for path in gans.validation} == {"ciplab"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"group": "ffpp/5"}, "1 groups judged and learnt from, the first ffpp/5"),
+        ({"target": "005"}, "1 originals judged and learnt from"),
+        ({"source": "taesd", "target": "videos/ffpp/real/original_5.mp4"}, "1 files judged and learnt from"),
+    ],
+)
+def test_what_is_judged_must_not_be_learnt_from(cache: Path, change: dict[str, str], said: str) -> None:
+    rows = CropStore(cache).rows
+    learnt = next(row for row in rows if row.split == "train" and row.manipulation == "deepfakes")
+    choose_files([*rows, learnt], ("faceswap",))
+    with pytest.raises(ConfigError, match=said):
+        choose_files([*rows, replace(learnt, **change)], ("faceswap",))
+
+
+def test_a_fold_without_files_to_judge_is_refused(cache: Path) -> None:
+    with pytest.raises(ConfigError, match="generatedphotos: held-out files of both labels"):
+        choose_files(CropStore(cache).rows, ("generatedphotos",))
+
+
+@pytest.mark.parametrize("names", [("faceswap",), ("140k",), ("ciplab", "deepfakes")])
+def test_fakes_that_are_left_out_are_in_no_pair(cache: Path, names: tuple[str, ...]) -> None:
+    seen: set[str] = set()
+    store = CropStore(cache)
+
+    class Watching(CropStore):
+        def picture(self, row):  # type: ignore[no-untyped-def]
+            seen.update({row.source, row.manipulation} if row.label == "fake" else ())
+            return store.picture(row)
+
+    sampler = PairSampler(Watching(cache), MIXTURE.model_copy(update={"leave_out": names}), seed=1)
+    for step in range(4):
+        sampler.batch(step, 8, 32)
+    known = {"faceswap", "deepfakes", "140k", "ciplab"}
+    assert seen & known == known - set(names)
+
+
+def test_a_name_of_no_fake_is_refused_and_a_checkpoint_names_what_was_drawn(cache: Path) -> None:
+    store = CropStore(cache)
+    with pytest.raises(ConfigError, match="no fakes of a source or manipulation facesawp"):
+        PairSampler(store, MIXTURE.model_copy(update={"leave_out": ("facesawp",)}), seed=1)
+    named = training_sources(store.rows, MIXTURE.model_copy(update={"leave_out": ("faceswap", "140k")}))
+    assert {source.name: (source.real, source.fake) for source in named} == {"140k": (2, 0), "ciplab": (2, 2), "ffpp": (2, 2)}
+
+
+def test_a_study_trains_scores_and_reports_every_fold_and_goes_on_where_it_was_cut(cache: Path, tmp_path: Path) -> None:
+    study, quiet = (
+        Study(recipe=RECIPE, folds={"faceswap": ("faceswap",), "stylegan": ("140k", "generatedphotos")}),
+        Console(quiet=True),
+    )
+    report = run_study(study, cache, tmp_path, console=quiet)
+    text = report.read_text()
+    assert "| faceswap | faceswap | all | 6 | 6 | " in text
+    assert "| stylegan | 140k, generatedphotos | generatedphotos, all real files | 6 | 3 | " in text
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["images_seen"] == 16
+    assert found["mean_auc"]["low"] <= found["mean_auc"]["value"] <= found["mean_auc"]["high"]
+    before = (tmp_path / "faceswap" / "scores.csv").stat().st_mtime_ns
+    scores = read_scores(tmp_path / "stylegan" / "scores.csv")
+    assert (scores[0].crops, len(scores)) == (1, 6 + 6 + 3 + 12)
+    (tmp_path / "stylegan" / "scores.csv").unlink()
+    run_study(study.model_copy(update={"threshold": 99.0}), cache, tmp_path, console=quiet)
+    assert read_scores(tmp_path / "stylegan" / "scores.csv") == scores
+    assert (tmp_path / "faceswap" / "scores.csv").stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "report.json").read_text())["pooled_balanced_accuracy"]["value"] == 0.5
+    with (
+        (tmp_path / "stylegan" / "steps.csv").open() if (tmp_path / "stylegan" / "steps.csv").exists() else report.open() as file
+    ):
+        assert file.readable()
+    longer = study.model_copy(update={"recipe": RECIPE.model_copy(update={"steps": 3})})
+    with pytest.raises(ConfigError, match="another recipe, budget or split"):
+        run_study(longer, cache, tmp_path, console=quiet)
+
+
+def score(
+    path: str, label: str, logit: float, *, source: str = "a", group: str = "", test: bool = True, valid: bool = False
+) -> Score:
+    return Score(
+        path=path,
+        label=label,
+        source=source,
+        manipulation="",
+        group=group or path,
+        kind="image",
+        crops=1,
+        logit=logit,
+        test=test,
+        validation=valid,
+    )
+
+
+def pair_of_labels(name: str, reals: list[float], fakes: list[float], source: str) -> list[Score]:
+    return [
+        score(f"{name}-{label}-{n}", label, logit, source=source)
+        for label, logits in (("real", reals), ("fake", fakes))
+        for n, logit in enumerate(logits)
+    ]
+
+
+def test_means_and_pooled_accuracy_are_those_of_the_folds() -> None:
+    folds = {
+        "one": pair_of_labels("one", [-2, -1], [1, 2], "a"),  # AUC 1
+        "two": pair_of_labels("two", [-1, 1], [-1, 1], "a"),  # 0.5
+        "three": pair_of_labels("three", [1, 3], [2, 0, 0, 0], "b"),  # 1 of 8
+    }
+    found = measure(folds, threshold=0.5, draws=50)
+    assert [part.auc.value for part in found.parts] == [1, 0.5, 0.125]
+    assert found.mean_auc.value == pytest.approx((1 + 0.5 + 0.125) / 3)
+    assert found.mean_auc_by_source.value == pytest.approx((0.75 + 0.125) / 2)
+    assert found.pooled_balanced_accuracy.value == pytest.approx((4 / 8 + 3 / 6) / 2)
+    assert found.mean_balanced_accuracy.value == pytest.approx((1 + 0.5 + 0.125) / 3)
+    assert (found.decisions[2].false_alarms, found.decisions[2].found) == (1, 0.25)
+
+
+def test_no_file_has_a_part_in_the_threshold_that_its_group_meets() -> None:
+    rng = np.random.default_rng(0)
+
+    def files(of_group_3: float) -> list[Score]:
+        made = []
+        for n in range(10):
+            logit = of_group_3 if n == 3 else float(rng.normal(-1))
+            made.append(score(f"real-{n}", "real", logit, group=f"g{n}", valid=True))
+            made.append(score(f"known-{n}", "fake", float(rng.normal(3)), group=f"g{n}", test=False, valid=True))
+            made.append(score(f"new-{n}", "fake", float(rng.normal(3)), group=f"g{n}"))
+        return made
+
+    rng = np.random.default_rng(0)
+    low = thresholds(files(-1.0))
+    rng = np.random.default_rng(0)
+    high = thresholds(files(4.0))
+    own, others = slice(6, 8), [n for n in range(20) if n not in (6, 7)]
+    assert low[own] != high[own] or low[own][0] == low[own][1]
+    assert -1 < min(low) <= max(low) < 3
+    assert sum(low[n] != high[n] for n in others) >= 10
+
+
+def test_a_threshold_without_validation_files_is_refused_unless_given() -> None:
+    folds = {"one": pair_of_labels("one", [-2, -1, 0], [1, 2, 3], "a")}
+    with pytest.raises(ConfigError, match="fold one: no threshold"):
+        gather(folds, None)
+    assert set(gather(folds, 0.25).threshold_N) == {0.25}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"steps": None}, "give steps"),
+        ({"mixture": MIXTURE.model_copy(update={"leave_out": ("ciplab",)})}, "what the folds say"),
+        ({"network": Network(start=Path("trained.safetensors"))}, "has seen"),
+    ],
+)
+def test_an_unfair_study_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Study(recipe=RECIPE.model_copy(update=change), folds={"ciplab": ("ciplab",)})
+
+
+def test_the_study_that_ships_has_the_shipped_mixture_and_leaves_stylegan_out_together() -> None:
+    study, shipped = (read_configuration([CONFIGS / name]) for name in ("leave-out.yaml", "second.yaml"))
+    assert isinstance(study, Study)
+    assert isinstance(shipped, Fit)
+    assert study.recipe.mixture == shipped.mixture.model_copy(update={"absent": "leave out"})
+    assert study.folds["stylegan"] == STYLEGAN
+    assert study.fit("faceswap").mixture.leave_out == ("faceswap",)
+    assert images_seen(study.recipe) == 24 * 2400
+
+
+def test_a_threshold_is_for_a_study_only() -> None:
+    done = CliRunner().invoke(app, [str(CONFIGS / "first.yaml"), "--threshold", "0"])
+    assert done.exit_code != 0
+    assert "configuration with folds" in done.output
