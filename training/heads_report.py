@@ -17,18 +17,25 @@ TITLES = {
 }
 
 
-def markdown(results: Sequence[dict[str, Any]]) -> str:
-    """A table for each part: a line for each number, a column for each head, mean +- standard deviation over the seeds."""
-    heads = list(results[0]["metrics"])
+def markdown(results: Sequence[dict[str, Any]], own: dict[str, dict[str, float]]) -> str:
+    """A table for each part: a line for each number, a column for each head, mean +- standard deviation over the seeds.
+
+    ``own``: what was measured of the checkpoint's own head, trained together with the backbone; the last column.
+    """
+    heads = [*results[0]["metrics"], "checkpoint's own"]
     lines = [f"{len(results)} seeds; CARD's tau {_spread([result['tau'] for result in results])}"]
     for part, title in TITLES.items():
-        of_head = {head: [result["metrics"][head][part] for result in results] for head in heads}
+        of_head = {head: [result["metrics"][head][part] for result in results] for head in heads[:-1]} | {heads[-1]: [own[part]]}
         names = list(dict.fromkeys(name for head in heads for name in of_head[head][0]))
         lines += ["", f"### {title}", "", f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
         for name in names:
             cells = [_spread([found[name] for found in of_head[head] if name in found]) for head in heads]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+            lines.append(f"| {_cell(name)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -37,7 +44,7 @@ def _spread(values: Sequence[float]) -> str:
     mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     if mean >= 1000:
         return f"{mean:,.0f}"
-    return f"{mean:.3f} ± {deviation:.3f}"
+    return f"{mean:.3f} ± {deviation:.3f}" if len(values) > 1 else f"{mean:.3f}"
 
 
 def plot(results: Sequence[dict[str, Any]], out: Path) -> None:

@@ -39,7 +39,7 @@ def heads(
 
     from training.data import CropStore
     from training.features import choose_rows, extract
-    from training.heads import Settings, compare
+    from training.heads import Settings, compare, measure
     from training.heads_report import markdown, plot
     from worker.errors import ConfigError
     from worker.model.checkpoint import sha256
@@ -56,9 +56,10 @@ def heads(
     rows = choose_rows(store.rows, per_label=per_label, pictures=pictures, frames_per_clip=frames_per_clip)
     features = extract(network, store, rows, run / "features.npz", checkpoint_sha256=sha256(chosen))
     results = compare(features, Settings(steps=steps), range(1, seeds + 1), run)
-    (run / "heads.md").write_text(markdown(results), "utf-8")
+    table = markdown(results, measure(network.head, features.of_split("heldout"), features.of_split("leftout")))
+    (run / "heads.md").write_text(table, "utf-8")
     plot(results, run / "risk-coverage.png")
-    typer.echo(markdown(results))
+    typer.echo(table)
 
 
 if __name__ == "__main__":
