@@ -152,7 +152,7 @@ def _probability(logit_N: Floats, platt: tuple[float, float]) -> Floats:
 
 def _losses(fake_N: Bools, p_N: Floats) -> Floats:
     """-log p(the truth) of each file, nats."""
-    return -np.log(np.clip(np.where(fake_N, p_N, 1 - p_N), EDGE, 1))
+    return np.asarray(-np.log(np.clip(np.where(fake_N, p_N, 1 - p_N), EDGE, 1)), np.float64)
 
 
 def _right(fake_N: Bools, p_N: Floats) -> int:

@@ -42,6 +42,8 @@ def markdown(found: Adapted) -> list[str]:
         "",
         *_table(HEAD, [_change(change) for change in gate.sources]),
     ]
+    if found.is_other_split:
+        lines.insert(2, "- the parent was trained by another split: it may know old files, and look better on them")
     lines += _flips("Feedback files that flipped", gate.feedback_flips)
     lines += _flips("Old files that flipped", gate.regression_flips)
     if found.feedback_skipped:

@@ -89,5 +89,7 @@ class Adapted(_Part):
     """Names the set: over path, frame and split of every crop."""
     regression_files: int
     regression_crops: int
+    is_other_split: bool
+    """The parent was trained by another split than the cache's: it may have seen old files, and the gate is then too strict."""
     training: TrainingData
     gate: Gate

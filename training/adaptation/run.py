@@ -10,6 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
         run = start(fit, parent, plan.folder)
         train(run, FeedbackSampler(feedback, cache, settings, spec.families), settings, progress)
         checkpoint.save(candidate, run.ema.state_dict(), adapted)
-        networks = parent, load_network(candidate)[1]
+        networks = parent.to(run.device), load_network(candidate)[1].to(run.device)
         old = _cases(networks, cache, regression, spec, progress, "scoring old files")
         new = _cases(networks, feedback, feedback.rows, spec, progress, "scoring feedback")
     gate = judge(old, new, draws=settings.regression.draws, tolerance=settings.regression.tolerance)
@@ -117,6 +118,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
         regression_sha256=_name_of(regression),
         regression_files=len(old),
         regression_crops=len(regression),
+        is_other_split=spec.training.split_sha256 not in (None, adapted.training.split_sha256),
         training=adapted.training,
         gate=gate,
     )
@@ -205,7 +207,7 @@ def _cases(
     for path, pairs in logits.items():
         before, after = (float(value) for value in np.mean(pairs, axis=0))
         row = first[path]
-        label = "fake" if row.label == "fake" else "real"
+        label: Literal["real", "fake"] = "fake" if row.label == "fake" else "real"
         found.append(Case(path=path, label=label, source=row.source, group=row.group, before=before, after=after))
     return found
 

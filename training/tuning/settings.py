@@ -14,7 +14,7 @@ from training.settings import Fit
 from worker.errors import ConfigError
 
 KINDS = ("aligned", "blend", "composite", "synthetic", "reconstruction", "traces", "processing")
-Value = float | int | str | bool
+Value = float | int | str | bool | None
 
 
 class _Strict(BaseModel):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import optuna
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 from rich.progress import Progress
@@ -102,7 +103,7 @@ def open_storage(name: str) -> Iterator[optuna.storages.BaseStorage]:
     if "://" not in name:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(name))
+        yield optuna.storages.JournalStorage(JournalFileBackend(name))
         return
     if name.startswith("sqlite:///"):
         Path(name.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
