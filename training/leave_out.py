@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def refuse_leaks(rows: Sequence[Crop], files: Files, names: Collection[str]) -> 
     """Raises ConfigError where a group, an original or a file is both learnt from and judged."""
     learnt = [row for row in rows if row.split == "train" and not is_left_out(row, names)]
     judged = [row for members in files.rows.values() for row in members]
-    shared = {
+    shared: dict[str, Set[object]] = {
         "groups": {row.group for row in learnt} & {row.group for row in judged},
         "originals": {(row.source, row.target) for row in learnt if row.target} & {(row.source, row.target) for row in judged},
         "files": {row.target if row.source == RECONSTRUCTED else row.path for row in learnt} & files.rows.keys(),

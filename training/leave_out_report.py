@@ -28,8 +28,9 @@ PAPER = 0.77
 CROSSFIT = 5
 RULE_FITTED = (
     "A file is called fake where the model that left it out puts it above log odds fitted on validation files alone: held-out"
-    " files, of the same kind of media, of what that model was trained on. There Platt's calibration, both classes weighing alike,"
-    f" gives 0.5. Cross-fitted: {CROSSFIT} folds of groups; no file of a group has a part in the threshold that the group meets."
+    " files, of the same kind of media, of what that model was trained on. There Platt's calibration, both classes weighing"
+    f" alike, gives 0.5. Cross-fitted: {CROSSFIT} folds of groups; no file of a group has a part in the threshold that the group"
+    " meets."
 )
 Rows = npt.NDArray[np.int64]
 
@@ -240,10 +241,10 @@ def document(study: Study, found: Findings) -> Document:
     given = study.threshold
     rule = RULE_FITTED if given is None else f"A file is called fake where its log odds are above {given:g}, which was given."
     lead = (
-        f"One recipe, trained {len(study.folds)} times for {study.recipe.steps} steps ({images_seen(study.recipe):,} images seen),"
-        " each time without the fakes that are then judged. The groups of judged files are in no training; real files of other"
-        " groups of those sources are. Of a clip the logits of its crops are averaged. In brackets: 95 % bootstrap interval, groups"
-        " drawn again.",
+        f"One recipe, trained {len(study.folds)} times for {study.recipe.steps} steps,"
+        f" {images_seen(study.recipe):,} images seen, each time without the fakes that are then judged. The groups of judged"
+        " files are in no training; real files of other groups of those sources are. A clip's logits are averaged over its crops."
+        " In brackets: 95 % bootstrap interval, groups drawn again.",
         f"**Mean AUC over folds {found.mean_auc}**; folds of one source counted as one: {found.mean_auc_by_source}.",
         f"**Pooled balanced accuracy {found.pooled_balanced_accuracy}**, mean over folds {found.mean_balanced_accuracy};"
         f" the paper's greatest on sources it was not trained on is {PAPER}.",

@@ -1,8 +1,7 @@
-"""Leave-one-source-out: what is judged is in no batch and no group of training, folds go on where cut, and the numbers are right."""
+"""Leave-one-source-out: what is judged is in no training, folds go on where they were cut, and the numbers are right."""
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +51,7 @@ def face(number: int, label: str, source: str, split: str) -> Crop:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FF++ originals with two manipulations, 140k and ciplab, each with held-out groups, and GAN pictures that nobody trains on."""
+    """FF++ with two manipulations, 140k and ciplab, each with held-out groups, and GAN pictures that nobody trains on."""
     folder = tmp_path_factory.mktemp("leave-out")
     shards: dict[str, list[Crop]] = {}
     for number in range(8):
@@ -96,7 +95,7 @@ def test_what_is_judged_must_not_be_learnt_from(cache: Path, change: dict[str, s
     learnt = next(row for row in rows if row.split == "train" and row.manipulation == "deepfakes")
     choose_files([*rows, learnt], ("faceswap",))
     with pytest.raises(ConfigError, match=said):
-        choose_files([*rows, replace(learnt, **change)], ("faceswap",))
+        choose_files([*rows, replace(learnt, **change)], ("faceswap",))  # type: ignore[arg-type]
 
 
 def test_a_fold_without_files_to_judge_is_refused(cache: Path) -> None:
@@ -149,10 +148,6 @@ def test_a_study_trains_scores_and_reports_every_fold_and_goes_on_where_it_was_c
     assert read_scores(tmp_path / "stylegan" / "scores.csv") == scores
     assert (tmp_path / "faceswap" / "scores.csv").stat().st_mtime_ns == before
     assert json.loads((tmp_path / "report.json").read_text())["pooled_balanced_accuracy"]["value"] == 0.5
-    with (
-        (tmp_path / "stylegan" / "steps.csv").open() if (tmp_path / "stylegan" / "steps.csv").exists() else report.open() as file
-    ):
-        assert file.readable()
     longer = study.model_copy(update={"recipe": RECIPE.model_copy(update={"steps": 3})})
     with pytest.raises(ConfigError, match="another recipe, budget or split"):
         run_study(longer, cache, tmp_path, console=quiet)
@@ -199,25 +194,20 @@ def test_means_and_pooled_accuracy_are_those_of_the_folds() -> None:
 
 
 def test_no_file_has_a_part_in_the_threshold_that_its_group_meets() -> None:
-    rng = np.random.default_rng(0)
-
     def files(of_group_3: float) -> list[Score]:
+        rng = np.random.default_rng(0)
         made = []
         for n in range(10):
-            logit = of_group_3 if n == 3 else float(rng.normal(-1))
-            made.append(score(f"real-{n}", "real", logit, group=f"g{n}", valid=True))
-            made.append(score(f"known-{n}", "fake", float(rng.normal(3)), group=f"g{n}", test=False, valid=True))
-            made.append(score(f"new-{n}", "fake", float(rng.normal(3)), group=f"g{n}"))
+            known, new, real = rng.normal(3), rng.normal(3), rng.normal(-1)
+            made.append(score(f"real-{n}", "real", of_group_3 if n == 3 else real, group=f"g{n}", valid=True))
+            made.append(score(f"known-{n}", "fake", known, group=f"g{n}", test=False, valid=True))
+            made.append(score(f"new-{n}", "fake", new, group=f"g{n}"))
         return made
 
-    rng = np.random.default_rng(0)
-    low = thresholds(files(-1.0))
-    rng = np.random.default_rng(0)
-    high = thresholds(files(4.0))
-    own, others = slice(6, 8), [n for n in range(20) if n not in (6, 7)]
-    assert low[own] != high[own] or low[own][0] == low[own][1]
-    assert -1 < min(low) <= max(low) < 3
-    assert sum(low[n] != high[n] for n in others) >= 10
+    low, high = np.array(thresholds(files(-1.0))), np.array(thresholds(files(4.0)))
+    assert (low[6:8] == high[6:8]).all()
+    assert (low != high).sum() >= 12
+    assert -1 < low.min() < low.max() < 3
 
 
 def test_a_threshold_without_validation_files_is_refused_unless_given() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from training.data import CropStore, PairSampler
-from training.loop import Run, add_noise, fit_network, follow, learning_rate, make_network, train_step
+from training.data import CropStore, PairSampler, start_loader
+from training.device import choose_device
+from training.loop import Feed, Run, add_noise, fit_network, follow, learning_rate, make_network, train_step
 from training.settings import Fit, Mixture, Network, Stage, read_fit
 from worker.errors import ConfigError
 
@@ -86,6 +89,40 @@ def test_noise_keeps_the_variance_and_treats_a_pair_alike() -> None:
     assert torch.equal(changed[0::2], changed[1::2])
     assert 0.2 < changed.float().mean() < 0.8
     assert abs(float(out[changed].var()) - 1) < 0.05
+
+
+def test_several_loaders_give_the_batches_in_order(cache: Path) -> None:
+    stage, sampler = TINY.stages[0], PairSampler(CropStore(cache), TINY.mixture, TINY.seed)
+    with ThreadPoolExecutor(2) as pool:
+        start_loader(cache, TINY.mixture, TINY.seed)
+        feed = Feed(pool, ahead=4)
+        for step in range(3):
+            expected = sampler.batch(step, stage.pairs, stage.size)
+            assert np.array_equal(feed.batch(step, stage).crops_FHWC, expected.crops_FHWC)
+
+
+def test_a_run_is_continued_on_other_hardware(tmp_path: Path) -> None:
+    Run.start(TINY.model_copy(update={"device": "cpu"}), tmp_path).save()
+    assert Run.start(TINY.model_copy(update={"loaders": 3, "threads": 2}), tmp_path).step == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_where_there_is_none_is_refused() -> None:
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="no CUDA device"):
+        choose_device("cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_the_first_steps_on_cuda_are_near_those_on_the_cpu(cache: Path, tmp_path: Path) -> None:
+    losses = []
+    for device in ("cpu", "cuda"):
+        run = Run.start(TINY.model_copy(update={"device": device}), tmp_path / device)
+        steps(run, cache, 2)
+        run.save()
+        losses.append([loss for loss, _ in run.losses])
+    assert np.allclose(*losses, atol=0.05)
+    assert Run.start(TINY.model_copy(update={"device": "cpu"}), tmp_path / "cuda").device.type == "cpu"
 
 
 def test_learning_rate_rises_then_falls() -> None:
