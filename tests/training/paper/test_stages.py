@@ -71,6 +71,7 @@ def test_the_checkpoint_is_one_that_a_scan_takes(gone_through: Path, crops: Path
     assert load_network(tmp_path / "out.safetensors")[0].name == "mine"
 
 
+@pytest.mark.timeout(900)  # a process that imports torch may have to wait for a busy machine
 def test_a_run_killed_in_the_middle_ends_with_the_same_weights(
     gone_through: Path, crops: Path, tiny: Pipeline, tmp_path: Path
 ) -> None:
@@ -78,7 +79,7 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_weights(
     every_step = tiny.hardware.model_copy(update={"save_every_s": 0.0})
     config.write_text(yaml.safe_dump(json.loads(tiny.model_copy(update={"hardware": every_step}).model_dump_json())))
     with subprocess.Popen([sys.executable, "-c", CHILD, config, crops, folder], cwd=ROOT, stdout=subprocess.DEVNULL) as child:
-        deadline = time.monotonic() + 250
+        deadline = time.monotonic() + 800
         try:
             while not (folder / "finetune" / STATE).exists():
                 assert child.poll() is None
