@@ -20,6 +20,7 @@ from training.splits import split_sha256
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.network import DeepfakeNet, build
+from worker.model.restore import load_network
 from worker.model.spec import HeadSpec, Licence, ModelSpec, TrainingData, TrainingSource
 
 LICENCE = Licence(
@@ -111,9 +112,30 @@ def git_revision() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def export_checkpoint(run: Path, cache: Path, out: Path, *, name: str, version: str) -> ModelSpec:
-    """Write the run's averaged weights as fp16 safetensors with their spec."""
+def average_with(network: DeepfakeNet, path: Path, share: float) -> None:
+    """Leave ``share`` of every weight and batch statistic, take the rest from the checkpoint ``path`` that the run started from.
+
+    What fine-tuning learns anew and what its start knew of other data add up along the line between the two (WiSE-FT, Wortsman et
+    al., CVPR 2022). Raises ConfigError where the two networks differ.
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError(f"share must lie in 0 to 1, is {share}")
+    start = load_network(path)[1].state_dict()
+    ours = network.state_dict()
+    if {name: value.shape for name, value in start.items()} != {name: value.shape for name, value in ours.items()}:
+        raise ConfigError(f"{path}: not the network of the run")
+    for name, value in ours.items():
+        if value.is_floating_point():
+            value.lerp_(start[name].to(value.dtype), 1 - share)
+
+
+def export_checkpoint(
+    run: Path, cache: Path, out: Path, *, name: str, version: str, start: Path | None = None, share: float = 0.5
+) -> ModelSpec:
+    """Write the run's averaged weights as fp16 safetensors with their spec; with ``start`` see ``average_with``."""
     trained = read_run(run)
+    if start is not None:
+        average_with(trained.network, start, share)
     spec = make_spec(trained, cache, name=name, version=version)
     checkpoint.save(out, trained.network.state_dict(), spec)
     return spec

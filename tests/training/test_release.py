@@ -51,6 +51,34 @@ def test_sources_of_any_name_are_named_by_what_they_serve_for(cache: Path) -> No
     assert named(aligned=1) == (False, False)
 
 
+def test_weights_are_averaged_with_those_the_run_started_from(cache: Path, tmp_path: Path) -> None:
+    begun = Run.start(TINY, tmp_path / "begun")
+    begun.ema.head.classifier.bias.fill_(1.0)
+    begun.save()
+    export_checkpoint(tmp_path / "begun", cache, tmp_path / "start.safetensors", name="tiny", version="0")
+    run = Run.start(TINY, tmp_path / "run")
+    run.ema.head.classifier.bias.fill_(0.0)
+    run.ema.backbone.bn1.running_var.fill_(3.0)
+    run.save()
+    start, out = tmp_path / "start.safetensors", tmp_path / "out.safetensors"
+    export_checkpoint(tmp_path / "run", cache, out, name="tiny", version="1", start=start, share=0.25)
+    _, weights = checkpoint.load(out)
+    assert (weights["head.classifier.bias"] == 0.75).all()
+    assert (weights["backbone.bn1.running_var"] == 1.5).all()
+
+
+def test_another_network_cannot_be_averaged_in(cache: Path, tmp_path: Path) -> None:
+    Run.start(TINY, tmp_path / "run").save()
+    other = TINY.model_copy(update={"network": Network(backbone="test_efficientnet", hidden_dim=8, num_steps=2)})
+    Run.start(other, tmp_path / "other").save()
+    export_checkpoint(tmp_path / "other", cache, tmp_path / "other.safetensors", name="tiny", version="0")
+    with pytest.raises(ConfigError, match="not the network of the run"):
+        export_checkpoint(
+            tmp_path / "run", cache, tmp_path / "out.safetensors", name="tiny", version="1", start=tmp_path / "other.safetensors"
+        )
+    assert not (tmp_path / "out.safetensors").exists()
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run"):
         read_run(tmp_path)

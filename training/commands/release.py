@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from worker.commands.outcome import exit_codes
+from worker.errors import ConfigError
 
 app = typer.Typer(help="Write a run's checkpoint and calibrate it.", no_args_is_help=True, add_completion=False)
 
@@ -15,6 +16,7 @@ EXPORT_HELP = """Write a run's averaged weights as a checkpoint. Thresholds and 
 
 \b
   veriframe release export model.safetensors --run runs/second
+  veriframe release export model.safetensors --run runs/second --start runs/first/model.safetensors --share 0.5
 A run of stages has written its own already: runs/paper/model.safetensors
 """
 
@@ -44,12 +46,21 @@ def export(
     cache: Annotated[Path, typer.Option(help="Folder of the crop cache that it was trained on.")] = Path("runs/cache"),
     name: Annotated[str, typer.Option(help="The model's name in reports.")] = "veriframe-b0",
     version: Annotated[str, typer.Option(help="Its version.")] = "1",
+    start: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Average the weights with this checkpoint, where the run began."),
+    ] = None,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the average: how much comes from the run.")] = 0.5,
 ) -> None:
     from training.paper.stages import RUN, export_run
     from training.release import export_checkpoint
 
-    write = export_run if (run / RUN).exists() else export_checkpoint
-    spec = write(run, cache, out, name=name, version=version)
+    if (run / RUN).exists():
+        if start is not None:
+            raise ConfigError("--start is for runs of one recipe, not of stages")
+        spec = export_run(run, cache, out, name=name, version=version)
+    else:
+        spec = export_checkpoint(run, cache, out, name=name, version=version, start=start, share=share)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {spec.name} {spec.version}")
 
 
