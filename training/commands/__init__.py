@@ -1,1 +1,1 @@
-"""What ``veriframe data``, ``train``, ``release``, ``evaluate``, ``tune`` and ``adapt`` run: parse, call one function, map errors to exit codes."""
+"""The commands that come with the extra ``train``: each parses, calls one function, and maps errors to exit codes."""

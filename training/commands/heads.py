@@ -1,4 +1,4 @@
-"""``python -m training.commands.heads``: the comparison of heads on cached features."""
+"""``veriframe heads``: the comparison of heads on cached features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.commands.outcome import exit_codes
 app = typer.Typer(help="Compare the heads on one backbone's cached features.", add_completion=False)
 
 
-@app.command("heads", epilog="Example: heads --cache runs/cache --run runs/heads --seeds 3")
+@app.command("heads", epilog="Example: veriframe heads --cache runs/cache --run runs/heads --seeds 3")
 @exit_codes()
 def heads(
     cache: Annotated[Path, typer.Option(help="Folder of the crop cache.")] = Path("runs/cache"),
@@ -60,7 +60,3 @@ def heads(
     (run / "heads.md").write_text(table, "utf-8")
     plot(results, run / "risk-coverage.png")
     typer.echo(table)
-
-
-if __name__ == "__main__":
-    app()
