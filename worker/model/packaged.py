@@ -8,8 +8,8 @@ from pathlib import Path
 
 from worker.errors import ModelError
 
-CHECKPOINT_NAME = "veriframe-b0-v1.safetensors"
-ONNX_NAME = "veriframe-b0-v1.onnx"
+CHECKPOINT_NAME = "veriframe-b0-v2.safetensors"
+ONNX_NAME = "veriframe-b0-v2.onnx"
 
 
 def weights_folder() -> Path:
