@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 
 def held_out_pairs(data: Path) -> list[tuple[Path, Path]]:
-    """(original, face swap) of FF++ clips that were not trained on, seeded. Swaps are Deepfakes and FaceSwap; Face2Face and
+    """(original, face swap) of all FF++ clips that were not trained on. Swaps are Deepfakes and FaceSwap; Face2Face and
     NeuralTextures move the original's own face."""
     with SPLIT.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["source"] == "ffpp" and row["split"] == "heldout"]
@@ -36,7 +36,7 @@ def held_out_pairs(data: Path) -> list[tuple[Path, Path]]:
         match = re.search(r"(?:deepfakes|faceswap)_(\d{3})_\d{3}\.", row["path"])
         if row["label"] == "fake" and match and match[1] in originals:
             pairs.append((originals[match[1]], data / row["path"]))
-    return random.Random(0).sample(sorted(pairs), PLACES)
+    return sorted(pairs)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_a_swap_is_found_at_8_of_10_places(scanner: Scanner, shared_data: Path, 
 
     Weak by itself: looped content makes the places alike, so this is close to one observation, of an easy swap.
     """
-    real, fake = held_out_pairs(shared_data)[0]
+    real, fake = random.Random(0).sample(held_out_pairs(shared_data), PLACES)[0]
     places = random.Random(1).sample(range(1, UNITS - 1), PLACES)
     hits = 0
     with build_scanner(load_settings(flags={"sampling": {"max_frames": 32}})) as thin_scanner:
@@ -85,13 +85,14 @@ def test_a_swap_is_found_at_8_of_10_places(scanner: Scanner, shared_data: Path, 
     assert hits >= 8
 
 
-@pytest.mark.xfail(reason="the first checkpoint finds 6 of 10: some swaps hardly differ from their host for it")
-def test_swaps_of_ten_pairs_are_found_at_8_of_10_places(scanner: Scanner, shared_data: Path, tmp_path: Path) -> None:
-    """Ten different pairs, each at a seeded place: what the promise of 8 in 10 is about."""
-    places = random.Random(1)
+@pytest.mark.xfail(reason="checkpoint version 2 finds 18 of 30: see docs/decisions/0006-verdict.md")
+def test_8_in_10_swaps_of_all_held_out_pairs_are_found(scanner: Scanner, shared_data: Path, tmp_path: Path) -> None:
+    """Every held-out pair, each at a seeded place: what the promise of 8 in 10 is about."""
+    places = random.Random(2)
+    pairs = held_out_pairs(shared_data)
     hits = 0
-    for real, fake in held_out_pairs(shared_data):
+    for real, fake in pairs:
         before = places.randrange(1, UNITS - 1)
         hits += is_found(scan_spliced(scanner, real, fake, before, tmp_path), before)
-    print(f"found {hits} of {PLACES} swaps")
-    assert hits >= 8
+    print(f"found {hits} of {len(pairs)} swaps")
+    assert hits >= 0.8 * len(pairs)
