@@ -6,7 +6,6 @@ pictures are calibrated apart; reported scores are out of fold over groups.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from training.calibration import Clips, Fit, Target, crossfit, fit_single, joined, with_chances
 from training.composites import TrackVotes, composite_clips, crossfit_alarms
+from training.evaluation.replay import coverage_of, faces_of
 from training.longtracks import ClipVotes, Layout, long_tracks
 from training.quality import fit_quality
 from training.scores import calibration_line, out_of_source, sources_table
@@ -23,13 +23,12 @@ from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model import spec as model_spec
 from worker.report import Report
-from worker.types import Coverage, Face, MediaKind, Strategy, Verdict
+from worker.types import MediaKind, Strategy, Verdict
 from worker.verdict.aggregate import Windows
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy, decide
 
 RULE = "mean_logit"
-EDGE = 1e-7
 LONG_VIDEOS = 120
 LEAST_VOTES = 16
 """Clips with fewer votes are not looped to long videos."""
@@ -78,31 +77,10 @@ def votes_of(report: Report, item: Item) -> Scanned | None:
 
     A report lists at most 256 frames; of longer scans these are the worst and evenly spaced ones.
     """
-    if report.media is None or report.sampling is None:
+    coverage = coverage_of(report)
+    if coverage is None:
         return None
-    faces = [
-        Face(
-            pts_s=frame.t_ms / 1000,
-            box_xyxy=face.box,
-            det_prob=face.det_conf,
-            track=face.track,
-            quality=face.quality,
-            logit=_logit(face.score),
-        )
-        for frame in report.frames
-        for face in frame.faces
-        if face.score is not None
-    ]
-    sampling = report.sampling
-    coverage = Coverage(
-        kind=report.media.kind,
-        strategy=sampling.strategy,
-        requested=sampling.requested,
-        decoded=sampling.decoded,
-        with_face=sampling.with_face,
-        max_gap_s=sampling.max_gap_s,
-        end_s=report.media.duration_s,
-    )
+    faces = faces_of(report)
     verdict = decide(faces, coverage, Policy(rule=RULE))
     if not isinstance(verdict, Verdict):
         return None
@@ -111,20 +89,15 @@ def votes_of(report: Report, item: Item) -> Scanned | None:
     votes = sorted((face.pts_s, face.logit) for face in own if face.logit is not None)
     return Scanned(
         item=item,
-        kind=report.media.kind,
-        strategy=sampling.strategy,
-        requested=sampling.requested,
+        kind=coverage.kind,
+        strategy=coverage.strategy,
+        requested=coverage.requested,
         logit=decisive.logit,
         times_s=tuple(time for time, _ in votes),
         votes=tuple(logit for _, logit in votes),
         quality=float(np.median([face.quality for face in own])) if own else 1.0,
         n_tracks=len(verdict.tracks),
     )
-
-
-def _logit(p: float) -> float:
-    p = min(max(p, EDGE), 1 - EDGE)
-    return math.log(p) - math.log1p(-p)
 
 
 def clips_of(scanned: Sequence[Scanned]) -> Clips:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from worker.commands import outcome
+from worker.commands.options import ExcludeOption, IncludeOption, WorkersOption
 
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
 
@@ -46,13 +47,9 @@ def calibrate(
     reports: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where reports are kept to go on after a stop; default: beside --out.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Items scanned at once, each in a process.")] = 1,
-    include: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Only names or paths like this, in any case; may be repeated.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="No names, paths or folders like this; may be repeated.")
-    ] = None,
+    workers: WorkersOption = 1,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A .safetensors checkpoint; default: the bundled one.")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from worker.commands import outcome
+from worker.commands.options import ExcludeOption, IncludeOption, WorkersOption
 
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
 
@@ -104,17 +105,13 @@ def scan(
     ] = "table",
     out: Annotated[Path | None, typer.Option(help="Folder for reports (JSON) and evidence crops.", metavar="DIR")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what --out holds: same bytes, model and options.")] = False,
-    workers: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Items scanned at once, each in a process.")] = 1,
+    workers: WorkersOption = 1,
     fail_on: Annotated[
         list[FailOn] | None,
         typer.Option(metavar="VERDICT", help="Exit with 1 on fake, real, uncertain or not_applicable; may be repeated."),
     ] = None,
-    include: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Only names or paths like this, in any case; may be repeated.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="No names, paths or folders like this; may be repeated.")
-    ] = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")] = False,
     strategy: Annotated[
         Literal["auto", "uniform", "fps", "keyframes"] | None,

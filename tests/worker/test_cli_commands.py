@@ -1,0 +1,49 @@
+"""Commands of other packages: entry points, loaded when they are invoked and never before."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from worker.cli import app
+
+
+def veriframe(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution that gives commands of its own: one that works, one that cannot be imported, one named like ours."""
+    info = tmp_path / "extra-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: extra\nVersion: 1.0\n")
+    entries = ("greet = extra_greeting:app", "lift = extra_heavy:app", "paint = extra_heavy:app [art]", "scan = extra_heavy:app")
+    (info / "entry_points.txt").write_text("\n".join(("[veriframe.commands]", *entries)))
+    (tmp_path / "extra_greeting.py").write_text(
+        "import typer\n\napp = typer.Typer()\n\n@app.command()\ndef go(name: str) -> None:\n    print('hello', name)\n"
+    )
+    (tmp_path / "extra_heavy.py").write_text("import no_such_library\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("commands")
+def test_commands_of_entry_points_are_loaded_only_when_invoked() -> None:
+    shown = veriframe("--help").stdout
+    assert "greet" in shown
+    assert "lift" in shown
+    assert "extra_greeting" not in sys.modules
+    assert veriframe("scan", "--help").exit_code == 0  # ours, not the one of that name
+    assert veriframe("greet", "Ada").stdout == "hello Ada\n"
+
+
+@pytest.mark.usefixtures("commands")
+@pytest.mark.parametrize(("name", "extra"), [("lift", "train"), ("paint", "art")])
+def test_a_command_that_cannot_be_imported_says_what_to_install(name: str, extra: str) -> None:
+    result = veriframe(name)
+    assert result.exit_code == 2
+    assert "no_such_library is not installed" in result.stderr
+    assert f'pip install "SOURCE[{extra}]"' in result.stderr
