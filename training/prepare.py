@@ -9,8 +9,10 @@ frames are kept as of that, with the original's box: aligned pairs. A file that 
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from training.clips import count_frames, open_frames, read_clip
 from training.provenance import Skipped
 from training.recompress import VARIANTS
 from training.splits import Item, family_of
-from worker.errors import VeriframeError
+from worker.errors import UnsupportedMedia, VeriframeError
 from worker.faces.crop import crop_faces, crop_squares
 from worker.faces.detect import MtcnnDetector
 from worker.ports import FrameSource
@@ -32,6 +34,8 @@ from worker.types import Float32, UInt8
 WIDE_MARGIN = 1.8
 SIZE = 288
 PICTURES_IN_SHARD = 200
+FILE_NAME = re.compile("[A-Za-z0-9_-][A-Za-z0-9._-]{0,150}")
+"""What a shard may be called: sources and files are named by whoever wrote the manifest."""
 TOGETHER = 16
 """Pictures in memory at a time."""
 ANOTHER_SCENE = 20.0
@@ -152,7 +156,20 @@ def jobs(items: Sequence[Item], *, recompress: bool = True) -> list[Job]:
         members.sort(key=lambda i: (i.target, i.label != "real") if i.target else ("", False))
         for start in range(0, len(members), PICTURES_IN_SHARD):
             planned.append(Job(name=f"{name}-{start:05d}", items=tuple(members[start : start + PICTURES_IN_SHARD])))
-    return sorted(planned, key=lambda job: (not job.items[0].aligned_by, job.name))
+    return sorted(map(_with_file_name(planned), planned), key=lambda job: (not job.items[0].aligned_by, job.name))
+
+
+def _with_file_name(planned: Sequence[Job]) -> Callable[[Job], Job]:
+    """Gives a job that shares its name with another, in any case, or whose name is none of a file, one of its own."""
+    holders = Counter(job.name.casefold() for job in planned)
+
+    def named(job: Job) -> Job:
+        if FILE_NAME.fullmatch(job.name) and holders[job.name.casefold()] == 1:
+            return job
+        digest = hashlib.sha256(f"{job.items[0].path}\0{job.variant}".encode()).hexdigest()
+        return replace(job, name=f"{re.sub('[^A-Za-z0-9_-]', '_', job.name)[:100]}-{digest[:16]}")
+
+    return named
 
 
 class Cutter:
@@ -205,12 +222,25 @@ class Cutter:
             if not leading:
                 leading, found = upright, self._finder.faces(upright)
             own = found if same_moments(leading, upright) else self._finder.faces(upright)
-            frames = VARIANTS[job.variant].frames(self._data / item.path, set(own)) if job.variant else upright
+            frames = self._recompressed(item, job.variant, upright, set(own)) if job.variant else upright
             target = item.aligned_by if difference(leading, upright) < ANOTHER_SCENE else ""
             for number in sorted(own.keys() & frames.keys()):
                 zoom = np.float32(frames[number].shape[0] / upright[number].shape[0])
                 face = replace(own[number], box_4=own[number].box_4 * zoom, landmarks_K2=own[number].landmarks_K2 * zoom)
                 yield _row(job, item, frames[number], face, number, target)
+
+    def _recompressed(self, item: Item, variant: str, upright: Mapping[int, UInt8], wanted: Set[int]) -> dict[int, UInt8]:
+        """Empty, and skipped, where the clip cannot be encoded again, or is rotated or of odd pixels: the copy keeps neither."""
+        try:
+            frames = VARIANTS[variant].frames(self._data / item.path, wanted)
+            for number, rgb_HWC in frames.items():
+                height, width = upright[number].shape[:2]
+                if abs(rgb_HWC.shape[1] / rgb_HWC.shape[0] / (width / height) - 1) > 0.02:
+                    raise UnsupportedMedia(f"{item.path}: rotated, or its pixels are not square")
+        except VeriframeError as exc:
+            self.skipped[item.path] = Skipped(path=f"{item.path} ({variant})", code=exc.code, message=str(exc))
+            return {}
+        return frames
 
     def _of_pictures(self, job: Job) -> Iterator[tuple[UInt8, Crop]]:
         """The main face of every picture, or its original's; pictures of one size go to the detector together."""
@@ -310,8 +340,9 @@ def prepare(
                 continue
             count = variant_frames if job.variant else train_frames if job.items[0].split == "train" else test_frames
             pairs = cutter.crops(job, count)
-            if not job.variant:
-                provenance.skip(cache, list(cutter.skipped.values()))
+            provenance.skip(
+                cache, [one for one in cutter.skipped.values() if not job.variant or one.path.endswith(f"({job.variant})")]
+            )
             write_shard(cache, job.name, pairs)
 
 

@@ -11,6 +11,7 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace
 
+from worker.errors import CorruptMedia
 from worker.types import UInt8
 
 
@@ -29,12 +30,19 @@ class Variant:
     rows: int | None = None
 
     def frames(self, path: Path, wanted: Set[int]) -> dict[int, UInt8]:
-        """The frames of ``path`` with these numbers, from a copy encoded up to the last of them, held in memory."""
+        """The frames of ``path`` with these numbers, from a copy encoded up to the last of them, held in memory.
+
+        Decodes in this process, without the scan's sandbox: for media of one's own. Rotation is not applied. Raises CorruptMedia
+        where the clip does not decode to the last of them or cannot be encoded.
+        """
         if not wanted:
             return {}
-        encoded = self._encoded(path, max(wanted) + 1)
-        with av.open(encoded, "r", format="mp4") as container:
-            return {number: to_rgb(frame) for number, frame in enumerate(container.decode(video=0)) if number in wanted}
+        try:
+            encoded = self._encoded(path, max(wanted) + 1)
+            with av.open(encoded, "r", format="mp4") as container:
+                return {number: to_rgb(frame) for number, frame in enumerate(container.decode(video=0)) if number in wanted}
+        except av.FFmpegError as exc:
+            raise CorruptMedia(f"{path}: cannot be encoded again: {exc}") from exc
 
     def _encoded(self, path: Path, count: int) -> io.BytesIO:
         out = io.BytesIO()

@@ -106,10 +106,13 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str) -> Mode
 
 
 def git_revision() -> str:
-    """The commit that training's code stands at, or ``unknown`` outside a repository."""
-    command = ["git", "rev-parse", "HEAD"]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=10)
-    return done.stdout.strip() or "unknown"
+    """The commit that training's code stands at, or ``unknown`` outside a repository or without git."""
+    command = ["git", "rev-parse", "--verify", "HEAD"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def average_with(network: DeepfakeNet, path: Path, share: float) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.training.conftest import BOX, crop, picture
 from training.clips import even
 from training.data import CropStore
 from training.prepare import cut, jobs, read_index, same_moments, write_shard
 from training.recompress import VARIANTS
-from training.splits import read_split
+from training.splits import Item, read_split
 from worker.types import UInt8
 
 
@@ -84,3 +85,22 @@ def test_a_swapped_face_leaves_the_moment_and_another_moment_does_not() -> None:
     assert same_moments(scene, swapped)
     assert not same_moments(scene, late)
     assert not same_moments(scene, {})
+
+
+def clip(path: str, source: str) -> Item:
+    return Item(path=path, label="real", source=source, manipulation="", group=path, split="train")
+
+
+@pytest.mark.parametrize("source", ["../../away", "/away", "org/set", "a\\b", ".hidden", "x" * 300, "a\nb"])
+def test_no_source_names_a_file_outside_the_cache(source: str, tmp_path: Path) -> None:
+    (job,) = jobs([clip("a.mp4", source)])
+    assert (tmp_path / f"{job.name}.npy").resolve().parent == tmp_path.resolve()
+    write_shard(tmp_path, job.name, [])
+    assert [path.name for path in tmp_path.glob("*.csv")] == [f"{job.name}.csv"]
+
+
+def test_files_of_like_names_do_not_share_a_shard() -> None:
+    items = [clip(path, "s") for path in ("x/a.mp4", "y/a.mp4", "z/a-1.mp4", "z/A.mp4")]
+    names = [job.name.casefold() for job in jobs(items)]
+    assert len(set(names)) == len(items)
+    assert names == [job.name.casefold() for job in jobs(items)]

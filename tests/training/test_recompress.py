@@ -11,6 +11,7 @@ import pytest
 
 from training.clips import even
 from training.recompress import VARIANTS, Variant
+from worker.errors import CorruptMedia
 from worker.types import UInt8
 
 
@@ -62,3 +63,10 @@ def test_nothing_is_encoded_for_no_frames(tmp_path: Path) -> None:
 def test_variants_look_at_other_frames() -> None:
     chosen = [set(even(100, 10, variant.phase)) for variant in VARIANTS.values()]
     assert sum(map(len, chosen)) == len(set().union(*chosen))
+
+
+def test_what_does_not_decode_has_a_code(clip: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(clip.read_bytes()[:200])
+    with pytest.raises(CorruptMedia, match="cannot be encoded again"):
+        Variant(crf=20, phase=0.5).frames(broken, {0})
