@@ -13,6 +13,7 @@ and ``fake/a.mp4`` stay together.
 from __future__ import annotations
 
 import csv
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -71,7 +72,10 @@ def is_video(path: str) -> bool:
 
 
 def read_manifest(path: Path) -> list[Entry]:
-    """All entries, paths as written. Raises ConfigError, naming the line, for one that cannot be used."""
+    """All entries; of a path ``./`` and ``x/../`` are taken away, by which one file would have two names.
+
+    Raises ConfigError, naming the line, for an entry that cannot be used.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -96,6 +100,7 @@ def write_manifest(entries: Sequence[Entry], file: TextIO) -> None:
 
 def _entry(row: Mapping[str, str | None], where: str) -> Entry:
     text = {field.name: (row.get(field.name) or "").strip() for field in fields(Entry)}
+    text |= {name: posixpath.normpath(text[name]) for name in ("path", "original") if text[name]}
     try:
         return Entry(**text | {"label": text["label"].lower()})
     except ConfigError as exc:

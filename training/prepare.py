@@ -154,8 +154,13 @@ def jobs(items: Sequence[Item], *, recompress: bool = True) -> list[Job]:
             planned += [Job(name=f"{name}-{variant}", items=aligned, variant=variant) for variant in VARIANTS]
     for name, members in pictures.items():
         members.sort(key=lambda i: (i.target, i.label != "real") if i.target else ("", False))
-        for start in range(0, len(members), PICTURES_IN_SHARD):
-            planned.append(Job(name=f"{name}-{start:05d}", items=tuple(members[start : start + PICTURES_IN_SHARD])))
+        start = 0
+        while start < len(members):
+            end = start + PICTURES_IN_SHARD
+            while end < len(members) and members[end].target and members[end].target == members[end - 1].target:
+                end += 1  # an original and what was made of it stay together
+            planned.append(Job(name=f"{name}-{start:05d}", items=tuple(members[start:end])))
+            start = end
     return sorted(map(_with_file_name(planned), planned), key=lambda job: (not job.items[0].aligned_by, job.name))
 
 

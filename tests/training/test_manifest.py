@@ -66,3 +66,12 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ConfigError, match="cannot be read as a manifest"):
         read_manifest(path)
+
+
+def test_one_file_by_two_names_is_listed_twice(tmp_path: Path) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text("path,label,source,original\nreal/a.mp4,real,s,\nfake/x/../a.mp4,fake,s,./real/a.mp4\n")
+    assert [(entry.path, entry.original) for entry in read_manifest(listed)] == [("real/a.mp4", ""), ("fake/a.mp4", "real/a.mp4")]
+    listed.write_text("path,label,source\na.mp4,real,s\nx/../a.mp4,real,s\n")
+    with pytest.raises(ConfigError, match="more than once"):
+        read_manifest(listed)

@@ -104,3 +104,24 @@ def test_files_of_like_names_do_not_share_a_shard() -> None:
     names = [job.name.casefold() for job in jobs(items)]
     assert len(set(names)) == len(items)
     assert names == [job.name.casefold() for job in jobs(items)]
+
+
+def test_an_original_and_what_was_made_of_it_share_a_shard() -> None:
+    made = [
+        Item(
+            path=f"{n}-{copy}.png",
+            label="fake" if copy else "real",
+            source="s",
+            manipulation="",
+            group=str(n),
+            split="train",
+            target=f"{n:03d}",
+        )
+        for n in range(150)
+        for copy in range(3)
+    ]
+    shards = jobs(made)
+    assert len(shards) > 1
+    assert sum(len(job.items) for job in shards) == len(made)
+    homes = [{job.name for job in shards for item in job.items if item.target == f"{n:03d}"} for n in range(150)]
+    assert all(len(names) == 1 for names in homes)
