@@ -64,10 +64,11 @@ soak: setup ## Longer checks: memory over 10 seconds and 30 minutes of 720p; a f
 	$(BIN)/python -m pytest -q -s -m soak
 
 lock: .venv/build.stamp ## Resolve the dependencies of pyproject.toml anew into the lock files
-	rm -f requirements-build.lock requirements-dev.lock requirements.lock
+	rm -f requirements-build.lock requirements-dev.lock requirements.lock requirements-service.lock
 	$(LOCK) --group build -o requirements-build.lock
-	$(LOCK) --extra train --extra dev pyproject.toml -o requirements-dev.lock
+	$(LOCK) --extra train --extra service --extra embedded --extra dev pyproject.toml -o requirements-dev.lock
 	$(LOCK) -c requirements-dev.lock pyproject.toml -o requirements.lock
+	$(LOCK) -c requirements-dev.lock --extra service --extra embedded pyproject.toml -o requirements-service.lock
 
 LOCK := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
