@@ -30,6 +30,8 @@ WITHOUT_INFLUENCE = {
     "faces": {"batch_frames", "batch_mib"},
 }
 """Settings that cannot change a result (the checkpoint counts by its hash)."""
+SERVICE = {"redis", "queue", "fetch", "artifacts", "callbacks", "api"}
+"""Sections of the service around the scans."""
 
 
 def build_scanner(settings: Settings) -> Scanner:
@@ -142,7 +144,7 @@ def describe_model(spec: ModelSpec, digest: str, backend: str) -> wire.Model:
 
 def fingerprint(settings: Settings, digest: str, backend: str) -> str:
     """Hash of veriframe's version, the model, the backend and every setting that can change a result."""
-    options = settings.model_dump(mode="json")
+    options = settings.model_dump(mode="json", exclude=SERVICE)
     for section, keys in WITHOUT_INFLUENCE.items():
         for key in keys:
             del options[section][key]

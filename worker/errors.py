@@ -11,6 +11,20 @@ VeriframeError
 |   |-- DecodeTimeout     decode_timeout   killed at the wall-clock or CPU limit
 |   |-- DecodeCrash       decode_crash     died by a signal or broke the protocol
 |   `-- OutOfMemory       out_of_memory    refused memory beyond its limit
+|-- FetchError            the bytes could not be had
+|   |-- FetchRefused      fetch_refused    an address, path or protocol that we do not go to
+|   |-- FetchAuth         fetch_auth       the server wants credentials
+|   |-- FetchGeo          fetch_geo        not from where we are
+|   |-- FetchGone         fetch_gone       not there, or not any more
+|   |-- FetchRateLimited  fetch_rate_limited  the server asks to come later
+|   `-- FetchTimeout      fetch_timeout    no connection, no byte or no end in time, or the server's own failure
+|-- QueueError            the service around the scans
+|   |-- LeaseLost         lease_lost       the attempt was given to another worker, or ended
+|   |-- QueueFull         queue_full       backlog, quota or rate limit; ``retry_after_s`` says when to come again
+|   |-- Conflict          conflict         one idempotency key for two different requests, or a state that forbids it
+|   |-- BadRequest        bad_request      a payload that is not a request
+|   |-- NoSuchScan        no_such_scan     no record of it, or another owner's
+|   `-- RedisDown         redis_down       Redis did not come back in time
 |-- SourceError           source_unreadable  the path cannot be opened (reported as ``unsupported``)
 |-- ConfigError           config           a setting, flag or file the user must mend: exit code 2
 `-- ModelError            model            no checkpoint, a damaged one, or one of an unknown version
@@ -69,6 +83,73 @@ class OutOfMemory(DecodeError):
     code = "out_of_memory"
 
 
+class FetchError(VeriframeError):
+    """The bytes of a source could not be had."""
+
+
+class FetchRefused(FetchError):
+    code = "fetch_refused"
+
+
+class FetchAuth(FetchError):
+    code = "fetch_auth"
+
+
+class FetchGeo(FetchError):
+    code = "fetch_geo"
+
+
+class FetchGone(FetchError):
+    code = "fetch_gone"
+
+
+class FetchRateLimited(FetchError):
+    code = "fetch_rate_limited"
+    retryable = True
+
+
+class FetchTimeout(FetchError):
+    code = "fetch_timeout"
+    retryable = True
+
+
+class QueueError(VeriframeError):
+    """The service around the scans refused or failed."""
+
+
+class LeaseLost(QueueError):
+    code = "lease_lost"
+    retryable = True
+
+
+class QueueFull(QueueError):
+    """``retry_after_s``: when to come again."""
+
+    code = "queue_full"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Conflict(QueueError):
+    code = "conflict"
+
+
+class BadRequest(QueueError):
+    code = "bad_request"
+
+
+class NoSuchScan(QueueError):
+    code = "no_such_scan"
+
+
+class RedisDown(QueueError):
+    code = "redis_down"
+    retryable = True
+
+
 class SourceError(VeriframeError):
     """The path does not exist or may not be read."""
 
@@ -98,6 +179,17 @@ BY_CODE: dict[str, type[VeriframeError]] = {
         DecodeTimeout,
         DecodeCrash,
         OutOfMemory,
+        FetchRefused,
+        FetchAuth,
+        FetchGeo,
+        FetchGone,
+        FetchRateLimited,
+        FetchTimeout,
+        LeaseLost,
+        Conflict,
+        BadRequest,
+        NoSuchScan,
+        RedisDown,
         SourceError,
         ConfigError,
         ModelError,

@@ -7,28 +7,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from worker.errors import ConfigError
+from worker.service_settings import (
+    ApiSettings,
+    ArtifactSettings,
+    CallbackSettings,
+    FetchSettings,
+    QueueSettings,
+    RedisSettings,
+    Section,
+    UserPath,
+)
 from worker.types import Json, MediaKind, Strategy
 
 PREFIX = "VERIFRAME_"
-
-
-def _expanded(path: Path) -> Path:
-    """``~`` as a shell expands it: files and the environment hold it as it was written."""
-    try:
-        return path.expanduser()
-    except RuntimeError as exc:
-        raise ValueError(f"{path}: there is no such home folder") from exc
-
-
-UserPath = Annotated[Path, AfterValidator(_expanded)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DecodeSettings(Section):
@@ -153,6 +148,12 @@ class Settings(Section):
     verdict: VerdictSettings = VerdictSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     output: OutputSettings = OutputSettings()
+    redis: RedisSettings = RedisSettings()
+    queue: QueueSettings = QueueSettings()
+    fetch: FetchSettings = FetchSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
+    callbacks: CallbackSettings = CallbackSettings()
+    api: ApiSettings = ApiSettings()
 
 
 def _merged(low: Json, high: Json) -> Json:

@@ -1,0 +1,109 @@
+"""Settings of the service: Redis, queue, fetching, artefacts, callbacks, HTTP API. None of them changes what a scan finds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+
+def expanded(path: Path) -> Path:
+    """``~`` as a shell expands it: files and the environment hold it as it was written."""
+    try:
+        return path.expanduser()
+    except RuntimeError as exc:
+        raise ValueError(f"{path}: there is no such home folder") from exc
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{path} must be absolute")
+    return Path(os.path.realpath(path))
+
+
+UserPath = Annotated[Path, AfterValidator(expanded)]
+MediaRoot = Annotated[Path, AfterValidator(expanded), AfterValidator(_absolute)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RedisSettings(Section):
+    url: str = Field(
+        default="redis://127.0.0.1:6379/0",
+        description="redis://, rediss:// (TLS), unix:// or sentinel://HOST:PORT,HOST:PORT/SERVICE/DB; no password",
+    )
+    username: str | None = Field(default=None, description="ACL user")
+    password: SecretStr | None = Field(default=None, description="best given as VERIFRAME_REDIS__PASSWORD")
+    tls_ca: UserPath | None = Field(default=None, description="CA file for rediss://; the system's when unset")
+    namespace: str = Field(default="vf", pattern=r"^[a-z0-9-]{1,32}$", description="first part of every key of ours")
+    timeout_s: float = Field(default=10, gt=0, description="wait for one answer of Redis's")
+    patience_s: float = Field(default=60, ge=0, description="how long one command is tried again while Redis is away")
+
+
+class QueueSettings(Section):
+    lease_s: float = Field(
+        default=8, gt=0.5, description="a running scan that is not renewed for so long is taken from its worker"
+    )
+    reconcile_s: float = Field(default=2, gt=0, description="how often lost scans and doorbells are looked for")
+    ring_again_s: float = Field(default=10, gt=0, description="a waiting scan's doorbell is looked for after so long")
+    timeout_s: float = Field(default=900, gt=0, description="hard limit of one attempt; its process is killed")
+    grace_s: float = Field(default=30, ge=0, description="on SIGTERM a running scan may take so long before it is handed back")
+    max_attempts: int = Field(default=3, ge=1, description="attempts of a scan whose errors are retryable; then dead letter")
+    backoff_s: float = Field(default=2, gt=0, description="wait before the second attempt; doubles with each, with jitter")
+    backoff_max_s: float = Field(default=300, gt=0, description="longest wait between two attempts")
+    keep_s: int = Field(default=7 * 86400, gt=0, description="final records are forgotten after so long")
+    cache_s: int = Field(default=7 * 86400, ge=0, description="how long a result answers for the same bytes, model and options")
+    idempotency_s: int = Field(default=86400, gt=0, description="how long an idempotency key is remembered")
+    max_backlog: int = Field(default=100_000, gt=0, description="waiting scans above which new ones are refused (429)")
+    scans_per_child: int = Field(default=500, ge=0, description="the scanning process is replaced after so many; 0: never")
+    child_growth_mib: int = Field(default=512, ge=0, description="or when its memory has grown by so much; 0: never")
+    boot_timeout_s: float = Field(default=120, gt=0, description="until the model must have run once")
+    media_roots: tuple[MediaRoot, ...] = Field(default=(), description="folders below which source.path may lie; none by default")
+    hold_s: float = Field(default=0, ge=0, description="for drills: every scan stays so long in each stage")
+
+
+class FetchSettings(Section):
+    max_bytes: int = Field(default=2 << 30, gt=0, description="largest download, in bytes as received")
+    timeout_s: float = Field(default=300, gt=0, description="of a whole download")
+    connect_s: float = Field(default=10, gt=0)
+    stall_s: float = Field(default=30, gt=0, description="without a byte for so long, a download is given up")
+    max_redirects: int = Field(default=5, ge=0, description="each is checked like the first address")
+    allow_private_hosts: tuple[str, ...] = Field(
+        default=(), description="host names or addresses, with :PORT or without, that may resolve to private addresses"
+    )
+    temp_dir: UserPath | None = Field(default=None, description="for downloads; the system's temporary folder when unset")
+
+
+class ArtifactSettings(Section):
+    url: str | None = Field(default=None, description="folder or fsspec URL (s3://bucket/prefix); unset: nothing is kept")
+    keep_s: int = Field(default=0, ge=0, description="crops and full frame lists are kept so long; 0: not at all")
+    upload_keep_s: int = Field(default=86400, gt=0, description="an upload that no scan has taken is deleted after so long")
+
+
+class CallbackSettings(Section):
+    attempts: int = Field(default=8, ge=1, description="tries of one callback; then dead letter")
+    backoff_s: float = Field(default=5, gt=0, description="wait before the second try; grows fourfold, with jitter")
+    backoff_max_s: float = Field(default=4 * 3600, gt=0)
+    timeout_s: float = Field(default=15, gt=0, description="of one delivery")
+    lease_s: float = Field(default=30, gt=1, description="a delivery that is not ended by then is tried again by another courier")
+    parallel: int = Field(default=8, ge=1, le=256, description="deliveries of one courier at a time")
+
+    @model_validator(mode="after")
+    def _outlives(self) -> Self:
+        if self.lease_s <= self.timeout_s:
+            raise ValueError(f"lease_s {self.lease_s:g} must be longer than timeout_s {self.timeout_s:g}")
+        return self
+
+
+class ApiSettings(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    max_body_bytes: int = Field(default=65536, gt=0, description="of a JSON request")
+    max_upload_bytes: int = Field(default=2 << 30, gt=0)
+    requests_per_minute: int = Field(default=600, gt=0, description="of one owner")
+    open_scans: int = Field(default=10_000, gt=0, description="waiting and running scans of one owner")
+    scans_per_day: int = Field(default=1_000_000, gt=0, description="of one owner")
