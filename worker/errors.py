@@ -24,6 +24,9 @@ VeriframeError
 |   |-- Conflict          conflict         one idempotency key for two different requests, or a state that forbids it
 |   |-- BadRequest        bad_request      a payload that is not a request
 |   |-- NoSuchScan        no_such_scan     no record of it, or another owner's
+|   |-- Unauthorized      unauthorized     no API key, an unknown one, or one that has ended
+|   |-- Forbidden         forbidden        the API key does not have the scope
+|   |-- BadSignature      bad_signature    a callback that was not signed with this secret, or not lately
 |   `-- RedisDown         redis_down       Redis did not come back in time
 |-- SourceError           source_unreadable  the path cannot be opened (reported as ``unsupported``)
 |-- ConfigError           config           a setting, flag or file the user must mend: exit code 2
@@ -145,6 +148,18 @@ class NoSuchScan(QueueError):
     code = "no_such_scan"
 
 
+class Unauthorized(QueueError):
+    code = "unauthorized"
+
+
+class Forbidden(QueueError):
+    code = "forbidden"
+
+
+class BadSignature(QueueError):
+    code = "bad_signature"
+
+
 class RedisDown(QueueError):
     code = "redis_down"
     retryable = True
@@ -189,6 +204,9 @@ BY_CODE: dict[str, type[VeriframeError]] = {
         Conflict,
         BadRequest,
         NoSuchScan,
+        Unauthorized,
+        Forbidden,
+        BadSignature,
         RedisDown,
         SourceError,
         ConfigError,
