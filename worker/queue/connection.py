@@ -1,0 +1,335 @@
+"""Connections to Redis: from a URL and plain values, patient while Redis is away, and what the server must be.
+
+A command that Redis did not answer is sent again until it has an answer or patience has run out. **It may then have run twice**:
+Redis can have done it and died before it answered. So every write of ours is either harmless when doubled (ringing a doorbell) or
+compares before it sets.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from redis import Redis
+from redis import exceptions as refused
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.connection import Connection
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
+
+from worker.errors import ConfigError, RedisDown
+
+if TYPE_CHECKING:
+    from worker.service_settings import RedisSettings
+
+T = TypeVar("T")
+OLDEST = (6, 2)
+"""The first version with LMOVE, which moves a doorbell without a moment in which it is nowhere."""
+BACKOFF_S, BACKOFF_MAX_S = 0.05, 1.0
+HEALTH_CHECK_S = 30
+_SCHEMES = ("redis", "rediss", "unix", "sentinel")
+_AWAY = (refused.ConnectionError, refused.TimeoutError, refused.ReadOnlyError, refused.MasterDownError)
+_LOGIN = (refused.AuthenticationError, refused.AuthorizationError, refused.NoPermissionError)
+_FORMS = "redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS), unix:///PATH?db=DB or sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """What a Redis URL says. ``hosts`` are the sentinels where ``service`` is given; ``path`` is a unix socket's."""
+
+    hosts: tuple[tuple[str, int], ...] = ()
+    db: int = 0
+    tls: bool = False
+    path: str | None = None
+    service: str | None = None
+    sentinel_auth: bool = False
+
+
+class PatientRetry(Retry):
+    """Tries again for ``patience_s`` seconds, then once more. redis-py nests its retries (a command connects, a connection
+    handshakes): the inner ones share the outermost one's deadline. redis-py gives every connection a copy of its own, and a
+    connection serves one thread at a time.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        super().__init__(ExponentialWithJitterBackoff(base=BACKOFF_S, cap=BACKOFF_MAX_S), -1, _AWAY)
+        self._patience_s = patience_s
+        self._deadline_s: float | None = None
+
+    def call_with_retry(
+        self,
+        do: Callable[[], T],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> T:
+        outermost = self._deadline_s is None
+        deadline_s = self._deadline_s = self._deadline_s or time.monotonic() + self._patience_s
+
+        def failed(error: Exception, failures: int) -> None:
+            if with_failure_count:
+                fail(error, failures)
+            else:
+                fail(error)
+            if time.monotonic() >= deadline_s or _is_hopeless(error) or not (is_retryable is None or is_retryable(error)):
+                raise error
+
+        try:
+            return super().call_with_retry(do, failed, with_failure_count=True)
+        finally:
+            if outermost:
+                self._deadline_s = None
+
+
+class _MasterConnection(SentinelManagedConnection):
+    """Asks the sentinels on every connect. redis-py's own asks only when the pool hands it out: a command that is tried again
+    would knock at the dead master's door until patience runs out."""
+
+    def _connect(self) -> Any:
+        self.host, self.port = self.connection_pool.get_master_address()
+        return super()._connect()  # type: ignore[no-untyped-call]
+
+    def connect(self) -> None:
+        Connection.connect(self)  # type: ignore[no-untyped-call]
+
+
+class _MasterPool(SentinelConnectionPool):
+    """Closes its connections to the sentinels with its own."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            self.sentinel_manager.close()
+
+
+def connect(
+    *,
+    url: str,
+    username: str | None = None,
+    password: str | None = None,
+    tls_ca: Path | None = None,
+    timeout_s: float,
+    patience_s: float,
+    block_s: float = 0.0,
+    max_connections: int = 64,
+) -> Redis:
+    """A client of the server at ``url``; nothing is sent yet. Whoever calls this closes it.
+
+    ``timeout_s``: wait for a connection and for one answer. ``patience_s``: a command is tried again for so long while Redis is
+    away, loading, or a replica that was the master; an attempt under way then may take ``timeout_s`` more. ``block_s``: the
+    longest wait that its commands ask of the server (BLPOP), which does not count as silence. ``max_connections`` bounds the
+    threads that use it at once. Answers are bytes.
+
+    Raises ConfigError for a URL that is none, that carries a password, or that does not go with the other values.
+    """
+    address = parse(url)
+    if username is not None and password is None:
+        raise ConfigError("redis.username needs redis.password, best given as VERIFRAME_REDIS__PASSWORD")
+    if tls_ca is not None and not address.tls:
+        raise ConfigError(
+            "redis.tls_ca is set, but redis.url does not begin with rediss://: the connection would not be encrypted"
+        )
+    if tls_ca is not None and not tls_ca.is_file():
+        raise ConfigError(f"redis.tls_ca: {tls_ca} is not a file; give the CA certificate in PEM")
+    login: dict[str, Any] = {"username": username, "password": password}
+    waits: dict[str, Any] = {"socket_timeout": timeout_s + block_s}
+    if address.path is None:
+        waits |= {"socket_connect_timeout": timeout_s, "socket_keepalive": True}
+    # RESP2: what every server since 6.2 speaks, with no handshake command that an ACL may forbid.
+    options: dict[str, Any] = {
+        "db": address.db,
+        "protocol": 2,
+        "retry": PatientRetry(patience_s),
+        "health_check_interval": HEALTH_CHECK_S,
+        "max_connections": max_connections,
+        **login,
+        **waits,
+    }
+    if address.service is not None:
+        once = {"retry": Retry(NoBackoff(), 0), "protocol": 2, **waits, **(login if address.sentinel_auth else {})}
+        sentinel = Sentinel(address.hosts, sentinel_kwargs=once)  # type: ignore[no-untyped-call]
+        client: Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+            address.service, connection_pool_class=_MasterPool, connection_class=_MasterConnection, **options
+        )
+        return client
+    if address.path is not None:
+        return Redis(unix_socket_path=address.path, **options)
+    (host, port), *_ = address.hosts
+    return Redis(host=host, port=port, ssl=address.tls, ssl_ca_certs=None if tls_ca is None else str(tls_ca), **options)
+
+
+def connect_from(settings: RedisSettings, *, block_s: float = 0.0) -> Redis:
+    """``connect`` with the values of the settings' section ``redis``."""
+    return connect(
+        url=settings.url,
+        username=settings.username,
+        password=None if settings.password is None else settings.password.get_secret_value(),
+        tls_ca=settings.tls_ca,
+        timeout_s=settings.timeout_s,
+        patience_s=settings.patience_s,
+        block_s=block_s,
+    )
+
+
+def parse(url: str) -> Address:
+    """The address in a URL. ConfigError never repeats a URL: what is wrong with it may be that a password is in it."""
+    try:
+        parts = urlsplit(url)
+        if "@" in parts.netloc:
+            raise ConfigError(
+                "redis.url must carry no user or password: give them as VERIFRAME_REDIS__USERNAME and VERIFRAME_REDIS__PASSWORD"
+            )
+        return _address(parts)
+    except ValueError:
+        # ``from None``: urllib quotes what it could not read, such as the password of a URL whose host was forgotten.
+        raise ConfigError(f"redis.url is not of the form {_FORMS}") from None
+
+
+def _address(parts: SplitResult) -> Address:
+    """Raises ValueError for whatever is not of one of the four forms."""
+    query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    if parts.scheme not in _SCHEMES or parts.fragment:
+        raise ValueError
+    if parts.scheme == "unix":
+        db = _db(query.pop("db", ""))
+        if parts.netloc or not parts.path.strip("/") or query:
+            raise ValueError
+        return Address(path=unquote(parts.path), db=db)
+    if parts.scheme == "sentinel":
+        form = re.fullmatch(r"/([\w.:-]+)(?:/(\d*))?", parts.path, re.ASCII)
+        auth = query.pop("sentinel_auth", "no")
+        if form is None or query or auth not in ("yes", "no"):
+            raise ValueError
+        hosts = tuple(_host(each, 26379) for each in parts.netloc.split(","))
+        return Address(hosts=hosts, service=form[1], db=_db(form[2] or ""), sentinel_auth=auth == "yes")
+    if query:
+        raise ValueError
+    return Address(hosts=(_host(parts.netloc, 6379),), db=_db(parts.path.removeprefix("/")), tls=parts.scheme == "rediss")
+
+
+def _db(text: str) -> int:
+    if not re.fullmatch(r"\d{0,4}", text, re.ASCII):
+        raise ValueError
+    return int(text or 0)
+
+
+def _host(text: str, port: int) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    host = parts.hostname or ""
+    if ":" in host:
+        ipaddress.IPv6Address(host)
+    elif not re.fullmatch(r"[\w.-]+", host, re.ASCII):
+        raise ValueError
+    return host, port if parts.port is None else parts.port
+
+
+def _is_hopeless(error: BaseException) -> bool:
+    """Time does not mend it: a login or a certificate. redis-py keeps the latter as the context of its own error."""
+    return isinstance(error, _LOGIN) or isinstance(error.__context__, ssl.SSLCertVerificationError)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Around every use of Redis: its errors become RedisDown (come again later) or ConfigError (someone must mend it).
+
+    Other answers of Redis's (a wrong type, an unknown command) are faults of ours and pass as they are.
+    """
+    try:
+        yield
+    except refused.NoPermissionError as exc:
+        raise ConfigError(f"Redis forbids it: {exc}; widen the ACL user as docs/redis.md shows") from exc
+    except _LOGIN as exc:
+        raise ConfigError(
+            f"Redis refuses the login: {exc}; check VERIFRAME_REDIS__USERNAME and VERIFRAME_REDIS__PASSWORD"
+        ) from exc
+    except _AWAY as exc:
+        if _is_hopeless(exc):
+            raise ConfigError(f"Redis's certificate is not trusted: {exc}; check redis.tls_ca and the host in redis.url") from exc
+        raise RedisDown(f"Redis is away: {exc}") from exc
+    except refused.OutOfMemoryError as exc:
+        raise RedisDown("Redis is full: raise its maxmemory") from exc
+    except refused.ResponseError as exc:
+        if str(exc).startswith(("MISCONF", "NOREPLICAS")):
+            raise RedisDown(f"Redis takes no writes: {exc}") from exc
+        raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What a server says of itself; None where it does not tell (managed services and ACLs hide some).
+
+    ``version`` is that of Redis it is compatible with. ``appendfsync``: always, everysec or no. ``rdb``: snapshots are scheduled.
+    """
+
+    version: str | None
+    role: str | None
+    maxmemory_policy: str | None
+    aof: bool | None
+    appendfsync: str | None
+    rdb: bool | None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the queue must not run on this server; empty if it may."""
+        found = []
+        if self.version is not None and _numbers(self.version) < OLDEST:
+            found.append(f"Redis is {self.version}: 6.2 or newer is needed")
+        if self.maxmemory_policy not in (None, "noeviction"):
+            found.append(f"maxmemory-policy is {self.maxmemory_policy}: set it to noeviction, or Redis may throw scans away")
+        if self.role not in (None, "master"):
+            found.append(f"this Redis is a {self.role}: give redis.url the master's address, or the sentinels'")
+        return tuple(found)
+
+    @property
+    def durability(self) -> str:
+        """What outlives Redis's own death, in words; docs/redis.md says more."""
+        if self.aof and self.appendfsync == "always":
+            return "AOF, appendfsync always: whatever was answered survives"
+        if self.aof:
+            sync = {"everysec": "everysec: about the last second may be lost", "no": "no: the last half minute may be lost"}
+            return "AOF, appendfsync " + sync.get(self.appendfsync or "", "unknown")
+        if self.aof is None:
+            return "unknown"
+        return {True: "snapshots only: minutes may be lost", False: "none: everything is lost", None: "no AOF"}[self.rdb]
+
+    def require(self) -> None:
+        """Raises ConfigError with all problems."""
+        if self.problems:
+            raise ConfigError("; ".join(self.problems))
+
+
+def check_server(redis: Redis) -> ServerFacts:
+    """Ask the server behind ``redis``. Raises what ``translated`` raises."""
+    with translated():
+        info = _told(redis.info) or {}
+        config: dict[str, str] = _told(lambda: redis.config_get("appendfsync", "save")) or {}
+    aof = info.get("aof_enabled")
+    return ServerFacts(
+        version=info.get("redis_version"),
+        role=info.get("role"),
+        maxmemory_policy=info.get("maxmemory_policy"),
+        aof=None if aof is None else bool(aof),
+        appendfsync=config.get("appendfsync"),
+        rdb=bool(config["save"]) if "save" in config else None,
+    )
+
+
+def _told(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except (refused.NoPermissionError, refused.ResponseError) as exc:
+        if isinstance(exc, _AWAY):
+            raise
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
