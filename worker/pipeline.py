@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -31,10 +31,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far one item is: frames looked at of those wanted (``wanted`` None while unknown)."""
+    """How far one item is: frames looked at of those wanted (``wanted`` None while unknown).
+
+    ``stage``: what is done next, ``decode`` or ``infer`` (faces and scores of the frames at hand).
+    """
 
     decoded: int
     wanted: int | None
+    stage: Literal["decode", "infer"] = "decode"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +111,18 @@ class Scanner:
         """The largest file that is read at all."""
         return self._options.max_bytes
 
+    @property
+    def request(self) -> SamplingRequest:
+        """Which frames are looked at where ``scan`` is not told otherwise."""
+        return self._options.request
+
     def scan(
-        self, path: Path, *, content: Content | None = None, on_progress: Callable[[Progress], None] | None = None
+        self,
+        path: Path,
+        *,
+        content: Content | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        request: SamplingRequest | None = None,
     ) -> ScanResult:
         """Report on one file; ``content``, where it was hashed just before, saves hashing it again."""
         job = wire.Report(
@@ -121,7 +135,8 @@ class Scanner:
             model=self.model,
         )
         try:
-            return self._scan(path, job, content, on_progress)
+            options = self._options if request is None else dataclasses.replace(self._options, request=request)
+            return self._scan(path, job, content, on_progress, options)
         except VeriframeError as exc:
             return ScanResult(report=failed_report(job, exc), crops={})
         except Exception as exc:  # the job boundary: a bug costs one item, never the run
@@ -129,21 +144,26 @@ class Scanner:
             return ScanResult(report=failed_report(job, exc), crops={})
 
     def _scan(
-        self, path: Path, job: wire.Report, content: Content | None, on_progress: Callable[[Progress], None] | None
+        self,
+        path: Path,
+        job: wire.Report,
+        content: Content | None,
+        on_progress: Callable[[Progress], None] | None,
+        options: ScanOptions,
     ) -> ScanResult:
         started = time.perf_counter()
         clock = Clock()
-        digest = (content or read_content(path, self.max_bytes)).sha256
+        digest = (content or read_content(path, options.max_bytes)).sha256
         with self._frames.open(path) as media:
             clock.decode += time.perf_counter() - started
             observer = Observer(
-                self._detector, self._classifier, self._rules, clock, evidence_per_track=self._options.evidence_per_track
+                self._detector, self._classifier, self._rules, clock, evidence_per_track=options.evidence_per_track
             )
-            passes = Passes(media, self._options, clock, on_progress)
+            passes = Passes(media, options, clock, on_progress)
             for frames in passes.first():
                 observer.look(frames)
             seen = observer.result()
-            if times := self._second_times(media.info, seen, passes):
+            if times := self._second_times(media.info, seen, passes, options):
                 for frames in passes.second(times):
                     observer.look(frames)
                 seen = observer.result()
@@ -166,12 +186,11 @@ class Scanner:
             timings=timings,
             stopped_early=passes.failure is not None,
         )
-        report, crops = completed_report(job, found, evidence_per_track=self._options.evidence_per_track)
+        report, crops = completed_report(job, found, evidence_per_track=options.evidence_per_track)
         return ScanResult(report=report, crops=crops)
 
-    def _second_times(self, info: MediaInfo, seen: Observations, passes: Passes) -> tuple[float, ...]:
+    def _second_times(self, info: MediaInfo, seen: Observations, passes: Passes, options: ScanOptions) -> tuple[float, ...]:
         """Moments that deserve a closer look: only for ``auto`` on video, within the frame budget."""
-        options = self._options
         if options.request.strategy is not Strategy.AUTO or info.kind is not MediaKind.VIDEO or passes.failure is not None:
             return ()
         budget = options.second_pass_frames
@@ -249,13 +268,17 @@ class Passes:
             if batch and (
                 frame is None or len(batch) == options.batch_frames or size + batch[-1].rgb_HWC.nbytes > options.batch_bytes
             ):
+                self._tell(wanted, "infer")
                 self._times.extend(f.pts_s for f in batch)
                 yield batch
-                if self._on_progress:
-                    self._on_progress(Progress(decoded=self.decoded, wanted=wanted))
+                self._tell(wanted, "decode")
                 batch, size = [], 0
             if frame is None:
                 return
+
+    def _tell(self, wanted: int | None, stage: Literal["decode", "infer"]) -> None:
+        if self._on_progress:
+            self._on_progress(Progress(decoded=self.decoded, wanted=wanted, stage=stage))
 
 
 def max_gap_s(times_s: list[float], start_s: float, end_s: float) -> float:

@@ -1,0 +1,260 @@
+"""The records' scripts on a real Redis: every state, every refusal."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from redis import Redis
+
+from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull
+from worker.queue.records import Claim, Records, Submission, Terms, unpack
+from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
+from worker.report import Report, Source
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TERMS = Terms(lease_s=0.2, ring_again_s=0.0, follow_s=5, backoff_s=0.001, max_attempts=2)
+
+
+def request(url: str = "https://example.org/a.mp4", **more: object) -> ScanRequest:
+    return ScanRequest(source=RequestSource(url=url), **more)  # type: ignore[arg-type]
+
+
+def report(scan_id: str, verdict: str = "fake", score: float = 0.9) -> Report:
+    return Report.model_validate(
+        {"id": scan_id, "source": Source(kind="url", url="https://example.org/a.mp4"), "created_at": NOW, "status": "completed"}
+        | {"verdict": verdict, "score": score}
+    )
+
+
+@pytest.fixture
+def records(redis: Redis) -> Records:
+    return Records(redis, "vf", TERMS)
+
+
+def submitted(records: Records, **more: object) -> str:
+    return records.submit([Submission(request=request(**more), owner="acme")])[0].id
+
+
+def claimed(records: Records, scan_id: str) -> Claim:
+    claim = records.claim(scan_id, "w1")
+    assert isinstance(claim, Claim), claim
+    return claim
+
+
+def wait_until_due(records: Records) -> None:
+    """Until the back-off of a millisecond is over, on Redis's clock."""
+    at = records.now_ms() + 5
+    while records.now_ms() < at:
+        pass
+
+
+def test_a_scan_from_submission_to_its_report(records: Records) -> None:
+    scan_id = submitted(records, external_id="post 7")
+    assert records.get(scan_id).state == "queued"
+    claim = claimed(records, scan_id)
+    assert (claim.attempt, claim.adopted) == (1, None)
+    assert records.claim(scan_id, "w2") == "running"
+    records.enter(claim, "decode", 0.5)
+    assert (records.get(scan_id).stage, records.get(scan_id).progress) == ("decode", 0.5)
+    assert records.settle(claim, "ab" * 32, "key").follows is None
+    assert records.finish(claim, report(scan_id)).how == "finished"
+    record = records.get(scan_id)
+    assert record.state == "completed"
+    assert record.is_final
+    assert record.report is not None
+    assert unpack(record.report) == report(scan_id)
+    assert record.request.external_id == "post 7"
+    assert record.created_ms <= (record.started_ms or 0) <= (record.finished_ms or 0)
+    assert records.claim(scan_id, "w2") == "completed"
+    assert records.redis.hget("vf:open", "acme") == b"0"
+    assert 0 < records.redis.ttl(f"vf:scan:{scan_id}") <= TERMS.keep_s
+
+
+def test_asked_twice_the_end_is_the_same(records: Records) -> None:
+    scan_id = submitted(records)
+    claim = claimed(records, scan_id)
+    records.finish(claim, report(scan_id))
+    records.finish(claim, report(scan_id, verdict="real"))
+    stored = records.get(scan_id).report
+    assert stored is not None
+    assert unpack(stored).verdict == "fake"
+
+
+def test_an_overtaken_attempt_can_write_nothing(records: Records) -> None:
+    scan_id = submitted(records)
+    old = claimed(records, scan_id)
+    records.hand_back(old)
+    new = claimed(records, scan_id)
+    assert new.attempt == 2
+    for write in (
+        lambda: records.renew(old),
+        lambda: records.enter(old, "store", 0.9),
+        lambda: records.settle(old, "ab" * 32, "key"),
+        lambda: records.finish(old, report(scan_id)),
+        lambda: records.fail(old, code="internal", message="", retryable=True),
+        lambda: records.hand_back(old),
+    ):
+        with pytest.raises(LeaseLost):
+            write()
+    assert records.get(scan_id).state == "running"
+    assert records.finish(new, report(scan_id)).how == "finished"
+
+
+def test_a_final_state_never_changes(records: Records) -> None:
+    scan_id = submitted(records)
+    claim = claimed(records, scan_id)
+    records.fail(claim, code="corrupt", message="nothing decodes", retryable=False)
+    before = records.redis.hgetall(f"vf:scan:{scan_id}")
+    records.fail(claim, code="internal", message="again", retryable=True)
+    records.cancel(scan_id)
+    assert records.claim(scan_id, "w2") == "failed"
+    with pytest.raises(LeaseLost):
+        records.finish(Claim(id=scan_id, attempt=7), report(scan_id))
+    assert records.redis.hgetall(f"vf:scan:{scan_id}") == before
+
+
+def test_retryable_errors_end_in_a_dead_letter(records: Records) -> None:
+    scan_id = submitted(records)
+    assert records.fail(claimed(records, scan_id), code="fetch_timeout", message="slow", retryable=True).how == "again"
+    wait_until_due(records)
+    assert records.fail(claimed(records, scan_id), code="fetch_timeout", message="slow", retryable=True).how == "dead"
+    record = records.get(scan_id)
+    assert (record.state, record.dead, record.tries) == ("failed", True, 2)
+    assert record.error == {"code": "fetch_timeout", "message": "slow", "retryable": True}
+    assert records.redis.zscore("vf:dead", scan_id) is not None
+
+
+def test_a_back_off_is_kept(redis: Redis) -> None:
+    records = Records(redis, "vf", Terms(backoff_s=60))
+    scan_id = submitted(records)
+    records.fail(claimed(records, scan_id), code="fetch_timeout", message="", retryable=True)
+    assert records.claim(scan_id, "w2") == "early"
+    assert 29_000 < records.get(scan_id).not_before_ms - records.now_ms() <= 60_000
+    assert records.due() == []
+
+
+def test_a_lease_that_runs_out_is_taken_once(records: Records) -> None:
+    scan_id = submitted(records)
+    first = claimed(records, scan_id)
+    assert records.expired() == {}
+    while not (seen := records.expired()):
+        pass
+    assert records.expire(scan_id, seen[scan_id] + 1).how == "held"
+    assert records.expire(scan_id, seen[scan_id]).how == "again"
+    assert records.expire(scan_id, seen[scan_id]).how == "held"
+    with pytest.raises(LeaseLost):
+        records.finish(first, report(scan_id))
+    claimed(records, scan_id)
+    while not (seen := records.expired()):
+        pass
+    assert records.expire(scan_id, seen[scan_id]).how == "dead"
+    assert records.get(scan_id).error == {"code": "lease_lost", "message": "its worker was lost", "retryable": True}
+
+
+def test_cancelling(records: Records) -> None:
+    waiting, running = submitted(records), submitted(records)
+    claim = claimed(records, running)
+    assert records.cancel(waiting).how == "cancelled"
+    assert records.cancel(running).how == "running"
+    assert records.renew(claim) is True
+    assert records.fail(claim, code="internal", message="cancelled", retryable=False).how == "cancelled"
+    assert {records.get(waiting).state, records.get(running).state} == {"cancelled"}
+    with pytest.raises(NoSuchScan):
+        records.cancel("0" * 32)
+
+
+def test_idempotency_keys(records: Records) -> None:
+    first = submitted(records, idempotency_key="k")
+    again = records.submit([Submission(request=request(idempotency_key="k"), owner="acme")])[0]
+    assert (again.id, again.created) == (first, False)
+    with pytest.raises(Conflict, match=first):
+        submitted(records, url="https://example.org/other.mp4", idempotency_key="k")
+    other = records.submit([Submission(request=request(idempotency_key="k"), owner="zenith")])[0]
+    assert other.id != first
+
+
+def test_limits_of_owner_and_backlog(redis: Redis) -> None:
+    records = Records(redis, "vf", Terms(open_scans=2, max_backlog=3))
+    mine = [submitted(records), submitted(records)]
+    with pytest.raises(QueueFull, match="owner") as refused:
+        submitted(records)
+    assert refused.value.retry_after_s > 0
+    records.submit([Submission(request=request(), owner="zenith")])
+    records.cancel(mine[0])
+    submitted(records)
+    with pytest.raises(QueueFull, match="queue"):
+        records.submit([Submission(request=request(), owner="zenith")])
+
+
+def test_the_same_bytes_again_are_answered_from_the_first_result(records: Records) -> None:
+    first, second = submitted(records), submitted(records)
+    claim = claimed(records, first)
+    records.settle(claim, "ab" * 32, "key")
+    records.finish(claim, report(first))
+    settled = records.settle(claimed(records, second), "ab" * 32, "key")
+    assert settled.cached is not None
+    assert unpack(settled.cached).id == first
+
+
+def test_followers_take_over_the_leaders_result(records: Records) -> None:
+    leader, follower = submitted(records), submitted(records)
+    lead = claimed(records, leader)
+    records.settle(lead, "ab" * 32, "key")
+    following = claimed(records, follower)
+    assert records.settle(following, "ab" * 32, "key").follows == leader
+    assert records.get(follower).state == "queued"
+    assert records.get(follower).tries == 0
+    assert records.claim(follower, "w1") == "following"
+    assert records.finish(lead, report(leader)).ring == (follower,)
+    claim = claimed(records, follower)
+    assert claim.adopted is not None
+    assert unpack(claim.adopted).id == leader
+    assert records.finish(claim, report(follower)).how == "finished"
+
+
+def test_a_failed_leader_is_followed_by_one_of_its_followers(records: Records) -> None:
+    leader, *followers = (submitted(records) for _ in range(4))
+    lead = claimed(records, leader)
+    records.settle(lead, "ab" * 32, "key")
+    for follower in followers:
+        records.settle(claimed(records, follower), "ab" * 32, "key")
+    ended = records.fail(lead, code="internal", message="", retryable=False)
+    (promoted,) = ended.ring
+    assert promoted in followers
+    others = [follower for follower in followers if follower != promoted]
+    assert {records.get(follower).leader for follower in others} == {promoted}
+    claim = claimed(records, promoted)
+    assert claim.adopted is None
+    assert records.settle(claim, "ab" * 32, "key").follows is None
+    assert sorted(records.finish(claim, report(promoted)).ring) == sorted(others)
+
+
+def test_other_options_are_another_result(records: Records) -> None:
+    first, second = submitted(records), submitted(records, options=RequestOptions(max_frames=8))
+    records.settle(claimed(records, first), "ab" * 32, "key")
+    assert records.settle(claimed(records, second), "ab" * 32, "key of other options").follows is None
+
+
+def test_a_callback_is_owed_from_the_moment_of_the_end(records: Records) -> None:
+    scan_id = submitted(records, callback_url="https://example.org/hook", external_id="7")
+    claim = claimed(records, scan_id)
+    assert records.redis.zcard("vf:callbacks") == 0
+    records.finish(claim, report(scan_id))
+    records.finish(claim, report(scan_id))
+    ((event, _),) = records.redis.zrange("vf:callbacks", 0, -1, withscores=True)
+    stored = records.redis.hgetall(f"vf:callback:{event.decode()}")
+    body = json.loads(stored[b"body"])
+    assert (event.decode(), stored[b"url"], body["type"]) == (f"evt_{scan_id}", b"https://example.org/hook", "scan.completed")
+    told = {"id": scan_id, "external_id": "7", "status": "completed", "verdict": "fake", "score": 0.9, "decided_by": "model"}
+    assert body["data"] == told | {"dead": False, "error": None}
+    finished = datetime.fromtimestamp((records.get(scan_id).finished_ms or 0) / 1000, UTC)
+    assert datetime.fromisoformat(body["timestamp"]) == finished
+
+
+def test_a_retried_submission_is_one_scan(records: Records) -> None:
+    submission = Submission(request=request(), owner="acme")
+    records.submit([submission])
+    assert records.submit([submission])[0].id == submission.id
+    assert records.redis.hget("vf:open", "acme") == b"1"

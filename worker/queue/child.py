@@ -1,0 +1,128 @@
+"""The scanning process: it holds the model, and scans what its parent names, one at a time, until the pipe ends.
+
+    python -m worker.queue.child FD PARENT_PID
+
+Orders come as lines of JSON on standard input, the first with the settings (so that no secret is in an argument); answers go as
+lines of JSON to FD. Its parent holds the lease and the clock: a hang here is ended from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from worker.errors import LeaseLost, RedisDown, VeriframeError
+from worker.queue.assemble import build_performer, read_settings
+from worker.queue.lifeline import end_with_parent
+from worker.queue.perform import Performer
+from worker.queue.records import Claim, Ended
+from worker.queue.scratch import claim_folder
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> None:
+    answers, parent = int(arguments[0]), int(arguments[1])
+    end_with_parent(parent)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with os.fdopen(answers, "wb", buffering=0) as out:
+        try:
+            serve(sys.stdin.buffer, out)
+        except VeriframeError as exc:
+            tell(out, {"refused": exc.code, "message": str(exc)})
+
+
+def serve(orders: BinaryIO, out: BinaryIO) -> None:
+    """Build the scanner, say so, and do what comes."""
+    first = json.loads(orders.readline())
+    settings = read_settings(first["settings"])
+    build = attribute(first["build"])
+    with claim_folder(settings.fetch.temp_dir) as folder, contextlib.ExitStack() as stack:
+        scanner = stack.enter_context(build(settings))
+        warm_up(scanner, folder)
+        performer = stack.enter_context(build_performer(settings, scanner, folder))
+        tell(out, {"ready": os.getpid(), "memory_mib": memory_mib()})
+        for line in orders:
+            order = json.loads(line)
+            tell(out, {**perform(performer, order), "memory_mib": memory_mib()})
+
+
+def perform(performer: Performer, order: dict[str, Any]) -> dict[str, Any]:
+    """The job boundary: whatever goes wrong, the scan gets an end and the parent an answer."""
+    adopted = bytes.fromhex(order["adopted"]) if order.get("adopted") else None
+    claim = Claim(id=order["scan"], attempt=order["attempt"], adopted=adopted)
+    done: dict[str, Any] = {"done": claim.id, "attempt": claim.attempt}
+    try:
+        ended = performer.perform(claim)
+    except LeaseLost:
+        log.warning("scan %s: attempt %d was overtaken, its result is dropped", claim.id, claim.attempt)
+        return {**done, "how": "lost", "ring": []}
+    except RedisDown as exc:
+        log.error("scan %s: %s", claim.id, exc)
+        return {**done, "how": "redis_down", "ring": []}
+    except Exception as exc:
+        log.exception("scan %s failed", claim.id)
+        ended = broken(performer, claim, exc)
+    return {**done, "how": ended.how, "ring": list(ended.ring), "replace": is_poisoned(ended)}
+
+
+def broken(performer: Performer, claim: Claim, error: Exception) -> Ended:
+    """A bug or an exhausted machine: worth another try, in a process of its own."""
+    try:
+        return performer.records.fail(claim, code="internal", message=type(error).__name__, retryable=True)
+    except VeriframeError:
+        return Ended(how="lost")
+
+
+def is_poisoned(ended: Ended) -> bool:
+    """After an error that may have left the process in a bad way (a CUDA error stays) it is replaced."""
+    return ended.how in ("again", "dead")
+
+
+def warm_up(scanner: Any, folder: Path) -> None:
+    """Run everything once, so that the first scan finds it warm."""
+    import numpy as np
+    from PIL import Image
+
+    path = folder / "warm-up.png"
+    Image.fromarray(np.full((64, 64, 3), 127, np.uint8)).save(path)
+    scanner.scan(path)
+    path.unlink()
+
+
+def tell(out: BinaryIO, message: dict[str, Any]) -> None:
+    out.write(json.dumps(message).encode() + b"\n")
+
+
+def memory_mib() -> float:
+    """Proportional set size of this process (Linux), else its peak."""
+    try:
+        for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    except OSError:
+        pass
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def attribute(name: str) -> Callable[[Any], Any]:
+    """``module:function``, named by the operator's own command, never by a job."""
+    module, _, function = name.partition(":")
+    found: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

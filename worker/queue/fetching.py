@@ -1,0 +1,58 @@
+"""Where a scan's bytes come from and what of them is kept: an address, a file below a media root, an upload."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.artifacts import ArtifactStore
+from worker.queue.perform import without_crops
+from worker.queue.requests import RequestSource
+from worker.report import Report
+from worker.source.http import HttpSource
+from worker.source.roots import resolve_below
+
+
+def upload_key(upload_id: str) -> str:
+    return f"uploads/{upload_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Brings a source's bytes here."""
+
+    http: HttpSource
+    roots: Sequence[Path]
+    store: ArtifactStore
+
+    @contextlib.contextmanager
+    def fetch(self, source: RequestSource, folder: Path) -> Iterator[Path]:
+        """The path of the bytes while the context is open. Raises FetchError, MediaError."""
+        if source.path is not None:
+            yield resolve_below(source.path, self.roots)
+        elif source.url is not None:
+            yield self.http.fetch(source.url, folder / "download").path
+        else:
+            path = folder / "upload"
+            self.store.get(upload_key(source.upload or ""), path)
+            yield path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifacts:
+    """Keeps evidence crops and the report behind an ``ArtifactStore`` for ``keep_s`` seconds; by default nothing."""
+
+    store: ArtifactStore
+    keep_s: float
+
+    def keep(self, report: Report, crops: Mapping[str, bytes]) -> Report:
+        """The report with the crops that are kept; a crop that is not retained is not named."""
+        if self.keep_s <= 0:
+            return without_crops(report)
+        until = time.time() + self.keep_s
+        for name, jpeg in crops.items():
+            self.store.put(f"scans/{report.id}/{name}", jpeg, expires_at=until)
+        return report

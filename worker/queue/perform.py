@@ -1,0 +1,223 @@
+"""One attempt at one scan, inside the scanning process: fetch, settle, scan, store; every step is told to the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from worker.content import Content, read_content
+from worker.errors import LeaseLost, VeriframeError
+from worker.queue.records import Claim, Ended, Record, Records, unpack
+from worker.queue.requests import RequestOptions, RequestSource
+from worker.report import ErrorItem, Report, Source
+from worker.types import SamplingRequest, Strategy
+
+log = logging.getLogger(__name__)
+
+PROGRESS_S = 1.0
+
+
+class Output(Protocol):
+    @property
+    def report(self) -> Report: ...
+    @property
+    def crops(self) -> Any: ...
+
+
+class QueueScanner(Protocol):
+    """What scans (``worker.pipeline.Scanner``)."""
+
+    fingerprint: str
+
+    @property
+    def max_bytes(self) -> int: ...
+    @property
+    def request(self) -> SamplingRequest: ...
+
+    def scan(
+        self,
+        path: Path,
+        *,
+        content: Content | None = None,
+        on_progress: Callable[[Any], None] | None = None,
+        request: SamplingRequest | None = None,
+    ) -> Output: ...
+
+
+class Fetcher(Protocol):
+    """Brings a source's bytes here (``worker.queue.fetching.Sources``)."""
+
+    def fetch(self, source: RequestSource, folder: Path) -> AbstractContextManager[Path]:
+        """The path of the bytes while the context is open; ``folder`` is this scan's own. Raises FetchError, MediaError."""
+        ...
+
+
+class Keeper(Protocol):
+    """Keeps what a report names (``worker.queue.fetching.Artifacts``)."""
+
+    def keep(self, report: Report, crops: Any) -> Report:
+        """The report as it can be kept: crops that are not retained are not named."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Performer:
+    """``perform`` never raises for a scan's sake; LeaseLost (another worker has it) and RedisDown are let through."""
+
+    records: Records
+    scanner: QueueScanner
+    sources: Fetcher
+    keeper: Keeper
+    folder: Path
+    hold_s: float = 0.0
+    _told_s: float = field(default=0.0)
+    _stage: str = field(default="")
+
+    def perform(self, claim: Claim) -> Ended:
+        record = self.records.get(claim.id)
+        self._stage = ""
+        try:
+            if claim.adopted is not None:
+                return self._complete(claim, record, without_crops(unpack(claim.adopted)))
+            return self._scan(claim, record)
+        except LeaseLost:
+            raise
+        except VeriframeError as exc:
+            return self._failed(claim, record, exc.code, str(exc), exc.retryable)
+
+    def _scan(self, claim: Claim, record: Record) -> Ended:
+        started = time.monotonic()
+        self._enter(claim, "fetch", 0.0)
+        with (
+            tempfile.TemporaryDirectory(dir=self.folder, prefix="scan-") as scratch,
+            self.sources.fetch(record.request.source, Path(scratch)) as path,
+        ):
+            content = read_content(path, self.scanner.max_bytes)
+            fetched_ms = round(1e3 * (time.monotonic() - started), 1)
+            key = cache_key(content, self.scanner.fingerprint, record.request.options)
+            settled = self.records.settle(claim, content.sha256, key)
+            if settled.follows is not None:
+                return Ended(how="following")
+            if settled.cached is not None:
+                return self._complete(claim, record, without_crops(unpack(settled.cached)))
+            self._enter(claim, "decode", 0.05)
+            output = self.scanner.scan(
+                path,
+                content=content,
+                on_progress=lambda progress: self._on_progress(claim, progress),
+                request=sampling_request(self.scanner.request, record.request.options),
+            )
+        report = output.report
+        if report.error is not None:
+            return self._failed(claim, record, report.error.code, report.error.message, report.error.retryable)
+        self._enter(claim, "store", 0.95)
+        if report.timings_ms is not None:
+            timings = report.timings_ms.model_copy(update={"fetch": fetched_ms})
+            report = report.model_copy(update={"timings_ms": timings})
+        report = identified(report, record, claim)
+        return self._complete(claim, record, self.keeper.keep(report, output.crops))
+
+    def _on_progress(self, claim: Claim, progress: Any) -> None:
+        """At most once a second, and at a change of stage for the first time."""
+        if progress.stage == self._stage and time.monotonic() - self._told_s < PROGRESS_S:
+            return
+        first = progress.stage != self._stage and progress.stage == "infer" and self._stage == "decode"
+        if first or time.monotonic() - self._told_s >= PROGRESS_S:
+            share = progress.decoded / progress.wanted if progress.wanted else 0.5
+            self._enter(claim, progress.stage, 0.05 + 0.9 * min(1.0, share), hold=first)
+
+    def _enter(self, claim: Claim, stage: str, progress: float, *, hold: bool = True) -> None:
+        self.records.enter(claim, stage, progress)
+        self._stage, self._told_s = stage, time.monotonic()
+        if hold and self.hold_s:
+            time.sleep(self.hold_s)
+
+    def _complete(self, claim: Claim, record: Record, report: Report) -> Ended:
+        return self.records.finish(claim, identified(report, record, claim))
+
+    def _failed(self, claim: Claim, record: Record, code: str, message: str, retryable: bool) -> Ended:
+        log.info("scan %s attempt %d: %s", claim.id, claim.attempt, code)
+        return self.records.fail(claim, code=code, message=message, retryable=retryable, tries=max(1, record.tries))
+
+
+def cache_key(content: Content, fingerprint: str, options: RequestOptions) -> str:
+    """One result for the same bytes, model, settings and options."""
+    told = json.dumps([content.sha256, fingerprint, options.model_dump(mode="json", exclude_none=True)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def sampling_request(default: SamplingRequest, options: RequestOptions) -> SamplingRequest:
+    """The worker's own request with what this scan asked for."""
+    given = options.model_dump(exclude_none=True)
+    if options.sampling is not None:
+        given["strategy"] = options.sampling
+        if options.sampling is not Strategy.FPS:
+            given["fps"] = None
+    return dataclasses.replace(default, **given)
+
+
+def without_crops(report: Report) -> Report:
+    """A result that another scan paid for: its crops belong to that one."""
+    tracks = tuple(
+        track.model_copy(update={"evidence": tuple(one.model_copy(update={"crop": None}) for one in track.evidence)})
+        for track in report.tracks
+    )
+    return report.model_copy(update={"tracks": tracks})
+
+
+def identified(report: Report, record: Record, claim: Claim | None = None) -> Report:
+    """A result as this scan's own: nothing of whoever's scan it was first."""
+    return report.model_copy(
+        update={
+            "id": record.id,
+            "owner": record.owner,
+            "external_id": record.request.external_id,
+            "source": wire_source(record.request.source),
+            "created_at": moment(record.created_ms),
+            "started_at": moment(record.started_ms or record.created_ms),
+            "finished_at": datetime.now(UTC),
+            "retry_of": record.retry_of,
+            "attempt": claim.attempt if claim else record.attempt,
+        }
+    )
+
+
+def report_of(record: Record, stored: Report | None) -> Report:
+    """The wire report of a scan in any state."""
+    if stored is not None:
+        return stored
+    return Report(
+        id=record.id,
+        owner=record.owner,
+        external_id=record.request.external_id,
+        source=wire_source(record.request.source),
+        created_at=moment(record.created_ms),
+        started_at=moment(record.started_ms) if record.started_ms else None,
+        finished_at=moment(record.finished_ms) if record.finished_ms else None,
+        retry_of=record.retry_of,
+        status=record.state,
+        dead=record.dead,
+        progress=record.progress,
+        attempt=record.attempt,
+        error=ErrorItem.model_validate(record.error) if record.error and record.state == "failed" else None,
+    )
+
+
+def wire_source(source: RequestSource) -> Source:
+    if source.kind == "path":
+        return Source(kind="path", path=source.path)
+    return Source(kind=source.kind, url=source.url)
+
+
+def moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -1,0 +1,90 @@
+"""Finds scans that lost their worker or their doorbell, and rings for them again. One worker at a time does it, by a lock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from worker.errors import RedisDown
+from worker.queue.doorbell import Doorbells
+from worker.queue.records import Records
+
+log = logging.getLogger(__name__)
+
+AWAY = (RedisConnectionError, RedisTimeoutError, RedisDown)
+"""What a Redis that is not there looks like."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """What one pass did; ``elected`` False: another worker does it."""
+
+    elected: bool
+    expired: tuple[str, ...] = ()
+    rung: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Reconciler:
+    """``run_once`` is one pass. A lease counts as run out when two passes saw it so: workers of a Redis that was away for a while
+    get the time of one pass to renew theirs."""
+
+    records: Records
+    bells: Doorbells
+    worker: str
+    every_s: float
+    _seen: dict[str, int] = field(default_factory=dict)
+
+    def run(self, stop: threading.Event) -> None:
+        """Pass after pass until told to stop; a Redis that is away is waited for."""
+        while not stop.wait(self.every_s):
+            try:
+                self.run_once()
+            except AWAY as exc:
+                self._seen.clear()
+                log.warning("reconciler: Redis is away (%s)", type(exc).__name__)
+
+    def run_once(self) -> Pass:
+        if not self._is_elected():
+            self._seen.clear()
+            return Pass(elected=False)
+        ring: list[str] = []
+        taken: list[str] = []
+        seen = self.records.expired()
+        for scan_id, lease_ms in seen.items():
+            if self._seen.get(scan_id) != lease_ms:
+                continue
+            ended = self.records.expire(scan_id, lease_ms)
+            if ended.how != "held":
+                taken.append(scan_id)
+                log.warning("scan %s lost its worker: %s", scan_id, ended.how)
+            ring += ended.ring
+        self._seen = seen
+        ring += self._silent()
+        if ring:
+            self.bells.ring(self.records.priorities(ring))
+        self.records.forget()
+        return Pass(elected=True, expired=tuple(taken), rung=tuple(ring))
+
+    def _silent(self) -> list[str]:
+        """Scans that should be in a queue and are not."""
+        due = self.records.due()
+        if not due:
+            return []
+        heard = self.bells.waiting()
+        self.records.put_off(due)
+        return [scan_id for scan_id in due if scan_id not in heard]
+
+    def _is_elected(self) -> bool:
+        """Take the lock, or keep it."""
+        redis, key = self.records.redis, self.records.key("reconciler")
+        ttl_ms = round(2000 * self.every_s) + 500
+        if redis.set(key, self.worker, nx=True, px=ttl_ms):
+            return True
+        if redis.get(key) != self.worker.encode():
+            return False
+        return bool(redis.set(key, self.worker, xx=True, px=ttl_ms))

@@ -1,0 +1,358 @@
+"""Scan records in Redis: the one truth about every scan. Each change is one script, compare-and-set on the attempt's number.
+
+Keys below the namespace: ``scan:ID`` (hash), ``waiting`` (ID -> when its doorbell is looked for), ``leases`` (ID -> when the
+running attempt is given up), ``index[:OWNER]`` (ID -> created), ``dead``, ``idempotency:OWNER:HASH``, ``result:KEY`` and
+``lead:KEY`` (the scan that has, or makes, the result of the same bytes, model and options), ``followers:ID``, ``open`` (waiting
+and running scans by owner), ``override:OWNER:SHA256``, ``callback:EVENT`` and ``callbacks``. All times are Redis's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, Literal, cast
+
+from redis import Redis
+
+from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull
+from worker.queue.requests import ScanRequest
+from worker.report import Report, new_id
+
+State = Literal["queued", "running", "completed", "failed", "cancelled"]
+FINAL = frozenset({"completed", "failed", "cancelled"})
+SCRIPTS = ("submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "cancel", "expire")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How long things are kept and tried; see ``QueueSettings``."""
+
+    lease_s: float = 8
+    ring_again_s: float = 10
+    follow_s: float = 30
+    max_attempts: int = 3
+    backoff_s: float = 2
+    backoff_max_s: float = 300
+    keep_s: int = 7 * 86400
+    cache_s: int = 7 * 86400
+    idempotency_s: int = 86400
+    max_backlog: int = 100_000
+    open_scans: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A request on its way into the queue; the id is the caller's, so that a lost answer may be asked for again."""
+
+    request: ScanRequest
+    owner: str
+    id: str = field(default_factory=new_id)
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """``created`` False: an idempotency key named an older scan."""
+
+    id: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """An attempt that this worker holds. ``adopted``: the finished report of the scan that this one followed."""
+
+    id: str
+    attempt: int
+    adopted: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What is known of these bytes: a stored report, another scan that makes it, or (neither) this one is to make it."""
+
+    cached: bytes | None = field(default=None, repr=False)
+    follows: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How an attempt or scan ended, and the scans whose doorbells should ring now."""
+
+    how: str
+    ring: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A scan as Redis holds it; times in milliseconds since 1970."""
+
+    id: str
+    owner: str
+    request: ScanRequest
+    state: State
+    attempt: int
+    tries: int
+    created_ms: int
+    started_ms: int | None
+    finished_ms: int | None
+    claimed_ms: int | None
+    not_before_ms: int
+    progress: float
+    stage: str
+    worker: str
+    retry_of: str | None
+    leader: str | None
+    sha256: str | None
+    cache_key: str | None
+    dead: bool
+    cancel: bool
+    error: dict[str, Any] | None
+    report: bytes | None = field(repr=False)
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+
+def pack(report: Report) -> bytes:
+    """A report as it is stored: JSON, deflated (frames and boxes shrink to a fifth)."""
+    return zlib.compress(report.model_dump_json().encode(), 3)
+
+
+def unpack(stored: bytes) -> Report:
+    return Report.model_validate_json(zlib.decompress(stored))
+
+
+class Records:
+    """All that may be done to scan records. Methods with ``attempt`` raise LeaseLost where another attempt has taken over."""
+
+    def __init__(self, redis: Redis, namespace: str = "vf", terms: Terms = Terms()) -> None: 
+        self.redis, self.namespace, self.terms = redis, namespace, terms
+        folder = files("worker.queue").joinpath("scripts")
+        prelude = folder.joinpath("prelude.lua").read_text("utf-8")
+        self._scripts = {
+            name: redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8")) for name in SCRIPTS
+        }
+
+    def key(self, *parts: str) -> str:
+        return ":".join((self.namespace, *parts))
+
+    # --- by those who want something scanned
+
+    def submit(self, submissions: Sequence[Submission]) -> list[Submitted]:
+        """Record scans, in one round trip. Raises Conflict or QueueFull for the first that is refused; those before it stand."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for submission in submissions:
+                self._scripts["submit"](args=self._submit_arguments(submission), client=pipe)
+            answers = pipe.execute()
+        return [self._submitted(answer) for answer in answers]
+
+    def _submit_arguments(self, submission: Submission) -> list[Any]:
+        request, terms = submission.request, self.terms
+        idempotency = hashlib.sha256(request.idempotency_key.encode()).hexdigest() if request.idempotency_key else ""
+        return [
+            self.namespace,
+            submission.id,
+            submission.owner,
+            request.priority,
+            request.coded(),
+            request.external_id or "",
+            request.callback_url or "",
+            idempotency,
+            request.body_sha256() if idempotency else "",
+            submission.retry_of or "",
+            _ms(terms.ring_again_s),
+            terms.idempotency_s,
+            terms.max_backlog,
+            terms.open_scans,
+        ]
+
+    def _submitted(self, answer: Sequence[bytes]) -> Submitted:
+        how, detail = (part.decode() for part in answer)
+        if how == "conflict":
+            raise Conflict(f"the idempotency key was used for another request, scan {detail}")
+        if how == "full":
+            whose = "the queue holds" if detail == "backlog" else "this owner has"
+            raise QueueFull(f"{whose} as many scans as may wait", retry_after_s=30)
+        return Submitted(id=detail, created=how in ("new", "again"))
+
+    def cancel(self, scan_id: str) -> Ended:
+        """A waiting scan is cancelled at once, a running one within its worker's next renewal. Raises NoSuchScan."""
+        how = self._run("cancel", scan_id, self.terms.keep_s)
+        if how.how == "gone":
+            raise NoSuchScan(f"no scan {scan_id}")
+        return how
+
+    def get(self, scan_id: str) -> Record:
+        """Raises NoSuchScan."""
+        stored = self.redis.hgetall(self.key("scan", scan_id))
+        if not stored.get(b"state"):
+            raise NoSuchScan(f"no scan {scan_id}")
+        return _record(stored)
+
+    def get_many(self, scan_ids: Sequence[str]) -> list[Record]:
+        """Those that are there, in the order asked for."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for scan_id in scan_ids:
+                pipe.hgetall(self.key("scan", scan_id))
+            return [_record(stored) for stored in pipe.execute() if stored.get(b"state")]
+
+    def states(self, scan_ids: Sequence[str]) -> list[tuple[str, float] | None]:
+        """State and progress of each; None: no such scan."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for scan_id in scan_ids:
+                pipe.hmget(self.key("scan", scan_id), "state", "progress")
+            found = pipe.execute()
+        return [(state.decode(), float(progress or 0)) if state else None for state, progress in found]
+
+    # --- by the worker that holds an attempt
+
+    def claim(self, scan_id: str, worker: str) -> Claim | str:
+        """Take the scan, or say why not (``running``, ``early``, ``following``, ``cancelled``, ``gone``, a final state)."""
+        terms = self.terms
+        answer = self._call("claim", scan_id, worker, _ms(terms.lease_s), _ms(terms.follow_s), terms.keep_s)
+        if answer[0] != b"claimed":
+            return cast(str, answer[0].decode())
+        return Claim(id=scan_id, attempt=int(answer[1]), adopted=answer[2] or None)
+
+    def renew(self, claim: Claim) -> bool:
+        """Keep the lease; True: the scan is to be cancelled."""
+        answer = self._call("renew", claim.id, claim.attempt, _ms(self.terms.lease_s))
+        self._refuse_lost(claim, answer)
+        return bool(answer == b"cancel")
+
+    def enter(self, claim: Claim, stage: str, progress: float) -> None:
+        self._refuse_lost(claim, self._call("enter", claim.id, claim.attempt, stage, f"{progress:.3f}"))
+
+    def settle(self, claim: Claim, sha256: str, cache_key: str) -> Settled:
+        """Say what the bytes are; a scan that follows another is back in the queue and not this worker's any more."""
+        terms = self.terms
+        answer = self._call("settle", claim.id, claim.attempt, sha256, cache_key, _ms(terms.follow_s), terms.keep_s)
+        self._refuse_lost(claim, answer[0])
+        if answer[0] == b"cached":
+            return Settled(cached=answer[1])
+        return Settled(follows=answer[1].decode()) if answer[0] == b"follow" else Settled()
+
+    def finish(self, claim: Claim, report: Report) -> Ended:
+        """Store the result: the scan is completed. Asked twice, the second time changes nothing."""
+        summary = json.dumps({"verdict": report.verdict, "score": report.score})
+        args = ("completed", pack(report), summary, "", self.terms.keep_s, self.terms.cache_s)
+        return self._ended(claim, self._call("finish", claim.id, claim.attempt, *args))
+
+    def fail(self, claim: Claim, *, code: str, message: str, retryable: bool, tries: int = 1) -> Ended:
+        """``again`` after a back-off that grows with ``tries``, ``failed``, ``dead`` (attempts used up) or ``cancelled``."""
+        terms = self.terms
+        ceiling = min(terms.backoff_max_s, terms.backoff_s * 2 ** (tries - 1))
+        delay_s = random.uniform(ceiling / 2, ceiling)
+        error = json.dumps({"code": code, "message": message, "retryable": retryable})
+        args = (error, int(retryable), terms.max_attempts, _ms(delay_s), terms.keep_s)
+        return self._ended(claim, self._call("fail", claim.id, claim.attempt, *args))
+
+    def hand_back(self, claim: Claim) -> None:
+        """Into the queue again without counting the attempt: the worker is going away."""
+        self._refuse_lost(claim, self._call("hand_back", claim.id, claim.attempt))
+
+    # --- by the reconciler
+
+    def expired(self) -> dict[str, int]:
+        """Scans whose lease has run out, and when (ms)."""
+        return {scan_id.decode(): int(at) for scan_id, at in self._until_now("leases", limit=1000)}
+
+    def expire(self, scan_id: str, lease_ms: int) -> Ended:
+        """Take a scan from the worker that let its lease run out at ``lease_ms``; ``held``: it did not."""
+        error = json.dumps({"code": "lease_lost", "message": "its worker was lost", "retryable": True})
+        return self._run("expire", scan_id, lease_ms, error, self.terms.max_attempts, self.terms.keep_s)
+
+    def due(self, limit: int = 1000) -> list[str]:
+        """Waiting scans whose doorbell is to be looked for."""
+        return [scan_id.decode() for scan_id, _ in self._until_now("waiting", limit=limit)]
+
+    def put_off(self, scan_ids: Iterable[str]) -> None:
+        """Look for these doorbells again after ``ring_again_s``."""
+        at = self.now_ms() + _ms(self.terms.ring_again_s)
+        if wanted := dict.fromkeys(scan_ids, at):
+            self.redis.zadd(self.key("waiting"), cast(Any, wanted), xx=True)
+
+    def priorities(self, scan_ids: Sequence[str]) -> dict[str, str]:
+        """Of those that are there."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for scan_id in scan_ids:
+                pipe.hget(self.key("scan", scan_id), "priority")
+            found = pipe.execute()
+        return {scan_id: value.decode() for scan_id, value in zip(scan_ids, found, strict=True) if value}
+
+    def forget(self) -> None:
+        """Drop from the lists what Redis has forgotten by itself."""
+        before = self.now_ms() - _ms(self.terms.keep_s) - 1
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name in ("index", "dead"):
+                pipe.zremrangebyscore(self.key(name), "-inf", before - (_ms(self.terms.keep_s) if name == "index" else 0))
+            pipe.execute()
+
+    def now_ms(self) -> int:
+        seconds, micros = cast(tuple[int, int], self.redis.time())
+        return seconds * 1000 + micros // 1000
+
+    # --- inside
+
+    def _until_now(self, name: str, limit: int) -> list[tuple[bytes, float]]:
+        found = self.redis.zrangebyscore(self.key(name), "-inf", self.now_ms(), start=0, num=limit, withscores=True)
+        return cast(list[tuple[bytes, float]], found)
+
+    def _call(self, name: str, *args: Any) -> Any:
+        return self._scripts[name](args=[self.namespace, *args])
+
+    def _run(self, name: str, *args: Any) -> Ended:
+        how, *ring = (part.decode() for part in self._call(name, *args))
+        return Ended(how=how, ring=tuple(ring))
+
+    def _ended(self, claim: Claim, answer: Sequence[bytes]) -> Ended:
+        self._refuse_lost(claim, answer[0])
+        return Ended(how=answer[0].decode(), ring=tuple(part.decode() for part in answer[1:]))
+
+    def _refuse_lost(self, claim: Claim, answer: bytes) -> None:
+        if answer == b"lost":
+            raise LeaseLost(f"scan {claim.id}: attempt {claim.attempt} is over")
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _record(stored: dict[bytes, bytes]) -> Record:
+    def text(name: str) -> str:
+        return stored.get(name.encode(), b"").decode()
+
+    def moment(name: str) -> int | None:
+        return int(text(name)) if text(name) else None
+
+    return Record(
+        id=text("id"),
+        owner=text("owner"),
+        request=ScanRequest.model_validate_json(stored[b"request"]),
+        state=cast(State, text("state")),
+        attempt=int(text("attempt")),
+        tries=int(text("tries")),
+        created_ms=int(text("created_ms")),
+        started_ms=moment("started_ms"),
+        finished_ms=moment("finished_ms"),
+        claimed_ms=moment("claimed_ms"),
+        not_before_ms=int(float(text("not_before_ms") or 0)),
+        progress=float(text("progress") or 0),
+        stage=text("stage"),
+        worker=text("worker"),
+        retry_of=text("retry_of") or None,
+        leader=text("leader") or None,
+        sha256=text("sha256") or None,
+        cache_key=text("cache_key") or None,
+        dead=text("dead") == "1",
+        cancel=text("cancel") == "1",
+        error=json.loads(text("error")) if text("error") else None,
+        report=stored.get(b"report") or None,
+    )

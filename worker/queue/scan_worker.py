@@ -1,0 +1,251 @@
+"""A worker's parent process: hears doorbells, claims scans, renews leases, enforces limits, and kills. It never loads a model."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from redis import Redis
+from rq.worker import BaseWorker
+from rq.worker.base import WorkerStatus
+
+from worker.errors import LeaseLost
+from worker.queue.doorbell import Doorbells
+from worker.queue.reconcile import AWAY, Reconciler
+from worker.queue.records import Claim, Records
+from worker.queue.roster import Roster
+from worker.queue.warm import ChildDied, WarmChild
+
+log = logging.getLogger(__name__)
+
+HEAR_S = 1
+TELL_S = 5.0
+LAST_WORD_S = 2.0
+"""A lease that is over may be so because the child has just finished: it gets so long to say so."""
+
+
+class RqFace(BaseWorker):
+    """What RQ's own tools see of us (``rq info``): a registered worker with a heartbeat and a state. It runs no job."""
+
+    def face(self, state: str) -> None:
+        """Say that we live, and what we do; enrol again where Redis has forgotten us."""
+        if not self.connection.exists(self.key):
+            self.register_birth()
+        self.heartbeat()
+        self.set_state(state)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a scan, or the process that does the scans, is ended; see ``QueueSettings``. 0: never."""
+
+    timeout_s: float
+    grace_s: float
+    scans_per_child: int
+    child_growth_mib: int
+
+
+@dataclass(slots=True, kw_only=True)
+class ScanWorker:
+    """``run`` works until it is told to ``stop``; then a running scan may end within the grace period, or is handed back."""
+
+    redis: Redis
+    records: Records
+    bells: Doorbells
+    roster: Roster
+    child: WarmChild
+    limits: Limits
+    queues: Sequence[str]
+    reconcile_s: float
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}")
+    scans: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _stopped_s: float = 0.0
+    _told_s: float = 0.0
+    _scan: str = ""
+    _face: RqFace | None = None
+
+    def stop(self) -> None:
+        """From a signal handler or another thread."""
+        if not self._stop.is_set():
+            self._stopped_s = time.monotonic()
+            self._stop.set()
+
+    def run(self) -> None:
+        """Raises ChildDied, NotReady, ConfigError or ModelError where the scanning process cannot be started."""
+        self.child.start()
+        self._face = RqFace(list(self.bells.queues.values()), name=self.name, connection=self.redis)
+        reconciler = Reconciler(records=self.records, bells=self.bells, worker=self.name, every_s=self.reconcile_s)
+        thread = threading.Thread(target=reconciler.run, args=(self._stop,), name="reconciler", daemon=True)
+        thread.start()
+        try:
+            while not self._stop.is_set():
+                self._one_round()
+        finally:
+            self._stop.set()
+            self.child.kill()
+            thread.join(5)
+            self._leave()
+
+    def _one_round(self) -> None:
+        try:
+            self._tell(WorkerStatus.IDLE)
+            scan_id = self.bells.hear(self.queues, HEAR_S)
+            if scan_id is not None and not self._stop.is_set():
+                self.answer(scan_id)
+        except AWAY as exc:
+            log.warning("Redis is away (%s): waiting", type(exc).__name__)
+            self._stop.wait(1.0)
+        self._renew_child()
+
+    def answer(self, scan_id: str) -> None:
+        """Do a scan that a doorbell named, if it is still to be done."""
+        claim = self.records.claim(scan_id, self.name)
+        if isinstance(claim, str):
+            log.debug("scan %s: nothing to do, it is %s", scan_id, claim)
+            return
+        self._scan = scan_id
+        self._tell(WorkerStatus.BUSY, at_once=True)
+        try:
+            self.child.send(
+                {"scan": claim.id, "attempt": claim.attempt, "adopted": claim.adopted.hex() if claim.adopted else None}
+            )
+            self._watch(claim)
+        except ChildDied as exc:
+            self._give_up(claim, f"{exc}")
+        except LeaseLost:
+            log.warning("scan %s: attempt %d was overtaken", claim.id, claim.attempt)
+            self.child.kill()
+        finally:
+            self._scan = ""
+            self.scans += 1
+
+    def _watch(self, claim: Claim) -> None:
+        """Until the child is done with it: renew the lease, look at the clock. Raises ChildDied, LeaseLost."""
+        started = time.monotonic()
+        every_s = self.records.terms.lease_s / 4
+        while True:
+            said = self.child.hear(every_s)
+            if said is not None and said.get("done") == claim.id and said.get("attempt") == claim.attempt:
+                self._heard(said)
+                return
+            if said is not None:
+                continue
+            lease = self._renew(claim)
+            if lease == "done":
+                return
+            if lease == "cancel":
+                self._end(claim, "internal", "cancelled", retryable=False)
+                return
+            if time.monotonic() - started > self.limits.timeout_s:
+                self._time_out(claim)
+                return
+            if self._stop.is_set() and time.monotonic() - self._stopped_s > self.limits.grace_s:
+                self.child.kill()
+                self.records.hand_back(claim)
+                log.info("scan %s handed back", claim.id)
+                return
+
+    def _renew(self, claim: Claim) -> Literal["held", "cancel", "done"]:
+        """``cancel``: the scan is to be cancelled; ``done``: it has just ended. A Redis that is away is no reason to stop."""
+        self._tell(WorkerStatus.BUSY)
+        try:
+            return "cancel" if self.records.renew(claim) else "held"
+        except AWAY as exc:
+            log.warning("scan %s: lease not renewed, Redis is away (%s)", claim.id, type(exc).__name__)
+            return "held"
+        except LeaseLost:
+            said = self.child.hear(LAST_WORD_S)
+            if said is None or said.get("done") != claim.id:
+                raise
+            self._heard(said)
+            return "done"
+
+    def _heard(self, said: dict[str, Any]) -> None:
+        self.child.served += 1
+        self._ring(said["ring"])
+
+    def _time_out(self, claim: Claim) -> None:
+        stage = self.records.get(claim.id).stage
+        code = {"fetch": "fetch_timeout", "decode": "decode_timeout", "infer": "decode_timeout"}.get(stage, "internal")
+        message = f"ended after {self.limits.timeout_s:g} s in stage {stage or 'start'}"
+        self._end(claim, code, message, retryable=code != "decode_timeout")
+
+    def _give_up(self, claim: Claim, message: str) -> None:
+        """The child died under the scan."""
+        log.warning("scan %s: %s", claim.id, message)
+        self._end(claim, "internal", message, retryable=True)
+
+    def _end(self, claim: Claim, code: str, message: str, *, retryable: bool) -> None:
+        self.child.kill()
+        with contextlib.suppress(LeaseLost):
+            record = self.records.get(claim.id)
+            ended = self.records.fail(claim, code=code, message=message, retryable=retryable, tries=max(1, record.tries))
+            log.info("scan %s: %s (%s)", claim.id, ended.how, code)
+            self._ring(ended.ring)
+
+    def _ring(self, scan_ids: Sequence[str]) -> None:
+        if scan_ids:
+            self.bells.ring(self.records.priorities(scan_ids))
+
+    def _renew_child(self) -> None:
+        """Replace a scanning process that is gone, has served long, has grown, or said that it is in a bad way."""
+        if self._stop.is_set():
+            return
+        child, limits = self.child, self.limits
+        served = limits.scans_per_child and child.served >= limits.scans_per_child
+        grown = limits.child_growth_mib and child.grown_mib > limits.child_growth_mib
+        if child.is_alive and not (served or grown or child.replace):
+            return
+        log.info("starting a scanning process (%s)", "the last one ended" if not child.is_alive else "the last one has served")
+        self._told_s = 0.0
+        child.start()
+
+    def _tell(self, state: str, *, at_once: bool = False) -> None:
+        """Now and then, that we live."""
+        now = time.monotonic()
+        if now - self._told_s < TELL_S and not (at_once and now - self._told_s > 1):
+            return
+        try:
+            self.roster.tell(self.name, self._facts(state))
+            if self._face is not None:
+                self._face.face(state)
+            self._told_s = now
+        except AWAY as exc:
+            log.warning("Redis is away (%s)", type(exc).__name__)
+
+    def _facts(self, state: str) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "child": self.child.pid,
+            "ready": self.child.is_alive,
+            "starts": self.child.starts,
+            "memory_mib": self.child.memory_mib,
+            "queues": list(self.queues),
+            "state": str(state),
+            "scan": self._scan,
+            "scans": self.scans,
+        }
+
+    def _leave(self) -> None:
+        try:
+            self.roster.leave(self.name)
+            if self._face is not None:
+                self._face.register_death()
+        except AWAY as exc:
+            log.warning("left without a word: Redis is away (%s)", type(exc).__name__)
+
+
+def stop_on_signals(worker: ScanWorker) -> None:
+    """SIGTERM and Ctrl-C ask for a graceful end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())

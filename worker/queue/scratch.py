@@ -1,0 +1,46 @@
+"""Folders for downloads that nobody leaves behind: one is locked while its process lives, and swept by others afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PREFIX = "veriframe-scratch-"
+
+
+@contextlib.contextmanager
+def claim_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A private folder below ``parent`` (the system's temporary folder), gone afterwards. A killed owner's goes at the next
+    ``sweep``: the lock on it ends with the process."""
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def sweep(parent: Path | None = None) -> list[Path]:
+    """Remove the folders of processes that are gone; returns them. Folders of other users are left alone."""
+    swept: list[Path] = []
+    for folder in Path(parent or tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+            swept.append(folder)
+        except OSError:
+            continue
+        finally:
+            os.close(handle)
+    return swept

@@ -1,0 +1,10 @@
+-- ARGV: ns, id, keep_s. Returns {state, scans to ring...} as it is now; a running one ends at its next renewal.
+local state = redis.call('HGET', scan_key(ARGV[2]), 'state')
+if not state then return {'gone'} end
+if state == 'queued' then
+  local rung = finalise(ARGV[2], 'cancelled', ARGV[3], {})
+  table.insert(rung, 1, 'cancelled')
+  return rung
+end
+if state == 'running' then redis.call('HSET', scan_key(ARGV[2]), 'cancel', 1) end
+return {state}

@@ -1,0 +1,4 @@
+-- ARGV: ns, id, attempt, stage, progress
+if not holds(ARGV[2], ARGV[3]) then return 'lost' end
+redis.call('HSET', scan_key(ARGV[2]), 'stage', ARGV[4], 'progress', ARGV[5])
+return 'held'

@@ -1,0 +1,23 @@
+-- ARGV: ns, id, attempt, error, retryable (1|0), max_attempts, delay_ms, keep_s
+-- Returns {'again'}, {'failed', scans to ring...}, {'dead', ...}, {'cancelled', ...} or {'lost'}.
+local id, attempt = ARGV[2], ARGV[3]
+local k = scan_key(id)
+if not holds(id, attempt) then
+  if redis.call('HGET', k, 'ended_by') == attempt then return {'failed'} end
+  return {'lost'}
+end
+local r = redis.call('HMGET', k, 'cancel', 'tries')
+local status, how, dead = 'failed', 'failed', 0
+if r[1] == '1' then
+  status, how = 'cancelled', 'cancelled'
+elseif ARGV[5] == '1' then
+  if tonumber(r[2]) < tonumber(ARGV[6]) then
+    redis.call('HSET', k, 'error', ARGV[4])
+    wait_again(id, now_ms() + tonumber(ARGV[7]))
+    return {'again'}
+  end
+  how, dead = 'dead', 1
+end
+local rung = finalise(id, status, ARGV[8], {error = ARGV[4], dead = dead, ended_by = attempt})
+table.insert(rung, 1, how)
+return rung

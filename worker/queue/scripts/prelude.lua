@@ -1,0 +1,115 @@
+-- What every script begins with. ARGV[1] is the namespace; times are milliseconds of Redis's own clock.
+local ns = ARGV[1]
+
+local function key(...) return ns .. ':' .. table.concat({...}, ':') end
+local function scan_key(id) return key('scan', id) end
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- The attempt that the caller holds is the one that runs: the fence of every write.
+local function holds(id, fence)
+  local r = redis.call('HMGET', scan_key(id), 'state', 'attempt')
+  return r[1] == 'running' and r[2] == fence
+end
+
+-- RFC 3339 in UTC (days to civil date after Howard Hinnant's algorithm).
+local function iso(ms)
+  local s = math.floor(ms / 1000)
+  local z = math.floor(s / 86400) + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
+    math.floor(s / 3600) % 24, math.floor(s / 60) % 60, s % 60, ms % 1000)
+end
+
+local function or_null(value)
+  if value == nil or value == false or value == '' then return cjson.null end
+  return value
+end
+
+-- One callback for each final state; its id follows from the scan's, so it can never be doubled.
+local function call_back(id, status, r, now)
+  local summary = r.summary and r.summary ~= '' and cjson.decode(r.summary) or {}
+  local decided_by, verdict = 'model', summary.verdict
+  local override = r.sha256 and r.sha256 ~= '' and redis.call('GET', key('override', r.owner, r.sha256))
+  if override and status == 'completed' then decided_by, verdict = 'human', cjson.decode(override).verdict end
+  local data = {
+    id = id, external_id = or_null(r.external_id), status = status, dead = r.dead == '1',
+    verdict = or_null(verdict), score = or_null(summary.score), decided_by = decided_by,
+    error = r.error and r.error ~= '' and status == 'failed' and cjson.decode(r.error) or cjson.null,
+  }
+  local event = 'evt_' .. id
+  local body = cjson.encode({type = 'scan.' .. status, timestamp = iso(now), data = data})
+  redis.call('HSET', key('callback', event), 'scan', id, 'owner', r.owner, 'url', r.callback_url, 'type', 'scan.' .. status,
+    'body', body, 'created_ms', now, 'tries', 0, 'state', 'waiting', 'fence', 0, 'last_error', '')
+  redis.call('ZADD', key('callbacks'), now, event)
+end
+
+-- Followers of a scan that ended: after a completed one all take over its result; else the first becomes the leader.
+local function release_followers(id, status, cache_key, now)
+  local members = redis.call('SMEMBERS', key('followers', id))
+  redis.call('DEL', key('followers', id))
+  table.sort(members)
+  local rung = {}
+  for _, follower in ipairs(members) do
+    local f = redis.call('HMGET', scan_key(follower), 'state', 'leader')
+    if f[1] == 'queued' and f[2] == id then
+      if status == 'completed' then
+        redis.call('ZADD', key('waiting'), 'XX', now, follower)
+        rung[#rung + 1] = follower
+      elseif #rung == 0 then
+        redis.call('HSET', scan_key(follower), 'leader', '')
+        redis.call('ZADD', key('waiting'), 'XX', now, follower)
+        rung[1] = follower
+      else
+        redis.call('HSET', scan_key(follower), 'leader', rung[1])
+        redis.call('SADD', key('followers', rung[1]), follower)
+      end
+    end
+  end
+  if cache_key and cache_key ~= '' and redis.call('GET', key('lead', cache_key)) == id then
+    if status ~= 'completed' and rung[1] then
+      redis.call('SET', key('lead', cache_key), rung[1], 'KEEPTTL')
+    else
+      redis.call('DEL', key('lead', cache_key))
+    end
+  end
+  return rung
+end
+
+-- A scan's last change but for its forgetting. Returns the scans whose doorbells should ring now.
+local function finalise(id, status, keep_s, fields)
+  local now = now_ms()
+  local k = scan_key(id)
+  redis.call('HSET', k, 'state', status, 'finished_ms', now, 'stage', '', 'progress', 1)
+  for name, value in pairs(fields) do redis.call('HSET', k, name, value) end
+  redis.call('ZREM', key('leases'), id)
+  redis.call('ZREM', key('waiting'), id)
+  redis.call('EXPIRE', k, keep_s)
+  local names = {'owner', 'callback_url', 'external_id', 'cache_key', 'sha256', 'summary', 'error', 'dead', 'leader'}
+  local values = redis.call('HMGET', k, unpack(names))
+  local r = {}
+  for i, name in ipairs(names) do r[name] = values[i] end
+  redis.call('HINCRBY', key('open'), r.owner, -1)
+  redis.call('HINCRBY', key('ended'), status, 1)
+  if r.dead == '1' then redis.call('ZADD', key('dead'), now, id) end
+  if r.leader and r.leader ~= '' then redis.call('SREM', key('followers', r.leader), id) end
+  if r.callback_url and r.callback_url ~= '' then call_back(id, status, r, now) end
+  return release_followers(id, status, r.cache_key, now)
+end
+
+-- Back into the queue, due at due_ms.
+local function wait_again(id, due_ms)
+  redis.call('HSET', scan_key(id), 'state', 'queued', 'not_before_ms', due_ms, 'stage', '', 'worker', '')
+  redis.call('ZREM', key('leases'), id)
+  redis.call('ZADD', key('waiting'), due_ms, id)
+end

@@ -1,0 +1,158 @@
+"""The parent's hold on its scanning process: start it, give it work, hear from it, kill it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.errors import BY_CODE, VeriframeError
+
+MAX_LINE = 1 << 20
+
+
+class ChildDied(VeriframeError):
+    """It ended, or broke the protocol; its model must be loaded anew."""
+
+    retryable = True
+
+
+class NotReady(VeriframeError):
+    """It did not run the model once in time."""
+
+    retryable = True
+
+
+@dataclass(slots=True, kw_only=True)
+class WarmChild:
+    """One process at a time, of a process group of its own; ``served`` and ``grown_mib`` tell when to replace it."""
+
+    settings: dict[str, Any] = field(repr=False)
+    build: str
+    boot_timeout_s: float
+    served: int = 0
+    starts: int = 0
+    replace: bool = False
+    first_mib: float = 0.0
+    memory_mib: float = 0.0
+    _process: subprocess.Popen[bytes] | None = None
+    _answers: int = -1
+    _buffer: bytes = b""
+    _lines: deque[dict[str, Any]] = field(default_factory=deque)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def grown_mib(self) -> float:
+        return self.memory_mib - self.first_mib
+
+    def start(self) -> None:
+        """Returns when the model has run once. Raises NotReady, ChildDied, or what the child was refused for."""
+        self.kill()
+        read, write = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "worker.queue.child", str(write), str(os.getpid())],
+                stdin=subprocess.PIPE,
+                pass_fds=(write,),
+                process_group=0,
+            )
+        except BaseException:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
+        self._answers, self._buffer, self.served, self.replace = read, b"", 0, False
+        self._lines.clear()
+        self.starts += 1
+        self.send({"settings": self.settings, "build": self.build})
+        said = self._hear_until(time.monotonic() + self.boot_timeout_s)
+        if said is None:
+            self.kill()
+            raise NotReady(f"the scanning process was not ready within {self.boot_timeout_s:g} s")
+        if "refused" in said:
+            self.kill()
+            raise BY_CODE.get(said["refused"], ChildDied)(said["message"])
+        self.first_mib = self.memory_mib
+
+    def send(self, order: dict[str, Any]) -> None:
+        """Raises ChildDied."""
+        if self._process is None or self._process.stdin is None:
+            raise ChildDied("the scanning process is not there")
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as exc:
+            raise ChildDied(f"the scanning process ended ({self.ending()})") from exc
+
+    def hear(self, timeout_s: float) -> dict[str, Any] | None:
+        """The next answer, or None after ``timeout_s``. Raises ChildDied."""
+        if not self._lines:
+            ready, _, _ = select.select([self._answers], [], [], max(0.0, timeout_s))
+            if not ready:
+                return None
+            self._read()
+        if not self._lines:
+            return None
+        said = self._lines.popleft()
+        self.memory_mib = float(said.get("memory_mib", self.memory_mib))
+        self.replace = self.replace or bool(said.get("replace"))
+        return said
+
+    def kill(self) -> str:
+        """End it and all that it started, at once; says how it ended."""
+        if self._process is None:
+            return "not started"
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        how = self.ending()
+        if self._process.stdin:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        os.close(self._answers)
+        self._process, self._answers = None, -1
+        return how
+
+    def ending(self) -> str:
+        if self._process is None:
+            return "not started"
+        code = self._process.poll()
+        if code is None:
+            return "closed its pipe"
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def _hear_until(self, deadline: float) -> dict[str, Any] | None:
+        while (left := deadline - time.monotonic()) > 0:
+            if said := self.hear(left):
+                return said
+        return None
+
+    def _read(self) -> None:
+        data = os.read(self._answers, 65536)
+        if not data:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if self._process:
+                    self._process.wait(1)
+            raise ChildDied(f"the scanning process ended ({self.ending()})")
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        if len(self._buffer) > MAX_LINE:
+            raise ChildDied("the scanning process sent no line but noise")
+        try:
+            self._lines.extend(json.loads(line) for line in lines)
+        except ValueError as exc:
+            raise ChildDied("the scanning process sent what is no JSON") from exc
