@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 from rq import Queue
@@ -61,7 +61,8 @@ class Doorbells:
         """Scan ids whose doorbells are in a queue now."""
         found: set[str] = set()
         for queue in self.queues.values():
-            found.update(job_id.decode("utf-8", "replace") for job_id in self._redis.lrange(queue.key, 0, -1))
+            job_ids = cast(list[bytes], self._redis.lrange(queue.key, 0, -1))
+            found.update(job_id.decode("utf-8", "replace") for job_id in job_ids)
         return found
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 
 from redis import Redis
 
-from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull
+from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueError, QueueFull
 from worker.queue.requests import ScanRequest
 from worker.report import Report, new_id
 
@@ -57,10 +57,11 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """``created`` False: an idempotency key named an older scan."""
+    """``created`` False: an idempotency key named an older scan, or there is a ``refusal`` (Conflict, QueueFull)."""
 
     id: str
     created: bool
+    refusal: QueueError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +133,7 @@ def unpack(stored: bytes) -> Report:
 class Records:
     """All that may be done to scan records. Methods with ``attempt`` raise LeaseLost where another attempt has taken over."""
 
-    def __init__(self, redis: Redis, namespace: str = "vf", terms: Terms = Terms()) -> None: 
+    def __init__(self, redis: Redis, namespace: str = "vf", terms: Terms = Terms()) -> None:
         self.redis, self.namespace, self.terms = redis, namespace, terms
         folder = files("worker.queue").joinpath("scripts")
         prelude = folder.joinpath("prelude.lua").read_text("utf-8")
@@ -146,12 +147,12 @@ class Records:
     # --- by those who want something scanned
 
     def submit(self, submissions: Sequence[Submission]) -> list[Submitted]:
-        """Record scans, in one round trip. Raises Conflict or QueueFull for the first that is refused; those before it stand."""
+        """Record scans, in one round trip. One that is refused says so and stops none of the others."""
         with self.redis.pipeline(transaction=False) as pipe:
             for submission in submissions:
                 self._scripts["submit"](args=self._submit_arguments(submission), client=pipe)
             answers = pipe.execute()
-        return [self._submitted(answer) for answer in answers]
+        return [_submitted(submission.id, answer) for submission, answer in zip(submissions, answers, strict=True)]
 
     def _submit_arguments(self, submission: Submission) -> list[Any]:
         request, terms = submission.request, self.terms
@@ -173,15 +174,6 @@ class Records:
             terms.open_scans,
         ]
 
-    def _submitted(self, answer: Sequence[bytes]) -> Submitted:
-        how, detail = (part.decode() for part in answer)
-        if how == "conflict":
-            raise Conflict(f"the idempotency key was used for another request, scan {detail}")
-        if how == "full":
-            whose = "the queue holds" if detail == "backlog" else "this owner has"
-            raise QueueFull(f"{whose} as many scans as may wait", retry_after_s=30)
-        return Submitted(id=detail, created=how in ("new", "again"))
-
     def cancel(self, scan_id: str) -> Ended:
         """A waiting scan is cancelled at once, a running one within its worker's next renewal. Raises NoSuchScan."""
         how = self._run("cancel", scan_id, self.terms.keep_s)
@@ -191,7 +183,7 @@ class Records:
 
     def get(self, scan_id: str) -> Record:
         """Raises NoSuchScan."""
-        stored = self.redis.hgetall(self.key("scan", scan_id))
+        stored = cast(dict[bytes, bytes], self.redis.hgetall(self.key("scan", scan_id)))
         if not stored.get(b"state"):
             raise NoSuchScan(f"no scan {scan_id}")
         return _record(stored)
@@ -296,7 +288,7 @@ class Records:
             pipe.execute()
 
     def now_ms(self) -> int:
-        seconds, micros = cast(tuple[int, int], self.redis.time())
+        seconds, micros = self.redis.time()
         return seconds * 1000 + micros // 1000
 
     # --- inside
@@ -319,6 +311,18 @@ class Records:
     def _refuse_lost(self, claim: Claim, answer: bytes) -> None:
         if answer == b"lost":
             raise LeaseLost(f"scan {claim.id}: attempt {claim.attempt} is over")
+
+
+def _submitted(scan_id: str, answer: Sequence[bytes]) -> Submitted:
+    how, detail = (part.decode() for part in answer)
+    if how == "conflict":
+        refusal = Conflict(f"the idempotency key was used for another request, scan {detail}")
+        return Submitted(id=scan_id, created=False, refusal=refusal)
+    if how == "full":
+        whose = "the queue holds" if detail == "backlog" else "this owner has"
+        full = QueueFull(f"{whose} as many scans as may wait", retry_after_s=30)
+        return Submitted(id=scan_id, created=False, refusal=full)
+    return Submitted(id=detail, created=how in ("new", "again"))
 
 
 def _ms(seconds: float) -> int:

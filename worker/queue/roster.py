@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 
@@ -32,7 +32,8 @@ class Roster:
 
     def live(self) -> dict[str, dict[str, Any]]:
         """What each worker last said."""
-        names = [name.decode() for name in self._redis.zrange(f"{self._namespace}:workers", 0, -1)]
+        found = cast(list[bytes], self._redis.zrange(f"{self._namespace}:workers", 0, -1))
+        names = [name.decode() for name in found]
         if not names:
             return {}
         said = self._redis.mget([self._key(name) for name in names])

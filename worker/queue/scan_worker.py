@@ -38,7 +38,7 @@ class RqFace(BaseWorker):
     def face(self, state: str) -> None:
         """Say that we live, and what we do; enrol again where Redis has forgotten us."""
         if not self.connection.exists(self.key):
-            self.register_birth()
+            self.register_birth()  # type: ignore[no-untyped-call]
         self.heartbeat()
         self.set_state(state)
 
@@ -240,7 +240,7 @@ class ScanWorker:
         try:
             self.roster.leave(self.name)
             if self._face is not None:
-                self._face.register_death()
+                self._face.register_death()  # type: ignore[no-untyped-call]
         except AWAY as exc:
             log.warning("left without a word: Redis is away (%s)", type(exc).__name__)
 

@@ -33,8 +33,11 @@ def records(redis: Redis) -> Records:
     return Records(redis, "vf", TERMS)
 
 
-def submitted(records: Records, **more: object) -> str:
-    return records.submit([Submission(request=request(**more), owner="acme")])[0].id
+def submitted(records: Records, owner: str = "acme", **more: object) -> str:
+    (made,) = records.submit([Submission(request=request(**more), owner=owner)])
+    if made.refusal is not None:
+        raise made.refusal
+    return made.id
 
 
 def claimed(records: Records, scan_id: str) -> Claim:
@@ -181,11 +184,11 @@ def test_limits_of_owner_and_backlog(redis: Redis) -> None:
     with pytest.raises(QueueFull, match="owner") as refused:
         submitted(records)
     assert refused.value.retry_after_s > 0
-    records.submit([Submission(request=request(), owner="zenith")])
+    submitted(records, owner="zenith")
     records.cancel(mine[0])
     submitted(records)
     with pytest.raises(QueueFull, match="queue"):
-        records.submit([Submission(request=request(), owner="zenith")])
+        submitted(records, owner="zenith")
 
 
 def test_the_same_bytes_again_are_answered_from_the_first_result(records: Records) -> None:
