@@ -1,9 +1,10 @@
 -- Take callbacks that are due: each is this courier's until now + lease_ms, when it is due again by itself.
--- ARGV: ns, lease_ms, how many, owners that have enough under way here...
+-- No owner gets more than its share at a time; what is over waits, and a slow owner's is put off, out of the others' way.
+-- ARGV: ns, lease_ms, how many, an owner's share, {owner, how many it has under way here, 1 if slow}...
 -- Returns {ms until the next is due or -1, {event, fence, tries, owner, url, type, body}...}
-local now, wanted = now_ms(), tonumber(ARGV[3])
-local busy = {}
-for i = 4, #ARGV do busy[ARGV[i]] = true end
+local now, wanted, share = now_ms(), tonumber(ARGV[3]), tonumber(ARGV[4])
+local under_way, slow = {}, {}
+for i = 5, #ARGV, 3 do under_way[ARGV[i]], slow[ARGV[i]] = tonumber(ARGV[i + 1]), ARGV[i + 2] == '1' end
 local taken = {}
 for _, event in ipairs(redis.call('ZRANGEBYSCORE', key('callbacks'), '-inf', now, 'LIMIT', 0, 64)) do
   if #taken == wanted then break end
@@ -11,9 +12,10 @@ for _, event in ipairs(redis.call('ZRANGEBYSCORE', key('callbacks'), '-inf', now
   local r = redis.call('HMGET', k, 'owner', 'url', 'type', 'body')
   if not r[1] then
     redis.call('ZREM', key('callbacks'), event)
-  elseif busy[r[1]] then
-    redis.call('ZADD', key('callbacks'), now + 1000, event)
+  elseif (under_way[r[1]] or 0) >= share then
+    if slow[r[1]] then redis.call('ZADD', key('callbacks'), now + 1000, event) end
   else
+    under_way[r[1]] = (under_way[r[1]] or 0) + 1
     redis.call('HSET', k, 'state', 'sending')
     local fence, tries = redis.call('HINCRBY', k, 'fence', 1), redis.call('HINCRBY', k, 'tries', 1)
     redis.call('ZADD', key('callbacks'), now + tonumber(ARGV[2]), event)

@@ -1,0 +1,147 @@
+"""Callbacks in Redis: written with a scan's final state by the records' scripts, taken and ended here, by lease and fence.
+
+Keys below the namespace: ``callback:EVENT`` (hash), ``callbacks`` (EVENT -> when it is due, ms), ``callbacks:dead`` (EVENT ->
+when it was given up). All times are Redis's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, Literal, cast
+
+from redis import Redis
+
+from worker.queue.connection import translated
+
+State = Literal["waiting", "sending", "delivered", "dead"]
+SCRIPTS = ("callback_claim", "callback_end", "callback_replay")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """A callback as Redis holds it. ``tries`` counts those that were begun, ``last_error`` says why the last one failed."""
+
+    id: str
+    scan: str
+    owner: str
+    url: str = field(repr=False)
+    type: str
+    state: State
+    tries: int
+    created_ms: int
+    last_error: str
+    body: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """A callback that this courier is to deliver now: its ``tries``-th try."""
+
+    id: str
+    fence: int
+    tries: int
+    owner: str
+    url: str = field(repr=False)
+    type: str
+    body: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What one owner's callbacks ask of a courier at the moment."""
+
+    owner: str
+    under_way: int
+    is_slow: bool
+
+
+class Callbacks:
+    """All that may be done to callbacks after they were written. Every method raises RedisDown while Redis is away."""
+
+    def __init__(self, redis: Redis, namespace: str = "vf") -> None:
+        self._redis, self._namespace = redis, namespace
+        folder = files("worker.queue").joinpath("scripts")
+        prelude = folder.joinpath("prelude.lua").read_text("utf-8")
+        self._scripts = {
+            name: redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8")) for name in SCRIPTS
+        }
+
+    def pending(self) -> int:
+        """How many are waiting or under way."""
+        with translated():
+            return int(self._redis.zcard(self._key("callbacks")))
+
+    def dead(self, limit: int = 100) -> list[Callback]:
+        """Those given up, the latest first."""
+        with translated():
+            ids: Any = self._redis.zrevrange(self._key("callbacks", "dead"), 0, limit - 1)
+        return [found for event in ids if (found := self.show(event.decode()))]
+
+    def show(self, event_id: str) -> Callback | None:
+        """None: there is none, or it was delivered long ago."""
+        with translated():
+            stored: Any = self._redis.hgetall(self._key("callback", event_id))
+        if b"body" not in stored:
+            return None
+        text = {name.decode(): value.decode() for name, value in stored.items()}
+        return Callback(
+            id=event_id,
+            scan=text["scan"],
+            owner=text["owner"],
+            url=text["url"],
+            type=text["type"],
+            state=cast(State, text["state"]),
+            tries=int(text["tries"]),
+            created_ms=int(float(text["created_ms"])),
+            last_error=text["last_error"],
+            body=text["body"],
+        )
+
+    def replay(self, event_id: str) -> bool:
+        """Try a dead one again from the start, under the same event id. False: it is not dead."""
+        return bool(self._call("callback_replay", event_id))
+
+    def claim(self, count: int, *, lease_s: float, share: int, loads: Iterable[Load] = ()) -> tuple[list[Parcel], float | None]:
+        """Up to ``count`` that are due, and the seconds until the next one is; None: none waits.
+
+        An owner that has ``share`` under way gets no more, so that one slow receiver does not hold up everybody's.
+        """
+        told = [value for load in loads for value in (load.owner, load.under_way, int(load.is_slow))]
+        due_ms, *taken = self._call("callback_claim", int(lease_s * 1000), count, share, *told)
+        return [_parcel(parts) for parts in taken], None if due_ms < 0 else due_ms / 1000
+
+    def delivered(self, parcel: Parcel, *, keep_s: int) -> bool:
+        """This and the next two: False where another courier has taken the callback since; then nothing was changed."""
+        return self._end(parcel, "delivered", 0, "", keep_s)
+
+    def try_again(self, parcel: Parcel, *, wait_s: float, error: str) -> bool:
+        return self._end(parcel, "again", wait_s, error, 0)
+
+    def give_up(self, parcel: Parcel, *, error: str, keep_s: int) -> bool:
+        return self._end(parcel, "dead", 0, error, keep_s)
+
+    def _end(self, parcel: Parcel, outcome: str, wait_s: float, error: str, keep_s: int) -> bool:
+        args = (parcel.id, parcel.fence, outcome, int(wait_s * 1000), error, keep_s)
+        return bool(self._call("callback_end", *args) == b"ended")
+
+    def _call(self, name: str, *args: Any) -> Any:
+        with translated():
+            return self._scripts[name](args=[self._namespace, *args])
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((self._namespace, *parts))
+
+
+def _parcel(parts: list[Any]) -> Parcel:
+    event, fence, tries, owner, url, kind, body = parts
+    return Parcel(
+        id=event.decode(),
+        fence=int(fence),
+        tries=int(tries),
+        owner=owner.decode(),
+        url=url.decode(),
+        type=kind.decode(),
+        body=body.decode(),
+    )

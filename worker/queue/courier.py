@@ -1,0 +1,197 @@
+"""The courier delivers callbacks: signed, at least once each, under one event id, for hours if it must.
+
+A callback that a courier has taken is due again when its lease ends, so one that dies in mid-send loses nothing; what a
+paused one reports after that is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+import httpx
+from redis import Redis
+
+from worker import __version__
+from worker.errors import RedisDown
+from worker.queue.callbacks import Callbacks, Load, Parcel
+from worker.queue.delivery import Answer, plain, post
+from worker.queue.webhooks import Secrets, sign
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.5
+SLOW_S = 1.0
+AWAY_S, AWAY_MAX_S = 0.5, 10.0
+USER_AGENT = f"veriframe/{__version__}"
+
+
+class Courier:
+    """Delivers what is due, ``parallel`` callbacks at a time and at most half as many of one owner's.
+
+    ``client``: made by the caller and closed by it; the guard of addresses is the client's. After ``attempts`` tries a callback
+    is dead; they are ``backoff_s`` apart at first, four times more after each, at most ``backoff_max_s``, all with full jitter
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        namespace: str = "vf",
+        *,
+        client: httpx.Client,
+        attempts: int = 8,
+        backoff_s: float = 5,
+        backoff_max_s: float = 4 * 3600,
+        timeout_s: float = 15,
+        lease_s: float = 30,
+        parallel: int = 8,
+        keep_s: int = 7 * 86400,
+        keep_dead_s: int = 30 * 86400,
+    ) -> None:
+        self.callbacks = Callbacks(redis, namespace)
+        self._secrets = Secrets(redis, namespace)
+        self._client = client
+        self._attempts, self._backoff_s, self._backoff_max_s = attempts, backoff_s, backoff_max_s
+        self._timeout_s, self._lease_s, self._parallel = timeout_s, lease_s, parallel
+        self._keep_s, self._keep_dead_s = keep_s, keep_dead_s
+
+    def run(self, stop: threading.Event) -> None:
+        """Deliver until ``stop`` is set; then what is being sent is finished. Redis's absence is ridden out."""
+        away_s = AWAY_S
+        with _Crew(self._parallel, self._deliver) as crew:
+            while not stop.is_set():
+                try:
+                    pause_s = self._hand_out(crew)
+                    away_s = AWAY_S
+                except RedisDown as exc:
+                    log.warning("callbacks wait for Redis: %s", exc)
+                    stop.wait(random.uniform(away_s / 2, away_s))
+                    away_s = min(away_s * 2, AWAY_MAX_S)
+                    continue
+                if crew.is_idle:
+                    stop.wait(pause_s)
+                else:
+                    crew.wait(pause_s)
+
+    def run_once(self) -> int:
+        """Deliver until nothing is due; how many tries that took. Raises RedisDown."""
+        with _Crew(self._parallel, self._deliver) as crew:
+            while True:
+                pause_s = self._hand_out(crew)
+                if crew.is_idle:
+                    return crew.begun
+                crew.wait(pause_s)
+
+    def _hand_out(self, crew: _Crew) -> float:
+        """Take what is due and there are hands for; how long to wait before the next look, in seconds."""
+        crew.rest()
+        if crew.free == 0:
+            return POLL_S
+        share = max(self._parallel // 2, 1)
+        parcels, due_s = self.callbacks.claim(crew.free, lease_s=self._lease_s, share=share, loads=crew.loads())
+        for parcel in parcels:
+            crew.begin(parcel)
+        if parcels and crew.free:
+            return 0
+        return min(due_s, POLL_S) if due_s else POLL_S
+
+    def _deliver(self, parcel: Parcel) -> None:
+        """One try and its outcome, within the lease."""
+        deadline_s = time.monotonic() + self._lease_s
+        try:
+            secrets = self._secrets.current(parcel.owner)
+            headers = {**sign(parcel.id, int(time.time()), parcel.body, secrets), "user-agent": USER_AGENT}
+            answer = post(self._client, parcel.url, parcel.body, headers, self._timeout_s)
+        except RedisDown as exc:
+            log.warning("callback %s waits for Redis: %s", parcel.id, exc)
+            return
+        while not self._report(parcel, answer):
+            if time.monotonic() > deadline_s:
+                log.warning("callback %s: the outcome could not be stored; it will be sent again", parcel.id)
+                return
+            time.sleep(AWAY_S)
+
+    def _report(self, parcel: Parcel, answer: Answer) -> bool:
+        """Store an outcome; False while Redis is away."""
+        try:
+            held = self._store(parcel, answer)
+        except RedisDown:
+            return False
+        if not held:
+            log.info("callback %s was taken over by another courier", parcel.id)
+        return True
+
+    def _store(self, parcel: Parcel, answer: Answer) -> bool:
+        where = plain(parcel.url)
+        if answer.outcome == "delivered":
+            log.info("callback %s delivered to %s", parcel.id, where)
+            return self.callbacks.delivered(parcel, keep_s=self._keep_s)
+        if answer.outcome == "dead" or parcel.tries >= self._attempts:
+            log.warning("callback %s to %s given up after %d tries: %s", parcel.id, where, parcel.tries, answer.error)
+            return self.callbacks.give_up(parcel, error=answer.error, keep_s=self._keep_dead_s)
+        wait_s = self._wait_s(parcel.tries, answer.retry_after_s)
+        log.info("callback %s to %s, try %d: %s; again in %.0f s", parcel.id, where, parcel.tries, answer.error, wait_s)
+        return self.callbacks.try_again(parcel, wait_s=wait_s, error=answer.error)
+
+    def _wait_s(self, tries: int, asked_s: float | None) -> float:
+        """A receiver may ask for longer than the back-off, not for longer than the longest one."""
+        ceiling_s = min(self._backoff_s * 4.0 ** min(tries - 1, 64), self._backoff_max_s)
+        return max(random.uniform(0, ceiling_s), min(asked_s or 0.0, self._backoff_max_s))
+
+
+class _Crew:
+    """Threads that deliver, at most ``size`` at a time; on exit, those under way are waited for."""
+
+    def __init__(self, size: int, deliver: Callable[[Parcel], None]) -> None:
+        self._size, self._deliver = size, deliver
+        self._pool = ThreadPoolExecutor(size, thread_name_prefix="courier")
+        self._under_way: dict[Future[None], tuple[str, float]] = {}
+        self._slow: set[str] = set()
+        self.begun = 0
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(wait=True)
+        self.rest()
+
+    @property
+    def free(self) -> int:
+        return self._size - len(self._under_way)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._under_way
+
+    def loads(self) -> list[Load]:
+        """What the owners ask of the crew; slow is whose last try took long, or takes long."""
+        now_s = time.monotonic()
+        slow = self._slow | {owner for owner, since_s in self._under_way.values() if now_s - since_s > SLOW_S}
+        number = Counter(owner for owner, _ in self._under_way.values())
+        return [Load(owner=owner, under_way=number[owner], is_slow=owner in slow) for owner in slow | number.keys()]
+
+    def begin(self, parcel: Parcel) -> None:
+        self._under_way[self._pool.submit(self._deliver, parcel)] = (parcel.owner, time.monotonic())
+        self.begun += 1
+
+    def wait(self, timeout_s: float) -> None:
+        """Until one has ended, or so long."""
+        wait(self._under_way, timeout=timeout_s, return_when=FIRST_COMPLETED)
+
+    def rest(self) -> None:
+        """Let go of those that ended. An error in one is a fault of ours: it is logged, and its lease brings it back."""
+        for done in [future for future in self._under_way if future.done()]:
+            owner, since_s = self._under_way.pop(done)
+            if time.monotonic() - since_s > SLOW_S:
+                self._slow.add(owner)
+            else:
+                self._slow.discard(owner)
+            if error := done.exception():
+                log.error("a callback could not be handled", exc_info=error)

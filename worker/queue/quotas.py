@@ -1,0 +1,69 @@
+"""What one owner may ask for: requests a minute, scans a day. Counted in Redis, on its clock, one script a question.
+
+How many scans an owner may have open at once is kept by the records themselves (``submit.lua``); here it can be read.
+"""
+
+from __future__ import annotations
+
+from redis import Redis
+
+from worker.errors import QueueFull
+from worker.queue.connection import translated
+
+# The generic cell rate algorithm (ITU-T I.371): one number a bucket, the time at which it will be full again.
+_REQUEST = """
+local t = redis.call('TIME')
+local now, minute = t[1] * 1000000 + t[2], 60000000
+local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + minute / tonumber(ARGV[1])
+local early = full_at - now - minute
+if early > 0.5 then return math.ceil(early / 1000000) end
+redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', 61000)
+return 0
+"""
+_SCANS = """
+local now = tonumber(redis.call('TIME')[1])
+local day, left = math.floor(now / 86400), 86400 - now % 86400
+local r = redis.call('HMGET', KEYS[1], 'day', 'scans')
+local scans = tonumber(r[1] or -1) == day and tonumber(r[2]) or 0
+scans = math.max(scans + tonumber(ARGV[1]), 0)
+if tonumber(ARGV[1]) > 0 and scans > tonumber(ARGV[2]) then return left end
+redis.call('HSET', KEYS[1], 'day', day, 'scans', scans)
+redis.call('EXPIRE', KEYS[1], left)
+return 0
+"""
+
+
+class Quotas:
+    """Limits for each owner; all of them raise QueueFull, which says when to come again."""
+
+    def __init__(
+        self, redis: Redis, namespace: str = "vf", *, requests_per_minute: int = 600, scans_per_day: int = 1_000_000
+    ) -> None:
+        self._redis, self._namespace = redis, namespace
+        self._requests_per_minute, self._scans_per_day = requests_per_minute, scans_per_day
+        self._request, self._scans = redis.register_script(_REQUEST), redis.register_script(_SCANS)
+
+    def request(self, owner: str) -> None:
+        """Count one request: a token bucket that holds a minute's worth and fills evenly. A refused one is not counted."""
+        with translated():
+            wait_s = int(self._request(keys=[f"{self._namespace}:rate:{owner}"], args=[self._requests_per_minute]))
+        if wait_s:
+            raise QueueFull(f"more than {self._requests_per_minute} requests a minute", retry_after_s=wait_s)
+
+    def scans(self, owner: str, count: int = 1) -> None:
+        """Count scans of this day (UTC), all of them or none."""
+        if wait_s := self._count(owner, count):
+            raise QueueFull(f"more than {self._scans_per_day} scans a day", retry_after_s=wait_s)
+
+    def give_back(self, owner: str, count: int = 1) -> None:
+        """Scans that were counted and then not taken into the queue after all."""
+        self._count(owner, -count)
+
+    def open_scans(self, owner: str) -> int:
+        """Waiting and running ones."""
+        with translated():
+            return int(self._redis.hget(f"{self._namespace}:open", owner) or 0)
+
+    def _count(self, owner: str, by: int) -> int:
+        with translated():
+            return int(self._scans(keys=[f"{self._namespace}:day:{owner}"], args=[by, self._scans_per_day]))
