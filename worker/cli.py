@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -26,7 +27,16 @@ OWN = {
     "demo": "Scan the demo media and show the expected answers beside the verdicts.",
     "doctor": "Say what works on this machine, and how to mend what does not.",
     "schema": "Print the JSON Schema of a report.",
+    "worker": "Scan what is queued in Redis, until told to stop.",
+    "courier": "Deliver callbacks, until told to stop.",
+    "serve": "Serve the HTTP API.",
+    "enqueue": "Queue addresses and files for the workers.",
+    "status": "Show how far scans are.",
+    "jobs": "List, show, retry, cancel, decide and purge scans.",
+    "keys": "Create, list and revoke keys of the HTTP API.",
 }
+SERVICE = {"worker", "courier", "serve", "enqueue", "status", "jobs", "keys"}
+"""Commands that need the extra ``service``."""
 
 
 class CommandGroup(TyperGroup):
@@ -55,6 +65,8 @@ def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
 
 
 def _load(name: str) -> Any:
+    if name in SERVICE and importlib.util.find_spec("rq") is None:
+        raise _missing(name, "rq is not installed", "service")
     if name in OWN:
         module = importlib.import_module(f"worker.commands.{name}")
         return _named(name, module.app)
@@ -64,8 +76,12 @@ def _load(name: str) -> Any:
     except ImportError as exc:
         extra = entry.extras[0] if entry.extras else "train"
         missing = f"{exc.name} is not installed" if isinstance(exc, ModuleNotFoundError) else str(exc)
-        typer.echo(f"veriframe {name} cannot run here: {missing}.\nTo install what it needs: {how_to_install(extra)}", err=True)
-        raise typer.Exit(2) from exc
+        raise _missing(name, missing, extra) from exc
+
+
+def _missing(name: str, what: str, extra: str) -> typer.Exit:
+    typer.echo(f"veriframe {name} cannot run here: {what}.\nTo install what it needs: {how_to_install(extra)}", err=True)
+    return typer.Exit(2)
 
 
 def _named(name: str, loaded: typer.Typer) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from worker.queue.roster import Roster
 from worker.queue.scan_worker import Limits, ScanWorker
 from worker.queue.warm import WarmChild
 from worker.settings import Settings
+
+SCANNER = "worker.compose:build_scanner"
 
 
 def told_settings(settings: Settings) -> dict[str, Any]:
@@ -84,7 +86,12 @@ def build_performer(settings: Settings, scanner: QueueScanner, folder: Path) -> 
 
 
 def build_worker(
-    settings: Settings, redis: Redis, queues: Sequence[str], build: str = "worker.compose:build_scanner"
+    settings: Settings,
+    redis: Redis,
+    queues: Sequence[str],
+    build: str = SCANNER,
+    *,
+    on_beat: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> ScanWorker:
     """``build`` names what opens a scanner, for drills and tests."""
     queue, namespace = settings.queue, settings.redis.namespace
@@ -102,4 +109,5 @@ def build_worker(
         ),
         queues=queues,
         reconcile_s=queue.reconcile_s,
+        on_beat=on_beat,
     )

@@ -127,7 +127,7 @@ class Desk:
         return ended.how
 
     def retry(self, scan_id: str, owner: str | None) -> Submitted:
-        """A final scan's request again, as a new scan with ``retry_of``. Raises NoSuchScan, QueueFull; Conflict before its end."""
+        """A final scan's request again, as another with ``retry_of``. Raises NoSuchScan, QueueFull; Conflict before its end."""
         record = self.record(scan_id, owner)
         if not record.is_final:
             raise Conflict(f"scan {scan_id} is {record.state}: only one that has ended can be tried again")

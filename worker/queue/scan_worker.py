@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -66,6 +66,8 @@ class ScanWorker:
     queues: Sequence[str]
     reconcile_s: float
     name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}")
+    on_beat: Callable[[dict[str, Any]], None] = lambda facts: None
+    """Told every few seconds that the worker lives, Redis or no Redis."""
     scans: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _stopped_s: float = 0.0
@@ -214,8 +216,10 @@ class ScanWorker:
         now = time.monotonic()
         if now - self._told_s < TELL_S and not (at_once and now - self._told_s > 1):
             return
+        facts = self._facts(state)
+        self.on_beat(facts)
         try:
-            self.roster.tell(self.name, self._facts(state))
+            self.roster.tell(self.name, facts)
             if self._face is not None:
                 self._face.face(state)
             self._told_s = now

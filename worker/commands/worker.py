@@ -1,0 +1,97 @@
+"""``veriframe worker``: scan what is queued, until told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from worker.commands.outcome import exit_codes
+
+HELP = (
+    "Scan what is queued in Redis, until told to stop.\n\n"
+    "Each process has a parent, which takes scans and watches over them, and a child, which holds the model. A killed one is "
+    "started again. SIGTERM or Ctrl-C: running scans may end within queue.grace_s, or are handed back. Results are called "
+    "back by a courier, started beside the workers."
+)
+EPILOG = """[bold]Examples[/]
+
+\b
+veriframe worker                                   all queues: live, then batch, then low
+veriframe worker --queue live --processes 2        two processes for live scans only
+veriframe worker --probe 0.0.0.0:8081              /livez and /readyz for an orchestrator
+VERIFRAME_REDIS__URL=rediss://redis:6380/0 veriframe worker --config worker.yaml
+
+[bold]Exit codes[/]
+
+\b
+0    stopped as asked
+2    a setting, no such model
+4    internal error
+"""
+Queue = Literal["live", "batch", "low"]
+
+app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command(help=HELP, epilog=EPILOG)
+def worker(
+    queue: Annotated[
+        list[Queue] | None, typer.Option(metavar="NAME", help="live, batch or low, in this order; default: all three.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Worker processes, each with a model.")] = 1,
+    courier: Annotated[bool, typer.Option(help="Deliver callbacks as well.")] = True,
+    probe: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Serve /livez and /readyz here.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml.")] = None,
+) -> None:
+    """See HELP."""
+    with exit_codes():
+        code = run_worker(list(queue or ("live", "batch", "low")), processes, courier, probe, config)
+    raise typer.Exit(code)
+
+
+def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | None, config: Path | None) -> int:
+    """Supervise until a signal; returns the exit code. Raises ConfigError."""
+    import contextlib
+    import logging
+    import signal
+
+    from worker.queue.assemble import SCANNER, build_redis, told_settings
+    from worker.queue.connection import check_server
+    from worker.queue.probes import probes
+    from worker.queue.supervisor import Program, Supervisor
+    from worker.settings import default_file, load_settings
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = load_settings(config or default_file())
+    with contextlib.closing(build_redis(settings)) as redis:
+        for problem in check_server(redis).problems:
+            logging.getLogger("worker").warning("Redis: %s", problem)
+    told = told_settings(settings)
+    order = {"settings": told, "queues": sorted(set(queues), key=("live", "batch", "low").index), "build": SCANNER}
+    programs = [Program(name=f"worker {n + 1}", module="worker.queue.parent", order=order) for n in range(processes)]
+    if courier:
+        programs.append(Program(name="courier", module="worker.queue.courier_process", order={"settings": told}))
+    supervisor = Supervisor(
+        programs=programs,
+        grace_s=settings.queue.grace_s + 10,
+        silent_s=settings.queue.boot_timeout_s + 60,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    with contextlib.ExitStack() as stack:
+        if probe is not None:
+            host, port = address(probe)
+            stack.enter_context(probes(host, port, {"/livez": supervisor.is_live, "/readyz": supervisor.is_ready}))
+        return supervisor.run()
+
+
+def address(text: str) -> tuple[str, int]:
+    """``HOST:PORT``. Raises ConfigError."""
+    from worker.errors import ConfigError
+
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{text!r} is no address: give HOST:PORT, such as 0.0.0.0:8081")
+    return host.strip("[]"), int(port)

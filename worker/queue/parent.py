@@ -1,0 +1,56 @@
+"""A worker's process as the supervisor starts it.
+
+    python -m worker.queue.parent FD SUPERVISOR_PID
+
+The first line of standard input holds settings, queues and the scanner's builder; beats go to FD as lines of JSON. Exit codes: 0
+stopped as asked, 2 a setting or model that cannot be used (starting again would not help), 4 anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+from worker.errors import ConfigError, ModelError, VeriframeError
+from worker.queue.assemble import build_redis, build_worker, read_settings
+from worker.queue.lifeline import end_with_parent
+from worker.queue.scan_worker import stop_on_signals
+from worker.queue.scratch import sweep
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    beats, supervisor = int(arguments[0]), int(arguments[1])
+    end_with_parent(supervisor, signal.SIGTERM)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    order = json.loads(sys.stdin.buffer.readline())
+    try:
+        settings = read_settings(order["settings"])
+        for folder in sweep(settings.fetch.temp_dir):
+            log.info("removed what a worker that is gone has left: %s", folder.name)
+        with os.fdopen(beats, "wb", buffering=0) as out, contextlib.closing(build_redis(settings)) as redis:
+            worker = build_worker(settings, redis, order["queues"], order["build"], on_beat=lambda facts: beat(out, facts))
+            stop_on_signals(worker)
+            worker.run()
+    except (ConfigError, ModelError) as exc:
+        log.error("%s", exc)
+        return 2
+    except VeriframeError as exc:
+        log.error("%s: %s", exc.code, exc)
+        return 4
+    return 0
+
+
+def beat(out: Any, facts: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        out.write(json.dumps(facts).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

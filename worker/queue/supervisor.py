@@ -1,0 +1,184 @@
+"""Keeps worker processes running: starts them, starts them again when they are killed, and ends them gracefully."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.2
+CALM_S = 60.0
+"""A process that ran so long before it ended is started again at once."""
+SLOWEST_S = 30.0
+USAGE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """``module`` is run with a descriptor for its beats and our pid; ``order`` is its first line of standard input."""
+
+    name: str
+    module: str
+    order: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(slots=True, kw_only=True)
+class Kept:
+    """One process and what is known of it. Times are of the monotonic clock."""
+
+    program: Program
+    process: subprocess.Popen[bytes] | None = None
+    beats: int = -1
+    buffer: bytes = b""
+    started_s: float = 0.0
+    beat_s: float = 0.0
+    start_at_s: float = 0.0
+    failures: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Supervisor:
+    """``run`` until ``stop``; ``is_live`` and ``is_ready`` may be asked from another thread."""
+
+    programs: Sequence[Program]
+    grace_s: float
+    silent_s: float
+    """A process that has not given a beat for so long counts as hung."""
+    _kept: list[Kept] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _code: int = 0
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    @property
+    def pids(self) -> list[int]:
+        return [kept.process.pid for kept in self._kept if kept.process is not None]
+
+    def is_live(self) -> bool:
+        """Every process runs, or is about to, and has lately said so."""
+        now = time.monotonic()
+        return bool(self._kept) and all(
+            kept.process is None or now - max(kept.beat_s, kept.started_s) < self.silent_s for kept in self._kept
+        )
+
+    def is_ready(self) -> bool:
+        """Some process has its model warm."""
+        return any(kept.process is not None and kept.facts.get("ready") for kept in self._kept)
+
+    def run(self) -> int:
+        """The exit code: 0 after a graceful end, 2 where a process says that its settings cannot be used."""
+        self._kept = [Kept(program=program) for program in self.programs]
+        try:
+            while not self._stop.is_set():
+                for kept in self._kept:
+                    self._keep(kept)
+                self._listen()
+        finally:
+            self._end()
+        return self._code
+
+    def _keep(self, kept: Kept) -> None:
+        now = time.monotonic()
+        if kept.process is None:
+            if now >= kept.start_at_s:
+                self._start(kept)
+            return
+        code = kept.process.poll()
+        if code is None:
+            return
+        kept.failures = 0 if now - kept.started_s > CALM_S else kept.failures + 1
+        wait_s = min(SLOWEST_S, 0.25 * 2**kept.failures) if kept.failures else 0.0
+        log.warning("%s ended (%s), started again in %.1f s", kept.program.name, _ending(code), wait_s)
+        self._forget(kept)
+        kept.start_at_s = now + wait_s
+        if code == USAGE:
+            self._code = USAGE
+            self._stop.set()
+
+    def _start(self, kept: Kept) -> None:
+        read, write = os.pipe()
+        try:
+            kept.process = subprocess.Popen(
+                [sys.executable, "-m", kept.program.module, str(write), str(os.getpid())],
+                stdin=subprocess.PIPE,
+                pass_fds=(write,),
+                process_group=0,
+            )
+        finally:
+            os.close(write)
+        os.set_blocking(read, False)
+        kept.beats, kept.buffer, kept.facts = read, b"", {}
+        kept.started_s = time.monotonic()
+        if kept.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                kept.process.stdin.write(json.dumps(dict(kept.program.order)).encode() + b"\n")
+                kept.process.stdin.flush()
+
+    def _listen(self) -> None:
+        """Read what beats have come, for a moment."""
+        by_fd = {kept.beats: kept for kept in self._kept if kept.beats >= 0}
+        ready, _, _ = select.select(list(by_fd), [], [], LOOK_S)
+        ended = 0
+        for fd in ready:
+            data = os.read(fd, 65536)
+            ended += not data
+            if data:
+                self._note(by_fd[fd], data)
+        if ready and ended == len(ready):
+            self._stop.wait(LOOK_S)
+
+    def _note(self, kept: Kept, data: bytes) -> None:
+        *lines, kept.buffer = (kept.buffer + data).split(b"\n")
+        kept.buffer = kept.buffer[-65536:]
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                kept.facts = json.loads(line)
+        kept.beat_s = time.monotonic()
+
+    def _end(self) -> None:
+        """SIGTERM to all; after the grace period what is left is killed."""
+        running = [kept for kept in self._kept if kept.process is not None]
+        for kept in running:
+            self._send(kept, signal.SIGTERM)
+        deadline = time.monotonic() + self.grace_s
+        for kept in running:
+            if kept.process is None:
+                continue
+            try:
+                kept.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("%s did not end in time and is killed", kept.program.name)
+                self._send(kept, signal.SIGKILL)
+                kept.process.wait()
+            self._forget(kept)
+
+    def _send(self, kept: Kept, number: signal.Signals) -> None:
+        if kept.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                kept.process.send_signal(number)
+
+    def _forget(self, kept: Kept) -> None:
+        if kept.process is not None and kept.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                kept.process.stdin.close()
+        if kept.beats >= 0:
+            os.close(kept.beats)
+        kept.process, kept.beats, kept.facts = None, -1, {}
+
+
+def _ending(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
