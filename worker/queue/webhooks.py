@@ -112,8 +112,9 @@ def verify(headers: Mapping[str, str], body: bytes | str, secrets: str | Sequenc
         raise BadSignature(f"{TIMESTAMP} is more than {tolerance_s:g} s from now")
     try:
         text = body if isinstance(body, str) else body.decode()
-    except UnicodeDecodeError as exc:
-        raise BadSignature("the body is not text") from exc
+        (event_id + text).encode()
+    except UnicodeError as exc:
+        raise BadSignature("the event id or the body is not text") from exc
     known = [secrets] if isinstance(secrets, str) else secrets
     expected = [_raw(value) for value in sign(event_id, int(timestamp), text, known)[SIGNATURE].split()]
     given = [_raw(value) for value in signatures.split()]

@@ -1,0 +1,85 @@
+"""Limits of one owner, on Redis's clock."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from redis import Redis
+
+from worker.errors import QueueFull
+from worker.queue.quotas import Quotas
+
+
+def accepted(quotas: Quotas, owner: str, asked: int) -> int:
+    def ask(_: int) -> bool:
+        try:
+            quotas.request(owner)
+        except QueueFull:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        return sum(pool.map(ask, range(asked)))
+
+
+def test_a_minutes_worth_of_requests_passes_and_no_more(redis: Redis) -> None:
+    quotas = Quotas(redis, requests_per_minute=4)
+    assert accepted(quotas, "acme", 12) == 4
+    assert accepted(quotas, "umbrella", 3) == 3, "every owner has a bucket of its own"
+    with pytest.raises(QueueFull) as full:
+        quotas.request("acme")
+    assert 1 <= full.value.retry_after_s <= 15
+
+
+def test_the_bucket_fills_evenly_and_refusals_cost_nothing(redis: Redis) -> None:
+    quotas = Quotas(redis, requests_per_minute=300)
+    assert accepted(quotas, "acme", 300) == 300
+    while accepted(quotas, "acme", 1):
+        pass
+    started_s = time.monotonic()
+    came = 0
+    while came < 3 and time.monotonic() < started_s + 10:
+        came += accepted(quotas, "acme", 1)
+        time.sleep(0.01)
+    assert came == 3
+    assert time.monotonic() - started_s > 0.35, "one every 0.2 s"
+
+
+def test_an_idle_bucket_is_forgotten(redis: Redis) -> None:
+    Quotas(redis, requests_per_minute=1).request("acme")
+    assert 0 < redis.pttl("vf:rate:acme") <= 61_000
+
+
+def test_the_scans_of_a_day(redis: Redis) -> None:
+    quotas = Quotas(redis, scans_per_day=10)
+    quotas.scans("acme", 7)
+    with pytest.raises(QueueFull) as full:
+        quotas.scans("acme", 4)
+    assert 1 <= full.value.retry_after_s <= 86400
+    quotas.scans("acme", 3)
+    quotas.give_back("acme", 2)
+    quotas.scans("acme", 2)
+    with pytest.raises(QueueFull):
+        quotas.scans("acme")
+    quotas.scans("umbrella", 10)
+    assert 0 < redis.ttl("vf:day:acme") <= 86400
+
+
+def test_a_new_day_begins_at_nought(redis: Redis) -> None:
+    quotas = Quotas(redis, scans_per_day=10)
+    quotas.scans("acme", 10)
+    redis.hincrby("vf:day:acme", "day", -1)
+    quotas.scans("acme", 10)
+    quotas.give_back("acme", 1000)
+    quotas.scans("acme", 10)
+    with pytest.raises(QueueFull):
+        quotas.scans("acme")
+
+
+def test_open_scans_are_those_of_the_records(redis: Redis) -> None:
+    quotas = Quotas(redis)
+    assert quotas.open_scans("acme") == 0
+    redis.hincrby("vf:open", "acme", 3)
+    assert quotas.open_scans("acme") == 3
