@@ -13,6 +13,7 @@ from redis import Redis
 from worker.errors import ConfigError
 from worker.queue.connection import connect
 from worker.queue.doorbell import Doorbells
+from worker.queue.courier import Courier
 from worker.queue.fetching import Artifacts, Sources
 from worker.queue.perform import Performer, QueueScanner
 from worker.queue.records import Records, Terms
@@ -111,3 +112,22 @@ def build_worker(
         reconcile_s=queue.reconcile_s,
         on_beat=on_beat,
     )
+
+
+@contextlib.contextmanager
+def build_courier(settings: Settings, redis: Redis) -> Iterator[Courier]:
+    """Delivers callbacks through the guard of addresses."""
+    callbacks = settings.callbacks
+    with guarded_client(build_guard(settings), timeout_s=callbacks.timeout_s) as client:
+        yield Courier(
+            redis,
+            settings.redis.namespace,
+            client=client,
+            attempts=callbacks.attempts,
+            backoff_s=callbacks.backoff_s,
+            backoff_max_s=callbacks.backoff_max_s,
+            timeout_s=callbacks.timeout_s,
+            lease_s=callbacks.lease_s,
+            parallel=callbacks.parallel,
+            keep_s=settings.queue.keep_s,
+        )

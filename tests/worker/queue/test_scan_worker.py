@@ -1,0 +1,244 @@
+"""Real worker processes, killed, stopped and hung in mid-scan: every scan ends in one final record."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.worker.queue.harness import BUILD, Service, is_running, service, until
+from worker.queue.embedded import EmbeddedRedis
+
+
+@pytest.fixture
+def queue(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> Iterator[Service]:
+    with service(redis_server.url, redis, tmp_path, hold_s=0.0) as made:
+        yield made
+
+
+def test_scans_are_done_on_one_warm_model(queue: Service) -> None:
+    queue.start()
+    ids = [queue.submit(f"ok {n}") for n in range(12)]
+    for scan_id in ids:
+        record = queue.ended(scan_id)
+        assert (record.state, record.attempt, record.sha256 is not None) == ("completed", 1, True)
+        report = queue.desk.report(scan_id, "acme")
+        assert (report.id, report.verdict, report.source.kind) == (scan_id, "real", "path")
+    (facts,) = queue.live().values()
+    assert facts["starts"] == 1
+    assert queue.redis.keys("rq:job:*") == []
+
+
+def test_live_scans_go_first(queue: Service) -> None:
+    low, live = queue.submit("a", priority="low"), queue.submit("b", priority="live")
+    queue.start()
+    assert (queue.ended(live).finished_ms or 0) < (queue.ended(low).finished_ms or 0)
+
+
+def test_a_killed_child_costs_one_attempt(queue: Service) -> None:
+    worker = queue.start()
+    scan_id = queue.submit("sleep:1.5")
+    queue.staged(scan_id, "infer")
+    os.kill(queue.child_of(worker), signal.SIGKILL)
+    record = queue.ended(scan_id)
+    assert (record.state, record.attempt) == ("completed", 2)
+    assert worker.poll() is None
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["parent", "parent and child"])
+def test_a_killed_parent_takes_its_child_along_and_another_worker_takes_over(queue: Service, both: bool) -> None:
+    first = queue.start()
+    scan_id = queue.submit("sleep:1.5")
+    queue.staged(scan_id, "infer")
+    child = queue.child_of(first)
+    os.kill(first.pid, signal.SIGKILL)
+    if both:
+        os.kill(child, signal.SIGKILL)
+    first.wait()
+    until(lambda: not is_running(child), 5, "the child ends with its parent")
+    queue.start()
+    record = queue.ended(scan_id)
+    assert (record.state, record.attempt) == ("completed", 2)
+
+
+def test_a_stopped_worker_that_wakes_up_cannot_overwrite(queue: Service) -> None:
+    first = queue.start()
+    scan_id = queue.submit("sleep:1")
+    queue.staged(scan_id, "infer")
+    child = queue.child_of(first)
+    os.kill(first.pid, signal.SIGSTOP)
+    os.kill(child, signal.SIGSTOP)
+    queue.start()
+    record = queue.ended(scan_id)
+    assert (record.state, record.attempt) == ("completed", 2)
+    before = queue.redis.hgetall(f"vf:scan:{scan_id}")
+    os.kill(child, signal.SIGCONT)
+    os.kill(first.pid, signal.SIGCONT)
+    other = queue.submit("after")
+    queue.ended(other)
+    until(lambda: not is_running(child) or queue.child_of(first) != child, 15, "the overtaken child is replaced")
+    assert queue.redis.hgetall(f"vf:scan:{scan_id}") == before
+
+
+def test_media_that_kill_every_time_end_in_the_dead_letter(queue: Service) -> None:
+    queue.start()
+    scan_id, good = queue.submit("kill"), queue.submit("fine")
+    record = queue.ended(scan_id)
+    assert (record.state, record.dead, record.tries) == ("failed", True, 3)
+    assert record.error is not None
+    assert record.error["code"] == "internal"
+    assert "SIGKILL" in record.error["message"]
+    assert queue.ended(good).state == "completed"
+
+
+def test_a_coded_error_is_the_records_and_retried_if_it_may_help(queue: Service) -> None:
+    queue.start()
+    record = queue.ended(queue.submit("crash"))
+    assert (record.state, record.dead, record.tries) == ("failed", True, 3)
+    assert record.error is not None
+    assert record.error["code"] == "decode_crash"
+
+
+def test_a_bug_costs_the_scan_and_the_process_not_the_worker(queue: Service) -> None:
+    queue.start()
+    record = queue.ended(queue.submit("bug"))
+    assert record.error == {"code": "internal", "message": "RuntimeError", "retryable": True}
+    assert queue.ended(queue.submit("fine")).state == "completed"
+
+
+def test_a_hang_in_c_is_ended_at_the_limit(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
+    with service(redis_server.url, redis, tmp_path, timeout_s=1.0) as queue:
+        worker = queue.start()
+        record = queue.ended(queue.submit("hang"))
+        assert record.state == "failed"
+        assert record.error is not None
+        assert record.error["code"] == "decode_timeout"
+        assert queue.ended(queue.submit("fine")).state == "completed"
+        assert worker.poll() is None
+
+
+def test_cancelling_ends_a_running_scan(queue: Service) -> None:
+    queue.start()
+    scan_id = queue.submit("sleep:60")
+    queue.staged(scan_id, "infer")
+    assert queue.desk.cancel(scan_id, "acme") == "running"
+    assert queue.ended(scan_id, 10).state == "cancelled"
+
+
+def test_sigterm_lets_a_short_scan_end(queue: Service) -> None:
+    worker = queue.start()
+    scan_id = queue.submit("sleep:0.8")
+    queue.staged(scan_id, "infer")
+    worker.terminate()
+    assert worker.wait(15) == 0
+    assert queue.record(scan_id).state == "completed"
+    assert queue.live() == {}
+
+
+def test_sigterm_hands_a_long_scan_back(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
+    with service(redis_server.url, redis, tmp_path, grace_s=0.3) as queue:
+        worker = queue.start()
+        scan_id = queue.submit("sleep:60")
+        queue.staged(scan_id, "infer")
+        worker.terminate()
+        assert worker.wait(15) == 0
+        record = queue.record(scan_id)
+        assert (record.state, record.tries) == ("queued", 0)
+
+
+def test_a_lost_doorbell_is_rung_again(queue: Service) -> None:
+    scan_id = queue.submit("ok")
+    queue.redis.delete("rq:queue:vf-batch")
+    queue.start()
+    assert queue.ended(scan_id).state == "completed"
+
+
+def test_all_of_rqs_keys_may_go(queue: Service) -> None:
+    queue.start()
+    ids = [queue.submit(f"sleep:0.1 {n}") for n in range(5)]
+    queue.redis.delete(*queue.redis.keys("rq:*"))
+    assert {queue.ended(scan_id).state for scan_id in ids} == {"completed"}
+
+
+def test_a_child_is_recycled_after_so_many_scans(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
+    with service(redis_server.url, redis, tmp_path, scans_per_child=2) as queue:
+        worker = queue.start()
+        first = queue.child_of(worker)
+        for n in range(4):
+            queue.ended(queue.submit(f"ok {n}"))
+        until(lambda: queue.child_of(worker) != first, 10)
+        assert not is_running(first)
+
+
+def test_a_child_that_grew_is_recycled(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
+    with service(redis_server.url, redis, tmp_path, child_growth_mib=50) as queue:
+        worker = queue.start()
+        first = queue.child_of(worker)
+        queue.ended(queue.submit("leak:80"))
+        until(lambda: not is_running(first), 10, "the grown child ends")
+        assert queue.ended(queue.submit("fine")).state == "completed"
+
+
+def test_duplicates_cost_one_scan(queue: Service) -> None:
+    queue.start()
+    queue.start()
+    ids = [queue.submit("sleep:0.7 same bytes") for _ in range(6)]
+    records = [queue.ended(scan_id) for scan_id in ids]
+    assert {record.state for record in records} == {"completed"}
+    assert len({record.cache_key for record in records}) == 1
+    reports = [queue.desk.report(scan_id, "acme") for scan_id in ids]
+    assert len({(report.id, report.source.path) for report in reports}) == 6
+    started = sorted(record.started_ms or 0 for record in records)
+    assert (max(record.finished_ms or 0 for record in records) - started[0]) < 6 * 700
+
+
+def test_a_download_of_a_killed_worker_is_swept_by_the_next(queue: Service) -> None:
+    worker = queue.start()
+    scan_id = queue.submit("sleep:60")
+    queue.staged(scan_id, "infer")
+    scratch = queue.settings.fetch.temp_dir
+    assert scratch is not None
+    assert len(list(scratch.iterdir())) == 1
+    worker.kill()
+    worker.wait()
+    queue.desk.cancel(scan_id, "acme")
+    until(lambda: queue.ended, 1)
+    queue.start()
+    until(lambda: len(list(scratch.iterdir())) == 1, 10, "one folder, the new worker's")
+
+
+def test_a_scanner_that_cannot_be_built_is_refused(queue: Service) -> None:
+    worker = queue.start(build=f"{BUILD}_nothing", wait=False)
+    assert worker.wait(30) == 4
+
+
+def test_redis_killed_and_started_again_in_mid_scan(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    from worker.queue.connection import connect
+
+    with connect(url=own_redis.url, timeout_s=5, patience_s=30) as redis, service(own_redis.url, redis, tmp_path) as queue:
+        queue.start()
+        ids = [queue.submit(f"sleep:0.5 {n}") for n in range(4)]
+        queue.staged(ids[0], "infer")
+        own_redis.kill()
+        time.sleep(0.5)
+        own_redis.start()
+        assert {queue.ended(scan_id).state for scan_id in ids} == {"completed"}
+
+
+def test_redis_paused_for_longer_than_a_lease(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    from worker.queue.connection import connect
+
+    with connect(url=own_redis.url, timeout_s=2, patience_s=30) as redis, service(own_redis.url, redis, tmp_path) as queue:
+        queue.start()
+        scan_id = queue.submit("sleep:4")
+        queue.staged(scan_id, "infer")
+        own_redis.pause()
+        time.sleep(2.5)
+        own_redis.resume()
+        record = queue.ended(scan_id)
+        assert (record.state, record.attempt) == ("completed", 1)

@@ -1,0 +1,47 @@
+"""The courier as the supervisor starts it: ``python -m worker.queue.courier_process FD SUPERVISOR_PID``; see ``parent``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+
+from worker.errors import ConfigError
+from worker.queue.assemble import build_courier, build_redis, read_settings
+from worker.queue.lifeline import end_with_parent
+from worker.queue.parent import beat
+
+BEAT_S = 5.0
+
+
+def main(arguments: list[str]) -> int:
+    beats, supervisor = int(arguments[0]), int(arguments[1])
+    end_with_parent(supervisor, signal.SIGTERM)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs whole addresses
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    order = json.loads(sys.stdin.buffer.readline())
+    try:
+        settings = read_settings(order["settings"])
+        with os.fdopen(beats, "wb", buffering=0) as out, contextlib.ExitStack() as stack:
+            redis = stack.enter_context(contextlib.closing(build_redis(settings)))
+            courier = stack.enter_context(build_courier(settings, redis))
+            thread = threading.Thread(target=courier.run, args=(stop,), name="courier")
+            thread.start()
+            while thread.is_alive():
+                beat(out, {"courier": os.getpid()})
+                thread.join(BEAT_S)
+    except ConfigError as exc:
+        logging.getLogger(__name__).error("%s", exc)
+        return 2
+    return 0 if stop.is_set() else 4
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
