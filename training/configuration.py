@@ -1,7 +1,8 @@
 """Reads what ``veriframe train`` is given: YAML files, later ones over earlier ones, that make one of four kinds of run.
 
 ``stages`` with ``sets``: the paper's pipeline (each stage a mapping or a YAML file beside it); ``backbones``: the comparison of
-networks; ``folds``: a leave-one-source-out study; else one recipe (``training.settings.Fit``).
+networks; ``folds``: a leave-one-source-out study (its ``stem`` a mapping or such a file); else one recipe
+(``training.settings.Fit``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from training.paper.settings import Baselines, Pipeline
-from training.settings import Fit, Study
+from training.settings import STEM, Fit, Study
 from worker.errors import ConfigError
 
 Configuration = Fit | Pipeline | Baselines | Study
@@ -24,7 +25,7 @@ def read_configuration(paths: Sequence[Path]) -> Configuration:
     """Raises ConfigError, naming the files and the keys, where they cannot be used."""
     merged: dict[str, Any] = {}
     for path in paths:
-        merged = over(merged, with_stages(read_mapping(path), path.parent))
+        merged = over(merged, with_files(read_mapping(path), path.parent))
     told_by: dict[str, type[Configuration]] = {"backbones": Baselines, "sets": Pipeline, "folds": Study}
     kind = next((kind for key, kind in told_by.items() if key in merged), Fit)
     try:
@@ -43,12 +44,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return found
 
 
-def with_stages(told: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Stages that are named by their file, read from ``folder``."""
+def with_files(told: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Stages, and the stem of a study, that are named by their file, read from ``folder``."""
+
+    def read(part: Any) -> Any:
+        return read_mapping(folder / part) if isinstance(part, str) else part
+
     stages = told.get("stages")
-    if not isinstance(stages, list):
-        return told
-    return told | {"stages": [read_mapping(folder / stage) if isinstance(stage, str) else stage for stage in stages]}
+    found = told | ({"stages": [read(stage) for stage in stages]} if isinstance(stages, list) else {})
+    return found | ({STEM: read(told[STEM])} if STEM in told else {})
 
 
 def overridden(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,9 @@ A fold's *test* files are the fakes that it left out and the real files of their
 nobody trains on. Its *validation* files are held-out files of what it was trained on, of the same kind of media; thresholds are
 fitted on them. The real files of a left-out source's training groups stay in training: fakes are left out. Every fold keeps a run
 of its own, ``FOLDER/FOLD``, that goes on where it was cut; what is scored is not trained again.
+
+A study with a *stem* trains that first, in ``FOLDER/stem``: on real faces and what is made of them, no fake of any source. All
+folds start from its averaged weights, so that the long part of the training is done once. The stem is judged too, on every fold.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import csv
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence, Set
+from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -24,14 +28,18 @@ from training.loop import fit_network
 from training.manifest import is_video
 from training.prepare import RECONSTRUCTED, Crop
 from training.provenance import split_of
-from training.settings import Fit, Study
+from training.release import average_with, export_checkpoint
+from training.settings import STEM, Fit, Study
 from training.splits import split_sha256
 from training.validate import predict
 from worker.content import write_atomically
 from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet
+from worker.model.restore import load_network
 
-FOLD, SCORES = "fold.json", "scores.csv"
+FOLD, WEIGHTS = "fold.json", "model.safetensors"
+SCORES, SCORES_END, SCORES_STEM = "scores.csv", "scores-end.csv", "scores-stem.csv"
+"""Of the weights that are judged; beside them of a fold's end, where an average is judged, and of the stem."""
 AT_ONCE = 64
 """Crops in memory while scoring."""
 FREE = {"minutes", "save_every_minutes", "validate_every_minutes", "validate_every_steps", "threads", "device", "loaders"}
@@ -110,14 +118,19 @@ def refuse_leaks(rows: Sequence[Crop], files: Files, names: Collection[str]) -> 
             raise ConfigError(f"leaving out {', '.join(names)}: {len(found)} {what} judged and learnt from, the first {first}")
 
 
-def score_files(network: DeepfakeNet, store: CropStore, files: Files) -> list[Score]:
+def logits_of(network: DeepfakeNet, store: CropStore, rows_of: Mapping[str, Sequence[Crop]]) -> dict[str, float]:
     """Every file's mean logit over its crops, as a scan would cut them."""
-    rows = [row for members in files.rows.values() for row in members]
+    rows = [row for members in rows_of.values() for row in members]
     logits: dict[str, list[float]] = defaultdict(list)
     for start in range(0, len(rows), AT_ONCE):
         some = rows[start : start + AT_ONCE]
         for row, logit in zip(some, predict(network, np.stack([store.crop(row) for row in some])), strict=True):
             logits[row.path].append(float(logit))
+    return {path: float(np.mean(its)) for path, its in logits.items()}
+
+
+def scores_of(files: Files, logits: Mapping[str, float]) -> list[Score]:
+    """The files of a fold with their logits."""
     return [
         Score(
             path=path,
@@ -127,7 +140,7 @@ def score_files(network: DeepfakeNet, store: CropStore, files: Files) -> list[Sc
             group=members[0].group,
             kind=kind_of(path),
             crops=len(members),
-            logit=float(np.mean(logits[path])),
+            logit=logits[path],
             test=path in files.test,
             validation=path in files.validation,
         )
@@ -164,35 +177,77 @@ def read_scores(path: Path) -> list[Score]:
         ]
 
 
-def claim(fit: Fit, cache: Path, folder: Path) -> None:
-    """Note down what a fold's folder is for. Raises ConfigError where it was for something else."""
-    mine = {"split_sha256": split_sha256(split_of(cache)), "fit": fit.model_dump(mode="json", exclude=FREE)}
+def claim(fit: Fit, cache: Path, folder: Path, stem: Fit | None = None) -> None:
+    """Note down what a fold's folder is for, and what it starts from. Raises ConfigError where it was for something else."""
+    mine: dict[str, object] = {"split_sha256": split_sha256(split_of(cache)), "fit": fit.model_dump(mode="json", exclude=FREE)}
+    if stem is not None:
+        mine["stem"] = stem.model_dump(mode="json", exclude=FREE)
     path = folder / FOLD
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(mine, indent=1).encode())
     elif json.loads(path.read_text("utf-8")) != mine:
-        raise ConfigError(f"{folder} holds a fold of another recipe, budget or split; choose another folder with --run")
+        raise ConfigError(f"{folder} holds a fold of another recipe, budget, stem or split; choose another folder with --run")
+
+
+def train_stem(stem: Fit, cache: Path, weights: Path, console: Console) -> None:
+    """Write the stem's averaged weights, once; goes on with what its folder holds. Raises ConfigError where that is too long."""
+    if weights.exists():
+        return
+    console.print("the stem: training", highlight=False)
+    run = fit_network(stem, cache, weights.parent, console=console)
+    if run.step != stem.steps:
+        raise ConfigError(f"{weights.parent} holds a run of {run.step} steps, the stem has {stem.steps}; choose another folder")
+    export_checkpoint(weights.parent, cache, weights, name=f"veriframe-{STEM}", version="0")
+
+
+def score_stem(weights: Path, store: CropStore, files: Mapping[str, Files], folder: Path) -> None:
+    """Write the stem's scores of every fold's files, unless they are there; a file of several folds is looked at once."""
+    paths = {name: folder / name / SCORES_STEM for name in files}
+    if all(path.exists() for path in paths.values()):
+        return
+    rows_of = {path: members for its_files in files.values() for path, members in its_files.rows.items()}
+    logits = logits_of(load_network(weights)[1], store, rows_of)
+    for name, path in paths.items():
+        write_scores(scores_of(files[name], logits), path)
+
+
+def train_fold(study: Study, fit: Fit, cache: Path, folder: Path, store: CropStore, files: Files, console: Console) -> None:
+    """Train one fold and write its scores, those of the judged weights last: where they are, the fold is done."""
+    network = fit_network(fit, cache, folder, console=console).ema
+    if study.share is not None and fit.network.start is not None:
+        write_scores(scores_of(files, logits_of(network, store, files.rows)), folder / SCORES_END)
+        network = deepcopy(network)
+        average_with(network, fit.network.start, study.share)
+    write_scores(scores_of(files, logits_of(network, store, files.rows)), folder / SCORES)
 
 
 def run_study(study: Study, cache: Path, folder: Path, *, console: Console | None = None) -> Path:
-    """Train and score every fold that is not yet, then write ``report.md``, ``.html`` and ``.json``; returns the first.
+    """Train and score the stem and every fold that is not yet, then write ``report.md``, ``.html``, ``.json``; returns the first.
 
     All folds are checked before the first one is trained. Raises ConfigError.
     """
     console = console or Console()
     store = CropStore(cache)
     files = {name: choose_files(store.rows, names) for name, names in study.folds.items()}
-    for name in study.folds:
-        fit = study.fit(name)
+    weights = folder / STEM / WEIGHTS if study.stem is not None else None
+    fits = {name: study.fit(name, weights) for name in study.folds}
+    for fit in (*fits.values(), *([study.stem] if study.stem is not None else [])):
         PairSampler(store, fit.mixture, fit.seed)
-        claim(fit, cache, folder / name)
-    scores: dict[str, list[Score]] = {}
+    for name, fit in fits.items():
+        claim(fit, cache, folder / name, study.stem)
+    if study.stem is not None and weights is not None:
+        claim(study.stem, cache, weights.parent)
+        train_stem(study.stem, cache, weights, console)
+        score_stem(weights, store, files, folder)
     for number, (name, its_files) in enumerate(files.items(), start=1):
         path = folder / name / SCORES
         console.print(f"fold {number} of {len(files)}, {name}: {'scored' if path.exists() else 'training'}", highlight=False)
         if not path.exists():
-            run = fit_network(study.fit(name), cache, folder / name, console=console)
-            write_scores(score_files(run.ema, store, its_files), path)
-        scores[name] = read_scores(path)
-    return write_report(study, scores, folder)
+            train_fold(study, fits[name], cache, folder / name, store, its_files, console)
+    scores, end, stem = (
+        {name: read_scores(folder / name / file) for name in files if (folder / name / file).exists()}
+        for file in (SCORES, SCORES_END, SCORES_STEM)
+    )
+    beside = {"the folds' ends, not averaged": end, "the stem, before any fake was seen": stem}
+    return write_report(study, scores, folder, beside={weights: found for weights, found in beside.items() if found})

@@ -236,8 +236,33 @@ def images_seen(fit: Fit) -> int:
     return sum(2 * fit.stage(step / steps).pairs for step in range(steps))
 
 
-def document(study: Study, found: Findings) -> Document:
-    """The report, all of its numbers from ``found``."""
+def start_of(study: Study) -> list[str]:
+    """What the folds of a study with a stem start from, and what of them is judged, a paragraph; without a stem nothing."""
+    if study.stem is None:
+        return []
+    told = (
+        f"All folds start from one run of {study.stem.steps} steps, {images_seen(study.stem):,} images seen, on real training"
+        " faces and what is made of them (blends, reconstructions, up-sampling traces): no fake of any source is in it."
+    )
+    if study.share is None:
+        return [told]
+    return [f"{told} Judged is an average: {study.share:g} of the weights where a fold ends, the rest of where it started."]
+
+
+def compared(found: Findings, beside: Mapping[str, Findings]) -> Table:
+    """AUC of every fold by the judged weights and by others."""
+    folds = [part for part in found.parts if not part.of]
+    return Table(
+        header=("weights", *(part.fold for part in folds), "mean AUC", "pooled balanced accuracy"),
+        rows=tuple(
+            (weights, *(str(p.auc) for p in its.parts if not p.of), str(its.mean_auc), str(its.pooled_balanced_accuracy))
+            for weights, its in {"judged": found, **beside}.items()
+        ),
+    )
+
+
+def document(study: Study, found: Findings, beside: Mapping[str, Findings] | None = None) -> Document:
+    """The report, all of its numbers from ``found``, and ``beside`` it those of other weights by what they are."""
     given = study.threshold
     rule = RULE_FITTED if given is None else f"A file is called fake where its log odds are above {given:g}, which was given."
     lead = (
@@ -245,6 +270,7 @@ def document(study: Study, found: Findings) -> Document:
         f" {images_seen(study.recipe):,} images seen, each time without the fakes that are then judged. The groups of judged"
         " files are in no training; real files of other groups of those sources are. A clip's logits are averaged over its crops."
         " In brackets: 95 % bootstrap interval, groups drawn again.",
+        *start_of(study),
         f"**Mean AUC over folds {found.mean_auc}**; folds of one source counted as one: {found.mean_auc_by_source}.",
         f"**Pooled balanced accuracy {found.pooled_balanced_accuracy}**, mean over folds {found.mean_balanced_accuracy};"
         f" the paper's greatest on sources it was not trained on is {PAPER}.",
@@ -271,21 +297,36 @@ def document(study: Study, found: Findings) -> Document:
     sections = (
         Section(title="AUC of what was left out", tables=(ranks,)),
         Section(title="Decisions", text=(rule,), tables=(decisions,)),
+        *([Section(title="Other weights of the same runs", tables=(compared(found, beside),))] if beside else []),
     )
     return Document(title="Leave one source out", lead=lead, sections=sections)
 
 
-def write_report(study: Study, scores: Mapping[str, Sequence[Scored]], folder: Path, *, draws: int = 1000) -> Path:
-    """``report.md`` (returned), ``report.html``, ``report.json``. Raises ConfigError where a threshold cannot be fitted."""
+def write_report(
+    study: Study,
+    scores: Mapping[str, Sequence[Scored]],
+    folder: Path,
+    *,
+    beside: Mapping[str, Mapping[str, Sequence[Scored]]] | None = None,
+    draws: int = 1000,
+) -> Path:
+    """``report.md`` (returned), ``report.html``, ``report.json``; ``beside``: scores by other weights, by what these are.
+
+    Raises ConfigError where a threshold cannot be fitted.
+    """
     found = measure(scores, threshold=study.threshold, draws=draws)
+    others = {weights: measure(its, threshold=study.threshold, draws=draws) for weights, its in (beside or {}).items()}
     told = {
         "steps": study.recipe.steps,
         "images_seen": images_seen(study.recipe),
         "left_out": {name: list(names) for name, names in study.folds.items()},
         "threshold": study.threshold if study.threshold is not None else RULE_FITTED,
         "paper": PAPER,
+        "stem_images_seen": images_seen(study.stem) if study.stem is not None else None,
+        "share": study.share,
+        "beside": {weights: asdict(its) for weights, its in others.items()},
         **asdict(found),
     }
     write_atomically(folder / "report.json", json.dumps(told, indent=1).encode())
-    write(document(study, found), folder)
+    write(document(study, found, others), folder)
     return folder / "report.md"

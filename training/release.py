@@ -129,7 +129,7 @@ def average_with(network: DeepfakeNet, path: Path, share: float) -> None:
         raise ConfigError(f"{path}: not the network of the run")
     for name, value in ours.items():
         if value.is_floating_point():
-            value.lerp_(start[name].to(value.dtype), 1 - share)
+            value.lerp_(start[name].to(value), 1 - share)
 
 
 def export_checkpoint(

@@ -13,6 +13,8 @@ from worker.model.spec import FAMILIES as FAMILIES
 
 PROCESSED = "processing"
 """Family of whole-picture processing: it exists in networks whose mixture gives it a share."""
+STEM = "stem"
+"""Folder of the run that all folds of a study start from, beside theirs."""
 
 
 class _Strict(BaseModel):
@@ -148,6 +150,10 @@ class Study(_Strict):
     """Its ``steps`` are the budget, the same for all folds."""
     folds: dict[str, tuple[str, ...]] = Field(min_length=1)
     """Name of a fold -> sources or manipulations, as in ``Mixture.leave_out``."""
+    stem: Fit | None = None
+    """A run on no fakes of any source: all folds start from its averaged weights. None: from ``recipe.network``."""
+    share: float | None = Field(default=None, gt=0, lt=1)
+    """Judged is an average: so much of a fold's end, the rest the stem's (``training.release.average_with``); None: the end."""
     threshold: float | None = None
     """Log odds above which a file is called fake; None: fitted for each fold on held-out files of what it was trained on."""
 
@@ -163,10 +169,32 @@ class Study(_Strict):
             raise ValueError(f"folds: {', '.join(empty)} leaves nothing out")
         return self
 
-    def fit(self, fold: str) -> Fit:
-        """The run of one fold."""
+    @model_validator(mode="after")
+    def _stem_knows_no_fakes(self) -> Self:
+        if self.stem is None:
+            if self.share is not None:
+                raise ValueError("share: says how much of an average is not the stem's; give a stem")
+            return self
+        mixture, network = self.stem.mixture, self.stem.network
+        if mixture.aligned or mixture.composite or mixture.synthetic:
+            raise ValueError("stem: aligned, composite and synthetic pairs hold fakes of a source; their shares must be 0")
+        if self.stem.steps is None:
+            raise ValueError("stem: give steps")
+        if network.start is not None:
+            raise ValueError("stem: nobody knows what network.start has seen; name a backbone by network.init")
+        if self.recipe.network.init is not None:
+            raise ValueError("recipe: its folds start from the stem; network.init belongs there")
+        if network.model_copy(update={"init": None}) != self.recipe.network or mixture.families != self.recipe.mixture.families:
+            raise ValueError("stem: network and families must be the recipe's")
+        if STEM in self.folds:
+            raise ValueError(f"folds: the name {STEM} is taken")
+        return self
+
+    def fit(self, fold: str, start: Path | None = None) -> Fit:
+        """The run of one fold; ``start``: the checkpoint of the stem where there is one."""
         mixture = self.recipe.mixture.model_copy(update={"leave_out": self.folds[fold]})
-        return self.recipe.model_copy(update={"mixture": mixture})
+        network = self.recipe.network.model_copy(update={"start": start})
+        return self.recipe.model_copy(update={"mixture": mixture, "network": network})
 
 
 def read_fit(path: Path) -> Fit:

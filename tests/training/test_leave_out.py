@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -15,12 +17,15 @@ from tests.training.conftest import crop, picture
 from training.commands.train import app
 from training.configuration import read_configuration
 from training.data import CropStore, PairSampler
-from training.leave_out import Score, choose_files, read_scores, run_study
+from training.leave_out import Score, choose_files, logits_of, read_scores, run_study
 from training.leave_out_report import gather, images_seen, measure, thresholds
+from training.loop import Run, fit_network
 from training.prepare import Crop, write_shard
 from training.release import training_sources
 from training.settings import Fit, Mixture, Network, Stage, Study
 from worker.errors import ConfigError
+from worker.model import checkpoint
+from worker.model.restore import load_network
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 MIXTURE = Mixture(aligned=0.5, blend=0.25, composite=0.125, synthetic=0.125, absent="leave out")
@@ -33,6 +38,8 @@ RECIPE = Fit(
     threads=1,
     device="cpu",
 )
+BLENDS = Mixture(aligned=0, blend=1, composite=0, synthetic=0)
+BLIND = RECIPE.model_copy(update={"mixture": BLENDS, "stages": (Stage(until=1, size=32, pairs=2),)})
 
 
 def clip(number: int, manipulation: str, frame: int, split: str) -> Crop:
@@ -149,8 +156,105 @@ def test_a_study_trains_scores_and_reports_every_fold_and_goes_on_where_it_was_c
     assert (tmp_path / "faceswap" / "scores.csv").stat().st_mtime_ns == before
     assert json.loads((tmp_path / "report.json").read_text())["pooled_balanced_accuracy"]["value"] == 0.5
     longer = study.model_copy(update={"recipe": RECIPE.model_copy(update={"steps": 3})})
-    with pytest.raises(ConfigError, match="another recipe, budget or split"):
+    with pytest.raises(ConfigError, match="another recipe, budget, stem or split"):
         run_study(longer, cache, tmp_path, console=quiet)
+
+
+def with_stem(**change: object) -> Study:
+    return Study(**({"recipe": RECIPE, "folds": {"faceswap": ("faceswap",)}, "stem": BLIND, "share": 0.25} | change))  # type: ignore[arg-type]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(folder / "state.pt", weights_only=True)["ema"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def studied(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study with a stem; to be left as it is."""
+    folder = tmp_path_factory.mktemp("studied")
+    run_study(with_stem(), cache, folder, console=Console(quiet=True))
+    return folder
+
+
+def test_folds_start_from_a_stem_that_is_trained_once_and_a_cut_study_ends_the_same(
+    cache: Path, studied: Path, tmp_path: Path
+) -> None:
+    quiet = Console(quiet=True)
+    fit_network(BLIND.model_copy(update={"steps": 1}), cache, tmp_path / "stem", console=quiet)
+    text = run_study(with_stem(), cache, tmp_path, console=quiet).read_text()
+    assert (studied / "report.json").read_text() == (tmp_path / "report.json").read_text()
+    for name in ("stem", "faceswap"):
+        whole, cut = weights_of(studied / name), weights_of(tmp_path / name)
+        assert all(torch.equal(value, cut[key]) for key, value in whole.items())
+    assert "8 images seen, on real training faces" in text
+    assert [line.split(" | ")[0] for line in text.split("## Other weights")[1].splitlines() if line.startswith("| ")] == [
+        "| weights",
+        "| judged",
+        "| the folds' ends, not averaged",
+        "| the stem, before any fake was seen",
+    ]
+    trained = [(tmp_path / name / "state.pt").stat().st_mtime_ns for name in ("stem", "faceswap")]
+    run_study(with_stem(threshold=99.0), cache, tmp_path, console=quiet)
+    assert [(tmp_path / name / "state.pt").stat().st_mtime_ns for name in ("stem", "faceswap")] == trained
+
+
+def test_the_weights_that_are_judged_are_the_average_of_a_folds_end_and_the_stem(cache: Path, studied: Path) -> None:
+    found = {file: read_scores(studied / "faceswap" / file) for file in ("scores.csv", "scores-end.csv", "scores-stem.csv")}
+    rows = choose_files(CropStore(cache).rows, ("faceswap",)).rows
+    assert all([score.path for score in scores] == list(rows) for scores in found.values())
+    stem, end = checkpoint.load(studied / "stem" / "model.safetensors")[1], weights_of(studied / "faceswap")
+    network = load_network(studied / "stem" / "model.safetensors")[1]
+    by_hand = {
+        "scores.csv": {name: 0.25 * value + 0.75 * torch.tensor(stem[name]) for name, value in end.items()},
+        "scores-end.csv": end,
+        "scores-stem.csv": {name: torch.tensor(value) for name, value in stem.items()},
+    }
+    for file, weights in by_hand.items():
+        network.load_state_dict(weights)
+        logits = logits_of(network, CropStore(cache), rows)
+        assert [score.logit for score in found[file]] == pytest.approx(list(logits.values()), abs=1e-5)
+    assert len({tuple(score.logit for score in scores) for scores in found.values()}) == 3
+
+
+def test_a_stem_of_another_configuration_or_length_is_refused(cache: Path, studied: Path, tmp_path: Path) -> None:
+    quiet, slower = Console(quiet=True), BLIND.model_copy(update={"lr": 1e-5})
+    with pytest.raises(ConfigError, match="another recipe, budget, stem or split"):
+        run_study(with_stem(stem=slower), cache, studied, console=quiet)
+    Run.start(slower, tmp_path / "other" / "stem").save()
+    with pytest.raises(ConfigError, match="another configuration"):
+        run_study(with_stem(), cache, tmp_path / "other", console=quiet)
+    longer = Run.start(BLIND.model_copy(update={"steps": 3}), tmp_path / "longer" / "stem")
+    longer.step = 3
+    longer.save()
+    with pytest.raises(ConfigError, match="a run of 3 steps, the stem has 2"):
+        run_study(with_stem(), cache, tmp_path / "longer", console=quiet)
+
+
+def test_the_stem_that_ships_sees_real_training_faces_and_what_is_made_of_them(cache: Path, tmp_path: Path) -> None:
+    (original,) = (row for row in CropStore(cache).rows if row.path == "faces/140k/real/0.jpg")
+    made = face(99, "fake", "taesd", "train")
+    remade = replace(made, target=original.path, group=original.group, manipulation="taesd")
+    folder = tmp_path / "cache"
+    shutil.copytree(cache, folder)
+    write_shard(folder, "taesd-fake", [(picture(5), remade)])
+    store, seen = CropStore(folder), set()
+
+    class Watching(CropStore):
+        def picture(self, row):  # type: ignore[no-untyped-def]
+            seen.add((row.label, row.source, row.split))
+            return store.picture(row)
+
+    study = read_configuration([CONFIGS / "leave-out.yaml"])
+    assert isinstance(study, Study)
+    assert study.stem is not None
+    sampler = PairSampler(Watching(folder), study.stem.mixture, seed=1)
+    for step in range(8):
+        sampler.batch(step, 12, 32)
+    assert {(label, source) for label, source, _ in seen} == {("real", s) for s in ("ffpp", "140k", "ciplab")} | {
+        ("fake", "taesd")
+    }
+    assert {split for *_, split in seen} == {"train"}
 
 
 def score(
@@ -230,6 +334,29 @@ def test_an_unfair_study_is_refused(change: dict[str, object], said: str) -> Non
         Study(recipe=RECIPE.model_copy(update=change), folds={"ciplab": ("ciplab",)})
 
 
+OTHER = Network(backbone="test_efficientnet", hidden_dim=16, num_steps=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"stem": None}, "give a stem"),
+        ({"stem": BLIND.model_copy(update={"mixture": MIXTURE})}, "shares must be 0"),
+        ({"stem": BLIND.model_copy(update={"mixture": Mixture(aligned=0, blend=0.9, composite=0, synthetic=0.1)})}, "must be 0"),
+        ({"stem": BLIND.model_copy(update={"steps": None})}, "stem: give steps"),
+        ({"stem": BLIND.model_copy(update={"network": Network(start=Path("trained.safetensors"))})}, "nobody knows"),
+        ({"recipe": RECIPE.model_copy(update={"network": Network(init=Path("backbone.safetensors"))})}, "belongs there"),
+        ({"stem": BLIND.model_copy(update={"network": OTHER})}, "must be the recipe's"),
+        ({"stem": BLIND.model_copy(update={"mixture": BLENDS.model_copy(update={"blend": 0.9, "processing": 0.1})})}, "families"),
+        ({"folds": {"stem": ("faceswap",)}}, "name stem is taken"),
+        ({"share": 1}, "less than 1"),
+    ],
+)
+def test_a_stem_that_could_know_what_is_left_out_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        with_stem(**change)
+
+
 def test_the_study_that_ships_has_the_shipped_mixture_and_leaves_stylegan_out_together() -> None:
     study, shipped = (read_configuration([CONFIGS / name]) for name in ("leave-out.yaml", "second.yaml"))
     assert isinstance(study, Study)
@@ -237,7 +364,9 @@ def test_the_study_that_ships_has_the_shipped_mixture_and_leaves_stylegan_out_to
     assert study.recipe.mixture == shipped.mixture.model_copy(update={"absent": "leave out"})
     assert study.folds["stylegan"] == STYLEGAN
     assert study.fit("faceswap").mixture.leave_out == ("faceswap",)
-    assert images_seen(study.recipe) == 24 * 2400
+    assert images_seen(study.recipe) == 24 * 300
+    assert study.stem == read_configuration([CONFIGS / "stem.yaml"])
+    assert study.share == 0.5
 
 
 def test_a_threshold_is_for_a_study_only() -> None:
