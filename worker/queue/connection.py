@@ -195,8 +195,9 @@ def parse(url: str) -> Address:
 
 def _address(parts: SplitResult) -> Address:
     """Raises ValueError for whatever is not of one of the four forms."""
-    query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    if parts.scheme not in _SCHEMES or parts.fragment:
+    pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    query = dict(pairs)
+    if parts.scheme not in _SCHEMES or parts.fragment or len(query) != len(pairs):
         raise ValueError
     if parts.scheme == "unix":
         db = _db(query.pop("db", ""))

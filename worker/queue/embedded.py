@@ -1,6 +1,6 @@
 """A real Redis-compatible server started by us as a process of its own, for the demo and the tests: no system package needed.
 
-It listens on loopback only, keeps everything in one folder, and on Linux ends with the thread that started it.
+It listens on loopback only, keeps everything in one folder, and on Linux ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,7 +63,8 @@ class EmbeddedRedis:
     """A server over ``folder`` (made if need be), which is run while the context lasts.
 
     ``port`` 0 takes a free one and keeps it over restarts. ``appendonly`` makes writes survive the server's death, as far as
-    ``appendfsync`` (always | everysec | no) goes. ``options`` are further lines of its configuration.
+    ``appendfsync`` (always | everysec | no) goes. ``options`` are further lines of its configuration. Raises ConfigError if this
+    machine has no server at all.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class EmbeddedRedis:
         self.port = port
         self._fixed_port = port != 0
         self._password = password
+        self._binary = server_binary()
         self._options = {
             "bind": "127.0.0.1",
             "dir": f'"{self.folder}"',
@@ -122,7 +126,7 @@ class EmbeddedRedis:
         deadline_s = time.monotonic() + START_S
         for _ in range(_PORT_TRIES):
             if not self._fixed_port:
-                self.port = _free_port()
+                self.port = free_port()
             self._process = self._spawn()
             try:
                 if self._answers(self._process, deadline_s):
@@ -174,6 +178,23 @@ class EmbeddedRedis:
         return self._process
 
     def _spawn(self) -> subprocess.Popen[bytes]:
+        """In a thread that lives as long as the server: Linux counts the end of the thread that started it as its parent's death,
+        and callers may start one from a thread that ends soon."""
+        born: Future[subprocess.Popen[bytes]] = Future()
+
+        def live() -> None:
+            try:
+                process = self._execute()
+            except OSError as exc:
+                born.set_exception(exc)
+            else:
+                born.set_result(process)
+                process.wait()
+
+        threading.Thread(target=live, name="embedded-redis", daemon=True).start()
+        return born.result()
+
+    def _execute(self) -> subprocess.Popen[bytes]:
         """The configuration goes in by standard input: a password is neither among its arguments nor in a file."""
         lines = [f"{name} {value}" for name, value in {**self._options, "port": str(self.port)}.items()]
         if self._password is not None:
@@ -181,7 +202,7 @@ class EmbeddedRedis:
         with self.log_path.open("ab") as log:
             self._log_start = log.seek(0, os.SEEK_END)
             process = subprocess.Popen(
-                [server_binary(), "-"],
+                [self._binary, "-"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -225,7 +246,7 @@ class EmbeddedRedis:
         return told[-1] if told else "it says nothing"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """One that can be bound now; whoever takes it before the server does, makes the server's start fail and be tried again."""
     for _ in range(200):
         port = random.choice(_PORTS)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,19 @@ def test_what_does_not_run_cannot_be_killed(tmp_path: Path) -> None:
     for use in (server.kill, server.pause, server.resume, lambda: server.pid):
         with pytest.raises(RedisDown, match="does not run"):
             use()
+
+
+def test_it_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    server = EmbeddedRedis(tmp_path)
+    starter = threading.Thread(target=server.start)
+    starter.start()
+    starter.join()
+    try:
+        time.sleep(0.2)
+        with client(server, patience_s=0) as redis:
+            assert redis.ping()
+    finally:
+        server.stop()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
