@@ -54,6 +54,8 @@ class Courier:
         keep_s: int = 7 * 86400,
         keep_dead_s: int = 30 * 86400,
     ) -> None:
+        for noisy in ("httpx", "httpcore"):  # they log whole URLs; a query may hold a secret
+            logging.getLogger(noisy).setLevel(logging.WARNING)
         self.callbacks = Callbacks(redis, namespace)
         self._secrets = Secrets(redis, namespace)
         self._client = client

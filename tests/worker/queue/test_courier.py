@@ -1,0 +1,370 @@
+"""The courier against receivers of every kind, and against its own death."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from tests.worker.queue.receivers import Receiver, receiving, soon
+from worker.errors import FetchRefused, FetchTimeout
+from worker.queue.callbacks import Callback, Callbacks
+from worker.queue.connection import connect
+from worker.queue.courier import Courier
+from worker.queue.delivery import plain
+from worker.queue.embedded import EmbeddedRedis
+from worker.queue.webhooks import Secrets, verify
+
+BODY = json.dumps({"type": "scan.completed", "data": {"id": "s1", "verdict": "fake", "name": "Zoë"}}, ensure_ascii=False)
+CODE = """
+import logging, sys, threading, httpx
+from worker.queue.connection import connect
+from worker.queue.courier import Courier
+logging.basicConfig(level="INFO")
+with connect(url=sys.argv[1], timeout_s=5, patience_s=5) as redis, httpx.Client(trust_env=False) as client:
+    Courier(redis, client=client, timeout_s=20, lease_s=float(sys.argv[2])).run(threading.Event())
+"""
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False) as made:
+        yield made
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as made:
+        yield made
+
+
+@pytest.fixture
+def courier(redis: Redis, client: httpx.Client) -> Callable[..., Courier]:
+    def make(**options: Any) -> Courier:
+        return Courier(redis, client=client, **{"backoff_s": 0.001, "timeout_s": 5, "lease_s": 6} | options)
+
+    return make
+
+
+def post(redis: Redis, url: str, *, event: str = "evt_s1", owner: str = "acme", body: str = BODY) -> str:
+    """What the records' scripts write with a final state."""
+    fields = {"scan": "s1", "owner": owner, "url": url, "type": "scan.completed", "body": body, "created_ms": 1, "tries": 0}
+    redis.hset(f"vf:callback:{event}", mapping={**fields, "state": "waiting", "fence": 0, "last_error": ""})
+    redis.zadd("vf:callbacks", {event: 1})
+    return event
+
+
+def shown(redis: Redis, event: str = "evt_s1") -> Callback:
+    found = Callbacks(redis).show(event)
+    assert found is not None
+    return found
+
+
+def due_in_s(redis: Redis, event: str = "evt_s1") -> float:
+    score, (now_s, now_us) = redis.zscore("vf:callbacks", event), redis.time()
+    assert score is not None
+    return score / 1000 - now_s - now_us / 1e6
+
+
+@contextmanager
+def courier_process(
+    server: EmbeddedRedis, *, lease_s: float, output: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", CODE, server.url, str(lease_s)], stderr=output) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def test_a_callback_arrives_signed_and_byte_for_byte(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    event = post(redis, receiver.url + "/ok?token=hidden")
+    assert courier().run_once() == 1
+    (came,) = receiver.came
+    assert came.body == BODY.encode()
+    assert verify(came.headers, came.body, Secrets(redis).current("acme")) == event
+    assert came.headers["content-type"] == "application/json"
+    assert came.headers["user-agent"].startswith("veriframe/")
+    assert shown(redis).state == "delivered"
+    assert 0 < redis.ttl(f"vf:callback:{event}") <= 7 * 86400
+    assert Callbacks(redis).pending() == 0
+
+
+def test_it_is_tried_again_under_the_same_id(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    post(redis, receiver.url + "/flaky")
+    assert soon(lambda: courier().run_once() and shown(redis).state == "delivered")
+    first, second = receiver.came
+    assert first.headers["webhook-id"] == second.headers["webhook-id"] == "evt_s1"
+    assert shown(redis).tries == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "error"), [("/bad", "status 400"), ("/moved", "status 307"), ("/nothing", "Error"), ("/cut", "Error")]
+)
+def test_after_its_last_try_it_is_dead_and_kept(
+    redis: Redis, courier: Callable[..., Courier], receiver: Receiver, path: str, error: str
+) -> None:
+    post(redis, receiver.url + path)
+    one = courier(attempts=3)
+    assert soon(lambda: one.run_once() and shown(redis).state == "dead")
+    assert len(receiver.came) == 3
+    assert not receiver.at("/ok"), "redirects are not followed"
+    (dead,) = Callbacks(redis).dead()
+    assert (dead.id, dead.tries, dead.body) == ("evt_s1", 3, BODY)
+    assert error in dead.last_error
+    assert Callbacks(redis).pending() == 0
+
+
+def test_a_dead_one_is_played_again(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    event = post(redis, receiver.url + "/flaky")
+    courier(attempts=1).run_once()
+    callbacks = Callbacks(redis)
+    assert not callbacks.replay("evt_unknown")
+    assert callbacks.replay(event)
+    assert not callbacks.replay(event), "it is not dead any more"
+    assert callbacks.dead() == []
+    assert redis.ttl(f"vf:callback:{event}") == -1
+    courier(attempts=1).run_once()
+    assert shown(redis).state == "delivered"
+    assert {came.headers["webhook-id"] for came in receiver.came} == {event}
+
+
+def test_gone_means_never_again(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    post(redis, receiver.url + "/gone")
+    assert courier().run_once() == 1
+    assert (shown(redis).state, shown(redis).last_error) == ("dead", "status 410")
+
+
+@pytest.mark.parametrize(("path", "least_s", "most_s"), [("/busy", 35, 41), ("/forever", 95, 101)])
+def test_a_receiver_may_ask_for_time_but_not_for_ever(
+    redis: Redis, courier: Callable[..., Courier], receiver: Receiver, path: str, least_s: float, most_s: float
+) -> None:
+    post(redis, receiver.url + path)
+    assert courier(backoff_max_s=100).run_once() == 1
+    assert least_s < due_in_s(redis) < most_s
+    assert shown(redis).state == "waiting"
+
+
+def test_waits_grow_fourfold_up_to_the_longest(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    one = courier(backoff_s=1e5, backoff_max_s=1e7, attempts=99)
+    longest = {}
+    for tries in (0, 1, 2, 3, 60):
+        waits = []
+        for n in range(6):
+            event = post(redis, receiver.url + "/bad", event=f"evt_{tries}_{n}")
+            redis.hset(f"vf:callback:{event}", "tries", tries)
+        one.run_once()
+        waits = [due_in_s(redis, f"evt_{tries}_{n}") for n in range(6)]
+        assert len({round(wait, 2) for wait in waits}) > 1, "jitter"
+        longest[tries] = max(waits)
+    for tries, ceiling_s in ((0, 1e5), (1, 4e5), (2, 16e5), (3, 64e5), (60, 1e7)):
+        assert ceiling_s * 0.05 < longest[tries] <= ceiling_s
+
+
+@pytest.mark.parametrize("path", ["/hang", "/drip"])
+def test_a_try_has_an_end(redis: Redis, courier: Callable[..., Courier], receiver: Receiver, path: str) -> None:
+    post(redis, receiver.url + path)
+    started_s = time.monotonic()
+    courier(timeout_s=0.4, backoff_s=100).run_once()
+    assert 0.4 <= time.monotonic() - started_s < 5
+    assert shown(redis).last_error == "no answer within 0.4 s"
+    assert shown(redis).state == "waiting"
+
+
+def test_a_tls_handshake_has_an_end(redis: Redis, courier: Callable[..., Courier]) -> None:
+    """A byte now and then of a record that is announced as long."""
+    done = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(ConnectionError):
+            connection.sendall(b"\x16\x03\x03\x40\x00")
+            while not done.wait(0.05):
+                connection.sendall(b"a")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        post(redis, f"https://127.0.0.1:{listener.getsockname()[1]}/")
+        started_s = time.monotonic()
+        courier(timeout_s=0.4, backoff_s=100).run_once()
+        assert 0.4 <= time.monotonic() - started_s < 5
+        done.set()
+        thread.join()
+    assert shown(redis).last_error == "no answer within 0.4 s"
+
+
+def test_an_oversized_answer_is_not_read(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    post(redis, receiver.url + "/huge")
+    started_s = time.monotonic()
+    assert courier().run_once() == 1
+    assert time.monotonic() - started_s < 4
+    assert shown(redis).state == "delivered"
+
+
+@pytest.mark.parametrize("url", ["gopher://a/", "http://[bad/", "", "//a", "http://a\udce4/".encode("utf-8", "replace").decode()])
+def test_what_is_no_address_is_given_up(redis: Redis, courier: Callable[..., Courier], url: str) -> None:
+    post(redis, url)
+    courier(attempts=1).run_once()
+    assert shown(redis).state == "dead"
+
+
+def test_nobody_listens(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    post(redis, "http://127.0.0.1:1/ok")
+    courier(backoff_s=100).run_once()
+    assert (shown(redis).state, shown(redis).last_error) == ("waiting", "ConnectError")
+
+
+@pytest.mark.parametrize(("error", "state"), [(FetchRefused("10.0.0.1"), "dead"), (FetchTimeout("slow"), "waiting")])
+def test_the_guards_errors(redis: Redis, error: Exception, state: str) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    post(redis, "http://internal.example/")
+    with httpx.Client(transport=httpx.MockTransport(refuse)) as guarded:
+        Courier(redis, client=guarded, backoff_s=100).run_once()
+    assert shown(redis).state == state
+    assert "10.0.0.1" not in shown(redis).last_error
+
+
+def test_logs_hold_neither_body_nor_query(
+    redis: Redis, courier: Callable[..., Courier], receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = receiver.url.replace("http://", "http://user:pa55@")
+    post(redis, address + "/bad?token=hidden")
+    with caplog.at_level(logging.DEBUG):
+        courier(attempts=1).run_once()
+    assert "/bad" in caplog.text
+    for secret in ("hidden", "pa55", "verdict", Secrets(redis).current("acme")[0]):
+        assert secret not in caplog.text + repr(shown(redis))
+
+
+def test_plain_urls() -> None:
+    assert plain("https://u:p@h.example:8443/a/b?c=d#e") == "https://h.example:8443/a/b"
+    assert plain("http://[bad/") == "(not a URL)"
+
+
+def test_no_cookie_of_one_receiver_goes_to_another(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    for n in range(2):
+        post(redis, receiver.url + "/ok", event=f"evt_{n}", owner=f"owner{n}")
+        courier().run_once()
+    assert [came.headers.get("cookie") for came in receiver.came] == [None, None]
+
+
+def test_the_overlap_of_a_rotation_is_signed_twice(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    secrets = Secrets(redis)
+    (old,) = secrets.current("acme")
+    new, _ = secrets.rotate("acme", keep_old_s=3600)
+    post(redis, receiver.url + "/ok")
+    courier().run_once()
+    (came,) = receiver.came
+    for known in (old, new):
+        assert verify(came.headers, came.body, known)
+
+
+def test_a_slow_receiver_does_not_hold_up_the_others(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    for n in range(80):
+        post(redis, receiver.url + "/hang", event=f"evt_a{n:02}", owner="slow")
+    post(redis, receiver.url + "/ok", event="evt_b", owner="quick")
+    stop = threading.Event()
+    thread = threading.Thread(target=courier(timeout_s=60, lease_s=90, parallel=4).run, args=(stop,))
+    thread.start()
+    try:
+        assert soon(lambda: receiver.at("/ok"))
+        assert len(receiver.at("/hang")) == 2, "half the hands"
+    finally:
+        stop.set()
+        receiver.release.set()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_stopping_finishes_what_is_being_sent(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    post(redis, receiver.url + "/hang")
+    stop = threading.Event()
+    thread = threading.Thread(target=courier(timeout_s=30, lease_s=40).run, args=(stop,))
+    thread.start()
+    assert soon(lambda: receiver.came)
+    stop.set()
+    post(redis, receiver.url + "/ok", event="evt_later")
+    receiver.release.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert shown(redis).state == "delivered"
+    assert shown(redis, "evt_later").state == "waiting"
+
+
+def test_one_killed_in_mid_send_loses_nothing(redis_server: EmbeddedRedis, redis: Redis, receiver: Receiver) -> None:
+    post(redis, receiver.url + "/hang")
+    with courier_process(redis_server, lease_s=1.5) as process:
+        assert soon(lambda: receiver.came)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(10) == -signal.SIGKILL
+    assert shown(redis).state == "sending"
+    receiver.release.set()
+    with httpx.Client(trust_env=False) as client:
+        other = Courier(redis, client=client, lease_s=10)
+        assert soon(lambda: other.run_once())
+    assert [came.headers["webhook-id"] for came in receiver.came] == ["evt_s1", "evt_s1"]
+    assert (shown(redis).state, shown(redis).tries) == ("delivered", 2)
+
+
+def test_what_a_paused_one_reports_too_late_is_refused(
+    redis_server: EmbeddedRedis, redis: Redis, receiver: Receiver, tmp_path: Path
+) -> None:
+    """It would have said that the callback was delivered; what the other courier found out stands."""
+    log = tmp_path / "log"
+    post(redis, receiver.url + "/hang")
+    with (
+        log.open("wb") as output,
+        courier_process(redis_server, lease_s=1.2, output=output) as process,
+        httpx.Client(trust_env=False) as client,
+    ):
+        assert soon(lambda: receiver.came)
+        process.send_signal(signal.SIGSTOP)
+        redis.hset("vf:callback:evt_s1", "url", receiver.url + "/gone")
+        other = Courier(redis, client=client, lease_s=10)
+        assert soon(lambda: other.run_once())
+        receiver.release.set()
+        process.send_signal(signal.SIGCONT)
+        assert soon(lambda: "callback evt_s1 was taken over by another courier" in log.read_text())
+    found = shown(redis)
+    assert (found.state, found.last_error, found.tries) == ("dead", "status 410", 2)
+    assert redis.zscore("vf:callbacks", "evt_s1") is None
+
+
+def test_a_restart_of_redis_is_ridden_out(own_redis: EmbeddedRedis, receiver: Receiver, client: httpx.Client) -> None:
+    with (
+        connect(url=own_redis.url, timeout_s=5, patience_s=0.2) as impatient,
+        connect(url=own_redis.url, timeout_s=5, patience_s=10) as redis,
+    ):
+        stop = threading.Event()
+        thread = threading.Thread(target=Courier(impatient, client=client).run, args=(stop,))
+        thread.start()
+        try:
+            post(redis, receiver.url + "/ok", event="evt_before")
+            assert soon(lambda: shown(redis, "evt_before").state == "delivered")
+            own_redis.kill()
+            time.sleep(1)  # as long as it is away
+            own_redis.start()
+            post(redis, receiver.url + "/ok", event="evt_after")
+            assert soon(lambda: shown(redis, "evt_after").state == "delivered")
+        finally:
+            stop.set()
+            thread.join(20)
+        assert not thread.is_alive()

@@ -1,0 +1,68 @@
+"""``veriframe courier``: deliver callbacks, until told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.commands.outcome import exit_codes
+
+EPILOG = """[bold]Examples[/]
+
+\b
+veriframe courier                             until SIGTERM or Ctrl-C; what is being sent is finished
+veriframe courier --once                      what is due now, then end
+VERIFRAME_CALLBACKS__PARALLEL=32 veriframe courier
+
+[bold]Exit codes[/]
+
+\b
+0    stopped as asked
+2    a setting cannot be used
+4    with --once: Redis is away; internal error
+"""
+app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command(epilog=EPILOG)
+def courier(
+    once: Annotated[bool, typer.Option("--once", help="Deliver what is due now, then end.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")
+    ] = None,
+) -> None:
+    """Deliver callbacks: signed, at least once each, tried again for hours. Any number of couriers may run at a time.
+
+    A worker starts one of its own; this command is for a courier apart from the workers, such as behind another firewall.
+    """
+    with exit_codes():
+        run_courier(config, once=once)
+
+
+def run_courier(config: Path | None, *, once: bool) -> None:
+    """Raises ConfigError; RedisDown with ``once``."""
+    import contextlib
+    import logging
+    import signal
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+
+    from worker.queue.assemble import build_courier
+    from worker.queue.front import build_redis
+    from worker.settings import default_file, load_settings
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = load_settings(config or default_file())
+    with contextlib.closing(build_redis(settings)) as redis, build_courier(settings, redis) as made:
+        if once:
+            tries = made.run_once()
+            typer.echo(f"{tries} tries; {made.callbacks.pending()} callbacks wait", err=True)
+        else:
+            stop = threading.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: stop.set())
+            # In a thread of its own: a handler that sets an event for which its own thread is just waiting can hang for ever.
+            with ThreadPoolExecutor(1, thread_name_prefix="run") as pool:
+                pool.submit(made.run, stop).result()

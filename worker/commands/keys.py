@@ -1,0 +1,176 @@
+"""``veriframe keys``: keys of the HTTP API and the secrets that callbacks are signed with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from worker.commands.outcome import exit_codes
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from worker.queue.access import KeyInfo
+
+PATIENCE_S = 5.0
+"""Someone waits for the answer: no command is tried for longer while Redis is away."""
+EPILOG = """[bold]Examples[/]
+
+\b
+veriframe keys create acme                            submit and read acme's scans
+veriframe keys create acme --scope feedback --days 90 --name reviewers
+veriframe keys create ops --scope admin               everything, for every owner
+veriframe keys list --owner acme
+veriframe keys revoke 0123456789abcdef
+veriframe keys webhook acme                           what acme's callbacks are signed with
+veriframe keys webhook acme --rotate                  a new secret; the old one signs along for a day
+
+[bold]Exit codes[/]
+
+\b
+0    done
+2    a name, scope or setting that cannot be used; no such key
+4    Redis is away, internal error
+"""
+Scope = Literal["scan", "read", "feedback", "admin"]
+Owner = Annotated[str, typer.Argument(metavar="OWNER", help="Whose scans: a-z, 0-9, '.', '_', '-'.", show_default=False)]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")]
+
+app = typer.Typer(
+    help="Create, list and revoke keys of the HTTP API; show and rotate the secrets that sign callbacks.",
+    epilog=EPILOG,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def create(
+    owner: Owner,
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option(
+            help="scan: submit, cancel, retry; read; feedback: label, override; admin: all owners. Default: scan, read."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What it is for.")] = "",
+    days: Annotated[float | None, typer.Option(min=0.001, max=36500, help="It ends after so many; default: never.")] = None,
+    config: Config = None,
+) -> None:
+    """Make a key. Its token, the one line on standard output, is shown this once."""
+    with _redis(config) as (redis, namespace):
+        from worker.queue.access import ApiKeys
+
+        expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+        info, token = ApiKeys(redis, namespace).create(owner, scope or ("scan", "read"), name, expires_at)
+        typer.echo(token)
+        typer.echo(f"key {info.id} of {owner}; the token cannot be shown again", err=True)
+
+
+@app.command(name="list")
+def list_keys(
+    owner: Annotated[str | None, typer.Option(metavar="OWNER", help="Only this owner's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON array instead of a table.")] = False,
+    config: Config = None,
+) -> None:
+    """List keys, the oldest first. Tokens are not stored."""
+    with _redis(config) as (redis, namespace):
+        from worker.queue.access import ApiKeys
+
+        keys = ApiKeys(redis, namespace).list(owner)
+        rows = [_row(info) for info in keys]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=2))
+        else:
+            _print(rows)
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, as list shows it.", show_default=False)],
+    config: Config = None,
+) -> None:
+    """End a key at once."""
+    with _redis(config) as (redis, namespace):
+        from worker.errors import ConfigError
+        from worker.queue.access import ApiKeys
+
+        if not ApiKeys(redis, namespace).revoke(key_id):
+            raise ConfigError(f"there is no key {key_id}: `veriframe keys list` shows them")
+        typer.echo(f"key {key_id} is revoked", err=True)
+
+
+@app.command()
+def webhook(
+    owner: Owner,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Make a new secret.")] = False,
+    keep_old_s: Annotated[
+        float,
+        typer.Option(min=0, max=90 * 86400, metavar="S", help="With --rotate: old ones sign along for so long; 0: not at all."),
+    ] = 86400,
+    config: Config = None,
+) -> None:
+    """Show the secrets that sign an owner's callbacks now, the newest first, one a line."""
+    with _redis(config) as (redis, namespace):
+        from worker.queue.access import checked_owner
+        from worker.queue.webhooks import Secrets
+
+        secrets = Secrets(redis, namespace)
+        checked_owner(owner)
+        for secret in secrets.rotate(owner, keep_old_s) if rotate else secrets.current(owner):
+            typer.echo(secret)
+
+
+@contextlib.contextmanager
+def _redis(config: Path | None) -> Iterator[tuple[Redis, str]]:
+    """The Redis and namespace of the settings; errors end the command."""
+    with exit_codes():
+        from worker.errors import BadRequest, ConfigError
+        from worker.queue.connection import connect_from
+        from worker.settings import default_file, load_settings
+
+        redis = load_settings(config or default_file()).redis
+        hasty = redis.model_copy(update={"patience_s": min(redis.patience_s, PATIENCE_S)})
+        with contextlib.closing(connect_from(hasty)) as client:
+            try:
+                yield client, redis.namespace
+            except BadRequest as exc:
+                raise ConfigError(str(exc)) from exc
+
+
+def _row(info: KeyInfo) -> dict[str, str | None]:
+    def text(when: datetime | None) -> str | None:
+        return None if when is None else when.isoformat(timespec="seconds")
+
+    return {
+        "id": info.id,
+        "owner": info.owner,
+        "scopes": " ".join(sorted(info.scopes)),
+        "name": info.name,
+        "created_at": text(info.created_at),
+        "expires_at": text(info.expires_at),
+        "last_used_at": text(info.last_used_at),
+    }
+
+
+def _print(rows: Sequence[dict[str, str | None]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("id", "owner", "scopes", "name", "created", "expires", "last used"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(value or "-") for value in row.values()))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
