@@ -143,7 +143,8 @@ class Desk:
         if record.sha256 is None:
             raise Conflict(f"scan {scan_id} has no content that a decision could be about")
         told = {"verdict": decision.verdict, "by": decision.by, "category": decision.category, "note": decision.note}
-        entry = {"owner": record.owner, "scan": scan_id, "sha256": record.sha256, **told}
+        source = record.request.source.model_dump(exclude_none=True)
+        entry = {"owner": record.owner, "scan": scan_id, "sha256": record.sha256, "source": source, **told}
         with self._redis.pipeline() as pipe:
             pipe.set(self._override_key(record.owner, record.sha256), json.dumps(told))
             pipe.xadd(self.records.key("audit"), {"decision": json.dumps(entry)})
