@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
-from worker.errors import MediaTooLarge, SourceError, UnsupportedMedia
+from worker.errors import MediaTooLarge, SourceError, StorageFull, UnsupportedMedia
 
 _CHUNK = 1 << 18
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,4 +67,59 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
+        raise
+
+
+class Intake:
+    """Writes to an unbuffered file what comes in, hashes it and stops at ``max_bytes``.
+
+    Unbuffered: nothing is left to be written, and to fail, when the file is closed.
+    """
+
+    def __init__(self, file: FileIO, max_bytes: int | None = None) -> None:
+        self._file, self._max_bytes = file, max_bytes
+        self._digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Raises MediaTooLarge before the byte too many is written, StorageFull where there is no room."""
+        self.size_bytes += len(chunk)
+        if self._max_bytes is not None and self.size_bytes > self._max_bytes:
+            raise MediaTooLarge(f"more than {self._max_bytes} bytes")
+        self._digest.update(chunk)
+        rest = memoryview(chunk)
+        with full_told():
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def content(self) -> Content:
+        """What came in until now."""
+        return Content(sha256=self._digest.hexdigest(), size_bytes=self.size_bytes)
+
+
+@contextlib.contextmanager
+def taking_in(path: Path, max_bytes: int | None = None) -> Iterator[Intake]:
+    """A new file of this user's only, whole at the end of the context; after an error in it there is none.
+
+    Raises FileExistsError if there is anything at ``path``, and what ``Intake`` raises.
+    """
+    with full_told():
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with FileIO(handle, "wb") as file:
+            yield Intake(file, max_bytes)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def full_told() -> Iterator[None]:
+    """A full disk, a quota or a file-size limit as StorageFull; other errors as they are."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _NO_ROOM:
+            raise StorageFull(f"no room for the bytes: {exc.strerror}") from exc
         raise

@@ -28,6 +28,9 @@ VeriframeError
 |   |-- Forbidden         forbidden        the API key does not have the scope
 |   |-- BadSignature      bad_signature    a callback that was not signed with this secret, or not lately
 |   `-- RedisDown         redis_down       Redis did not come back in time
+|-- StorageError          where bytes are put: mended from outside, then a second try helps
+|   |-- StorageFull       storage_full     no room on the disk or in the store
+|   `-- StorageDown       storage_down     the store of artefacts does not answer or refuses
 |-- SourceError           source_unreadable  the path cannot be opened (reported as ``unsupported``)
 |-- ConfigError           config           a setting, flag or file the user must mend: exit code 2
 `-- ModelError            model            no checkpoint, a damaged one, or one of an unknown version
@@ -107,8 +110,14 @@ class FetchGone(FetchError):
 
 
 class FetchRateLimited(FetchError):
+    """``retry_after_s``: when the server wants to be asked again, if it said so."""
+
     code = "fetch_rate_limited"
     retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class FetchTimeout(FetchError):
@@ -165,6 +174,20 @@ class RedisDown(QueueError):
     retryable = True
 
 
+class StorageError(VeriframeError):
+    """Bytes could not be put where they should be; reports say ``internal``."""
+
+
+class StorageFull(StorageError):
+    code = "storage_full"
+    retryable = True
+
+
+class StorageDown(StorageError):
+    code = "storage_down"
+    retryable = True
+
+
 class SourceError(VeriframeError):
     """The path does not exist or may not be read."""
 
@@ -208,6 +231,8 @@ BY_CODE: dict[str, type[VeriframeError]] = {
         Forbidden,
         BadSignature,
         RedisDown,
+        StorageFull,
+        StorageDown,
         SourceError,
         ConfigError,
         ModelError,

@@ -1,0 +1,175 @@
+"""Where named bytes lie: in a folder, or behind an fsspec URL. A name appears when all of its bytes are there, or never.
+
+``worker.artifacts`` gives them keys and expiry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Protocol, cast
+
+import fsspec  # type: ignore[import-untyped]
+
+from worker.content import Intake, full_told, taking_in
+from worker.errors import ConfigError, StorageDown
+
+PARTIAL: Final = ".partial"
+"""Folder of what is being written. The names in it begin with the Unix time of their beginning and ``-``."""
+WHOLE_PUTS: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
+"""Protocols by which an object appears when all of it is there; with others it is put under another name and moved."""
+
+
+class Blobs(Protocol):
+    """Names are relative paths, ``/``-separated. Raises StorageFull and StorageDown everywhere, OSErrors nowhere but as said."""
+
+    def writing(self, name: str, max_bytes: int | None) -> AbstractContextManager[Intake]:
+        """The new bytes of ``name``, in their place at the end of the context, dropped after an error in it."""
+        ...
+
+    def names(self, below: str = "") -> list[str]:
+        """All names below a folder."""
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """Raises FileNotFoundError."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """It may be gone already."""
+        ...
+
+
+class FolderBlobs:
+    """Files and folders of this user's only. Raises ConfigError where there can be no such folder."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(f"artifacts.url: {folder} cannot be a folder: {exc.strerror}") from exc
+        self._root = Path(os.path.realpath(folder))
+
+    @contextlib.contextmanager
+    def writing(self, name: str, max_bytes: int | None) -> Iterator[Intake]:
+        partial = self._root / _partial_name()
+        with _told():
+            partial.parent.mkdir(mode=0o700, exist_ok=True)
+        with taking_in(partial, max_bytes) as intake:
+            yield intake
+            with _told():
+                self._settle(partial, self._root / name)
+
+    def _settle(self, partial: Path, target: Path) -> None:
+        """On the disk before the name is given: it is there after a power cut, too."""
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        for _ in range(100):
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                partial.replace(target)
+            except FileNotFoundError:
+                continue  # a sweep has just removed the empty folder
+            return
+        raise StorageDown("a folder of the store is removed as often as it is made")
+
+    def names(self, below: str = "") -> list[str]:
+        found: list[str] = []
+        for folder, _, files in os.walk(self._root / below):
+            found += [(Path(folder) / file).relative_to(self._root).as_posix() for file in files]
+        return found
+
+    def open(self, name: str) -> BinaryIO:
+        with _told():
+            return open(self._root / name, "rb")
+
+    def remove(self, name: str) -> None:
+        path = self._root / name
+        with _told():
+            path.unlink(missing_ok=True)
+        for folder in path.relative_to(self._root).parents[:-1]:
+            try:
+                (self._root / folder).rmdir()
+            except OSError:
+                return  # other objects in it
+
+
+class FsspecBlobs:
+    """Any store that fsspec reaches (https://filesystem-spec.readthedocs.io); credentials from its own environment and files.
+
+    What comes is gathered in a temporary file without a name, so that a death leaves nothing here. Errors of a driver that are no
+    OSErrors pass as they are. Raises ConfigError for a URL that it cannot use.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._fs, root = cast(tuple[Any, str], fsspec.url_to_fs(url, use_listings_cache=False))
+        except ImportError as exc:
+            raise ConfigError(f"artifacts.url needs another package: {exc}") from exc
+        except (ValueError, OSError) as exc:
+            raise ConfigError("artifacts.url: not a folder and not an fsspec URL such as s3://bucket/prefix") from exc
+        self._root = root.rstrip("/")
+        protocols = (self._fs.protocol,) if isinstance(self._fs.protocol, str) else self._fs.protocol
+        self._puts_whole = not WHOLE_PUTS.isdisjoint(protocols)
+
+    @contextlib.contextmanager
+    def writing(self, name: str, max_bytes: int | None) -> Iterator[Intake]:
+        with tempfile.TemporaryFile(buffering=0) as spool:
+            yield Intake(spool, max_bytes)
+            spool.seek(0)
+            with _told():
+                self._upload(f"/dev/fd/{spool.fileno()}", f"{self._root}/{name}")
+
+    def _upload(self, local: str, target: str) -> None:
+        if self._puts_whole:
+            self._fs.put_file(local, target)
+            return
+        partial = f"{self._root}/{_partial_name()}"
+        try:
+            self._fs.makedirs(f"{self._root}/{PARTIAL}", exist_ok=True)
+            self._fs.put_file(local, partial)
+            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._fs.mv(partial, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._fs.rm_file(partial)
+            raise
+
+    def names(self, below: str = "") -> list[str]:
+        folder = f"{self._root}/{below}".rstrip("/")
+        with _told():
+            try:
+                found = cast(list[str], self._fs.find(folder))
+            except FileNotFoundError:
+                return []
+        return [path[len(self._root) + 1 :] for path in found if path.startswith(f"{self._root}/")]
+
+    def open(self, name: str) -> BinaryIO:
+        with _told():
+            return cast(BinaryIO, self._fs.open(f"{self._root}/{name}", "rb"))
+
+    def remove(self, name: str) -> None:
+        with _told(), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(f"{self._root}/{name}")
+
+
+def _partial_name() -> str:
+    return f"{PARTIAL}/{int(time.time())}-{secrets.token_hex(8)}"
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Errors of a disk or store as ours; but for FileNotFoundError."""
+    try:
+        with full_told():
+            yield
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        raise StorageDown(f"the store of artefacts fails: {exc.strerror or type(exc).__name__}") from exc

@@ -1,0 +1,209 @@
+"""The address guard: which URLs may be asked for, and which addresses may be connected to.
+
+A name is resolved once, every address that it has is checked, and a connection is made to one of these and no other, so that a
+second answer of the name server's cannot lead elsewhere (DNS rebinding). What counts as closed follows IANA's registries of
+special-purpose addresses (RFC 6890); IPv6 is open only within 2000::/3. Addresses that carry an IPv4 address are taken by that
+one (IPv4-mapped, NAT64's 64:ff9b::/96) or refused whole (6to4, Teredo, IPv4-compatible).
+
+It sees this process's connections alone and knows neither a NAT64 prefix of one's own nor what a public address of one's own
+leads to: in a cluster, an egress proxy or a network policy is the boundary and this is the second layer.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+import httpx
+
+from worker.errors import ConfigError, FetchGone, FetchRefused, FetchTimeout
+
+MAX_URL: Final = 8192
+MAX_ADDRESSES: Final = 16
+"""Addresses of one name that are looked at; it takes no more to reach a server."""
+
+Address = IPv4Address | IPv6Address
+Resolve = Callable[[str, int], Sequence[str]]
+"""A name's addresses, as text. Raises OSError: ``socket.gaierror`` tells a name that is not there from a server that is not."""
+
+_SCHEMES = ("http", "https")
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_ENTRY = re.compile(r"\[(?P<six>[^\]]+)\](?::(?P<port6>\d+))?|(?P<host>[^:\[\]]+)(?::(?P<port>\d+))?")
+
+_CLOSED_4 = [
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # carrier-grade NAT
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local, the clouds' metadata servers
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, broadcast
+    )
+]
+_OPEN_6 = IPv6Network("2000::/3")
+_CLOSED_6 = [
+    IPv6Network(text)
+    for text in (
+        "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "3fff::/20",  # documentation
+    )
+]
+_NAT64 = IPv6Network("64:ff9b::/96")
+_PRIVATE_4 = [IPv4Network(text) for text in ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
+_PRIVATE_6 = [IPv6Network("::1/128"), IPv6Network("fc00::/7")]
+
+
+class AddressGuard:
+    """Checks URLs and addresses.
+
+    ``allow_private_hosts``: names or addresses, ``HOST`` or ``HOST:PORT`` (``[::1]:80``), that a URL may name exactly so and that
+    may then have private and loopback addresses; link-local, multicast, reserved and transition addresses stay closed.
+    Raises ConfigError for an entry that is neither.
+    """
+
+    def __init__(self, *, allow_private_hosts: Iterable[str] = (), resolve: Resolve | None = None) -> None:
+        self._private = frozenset(_entry(text) for text in allow_private_hosts)
+        self._resolve = resolve or look_up
+
+    def check_url(self, url: str) -> None:
+        """Refuse a URL for how it is written, or for the address in it, without asking a name server. Raises FetchRefused."""
+        if len(url) > MAX_URL:
+            raise FetchRefused(f"a URL of more than {MAX_URL} characters")
+        try:
+            parsed = httpx.URL(url)
+            port = parsed.port
+        except (httpx.InvalidURL, ValueError) as exc:
+            raise FetchRefused("not a valid URL") from exc
+        if parsed.scheme not in _SCHEMES:
+            raise FetchRefused("only http and https URLs are fetched")
+        if parsed.userinfo:
+            raise FetchRefused("a URL with a user name or password in it")
+        if port == 0:
+            raise FetchRefused("port 0")
+        host = _host(parsed.raw_host.decode("ascii"))
+        if not isinstance(host, str):
+            self._check(host, str(host), port or {"http": 80, "https": 443}[parsed.scheme])
+
+    def resolve(self, host: str, port: int) -> tuple[str, ...]:
+        """The addresses to which ``host`` may be connected; all of its are fit.
+
+        Raises FetchRefused if one is not, FetchGone for a name that does not exist and FetchTimeout if no name server says. It
+        waits as long as the system's resolver does.
+        """
+        named = _host(host.lower())
+        if not isinstance(named, str):
+            self._check(named, str(named), port)
+            return (str(named),)
+        try:
+            answers = self._resolve(named, port)
+        except socket.gaierror as exc:
+            if exc.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
+                raise FetchGone(f"{named}: there is no such host") from exc
+            raise FetchTimeout(f"{named}: its address could not be looked up") from exc
+        except (OSError, UnicodeError) as exc:
+            raise FetchTimeout(f"{named}: its address could not be looked up") from exc
+        if not answers:
+            raise FetchGone(f"{named}: there is no such host")
+        addresses = tuple(dict.fromkeys(answers))
+        for text in addresses:
+            try:
+                address = ip_address(text)
+            except ValueError as exc:
+                raise FetchRefused(f"{named}: its address is not one") from exc
+            self._check(address, named, port)
+        return addresses[:MAX_ADDRESSES]
+
+    def _check(self, address: Address, name: str, port: int) -> None:
+        if is_public(address):
+            return
+        if ((name, None) in self._private or (name, port) in self._private) and is_private(address):
+            return
+        raise FetchRefused(f"{name}: a private or reserved address")
+
+
+def is_public(address: Address) -> bool:
+    """Whether anybody on the Internet may have this address."""
+    address = _carried(address)
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _CLOSED_4)
+    if address.scope_id is not None or address not in _OPEN_6:
+        return False
+    return not any(address in network for network in _CLOSED_6)
+
+
+def is_private(address: Address) -> bool:
+    """Whether this is an address of a private network, of a carrier's, or of this machine."""
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if isinstance(address, IPv4Address):
+        return any(address in network for network in _PRIVATE_4)
+    return address.scope_id is None and any(address in network for network in _PRIVATE_6)
+
+
+def look_up(host: str, port: int) -> list[str]:
+    """The system's resolver."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for _, _, _, _, address in found]
+
+
+def _carried(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for, where the system or a NAT64 gateway connects to that."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def _host(text: str) -> str | Address:
+    """A name in lower case without a dot at its end, or an address. Raises FetchRefused for anything else.
+
+    A name that ends in a number is refused, as browsers do (https://url.spec.whatwg.org/#ends-in-a-number-checker): C libraries
+    read 127.1, 0x7f.0.0.1 and 2130706433 as addresses.
+    """
+    try:
+        return ip_address(text)
+    except ValueError:
+        pass
+    name = text.removesuffix(".")
+    labels = name.split(".")
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise FetchRefused("a URL without a valid host")
+    if _NUMBER.fullmatch(labels[-1]):
+        raise FetchRefused("a host that is a number")
+    return name
+
+
+def _entry(text: str) -> tuple[str, int | None]:
+    """An entry of ``allow_private_hosts``: host and port."""
+    try:
+        return str(ip_address(text)), None
+    except ValueError:
+        match = _ENTRY.fullmatch(text.strip().lower())
+    try:
+        if match is None:
+            raise FetchRefused("neither HOST nor HOST:PORT")
+        host = match["six"] or match["host"]
+        named = _host(host.encode("idna").decode("ascii") if not host.isascii() else host)
+    except (FetchRefused, UnicodeError) as exc:
+        raise ConfigError(f"fetch.allow_private_hosts: {text!r}: give a host name or an address, with :PORT or without") from exc
+    port = match["port6"] or match["port"]
+    return str(named), int(port) if port else None
