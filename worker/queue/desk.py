@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from redis import Redis
 
@@ -23,6 +24,16 @@ from worker.types import Label
 PAGE = 100
 SCANNED_A_PAGE = 2000
 """Records looked at for one page of a filtered list; a page may therefore be short and still have a next one."""
+
+
+class Place(NamedTuple):
+    """Where a scan stands in a list: the list's own time of it, and its id among those of the same millisecond."""
+
+    ms: int
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +63,20 @@ class Desk:
 
     def submit(self, requests: Sequence[ScanRequest], owner: str) -> list[Submitted]:
         """Record scans and ring for the new ones; a refused one says so (``Submitted.refusal``)."""
-        return self._send([Submission(request=request, owner=owner) for request in requests])
+        return self.send([Submission(request=request, owner=owner) for request in requests])
 
     def submit_one(self, request: ScanRequest, owner: str) -> Submitted:
         """Raises Conflict, QueueFull."""
         return self._one(Submission(request=request, owner=owner))
 
     def _one(self, submission: Submission) -> Submitted:
-        (made,) = self._send([submission])
+        (made,) = self.send([submission])
         if made.refusal is not None:
             raise made.refusal
         return made
 
-    def _send(self, submissions: Sequence[Submission]) -> list[Submitted]:
+    def send(self, submissions: Sequence[Submission]) -> list[Submitted]:
+        """Submissions made before; sent again under the same ids, they are the same scans."""
         made = self.records.submit(submissions)
         pairs = zip(submissions, made, strict=True)
         self._bells.ring({one.id: submission.request.priority for submission, one in pairs if one.created})
@@ -93,21 +105,26 @@ class Desk:
         limit: int = PAGE,
     ) -> Page:
         """Newest first. Raises BadRequest for a cursor that is none of ours."""
+        name = self.records.key("dead") if dead else self.index_of(owner)
         found: list[Report] = []
         looked = 0
-        at = cursor
-        while len(found) < limit and looked < SCANNED_A_PAGE:
-            ids, after = self._ids(owner, at, min(PAGE, SCANNED_A_PAGE - looked))
-            looked += len(ids)
-            for report, place in zip(self._reports_of(ids), ids, strict=True):
-                at = place
-                if report is not None and _wanted(report, status, verdict, external_id, dead):
+        step = min(PAGE, limit) if (status, verdict, external_id, dead) == (None, None, None, None) else PAGE
+        at = None if cursor is None else _place(cursor)
+        while looked < SCANNED_A_PAGE:
+            places = self._places(name, at, step)
+            looked += step
+            records = {record.id: record for record in self.records.get_many([place.id for place in places])}
+            wanted = {key: record for key, record in records.items() if _fits(record, owner, status, external_id, dead)}
+            reports = {report.id: report for report in self._reports(list(wanted.values()))}
+            for at in places:
+                report = reports.get(at.id)
+                if report is not None and (verdict is None or report.verdict == verdict):
                     found.append(report)
                     if len(found) == limit:
-                        return Page(reports=tuple(found), cursor=place)
-            if after is None:
+                        return Page(reports=tuple(found), cursor=str(at))
+            if len(places) < step:
                 return Page(reports=tuple(found), cursor=None)
-        return Page(reports=tuple(found), cursor=at)
+        return Page(reports=tuple(found), cursor=str(at))
 
     def each(self, owner: str | None, **filters: Any) -> Iterator[Report]:
         """All of a filtered list."""
@@ -158,11 +175,19 @@ class Desk:
         entries = [(number.decode(), json.loads(fields[b"decision"])) for number, fields in found]
         return [(number, entry) for number, entry in entries if owner is None or entry["owner"] == owner]
 
-    def rescan(self, model_sha256: str, owner: str | None = None) -> Iterator[tuple[str, Submitted]]:
-        """Submit every completed scan anew whose result is not this model's; old id and new. Uploads and followers' twins too."""
-        for report in self.each(owner, status="completed"):
-            if report.model is not None and report.model.sha256 != model_sha256:
-                yield report.id, self.retry(report.id, owner)
+    def batches(self, index: str) -> Iterator[list[str]]:
+        """The ids of a whole list (``index_of``), newest first; whatever is added or forgotten in between, each comes once."""
+        at: Place | None = None
+        while places := self._places(index, at, PAGE):
+            yield [place.id for place in places]
+            at = places[-1]
+
+    def index_of(self, owner: str | None) -> str:
+        return self.records.key("index") if owner is None else self.records.key("index", owner)
+
+    def count(self, owner: str | None) -> int:
+        """Scans on record, about: those that Redis has just forgotten may still be counted."""
+        return cast(int, self._redis.zcard(self.index_of(owner)))
 
     def backlog(self) -> dict[str, int]:
         """Scans waiting, running, dead, and callbacks owed."""
@@ -173,24 +198,25 @@ class Desk:
             waiting, running, dead, callbacks = pipe.execute()
         return {"waiting": waiting, "running": running, "dead": dead, "callbacks": callbacks}
 
-    def _ids(self, owner: str | None, cursor: str | None, count: int) -> tuple[list[str], str | None]:
-        """Ids after a cursor, newest first, and the last where there may be more."""
-        name = self.records.key("index") if owner is None else self.records.key("index", owner)
+    def _places(self, index: str, after: Place | None, count: int) -> list[Place]:
+        """Up to ``count`` behind a place that need not be there any more; fewer: the list ends there."""
+        found: list[Place] = []
+        upper: str | int = "+inf" if after is None else after.ms
         start = 0
-        if cursor is not None:
-            rank = self._redis.zrevrank(name, cursor)
-            if rank is None:
-                raise BadRequest("cursor: not one of this list, or too old")
-            start = int(cast(int, rank)) + 1
-        found = cast(list[bytes], self._redis.zrevrange(name, start, start + count - 1))
-        ids = [scan_id.decode() for scan_id in found]
-        return ids, ids[-1] if len(ids) == count else None
-
-    def _reports_of(self, scan_ids: Sequence[str]) -> list[Report | None]:
-        """A forgotten scan is None."""
-        records = self.records.get_many(scan_ids)
-        by_id = {record.id: report for record, report in zip(records, self._reports(records), strict=True)}
-        return [by_id.get(scan_id) for scan_id in scan_ids]
+        while len(found) < count:
+            some = cast(
+                list[tuple[bytes, float]],
+                self._redis.zrevrangebyscore(index, upper, "-inf", start=start, num=count, withscores=True),
+            )
+            for scan_id, score in some:
+                place = Place(int(score), scan_id.decode())
+                if after is None or place < after:
+                    found.append(place)
+                    after = place
+            if len(some) < count:
+                break
+            start += count
+        return found[:count]
 
     def _reports(self, records: Sequence[Record]) -> list[Report]:
         reports = [report_of(record, unpack(record.report) if record.report else None) for record in records]
@@ -211,13 +237,20 @@ def _overlaid(report: Report, decision: dict[str, Any] | None) -> Report:
     return report.model_copy(update={"verdict": Label(decision["verdict"]), "decided_by": "human"})
 
 
-def _wanted(report: Report, status: str | None, verdict: str | None, external_id: str | None, dead: bool | None) -> bool:
+def _fits(record: Record, owner: str | None, status: str | None, external_id: str | None, dead: bool | None) -> bool:
     return (
-        (status is None or report.status == status)
-        and (verdict is None or report.verdict == verdict)
-        and (external_id is None or report.external_id == external_id)
-        and (dead is None or report.dead == dead)
+        (owner is None or record.owner == owner)
+        and (status is None or record.state == status)
+        and (external_id is None or record.request.external_id == external_id)
+        and (dead is None or record.dead == dead)
     )
+
+
+def _place(cursor: str) -> Place:
+    form = re.fullmatch(r"(\d{1,15})-([0-9a-f]{32})", cursor, re.ASCII)
+    if form is None:
+        raise BadRequest("cursor: not one of ours")
+    return Place(int(form[1]), form[2])
 
 
 def is_final(report: Report) -> bool:

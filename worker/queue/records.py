@@ -25,7 +25,7 @@ from worker.report import Report, new_id
 
 State = Literal["queued", "running", "completed", "failed", "cancelled"]
 FINAL = frozenset({"completed", "failed", "cancelled"})
-SCRIPTS = ("submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "cancel", "expire")
+SCRIPTS = ("submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "cancel", "expire", "purge")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +121,16 @@ class Record:
         return self.state in FINAL
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purge:
+    """Which ended scans are to be forgotten. ``before_ms``: ended before then, on Redis's clock; ``owner`` None: whosever."""
+
+    states: frozenset[str] = FINAL
+    before_ms: int | None = None
+    dead_only: bool = False
+    owner: str | None = None
+
+
 def pack(report: Report) -> bytes:
     """A report as it is stored: JSON, deflated (frames and boxes shrink to a fifth)."""
     return zlib.compress(report.model_dump_json().encode(), 3)
@@ -195,13 +205,27 @@ class Records:
                 pipe.hgetall(self.key("scan", scan_id))
             return [_record(stored) for stored in pipe.execute() if stored.get(b"state")]
 
-    def states(self, scan_ids: Sequence[str]) -> list[tuple[str, float] | None]:
-        """State and progress of each; None: no such scan."""
+    def states(self, scan_ids: Sequence[str], owner: str | None = None) -> list[tuple[str, float] | None]:
+        """State and progress of each; None: no such scan, or another owner's."""
         with self.redis.pipeline(transaction=False) as pipe:
             for scan_id in scan_ids:
-                pipe.hmget(self.key("scan", scan_id), "state", "progress")
+                pipe.hmget(self.key("scan", scan_id), "state", "progress", "owner")
             found = pipe.execute()
-        return [(state.decode(), float(progress or 0)) if state else None for state, progress in found]
+        seen = [state and owner in (None, whose.decode()) for state, _, whose in found]
+        return [(one[0].decode(), float(one[1] or 0)) if is_seen else None for one, is_seen in zip(found, seen, strict=True)]
+
+    def purge(self, scan_ids: Sequence[str], wanted: Purge, *, really: bool) -> int:
+        """Forget those of these that have ended and are wanted, and all that hangs on them; how many. Not ``really``: only count.
+
+        Decisions, the audit log and callbacks still owed stay: they say what they have to without the record.
+        """
+        states = " ".join(sorted(wanted.states))
+        before = wanted.before_ms if wanted.before_ms is not None else "inf"
+        told = [wanted.owner or "", states, before, int(wanted.dead_only), int(really)]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for scan_id in scan_ids:
+                self._scripts["purge"](args=[self.namespace, scan_id, *told], client=pipe)
+            return int(pipe.execute().count(b"purged"))
 
     # --- by the worker that holds an attempt
 
@@ -281,11 +305,16 @@ class Records:
 
     def forget(self) -> None:
         """Drop from the lists what Redis has forgotten by itself."""
-        before = self.now_ms() - _ms(self.terms.keep_s) - 1
+        keep_ms = _ms(self.terms.keep_s)
+        before = self.now_ms() - keep_ms - 1
         with self.redis.pipeline(transaction=False) as pipe:
-            for name in ("index", "dead"):
-                pipe.zremrangebyscore(self.key(name), "-inf", before - (_ms(self.terms.keep_s) if name == "index" else 0))
-            pipe.execute()
+            pipe.zremrangebyscore(self.key("dead"), "-inf", before)
+            pipe.zremrangebyscore(self.key("index"), "-inf", before - keep_ms)
+            _, forgotten = pipe.execute()
+            if forgotten:
+                for owner in cast(list[bytes], self.redis.hkeys(self.key("open"))):
+                    pipe.zremrangebyscore(self.key("index", owner.decode()), "-inf", before - keep_ms)
+                pipe.execute()
 
     def now_ms(self) -> int:
         seconds, micros = self.redis.time()

@@ -1,0 +1,51 @@
+"""Drives scans without a worker: claims them and writes what a worker would."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from worker.queue.desk import Desk
+from worker.queue.records import Claim, Records
+from worker.queue.requests import RequestSource, ScanRequest
+from worker.report import Model, Report, Source
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OLD_MODEL, NEW_MODEL = "0" * 63 + "a", "0" * 63 + "b"
+
+
+def request(url: str = "https://example.org/a.mp4", **more: object) -> ScanRequest:
+    return ScanRequest(source=RequestSource(url=url), **more)  # type: ignore[arg-type]
+
+
+def model(sha256: str) -> Model:
+    return Model(name="m", version="1", sha256=sha256, licence="Apache-2.0", backend="onnxruntime")
+
+
+def report(scan_id: str, verdict: str = "fake", by_model: str = OLD_MODEL) -> Report:
+    return Report.model_validate(
+        {"id": scan_id, "source": Source(kind="url", url="https://example.org/a.mp4"), "created_at": NOW, "status": "completed"}
+        | {"verdict": verdict, "score": 0.9 if verdict == "fake" else 0.1, "model": model(by_model)}
+    )
+
+
+def submit(desk: Desk, url: str = "https://example.org/a.mp4", owner: str = "acme", **more: object) -> str:
+    return desk.submit_one(request(url, **more), owner).id
+
+
+def claim(records: Records, scan_id: str) -> Claim:
+    claimed = records.claim(scan_id, "w1")
+    assert isinstance(claimed, Claim), claimed
+    return claimed
+
+
+def complete(records: Records, scan_id: str, sha256: str = "ab" * 32, verdict: str = "fake", by_model: str = OLD_MODEL) -> None:
+    """As a worker that found no earlier result."""
+    claimed = claim(records, scan_id)
+    records.settle(claimed, sha256, f"{sha256}:{by_model}:{scan_id}")
+    records.finish(claimed, report(scan_id, verdict, by_model))
+
+
+def fail(records: Records, scan_id: str, *, dead: bool = False) -> None:
+    claimed = claim(records, scan_id)
+    code = "internal" if dead else "corrupt"
+    records.fail(claimed, code=code, message="broken", retryable=dead, tries=records.terms.max_attempts)

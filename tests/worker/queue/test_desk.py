@@ -1,0 +1,167 @@
+"""Lists, cursors and human decisions over a real Redis."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from tests.worker.queue.scans import complete, fail, submit
+from worker.errors import BadRequest, Conflict, NoSuchScan
+from worker.queue.desk import PAGE, Decision, Desk
+from worker.queue.doorbell import Doorbells
+from worker.queue.records import Purge, Records, Terms
+from worker.report import Report
+
+
+@pytest.fixture
+def desk(redis: Redis) -> Desk:
+    return Desk(Records(redis, "vf", Terms(max_attempts=1)), Doorbells(redis, "vf"))
+
+
+def many(desk: Desk, count: int) -> list[str]:
+    """Newest first, as lists are."""
+    return [submit(desk, external_id=str(number)) for number in range(count)][::-1]
+
+
+def ids(reports: tuple[Report, ...]) -> list[str]:
+    return [report.id for report in reports]
+
+
+def test_pages_hold_each_scan_once_while_others_come_in(desk: Desk) -> None:
+    before = many(desk, 2 * PAGE + 7)
+    first = desk.page("acme", limit=PAGE)
+    many(desk, 5)
+    second = desk.page("acme", limit=PAGE, cursor=first.cursor)
+    many(desk, 5)
+    third = desk.page("acme", limit=PAGE, cursor=second.cursor)
+    assert third.cursor is None
+    seen = ids((*first.reports, *second.reports, *third.reports))
+    assert len(seen) == len(set(seen))
+    assert set(seen) == set(before)
+    created = [report.created_at for report in (*first.reports, *second.reports, *third.reports)]
+    assert created == sorted(created, reverse=True)
+
+
+def test_scans_of_one_millisecond_are_told_apart(desk: Desk) -> None:
+    wanted = many(desk, 25)
+    desk.records.redis.zadd("vf:index:acme", dict.fromkeys(wanted, 1_700_000_000_000))
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = desk.page("acme", limit=4, cursor=cursor)
+        seen += ids(page.reports)
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert seen == sorted(wanted, reverse=True)
+
+
+def test_a_cursor_outlives_the_scan_that_it_stands_at(desk: Desk) -> None:
+    wanted = many(desk, 4)
+    page = desk.page("acme", limit=2)
+    desk.records.cancel(page.reports[-1].id)
+    assert desk.records.purge([page.reports[-1].id], Purge(), really=True) == 1
+    rest = desk.page("acme", cursor=page.cursor)
+    assert set(ids(page.reports) + ids(rest.reports)) == set(wanted)
+    assert len(rest.reports) == 2
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "1-" + "g" * 32, "-1-" + "a" * 32, "1" * 16 + "-" + "a" * 32, "1-" + "a" * 32 + "\n"])
+def test_a_cursor_that_is_none_is_refused(desk: Desk, cursor: str) -> None:
+    with pytest.raises(BadRequest, match="cursor"):
+        desk.page("acme", cursor=cursor)
+
+
+def test_filters(desk: Desk) -> None:
+    done, real, corrupt, dead, waiting = (submit(desk, f"https://example.org/{n}.mp4", external_id=str(n)) for n in range(5))
+    theirs = submit(desk, owner="zenith", external_id="3")
+    complete(desk.records, done)
+    complete(desk.records, real, sha256="cd" * 32, verdict="real")
+    fail(desk.records, corrupt)
+    fail(desk.records, dead, dead=True)
+    fail(desk.records, theirs, dead=True)
+
+    def found(**filters: object) -> set[str]:
+        return {report.id for report in desk.each("acme", **filters)}
+
+    assert found() == {done, real, corrupt, dead, waiting}
+    assert found(status="failed") == {corrupt, dead}
+    assert found(status="queued") == {waiting}
+    assert found(verdict="real") == {real}
+    assert found(external_id="3") == {dead}
+    assert found(dead=True) == {dead}
+    assert found(dead=False) == {done, real, corrupt, waiting}
+    assert {report.id for report in desk.each(None, dead=True)} == {dead, theirs}
+    assert len(list(desk.each(None))) == 6
+
+
+def test_another_owners_scan_does_not_exist(desk: Desk) -> None:
+    scan_id = submit(desk, owner="zenith")
+    for ask in (desk.report, desk.cancel, desk.retry):
+        with pytest.raises(NoSuchScan):
+            ask(scan_id, "acme")
+    with pytest.raises(NoSuchScan):
+        desk.decide(scan_id, "acme", Decision(verdict="real", by="eve"))
+    assert desk.records.states([scan_id], "acme") == [None]
+    assert desk.records.states([scan_id], "zenith") == [("queued", 0.0)]
+
+
+def test_a_decision_holds_for_the_bytes_whenever_they_are_posted(desk: Desk) -> None:
+    first, other, theirs = submit(desk), submit(desk), submit(desk, owner="zenith")
+    complete(desk.records, first)
+    complete(desk.records, other, sha256="cd" * 32)
+    complete(desk.records, theirs)
+    stored = desk.record(first, None).report
+    decided = desk.decide(first, "acme", Decision(verdict="real", by="ada", category="satire"))
+    assert (decided.verdict, decided.decided_by) == ("real", "human")
+    again = submit(desk)
+    complete(desk.records, again)
+    assert {(r.id, r.verdict, r.decided_by) for r in desk.each(None)} == {
+        (first, "real", "human"),
+        (again, "real", "human"),
+        (other, "fake", "model"),
+        (theirs, "fake", "model"),
+    }
+    assert desk.record(first, None).report == stored
+    desk.decide(again, "acme", Decision(verdict="fake", by="bob"))
+    assert desk.report(first, "acme").verdict == "fake"
+    assert [(entry["by"], entry["scan"], entry["verdict"]) for _, entry in desk.audit("acme")] == [
+        ("ada", first, "real"),
+        ("bob", again, "fake"),
+    ]
+    assert desk.audit("zenith") == []
+
+
+def test_the_audit_log_goes_on_where_it_was_left(desk: Desk) -> None:
+    scan_id = submit(desk)
+    complete(desk.records, scan_id)
+    for name in ("ada", "bob", "eve"):
+        desk.decide(scan_id, None, Decision(verdict="real", by=name))
+    (number, first), *_ = desk.audit(None, count=1)
+    assert first["by"] == "ada"
+    assert [entry["by"] for _, entry in desk.audit(None, after=number)] == ["bob", "eve"]
+
+
+def test_what_was_never_seen_cannot_be_decided(desk: Desk) -> None:
+    with pytest.raises(Conflict):
+        desk.decide(submit(desk), "acme", Decision(verdict="real", by="ada"))
+
+
+def test_a_retry_is_a_scan_of_its_own(desk: Desk) -> None:
+    scan_id = submit(desk, idempotency_key="k", external_id="7", priority="live")
+    with pytest.raises(Conflict):
+        desk.retry(scan_id, "acme")
+    fail(desk.records, scan_id)
+    new = desk.record(desk.retry(scan_id, "acme").id, "acme")
+    assert (new.retry_of, new.state, new.request.external_id, new.request.priority) == (scan_id, "queued", "7", "live")
+    assert desk.record(scan_id, "acme").state == "failed"
+
+
+def test_the_owners_lists_are_cleared_with_everybodys(redis: Redis) -> None:
+    desk = Desk(Records(redis, "vf", Terms(keep_s=1)), Doorbells(redis, "vf"))
+    scan_id = submit(desk)
+    for name in ("vf:index", "vf:index:acme"):
+        redis.zadd(name, {scan_id: 1000})
+    kept = submit(desk)
+    desk.records.forget()
+    assert redis.zrange("vf:index", 0, -1) == redis.zrange("vf:index:acme", 0, -1) == [kept.encode()]

@@ -1,0 +1,94 @@
+"""What is done to many scans at once: scan again after a change of model, replay dead letters, purge. Each may be repeated.
+
+A scan made here has an id that follows from the old one's: done twice, or by two people at once, it is the same scan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from worker.errors import BadRequest
+from worker.queue.desk import Desk
+from worker.queue.records import Purge, Record, Submission, Submitted, unpack
+from worker.queue.requests import Priority
+
+OnLooked = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redone:
+    """``old`` scanned again as ``new``; not ``new.created``: that was done before, or is refused (``new.refusal``)."""
+
+    old: str
+    new: Submitted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bulk:
+    """``owner`` None: everybody's scans. ``on_looked`` is told how many more records were looked at."""
+
+    desk: Desk
+    owner: str | None = None
+    on_looked: OnLooked = lambda count: None
+
+    def rescan(self, model_sha256: str, *, priority: Priority = "low") -> Iterator[Redone]:
+        """Submit anew the completed scans whose result is of another model. Callbacks are made again: the result is news.
+
+        Left out: a scan that was scanned again already (the newer one counts), and all but the latest of requests that were
+        equal in everything. Those for the same bytes cost one scan, by the cache. Raises BadRequest.
+        """
+        if len(model_sha256) != 64 or set(model_sha256) - set("0123456789abcdef"):
+            raise BadRequest("a model is named by its SHA-256: 64 hexadecimal digits")
+        replaced: set[str] = set()
+        met: set[tuple[str, str]] = set()
+
+        def is_wanted(record: Record) -> bool:
+            if record.retry_of and (record.id in replaced or record.state not in ("failed", "cancelled")):
+                replaced.add(record.retry_of)
+            if record.id in replaced or record.state != "completed" or record.report is None:
+                return False
+            request = (record.owner, record.request.body_sha256())
+            if request in met:
+                return False
+            met.add(request)
+            model = unpack(record.report).model
+            return model is not None and model.sha256 != model_sha256
+
+        for records in self._batches(self.desk.index_of(self.owner)):
+            yield from self._again([record for record in records if is_wanted(record)], f"rescan:{model_sha256}", priority)
+
+    def replay_dead(self) -> Iterator[Redone]:
+        """Submit anew the dead letters that were not before."""
+        for records in self._batches(self.desk.records.key("dead")):
+            dead = [record for record in records if record.dead and self.owner in (None, record.owner)]
+            yield from self._again(dead, "replay", None)
+
+    def purge(self, wanted: Purge, *, really: bool) -> int:
+        """How many ended scans were (or, not ``really``, would be) forgotten; see ``Records.purge``."""
+        purged = 0
+        for ids in self.desk.batches(self.desk.index_of(self.owner)):
+            purged += self.desk.records.purge(ids, wanted, really=really)
+            self.on_looked(len(ids))
+        return purged
+
+    def _batches(self, index: str) -> Iterator[list[Record]]:
+        for ids in self.desk.batches(index):
+            yield self.desk.records.get_many(ids)
+            self.on_looked(len(ids))
+
+    def _again(self, records: Sequence[Record], why: str, priority: Priority | None) -> Iterator[Redone]:
+        """Submit what is not there yet."""
+        submissions = [_again(record, why, priority) for record in records]
+        there = self.desk.records.states([submission.id for submission in submissions])
+        missing = [submission for submission, state in zip(submissions, there, strict=True) if state is None]
+        made = {submission.id: one for submission, one in zip(missing, self.desk.send(missing), strict=True)}
+        for record, submission in zip(records, submissions, strict=True):
+            yield Redone(old=record.id, new=made.get(submission.id) or Submitted(id=submission.id, created=False))
+
+
+def _again(record: Record, why: str, priority: Priority | None) -> Submission:
+    request = record.request.model_copy(update={"idempotency_key": None} | ({"priority": priority} if priority else {}))
+    name = hashlib.sha256(f"{why}:{record.id}".encode()).hexdigest()[:32]
+    return Submission(request=request, owner=record.owner, id=name, retry_of=record.id)

@@ -1,0 +1,32 @@
+-- Forget a scan that has ended, and what hangs on it. Waiting and running ones are never touched.
+-- ARGV: ns, id, owner or '', states, ended before (ms or inf), only dead letters (1|0), really (1|0: only say what would be)
+-- Returns 'purged', 'kept' or 'gone'.
+local id, really = ARGV[2], ARGV[7] == '1'
+local k = scan_key(id)
+local r = redis.call('HMGET', k, 'state', 'owner', 'finished_ms', 'dead', 'cache_key', 'idempotency')
+local state, owner = r[1], r[2] or ARGV[3]
+local final = state == 'completed' or state == 'failed' or state == 'cancelled'
+if state and not (final and string.find(' ' .. ARGV[4] .. ' ', ' ' .. state .. ' ', 1, true)
+    and (ARGV[3] == '' or ARGV[3] == owner) and tonumber(r[3]) < tonumber(ARGV[5]) and (ARGV[6] == '0' or r[4] == '1')) then
+  return 'kept'
+end
+if really then
+  redis.call('DEL', k, key('followers', id))
+  redis.call('ZREM', key('index'), id)
+  redis.call('ZREM', key('index', owner), id)
+  redis.call('ZREM', key('dead'), id)
+  for _, pointer in ipairs({'result', 'lead'}) do
+    local name = key(pointer, r[5] or '')
+    if redis.call('GET', name) == id then redis.call('DEL', name) end
+  end
+  local remembered = key('idempotency', owner, r[6] or '')
+  local old = redis.call('GET', remembered)
+  if old and string.match(old, '%S+$') == id then redis.call('DEL', remembered) end
+  local callback = key('callback', 'evt_' .. id)
+  local sent = redis.call('HGET', callback, 'state')
+  if sent == 'delivered' or sent == 'dead' then
+    redis.call('DEL', callback)
+    redis.call('ZREM', key('callbacks', 'dead'), 'evt_' .. id)
+  end
+end
+return state and 'purged' or 'gone'
