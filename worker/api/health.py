@@ -1,0 +1,68 @@
+"""``/livez``, ``/readyz`` and ``/metrics``: for orchestrators and Prometheus, without a key; they name no owner and no scan."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, ConfigDict, Field
+from redis.exceptions import RedisError
+
+from worker.api.parts import Parts, TheParts
+from worker.errors import ConfigError, RedisDown
+from worker.queue.connection import check_server, translated
+
+router = APIRouter(tags=["operation"])
+
+
+class Check(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(examples=["redis"])
+    ok: bool
+    detail: str
+
+
+class Health(BaseModel):
+    """``ready``: every check is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ready: bool
+    checks: tuple[Check, ...]
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """The process answers. It says nothing of Redis: restarting this process would not mend that."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses={503: {"model": Health, "description": "Not ready: see the checks"}})
+def readyz(parts: TheParts, response: Response) -> Health:
+    """Redis is one that the queue may run on, and a worker is ready to scan."""
+    checks = _checks(parts)
+    health = Health(ready=all(check.ok for check in checks), checks=checks)
+    response.status_code = 200 if health.ready else 503
+    return health
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
+def metrics(parts: TheParts) -> Response:
+    """The queue's figures and this process's requests, in Prometheus's text format."""
+    return Response(parts.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _checks(parts: Parts) -> tuple[Check, ...]:
+    try:
+        facts = check_server(parts.desk.records.redis)
+        with translated():
+            workers = parts.roster.live().values()
+    except (RedisDown, ConfigError, RedisError) as exc:
+        detail = "Redis does not answer" if isinstance(exc, RedisDown) else "Redis refuses us: the log says more"
+        return (Check(name="redis", ok=False, detail=detail), Check(name="workers", ok=False, detail="unknown"))
+    ready = sum(1 for said in workers if said.get("ready"))
+    problems = "; ".join(facts.problems)
+    return (
+        Check(name="redis", ok=not problems, detail=problems or "Redis 6.2 or newer, noeviction"),
+        Check(name="workers", ok=ready > 0, detail=f"{ready} ready, {len(workers) - ready} starting"),
+    )

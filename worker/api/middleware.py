@@ -1,0 +1,109 @@
+"""What surrounds every request, as plain ASGI: its id, security headers, one line of log, the last catch, and a cap on bodies."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from worker.api import problems
+from worker.api.metrics import Metrics
+from worker.errors import MediaTooLarge
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}", re.ASCII)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+SHOWN = 120
+
+
+class Boundary:
+    """The outermost layer. An error that nothing has answered is logged here, and the caller learns the request's id alone.
+
+    A caller's own ``X-Request-Id`` is kept where it looks like one.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        status: int | None = None
+
+        async def decorated(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        began = time.perf_counter()
+        try:
+            await self._app(scope, receive, decorated)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            if status is None:
+                await problems.internal(request_id)(scope, receive, decorated)
+        finally:
+            took_s = time.perf_counter() - began
+            self._metrics.answered(scope["method"], _template(scope), status or 499, took_s)
+            log.info(
+                "%s %s %s %.1f ms %s", scope["method"][:8], ascii(scope["path"][:SHOWN]), status or 499, 1e3 * took_s, request_id
+            )
+
+
+class BodyCap:
+    """No body beyond its limit is read, whether its length was told (refused at once) or not (cut off).
+
+    ``exceptions``: other limits than ``max_bytes``, by path.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, exceptions: Mapping[str, int]) -> None:
+        self._app, self._max_bytes, self._exceptions = app, max_bytes, exceptions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._exceptions.get(scope["path"], self._max_bytes)
+        too_large = MediaTooLarge(f"a body may have {limit} bytes here")
+        told = Headers(scope=scope).get("content-length", "0")
+        if not (told.isascii() and told.isdigit()) or len(told) > 18 or int(told) > limit:
+            refused = problems.of_error(scope["state"]["request_id"], too_large)
+            if refused is not None:
+                await refused(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise too_large
+            return message
+
+        await self._app(scope, counted, send)
+
+
+def _template(scope: Scope) -> str:
+    """The route's path with the names of its parameters; requests to no route are one."""
+    return getattr(scope.get("route"), "path", "unmatched")

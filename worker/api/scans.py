@@ -1,0 +1,204 @@
+"""``/v1/scans``: submit, look up, list, cancel, try again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from worker.api.parts import Parts, Reader, Submitter, TheParts, json_body, shown_to
+from worker.api.problems import documented
+from worker.errors import BadRequest, FetchRefused, QueueError
+from worker.queue.access import KeyInfo
+from worker.queue.records import Submitted
+from worker.queue.requests import ScanRequest, read_request
+from worker.report import ErrorItem, Probability, ReasonItem, Report, Source, Status
+from worker.types import Label
+
+router = APIRouter(tags=["scans"])
+ScanId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", examples=["8f14e45fceea167a5a36dedd4bea2543"])]
+MAX_LIMIT = 200
+
+
+class Accepted(BaseModel):
+    """A scan and the state it is in."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str = Field(examples=["8f14e45fceea167a5a36dedd4bea2543"])
+    status: Status = Field(examples=["queued"])
+
+
+class Summary(BaseModel):
+    """A report without its evidence, as lists show it."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    id: str
+    kind: Literal["scan", "watch"]
+    source: Source
+    external_id: str | None
+    owner: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    retry_of: str | None
+    status: Status
+    dead: bool
+    progress: Probability
+    attempt: int
+    verdict: Label | None
+    decided_by: Literal["model", "human"]
+    reasons: tuple[ReasonItem, ...]
+    score: Probability | None
+    error: ErrorItem | None
+
+
+class ScanList(BaseModel):
+    """Newest first. ``next_cursor`` null: that was all. A filtered page may be short, even empty, and yet have a next one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scans: tuple[Summary, ...]
+    next_cursor: str | None
+
+
+class Filters(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    status: Status | None = None
+    verdict: Literal["fake", "real", "uncertain", "not_applicable"] | None = None
+    external_id: str | None = Field(default=None, min_length=1, max_length=255)
+    dead: Literal["true", "false"] | None = None
+    cursor: str | None = Field(default=None, max_length=64, description="next_cursor of the page before")
+    limit: str = Field(default="50", pattern=r"^[1-9][0-9]{0,2}$", description=f"at most {MAX_LIMIT}")
+
+
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/ScanRequest"},
+                "examples": {
+                    "address": {
+                        "summary": "A video by its address, with a callback",
+                        "value": {
+                            "source": {"url": "https://media.example/clips/17.mp4"},
+                            "external_id": "post-17",
+                            "priority": "live",
+                            "callback_url": "https://moderation.example/hooks/veriframe",
+                        },
+                    },
+                    "upload": {
+                        "summary": "What was uploaded before",
+                        "value": {"source": {"upload": "8f14e45fceea167a5a36dedd4bea2543"}, "options": {"max_frames": 64}},
+                    },
+                },
+            }
+        },
+    }
+}
+LOCATION = {"Location": {"description": "Where the scan's report is", "schema": {"type": "string"}}}
+
+
+async def _request(
+    body: Annotated[bytes, Depends(json_body)],
+    idempotency_key: Annotated[
+        str | None, Header(description="like idempotency_key in the body; the same key with the same body names the same scan")
+    ] = None,
+) -> ScanRequest:
+    request = read_request(body)
+    if idempotency_key is None:
+        return request
+    if request.idempotency_key not in (None, idempotency_key):
+        raise BadRequest("the header Idempotency-Key and idempotency_key in the body differ")
+    return read_request({**request.model_dump(mode="json", exclude_none=True), "idempotency_key": idempotency_key})
+
+
+@router.post(
+    "/v1/scans",
+    status_code=202,
+    openapi_extra=BODY,
+    responses={
+        200: {"model": Accepted, "description": "The idempotency key names this older scan", "headers": LOCATION},
+        202: {"headers": LOCATION},
+        **documented(400, 408, 409, 413, 415),
+    },
+)
+def submit(key: Submitter, request: Annotated[ScanRequest, Depends(_request)], parts: TheParts, response: Response) -> Accepted:
+    """Hand over a scan. The answer comes at once; the report is at `Location`, and goes to `callback_url` when it is done."""
+    _refuse_unusable(parts, key, request)
+    made = _counted(parts, key.owner, lambda: parts.desk.submit_one(request, key.owner))
+    response.headers["Location"] = f"/v1/scans/{made.id}"
+    if made.created:
+        return Accepted(id=made.id, status="queued")
+    response.status_code = 200
+    return Accepted(id=made.id, status=parts.desk.record(made.id, key.owner).state)
+
+
+@router.get("/v1/scans", responses=documented())
+def scans(key: Reader, filters: Annotated[Filters, Query()], parts: TheParts) -> ScanList:
+    """The caller's scans, newest first."""
+    limit = int(filters.limit)
+    if limit > MAX_LIMIT:
+        raise BadRequest(f"limit: at most {MAX_LIMIT}")
+    page = parts.desk.page(
+        shown_to(key),
+        status=filters.status,
+        verdict=filters.verdict,
+        external_id=filters.external_id,
+        dead=None if filters.dead is None else filters.dead == "true",
+        cursor=filters.cursor,
+        limit=limit,
+    )
+    return ScanList(scans=tuple(Summary.model_validate(report) for report in page.reports), next_cursor=page.cursor)
+
+
+@router.get("/v1/scans/{scan_id}", responses=documented(404))
+def scan(key: Reader, scan_id: ScanId, parts: TheParts) -> Report:
+    """The report, in whatever state the scan is."""
+    return parts.desk.report(scan_id, shown_to(key))
+
+
+@router.post("/v1/scans/{scan_id}/cancel", responses=documented(404))
+def cancel(key: Submitter, scan_id: ScanId, parts: TheParts) -> Accepted:
+    """A waiting scan is cancelled at once, a running one within seconds; one that has ended stays as it is."""
+    return Accepted.model_validate({"id": scan_id, "status": parts.desk.cancel(scan_id, shown_to(key))})
+
+
+@router.post("/v1/scans/{scan_id}/retry", status_code=202, responses={202: {"headers": LOCATION}, **documented(404, 409)})
+def retry(key: Submitter, scan_id: ScanId, parts: TheParts, response: Response) -> Accepted:
+    """The same request as a new scan, with `retry_of`; only for one that has ended."""
+    owner = parts.desk.record(scan_id, shown_to(key)).owner
+    made = _counted(parts, owner, lambda: parts.desk.retry(scan_id, owner))
+    response.headers["Location"] = f"/v1/scans/{made.id}"
+    return Accepted(id=made.id, status="queued")
+
+
+def _refuse_unusable(parts: Parts, key: KeyInfo, request: ScanRequest) -> None:
+    """What no worker would do, told at once. Workers check again: names may lead elsewhere by then."""
+    source = request.source
+    if source.path is not None and not parts.takes_paths:
+        raise FetchRefused("source.path: files of the service's own are not scanned here")
+    if source.upload is not None and (parts.intake is None or not parts.intake.has(key.owner, source.upload)):
+        raise BadRequest("source.upload: there is no such upload, or its time is over")
+    for url in (source.url, request.callback_url):
+        if url is not None:
+            parts.check_url(url)
+
+
+def _counted(parts: Parts, owner: str, submit: Callable[[], Submitted]) -> Submitted:
+    """A submission counted against its owner's day, unless nothing new came of it."""
+    parts.quotas.scans(owner)
+    try:
+        made = submit()
+    except QueueError:
+        parts.quotas.give_back(owner)
+        raise
+    if not made.created:
+        parts.quotas.give_back(owner)
+    return made

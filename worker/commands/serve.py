@@ -1,0 +1,140 @@
+"""``veriframe serve``: the HTTP API, until told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.commands.outcome import exit_codes
+
+if TYPE_CHECKING:
+    import contextlib
+    import socket
+
+    from fastapi import FastAPI
+
+    from worker.settings import Settings
+
+EPILOG = """[bold]Examples[/]
+
+\b
+veriframe serve                               127.0.0.1:8080, or as the settings say
+veriframe serve --host 0.0.0.0 --port 80      behind a proxy that ends TLS
+VERIFRAME_ARTIFACTS__URL=/srv/veriframe veriframe serve     takes uploads
+veriframe keys create --owner acme            an API key for it
+
+[bold]Exit codes[/]
+
+\b
+0    stopped as asked: requests under way were answered first
+2    a setting cannot be used, or the port is taken
+4    internal error
+"""
+PATIENCE_S = 5.0
+"""A caller waits no longer than this for a Redis that is away; then 503."""
+STOP_S = 30
+"""On SIGTERM, requests under way may take so long."""
+app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command(epilog=EPILOG)
+def serve(
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Listen on this address.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Listen on this port; 0: any free one.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")
+    ] = None,
+) -> None:
+    """Serve the HTTP API: scans, uploads, feedback, probes and metrics. docs/api.md describes it, /openapi.json defines it.
+
+    It needs Redis; workers scan what it takes in. Any number of servers may run at a time. It speaks plain HTTP and believes no
+    proxy's headers: let a proxy end TLS, and pass /readyz and /metrics to your own machines only.
+    """
+    with exit_codes():
+        flags = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        run_server(config, flags)
+
+
+def run_server(config: Path | None, flags: dict[str, str | int]) -> None:
+    """Until SIGTERM or SIGINT. Raises ConfigError."""
+    import contextlib
+    import logging
+    import signal
+
+    import uvicorn
+
+    from worker.settings import default_file, load_settings
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = load_settings(config or default_file(), {"api": flags})
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(_listening(settings.api.host, settings.api.port))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                build_application(settings, stack),
+                http="h11",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=STOP_S,
+            )
+        )
+        # uvicorn raises the signal that stopped it again when it is done: the exit code is ours to give.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        address, port = listening.getsockname()[:2]
+        typer.echo(f"veriframe: listening on http://{f'[{address}]' if ':' in address else address}:{port}", err=True)
+        server.run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    import socket
+
+    from worker.errors import ConfigError
+
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as exc:
+        raise ConfigError(f"cannot listen on {host} port {port}: {exc}; give another by --host and --port") from exc
+
+
+def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAPI:
+    """The application; ``stack`` closes what it uses. Raises ConfigError."""
+    import contextlib
+
+    from worker.api.app import build_app
+    from worker.api.intake import Intake
+    from worker.api.metrics import Metrics
+    from worker.api.parts import Parts
+    from worker.artifacts import open_store
+    from worker.queue.access import ApiKeys
+    from worker.queue.assemble import build_guard
+    from worker.queue.front import build_desk, build_redis
+    from worker.queue.quotas import Quotas
+    from worker.queue.roster import Roster
+
+    patience_s = min(settings.redis.patience_s, PATIENCE_S)
+    impatient = settings.model_copy(update={"redis": settings.redis.model_copy(update={"patience_s": patience_s})})
+    redis = stack.enter_context(contextlib.closing(build_redis(impatient)))
+    namespace, api = settings.redis.namespace, settings.api
+    desk, roster, store = build_desk(settings, redis), Roster(redis, namespace), open_store(settings.artifacts.url)
+    keep_s = settings.artifacts.upload_keep_s
+    intake = Intake(redis, namespace, store, max_bytes=api.max_upload_bytes, keep_s=keep_s) if store.retains else None
+    limits = {"requests_per_minute": api.requests_per_minute, "scans_per_day": api.scans_per_day}
+    parts = Parts(
+        desk=desk,
+        keys=ApiKeys(redis, namespace),
+        quotas=Quotas(redis, namespace, **limits),
+        roster=roster,
+        metrics=Metrics(desk, roster),
+        check_url=build_guard(settings).check_url,
+        intake=intake,
+        takes_paths=bool(settings.queue.media_roots),
+    )
+    return build_app(parts, max_body_bytes=api.max_body_bytes, max_upload_bytes=api.max_upload_bytes)
