@@ -245,22 +245,35 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
-    except refused.NoPermissionError as exc:
-        raise ConfigError(f"Redis forbids it: {exc}; widen the ACL user as docs/redis.md shows") from exc
     except _LOGIN as exc:
+        if isinstance(exc, refused.NoPermissionError):
+            raise _forbidden(exc) from exc
         raise ConfigError(
-            f"Redis refuses the login: {exc}; check VERIFRAME_REDIS__USERNAME and VERIFRAME_REDIS__PASSWORD"
+            f"Redis refuses the login: {_said(exc)}; check VERIFRAME_REDIS__USERNAME and VERIFRAME_REDIS__PASSWORD"
         ) from exc
     except _AWAY as exc:
         if _is_hopeless(exc):
-            raise ConfigError(f"Redis's certificate is not trusted: {exc}; check redis.tls_ca and the host in redis.url") from exc
-        raise RedisDown(f"Redis is away: {exc}") from exc
+            raise ConfigError(
+                f"Redis's certificate is not trusted: {_said(exc)}; check redis.tls_ca and the host in redis.url"
+            ) from exc
+        raise RedisDown(f"Redis is away: {_said(exc)}") from exc
     except refused.OutOfMemoryError as exc:
         raise RedisDown("Redis is full: raise its maxmemory") from exc
     except refused.ResponseError as exc:
-        if str(exc).startswith(("MISCONF", "NOREPLICAS")):
-            raise RedisDown(f"Redis takes no writes: {exc}") from exc
+        if _said(exc).startswith(("MISCONF", "NOREPLICAS")):
+            raise RedisDown(f"Redis takes no writes: {_said(exc)}") from exc
+        if "ACL failure in script" in _said(exc):
+            raise _forbidden(exc) from exc
         raise
+
+
+def _forbidden(error: Exception) -> ConfigError:
+    return ConfigError(f"Redis forbids it: {_said(error)}; widen the ACL user as docs/redis.md shows")
+
+
+def _said(error: Exception) -> str:
+    """Redis's own words: redis-py puts the command of a pipeline before them, and its arguments are nobody's business."""
+    return str(error).rpartition(" of pipeline caused error: ")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -464,7 +464,7 @@ def test_the_acl_user_that_the_documentation_shows_is_enough_and_no_more(own_red
             queue.enqueue("math.sqrt", 4.0)
         SimpleWorker(queues, connection=redis, serializer=JSONSerializer).work(burst=True, with_scheduler=False)
         assert [queue.finished_job_registry.count for queue in queues] == [1, 1, 1]
-        assert redis.register_script("return redis.call('incr', KEYS[1])")(["vf:a"]) == 1
+        assert redis.register_script("redis.call('time') return redis.call('incr', KEYS[1])")(["vf:a"]) == 1
         for forbidden in ("FLUSHALL", "KEYS *", "CONFIG SET maxmemory 1", "SET other 1", "SCRIPT FLUSH", "SHUTDOWN", "ACL LIST"):
             with pytest.raises(exceptions.NoPermissionError):
                 redis.execute_command(*forbidden.split(" "))
@@ -482,6 +482,17 @@ class TestTranslated:
             redis.config_set("min-replicas-to-write", 1)
             with pytest.raises(RedisDown, match="takes no writes"), translated():
                 redis.set("a", 1)
+            with pytest.raises(RedisDown, match="takes no writes") as refusal, translated(), redis.pipeline() as pipe:
+                pipe.set("a", SECRET).execute()
+            assert SECRET not in str(refusal.value)
+
+    def test_what_the_acl_forbids_a_script(self, own_redis: EmbeddedRedis) -> None:
+        with connect(url=own_redis.url, timeout_s=5, patience_s=5) as admin:
+            admin.execute_command("ACL", "SETUSER", "vf", "on", f">{SECRET}", "~*", "+@all", "-time")
+        with connect(url=own_redis.url, username="vf", password=SECRET, timeout_s=5, patience_s=5) as redis:
+            clock = redis.register_script("return redis.call('time')")
+            with pytest.raises(ConfigError, match="Redis forbids it"), translated():
+                clock()
 
     def test_our_own_faults_pass(self, redis: Redis) -> None:
         redis.set("a", 1)
