@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -30,7 +31,13 @@ VERIFRAME_REDIS__URL=rediss://redis:6380/0 veriframe worker --config worker.yaml
 2    a setting, no such model
 4    internal error
 """
-Queue = Literal["live", "batch", "low"]
+
+
+class Queue(StrEnum):
+    LIVE = "live"
+    BATCH = "batch"
+    LOW = "low"
+
 
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
 
