@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -39,7 +39,6 @@ veriframe keys webhook acme --rotate                  a new secret; the old one 
 2    a name, scope or setting that cannot be used; no such key
 4    Redis is away, internal error
 """
-Scope = Literal["scan", "read", "feedback", "admin"]
 Owner = Annotated[str, typer.Argument(metavar="OWNER", help="Whose scans: a-z, 0-9, '.', '_', '-'.", show_default=False)]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")]
 
@@ -57,10 +56,8 @@ app = typer.Typer(
 def create(
     owner: Owner,
     scope: Annotated[
-        list[Scope] | None,
-        typer.Option(
-            help="scan: submit, cancel, retry; read; feedback: label, override; admin: all owners. Default: scan, read."
-        ),
+        list[str] | None,
+        typer.Option(metavar="SCOPE", help="scan (submit, cancel, retry), read, feedback or admin; default: scan and read."),
     ] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
     days: Annotated[float | None, typer.Option(min=0.001, max=36500, help="It ends after so many; default: never.")] = None,

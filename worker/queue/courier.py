@@ -14,13 +14,12 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-import httpx
 from redis import Redis
 
 from worker import __version__
 from worker.errors import RedisDown
 from worker.queue.callbacks import Callbacks, Load, Parcel
-from worker.queue.delivery import Answer, plain, post
+from worker.queue.delivery import Answer, OpenClient, plain, post
 from worker.queue.webhooks import Secrets, sign
 
 log = logging.getLogger(__name__)
@@ -34,8 +33,8 @@ USER_AGENT = f"veriframe/{__version__}"
 class Courier:
     """Delivers what is due, ``parallel`` callbacks at a time and at most half as many of one owner's.
 
-    ``client``: made by the caller and closed by it; the guard of addresses is the client's. After ``attempts`` tries a callback
-    is dead; they are ``backoff_s`` apart at first, four times more after each, at most ``backoff_max_s``, all with full jitter
+    The clients that ``open_client`` makes guard the addresses. After ``attempts`` tries a callback is dead; they are
+    ``backoff_s`` apart at first, four times more after each, at most ``backoff_max_s``, all with full jitter
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
 
@@ -44,7 +43,7 @@ class Courier:
         redis: Redis,
         namespace: str = "vf",
         *,
-        client: httpx.Client,
+        open_client: OpenClient,
         attempts: int = 8,
         backoff_s: float = 5,
         backoff_max_s: float = 4 * 3600,
@@ -54,11 +53,9 @@ class Courier:
         keep_s: int = 7 * 86400,
         keep_dead_s: int = 30 * 86400,
     ) -> None:
-        for noisy in ("httpx", "httpcore"):  # they log whole URLs; a query may hold a secret
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         self.callbacks = Callbacks(redis, namespace)
         self._secrets = Secrets(redis, namespace)
-        self._client = client
+        self._open_client = open_client
         self._attempts, self._backoff_s, self._backoff_max_s = attempts, backoff_s, backoff_max_s
         self._timeout_s, self._lease_s, self._parallel = timeout_s, lease_s, parallel
         self._keep_s, self._keep_dead_s = keep_s, keep_dead_s
@@ -109,7 +106,7 @@ class Courier:
         try:
             secrets = self._secrets.current(parcel.owner)
             headers = {**sign(parcel.id, int(time.time()), parcel.body, secrets), "user-agent": USER_AGENT}
-            answer = post(self._client, parcel.url, parcel.body, headers, self._timeout_s)
+            answer = post(self._open_client, parcel.url, parcel.body, headers, self._timeout_s)
         except RedisDown as exc:
             log.warning("callback %s waits for Redis: %s", parcel.id, exc)
             return

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import os
-import socket
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
 import httpx
 
 from worker.errors import FetchError, FetchRefused
+from worker.source.client import plain_url, retry_after_s
 
 Outcome = Literal["delivered", "again", "dead"]
+OpenClient = Callable[[float], httpx.Client]
+"""Makes a client for one try that ends at the given ``time.monotonic()``; see ``worker.source.client.guarded_client``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,44 +29,36 @@ class Answer:
     retry_after_s: float | None = None
 
 
-def post(client: httpx.Client, url: str, body: str, headers: Mapping[str, str], timeout_s: float) -> Answer:
+def post(open_client: OpenClient, url: str, body: str, headers: Mapping[str, str], timeout_s: float) -> Answer:
     """Deliver ``body``; never raises for what a receiver, a network or a URL does. Redirects are answers like others.
 
-    The answer's body is not read beyond what came along with its headers. After ``timeout_s`` the connection is cut, also under a
-    receiver that sends a byte now and then; a name server that does not answer may take longer.
+    The answer's body is not read beyond what came along with its headers. After ``timeout_s`` it is over, also where a receiver
+    sends a byte now and then; only a name server that does not answer may take longer.
     """
-    limit = _Limit(timeout_s)
+    sent = {**headers, "content-type": "application/json", "connection": "close"}
     try:
-        # Its own connection: a kept one could not be cut at the limit, and may be closed just as the request is sent.
-        # Its own request: one that the client builds would carry the cookies which earlier receivers set.
-        request = httpx.Request(
-            "POST",
-            url,
-            content=body,
-            headers={**headers, "content-type": "application/json", "connection": "close"},
-            extensions={"trace": limit.watch, "timeout": httpx.Timeout(timeout_s).as_dict()},
-        )
-        with limit.running():
-            response = client.send(request, stream=True, follow_redirects=False)
-            response.close()
+        with (
+            open_client(time.monotonic() + timeout_s) as client,
+            client.stream("POST", url, content=body, headers=sent, follow_redirects=False) as response,
+        ):
             return _read(response)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError):
-        return Answer(outcome="dead", error="not a URL")
-    except httpx.TransportError as exc:
-        is_late = limit.is_over or isinstance(exc, httpx.TimeoutException)
-        return Answer(outcome="again", error=f"no answer within {timeout_s:g} s" if is_late else type(exc).__name__)
     except FetchRefused as exc:
         return Answer(outcome="dead", error=exc.code)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        return Answer(outcome="dead", error="not a URL")
     except FetchError as exc:
         return Answer(outcome="again", error=exc.code)
+    except httpx.TimeoutException:
+        return Answer(outcome="again", error=f"no answer within {timeout_s:g} s")
+    except httpx.TransportError as exc:
+        return Answer(outcome="again", error=type(exc).__name__)
 
 
 def plain(url: str) -> str:
     """A URL without user, query and fragment, which may hold secrets."""
     try:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    except ValueError:
+        return plain_url(httpx.URL(url))
+    except httpx.InvalidURL:
         return "(not a URL)"
 
 
@@ -81,62 +69,4 @@ def _read(response: httpx.Response) -> Answer:
     if status == httpx.codes.GONE:
         return Answer(outcome="dead", error="status 410")
     waits = status in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
-    asked_s = _seconds(response.headers.get("retry-after", "")) if waits else None
-    return Answer(outcome="again", error=f"status {status}", retry_after_s=asked_s)
-
-
-def _seconds(retry_after: str) -> float | None:
-    """Retry-After is a number of seconds or a date (RFC 9110, 10.2.3); None for anything else."""
-    if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 10:
-        return float(retry_after)
-    try:
-        left_s = parsedate_to_datetime(retry_after).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return None
-    return max(left_s, 0.0) if math.isfinite(left_s) else None
-
-
-class _Limit:
-    """Cuts the connection of a request that is still under way after ``timeout_s``; httpx's limits begin anew with every byte.
-
-    httpcore tells of the socket when it is connected. It is duplicated: TLS takes the first descriptor over, and a shutdown holds
-    for all of them.
-    """
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timer = threading.Timer(timeout_s, self._cut)
-        self._timer.daemon = True
-        self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
-        self.is_over = False
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        self._timer.start()
-        try:
-            yield
-        finally:
-            self._timer.cancel()
-            with self._lock:
-                for connection in self._sockets:
-                    connection.close()
-                self._sockets.clear()
-
-    def watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpcore's ``trace`` extension."""
-        if not event.endswith("connect_tcp.complete"):
-            return
-        connected = info["return_value"].get_extra_info("socket")
-        with self._lock:
-            self._sockets.append(socket.socket(fileno=os.dup(connected.fileno())))
-        if self.is_over:
-            self._cut()
-
-    def _cut(self) -> None:
-        self.is_over = True
-        with self._lock:
-            for connection in self._sockets:
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError:  # the receiver was faster
-                    continue
+    return Answer(outcome="again", error=f"status {status}", retry_after_s=retry_after_s(response) if waits else None)

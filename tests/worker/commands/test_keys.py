@@ -1,0 +1,87 @@
+"""``veriframe keys`` against a real Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from worker.cli import app
+from worker.errors import Unauthorized
+from worker.queue.access import ApiKeys, Scope
+from worker.queue.connection import connect
+from worker.queue.embedded import EmbeddedRedis
+from worker.queue.webhooks import Secrets
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as made:
+        yield made
+
+
+@pytest.fixture
+def keys(server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiKeys]:
+    monkeypatch.setenv("VERIFRAME_REDIS__URL", server.url)
+    monkeypatch.setenv("VERIFRAME_REDIS__NAMESPACE", "test")
+    with connect(url=server.url, timeout_s=10, patience_s=10) as redis:
+        redis.flushall()
+        yield ApiKeys(redis, "test")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["keys", *arguments])
+
+
+def test_a_key_from_its_making_to_its_end(keys: ApiKeys) -> None:
+    made = run("create", "acme", "--name", "ingest", "--days", "90")
+    assert made.exit_code == 0, made.output
+    info = keys.authenticate(made.stdout.strip())
+    assert (info.owner, info.name, info.scopes) == ("acme", "ingest", {Scope.SCAN, Scope.READ})
+    assert info.expires_at is not None
+    assert info.id in made.stderr
+    assert made.stdout.strip() not in made.stderr
+    run("create", "ops", "--scope", "admin", "--scope", "read")
+    listed = run("list")
+    assert info.id in listed.stdout
+    assert "admin read" in listed.stdout
+    assert made.stdout.strip().rpartition("_")[2] not in listed.stdout
+    (row,) = json.loads(run("list", "--owner", "acme", "--json").stdout)
+    assert (row["id"], row["scopes"], row["name"]) == (info.id, "read scan", "ingest")
+    assert run("revoke", info.id).exit_code == 0
+    with pytest.raises(Unauthorized):
+        keys.authenticate(made.stdout.strip())
+    assert run("revoke", info.id).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("create", "Not An Owner"), ("create", "acme", "--scope", "root"), ("create", "acme", "--days", "0"), ("webhook", "A")],
+)
+def test_what_cannot_be_used_ends_with_2(keys: ApiKeys, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert not result.stdout
+    assert keys.list() == []
+
+
+def test_the_signing_secret_is_shown_and_rotated(keys: ApiKeys, server: EmbeddedRedis) -> None:
+    first = run("webhook", "acme").stdout.split()
+    assert run("webhook", "acme").stdout.split() == first
+    rotated = run("webhook", "acme", "--rotate").stdout.split()
+    assert len(rotated) == 2
+    assert rotated[1:] == first
+    (only,) = run("webhook", "acme", "--rotate", "--keep-old-s", "0").stdout.split()[:1]
+    with connect(url=server.url, timeout_s=10, patience_s=10) as redis:
+        assert Secrets(redis, "test").current("acme")[0] == only
+
+
+def test_redis_away(keys: ApiKeys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERIFRAME_REDIS__URL", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setenv("VERIFRAME_REDIS__PATIENCE_S", "0.1")
+    result = run("list")
+    assert result.exit_code == 4
+    assert "Redis is away" in result.stderr
