@@ -85,7 +85,7 @@ class Callbacks:
             stored: Any = self._redis.hgetall(self._key("callback", event_id))
         if b"body" not in stored:
             return None
-        text = {name.decode(): value.decode() for name, value in stored.items()}
+        text = {name.decode(): value.decode(errors="replace") for name, value in stored.items()}
         return Callback(
             id=event_id,
             scan=text["scan"],
@@ -136,12 +136,13 @@ class Callbacks:
 
 def _parcel(parts: list[Any]) -> Parcel:
     event, fence, tries, owner, url, kind, body = parts
+    # ``replace``: one that cannot be read as text must not keep the courier from all the others.
     return Parcel(
         id=event.decode(),
         fence=int(fence),
         tries=int(tries),
         owner=owner.decode(),
-        url=url.decode(),
+        url=url.decode(errors="replace"),
         type=kind.decode(),
-        body=body.decode(),
+        body=body.decode(errors="replace"),
     )

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +27,8 @@ from worker.queue.connection import connect
 from worker.queue.courier import Courier
 from worker.queue.delivery import plain
 from worker.queue.embedded import EmbeddedRedis
+from worker.queue.records import Records, Submission
+from worker.queue.requests import RequestSource, ScanRequest
 from worker.queue.webhooks import Secrets, verify
 from worker.source.client import guarded_client
 from worker.source.guard import AddressGuard
@@ -109,6 +112,49 @@ def test_a_callback_arrives_signed_and_byte_for_byte(redis: Redis, courier: Call
     assert came.headers["user-agent"].startswith("veriframe/")
     assert shown(redis).state == "delivered"
     assert 0 < redis.ttl(f"vf:callback:{event}") <= 7 * 86400
+    assert Callbacks(redis).pending() == 0
+
+
+def test_the_end_of_a_scan_becomes_a_callback(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    records = Records(redis)
+    request = ScanRequest(
+        source=RequestSource(url="http://h.example/v.mp4"), external_id="post-17 Zoë", callback_url=receiver.url + "/ok"
+    )
+    (submitted,) = records.submit([Submission(request=request, owner="acme")])
+    assert courier().run_once() == 0
+    records.cancel(submitted.id)
+    assert courier().run_once() == 1
+    (came,) = receiver.came
+    assert verify(came.headers, came.body, Secrets(redis).current("acme")) == f"evt_{submitted.id}"
+    told = json.loads(came.body)
+    assert told["type"] == "scan.cancelled"
+    assert datetime.now(UTC) - datetime.fromisoformat(told["timestamp"]) < timedelta(minutes=1)
+    assert told["data"] | {"score": None} == {
+        "id": submitted.id,
+        "external_id": "post-17 Zoë",
+        "status": "cancelled",
+        "dead": False,
+        "verdict": None,
+        "score": None,
+        "decided_by": "model",
+        "error": None,
+    }
+    found = shown(redis, f"evt_{submitted.id}")
+    assert abs(found.created_ms / 1000 - time.time()) < 60
+
+
+@pytest.mark.parametrize("broken", [{"body": b"\xff\xfe"}, {"url": b"http://\xff"}, {"last_error": b"\xff"}])
+def test_one_that_cannot_be_read_does_not_stop_the_others(
+    redis: Redis, courier: Callable[..., Courier], receiver: Receiver, broken: dict[str, bytes]
+) -> None:
+    post(redis, receiver.url + "/bad", event="evt_0broken")
+    for name, value in broken.items():
+        redis.hset("vf:callback:evt_0broken", name, value)
+    redis.zadd("vf:callbacks", {"evt_0gone": 0})
+    post(redis, receiver.url + "/ok", event="evt_1")
+    courier(attempts=1).run_once()
+    assert shown(redis, "evt_1").state == "delivered"
+    assert [dead.id for dead in Callbacks(redis).dead()] == ["evt_0broken"]
     assert Callbacks(redis).pending() == 0
 
 

@@ -10,7 +10,7 @@ for _, event in ipairs(redis.call('ZRANGEBYSCORE', key('callbacks'), '-inf', now
   if #taken == wanted then break end
   local k = key('callback', event)
   local r = redis.call('HMGET', k, 'owner', 'url', 'type', 'body')
-  if not r[1] then
+  if not (r[1] and r[2] and r[3] and r[4]) then
     redis.call('ZREM', key('callbacks'), event)
   elseif (under_way[r[1]] or 0) >= share then
     if slow[r[1]] then redis.call('ZADD', key('callbacks'), now + 1000, event) end
