@@ -1,26 +1,26 @@
-"""Builds the queue's parts from settings: the one place of the service that knows them."""
+"""Builds the queue's parts from settings, each in the process that needs it: libraries are imported there and nowhere else."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from redis import Redis
 
 from worker.errors import ConfigError
-from worker.queue.connection import connect
-from worker.queue.doorbell import Doorbells
-from worker.queue.courier import Courier
-from worker.queue.fetching import Artifacts, Sources
-from worker.queue.perform import Performer, QueueScanner
-from worker.queue.records import Records, Terms
-from worker.queue.roster import Roster
-from worker.queue.scan_worker import Limits, ScanWorker
-from worker.queue.warm import WarmChild
+from worker.queue.front import build_records as build_records
+from worker.queue.front import build_redis as build_redis
 from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.queue.courier import Courier
+    from worker.queue.perform import Performer, QueueScanner
+    from worker.queue.scan_worker import ScanWorker
+    from worker.source.guard import AddressGuard
+    from worker.source.http import HttpSource
 
 SCANNER = "worker.compose:build_scanner"
 
@@ -41,66 +41,70 @@ def read_settings(told: dict[str, Any]) -> Settings:
         raise ConfigError("settings cannot be used") from exc
 
 
-def build_redis(settings: Settings) -> Redis:
-    """A connection that rides out losses. Raises ConfigError."""
-    redis = settings.redis
-    return connect(
-        url=redis.url,
-        username=redis.username,
-        password=redis.password.get_secret_value() if redis.password else None,
-        tls_ca=redis.tls_ca,
-        timeout_s=redis.timeout_s,
-        patience_s=redis.patience_s,
-    )
-
-
-def build_records(settings: Settings, redis: Redis) -> Records:
-    queue = settings.queue
-    terms = Terms(
-        lease_s=queue.lease_s,
-        ring_again_s=queue.ring_again_s,
-        max_attempts=queue.max_attempts,
-        backoff_s=queue.backoff_s,
-        backoff_max_s=queue.backoff_max_s,
-        keep_s=queue.keep_s,
-        cache_s=queue.cache_s,
-        idempotency_s=queue.idempotency_s,
-        max_backlog=queue.max_backlog,
-        open_scans=settings.api.open_scans,
-    )
-    return Records(redis, settings.redis.namespace, terms)
-
-
 @contextlib.contextmanager
 def build_performer(settings: Settings, scanner: QueueScanner, folder: Path) -> Iterator[Performer]:
     """What the scanning process does its scans with; ``folder`` is for its downloads."""
+    from worker.artifacts import open_store
+    from worker.queue.fetching import Artifacts, Sources
+    from worker.queue.perform import Performer
+
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(contextlib.closing(build_redis(settings)))
+        store = open_store(settings.artifacts.url)
         yield Performer(
             records=build_records(settings, redis),
             scanner=scanner,
-            sources=stack.enter_context(Sources.of(settings)),
-            keeper=Artifacts.of(settings),
+            sources=Sources(http=build_http(settings), roots=settings.queue.media_roots, store=store),
+            keeper=Artifacts(store=store, keep_s=settings.artifacts.keep_s),
             folder=folder,
             hold_s=settings.queue.hold_s,
         )
 
 
+def build_guard(settings: Settings) -> AddressGuard:
+    """Raises ConfigError."""
+    from worker.source.guard import AddressGuard
+
+    return AddressGuard(allow_private_hosts=settings.fetch.allow_private_hosts)
+
+
+def build_http(settings: Settings) -> HttpSource:
+    from worker.source.http import HttpSource
+
+    fetch = settings.fetch
+    return HttpSource(
+        guard=build_guard(settings),
+        max_bytes=fetch.max_bytes,
+        timeout_s=fetch.timeout_s,
+        connect_s=fetch.connect_s,
+        stall_s=fetch.stall_s,
+        max_redirects=fetch.max_redirects,
+    )
+
+
 def build_worker(
     settings: Settings,
     redis: Redis,
+    face: Redis,
     queues: Sequence[str],
     build: str = SCANNER,
     *,
     on_beat: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> ScanWorker:
-    """``build`` names what opens a scanner, for drills and tests."""
+    """``face``: a client that RQ may have for itself. ``build`` names what opens a scanner, for drills and tests."""
+    from worker.artifacts import open_store
+    from worker.queue.doorbell import Doorbells
+    from worker.queue.roster import Roster
+    from worker.queue.scan_worker import Limits, ScanWorker
+    from worker.queue.warm import WarmChild
+
     queue, namespace = settings.queue, settings.redis.namespace
     return ScanWorker(
-        redis=redis,
+        face=face,
         records=build_records(settings, redis),
         bells=Doorbells(redis, namespace),
         roster=Roster(redis, namespace),
+        sweep=open_store(settings.artifacts.url).sweep,
         child=WarmChild(settings=told_settings(settings), build=build, boot_timeout_s=queue.boot_timeout_s),
         limits=Limits(
             timeout_s=queue.timeout_s,
@@ -117,17 +121,22 @@ def build_worker(
 @contextlib.contextmanager
 def build_courier(settings: Settings, redis: Redis) -> Iterator[Courier]:
     """Delivers callbacks through the guard of addresses."""
-    callbacks = settings.callbacks
-    with guarded_client(build_guard(settings), timeout_s=callbacks.timeout_s) as client:
-        yield Courier(
-            redis,
-            settings.redis.namespace,
-            client=client,
-            attempts=callbacks.attempts,
-            backoff_s=callbacks.backoff_s,
-            backoff_max_s=callbacks.backoff_max_s,
-            timeout_s=callbacks.timeout_s,
-            lease_s=callbacks.lease_s,
-            parallel=callbacks.parallel,
-            keep_s=settings.queue.keep_s,
-        )
+    import httpx
+
+    from worker.queue.courier import Courier
+    from worker.source.client import guarded_client
+
+    callbacks, guard = settings.callbacks, build_guard(settings)
+    context = httpx.create_ssl_context(trust_env=False)
+    yield Courier(
+        redis,
+        settings.redis.namespace,
+        open_client=lambda ends_at: guarded_client(guard, ends_at=ends_at, connections=1, ssl_context=context),
+        attempts=callbacks.attempts,
+        backoff_s=callbacks.backoff_s,
+        backoff_max_s=callbacks.backoff_max_s,
+        timeout_s=callbacks.timeout_s,
+        lease_s=callbacks.lease_s,
+        parallel=callbacks.parallel,
+        keep_s=settings.queue.keep_s,
+    )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.artifacts import ArtifactStore
-from worker.queue.perform import without_crops
+from worker.content import Content
+from worker.queue.perform import Brought, without_crops
 from worker.queue.requests import RequestSource
 from worker.report import Report
 from worker.source.http import HttpSource
@@ -29,16 +30,17 @@ class Sources:
     store: ArtifactStore
 
     @contextlib.contextmanager
-    def fetch(self, source: RequestSource, folder: Path) -> Iterator[Path]:
-        """The path of the bytes while the context is open. Raises FetchError, MediaError."""
+    def fetch(self, source: RequestSource, folder: Path) -> Iterator[Brought]:
+        """The bytes while the context is open. Raises FetchError, MediaError."""
         if source.path is not None:
-            yield resolve_below(source.path, self.roots)
+            yield Brought(path=resolve_below(source.path, self.roots))
         elif source.url is not None:
-            yield self.http.fetch(source.url, folder / "download").path
+            got = self.http.fetch(source.url, folder / "download")
+            yield Brought(path=got.path, content=Content(sha256=got.sha256, size_bytes=got.size_bytes))
         else:
             path = folder / "upload"
-            self.store.get(upload_key(source.upload or ""), path)
-            yield path
+            content = self.store.get(upload_key(source.upload or ""), path)
+            yield Brought(path=path, content=content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 from worker.errors import ConfigError, ModelError, VeriframeError
@@ -34,8 +35,10 @@ def main(arguments: list[str]) -> int:
         settings = read_settings(order["settings"])
         for folder in sweep(settings.fetch.temp_dir):
             log.info("removed what a worker that is gone has left: %s", folder.name)
-        with os.fdopen(beats, "wb", buffering=0) as out, contextlib.closing(build_redis(settings)) as redis:
-            worker = build_worker(settings, redis, order["queues"], order["build"], on_beat=lambda facts: beat(out, facts))
+        with os.fdopen(beats, "wb", buffering=0) as out, contextlib.ExitStack() as stack:
+            redis, face = (stack.enter_context(contextlib.closing(build_redis(settings))) for _ in range(2))
+            told = partial(beat, out)
+            worker = build_worker(settings, redis, face, order["queues"], order["build"], on_beat=told)
             stop_on_signals(worker)
             worker.run()
     except (ConfigError, ModelError) as exc:

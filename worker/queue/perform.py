@@ -27,6 +27,14 @@ log = logging.getLogger(__name__)
 PROGRESS_S = 1.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """Where a source's bytes are; ``content`` where they were hashed on the way."""
+
+    path: Path
+    content: Content | None = None
+
+
 class Output(Protocol):
     @property
     def report(self) -> Report: ...
@@ -57,8 +65,8 @@ class QueueScanner(Protocol):
 class Fetcher(Protocol):
     """Brings a source's bytes here (``worker.queue.fetching.Sources``)."""
 
-    def fetch(self, source: RequestSource, folder: Path) -> AbstractContextManager[Path]:
-        """The path of the bytes while the context is open; ``folder`` is this scan's own. Raises FetchError, MediaError."""
+    def fetch(self, source: RequestSource, folder: Path) -> AbstractContextManager[Brought]:
+        """The bytes while the context is open; ``folder`` is this scan's own. Raises FetchError, MediaError."""
         ...
 
 
@@ -100,9 +108,9 @@ class Performer:
         self._enter(claim, "fetch", 0.0)
         with (
             tempfile.TemporaryDirectory(dir=self.folder, prefix="scan-") as scratch,
-            self.sources.fetch(record.request.source, Path(scratch)) as path,
+            self.sources.fetch(record.request.source, Path(scratch)) as brought,
         ):
-            content = read_content(path, self.scanner.max_bytes)
+            content = brought.content or read_content(brought.path, self.scanner.max_bytes)
             fetched_ms = round(1e3 * (time.monotonic() - started), 1)
             key = cache_key(content, self.scanner.fingerprint, record.request.options)
             settled = self.records.settle(claim, content.sha256, key)
@@ -112,7 +120,7 @@ class Performer:
                 return self._complete(claim, record, without_crops(unpack(settled.cached)))
             self._enter(claim, "decode", 0.05)
             output = self.scanner.scan(
-                path,
+                brought.path,
                 content=content,
                 on_progress=lambda progress: self._on_progress(claim, progress),
                 request=sampling_request(self.scanner.request, record.request.options),

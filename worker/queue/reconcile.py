@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.errors import RedisDown
+from worker.errors import RedisDown, VeriframeError
 from worker.queue.doorbell import Doorbells
 from worker.queue.records import Records
 
@@ -17,6 +19,7 @@ log = logging.getLogger(__name__)
 
 AWAY = (RedisConnectionError, RedisTimeoutError, RedisDown)
 """What a Redis that is not there looks like."""
+SWEEP_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,9 @@ class Reconciler:
     bells: Doorbells
     worker: str
     every_s: float
+    sweep: Callable[[], object] = lambda: None
+    """Called every few minutes by the one that is elected: removes artefacts whose time is over."""
+    _swept_s: float = 0.0
     _seen: dict[str, int] = field(default_factory=dict)
 
     def run(self, stop: threading.Event) -> None:
@@ -68,6 +74,7 @@ class Reconciler:
         if ring:
             self.bells.ring(self.records.priorities(ring))
         self.records.forget()
+        self._sweep()
         return Pass(elected=True, expired=tuple(taken), rung=tuple(ring))
 
     def _silent(self) -> list[str]:
@@ -78,6 +85,15 @@ class Reconciler:
         heard = self.bells.waiting()
         self.records.put_off(due)
         return [scan_id for scan_id in due if scan_id not in heard]
+
+    def _sweep(self) -> None:
+        if time.monotonic() - self._swept_s < SWEEP_S:
+            return
+        self._swept_s = time.monotonic()
+        try:
+            self.sweep()
+        except (VeriframeError, OSError) as exc:
+            log.warning("artefacts could not be swept: %s", exc)
 
     def _is_elected(self) -> bool:
         """Take the lock, or keep it."""

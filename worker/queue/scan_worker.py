@@ -35,7 +35,7 @@ LAST_WORD_S = 2.0
 class RqFace(BaseWorker):
     """What RQ's own tools see of us (``rq info``): a registered worker with a heartbeat and a state. It runs no job."""
 
-    def face(self, state: str) -> None:
+    def show(self, state: str) -> None:
         """Say that we live, and what we do; enrol again where Redis has forgotten us."""
         if not self.connection.exists(self.key):
             self.register_birth()  # type: ignore[no-untyped-call]
@@ -57,7 +57,8 @@ class Limits:
 class ScanWorker:
     """``run`` works until it is told to ``stop``; then a running scan may end within the grace period, or is handed back."""
 
-    redis: Redis
+    face: Redis
+    """A client of RQ's own: it changes the time limits of the one that it is given."""
     records: Records
     bells: Doorbells
     roster: Roster
@@ -66,6 +67,7 @@ class ScanWorker:
     queues: Sequence[str]
     reconcile_s: float
     name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}")
+    sweep: Callable[[], object] = lambda: None
     on_beat: Callable[[dict[str, Any]], None] = lambda facts: None
     """Told every few seconds that the worker lives, Redis or no Redis."""
     scans: int = 0
@@ -84,8 +86,10 @@ class ScanWorker:
     def run(self) -> None:
         """Raises ChildDied, NotReady, ConfigError or ModelError where the scanning process cannot be started."""
         self.child.start()
-        self._face = RqFace(list(self.bells.queues.values()), name=self.name, connection=self.redis)
-        reconciler = Reconciler(records=self.records, bells=self.bells, worker=self.name, every_s=self.reconcile_s)
+        self._face = RqFace(list(self.bells.queues.values()), name=self.name, connection=self.face)
+        reconciler = Reconciler(
+            records=self.records, bells=self.bells, worker=self.name, every_s=self.reconcile_s, sweep=self.sweep
+        )
         thread = threading.Thread(target=reconciler.run, args=(self._stop,), name="reconciler", daemon=True)
         thread.start()
         try:
@@ -221,7 +225,7 @@ class ScanWorker:
         try:
             self.roster.tell(self.name, facts)
             if self._face is not None:
-                self._face.face(state)
+                self._face.show(state)
             self._told_s = now
         except AWAY as exc:
             log.warning("Redis is away (%s)", type(exc).__name__)

@@ -1,4 +1,4 @@
-"""A scanner whose work is what the file's text says. Built by name in real scanning processes, so that they can be ended in it."""
+"""A scanner whose work is what the file's text says, built by name in real scanning processes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FakeScanner:
 
 
 def act(word: str) -> ErrorItem | None:
-    """``sleep:SECONDS``, ``hang`` (in C, deaf to signals' handlers), ``kill``, ``leak:MIB``, ``bug``, ``crash`` (a coded error)."""
+    """``sleep:SECONDS``, ``hang`` (in C), ``kill``, ``leak:MIB``, ``bug``, ``crash`` (a coded error)."""
     name, _, value = word.partition(":")
     if name == "sleep":
         time.sleep(float(value))

@@ -12,12 +12,27 @@ import pytest
 from redis import Redis
 
 from tests.worker.queue.harness import BUILD, Service, is_running, service, until
+from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
 
 
 @pytest.fixture
 def queue(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> Iterator[Service]:
-    with service(redis_server.url, redis, tmp_path, hold_s=0.0) as made:
+    """For tests that end their workers."""
+    with service(redis_server.url, redis, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """With one worker that outlives what the tests do to its scans."""
+    folder = tmp_path_factory.mktemp("standing")
+    with (
+        EmbeddedRedis(folder / "redis") as server,
+        connect(url=server.url, timeout_s=5, patience_s=30) as redis,
+        service(server.url, redis, folder) as made,
+    ):
+        made.start()
         yield made
 
 
@@ -40,12 +55,12 @@ def test_live_scans_go_first(queue: Service) -> None:
     assert (queue.ended(live).finished_ms or 0) < (queue.ended(low).finished_ms or 0)
 
 
-def test_a_killed_child_costs_one_attempt(queue: Service) -> None:
-    worker = queue.start()
-    scan_id = queue.submit("sleep:1.5")
-    queue.staged(scan_id, "infer")
-    os.kill(queue.child_of(worker), signal.SIGKILL)
-    record = queue.ended(scan_id)
+def test_a_killed_child_costs_one_attempt(standing: Service) -> None:
+    (worker,) = standing.workers
+    scan_id = standing.submit("sleep:1.5")
+    standing.staged(scan_id, "infer")
+    os.kill(standing.child_of(worker), signal.SIGKILL)
+    record = standing.ended(scan_id)
     assert (record.state, record.attempt) == ("completed", 2)
     assert worker.poll() is None
 
@@ -81,34 +96,30 @@ def test_a_stopped_worker_that_wakes_up_cannot_overwrite(queue: Service) -> None
     os.kill(first.pid, signal.SIGCONT)
     other = queue.submit("after")
     queue.ended(other)
-    until(lambda: not is_running(child) or queue.child_of(first) != child, 15, "the overtaken child is replaced")
     assert queue.redis.hgetall(f"vf:scan:{scan_id}") == before
 
 
-def test_media_that_kill_every_time_end_in_the_dead_letter(queue: Service) -> None:
-    queue.start()
-    scan_id, good = queue.submit("kill"), queue.submit("fine")
-    record = queue.ended(scan_id)
+def test_media_that_kill_every_time_end_in_the_dead_letter(standing: Service) -> None:
+    scan_id, good = standing.submit("kill"), standing.submit("fine")
+    record = standing.ended(scan_id)
     assert (record.state, record.dead, record.tries) == ("failed", True, 3)
     assert record.error is not None
     assert record.error["code"] == "internal"
     assert "SIGKILL" in record.error["message"]
-    assert queue.ended(good).state == "completed"
+    assert standing.ended(good).state == "completed"
 
 
-def test_a_coded_error_is_the_records_and_retried_if_it_may_help(queue: Service) -> None:
-    queue.start()
-    record = queue.ended(queue.submit("crash"))
+def test_a_coded_error_is_the_records_and_retried_if_it_may_help(standing: Service) -> None:
+    record = standing.ended(standing.submit("crash"))
     assert (record.state, record.dead, record.tries) == ("failed", True, 3)
     assert record.error is not None
     assert record.error["code"] == "decode_crash"
 
 
-def test_a_bug_costs_the_scan_and_the_process_not_the_worker(queue: Service) -> None:
-    queue.start()
-    record = queue.ended(queue.submit("bug"))
+def test_a_bug_costs_the_scan_and_the_process_not_the_worker(standing: Service) -> None:
+    record = standing.ended(standing.submit("bug"))
     assert record.error == {"code": "internal", "message": "RuntimeError", "retryable": True}
-    assert queue.ended(queue.submit("fine")).state == "completed"
+    assert standing.ended(standing.submit("fine")).state == "completed"
 
 
 def test_a_hang_in_c_is_ended_at_the_limit(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
@@ -122,12 +133,11 @@ def test_a_hang_in_c_is_ended_at_the_limit(redis_server: EmbeddedRedis, redis: R
         assert worker.poll() is None
 
 
-def test_cancelling_ends_a_running_scan(queue: Service) -> None:
-    queue.start()
-    scan_id = queue.submit("sleep:60")
-    queue.staged(scan_id, "infer")
-    assert queue.desk.cancel(scan_id, "acme") == "running"
-    assert queue.ended(scan_id, 10).state == "cancelled"
+def test_cancelling_ends_a_running_scan(standing: Service) -> None:
+    scan_id = standing.submit("sleep:60")
+    standing.staged(scan_id, "infer")
+    assert standing.desk.cancel(scan_id, "acme") == "running"
+    assert standing.ended(scan_id, 10).state == "cancelled"
 
 
 def test_sigterm_lets_a_short_scan_end(queue: Service) -> None:
@@ -151,18 +161,18 @@ def test_sigterm_hands_a_long_scan_back(redis_server: EmbeddedRedis, redis: Redi
         assert (record.state, record.tries) == ("queued", 0)
 
 
-def test_a_lost_doorbell_is_rung_again(queue: Service) -> None:
-    scan_id = queue.submit("ok")
-    queue.redis.delete("rq:queue:vf-batch")
-    queue.start()
-    assert queue.ended(scan_id).state == "completed"
+def test_a_lost_doorbell_is_rung_again(standing: Service) -> None:
+    busy = standing.submit("sleep:0.5")
+    standing.staged(busy, "infer")
+    scan_id = standing.submit("ok")
+    assert standing.redis.delete("rq:queue:vf-batch") == 1
+    assert standing.ended(scan_id).state == "completed"
 
 
-def test_all_of_rqs_keys_may_go(queue: Service) -> None:
-    queue.start()
-    ids = [queue.submit(f"sleep:0.1 {n}") for n in range(5)]
-    queue.redis.delete(*queue.redis.keys("rq:*"))
-    assert {queue.ended(scan_id).state for scan_id in ids} == {"completed"}
+def test_all_of_rqs_keys_may_go(standing: Service) -> None:
+    ids = [standing.submit(f"sleep:0.1 {n}") for n in range(5)]
+    standing.redis.delete(*standing.redis.keys("rq:*"))
+    assert {standing.ended(scan_id).state for scan_id in ids} == {"completed"}
 
 
 def test_a_child_is_recycled_after_so_many_scans(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
@@ -193,8 +203,7 @@ def test_duplicates_cost_one_scan(queue: Service) -> None:
     assert len({record.cache_key for record in records}) == 1
     reports = [queue.desk.report(scan_id, "acme") for scan_id in ids]
     assert len({(report.id, report.source.path) for report in reports}) == 6
-    started = sorted(record.started_ms or 0 for record in records)
-    assert (max(record.finished_ms or 0 for record in records) - started[0]) < 6 * 700
+    assert sum(record.attempt - record.tries for record in records) >= 1, "none followed another"
 
 
 def test_a_download_of_a_killed_worker_is_swept_by_the_next(queue: Service) -> None:
@@ -207,7 +216,6 @@ def test_a_download_of_a_killed_worker_is_swept_by_the_next(queue: Service) -> N
     worker.kill()
     worker.wait()
     queue.desk.cancel(scan_id, "acme")
-    until(lambda: queue.ended, 1)
     queue.start()
     until(lambda: len(list(scratch.iterdir())) == 1, 10, "one folder, the new worker's")
 
@@ -218,8 +226,6 @@ def test_a_scanner_that_cannot_be_built_is_refused(queue: Service) -> None:
 
 
 def test_redis_killed_and_started_again_in_mid_scan(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
-    from worker.queue.connection import connect
-
     with connect(url=own_redis.url, timeout_s=5, patience_s=30) as redis, service(own_redis.url, redis, tmp_path) as queue:
         queue.start()
         ids = [queue.submit(f"sleep:0.5 {n}") for n in range(4)]
@@ -231,8 +237,6 @@ def test_redis_killed_and_started_again_in_mid_scan(own_redis: EmbeddedRedis, tm
 
 
 def test_redis_paused_for_longer_than_a_lease(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
-    from worker.queue.connection import connect
-
     with connect(url=own_redis.url, timeout_s=2, patience_s=30) as redis, service(own_redis.url, redis, tmp_path) as queue:
         queue.start()
         scan_id = queue.submit("sleep:4")
