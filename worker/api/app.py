@@ -37,7 +37,13 @@ def openapi_document() -> dict[str, Any]:
 
 def _application() -> FastAPI:
     app = FastAPI(
-        title="veriframe", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None, redirect_slashes=False
+        title="veriframe",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     for router in (scans.router, uploads.router, feedback.router, health.router):
         app.include_router(router)

@@ -60,7 +60,7 @@ async def _feedback(body: Annotated[bytes, Depends(json_body)]) -> Feedback:
 
 
 @router.post("/v1/scans/{scan_id}/feedback", openapi_extra=BODY, responses=documented(400, 404, 408, 409, 413, 415))
-def decide(key: Reviewer, scan_id: ScanId, feedback: Annotated[Feedback, Depends(_feedback)], parts: TheParts) -> Report:
+def give_feedback(key: Reviewer, scan_id: ScanId, feedback: Annotated[Feedback, Depends(_feedback)], parts: TheParts) -> Report:
     """Label what was scanned. Its reports say `decided_by: human` from now on, also re-posts'; the model's word stays stored."""
     decision = Decision(verdict=feedback.label, by=f"key:{key.id}", category=feedback.category, note=feedback.note)
     return parts.desk.decide(scan_id, shown_to(key), decision)
@@ -71,7 +71,7 @@ def decide(key: Reviewer, scan_id: ScanId, feedback: Annotated[Feedback, Depends
     response_class=Response,
     responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, **documented()},
 )
-def manifest(key: Reviewer, parts: TheParts) -> Response:
+def feedback_manifest(key: Reviewer, parts: TheParts) -> Response:
     """The latest label of each content, as a training manifest (CSV). Media are not in it: put them at `path`, beside it."""
     rows: dict[str, dict[str, str]] = {}
     for entry in _decisions(parts.desk, shown_to(key)):

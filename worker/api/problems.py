@@ -138,7 +138,10 @@ def handle_errors(app: FastAPI) -> None:
         status = error.status_code
         detail = error.detail if isinstance(error, HttpError) else HTTPStatus(status).description or HTTPStatus(status).phrase
         code = FRAMEWORK.get(status, "bad_request")
-        return answer(request.state.request_id, status, code, HTTPStatus(status).phrase, detail, error.headers)
+        headers = dict(error.headers or {})
+        if status == 405:
+            headers["Allow"] = ", ".join(_methods(request))
+        return answer(request.state.request_id, status, code, HTTPStatus(status).phrase, detail, headers)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, RequestValidationError):
@@ -154,6 +157,12 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, of_framework)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(ClientDisconnect, gone)
+
+
+def _methods(request: Request) -> list[str]:
+    """What the path takes; Starlette names the methods of the first route that matches, and one path may have several."""
+    path = getattr(request.scope.get("route"), "path", "")
+    return sorted(method.upper() for method in request.app.openapi()["paths"].get(path, {}))
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

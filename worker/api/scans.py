@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from worker.api.parts import Parts, Reader, Submitter, TheParts, json_body, shown_to
 from worker.api.problems import documented
@@ -20,7 +21,6 @@ from worker.types import Label
 
 router = APIRouter(tags=["scans"])
 ScanId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", examples=["8f14e45fceea167a5a36dedd4bea2543"])]
-MAX_LIMIT = 200
 
 
 class Accepted(BaseModel):
@@ -66,15 +66,33 @@ class ScanList(BaseModel):
     next_cursor: str | None
 
 
+def _number(value: object) -> object:
+    """As JSON writes it: pydantic alone would take ``1.0`` and ``1_0`` too."""
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,6}", value, re.ASCII):
+        raise ValueError("a whole number in digits")
+    return value
+
+
+def _truth(value: object) -> object:
+    """As JSON writes it: pydantic alone would take ``yes`` and ``on`` too."""
+    if isinstance(value, str) and value not in ("true", "false"):
+        raise ValueError("true or false")
+    return value
+
+
 class Filters(BaseModel):
+    """Closed, so that a misspelt filter does not show everything."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     status: Status | None = None
     verdict: Literal["fake", "real", "uncertain", "not_applicable"] | None = None
     external_id: str | None = Field(default=None, min_length=1, max_length=255)
-    dead: Literal["true", "false"] | None = None
-    cursor: str | None = Field(default=None, max_length=64, description="next_cursor of the page before")
-    limit: str = Field(default="50", pattern=r"^[1-9][0-9]{0,2}$", description=f"at most {MAX_LIMIT}")
+    dead: Annotated[bool, BeforeValidator(_truth)] | None = Field(default=None, description="in the dead letter state")
+    cursor: str | None = Field(
+        default=None, pattern=r"^[0-9]{1,15}-[0-9a-f]{32}$", description="`next_cursor` of the page before"
+    )
+    limit: Annotated[int, BeforeValidator(_number)] = Field(default=50, ge=1, le=200)
 
 
 BODY = {
@@ -102,15 +120,21 @@ BODY = {
         },
     }
 }
-LOCATION = {"Location": {"description": "Where the scan's report is", "schema": {"type": "string"}}}
+TAKEN: dict[str, Any] = {
+    "headers": {"Location": {"description": "Where the scan's report is", "schema": {"type": "string"}}},
+    "links": {
+        name: {"operationId": name, "parameters": {"scan_id": "$response.body#/id"}}
+        for name in ("show_scan", "cancel_scan", "retry_scan", "give_feedback")
+    },
+}
 
 
-async def _request(
-    body: Annotated[bytes, Depends(json_body)],
-    idempotency_key: Annotated[
-        str | None, Header(description="like idempotency_key in the body; the same key with the same body names the same scan")
-    ] = None,
-) -> ScanRequest:
+IdempotencyKey = Annotated[
+    str | None, Header(alias="Idempotency-Key", description="as `idempotency_key`: the same key and body name the same scan")
+]
+
+
+async def _request(body: Annotated[bytes, Depends(json_body)], idempotency_key: IdempotencyKey = None) -> ScanRequest:
     request = read_request(body)
     if idempotency_key is None:
         return request
@@ -124,12 +148,14 @@ async def _request(
     status_code=202,
     openapi_extra=BODY,
     responses={
-        200: {"model": Accepted, "description": "The idempotency key names this older scan", "headers": LOCATION},
-        202: {"headers": LOCATION},
+        200: {"model": Accepted, "description": "The idempotency key names this older scan", **TAKEN},
+        202: TAKEN,
         **documented(400, 408, 409, 413, 415),
     },
 )
-def submit(key: Submitter, request: Annotated[ScanRequest, Depends(_request)], parts: TheParts, response: Response) -> Accepted:
+def submit_scan(
+    key: Submitter, request: Annotated[ScanRequest, Depends(_request)], parts: TheParts, response: Response
+) -> Accepted:
     """Hand over a scan. The answer comes at once; the report is at `Location`, and goes to `callback_url` when it is done."""
     _refuse_unusable(parts, key, request)
     made = _counted(parts, key.owner, lambda: parts.desk.submit_one(request, key.owner))
@@ -141,37 +167,34 @@ def submit(key: Submitter, request: Annotated[ScanRequest, Depends(_request)], p
 
 
 @router.get("/v1/scans", responses=documented())
-def scans(key: Reader, filters: Annotated[Filters, Query()], parts: TheParts) -> ScanList:
+def list_scans(key: Reader, filters: Annotated[Filters, Query()], parts: TheParts) -> ScanList:
     """The caller's scans, newest first."""
-    limit = int(filters.limit)
-    if limit > MAX_LIMIT:
-        raise BadRequest(f"limit: at most {MAX_LIMIT}")
     page = parts.desk.page(
         shown_to(key),
         status=filters.status,
         verdict=filters.verdict,
         external_id=filters.external_id,
-        dead=None if filters.dead is None else filters.dead == "true",
+        dead=filters.dead,
         cursor=filters.cursor,
-        limit=limit,
+        limit=filters.limit,
     )
     return ScanList(scans=tuple(Summary.model_validate(report) for report in page.reports), next_cursor=page.cursor)
 
 
 @router.get("/v1/scans/{scan_id}", responses=documented(404))
-def scan(key: Reader, scan_id: ScanId, parts: TheParts) -> Report:
+def show_scan(key: Reader, scan_id: ScanId, parts: TheParts) -> Report:
     """The report, in whatever state the scan is."""
     return parts.desk.report(scan_id, shown_to(key))
 
 
 @router.post("/v1/scans/{scan_id}/cancel", responses=documented(404))
-def cancel(key: Submitter, scan_id: ScanId, parts: TheParts) -> Accepted:
+def cancel_scan(key: Submitter, scan_id: ScanId, parts: TheParts) -> Accepted:
     """A waiting scan is cancelled at once, a running one within seconds; one that has ended stays as it is."""
     return Accepted.model_validate({"id": scan_id, "status": parts.desk.cancel(scan_id, shown_to(key))})
 
 
-@router.post("/v1/scans/{scan_id}/retry", status_code=202, responses={202: {"headers": LOCATION}, **documented(404, 409)})
-def retry(key: Submitter, scan_id: ScanId, parts: TheParts, response: Response) -> Accepted:
+@router.post("/v1/scans/{scan_id}/retry", status_code=202, responses={202: TAKEN, **documented(404, 409)})
+def retry_scan(key: Submitter, scan_id: ScanId, parts: TheParts, response: Response) -> Accepted:
     """The same request as a new scan, with `retry_of`; only for one that has ended."""
     owner = parts.desk.record(scan_id, shown_to(key)).owner
     made = _counted(parts, owner, lambda: parts.desk.retry(scan_id, owner))

@@ -26,13 +26,13 @@ class Upload(BaseModel):
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary", "minLength": 1}}},
     }
 }
 
 
 @router.post(PATH, status_code=201, openapi_extra=BODY, responses=documented(400, 408, 413, 415, 501))
-async def upload(key: Submitter, request: Request, parts: TheParts) -> Upload:
+async def upload_file(key: Submitter, request: Request, parts: TheParts) -> Upload:
     """Send a file as it is; what it is shows when it is scanned. The id is good for this owner's scans only."""
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         raise HttpError(415, "send the file itself, not a form: curl -X POST -T FILE, or --data-binary @FILE")

@@ -1,0 +1,173 @@
+"""The application over a real Redis; requests go to it as ASGI calls."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from fastapi import FastAPI
+from redis import Redis
+from starlette.testclient import TestClient
+
+from tests.worker.queue.fake_scanner import FakeScanner
+from worker.api.app import build_app
+from worker.api.intake import Intake
+from worker.api.metrics import Metrics
+from worker.api.parts import Parts
+from worker.artifacts import open_store
+from worker.queue.access import ApiKeys
+from worker.queue.connection import connect
+from worker.queue.desk import Desk
+from worker.queue.doorbell import Doorbells
+from worker.queue.embedded import EmbeddedRedis
+from worker.queue.fetching import Artifacts
+from worker.queue.perform import Brought, Performer, QueueScanner
+from worker.queue.quotas import Quotas
+from worker.queue.records import Claim, Records, Terms
+from worker.queue.requests import RequestSource
+from worker.queue.roster import Roster
+from worker.source.guard import AddressGuard
+
+MAX_BODY, MAX_UPLOAD = 8192, 1 << 20
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_server: EmbeddedRedis) -> Iterator[Redis]:
+    """A client of an empty server."""
+    with connect(url=redis_server.url, timeout_s=10, patience_s=10) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A server that the test may stop."""
+    with EmbeddedRedis(tmp_path / "own-redis") as server:
+        yield server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """The application with a folder for uploads, and its parts."""
+
+    app: FastAPI
+    parts: Parts
+    client: TestClient
+    _tokens: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def token(self, owner: str = "acme", *scopes: str) -> str:
+        scopes = scopes or ("scan", "read", "feedback")
+        known = self._tokens.get((owner, *scopes))
+        if known is None:
+            known = self._tokens[owner, *scopes] = self.parts.keys.create(owner, scopes)[1]
+        return known
+
+    def as_(self, owner: str = "acme", *scopes: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(owner, *scopes)}"}
+
+    def submit(self, owner: str = "acme", **request: Any) -> str:
+        """The id of a new scan."""
+        answer = self.client.post("/v1/scans", json=scan_of(**request), headers=self.as_(owner))
+        assert answer.status_code == 202, answer.text
+        scan_id: str = answer.json()["id"]
+        return scan_id
+
+
+Serve = Callable[..., Service]
+
+
+@pytest.fixture
+def serve(redis: Redis, tmp_path: Path) -> Iterator[Serve]:
+    """Builds the application with other limits than the usual ones."""
+    with contextlib.ExitStack() as stack:
+
+        def build(
+            *,
+            client: Redis | None = None,
+            uploads: bool = True,
+            takes_paths: bool = False,
+            requests_per_minute: int = 100_000,
+            scans_per_day: int = 100_000,
+            stall_s: float = 10,
+            **terms: Any,
+        ) -> Service:
+            used = client or redis
+            desk, roster = Desk(Records(used, terms=Terms(**terms)), Doorbells(used)), Roster(used)
+            store = open_store(str(tmp_path / "artifacts"))
+            parts = Parts(
+                desk=desk,
+                keys=ApiKeys(used),
+                quotas=Quotas(used, requests_per_minute=requests_per_minute, scans_per_day=scans_per_day),
+                roster=roster,
+                metrics=Metrics(desk, roster),
+                check_url=AddressGuard().check_url,
+                intake=Intake(used, "vf", store, max_bytes=MAX_UPLOAD, keep_s=3600, stall_s=stall_s) if uploads else None,
+                takes_paths=takes_paths,
+            )
+            app = build_app(parts, max_body_bytes=MAX_BODY, max_upload_bytes=MAX_UPLOAD)
+            http = stack.enter_context(TestClient(app))
+            return Service(app=app, parts=parts, client=http)
+
+        yield build
+
+
+@pytest.fixture
+def service(serve: Serve) -> Service:
+    return serve()
+
+
+def scan_of(url: str = "https://media.example/a.mp4?token=hush", **more: Any) -> dict[str, Any]:
+    return {"source": {"url": url}, **more}
+
+
+class Shelf:
+    """Sources as these tests have them: an address's bytes are its path."""
+
+    @contextlib.contextmanager
+    def fetch(self, source: RequestSource, folder: Path) -> Iterator[Brought]:
+        path = folder / "media"
+        path.write_text(urlsplit(source.url or "").path)
+        yield Brought(path=path)
+
+
+class CacheOnly(FakeScanner):
+    def scan(self, path: Path, **_: Any) -> Any:
+        raise AssertionError("the result was to come from the cache")
+
+
+def scan_one(service: Service, scan_id: str, scanner: QueueScanner | None = None) -> None:
+    """What a worker does with a scan: the real performer and a scanner that calls everything real."""
+    records = service.parts.desk.records
+    claim = records.claim(scan_id, "w1")
+    assert isinstance(claim, Claim), claim
+    with tempfile.TemporaryDirectory() as folder:
+        Performer(
+            records=records,
+            scanner=scanner or FakeScanner(),
+            sources=Shelf(),
+            keeper=Artifacts(store=open_store(None), keep_s=0),
+            folder=Path(folder),
+        ).perform(claim)
+
+
+def fields_of(answer: Any) -> dict[str, Any]:
+    """A problem's fields, its form checked."""
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    problem: dict[str, Any] = answer.json()
+    assert set(problem) == {"type", "title", "status", "detail", "code", "instance"}
+    assert problem["status"] == answer.status_code
+    assert problem["instance"] == answer.headers["x-request-id"]
+    assert problem["type"] == f"urn:veriframe:problem:{problem['code']}"
+    return problem

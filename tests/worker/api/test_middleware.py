@@ -1,0 +1,72 @@
+"""What surrounds every request."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.worker.api.conftest import MAX_BODY, Service, fields_of
+
+
+@pytest.mark.parametrize("path", ["/livez", "/v1/scans", "/nope", "/openapi.json"])
+def test_every_answer_has_an_id_and_the_headers(service: Service, path: str) -> None:
+    answer = service.client.get(path)
+    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "server" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("trace-0123456789", True), ("short", False), ("x" * 65, False), ("a b c d e f g h", False), ("<script>alert(1)", False)],
+)
+def test_a_callers_id_is_kept_if_it_looks_like_one(service: Service, given: str, kept: bool) -> None:
+    answer = service.client.get("/nope", headers={"X-Request-Id": given})
+    assert (answer.headers["x-request-id"] == given) is kept
+    assert fields_of(answer)["instance"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/v1/scans", "/v1/scans/" + "0" * 32 + "/feedback"])
+def test_a_body_that_says_it_is_too_long_is_not_read(service: Service, path: str) -> None:
+    headers = service.as_() | {"Content-Type": "application/json"}
+    answer = service.client.post(path, content=b" " * (MAX_BODY + 1), headers=headers)
+    assert (answer.status_code, fields_of(answer)["code"]) == (413, "too_large")
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("path", ["/v1/scans", "/v1/scans/" + "0" * 32 + "/feedback"])
+def test_a_body_without_a_length_is_read_to_the_limit_and_no_further(service: Service, path: str) -> None:
+    """As ASGI messages: clients in tests read a body before they send it."""
+    asked, statuses = 0, []
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        return {"type": "http.request", "body": b" " * 1024, "more_body": True}
+
+    async def send(message: Any) -> None:
+        statuses.append(message.get("status"))
+
+    named = {**service.as_(), "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    headers = [(name.lower().encode(), value.encode()) for name, value in named.items()]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
+
+    async def call() -> None:
+        with anyio.fail_after(20):
+            await service.app(scope | {"http_version": "1.1", "scheme": "http", "root_path": ""}, receive, send)
+
+    anyio.run(call)
+    assert statuses[0] == 413
+    assert asked == MAX_BODY // 1024 + 1
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "9" * 30, "x", ""])
+def test_a_length_that_is_none_is_refused(service: Service, length: str) -> None:
+    headers = service.as_() | {"Content-Type": "application/json", "Content-Length": length}
+    answer = service.client.post("/v1/scans", content=b"{}", headers=headers)
+    assert answer.status_code == 413
