@@ -91,3 +91,7 @@ class Bar:
         """One item is finished."""
         self._done += 1
         self._progress.update(self._task, completed=self._done)
+
+    def reach(self, done: float) -> None:
+        """So many items are finished; a part of one counts."""
+        self._progress.update(self._task, completed=done)

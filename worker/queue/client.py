@@ -12,7 +12,6 @@ It speaks to Redis itself and is trusted with all of it; whoever is not uses the
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import time
@@ -23,13 +22,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from worker.errors import BadRequest, Conflict, NoSuchScan, QueueFull, RedisDown
+from worker.errors import BadRequest, Conflict, NoSuchScan, QueueFull
 from worker.queue.access import checked_owner
 from worker.queue.connection import connect, translated
 from worker.queue.desk import Desk, is_final
 from worker.queue.doorbell import Doorbells
 from worker.queue.records import FINAL, Records, State, Submission, Submitted, Terms
 from worker.queue.requests import Priority, ScanRequest, read_request
+from worker.queue.waiting import Waiting, wait_for
 from worker.report import Report
 
 if TYPE_CHECKING:
@@ -38,10 +38,7 @@ if TYPE_CHECKING:
 Item = str | Path | ScanRequest | Mapping[str, Any]
 """An address, a path (made absolute), a request, or a request's JSON."""
 
-log = logging.getLogger(__name__)
-
 AT_ONCE = 500
-ASK_S, ASK_MAX_S = 0.05, 2.0
 ROOM_S, ROOM_MAX_S = 0.2, 5.0
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -57,15 +54,6 @@ class Status:
     @property
     def is_final(self) -> bool:
         return self.state in FINAL
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """How far a wait is. ``progress``: the sum over all scans, each from 0 to 1."""
-
-    ended: int
-    total: int
-    progress: float
 
 
 class ScanClient:
@@ -197,45 +185,9 @@ class ScanClient:
     ) -> dict[str, State | None]:
         """Until all have ended or the time is up: the state of each as last seen; None: there is no such scan (any more).
 
-        Raises RedisDown: it stayed away for the client's patience (and, where there is a ``timeout_s``, until its end).
+        Raises RedisDown: it stayed away for the client's patience and, where there is a ``timeout_s``, until its end.
         """
-        states: dict[str, State | None] = dict.fromkeys(scan_ids, "queued")
-        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        still = list(states)
-        pause_s = ASK_S
-        while True:
-            asked_s = time.monotonic()
-            try:
-                still, running = self._ask(still, states)
-                on_progress(
-                    Waiting(ended=len(states) - len(still), total=len(states), progress=len(states) - len(still) + running)
-                )
-            except RedisDown as exc:
-                if deadline_s is None or time.monotonic() >= deadline_s:
-                    raise
-                log.warning("waiting for scans: %s", exc)
-            now_s = time.monotonic()
-            if not still or (deadline_s is not None and now_s >= deadline_s):
-                return states
-            # Never busy with asking for more than a fifth of the time, however many there are.
-            pause_s = min(ASK_MAX_S, pause_s * 1.3)
-            until_s = now_s + max(pause_s, 4 * (now_s - asked_s))
-            time.sleep(max(0.0, (until_s if deadline_s is None else min(until_s, deadline_s)) - now_s))
-
-    def _ask(self, scan_ids: Sequence[str], states: dict[str, State | None]) -> tuple[list[str], float]:
-        """Those that have not ended, and the sum of their progress."""
-        still: list[str] = []
-        running = 0.0
-        for start in range(0, len(scan_ids), AT_ONCE):
-            some = scan_ids[start : start + AT_ONCE]
-            with translated():
-                found = self._desk.records.states(some, self.owner)
-            for scan_id, one in zip(some, found, strict=True):
-                states[scan_id] = cast(State, one[0]) if one else None
-                if one is not None and one[0] not in FINAL:
-                    still.append(scan_id)
-                    running += one[1]
-        return still, running
+        return wait_for(self._desk.records, scan_ids, self.owner, timeout_s, on_progress)
 
     def report(self, scan_id: str) -> Report:
         """What is known now, in whatever state. Raises NoSuchScan, RedisDown."""
@@ -291,10 +243,11 @@ def _request(source: Item, asked: Mapping[str, Any]) -> ScanRequest:
         return source
     if isinstance(source, Mapping):
         return read_request(dict(source))
-    return read_request({"source": _source(source), **asked})
+    return read_request({"source": source_of(source), **asked})
 
 
-def _source(source: str | Path) -> dict[str, str]:
+def source_of(source: str | Path) -> dict[str, str]:
+    """The request's source: an address where it looks like one, else a path, made absolute."""
     text = os.fspath(source)
     if not isinstance(source, Path) and _SCHEME.match(text):
         return {"url": text}

@@ -187,7 +187,7 @@ class Desk:
 
     def count(self, owner: str | None) -> int:
         """Scans on record, about: those that Redis has just forgotten may still be counted."""
-        return cast(int, self._redis.zcard(self.index_of(owner)))
+        return int(self._redis.zcard(self.index_of(owner)))
 
     def backlog(self) -> dict[str, int]:
         """Scans waiting, running, dead, and callbacks owed."""
@@ -197,6 +197,18 @@ class Desk:
                 pipe.zcard(key(name))
             waiting, running, dead, callbacks = pipe.execute()
         return {"waiting": waiting, "running": running, "dead": dead, "callbacks": callbacks}
+
+    def ended(self) -> dict[str, int]:
+        """How many scans ever ended in each final state."""
+        return self._counts("ended")
+
+    def open_scans(self) -> dict[str, int]:
+        """Waiting and running scans by owner."""
+        return {owner: count for owner, count in self._counts("open").items() if count}
+
+    def _counts(self, name: str) -> dict[str, int]:
+        found = cast(dict[bytes, bytes], self._redis.hgetall(self.records.key(name)))
+        return {key.decode(): int(value) for key, value in found.items()}
 
     def _places(self, index: str, after: Place | None, count: int) -> list[Place]:
         """Up to ``count`` behind a place that need not be there any more; fewer: the list ends there."""

@@ -8,6 +8,7 @@ and running scans by owner), ``override:OWNER:SHA256``, ``callback:EVENT`` and `
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -18,13 +19,15 @@ from importlib.resources import files
 from typing import Any, Literal, cast
 
 from redis import Redis
+from redis.exceptions import NoScriptError
 
-from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueError, QueueFull
+from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueError, QueueFull, RedisDown
 from worker.queue.requests import ScanRequest
 from worker.report import Report, new_id
 
 State = Literal["queued", "running", "completed", "failed", "cancelled"]
 FINAL = frozenset({"completed", "failed", "cancelled"})
+TIMES_RESTARTED = 10
 SCRIPTS = ("submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "cancel", "expire", "purge")
 
 
@@ -158,10 +161,7 @@ class Records:
 
     def submit(self, submissions: Sequence[Submission]) -> list[Submitted]:
         """Record scans, in one round trip. One that is refused says so and stops none of the others."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for submission in submissions:
-                self._scripts["submit"](args=self._submit_arguments(submission), client=pipe)
-            answers = pipe.execute()
+        answers = self._call_each("submit", [self._submit_arguments(submission) for submission in submissions])
         return [_submitted(submission.id, answer) for submission, answer in zip(submissions, answers, strict=True)]
 
     def _submit_arguments(self, submission: Submission) -> list[Any]:
@@ -222,10 +222,7 @@ class Records:
         states = " ".join(sorted(wanted.states))
         before = wanted.before_ms if wanted.before_ms is not None else "inf"
         told = [wanted.owner or "", states, before, int(wanted.dead_only), int(really)]
-        with self.redis.pipeline(transaction=False) as pipe:
-            for scan_id in scan_ids:
-                self._scripts["purge"](args=[self.namespace, scan_id, *told], client=pipe)
-            return int(pipe.execute().count(b"purged"))
+        return self._call_each("purge", [[self.namespace, scan_id, *told] for scan_id in scan_ids]).count(b"purged")
 
     # --- by the worker that holds an attempt
 
@@ -328,6 +325,17 @@ class Records:
 
     def _call(self, name: str, *args: Any) -> Any:
         return self._scripts[name](args=[self.namespace, *args])
+
+    def _call_each(self, name: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
+        """One script many times, in one round trip. A Redis that was restarted under it has lost the script: all is sent again,
+        so the script must bear that."""
+        for _ in range(TIMES_RESTARTED):
+            with self.redis.pipeline(transaction=False) as pipe:
+                for arguments in calls:
+                    self._scripts[name](args=arguments, client=pipe)
+                with contextlib.suppress(NoScriptError):
+                    return pipe.execute()
+        raise RedisDown("Redis forgets scripts as soon as it has them")
 
     def _run(self, name: str, *args: Any) -> Ended:
         how, *ring = (part.decode() for part in self._call(name, *args))

@@ -66,7 +66,9 @@ def test_a_cursor_outlives_the_scan_that_it_stands_at(desk: Desk) -> None:
     assert len(rest.reports) == 2
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "1-" + "g" * 32, "-1-" + "a" * 32, "1" * 16 + "-" + "a" * 32, "1-" + "a" * 32 + "\n"])
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "1-" + "g" * 32, "-1-" + "a" * 32, "1" * 16 + "-" + "a" * 32, "1-" + "a" * 32 + "\n"]
+)
 def test_a_cursor_that_is_none_is_refused(desk: Desk, cursor: str) -> None:
     with pytest.raises(BadRequest, match="cursor"):
         desk.page("acme", cursor=cursor)

@@ -1,0 +1,168 @@
+"""``veriframe enqueue`` and ``veriframe status`` against a real Redis; workers are played by the tests."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.worker.commands.conftest import Veriframe
+from tests.worker.queue.scans import complete, fail, submit
+from worker.queue.desk import Desk
+from worker.queue.doorbell import Doorbells
+
+URLS = [f"https://example.org/{number}.mp4" for number in range(3)]
+
+
+def sources(desk: Desk) -> list[str]:
+    return sorted(report.source.url or report.source.path or "" for report in desk.each(None))
+
+
+def lines(text: str) -> list[str]:
+    return [line.split()[0] for line in text.splitlines()]
+
+
+def play_worker(desk: Desk, count: int, verdict: str = "fake") -> threading.Thread:
+    """Completes the next ``count`` scans that wait; an error, reported by pytest, where they do not come."""
+    bells = Doorbells(desk.records.redis, "vf")
+
+    def next_waiting() -> str:
+        for _ in range(30):
+            scan_id = bells.hear(("live", "batch", "low"), 1)
+            if scan_id is not None and desk.record(scan_id, None).state == "queued":
+                return scan_id
+        raise AssertionError("no scan came")
+
+    def work() -> None:
+        for number in range(count):
+            complete(desk.records, next_waiting(), sha256=f"{number:064x}", verdict=verdict)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_addresses_paths_and_folders(veriframe: Veriframe, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.mp4", "in/b.mp4", "in/c.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    result = veriframe(
+        "enqueue", URLS[0], "a.mp4", "in", "/elsewhere/d.mp4", "--priority", "live", "--max-frames", "8", "--fps", "2"
+    )
+    assert result.exit_code == 0, result.output
+    assert sources(desk) == sorted([URLS[0], "/elsewhere/d.mp4", *(str(tmp_path / n) for n in ("a.mp4", "in/b.mp4", "in/c.mp4"))])
+    records = desk.records.get_many(lines(result.stdout))
+    assert len(records) == 5
+    assert {record.request.priority for record in records} == {"live"}
+    assert {(r.request.options.max_frames, r.request.options.fps, r.request.options.strategy) for r in records} == {
+        (8, 2.0, "fps")
+    }
+    assert len(Doorbells(desk.records.redis, "vf").queues["live"]) == 5
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0"])
+def test_a_list_on_standard_input(veriframe: Veriframe, desk: Desk, end: str) -> None:
+    result = veriframe("enqueue", "-", input=end.join(URLS) + end)
+    assert result.exit_code == 0
+    assert sources(desk) == URLS
+    assert [line.split()[1] for line in result.stdout.splitlines()] == URLS
+
+
+def test_a_list_in_a_file_may_hold_whole_requests(veriframe: Veriframe, desk: Desk, tmp_path: Path) -> None:
+    request = {"source": {"url": URLS[1]}, "external_id": "7", "idempotency_key": "k", "priority": "low"}
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join([URLS[0], json.dumps(request), "", '{"source": 1}', '{"nonsense']))
+    result = veriframe("enqueue", "--from", str(listed))
+    assert result.exit_code == 3
+    assert sources(desk) == URLS[:2]
+    (record,) = (r for r in desk.records.get_many(lines(result.stdout)) if r.request.external_id)
+    assert (record.request.external_id, record.request.priority) == ("7", "low")
+    assert result.stderr.count("veriframe: {") == 2
+    again = veriframe("enqueue", "--from", str(listed), "--format", "jsonl")
+    rows = [json.loads(line) for line in again.stdout.splitlines()]
+    assert {row["created"] for row in rows if row["source"] == URLS[1]} == {False}
+    assert [row["error"]["code"] for row in rows if row["error"]] == ["bad_request", "bad_request"]
+
+
+def test_one_refusal_stops_none_of_the_others(veriframe: Veriframe, desk: Desk) -> None:
+    result = veriframe("enqueue", "ftp://example.org/a.mp4", "no such file.mp4", URLS[0], "--format", "json")
+    assert result.exit_code == 3
+    assert sources(desk) == URLS[:1]
+    rows = json.loads(result.stdout)
+    assert [row["error"] is None for row in sorted(rows, key=lambda row: str(row["source"]))] == [False, True, False]
+    assert "no such file or folder" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["-"],
+        ["--from", "/no/such/list"],
+        [*URLS, "--external-id", "7"],
+        [URLS[0], "--owner", "No Such"],
+        [URLS[0], "--priority", "urgent"],
+    ],
+)
+def test_usage(veriframe: Veriframe, desk: Desk, arguments: list[str]) -> None:
+    assert veriframe("enqueue", *arguments, input="").exit_code == 2
+    assert desk.count(None) == 0
+
+
+def test_the_same_key_is_the_same_scan(veriframe: Veriframe, desk: Desk) -> None:
+    command = ("enqueue", URLS[0], "--idempotency-key", "k", "--external-id", "7")
+    first, second = veriframe(*command), veriframe(*command)
+    assert lines(first.stdout) == lines(second.stdout)
+    assert "known already" in second.stdout
+    conflict = veriframe("enqueue", URLS[1], "--idempotency-key", "k")
+    assert (conflict.exit_code, conflict.stdout) == (3, "")
+    assert desk.count(None) == 1
+
+
+def test_waiting_for_the_results(veriframe: Veriframe, desk: Desk) -> None:
+    worker = play_worker(desk, 3)
+    result = veriframe("enqueue", "--wait", "--timeout", "20", "--fail-on", "fake", "--format", "jsonl", *URLS)
+    worker.join()
+    assert result.exit_code == 1, result.output
+    assert [json.loads(line)["verdict"] for line in result.stdout.splitlines()] == ["fake"] * 3
+
+
+def test_a_wait_may_be_too_short(veriframe: Veriframe, desk: Desk) -> None:
+    result = veriframe("enqueue", "--wait", "--timeout", "0", URLS[0], "--format", "json")
+    assert result.exit_code == 3
+    assert [report["status"] for report in json.loads(result.stdout)] == ["queued"]
+    assert desk.count(None) == 1
+
+
+def test_status(veriframe: Veriframe, desk: Desk) -> None:
+    done, dead, waiting = (submit(desk) for _ in range(3))
+    complete(desk.records, done)
+    fail(desk.records, dead, dead=True)
+    shown = veriframe("status", done, dead, waiting)
+    assert shown.exit_code == 0
+    assert [line.split()[:2] for line in shown.stdout.splitlines() if line.strip()[:32] in (done, dead, waiting)] == [
+        [done, "completed"],
+        [dead, "dead"],
+        [waiting, "queued"],
+    ]
+    assert veriframe("status", "-", "--fail-on", "fake", input=f"{done}  {URLS[0]}\n\n").exit_code == 1
+    assert veriframe("status", done, "--owner", "zenith").exit_code == 3
+    assert veriframe("status", "0" * 32).exit_code == 3
+    assert veriframe("status", "x").exit_code == 2
+    assert veriframe("status", "--watch", done, dead).exit_code == 3
+    worker = play_worker(desk, 1, "real")
+    watched = veriframe("status", "--watch", "--timeout", "20", "--format", "jsonl", waiting)
+    worker.join()
+    assert watched.exit_code == 0
+    assert json.loads(watched.stdout)["verdict"] == "real"
+
+
+def test_a_redis_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch, veriframe: Veriframe) -> None:
+    monkeypatch.setenv("VERIFRAME_REDIS__PATIENCE_S", "0.1")
+    for command in (["enqueue", URLS[0]], ["status", "0" * 32], ["jobs", "list"]):
+        result = veriframe(*command, url="redis://127.0.0.1:1/0")
+        assert result.exit_code == 4
+        assert "Redis is away" in result.stderr

@@ -1,0 +1,166 @@
+"""``veriframe jobs`` against a real Redis."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.worker.commands.conftest import Veriframe
+from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, complete, fail, submit
+from worker.queue.callbacks import Callbacks
+from worker.queue.desk import Desk
+
+
+def rows(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def ids(text: str) -> list[object]:
+    return [row["id"] for row in rows(text)]
+
+
+def test_lists_go_on_where_they_ended(veriframe: Veriframe, desk: Desk) -> None:
+    wanted = {submit(desk, f"https://example.org/{n}.mp4") for n in range(7)}
+    seen: list[object] = []
+    more: list[str] = []
+    for _ in range(4):
+        page = veriframe("jobs", "list", "--limit", "3", "--format", "jsonl", *more)
+        assert page.exit_code == 0
+        seen += ids(page.stdout)
+        if "--cursor" not in page.stderr:
+            break
+        more = page.stderr.split()[-2:]
+    assert sorted(seen, key=str) == sorted(wanted)
+    assert set(ids(veriframe("jobs", "list", "--all", "--format", "jsonl").stdout)) == wanted
+    assert veriframe("jobs", "list", "--cursor", "nonsense").exit_code == 2
+
+
+def test_filters(veriframe: Veriframe, desk: Desk) -> None:
+    done, dead, theirs = submit(desk, external_id="7"), submit(desk), submit(desk, owner="zenith")
+    complete(desk.records, done)
+    fail(desk.records, dead, dead=True)
+
+    def listed(*flags: str) -> list[object]:
+        return ids(veriframe("jobs", "list", "--format", "jsonl", *flags).stdout)
+
+    assert listed("--status", "queued") == listed("--owner", "zenith") == [theirs]
+    assert listed("--verdict", "fake") == listed("--external-id", "7") == [done]
+    assert listed("--dead") == [dead]
+    table = veriframe("jobs", "list", "--dead").stdout
+    assert dead in table
+    assert "internal: broken" in table
+
+
+def test_show(veriframe: Veriframe, desk: Desk) -> None:
+    scan_id = submit(desk, external_id="7")
+    complete(desk.records, scan_id)
+    shown = json.loads(veriframe("jobs", "show", scan_id).stdout)
+    assert (shown["report"]["verdict"], shown["record"]["attempt"]) == ("fake", 1)
+    assert (shown["record"]["worker"], shown["request"]["external_id"]) == ("w1", "7")
+    assert veriframe("jobs", "show", "0" * 32).exit_code == 3
+    assert veriframe("jobs", "show", scan_id, "--owner", "zenith").exit_code == 3
+
+
+def test_cancel(veriframe: Veriframe, desk: Desk) -> None:
+    waiting, done = submit(desk), submit(desk)
+    complete(desk.records, done)
+    result = veriframe("jobs", "cancel", waiting, done)
+    assert (result.exit_code, result.stdout) == (0, f"{waiting}  cancelled\n{done}  completed\n")
+    assert desk.record(waiting, None).state == "cancelled"
+    assert veriframe("jobs", "cancel", "-", input="0" * 32).exit_code == 3
+
+
+def test_dead_letters_are_replayed_once(veriframe: Veriframe, desk: Desk) -> None:
+    dead = [submit(desk, external_id=str(n)) for n in range(3)]
+    waiting, corrupt = submit(desk), submit(desk)
+    for scan_id in dead:
+        fail(desk.records, scan_id, dead=True)
+    fail(desk.records, corrupt)
+    first, second = veriframe("jobs", "retry", "--dead"), veriframe("jobs", "retry", "--dead")
+    assert first.exit_code == second.exit_code == 0
+    assert second.stdout == ""
+    pairs = [line.split() for line in first.stdout.splitlines()]
+    assert {old for old, _ in pairs} == set(dead)
+    assert {(desk.record(new, None).retry_of, desk.record(new, None).state) for _, new in pairs} == {
+        (old, "queued") for old in dead
+    }
+    assert desk.count(None) == 8
+    one = veriframe("jobs", "retry", corrupt, waiting)
+    assert one.exit_code == 3
+    assert len(one.stdout.splitlines()) == 1
+    assert "only one that has ended" in one.stderr
+    assert veriframe("jobs", "retry").exit_code == veriframe("jobs", "retry", corrupt, "--dead").exit_code == 2
+
+
+def test_rescan_twice_scans_once(veriframe: Veriframe, desk: Desk) -> None:
+    old, current, waiting = (submit(desk, f"https://example.org/{n}.mp4", idempotency_key=str(n)) for n in range(3))
+    complete(desk.records, old, by_model=OLD_MODEL)
+    complete(desk.records, current, sha256="cd" * 32, by_model=NEW_MODEL)
+    first = veriframe("jobs", "rescan", "--model-not", NEW_MODEL)
+    assert first.exit_code == 0, first.output
+    ((was, new),) = (line.split() for line in first.stdout.splitlines())
+    assert was == old
+    record = desk.record(new, None)
+    assert (record.retry_of, record.request.priority, record.owner) == (old, "low", "acme")
+    second = veriframe("jobs", "rescan", "--model-not", NEW_MODEL)
+    assert (second.exit_code, second.stdout) == (0, "")
+    complete(desk.records, new, by_model=NEW_MODEL)
+    assert veriframe("jobs", "rescan", "--model-not", NEW_MODEL).stdout == ""
+    assert desk.count(None) == 4
+    assert desk.record(waiting, None).state == "queued"
+    assert veriframe("jobs", "rescan", "--model-not", "v2").exit_code == 2
+
+
+def test_purge(veriframe: Veriframe, desk: Desk) -> None:
+    done, corrupt, waiting, theirs = submit(desk), submit(desk), submit(desk), submit(desk, owner="zenith")
+    complete(desk.records, done)
+    fail(desk.records, corrupt)
+    complete(desk.records, theirs)
+    assert veriframe("jobs", "purge", "--older-than", "1", "--yes").stdout == "0 deleted\n"
+    assert veriframe("jobs", "purge", "--owner", "acme", "--dry-run").stdout == "2 would be deleted\n"
+    assert veriframe("jobs", "purge", "--owner", "acme", input="n\n").stdout.endswith("0 deleted\n")
+    assert veriframe("jobs", "purge", input="").exit_code == 2
+    assert desk.count(None) == 4
+    assert veriframe("jobs", "purge", "--owner", "acme", "--status", "failed", input="y\n").stdout.endswith("1 deleted\n")
+    assert {report.id for report in desk.each(None)} == {done, waiting, theirs}
+    assert veriframe("jobs", "purge", "--owner", "acme", "--yes").stdout == "1 deleted\n"
+    assert {report.id for report in desk.each(None)} == {waiting, theirs}
+
+
+def test_decisions_and_their_audit(veriframe: Veriframe, desk: Desk) -> None:
+    scan_id, unseen = submit(desk), submit(desk)
+    complete(desk.records, scan_id)
+    decided = veriframe("jobs", "decide", scan_id, "real", "--by", "ada", "--note", "shot on set")
+    assert (decided.exit_code, decided.stdout) == (0, f"{scan_id}  real (human)\n")
+    assert veriframe("jobs", "decide", unseen, "real", "--by", "ada").exit_code == 3
+    assert veriframe("jobs", "decide", scan_id, "real").exit_code == 2
+    (entry,) = rows(veriframe("jobs", "audit").stdout)
+    assert (entry["by"], entry["note"], entry["scan"]) == ("ada", "shot on set", scan_id)
+    assert veriframe("jobs", "audit", "--owner", "zenith").stdout == ""
+    assert "real (human)" in veriframe("status", scan_id).stdout
+
+
+def test_stats(veriframe: Veriframe, desk: Desk) -> None:
+    submit(desk)
+    complete(desk.records, submit(desk))
+    told = json.loads(veriframe("jobs", "stats").stdout)
+    assert (told["waiting"], told["running"], told["ended"], told["open"]) == (1, 0, {"completed": 1}, {"acme": 1})
+
+
+@pytest.mark.parametrize("choice", ["event", "--all"])
+def test_dead_callbacks(veriframe: Veriframe, desk: Desk, choice: str) -> None:
+    scan_id = submit(desk, callback_url="https://example.org/hook")
+    complete(desk.records, scan_id)
+    event = f"evt_{scan_id}"
+    callbacks = Callbacks(desk.records.redis, "vf")
+    (parcel,), _ = callbacks.claim(1, lease_s=30, share=1)
+    callbacks.give_up(parcel, error="503", keep_s=60)
+    (listed,) = rows(veriframe("jobs", "callbacks").stdout)
+    assert (listed["id"], listed["scan"], listed["last_error"]) == (event, scan_id, "503")
+    again = veriframe("jobs", "callbacks", "--replay", event if choice == "event" else choice)
+    assert (again.exit_code, again.stdout) == (0, f"{event}  waiting\n")
+    assert callbacks.pending() == 1
+    assert veriframe("jobs", "callbacks").stdout == ""
+    assert veriframe("jobs", "callbacks", "--replay", event).exit_code == 3
+    assert veriframe("jobs", "callbacks", "--replay").exit_code == veriframe("jobs", "callbacks", event).exit_code == 2

@@ -1,0 +1,183 @@
+"""Many scans at once: purge leaves nothing behind, a rescan or replay done twice is done once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from redis import Redis
+
+from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, claim, complete, fail, report, submit
+from worker.errors import BadRequest
+from worker.queue.bulk import Bulk
+from worker.queue.desk import PAGE, Decision, Desk
+from worker.queue.doorbell import Doorbells
+from worker.queue.records import FINAL, Purge, Records, Terms
+
+
+@pytest.fixture
+def desk(redis: Redis) -> Desk:
+    return Desk(Records(redis, "vf", Terms(max_attempts=1)), Doorbells(redis, "vf"))
+
+
+@pytest.fixture
+def bulk(desk: Desk) -> Bulk:
+    return Bulk(desk=desk)
+
+
+def our_keys(redis: Redis) -> set[bytes]:
+    return set(redis.keys("vf:*")) - {b"vf:open", b"vf:ended"}
+
+
+def test_nothing_of_a_purged_scan_is_left(desk: Desk, bulk: Bulk, redis: Redis) -> None:
+    scan_id = submit(desk, idempotency_key="k")
+    complete(desk.records, scan_id)
+    dead = submit(desk, idempotency_key="l")
+    fail(desk.records, dead, dead=True)
+    assert bulk.purge(Purge(), really=False) == 2
+    assert desk.count(None) == 2
+    assert bulk.purge(Purge(), really=True) == 2
+    assert our_keys(redis) == set()
+    assert bulk.purge(Purge(), really=True) == 0
+
+
+def test_what_has_not_ended_is_never_purged(desk: Desk, bulk: Bulk) -> None:
+    waiting, running = submit(desk), submit(desk, "https://example.org/b.mp4")
+    held = claim(desk.records, running)
+    wanted = Purge(states=FINAL | {"queued", "running"})
+    assert bulk.purge(wanted, really=True) == desk.records.purge([waiting, running], wanted, really=True) == 0
+    desk.records.finish(held, report(running))
+    assert {report.status for report in desk.each(None)} == {"queued", "completed"}
+
+
+def test_what_others_need_stays(desk: Desk, bulk: Bulk, redis: Redis) -> None:
+    first, later = submit(desk, callback_url="https://example.org/hook"), submit(desk)
+    for scan_id in (first, later):
+        claimed = claim(desk.records, scan_id)
+        desk.records.settle(claimed, "ab" * 32, "key")
+        desk.records.finish(claimed, report(scan_id))
+    desk.decide(first, None, Decision(verdict="real", by="ada"))
+    assert redis.get("vf:result:key") == later.encode()
+    assert desk.records.purge([first], Purge(), really=True) == 1
+    assert redis.get("vf:result:key") == later.encode()
+    assert redis.zcard("vf:callbacks") == redis.exists(f"vf:callback:evt_{first}") == 1
+    assert len(desk.audit(None)) == 1
+    assert desk.report(later, None).verdict == "real"
+    assert desk.records.purge([later], Purge(), really=True) == 1
+    assert redis.get("vf:result:key") is None
+
+
+def test_a_purged_scans_key_may_be_used_again(desk: Desk) -> None:
+    first = submit(desk, idempotency_key="k")
+    desk.cancel(first, None)
+    desk.records.purge([first], Purge(), really=True)
+    assert submit(desk, "https://example.org/other.mp4", idempotency_key="k") != first
+
+
+def test_only_what_is_wanted_is_purged(desk: Desk, bulk: Bulk, redis: Redis) -> None:
+    old, new, corrupt, dead, theirs = (submit(desk, owner="zenith" if n == 4 else "acme") for n in range(5))
+    complete(desk.records, old)
+    complete(desk.records, new)
+    complete(desk.records, theirs)
+    fail(desk.records, corrupt)
+    fail(desk.records, dead, dead=True)
+    redis.hset(f"vf:scan:{old}", "finished_ms", 1000)
+
+    def purged(**wanted: object) -> set[str]:
+        before = {report.id for report in desk.each(None)}
+        bulk.purge(Purge(**wanted), really=True)  # type: ignore[arg-type]
+        return before - {report.id for report in desk.each(None)}
+
+    assert purged(before_ms=2000) == {old}
+    assert purged(dead_only=True) == {dead}
+    assert purged(states=frozenset({"failed"})) == {corrupt}
+    assert purged(owner="zenith") == {theirs}
+    assert purged() == {new}
+
+
+def test_more_than_a_page_is_purged_while_others_come_in(desk: Desk, redis: Redis) -> None:
+    for _ in range(PAGE + 20):
+        desk.cancel(submit(desk), None)
+
+    looked: list[int] = []
+
+    def on_looked(count: int) -> None:
+        looked.append(count)
+        submit(desk, "https://example.org/new.mp4")
+
+    assert Bulk(desk=desk, on_looked=on_looked).purge(Purge(), really=True) == PAGE + 20
+    assert sum(looked) == PAGE + 20
+    assert redis.zcard("vf:index") == redis.zcard("vf:index:acme") == 2
+
+
+def test_entries_of_what_redis_has_forgotten_go_with_it(desk: Desk, redis: Redis) -> None:
+    scan_id = submit(desk)
+    desk.cancel(scan_id, None)
+    redis.delete(f"vf:scan:{scan_id}")
+    assert Bulk(desk=desk, owner="acme").purge(Purge(owner="acme"), really=True) == 0
+    assert redis.zcard("vf:index") == redis.zcard("vf:index:acme") == 0
+
+
+def test_a_rescan_is_for_results_of_other_models(desk: Desk, bulk: Bulk) -> None:
+    old, current, corrupt = (submit(desk, f"https://example.org/{n}.mp4") for n in range(3))
+    complete(desk.records, old, by_model=OLD_MODEL)
+    complete(desk.records, current, sha256="cd" * 32, by_model=NEW_MODEL)
+    fail(desk.records, corrupt)
+    (one,) = bulk.rescan(NEW_MODEL)
+    assert (one.old, one.new.created) == (old, True)
+    new = desk.record(one.new.id, None)
+    assert (new.retry_of, new.state, new.request.idempotency_key) == (old, "queued", None)
+    again = list(bulk.rescan(NEW_MODEL))
+    assert again == []
+    fail(desk.records, new.id)
+    (told,) = bulk.rescan(NEW_MODEL)
+    assert (told.old, told.new.id, told.new.created) == (old, new.id, False)
+    with pytest.raises(BadRequest):
+        list(bulk.rescan("V" * 64))
+
+
+def test_rescans_at_once_make_one_scan_of_each(desk: Desk) -> None:
+    old = [submit(desk, f"https://example.org/{n}.mp4") for n in range(6)]
+    for number, scan_id in enumerate(old):
+        complete(desk.records, scan_id, sha256=f"{number:064x}")
+    ready = threading.Barrier(4)
+
+    def rescan(_: int) -> dict[str, str]:
+        ready.wait(20)
+        return {one.old: one.new.id for one in Bulk(desk=desk).rescan(NEW_MODEL)}
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(rescan, range(4)))
+    assert {scan_id for each in told for scan_id in each} == set(old)
+    assert desk.count(None) == 12
+
+
+def test_the_latest_of_equal_requests_is_scanned_again(desk: Desk, bulk: Bulk) -> None:
+    equal = [submit(desk) for _ in range(3)]
+    other = submit(desk, external_id="7")
+    for scan_id in (*equal, other):
+        complete(desk.records, scan_id)
+    newest = next(report.id for report in desk.each(None) if report.id in equal)
+    assert {one.old for one in bulk.rescan(NEW_MODEL)} == {newest, other}
+
+
+def test_what_was_scanned_again_is_followed_not_its_ancestors(desk: Desk, bulk: Bulk) -> None:
+    first = submit(desk)
+    complete(desk.records, first, by_model=OLD_MODEL)
+    (one,) = bulk.rescan(NEW_MODEL)
+    complete(desk.records, one.new.id, by_model=NEW_MODEL)
+    third_model = "c" * 64
+    assert [again.old for again in bulk.rescan(third_model)] == [one.new.id]
+
+
+def test_owners_are_kept_apart(desk: Desk) -> None:
+    mine, theirs = submit(desk), submit(desk, owner="zenith")
+    for scan_id in (mine, theirs):
+        complete(desk.records, scan_id)
+    (one,) = Bulk(desk=desk, owner="zenith").rescan(NEW_MODEL)
+    assert (one.old, desk.record(one.new.id, None).owner) == (theirs, "zenith")
+    dead = [submit(desk, owner=owner) for owner in ("acme", "zenith")]
+    for scan_id in dead:
+        fail(desk.records, scan_id, dead=True)
+    assert [again.old for again in Bulk(desk=desk, owner="acme").replay_dead()] == dead[:1]

@@ -1,0 +1,171 @@
+"""The commands of ``veriframe jobs`` that may change many scans: retry, rescan, purge."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from worker.commands import outcome
+from worker.commands.service import (
+    ConfigOption,
+    OwnerOption,
+    QuietOption,
+    complain,
+    for_each,
+    interruptible,
+    opened_desk,
+    progress_bar,
+    read_ids,
+)
+
+if TYPE_CHECKING:
+    from worker.progress import Bar
+    from worker.queue.bulk import Redone
+
+app = typer.Typer()
+
+
+class Final(StrEnum):
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@app.command()
+def retry(
+    scan_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID", help="Scans that have ended, or - for a list on standard input.")
+    ] = None,
+    dead: Annotated[bool, typer.Option("--dead", help="All dead letters that were not replayed yet.")] = False,
+    owner: OwnerOption = None,
+    quiet: QuietOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Scan again, as new scans; prints the old id and the new one. The old record stays."""
+    with outcome.exit_codes(), interruptible("asked again, it goes on"), opened_desk(config) as desk:
+        from rich.console import Console
+
+        from worker.errors import ConfigError
+        from worker.queue.bulk import Bulk
+
+        if dead == bool(scan_ids):
+            raise ConfigError("give scan ids, or --dead")
+        if dead:
+            total = desk.backlog()["dead"]
+            with progress_bar(Console(stderr=True), total, "replaying", quiet=quiet, prints_at_once=True) as bar:
+                code = _tell(Bulk(desk=desk, owner=owner, on_looked=_Count(bar)).replay_dead(), quiet)
+        else:
+            code = for_each(read_ids(scan_ids or ()), lambda scan_id: desk.retry(scan_id, owner).id)
+    raise typer.Exit(code)
+
+
+@app.command()
+def rescan(
+    model_not: Annotated[str, typer.Option("--model-not", metavar="SHA256", help="The model that the results should be of.")],
+    priority: Annotated[Literal["live", "batch", "low"], typer.Option(metavar="NAME", help="live, batch or low.")] = "low",
+    owner: OwnerOption = None,
+    quiet: QuietOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Scan again whatever another model has judged, as new scans; prints the old id and the new one.
+
+    May be stopped and run again: no scan is scanned again twice for one model. What is no longer at its address fails, and the
+    old result stays.
+    """
+    with outcome.exit_codes(), interruptible("run again, it goes on"), opened_desk(config) as desk:
+        from rich.console import Console
+
+        from worker.queue.bulk import Bulk
+
+        total = desk.count(owner)
+        with progress_bar(Console(stderr=True), total, "looking", quiet=quiet, prints_at_once=True) as bar:
+            bulk = Bulk(desk=desk, owner=owner, on_looked=_Count(bar))
+            code = _tell(bulk.rescan(model_not, priority=priority), quiet)
+    raise typer.Exit(code)
+
+
+@app.command()
+def purge(
+    older_than: Annotated[float, typer.Option(min=0, metavar="DAYS", help="Ended longer ago than this.")] = 0.0,
+    status: Annotated[
+        list[Final] | None,
+        typer.Option(metavar="NAME", help="completed, failed or cancelled; may be repeated; default: all three."),
+    ] = None,
+    dead: Annotated[bool, typer.Option("--dead", help="Only dead letters.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    owner: OwnerOption = None,
+    quiet: QuietOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Delete the records of scans that have ended, with their results, as far as the cache answers from them.
+
+    Waiting and running scans, decisions, the audit log and callbacks still owed stay; crops go when their time is over.
+    """
+    with outcome.exit_codes(), opened_desk(config) as desk:
+        from rich.console import Console
+
+        from worker.queue.bulk import Bulk
+        from worker.queue.records import FINAL, Purge
+
+        before_ms = desk.records.now_ms() - round(older_than * 86_400_000)
+        states = frozenset(map(str, status)) if status else FINAL
+        wanted = Purge(states=states, before_ms=before_ms + 1, dead_only=dead, owner=owner)
+        console = Console(stderr=True)
+
+        def go(really: bool) -> int:
+            with progress_bar(console, desk.count(owner), "purging" if really else "looking", quiet=quiet) as bar:
+                return Bulk(desk=desk, owner=owner, on_looked=_Count(bar)).purge(wanted, really=really)
+
+        if not yes or dry_run:
+            count = go(False)
+            if dry_run or count == 0:
+                typer.echo(f"{count} would be deleted")
+                return
+            if not _confirmed(f"Delete {count} scans for good?"):
+                typer.echo("0 deleted")
+                return
+        typer.echo(f"{go(True)} deleted")
+
+
+def _tell(redone: Iterable[Redone], quiet: bool) -> int:
+    """Print each; the exit code."""
+    counts: Counter[str] = Counter()
+    for one in redone:
+        if one.new.refusal is not None:
+            complain(one.old, one.new.refusal)
+            counts["refused"] += 1
+        elif one.new.created:
+            typer.echo(f"{one.old}  {one.new.id}")
+            counts["queued"] += 1
+        else:
+            counts["queued before"] += 1
+    if not quiet:
+        typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing to do", err=True)
+    return outcome.ITEMS_FAILED if counts["refused"] else outcome.SCANNED
+
+
+def _confirmed(question: str) -> bool:
+    """Raises ConfigError where nobody can be asked."""
+    from worker.errors import ConfigError
+
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort as exc:
+        raise ConfigError("nothing was deleted: answer y, or give --yes") from exc
+
+
+class _Count:
+    """Moves a bar by so many."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._done = 0
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        self._bar.reach(self._done)

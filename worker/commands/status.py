@@ -1,0 +1,96 @@
+"""``veriframe status``: how far scans are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from worker.commands import outcome
+from worker.commands.scan import FailOn
+from worker.commands.service import (
+    ConfigOption,
+    FormatOption,
+    OwnerOption,
+    QuietOption,
+    complain,
+    interruptible,
+    opened_desk,
+    print_reports,
+    progress_bar,
+    read_ids,
+)
+
+EPILOG = """[bold]Examples[/]
+
+\b
+veriframe status 0123456789abcdef0123456789abcdef
+veriframe status --format jsonl ID | jq .progress
+veriframe enqueue - < posts.txt | veriframe status --watch -
+
+[bold]Exit codes[/]
+
+\b
+0    shown
+1    a scan has a --fail-on verdict
+2    usage: a flag, a setting, no scan id
+3    no such scan; with --watch also: one failed, was cancelled or did not end in time
+4    Redis is away, internal error
+130  stopped by Ctrl-C; the scans go on
+"""
+
+app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command(epilog=EPILOG)
+def status(
+    scan_ids: Annotated[list[str], typer.Argument(metavar="ID", help="Scans, or - for a list on standard input.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Wait until all have ended, and show them then.")] = False,
+    timeout: Annotated[float | None, typer.Option(min=0, metavar="S", help="With --watch: for so long at most.")] = None,
+    fail_on: Annotated[
+        list[FailOn] | None,
+        typer.Option(metavar="VERDICT", help="Exit with 1 on fake, real, uncertain or not_applicable; may be repeated."),
+    ] = None,
+    format: FormatOption = "table",
+    owner: OwnerOption = None,
+    quiet: QuietOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show how far scans are; those that have ended with their result."""
+    with outcome.exit_codes(), interruptible("the scans go on"):
+        from rich.console import Console
+
+        from worker.errors import ConfigError, NoSuchScan
+        from worker.queue.waiting import wait_for
+
+        ids = read_ids(scan_ids)
+        if not ids:
+            raise ConfigError("no scan ids: give some, or - with a list on standard input")
+        code = outcome.SCANNED
+        with opened_desk(config) as desk:
+            if watch:
+                with progress_bar(Console(stderr=True), len(ids), "scanning", quiet=quiet) as bar:
+                    wait_for(desk.records, ids, owner, timeout, lambda seen: bar.reach(seen.progress))
+            verdicts: set[str] = set()
+
+            def reports() -> Iterator[Any]:
+                nonlocal code
+                for scan_id in ids:
+                    try:
+                        report = desk.report(scan_id, owner)
+                    except NoSuchScan as exc:
+                        complain(scan_id, exc)
+                        code = outcome.ITEMS_FAILED
+                        continue
+                    verdicts.add(report.verdict.value if report.verdict else "")
+                    if watch and report.status != "completed":
+                        code = outcome.ITEMS_FAILED
+                    yield report
+
+            print_reports(format, reports())
+            sys.stdout.flush()
+        if code == outcome.SCANNED and verdicts & set(map(str, fail_on or ())):
+            code = outcome.FAIL_ON
+    raise typer.Exit(code)

@@ -1,0 +1,60 @@
+"""The table of scans in whatever state, for people: what the queue's commands print."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from worker.output.row import row_of
+from worker.output.text import escaped
+from worker.report import Report
+
+_STYLES = {
+    "fake": "bold red",
+    "real": "green",
+    "uncertain": "yellow",
+    "failed": "magenta",
+    "dead": "bold magenta",
+    "running": "cyan",
+}
+_WIDTH_OF_A_FILE = 200
+"""Columns where standard output is no terminal."""
+
+
+class ScansTable:
+    """Keeps a row of each report, and prints them in the order in which they came."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._console = Console(file=out, width=None if out.isatty() else _WIDTH_OF_A_FILE, highlight=False)
+        self._table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        self._table.add_column("id", no_wrap=True)
+        self._table.add_column("status", no_wrap=True)
+        self._table.add_column("verdict", no_wrap=True)
+        self._table.add_column("score", justify="right", no_wrap=True)
+        self._table.add_column("created (UTC)", no_wrap=True)
+        self._table.add_column("source", overflow="fold")
+        self._table.add_column("why", overflow="fold")
+
+    def write(self, report: Report) -> None:
+        row = row_of(report)
+        status = "dead" if report.dead else report.status
+        shown = f"running {report.progress:.0%}" if status == "running" else status
+        why = f"{row.error_code}: {row.error_message}" if row.error_code else ", ".join(row.reasons).replace("_", " ")
+        verdict = row.verdict.replace("_", " ") + (" (human)" if report.decided_by == "human" else "")
+        self._table.add_row(
+            Text(report.id),
+            Text(shown, style=_STYLES.get(status, "")),
+            Text(verdict, style=_STYLES.get(row.verdict, "")),
+            Text("" if row.score is None else f"{row.score:.2f}"),
+            Text(report.created_at.strftime("%Y-%m-%d %H:%M:%S")),
+            Text(row.path),
+            Text(escaped(why), style="dim"),
+        )
+
+    def close(self) -> None:
+        if self._table.row_count:
+            self._console.print(self._table)
