@@ -238,14 +238,23 @@ class OutOfFold:
 Fit = Callable[[Clips], Calibration]
 
 
-def crossfit(clips: Clips, fit: Fit, n_folds: int = 5, seed: int = 0) -> OutOfFold:
-    """``fit`` on all folds but one, apply to that one, in turn; what is reported comes from here."""
+def crossfit(clips: Clips, fit: Fit, n_folds: int = 5, seed: int = 0, judged: Clips | None = None) -> OutOfFold:
+    """``fit`` on all folds but one, apply to that one, in turn; what is reported comes from here.
+
+    ``judged``: other clips of the same groups, that nothing is fitted on, in place of the clips themselves; the result is theirs.
+    Raises ValueError where one is of a group that the clips do not know.
+    """
     fold_n = folds_by_group(clips.groups_n, clips.labels_n, n_folds, seed)
-    p_n, t_real_n, t_fake_n = (np.zeros(len(fold_n)) for _ in range(3))
+    judged = clips if judged is None else judged
+    fold_of = dict(zip(clips.groups_n.tolist(), fold_n.tolist(), strict=True))
+    if unknown := sorted(set(judged.groups_n.tolist()) - fold_of.keys()):
+        raise ValueError(f"no clip of the group {unknown[0]} to fit on")
+    judged_fold_n = np.array([fold_of[group] for group in judged.groups_n.tolist()], dtype=np.int64)
+    p_n, t_real_n, t_fake_n = (np.zeros(len(judged_fold_n)) for _ in range(3))
     for fold in range(n_folds):
-        held = fold_n == fold
-        calibration = fit(clips.take(~held))
-        pairs = zip(clips.logits_n[held], clips.qualities_n[held], strict=True)
+        held = judged_fold_n == fold
+        calibration = fit(clips.take(fold_n != fold))
+        pairs = zip(judged.logits_n[held], judged.qualities_n[held], strict=True)
         p_n[held] = [calibration.apply(float(logit), quality=float(quality)) for logit, quality in pairs]
         t_real_n[held], t_fake_n[held] = calibration.t_real, calibration.t_fake
     return OutOfFold(p_n=p_n, t_real_n=t_real_n, t_fake_n=t_fake_n)

@@ -6,7 +6,7 @@ pictures are calibrated apart; reported scores are out of fold over groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,11 +51,18 @@ class Scanned:
 
 
 def read_reports(paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str) -> list[Scanned]:
-    """Completed reports with votes, all made with the checkpoint of this hash.
+    """Completed reports with votes. Raises ConfigError as ``named_reports`` does."""
+    pairs = ((report, items[name]) for name, report in named_reports(paths, items, data, model_sha256))
+    return [scanned for report, item in pairs if (scanned := votes_of(report, item))]
+
+
+def named_reports(
+    paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str
+) -> Iterator[tuple[str, Report]]:
+    """Reports with the names of their files, all made with the checkpoint of this hash.
 
     Raises ConfigError for a line that is no report, one of another checkpoint, and for a file outside ``data`` or not held out.
     """
-    found: list[Scanned] = []
     for path in paths:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             try:
@@ -67,9 +74,7 @@ def read_reports(paths: Iterable[Path], items: Mapping[str, Item], data: Path, m
                 raise ConfigError(f"{path}:{number} was made with another checkpoint: scan again with --model")
             if name not in items or items[name].split == "train":
                 raise ConfigError(f"{path}:{number}: {name} is not held out, it cannot calibrate")
-            if scanned := votes_of(report, items[name]):
-                found.append(scanned)
-    return found
+            yield name, report
 
 
 def votes_of(report: Report, item: Item) -> Scanned | None:
@@ -132,17 +137,30 @@ def fit_kind(
     most = max(round(layout.duration_s / layout.first_gap_s) for layout in LAYOUTS)
     frames = (min(file.requested for file in scanned), most) if video else (1, 1)
 
-    def single(part: Clips, quality: tuple[float, float]) -> Calibration:
-        return fit_single(part, kind=kind, rule=RULE, strategies=strategies, frames=frames, target=target, quality=quality)
-
-    def anew(part: Clips) -> Calibration:
-        return single(part, fit_quality(part, _of_groups(copies, part)).used)
-
     quality = fit_quality(clips, copies)
-    found = single(clips, quality.used)
+    found = fit_single(clips, kind=kind, rule=RULE, strategies=strategies, frames=frames, target=target, quality=quality.used)
     several, lines = _tracks(scanned, target) if video else (None, [])
     found = with_chances(found, clips, several=several, long_tracks=_long(scanned, LAYOUTS) if video else None)
-    return Fitted(calibration=found, lines=[str(quality), "", *lines, *_worth(scanned, clips, anew, draws)])
+    lines += _worth(scanned, clips, refit(found, target, copies), draws)
+    return Fitted(calibration=found, lines=[str(quality), "", *lines])
+
+
+def refit(like: Calibration, target: Target, copies: Clips | None = None) -> Fit:
+    """Fits a part of the clips anew, as ``fit_kind`` does all of them: what a calibration for the same scans would be that never
+    saw the rest. ``copies``: degraded ones; those of the part's groups say how much poor faces tell."""
+
+    def anew(part: Clips) -> Calibration:
+        return fit_single(
+            part,
+            kind=like.kind,
+            rule=like.rule,
+            strategies=like.strategies,
+            frames=like.frames,
+            target=target,
+            quality=fit_quality(part, _of_groups(copies, part)).used,
+        )
+
+    return anew
 
 
 def _of_groups(copies: Clips | None, part: Clips) -> Clips | None:

@@ -140,6 +140,12 @@ def test_crossfit_never_shows_a_clip_its_own_group() -> None:
     for p, logit, group in zip(found.p_n, clips.logits_n, clips.groups_n, strict=True):
         used = int(np.argmin([abs(1 / (1 + np.exp(-(2.0 + i) * logit)) - p) for i in range(4)]))
         assert group not in seen[used]
+    copies = clips.take(np.arange(0, len(clips.labels_n), 3))
+    seen.clear()
+    of_copies = crossfit(clips, spy, n_folds=4, judged=copies)
+    assert (of_copies.p_n == found.p_n[::3]).all()
+    with pytest.raises(ValueError, match="no clip of the group"):
+        crossfit(clips.take(clips.groups_n != copies.groups_n[0]), spy, n_folds=4, judged=copies)
 
 
 def test_thresholds_keep_to_the_target() -> None:

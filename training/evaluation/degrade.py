@@ -2,7 +2,8 @@
 
 Files are decoded as a scan does it (sandboxed, upright, RGB). Pictures are changed and kept losslessly (PNG). Videos are changed
 frame by frame and encoded again by H.264 at CRF 12, which by itself hardly shows (``reencode`` measures it); ``h264`` changes
-nothing but the CRF. Sound is dropped; at most ``SECONDS`` are kept.
+nothing but the CRF, ``rows`` is what a site serves to a small screen: fewer rows, at CRF 23. Sound is dropped; ``SECONDS`` are
+kept at most.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ def resize(rgb_HWC: UInt8, factor: float, seed: int) -> UInt8:
     return np.asarray(cv2.resize(rgb_HWC, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
+def rows(rgb_HWC: UInt8, most: float, seed: int) -> UInt8:
+    """Scaled down by area to ``most`` rows; never up."""
+    return resize(rgb_HWC, min(1.0, most / len(rgb_HWC)), seed)
+
+
 def gray(rgb_HWC: UInt8, share: float, seed: int) -> UInt8:
     """Colours mixed with their luma; 1 is a grey picture."""
     luma_HW1 = cv2.cvtColor(rgb_HWC, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
@@ -81,13 +87,16 @@ class Family:
     levels: tuple[float, ...]
     unit: str
     kinds: tuple[MediaKind, ...] = (MediaKind.VIDEO, MediaKind.PICTURE)
+    crf: float | None = CLEAN_CRF
+    """Of the copy of a video; None: the level is the CRF."""
 
 
 VIDEO, PICTURE = (MediaKind.VIDEO,), (MediaKind.PICTURE,)
 FAMILIES = (
     Family(name="jpeg", change=jpeg, levels=(90, 75, 60, 40, 20), unit="quality", kinds=PICTURE),
     Family(name="reencode", change=same, levels=(CLEAN_CRF,), unit="CRF", kinds=VIDEO),
-    Family(name="h264", change=same, levels=(18, 23, 28, 35, 40), unit="CRF", kinds=VIDEO),
+    Family(name="h264", change=same, levels=(18, 23, 28, 35, 40), unit="CRF", kinds=VIDEO, crf=None),
+    Family(name="rows", change=rows, levels=(360,), unit="rows at CRF 23", kinds=VIDEO, crf=23),
     Family(name="blur", change=blur, levels=(0.7, 1.5, 3.0), unit="sigma in pixels"),
     Family(name="resize", change=resize, levels=(0.75, 0.5, 0.35), unit="factor"),
     Family(name="noise", change=noise, levels=(3, 8, 16), unit="sigma in grey levels"),
@@ -110,8 +119,7 @@ def degrade(frames: FrameSource, path: Path, family: Family, level: float, folde
         request = SamplingRequest(strategy=Strategy.FPS, fps=fps, end_s=seconds)
         changed = (family.change(frame.rgb_HWC, level, number) for number, frame in enumerate(media.frames(request)))
         out = folder / "degraded.mp4"
-        crf = level if family.name in ("h264", "reencode") else CLEAN_CRF
-        if not encode(out, changed, fps=fps, crf=crf):
+        if not encode(out, changed, fps=fps, crf=level if family.crf is None else family.crf):
             raise EmptyMedia(f"{path} has no frame")
         return out
 

@@ -77,6 +77,20 @@ def run(
     on_trial: Callable[[Trial], None] = lambda _: None,
     on_done: Callable[[], None] = lambda: None,
 ) -> dict[Key, Judged]:
+    """``scans``, judged."""
+    found = scans(wanted, path, scanner, frames, on_trial=on_trial, on_done=on_done)
+    return {trial.key: judge(trial.item.case, found[trial.key]) for trial in wanted}
+
+
+def scans(
+    wanted: Sequence[Trial],
+    path: Path,
+    scanner: ItemScanner,
+    frames: FrameSource,
+    *,
+    on_trial: Callable[[Trial], None] = lambda _: None,
+    on_done: Callable[[], None] = lambda: None,
+) -> dict[Key, Report]:
     """Scan what the file does not hold yet, appending to it; gives all of them. ``on_trial`` and ``on_done`` hear of each."""
     done = {(line.family, line.level, line.name): line.report for line in read_lines(path, scanner.fingerprint)}
     with path.open("a", encoding="utf-8") as file:
@@ -89,7 +103,7 @@ def run(
                 file.write(line.model_dump_json() + "\n")
                 file.flush()
             on_done()
-    return {trial.key: judge(trial.item.case, done[trial.key]) for trial in wanted}
+    return {trial.key: done[trial.key] for trial in wanted}
 
 
 def read_lines(path: Path, fingerprint: str) -> Iterator[Line]:

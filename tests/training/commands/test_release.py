@@ -11,6 +11,7 @@ from training.commands.release import app
     [
         (["calibrate", "none.safetensors", __file__], "none.safetensors"),
         (["calibrate", "none.safetensors", "none.jsonl"], "none.jsonl"),
+        (["alarms", "none.safetensors", __file__], "none.safetensors"),
         (["export", "out.safetensors", "--run", "nowhere"], "holds no run"),
     ],
 )

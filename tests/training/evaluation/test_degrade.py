@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.evaluation.degrade import FAMILIES, blur, degrade, encode, flip, gray, jpeg, noise, resize
+from training.evaluation.degrade import FAMILIES, blur, degrade, encode, flip, gray, jpeg, noise, resize, rows
 from worker.compose import build_frames
 from worker.errors import VeriframeError
 from worker.frames.sandbox import SandboxedFrames
@@ -66,6 +66,7 @@ def test_noise_has_the_stated_deviation_and_is_drawn_from_the_seed() -> None:
 def test_shapes_and_colours(rgb_HWC: UInt8) -> None:
     assert resize(rgb_HWC, 0.5, 0).shape == (24, 32, 3)
     assert resize(rgb_HWC, 0.01, 0).shape == (16, 16, 3)
+    assert [rows(rgb_HWC, most, 0).shape for most in (24, 360)] == [(24, 32, 3), (48, 64, 3)]
     assert np.array_equal(flip(flip(rgb_HWC, 1, 0), 1, 0), rgb_HWC)
     assert np.array_equal(flip(rgb_HWC, 1, 0)[:, 0], rgb_HWC[:, -1])
     grey = gray(rgb_HWC, 1.0, 0).astype(int)
@@ -96,6 +97,8 @@ def test_video_is_encoded_anew_worse_at_a_higher_crf(frames: SandboxedFrames, rg
     assert count == 12
     assert clean < error("h264", 28)[1] < error("h264", 40)[1]
     assert error("reencode", 12, seconds=0.5)[0] == 6
+    with av.open(str(degrade(frames, path, FAMILY["rows"], 24, tmp_path))) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (32, 24)
 
 
 def test_odd_sides_lose_a_row_or_column(frames: SandboxedFrames, rgb_HWC: UInt8, tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""False alarms on recompressed real video: what is tried, what counts, and by which thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.evaluation.conftest import make_failed, make_report
+from training.alarms import COPIES, NAMES, report_lines, seen_of, trials
+from training.calibration import Target
+from training.evaluation.robustness import Key
+from training.splits import Item
+from worker.errors import ConfigError
+from worker.report import Report
+
+DATA = Path("/media")
+
+
+def item(path: str, label: str, group: str, source: str) -> Item:
+    return Item(path=path, label=label, source=source, manipulation="", group=group, split="heldout")
+
+
+def clip(path: str, logit: float, count: int = 12) -> Report:
+    return make_report(DATA / path, [logit] * count)
+
+
+@pytest.fixture(scope="module")
+def scanned() -> tuple[dict[str, Item], dict[str, Report]]:
+    """A real and a fake FF++ clip of each of 20 groups, five real ones from elsewhere, and a real picture."""
+    rng = np.random.default_rng(0)
+    items = {"faces/a.jpg": item("faces/a.jpg", "real", "a", "lfw")}
+    reports = {"faces/a.jpg": clip("faces/a.jpg", -1.0)}
+    for n in range(25):
+        for label, mean in (("real", -2.0), ("fake", 2.0)) if n < 20 else (("real", -2.0),):
+            path = f"videos/{label}_{n}.mp4"
+            items[path] = item(path, label, f"g{n}", "ffpp" if n < 20 else "talking")
+            reports[path] = clip(path, rng.normal(mean, 0.8))
+    return items, reports
+
+
+def copied(items: dict[str, Item], logits: Sequence[float]) -> dict[Key, Report]:
+    """Copies of every real video, the kinds of them by ``COPIES`` with these logits."""
+    return {
+        (family, level, path): clip(path, logit)
+        for (family, level), logit in zip(COPIES, logits, strict=True)
+        for path, one in items.items()
+        if one.label == "real" and one.is_video
+    }
+
+
+def cells(lines: Sequence[str], name: str) -> list[str]:
+    return next([cell.strip() for cell in line.split("|")[2:-1]] for line in lines if line.startswith(f"| {name} |"))
+
+
+def test_every_real_video_with_a_verdict_is_tried_in_every_way(scanned: tuple[dict[str, Item], dict[str, Report]]) -> None:
+    items, reports = scanned
+    faceless = reports | {"videos/real_3.mp4": clip("videos/real_3.mp4", 0.0, count=0)}
+    wanted = trials(items, faceless, DATA)
+    assert {trial.item.case.name for trial in wanted} == {f"videos/real_{n}.mp4" for n in range(25) if n != 3}
+    assert {(trial.family.name, trial.level) for trial in wanted} == set(COPIES)
+    assert len({trial.key for trial in wanted}) == len(wanted) == 24 * 4
+    assert wanted[0].item.case.path == DATA / "videos/real_0.mp4"
+
+
+def test_alarms_are_counted_by_copy_and_source(scanned: tuple[dict[str, Item], dict[str, Report]]) -> None:
+    items, reports = scanned
+    copies = copied(items, [-3.0, 4.0, -3.0, -3.0])
+    copies |= {("rows", 360.0, "videos/real_21.mp4"): clip("videos/real_21.mp4", 4.0)}
+    copies[("h264", 35.0, "videos/real_2.mp4")] = make_failed(DATA / "videos/real_2.mp4")
+    seen, lost = seen_of(items, reports, copies)
+    lines = report_lines(seen, Target())
+    assert lost == 1
+    assert cells(lines, "CRF 23")[:3] == ["25", "25", "0 of 25: 0.000 (0.000-0.137)"]
+    assert cells(lines, "CRF 28")[4:] == ["20 of 20", "5 of 5", "0.00"]
+    assert cells(lines, "CRF 35")[0] == "24"
+    assert cells(lines, "360 rows, CRF 23")[4:6] == ["0 of 20", "1 of 5"]
+    assert cells(lines, "all of these")[:2] == ["124", "25"]
+    own = int(cells(lines, "as it is")[4].split()[0]) + int(cells(lines, "as it is")[5].split()[0])
+    assert cells(lines, "all of these")[2].startswith(f"{own + 26} of 124")
+    assert any(line.startswith("Held-out FF++ fakes called fake, as they are: ") and " of 20: " in line for line in lines)
+    assert set(NAMES) == set(COPIES)
+
+
+def test_a_bound_of_many_copies_of_few_groups_is_that_of_the_groups(scanned: tuple[dict[str, Item], dict[str, Report]]) -> None:
+    items, reports = scanned
+    calm = {path: clip(path, -3.0) if items[path].label == "real" else report for path, report in reports.items()}
+    lines = report_lines(seen_of(items, calm, copied(items, [-3.0] * 4))[0], Target())
+    bound = 1 - 0.05 ** (1 / 25)
+    assert [cells(lines, name)[3] for name in ("CRF 23", "all of these")] == [f"{bound:.3f}"] * 2
+
+
+def test_clips_of_one_label_cannot_be_calibrated(scanned: tuple[dict[str, Item], dict[str, Report]]) -> None:
+    items, reports = scanned
+    real = {path: report for path, report in reports.items() if items[path].label == "real"}
+    with pytest.raises(ConfigError, match="cannot calibrate video"):
+        report_lines(seen_of(items, real, {})[0], Target())

@@ -1,0 +1,142 @@
+"""How often real video is called fake, as it is and compressed again, at thresholds that never saw the clip's group.
+
+Clips are those of the committed split that were not trained on. Calibration and thresholds are cross-fitted over groups on scans
+of the clips as they are (as ``training.scans`` reports them); a copy meets those that its original meets. Fakes are judged as
+they are, by the same thresholds: few false alarms are worth nothing where nothing is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from training.calibration import Target, crossfit
+from training.evaluation import robustness
+from training.evaluation.cases import Case
+from training.evaluation.degrade import FAMILIES
+from training.evaluation.judged import judge
+from training.evaluation.robustness import Key, Trial
+from training.metrics import Bools, Proportion, clustered_clopper_pearson
+from training.scans import Scanned, clips_of, fit_kind, refit, votes_of
+from training.splits import Item
+from worker.errors import ConfigError
+from worker.jobs import ItemScanner
+from worker.ports import FrameSource
+from worker.report import Report
+from worker.types import MediaKind
+
+COPIES = (("h264", 23.0), ("h264", 28.0), ("h264", 35.0), ("rows", 360.0))
+"""Family and level (``training.evaluation.degrade``)."""
+NAMES = {("h264", 23.0): "CRF 23", ("h264", 28.0): "CRF 28", ("h264", 35.0): "CRF 35", ("rows", 360.0): "360 rows, CRF 23"}
+AS_IT_IS = "as it is"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A clip or a copy of it, with the verdict's inputs; ``copy`` is one of ``NAMES`` or ``AS_IT_IS``."""
+
+    scanned: Scanned
+    copy: str
+
+
+def trials(items: Mapping[str, Item], reports: Mapping[str, Report], data: Path) -> list[Trial]:
+    """Every copy of every real video that got a verdict as it is; ``reports`` by the file's name."""
+    families = {family.name: family for family in FAMILIES}
+    real = [
+        judge(Case(name=name, path=data / name, label="real", source=items[name].source, group=items[name].group), report)
+        for name, report in reports.items()
+        if items[name].label == "real" and items[name].is_video and votes_of(report, items[name]) is not None
+    ]
+    return [Trial(item=item, family=families[name], level=level) for name, level in COPIES for item in real]
+
+
+def scan_copies(
+    wanted: Sequence[Trial],
+    path: Path,
+    scanner: ItemScanner,
+    frames: FrameSource,
+    *,
+    on_trial: Callable[[Trial], None] = lambda _: None,
+    on_done: Callable[[], None] = lambda: None,
+) -> dict[Key, Report]:
+    """Make and scan the copies one by one; ``path`` keeps the reports, so that a stopped run goes on."""
+    return robustness.scans(wanted, path, scanner, frames, on_trial=on_trial, on_done=on_done)
+
+
+def seen_of(items: Mapping[str, Item], reports: Mapping[str, Report], copies: Mapping[Key, Report]) -> tuple[list[Seen], int]:
+    """Clips and copies that got a score, and how many copies got none (no usable face any more, or failed)."""
+    own = [votes_of(report, items[name]) for name, report in reports.items() if items[name].is_video]
+    found = [Seen(scanned=scanned, copy=AS_IT_IS) for scanned in own if scanned is not None]
+    lost = 0
+    for (family, level, name), report in copies.items():
+        scanned = votes_of(report, items[name])
+        if scanned is None:
+            lost += 1
+        else:
+            found.append(Seen(scanned=scanned, copy=NAMES[family, level]))
+    return found, lost
+
+
+def report_lines(seen: Sequence[Seen], target: Target) -> list[str]:
+    """Markdown: false alarms by copy, and what is found and left open at the same thresholds.
+
+    Raises ConfigError where the clips do not allow a calibration.
+    """
+    own = [one.scanned for one in seen if one.copy == AS_IT_IS]
+    try:
+        fitted = fit_kind(MediaKind.VIDEO, own, target, draws=10).calibration
+        clips, judged = clips_of(own), clips_of([one.scanned for one in seen])
+        found = crossfit(clips, refit(fitted, target), n_folds=min(5, len(np.unique(clips.groups_n))), judged=judged)
+    except ValueError as exc:
+        raise ConfigError(f"cannot calibrate video: {exc}") from exc
+    called_N = found.p_n > found.t_fake_n
+    uncertain_N = ~called_N & ~(found.p_n < found.t_real_n)
+    return [*_alarms(seen, called_N, uncertain_N), "", *_found(seen, called_N, uncertain_N)]
+
+
+def _alarms(seen: Sequence[Seen], called_N: Bools, uncertain_N: Bools) -> list[str]:
+    real_N = np.array([one.scanned.item.label == "real" for one in seen])
+    copy_N = np.array([one.copy for one in seen])
+    ffpp_N = np.array([one.scanned.item.source == "ffpp" for one in seen])
+    lines = [
+        "| real video | clips | groups | called fake (95 %) | one-sided 95 % bound | of FF++ | of other sources | uncertain |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    parts = {name: real_N & (copy_N == name) for name in (AS_IT_IS, *NAMES.values())}
+    for name, mask in (parts | {"all of these": real_N}).items():
+        alarms = _share(seen, called_N, mask)
+        if alarms is None:
+            continue
+        lines.append(
+            f"| {name} | {alarms.total} | {alarms.groups} | {_told(alarms)} | {alarms.upper:.3f}"
+            f" | {_counted(called_N, mask & ffpp_N)} | {_counted(called_N, mask & ~ffpp_N)} | {uncertain_N[mask].mean():.2f} |"
+        )
+    return lines
+
+
+def _found(seen: Sequence[Seen], called_N: Bools, uncertain_N: Bools) -> list[str]:
+    own_N = np.array([one.copy == AS_IT_IS and one.scanned.item.source == "ffpp" for one in seen])
+    fake_N = np.array([one.scanned.item.label == "fake" for one in seen])
+    told = {
+        "fakes called fake": _share(seen, called_N, own_N & fake_N),
+        "clips, real and fake, uncertain": _share(seen, uncertain_N, own_N),
+    }
+    return [f"Held-out FF++ {name}, as they are: {_told(share)}." for name, share in told.items() if share is not None]
+
+
+def _share(seen: Sequence[Seen], passed_N: Bools, mask: Bools) -> Proportion | None:
+    if not mask.any():
+        return None
+    groups = [one.scanned.item.group for one, its in zip(seen, mask, strict=True) if its]
+    return clustered_clopper_pearson(passed_N[mask], groups)
+
+
+def _told(share: Proportion) -> str:
+    return f"{share.count} of {share.total}: {share.share:.3f} ({share.low:.3f}-{share.high:.3f})"
+
+
+def _counted(passed_N: Bools, mask: Bools) -> str:
+    return f"{int(passed_N[mask].sum())} of {int(mask.sum())}"
