@@ -70,7 +70,7 @@ class RequestOptions(Payload):
 class ScanRequest(Payload):
     """One scan to be done. ``idempotency_key``: the same key with the same body names the same scan."""
 
-    schema_version: Literal[1] = 1
+    schema_version: int = Field(default=1, ge=1, le=1)
     kind: Literal["scan"] = "scan"
     source: RequestSource
     external_id: Text | None = None

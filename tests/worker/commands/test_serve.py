@@ -1,0 +1,150 @@
+"""``veriframe serve`` as a process: real HTTP on loopback, clients that break off, and an orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from worker.queue.access import ApiKeys
+from worker.queue.connection import connect
+from worker.queue.embedded import EmbeddedRedis
+
+LIMIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    process: subprocess.Popen[str]
+    port: int
+    log: Path
+    artifacts: Path
+    token: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def begin_upload(self, size: int, sent: bytes) -> socket.socket:
+        """A connection on which so much of an upload of ``size`` has been sent, and the service has begun to take it in."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT_S)
+        lines = ["POST /v1/uploads HTTP/1.1", "Host: x", f"Authorization: Bearer {self.token}", f"Content-Length: {size}", "", ""]
+        connection.sendall("\r\n".join(lines).encode() + sent)
+        wait_for(lambda: any(path.is_file() and not path.name.startswith("@") for path in self.artifacts.rglob("*")))
+        return connection
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "worker.cli", "serve", *arguments]
+
+
+@contextlib.contextmanager
+def started(redis_server: EmbeddedRedis, folder: Path) -> Iterator[Server]:
+    """A server in a process; the namespace is the folder's own."""
+    log, artifacts, namespace = folder / "log", folder / "artifacts", f"vf-{secrets.token_hex(4)}"
+    variables = {"REDIS__URL": redis_server.url, "REDIS__NAMESPACE": namespace, "ARTIFACTS__URL": str(artifacts)}
+    environment = os.environ | {f"VERIFRAME_{name}": value for name, value in variables.items()}
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command("--port", "0"), stderr=stderr, text=True, env=environment)
+    try:
+        wait_for(lambda: process.poll() is not None or "listening on" in log.read_text())
+        found = re.search(r"listening on http://127\.0\.0\.1:(\d+)", log.read_text())
+        assert found is not None, log.read_text()
+        with connect(url=redis_server.url, timeout_s=10, patience_s=10) as redis:
+            token = ApiKeys(redis, namespace).create("acme", ["scan", "read"])[1]
+        yield Server(process=process, port=int(found[1]), log=log, artifacts=artifacts, token=token)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with started(redis_server, tmp_path_factory.mktemp("serve")) as running:
+        yield running
+
+
+def test_a_callers_path_and_what_is_logged_of_it(server: Server) -> None:
+    with httpx.Client(base_url=server.url, headers=server.headers, timeout=LIMIT_S) as client:
+        media = {"source": {"url": "https://media.example/a?token=hush"}}
+        made = client.post("/v1/scans?hush=1", json=media, headers={"Idempotency-Key": "hush"})
+        assert made.status_code == 202
+        assert client.get(made.headers["location"]).json()["status"] == "queued"
+        upload = client.post("/v1/uploads", content=(b"x" * 4096 for _ in range(16)))
+        assert (upload.status_code, upload.json()["size_bytes"]) == (201, 65536)
+        assert client.post("/v1/scans", json={"source": {"upload": upload.json()["id"]}}).status_code == 202
+        assert client.get("/livez", headers={"X-Forwarded-For": "10.0.0.1"}).status_code == 200
+        too_long = client.post("/v1/scans", content=b" " * 70000, headers={"Content-Type": "application/json"})
+        assert too_long.status_code == 413
+        assert "server" not in made.headers
+    text = server.log.read_text()
+    assert "POST '/v1/scans' 202" in text
+    assert "hush" not in text
+    assert server.token not in text
+
+
+def test_a_caller_that_breaks_off_leaves_nothing(server: Server) -> None:
+    kept = {path for path in server.artifacts.rglob("*") if path.is_file()}
+    server.begin_upload(1000, b"x" * 100).close()
+    wait_for(lambda: {path for path in server.artifacts.rglob("*") if path.is_file()} == kept)
+    wait_for(lambda: "POST '/v1/uploads' 4" in server.log.read_text())
+    assert "Traceback" not in server.log.read_text()
+    assert httpx.get(f"{server.url}/livez", timeout=LIMIT_S).status_code == 200
+
+
+def test_on_sigterm_what_is_under_way_is_answered(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    with started(redis_server, tmp_path) as server:
+        with server.begin_upload(1000, b"x" * 100) as connection:
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: refuses(server.port))
+            connection.sendall(b"x" * 900)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 201")
+        assert server.process.wait(LIMIT_S) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return True
+    return False
+
+
+def test_a_port_that_is_taken_is_said_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = subprocess.run(command("--port", str(port)), stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False)
+    assert ended.returncode == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in ended.stderr
+    assert "Traceback" not in ended.stderr
