@@ -216,17 +216,16 @@ def test_a_receiver_may_ask_for_time_but_not_for_ever(
 def test_waits_grow_fourfold_up_to_the_longest(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
     one = courier(backoff_s=1e5, backoff_max_s=1e7, attempts=99)
     longest = {}
-    for tries in (0, 1, 2, 3, 60):
-        waits = []
-        for n in range(6):
+    for tries in (0, 2, 60):
+        for n in range(20):
             event = post(redis, receiver.url + "/bad", event=f"evt_{tries}_{n}")
             redis.hset(f"vf:callback:{event}", "tries", tries)
         one.run_once()
-        waits = [due_in_s(redis, f"evt_{tries}_{n}") for n in range(6)]
-        assert len({round(wait, 2) for wait in waits}) > 1, "jitter"
+        waits = [due_in_s(redis, f"evt_{tries}_{n}") for n in range(20)]
+        assert min(waits) < max(waits) / 2, "jitter"
         longest[tries] = max(waits)
-    for tries, ceiling_s in ((0, 1e5), (1, 4e5), (2, 16e5), (3, 64e5), (60, 1e7)):
-        assert ceiling_s * 0.05 < longest[tries] <= ceiling_s
+    for tries, ceiling_s in ((0, 1e5), (2, 16e5), (60, 1e7)):
+        assert ceiling_s / 2 < longest[tries] <= ceiling_s
 
 
 @pytest.mark.parametrize("path", ["/hang", "/drip"])
