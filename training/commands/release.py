@@ -40,7 +40,7 @@ DEGRADE_HELP = """Make a degraded copy of each held-out and left-out file (compr
 ALARMS_HELP = """Count real videos that are called fake, as they are and recompressed; thresholds are cross-fitted over groups.
 
 \b
-  veriframe data files heldout leftout | grep ^videos/ | veriframe scan - --model model.safetensors --format jsonl > videos.jsonl
+  veriframe data files heldout leftout | grep videos/ | veriframe scan - --model model.safetensors --format jsonl > videos.jsonl
   veriframe release alarms model.safetensors videos.jsonl
 Copies: x264 at CRF 23, 28 and 35, and scaled to 360 rows; of long videos the first seconds. Made and scanned one at a time; a
 stopped run goes on.
