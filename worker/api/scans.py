@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from worker.api.parts import Parts, Reader, Submitter, TheParts, json_body, shown_to
 from worker.api.problems import documented
-from worker.errors import BadRequest, FetchRefused, QueueError
+from worker.errors import BadRequest, FetchRefused
 from worker.queue.access import KeyInfo
 from worker.queue.records import Submitted
 from worker.queue.requests import ScanRequest, read_request
@@ -217,11 +217,11 @@ def _refuse_unusable(parts: Parts, key: KeyInfo, request: ScanRequest) -> None:
 def _counted(parts: Parts, owner: str, submit: Callable[[], Submitted]) -> Submitted:
     """A submission counted against its owner's day, unless nothing new came of it."""
     parts.quotas.scans(owner)
+    is_new = False
     try:
         made = submit()
-    except QueueError:
-        parts.quotas.give_back(owner)
-        raise
-    if not made.created:
-        parts.quotas.give_back(owner)
+        is_new = made.created
+    finally:
+        if not is_new:
+            parts.quotas.give_back(owner)
     return made

@@ -23,7 +23,7 @@ EPILOG = """[bold]Examples[/]
 veriframe serve                               127.0.0.1:8080, or as the settings say
 veriframe serve --host 0.0.0.0 --port 80      behind a proxy that ends TLS
 VERIFRAME_ARTIFACTS__URL=/srv/veriframe veriframe serve     takes uploads
-veriframe keys create --owner acme            an API key for it
+veriframe keys create acme                    an API key for it
 
 [bold]Exit codes[/]
 

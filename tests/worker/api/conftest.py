@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+import anyio
 import pytest
 from fastapi import FastAPI
 from redis import Redis
@@ -160,6 +161,45 @@ def scan_one(service: Service, scan_id: str, scanner: QueueScanner | None = None
             keeper=Artifacts(store=open_store(None), keep_s=0),
             folder=Path(folder),
         ).perform(claim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    status_code: int
+    headers: dict[str, str]
+    body: bytes
+    asked: int
+    """How often the application asked for a piece of the body."""
+
+
+def call(
+    app: FastAPI, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], body: Iterator[bytes], query: bytes = b""
+) -> Answer:
+    """One request as ASGI messages, such as no client would send; ``body`` may be endless."""
+    asked, sent = 0, []
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        piece = next(body, None)
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "raw_path": quote(path).encode(), "query_string": query}
+    scope |= {"headers": list(headers), "http_version": "1.1", "scheme": "http", "root_path": ""}
+
+    async def run() -> None:
+        with anyio.fail_after(30):
+            await app(scope, receive, send)
+
+    anyio.run(run)
+    assert sent[0]["type"] == "http.response.start"
+    found = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent[0]["headers"]}
+    return Answer(
+        status_code=sent[0]["status"], headers=found, body=b"".join(part.get("body", b"") for part in sent[1:]), asked=asked
+    )
 
 
 def fields_of(answer: Any) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from typing import Any
 
-import anyio
 import pytest
 
-from tests.worker.api.conftest import MAX_BODY, Service, fields_of
+from tests.worker.api.conftest import MAX_BODY, Service, call, fields_of
 
 
 @pytest.mark.parametrize("path", ["/livez", "/v1/scans", "/nope", "/openapi.json"])
@@ -41,28 +40,11 @@ def test_a_body_that_says_it_is_too_long_is_not_read(service: Service, path: str
 
 @pytest.mark.parametrize("path", ["/v1/scans", "/v1/scans/" + "0" * 32 + "/feedback"])
 def test_a_body_without_a_length_is_read_to_the_limit_and_no_further(service: Service, path: str) -> None:
-    """As ASGI messages: clients in tests read a body before they send it."""
-    asked, statuses = 0, []
-
-    async def receive() -> dict[str, Any]:
-        nonlocal asked
-        asked += 1
-        return {"type": "http.request", "body": b" " * 1024, "more_body": True}
-
-    async def send(message: Any) -> None:
-        statuses.append(message.get("status"))
-
     named = {**service.as_(), "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
     headers = [(name.lower().encode(), value.encode()) for name, value in named.items()]
-    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
-
-    async def call() -> None:
-        with anyio.fail_after(20):
-            await service.app(scope | {"http_version": "1.1", "scheme": "http", "root_path": ""}, receive, send)
-
-    anyio.run(call)
-    assert statuses[0] == 413
-    assert asked == MAX_BODY // 1024 + 1
+    answer = call(service.app, "POST", path, headers, itertools.repeat(b" " * 1024))
+    assert answer.status_code == 413
+    assert answer.asked == MAX_BODY // 1024 + 1
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "9" * 30, "x", ""])
