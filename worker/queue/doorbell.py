@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any, cast
 
 from redis import Redis
@@ -15,6 +16,7 @@ from rq.serializers import JSONSerializer
 from worker.queue.requests import PRIORITIES
 
 ENTRY = "worker.queue.doorbell.answer"
+NO_ID = "0" * 32
 TTL_S = 7 * 86400
 AT_ONCE = 500
 
@@ -29,6 +31,7 @@ class Doorbells:
 
     def __init__(self, redis: Redis, namespace: str = "vf") -> None:
         self._redis = redis
+        self._script = files("worker.queue").joinpath("scripts", "ring.lua").read_text("utf-8")
         self.queues = {name: Queue(f"{namespace}-{name}", connection=redis, serializer=JSONSerializer) for name in PRIORITIES}
 
     def ring(self, priorities: Mapping[str, str]) -> None:
@@ -37,10 +40,10 @@ class Doorbells:
         for scan_id, priority in priorities.items():
             by_queue[priority].append(scan_id)
         for priority, ids in by_queue.items():
+            told = _as_rq(self.queues[priority])
             for start in range(0, len(ids), AT_ONCE):
-                with self._redis.pipeline(transaction=False) as pipe:
-                    self.queues[priority].enqueue_many([_data(i) for i in ids[start : start + AT_ONCE]], pipeline=pipe)
-                    pipe.execute()
+                # Not EVALSHA: a server that is restarted under it has forgotten its scripts.
+                self._redis.eval(self._script, 0, *told, *ids[start : start + AT_ONCE])
 
     def hear(self, priorities: Sequence[str], timeout_s: int) -> str | None:
         """The next scan id, of the first of these queues that has one; None after ``timeout_s``, or for a job that is not ours.
@@ -66,10 +69,18 @@ class Doorbells:
         return found
 
 
-def _data(scan_id: str) -> Any:
-    return Queue.prepare_data(
-        func=ENTRY, args=(scan_id,), job_id=scan_id, ttl=TTL_S, result_ttl=0, failure_ttl=60, timeout=3600, description="scan"
+def _as_rq(queue: Queue) -> list[Any]:
+    """What RQ would write for a job of ours, made by RQ itself, once for many: with its own ``enqueue_many``, this took two
+    thirds of the time of a submission."""
+    job = queue.create_job(
+        ENTRY, args=(NO_ID,), job_id=NO_ID, ttl=TTL_S, result_ttl=0, failure_ttl=60, timeout=3600, description="scan"
     )
+    job.origin, job.enqueued_at = queue.name, job.created_at
+    fields = job.to_dict()
+    del fields["data"]
+    before, after = job.data.decode().split(NO_ID)
+    pairs = [part for name, value in fields.items() for part in (name, value)]
+    return [Queue.redis_queues_keys, queue.key, Job.redis_job_namespace_prefix, TTL_S, before, after, len(pairs), *pairs]
 
 
 def is_id(text: str) -> bool:
