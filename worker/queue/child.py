@@ -19,14 +19,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from worker.errors import LeaseLost, RedisDown, VeriframeError
+from worker.errors import LeaseLost, OutOfMemory, RedisDown, VeriframeError
 from worker.queue.assemble import build_performer, read_settings
 from worker.queue.lifeline import end_with_parent
 from worker.queue.perform import Performer
 from worker.queue.records import Claim, Ended
-from worker.queue.scratch import claim_folder
+from worker.queue.scratch import claim_folder, sweep
 
 log = logging.getLogger(__name__)
+
+POISONOUS = frozenset({"internal", OutOfMemory.code})
 
 
 def main(arguments: list[str]) -> None:
@@ -47,6 +49,8 @@ def serve(orders: BinaryIO, out: BinaryIO) -> None:
     first = json.loads(orders.readline())
     settings = read_settings(first["settings"])
     build = attribute(first["build"])
+    for left in sweep(settings.fetch.temp_dir):
+        log.info("removed what a process that is gone has left: %s", left.name)
     with claim_folder(settings.fetch.temp_dir) as folder, contextlib.ExitStack() as stack:
         scanner = stack.enter_context(build(settings))
         warm_up(scanner, folder)
@@ -85,8 +89,9 @@ def broken(performer: Performer, claim: Claim, error: Exception) -> Ended:
 
 
 def is_poisoned(ended: Ended) -> bool:
-    """After an error that may have left the process in a bad way (a CUDA error stays) it is replaced."""
-    return ended.how in ("again", "dead")
+    """After an error that may have left the process in a bad way (a CUDA error stays, memory may leak) it is replaced; what a
+    server or the sandboxed decoder did wrong is outside of it."""
+    return ended.code in POISONOUS
 
 
 def warm_up(scanner: Any, folder: Path) -> None:

@@ -33,14 +33,15 @@ def main(arguments: list[str]) -> int:
     order = json.loads(sys.stdin.buffer.readline())
     try:
         settings = read_settings(order["settings"])
-        for folder in sweep(settings.fetch.temp_dir):
-            log.info("removed what a worker that is gone has left: %s", folder.name)
         with os.fdopen(beats, "wb", buffering=0) as out, contextlib.ExitStack() as stack:
             redis, face = (stack.enter_context(contextlib.closing(build_redis(settings))) for _ in range(2))
             told = partial(beat, out)
             worker = build_worker(settings, redis, face, order["queues"], order["build"], on_beat=told)
             stop_on_signals(worker)
-            worker.run()
+            try:
+                worker.run()
+            finally:
+                sweep(settings.fetch.temp_dir)  # its scanning process was ended by force
     except (ConfigError, ModelError) as exc:
         log.error("%s", exc)
         return 2

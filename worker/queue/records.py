@@ -14,7 +14,7 @@ import json
 import random
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any, Literal, cast
 
@@ -86,10 +86,11 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How an attempt or scan ended, and the scans whose doorbells should ring now."""
+    """How an attempt or scan ended, for which error, and the scans whose doorbells should ring now."""
 
     how: str
     ring: tuple[str, ...] = ()
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +266,8 @@ class Records:
         delay_s = random.uniform(ceiling / 2, ceiling)
         error = json.dumps({"code": code, "message": message, "retryable": retryable})
         args = (error, int(retryable), terms.max_attempts, _ms(delay_s), terms.keep_s)
-        return self._ended(claim, self._call("fail", claim.id, claim.attempt, *args))
+        ended = self._ended(claim, self._call("fail", claim.id, claim.attempt, *args))
+        return replace(ended, code=code)
 
     def hand_back(self, claim: Claim) -> None:
         """Into the queue again without counting the attempt: the worker is going away."""

@@ -17,13 +17,25 @@ PREFIX = "veriframe-scratch-"
 def claim_folder(parent: Path | None = None) -> Iterator[Path]:
     """A private folder below ``parent`` (the system's temporary folder), gone afterwards. A killed owner's goes at the next
     ``sweep``: the lock on it ends with the process."""
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder, handle = _locked_folder(parent)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _locked_folder(parent: Path | None) -> tuple[Path, int]:
+    """A sweep may come between making a folder and locking it: then another is made."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, handle
         os.close(handle)
 
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.2
 CALM_S = 60.0
-"""A process that ran so long before it ended is started again at once."""
+"""A process that ran so long before it ended is started again at once, and so is one that had done scans: something killed it."""
 SLOWEST_S = 30.0
 USAGE = 2
 
@@ -100,7 +100,8 @@ class Supervisor:
         code = kept.process.poll()
         if code is None:
             return
-        kept.failures = 0 if now - kept.started_s > CALM_S else kept.failures + 1
+        is_sound = now - kept.started_s > CALM_S or kept.facts.get("scans", 0) > 0
+        kept.failures = 0 if is_sound else kept.failures + 1
         wait_s = min(SLOWEST_S, 0.25 * 2**kept.failures) if kept.failures else 0.0
         log.warning("%s ended (%s), started again in %.1f s", kept.program.name, _ending(code), wait_s)
         self._forget(kept)

@@ -14,6 +14,7 @@ from redis import Redis
 from tests.worker.queue.harness import BUILD, Service, is_running, service, until
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
+from worker.queue.requests import RequestSource, ScanRequest
 
 
 @pytest.fixture
@@ -218,6 +219,30 @@ def test_a_download_of_a_killed_worker_is_swept_by_the_next(queue: Service) -> N
     queue.desk.cancel(scan_id, "acme")
     queue.start()
     until(lambda: len(list(scratch.iterdir())) == 1, 10, "one folder, the new worker's")
+
+
+def test_nothing_is_left_of_a_killed_child_nor_of_a_worker_that_was_told_to_end(queue: Service) -> None:
+    worker = queue.start()
+    scratch = queue.settings.fetch.temp_dir
+    assert scratch is not None
+    (first,) = scratch.iterdir()
+    child = queue.child_of(worker)
+    os.kill(child, signal.SIGKILL)
+    until(lambda: queue.child_of(worker) not in (0, child), 30, "another child")
+    assert first not in list(scratch.iterdir())
+    worker.terminate()
+    assert worker.wait(15) == 0
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_server_that_does_not_answer_costs_no_scanning_process(standing: Service) -> None:
+    (worker,) = standing.workers
+    child = standing.child_of(worker)
+    source = RequestSource(url="http://127.0.0.1:9/nobody-listens")
+    scan_id = standing.desk.submit_one(ScanRequest(source=source), "acme").id
+    record = standing.ended(scan_id)
+    assert (record.error or {})["code"] == "fetch_timeout"
+    assert (record.tries, standing.child_of(worker)) == (3, child)
 
 
 def test_a_scanner_that_cannot_be_built_is_refused(queue: Service) -> None:

@@ -1,0 +1,48 @@
+"""A supervisor starts again what was killed: at once if it had worked, later and later if it never did."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worker.queue.harness import until
+from worker.queue.supervisor import Program, Supervisor
+
+
+@contextmanager
+def supervised(starts: Path, beat: dict[str, Any]) -> Iterator[Supervisor]:
+    starts.touch()
+    program = Program(name="mortal", module="tests.worker.queue.mortal", order={"starts": str(starts), "beat": beat})
+    supervisor = Supervisor(programs=[program], grace_s=5, silent_s=30)
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    try:
+        yield supervisor
+    finally:
+        supervisor.stop()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def kill_when_ready(supervisor: Supervisor, starts: Path, number: int) -> None:
+    """The ``number``-th one started, once its beat was heard."""
+    until(lambda: len(starts.read_text().splitlines()) == number and supervisor.is_ready(), 30, f"start {number}")
+    os.kill(int(starts.read_text().splitlines()[-1]), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("scans", "waits"), [(1, ["0.0", "0.0"]), (0, ["0.5", "1.0"])], ids=["had worked", "never worked"])
+def test_how_long_a_killed_process_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture, scans: int, waits: list[str]) -> None:
+    starts = tmp_path / "starts"
+    with supervised(starts, {"ready": True, "scans": scans}) as supervisor:
+        for number in (1, 2):
+            kill_when_ready(supervisor, starts, number)
+        until(lambda: len(starts.read_text().splitlines()) == 3, 30, "a third start")
+    told = [record.message for record in caplog.records if "SIGKILL" in record.message]
+    assert told == [f"mortal ended (SIGKILL), started again in {wait} s" for wait in waits]
