@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections import Counter, deque
@@ -191,7 +192,7 @@ def run_enqueue(
         client = ScanClient.from_settings(load(config), owner)
     except BadRequest as exc:
         raise ConfigError(f"--owner: {exc}") from exc
-    with client:
+    with client, contextlib.closing(run):
         sources: deque[str] = deque()
 
         def usable() -> Iterator[Item]:
@@ -210,7 +211,6 @@ def run_enqueue(
                 else:
                     run.queued(source, made.id, made.created)
                 bar.reach(run.counts.total())
-        run.close()
         if not quiet:
             console.print(_summary(run.counts), highlight=False, markup=False)
         code = outcome.ITEMS_FAILED if run.counts["refused"] else outcome.SCANNED

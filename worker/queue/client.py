@@ -247,10 +247,13 @@ def _request(source: Item, asked: Mapping[str, Any]) -> ScanRequest:
 
 
 def source_of(source: str | Path) -> dict[str, str]:
-    """The request's source: an address where it looks like one, else a path, made absolute."""
+    """The request's source: an address where it looks like one, else a path, made absolute. Raises BadRequest."""
     text = os.fspath(source)
     if not isinstance(source, Path) and _SCHEME.match(text):
         return {"url": text}
-    path = Path(text).absolute()
-    # ``..`` as the file system means it: behind a link it leads above the link's target.
-    return {"path": str(path.parent.resolve() / path.name if ".." in path.parts else path) if text else ""}
+    try:
+        path = Path(text).absolute()
+        # ``..`` as the file system means it: behind a link it leads above the link's target.
+        return {"path": str(path.parent.resolve() / path.name if ".." in path.parts else path) if text else ""}
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise BadRequest("source.path: there can be no such path") from exc

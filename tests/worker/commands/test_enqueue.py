@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,7 @@ from tests.worker.commands.conftest import Veriframe
 from tests.worker.queue.scans import complete, fail, submit
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
+from worker.queue.embedded import EmbeddedRedis
 
 URLS = [f"https://example.org/{number}.mp4" for number in range(3)]
 
@@ -166,3 +172,23 @@ def test_a_redis_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch, veriframe
         result = veriframe(*command, url="redis://127.0.0.1:1/0")
         assert result.exit_code == 4
         assert "Redis is away" in result.stderr
+
+
+def test_a_wait_that_is_stopped_leaves_the_scans(desk: Desk, redis_server: EmbeddedRedis) -> None:
+    command = [sys.executable, "-m", "worker.cli", "enqueue", "--wait", *URLS]
+    env = {**os.environ, "VERIFRAME_REDIS__URL": redis_server.url}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        until = time.monotonic() + 60
+        while desk.count(None) < 3:
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, out) == (130, "")
+    assert "stopped" in err
+    assert {report.status for report in desk.each(None)} == {"queued"}

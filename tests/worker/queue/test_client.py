@@ -67,7 +67,14 @@ def test_what_may_be_enqueued(client: ScanClient, records: Records, tmp_path: Pa
     ]
 
 
-@pytest.mark.parametrize("item", ["", "ftp://example.org/a", "file:///etc/passwd", "a\x00b", "https://x y/", {}, {"source": {}}])
+HOSTILE = (
+    *("", "ftp://example.org/a", "file:///etc/passwd", "a\x00b", "../a\x00b", "../" + 5000 * "a", "a\udcff.mp4", "https://x y/"),
+    *({}, {"source": {}}, {1: 2}, {"source": {"url": "https://example.org/a"}, "options": {"fps": float("nan")}}),
+    {"source": {"path": "/a"}, "pickle": "x"},
+)
+
+
+@pytest.mark.parametrize("item", HOSTILE, ids=range(len(HOSTILE)))
 def test_what_may_not(client: ScanClient, records: Records, item: object) -> None:
     with pytest.raises(BadRequest):
         client.enqueue(item)  # type: ignore[arg-type]
