@@ -40,7 +40,7 @@ def retry(
     scan_ids: Annotated[
         list[str] | None, typer.Argument(metavar="ID", help="Scans that have ended, or - for a list on standard input.")
     ] = None,
-    dead: Annotated[bool, typer.Option("--dead", help="All dead letters that were not replayed yet.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="All dead letters that --dead has not replayed yet.")] = False,
     owner: OwnerOption = None,
     quiet: QuietOption = False,
     config: ConfigOption = None,
@@ -102,9 +102,10 @@ def purge(
     quiet: QuietOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Delete the records of scans that have ended, with their results, as far as the cache answers from them.
+    """Delete the records and results of scans that have ended.
 
-    Waiting and running scans, decisions, the audit log and callbacks still owed stay; crops go when their time is over.
+    The cache does not answer from them any more: the same bytes are scanned again. Waiting and running scans, decisions, the
+    audit log and callbacks still owed stay; crops go when their time is over.
     """
     with outcome.exit_codes(), opened_desk(config) as desk:
         from rich.console import Console
