@@ -105,7 +105,7 @@ def serve(redis: Redis, tmp_path: Path) -> Iterator[Serve]:
             **terms: Any,
         ) -> Service:
             used = client or redis
-            desk, roster = Desk(Records(used, terms=Terms(**terms)), Doorbells(used)), Roster(used)
+            desk, roster = Desk(Records(used, terms=Terms(**terms)), Doorbells(used)), Roster(used, ttl_s=3600)
             store = open_store(str(tmp_path / "artifacts"))
             parts = Parts(
                 desk=desk,

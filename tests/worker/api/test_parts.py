@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from tests.worker.api.conftest import Serve, Service, fields_of, scan_of
+from worker.api.parts import in_time
+from worker.api.problems import HttpError
 
 ANY = "/v1/scans/" + "0" * 32
 
@@ -57,3 +60,13 @@ def test_an_owner_has_so_many_requests_a_minute(serve: Serve) -> None:
     assert service.client.post("/v1/scans", json=scan_of(), headers=service.as_("acme", "scan")).status_code == 429
     assert service.client.get("/v1/scans", headers=service.as_("umbrella")).status_code == 200
     assert service.client.get("/livez").status_code == 200
+
+
+def test_a_body_that_comes_too_slowly_is_given_up() -> None:
+    async def never() -> bytes:
+        await anyio.sleep_forever()
+        return b""
+
+    with pytest.raises(HttpError) as late:
+        anyio.run(in_time, never(), 0.05)
+    assert late.value.status_code == 408
