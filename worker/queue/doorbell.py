@@ -34,8 +34,9 @@ class Doorbells:
         self._script = files("worker.queue").joinpath("scripts", "ring.lua").read_text("utf-8")
         self.queues = {name: Queue(f"{namespace}-{name}", connection=redis, serializer=JSONSerializer) for name in PRIORITIES}
 
-    def ring(self, priorities: Mapping[str, str]) -> None:
-        """One doorbell for each scan id, in the queue of its priority."""
+    def ring(self, priorities: Mapping[str, str], *, first: bool = False) -> None:
+        """One doorbell for each scan id, in the queue of its priority; ``first``: before all that wait there."""
+        push = "LPUSH" if first else "RPUSH"
         by_queue: dict[str, list[str]] = defaultdict(list)
         for scan_id, priority in priorities.items():
             by_queue[priority].append(scan_id)
@@ -43,7 +44,7 @@ class Doorbells:
             told = _as_rq(self.queues[priority])
             for start in range(0, len(ids), AT_ONCE):
                 # Not EVALSHA: a server that is restarted under it has forgotten its scripts.
-                self._redis.eval(self._script, 0, *told, *ids[start : start + AT_ONCE])
+                self._redis.eval(self._script, 0, push, *told, *ids[start : start + AT_ONCE])
 
     def hear(self, priorities: Sequence[str], timeout_s: int) -> str | None:
         """The next scan id, of the first of these queues that has one; None after ``timeout_s``, or for a job that is not ours.

@@ -8,17 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
-from worker.errors import RedisDown, VeriframeError
+from worker.errors import VeriframeError
+from worker.queue.away import AWAY
 from worker.queue.doorbell import Doorbells
 from worker.queue.records import Records
 
 log = logging.getLogger(__name__)
 
-AWAY = (RedisConnectionError, RedisTimeoutError, RedisDown)
-"""What a Redis that is not there looks like."""
 SWEEP_S = 300.0
 
 
@@ -72,10 +68,16 @@ class Reconciler:
         self._seen = seen
         ring += self._silent()
         if ring:
-            self.bells.ring(self.records.priorities(ring))
+            self._ring(ring)
         self.records.forget()
         self._sweep()
         return Pass(elected=True, expired=tuple(taken), rung=tuple(ring))
+
+    def _ring(self, scan_ids: list[str]) -> None:
+        """What was begun before goes first: a scan that lost its worker does not wait for the whole backlog again."""
+        priorities, begun = self.records.priorities(scan_ids), self.records.begun(scan_ids)
+        self.bells.ring({scan_id: one for scan_id, one in priorities.items() if scan_id not in begun})
+        self.bells.ring({scan_id: one for scan_id, one in priorities.items() if scan_id in begun}, first=True)
 
     def _silent(self) -> list[str]:
         """Scans that should be in a queue and are not."""

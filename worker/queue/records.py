@@ -259,11 +259,12 @@ class Records:
         args = ("completed", pack(report), summary, "", self.terms.keep_s, self.terms.cache_s)
         return self._ended(claim, self._call("finish", claim.id, claim.attempt, *args))
 
-    def fail(self, claim: Claim, *, code: str, message: str, retryable: bool, tries: int = 1) -> Ended:
-        """``again`` after a back-off that grows with ``tries``, ``failed``, ``dead`` (attempts used up) or ``cancelled``."""
+    def fail(self, claim: Claim, *, code: str, message: str, retryable: bool, tries: int = 1, wait_s: float = 0.0) -> Ended:
+        """``again`` after a back-off that grows with ``tries`` (at least ``wait_s``, where a server asked for that), ``failed``,
+        ``dead`` (attempts used up) or ``cancelled``."""
         terms = self.terms
         ceiling = min(terms.backoff_max_s, terms.backoff_s * 2 ** (tries - 1))
-        delay_s = random.uniform(ceiling / 2, ceiling)
+        delay_s = max(random.uniform(ceiling / 2, ceiling), min(wait_s, terms.backoff_max_s))
         error = json.dumps({"code": code, "message": message, "retryable": retryable})
         args = (error, int(retryable), terms.max_attempts, _ms(delay_s), terms.keep_s)
         ended = self._ended(claim, self._call("fail", claim.id, claim.attempt, *args))
@@ -301,6 +302,14 @@ class Records:
                 pipe.hget(self.key("scan", scan_id), "priority")
             found = pipe.execute()
         return {scan_id: value.decode() for scan_id, value in zip(scan_ids, found, strict=True) if value}
+
+    def begun(self, scan_ids: Sequence[str]) -> set[str]:
+        """Those of which there was an attempt."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for scan_id in scan_ids:
+                pipe.hexists(self.key("scan", scan_id), "started_ms")
+            found = pipe.execute()
+        return {scan_id for scan_id, is_begun in zip(scan_ids, found, strict=True) if is_begun}
 
     def forget(self) -> None:
         """Drop from the lists what Redis has forgotten by itself."""

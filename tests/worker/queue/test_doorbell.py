@@ -35,6 +35,14 @@ def test_they_are_heard_by_priority_and_then_in_order(bells: Doorbells, redis: R
     assert redis.keys("rq:job:*") == []
 
 
+def test_what_is_rung_first_is_heard_before_what_waits(bells: Doorbells) -> None:
+    waits, lost, live = (new_id() for _ in range(3))
+    bells.ring({waits: "batch"})
+    bells.ring({lost: "batch"}, first=True)
+    bells.ring({live: "live"})
+    assert [bells.hear(ORDER, 1) for _ in range(3)] == [live, lost, waits]
+
+
 def test_only_the_queues_asked_for_are_heard(bells: Doorbells) -> None:
     bells.ring({new_id(): "batch"})
     assert bells.hear(("live",), 1) is None
