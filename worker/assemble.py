@@ -33,18 +33,22 @@ class Findings:
 
 def failed_report(job: wire.Report, error: Exception) -> wire.Report:
     """The report of an item that could not be scanned."""
+    return job.model_copy(update={"status": "failed", "finished_at": wire.now(), "progress": 1.0, "error": error_item(error)})
+
+
+def error_item(error: Exception) -> wire.ErrorItem:
+    """An error as the wire contract names it; what has no code there is ``internal``."""
     code = error.code if isinstance(error, VeriframeError) else "internal"
     if isinstance(error, SourceError):
         code = "unsupported"
     if code not in get_args(wire.ErrorCode):
         code = "internal"
     message = str(error) if isinstance(error, VeriframeError) else f"{type(error).__name__}: {error}"
-    item = wire.ErrorItem(
+    return wire.ErrorItem(
         code=cast(wire.ErrorCode, code),
         message=printable(message)[:MESSAGE_LENGTH],
         retryable=isinstance(error, VeriframeError) and error.retryable,
     )
-    return job.model_copy(update={"status": "failed", "finished_at": wire.now(), "progress": 1.0, "error": item})
 
 
 def completed_report(job: wire.Report, found: Findings, *, evidence_per_track: int) -> tuple[wire.Report, dict[str, bytes]]:

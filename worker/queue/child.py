@@ -19,8 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from worker.errors import LeaseLost, OutOfMemory, RedisDown, VeriframeError
+from worker.errors import LeaseLost, OutOfMemory, VeriframeError
 from worker.queue.assemble import build_performer, read_settings
+from worker.queue.away import AWAY
 from worker.queue.lifeline import end_with_parent
 from worker.queue.perform import Performer
 from worker.queue.records import Claim, Ended
@@ -71,8 +72,8 @@ def perform(performer: Performer, order: dict[str, Any]) -> dict[str, Any]:
     except LeaseLost:
         log.warning("scan %s: attempt %d was overtaken, its result is dropped", claim.id, claim.attempt)
         return {**done, "how": "lost", "ring": []}
-    except RedisDown as exc:
-        log.error("scan %s: %s", claim.id, exc)
+    except AWAY as exc:
+        log.error("scan %s: Redis did not come back (%s)", claim.id, type(exc).__name__)
         return {**done, "how": "redis_down", "ring": []}
     except Exception as exc:
         log.exception("scan %s failed", claim.id)
@@ -84,7 +85,7 @@ def broken(performer: Performer, claim: Claim, error: Exception) -> Ended:
     """A bug or an exhausted machine: worth another try, in a process of its own."""
     try:
         return performer.records.fail(claim, code="internal", message=type(error).__name__, retryable=True)
-    except VeriframeError:
+    except (LeaseLost, *AWAY):
         return Ended(how="lost")
 
 

@@ -10,13 +10,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from worker.assemble import error_item
 from worker.content import Content, read_content
-from worker.errors import LeaseLost, VeriframeError
+from worker.errors import LeaseLost, RedisDown, VeriframeError
+from worker.queue.away import AWAY
 from worker.queue.records import Claim, Ended, Record, Records, unpack
 from worker.queue.requests import RequestOptions, RequestSource
 from worker.report import ErrorItem, Report, Source
@@ -88,20 +90,23 @@ class Performer:
     keeper: Keeper
     folder: Path
     hold_s: float = 0.0
-    _told_s: float = field(default=0.0)
-    _stage: str = field(default="")
+    _told_s: float = 0.0
+    _has_inferred: bool = False
+    _overtaken: LeaseLost | None = None
 
     def perform(self, claim: Claim) -> Ended:
         record = self.records.get(claim.id)
-        self._stage = ""
+        self._overtaken = None
+        self._has_inferred = False
         try:
             if claim.adopted is not None:
                 return self._complete(claim, record, without_crops(unpack(claim.adopted)))
             return self._scan(claim, record)
-        except LeaseLost:
+        except (LeaseLost, RedisDown):
             raise
         except VeriframeError as exc:
-            return self._failed(claim, record, exc.code, str(exc), exc.retryable)
+            wait_s = getattr(exc, "retry_after_s", None) or 0.0
+            return self._failed(claim, record, error_item(exc), wait_s)
 
     def _scan(self, claim: Claim, record: Record) -> Ended:
         started = time.monotonic()
@@ -125,37 +130,53 @@ class Performer:
                 on_progress=lambda progress: self._on_progress(claim, progress),
                 request=sampling_request(self.scanner.request, record.request.options),
             )
+        if self._overtaken is not None:
+            raise self._overtaken
         report = output.report
         if report.error is not None:
-            return self._failed(claim, record, report.error.code, report.error.message, report.error.retryable)
+            return self._failed(claim, record, report.error)
         self._enter(claim, "store", 0.95)
         if report.timings_ms is not None:
             timings = report.timings_ms.model_copy(update={"fetch": fetched_ms})
             report = report.model_copy(update={"timings_ms": timings})
-        report = identified(report, record, claim)
-        return self._complete(claim, record, self.keeper.keep(report, output.crops))
+        kept = self.keeper.keep(identified(report, record, claim), output.crops)
+        return self._complete(claim, record, kept)
 
     def _on_progress(self, claim: Claim, progress: Any) -> None:
-        """At most once a second, and at a change of stage for the first time."""
-        if progress.stage == self._stage and time.monotonic() - self._told_s < PROGRESS_S:
+        """At most once a second, and when the first faces are looked at. A Redis that is away does not stop a scan; having been
+        overtaken does: the scanner makes a failed report of that, which is not looked at."""
+        is_first = progress.stage == "infer" and not self._has_inferred
+        if not is_first and time.monotonic() - self._told_s < PROGRESS_S:
             return
-        first = progress.stage != self._stage and progress.stage == "infer" and self._stage == "decode"
-        if first or time.monotonic() - self._told_s >= PROGRESS_S:
-            share = progress.decoded / progress.wanted if progress.wanted else 0.5
-            self._enter(claim, progress.stage, 0.05 + 0.9 * min(1.0, share), hold=first)
+        self._has_inferred = self._has_inferred or is_first
+        share = progress.decoded / progress.wanted if progress.wanted else 0.5
+        try:
+            self._enter(claim, progress.stage, 0.05 + 0.9 * min(1.0, share), hold=is_first)
+        except LeaseLost as exc:
+            self._overtaken = exc
+            raise
+        except AWAY as exc:
+            log.warning("scan %s: progress not told, Redis is away (%s)", claim.id, type(exc).__name__)
 
     def _enter(self, claim: Claim, stage: str, progress: float, *, hold: bool = True) -> None:
+        self._told_s = time.monotonic()
         self.records.enter(claim, stage, progress)
-        self._stage, self._told_s = stage, time.monotonic()
         if hold and self.hold_s:
             time.sleep(self.hold_s)
 
     def _complete(self, claim: Claim, record: Record, report: Report) -> Ended:
         return self.records.finish(claim, identified(report, record, claim))
 
-    def _failed(self, claim: Claim, record: Record, code: str, message: str, retryable: bool) -> Ended:
-        log.info("scan %s attempt %d: %s", claim.id, claim.attempt, code)
-        return self.records.fail(claim, code=code, message=message, retryable=retryable, tries=max(1, record.tries))
+    def _failed(self, claim: Claim, record: Record, error: ErrorItem, wait_s: float = 0.0) -> Ended:
+        log.info("scan %s attempt %d: %s", claim.id, claim.attempt, error.code)
+        return self.records.fail(
+            claim,
+            code=error.code,
+            message=error.message,
+            retryable=error.retryable,
+            tries=max(1, record.tries),
+            wait_s=wait_s,
+        )
 
 
 def cache_key(content: Content, fingerprint: str, options: RequestOptions) -> str:

@@ -18,8 +18,9 @@ from rq.worker import BaseWorker
 from rq.worker.base import WorkerStatus
 
 from worker.errors import LeaseLost
+from worker.queue.away import AWAY
 from worker.queue.doorbell import Doorbells
-from worker.queue.reconcile import AWAY, Reconciler
+from worker.queue.reconcile import Reconciler
 from worker.queue.records import Claim, Records
 from worker.queue.roster import Roster
 from worker.queue.warm import ChildDied, WarmChild
