@@ -94,8 +94,8 @@ class AddressGuard:
             raise FetchRefused("only http and https URLs are fetched")
         if parsed.userinfo:
             raise FetchRefused("a URL with a user name or password in it")
-        if port == 0:
-            raise FetchRefused("port 0")
+        if port is not None and not 0 < port < 65536:
+            raise FetchRefused("a URL without a valid port")
         host = _host(parsed.raw_host.decode("ascii"))
         if not isinstance(host, str):
             self._check(host, str(host), port or {"http": 80, "https": 443}[parsed.scheme])

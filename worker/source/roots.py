@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from worker.errors import FetchGone, FetchRefused, FetchTimeout
+
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def resolve_below(path: str, roots: Sequence[Path]) -> Path:
@@ -28,11 +31,11 @@ def resolve_below(path: str, roots: Sequence[Path]) -> Path:
         resolved = os.path.realpath(path)
         _check_below(resolved, roots)
         _check_opened(resolved, roots)
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise FetchGone("there is no such file") from exc
     except (PermissionError, UnicodeError) as exc:
         raise FetchRefused("the file may not be read") from exc
     except OSError as exc:
+        if exc.errno in _ABSENT:
+            raise FetchGone("there is no such file") from exc
         raise FetchTimeout(f"the file cannot be opened: {exc.strerror}") from exc
     return Path(resolved)
 
