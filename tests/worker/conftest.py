@@ -1,14 +1,15 @@
-"""A tiny untrained checkpoint and its export: the same code paths as the bundled one, in a fraction of the time."""
+"""A tiny untrained checkpoint and its export (the bundled one's code paths in a fraction of the time); a spy on connections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.worker.spy import Spy
 from worker.backends.choose import cached_export
 from worker.model import checkpoint
 from worker.model.spec import CropSpec, HeadSpec, Licence, ModelSpec, TrainingData
@@ -25,6 +26,14 @@ TINY_SPEC = ModelSpec(
     licence=Licence(name="test", file="none", notice="For tests."),
     created=date(2026, 1, 1),
 )
+
+
+@pytest.fixture
+def spy(tmp_path: Path) -> Iterator[Spy]:
+    """Fails the test if it connects, or looks up a name, where ``spy.allow`` does not say that it may."""
+    with Spy(tmp_path / "connections.jsonl") as spy:
+        yield spy
+    spy.check()
 
 
 @pytest.fixture(scope="session")

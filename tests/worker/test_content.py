@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from worker.content import Content, read_content, write_atomically
-from worker.errors import MediaTooLarge, SourceError, UnsupportedMedia
+from worker.content import Content, Intake, read_content, taking_in, write_atomically
+from worker.errors import MediaTooLarge, SourceError, StorageFull, UnsupportedMedia
 
 
 def test_the_hash_is_that_of_all_bytes(tmp_path: Path) -> None:
@@ -52,3 +53,36 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, "text")  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_comes_in_is_hashed_and_this_users_only(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with taking_in(path, 6) as intake:
+        for chunk in (b"ab", b"", b"cdef"):
+            intake.write(chunk)
+    assert intake.content() == Content(sha256=hashlib.sha256(b"abcdef").hexdigest(), size_bytes=6)
+    assert path.read_bytes() == b"abcdef"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_after_an_error_there_is_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with pytest.raises(MediaTooLarge, match="more than 5 bytes"), taking_in(path, 5) as intake:
+        intake.write(b"abcdef")
+    assert not path.exists()
+
+
+def test_what_is_there_is_neither_followed_nor_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    (tmp_path / "file").write_bytes(b"mine")
+    for name in ("link", "file"):
+        with pytest.raises(FileExistsError), taking_in(tmp_path / name):
+            raise AssertionError("not reached")
+    assert not (tmp_path / "target").exists()
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_told() -> None:
+    with FileIO("/dev/full", "wb") as file, pytest.raises(StorageFull, match="No space left"):
+        Intake(file).write(b"x")

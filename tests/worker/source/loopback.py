@@ -1,0 +1,99 @@
+"""Real servers on loopback for the tests of fetching: each request is answered by a function, as badly as it likes."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loopback:
+    """A server. ``requests``: the paths and headers that it got, names in lower case; ``stopping`` ends endless answers."""
+
+    port: int
+    requests: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    secure: bool = False
+
+    @property
+    def at(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
+        return f"{'https' if self.secure else 'http'}://{host}:{self.port}{path}"
+
+
+Answer = Callable[[BaseHTTPRequestHandler, Loopback], None]
+
+
+@contextlib.contextmanager
+def serve(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[Loopback]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+            self.close_connection = True
+            with contextlib.suppress(ConnectionError):  # the client has heard enough
+                answer(self, served)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        block_on_close = True
+        daemon_threads = False
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass  # a client that does not trust the certificate
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        served = Loopback(port=server.server_address[1], secure=tls is not None)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield served
+        finally:
+            served.stopping.set()
+            server.shutdown()
+            thread.join()
+
+
+def reply(body: bytes = b"bytes of a video", status: int = 200, /, **headers: str) -> Answer:
+    """An answer as it should be; a header's name with ``_`` for ``-``."""
+
+    def answer(request: BaseHTTPRequestHandler, _: Loopback) -> None:
+        request.send_response(status)
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        request.wfile.write(body)
+
+    return answer
+
+
+def raw(*parts: bytes, every_s: float = 0, forever: bool = False) -> Answer:
+    """Bytes as they are, a pause between the parts; ``forever``: the last one again and again."""
+
+    def answer(request: BaseHTTPRequestHandler, served: Loopback) -> None:
+        for part in parts:
+            request.wfile.write(part)
+            served.stopping.wait(every_s)
+        while forever and not served.stopping.is_set():
+            request.wfile.write(parts[-1])
+            served.stopping.wait(every_s)
+
+    return answer
+
+
+def by_path(**answers: Answer) -> Answer:
+    """Another answer for each path, which is one word."""
+
+    def answer(request: BaseHTTPRequestHandler, served: Loopback) -> None:
+        answers[request.path.partition("?")[0].strip("/")](request, served)
+
+    return answer
