@@ -170,6 +170,21 @@ def test_a_lost_doorbell_is_rung_again(standing: Service) -> None:
     assert standing.ended(scan_id).state == "completed"
 
 
+def test_a_worker_killed_between_redis_answer_and_its_own_next_line_loses_no_scan(queue: Service) -> None:
+    """BLPOP of several queues has no copy elsewhere: a stopped worker's doorbell is popped for it, and then it is killed."""
+    worker = queue.start()
+    until(lambda: any(b"blpop" in str(client["cmd"]).encode() for client in queue.redis.client_list()), 10, "it listens")
+    os.kill(worker.pid, signal.SIGSTOP)
+    scan_id = queue.submit("ok")
+    until(lambda: queue.redis.llen("rq:queue:vf-batch") == 0, 10, "Redis has given the doorbell away")
+    assert queue.record(scan_id).state == "queued"
+    worker.kill()
+    worker.wait()
+    queue.start()
+    record = queue.ended(scan_id)
+    assert (record.state, record.attempt) == ("completed", 1)
+
+
 def test_all_of_rqs_keys_may_go(standing: Service) -> None:
     ids = [standing.submit(f"sleep:0.1 {n}") for n in range(5)]
     standing.redis.delete(*standing.redis.keys("rq:*"))
