@@ -30,4 +30,4 @@ def test_the_demo_goes_through_the_whole_service(tmp_path: Path) -> None:
     for file in demo_files():
         assert file.path.name in done.stdout
     assert f"{len(demo_files())} callbacks came with a good signature, 0 without" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("veriframe-*")) == []
