@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from pathlib import Path
 
 from worker.artifacts import ArtifactStore
 from worker.content import Content
+from worker.errors import StorageError
 from worker.queue.perform import Brought, without_crops
 from worker.queue.requests import RequestSource
 from worker.report import Report
 from worker.source.http import HttpSource
 from worker.source.roots import resolve_below
+
+
+log = logging.getLogger(__name__)
 
 
 def upload_key(upload_id: str) -> str:
@@ -51,10 +56,15 @@ class Artifacts:
     keep_s: float
 
     def keep(self, report: Report, crops: Mapping[str, bytes]) -> Report:
-        """The report with the crops that are kept; a crop that is not retained is not named."""
-        if self.keep_s <= 0:
+        """The report with the crops that are kept; a crop that is not retained is not named. A store that is full or down costs a
+        finished scan its crops, not its verdict."""
+        if self.keep_s <= 0 or not self.store.retains:
             return without_crops(report)
         until = time.time() + self.keep_s
-        for name, jpeg in crops.items():
-            self.store.put(f"scans/{report.id}/{name}", jpeg, expires_at=until)
+        try:
+            for name, jpeg in crops.items():
+                self.store.put(f"scans/{report.id}/{name}", jpeg, expires_at=until)
+        except StorageError as exc:
+            log.warning("scan %s: crops are not kept (%s)", report.id, exc.code)
+            return without_crops(report)
         return report
