@@ -18,7 +18,6 @@ from worker.report import Report
 from worker.source.http import HttpSource
 from worker.source.roots import resolve_below
 
-
 log = logging.getLogger(__name__)
 
 
