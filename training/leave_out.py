@@ -196,8 +196,10 @@ def train_stem(stem: Fit, cache: Path, weights: Path, console: Console) -> None:
         return
     console.print("the stem: training", highlight=False)
     run = fit_network(stem, cache, weights.parent, console=console)
-    if run.step != stem.steps:
-        raise ConfigError(f"{weights.parent} holds a run of {run.step} steps, the stem has {stem.steps}; choose another folder")
+    if run.step != stem.last_step:
+        raise ConfigError(
+            f"{weights.parent} holds a run of {run.step} steps, the stem has {stem.last_step}; choose another folder"
+        )
     export_checkpoint(weights.parent, cache, weights, name=f"veriframe-{STEM}", version="0")
 
 

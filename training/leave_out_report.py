@@ -231,9 +231,8 @@ def _decisions(entries: Entries, name: str, draws: int) -> Decisions:
 
 
 def images_seen(fit: Fit) -> int:
-    """Crops that a run of ``fit.steps`` steps sees, real and fake."""
-    steps = fit.steps or 0
-    return sum(2 * fit.stage(step / steps).pairs for step in range(steps))
+    """Crops that a run whose steps are given sees, real and fake."""
+    return sum(2 * fit.stage(step / (fit.steps or 1)).pairs for step in range(fit.last_step or 0))
 
 
 def start_of(study: Study) -> list[str]:
@@ -241,7 +240,7 @@ def start_of(study: Study) -> list[str]:
     if study.stem is None:
         return []
     told = (
-        f"All folds start from one run of {study.stem.steps} steps, {images_seen(study.stem):,} images seen, on real training"
+        f"All folds start from one run of {study.stem.last_step} steps, {images_seen(study.stem):,} images seen, on real training"
         " faces and what is made of them (blends, reconstructions, up-sampling traces): no fake of any source is in it."
     )
     if study.share is None:

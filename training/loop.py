@@ -138,6 +138,10 @@ class Run:
         done = self.step / self.fit.steps if self.fit.steps else self.trained_s / (self.fit.minutes * 60)
         return min(1.0, done)
 
+    @property
+    def done(self) -> bool:
+        return self.progress >= 1 or (self.fit.stop is not None and self.step >= self.fit.stop)
+
     def save(self) -> None:
         """Written beside and then renamed: a cut never leaves half a file."""
         unfinished = self.state_path.with_suffix(".part")
@@ -155,7 +159,7 @@ class Run:
         """Raises ConfigError where the folder's run had another configuration than its length and hardware."""
         state: dict[str, Any] = torch.load(self.state_path, weights_only=True, map_location="cpu")
         theirs = Fit.model_validate_json(state["fit"])
-        length = {"minutes", "steps", "save_every_minutes", "validate_every_minutes", "validate_every_steps"}
+        length = {"minutes", "steps", "stop", "save_every_minutes", "validate_every_minutes", "validate_every_steps"}
         free = {*length, "threads", "device", "loaders"}
         if theirs.model_dump(exclude=free) != self.fit.model_dump(exclude=free):
             raise ConfigError(f"{self.folder} holds a run with another configuration; choose another folder")
@@ -257,7 +261,7 @@ def fit_network(
         console.print(f"the cache has nothing for the pairs {', '.join(left_out)} of the mixture: left out")
     saved_s = validated_s = run.trained_s
     with loading(fit, cache) as feed:
-        while run.progress < 1:
+        while not run.done:
             started = time.monotonic()
             stage = fit.stage(run.progress)
             train_step(run, feed.batch(run.step, stage))
@@ -267,7 +271,7 @@ def fit_network(
             if run.trained_s - saved_s > fit.save_every_minutes * 60:
                 saved_s = run.trained_s
                 run.save()
-            if run.progress < 1 and fit.is_validation_due(run.step, run.trained_s - validated_s):
+            if not run.done and fit.is_validation_due(run.step, run.trained_s - validated_s):
                 validated_s = run.trained_s
                 log_validation(run, validate(run.ema, store, sample), console, on_validation)
     run.save()

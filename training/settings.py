@@ -101,6 +101,8 @@ class Fit(_Strict):
     stages: tuple[Stage, ...]
     minutes: float = 60
     steps: int | None = None
+    stop: int | None = Field(default=None, ge=1)
+    """End after so many steps, on the schedule of ``steps``: so a run that was stopped early can be had again."""
     lr: float = 2e-4
     stem_lr_share: float = 0.1
     head_lr_share: float = 3.0
@@ -130,7 +132,14 @@ class Fit(_Strict):
         ends = [stage.until for stage in self.stages]
         if not ends or ends != sorted(ends) or ends[-1] != 1:
             raise ValueError("stages must rise and end at 1")
+        if self.stop is not None and (self.steps is None or self.stop > self.steps):
+            raise ValueError("stop: comes before the last of steps")
         return self
+
+    @property
+    def last_step(self) -> int | None:
+        """Steps that the run does; None where the clock ends it."""
+        return self.steps if self.stop is None else self.stop
 
     def is_validation_due(self, step: int, since_s: float) -> bool:
         """After ``step`` steps, ``since_s`` seconds of training after the last one."""
