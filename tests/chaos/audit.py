@@ -242,11 +242,19 @@ def unowned_shm() -> set[str]:
             continue
         try:
             maps = (folder / "maps").read_text(errors="replace")
-            opened = {os.readlink(entry) for entry in (folder / "fd").iterdir()}
+            entries = list((folder / "fd").iterdir())
         except OSError:
             continue
+        opened = {_link(entry) for entry in entries}
         names = {name for name in names if f"{SHM / name}" not in maps and f"{SHM / name}" not in opened}
     return names
+
+
+def _link(entry: Path) -> str:
+    try:
+        return os.readlink(entry)
+    except OSError:  # closed since it was listed
+        return ""
 
 
 def _state(folder: Path) -> str:

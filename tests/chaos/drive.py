@@ -23,7 +23,7 @@ from tests.chaos.audit import unowned_shm
 from tests.chaos.faults import KILLS, KINDS, Saboteur, Times, delete_rq_keys
 from tests.chaos.ledger import Ledger, RunFolder, read_lines
 from tests.chaos.recovery import Hit, Watch, distribution, sent_again
-from tests.chaos.scans import OWNERS, Mix
+from tests.chaos.scans import OWNERS, Mix, real_verdicts
 from tests.chaos.submit import Submitter
 from tests.chaos.victims import CALLBACK, SCAN_STAGES, STAGES, Eyes
 from worker.queue.assemble import build_records, told_settings
@@ -37,7 +37,8 @@ from worker.settings import Settings
 REPOSITORY = Path(__file__).parents[2]
 SUPERVISORS = 2
 BOOT_S = 120.0
-END_S = 240.0
+PACE_S = 15.0
+END_S = 600.0
 LATEST_S = 30.0
 
 
@@ -71,10 +72,18 @@ class Plan:
 
     def settings(self, folder: RunFolder, redis_url: str) -> Settings:
         """Leases, reconciler and back-off are the defaults of ``configs/worker.yaml``, but for the short form."""
-        queue: dict[str, Any] = {"hold_s": 0.8, "max_attempts": 6, "grace_s": 5, "media_roots": [str(folder.media)]}
+        queue: dict[str, Any] = {"hold_s": 0.8, "max_attempts": 5, "grace_s": 5, "media_roots": [str(folder.media)]}
         callbacks: dict[str, Any] = {"backoff_s": 1, "backoff_max_s": 4, "timeout_s": 6, "lease_s": 10}
         if self.short:
-            queue |= {"hold_s": 0.25, "lease_s": 1.5, "reconcile_s": 0.4, "ring_again_s": 1.5, "backoff_s": 0.1, "grace_s": 2}
+            queue |= {
+                "hold_s": 0.25,
+                "lease_s": 1.5,
+                "reconcile_s": 0.4,
+                "ring_again_s": 1.5,
+                "backoff_s": 0.1,
+                "grace_s": 2,
+                "max_attempts": 3,
+            }
             callbacks |= {"backoff_s": 0.2, "backoff_max_s": 1, "timeout_s": 2, "lease_s": 3}
         return Settings.model_validate(
             {
@@ -174,7 +183,7 @@ def run(
         media_port=media,
         receiver_port=receiver,
         media=folder.media,
-        with_real=not plan.short,
+        verdicts={} if plan.short else real_verdicts(),
     )
     submitter = Submitter(
         desk=desk, mix=iter(mix), ledger=Ledger(folder.submissions), watch=watch, scans=plan.scans, window=3 * plan.workers + 2
@@ -226,6 +235,7 @@ def strike_all(plan: Plan, saboteur: Saboteur, crew: Crew, submitter: Submitter,
     for number, (kind, stage) in enumerate(pairs, 1):
         if number == len(pairs) // 2 + 1:
             print(f"  RQ's keys deleted: {delete_rq_keys(saboteur.eyes.redis)}", flush=True)
+        pace(saboteur, submitter, plan.scans * (number - 1) // len(pairs))
         hit = saboteur.strike(kind, stage)
         crew.keep()
         at = f"{time.monotonic() - started:>5.0f} s  {number:>2}/{len(pairs)}  {kind:<11} in {stage:<8}"
@@ -237,6 +247,14 @@ def strike_all(plan: Plan, saboteur: Saboteur, crew: Crew, submitter: Submitter,
         ledger.add({"kind": kind, "stage": stage, "scan": hit.scan, "attempt": hit.attempt, "at": hit.at_s, "back": hit.back_s})
         print(f"{at}  scan {hit.scan[:8]}{', real scanner' if hit.is_real else ''}", flush=True)
     return lacking
+
+
+def pace(saboteur: Saboteur, submitter: Submitter, scans: int) -> None:
+    """Spread the faults over the scans: wait until so many were accepted, for a while."""
+    deadline = time.monotonic() + PACE_S
+    while submitter.accepted < scans and time.monotonic() < deadline:
+        saboteur.let_go()
+        time.sleep(0.05)
 
 
 def wait_for_the_end(saboteur: Saboteur, crew: Crew, submitter: Submitter, redis: Redis, namespace: str) -> bool:

@@ -46,6 +46,10 @@ class Submitter:
             elif is_last or len(self.watch.open) < self.window:
                 self._submit(next(self.mix))
 
+    @property
+    def accepted(self) -> int:
+        return len(self._wishes)
+
     def finish(self) -> None:
         """The faults are over: what is still to be submitted goes in at once."""
         self._finish.set()
