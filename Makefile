@@ -1,7 +1,7 @@
 # Everything lands in .venv; only Python 3.11+ and make are needed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-base setup-service demo demo-queue test check bench soak lock clean clean-all
+.PHONY: help setup setup-base setup-service demo demo-queue test check bench soak chaos lock clean clean-all
 
 PYTHON ?= python3
 DIR ?=
@@ -72,6 +72,9 @@ bench: setup ## Scan speed and memory against the reference pipeline; DIR=folder
 soak: setup ## Longer checks: memory over 10 seconds and 30 minutes of 720p; a face swap spliced into 20 minutes
 	$(BIN)/veriframe bench memory $(ARGS)
 	$(BIN)/python -m pytest -q -s -m soak
+
+chaos: setup ## Break a running queue in every way and stage, minutes; an auditor compares; ARGS="--short", "--scans 500 --seed 2"
+	$(BIN)/python -m tests.chaos drive $(ARGS)
 
 lock: .venv/build.stamp ## Resolve the dependencies of pyproject.toml anew into the lock files
 	rm -f requirements-build.lock requirements-dev.lock requirements.lock requirements-service.lock
