@@ -184,6 +184,11 @@ def _frames(seen: Observations) -> tuple[wire.FrameItem, ...]:
     return tuple(_frame(int(i), seen) for i in chosen)
 
 
+def all_frames(seen: Observations) -> tuple[wire.FrameItem, ...]:
+    """Every looked-at frame: the full list, of which a report holds at most 256."""
+    return tuple(_frame(index, seen) for index in range(len(seen.frames)))
+
+
 def _frame(index: int, seen: Observations) -> wire.FrameItem:
     frame = seen.frames[index]
     faces = tuple(

@@ -16,7 +16,7 @@ from typing import Literal, Self
 import numpy as np
 
 from worker import report as wire
-from worker.assemble import Findings, completed_report, failed_report
+from worker.assemble import Findings, all_frames, completed_report, failed_report
 from worker.content import Content, read_content
 from worker.errors import EmptyMedia, MediaError, VeriframeError
 from worker.frames.sampling import frames_asked
@@ -43,10 +43,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanResult:
-    """A report and the evidence crops that it names, as JPEG bytes by file name."""
+    """A report, the evidence crops that it names, as JPEG bytes by file name, and every looked-at frame."""
 
     report: wire.Report
     crops: Mapping[str, bytes]
+    frames: tuple[wire.FrameItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +188,7 @@ class Scanner:
             stopped_early=passes.failure is not None,
         )
         report, crops = completed_report(job, found, evidence_per_track=options.evidence_per_track)
-        return ScanResult(report=report, crops=crops)
+        return ScanResult(report=report, crops=crops, frames=all_frames(seen))
 
     def _second_times(self, info: MediaInfo, seen: Observations, passes: Passes, options: ScanOptions) -> tuple[float, ...]:
         """Moments that deserve a closer look: only for ``auto`` on video, within the frame budget."""

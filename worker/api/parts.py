@@ -13,6 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from worker.api.intake import Intake
 from worker.api.metrics import Metrics
 from worker.api.problems import HttpError
+from worker.artifacts import ArtifactStore
 from worker.errors import Unauthorized
 from worker.queue.access import ApiKeys, KeyInfo, Scope
 from worker.queue.desk import Desk
@@ -34,6 +35,7 @@ class Parts:
     metrics: Metrics
     check_url: Callable[[str], None]
     intake: Intake | None
+    artifacts: ArtifactStore
     takes_paths: bool
 
 

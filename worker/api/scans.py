@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from worker.api.parts import Parts, Reader, Submitter, TheParts, json_body, shown_to
-from worker.api.problems import documented
-from worker.errors import BadRequest, FetchRefused
+from worker.api.problems import HttpError, documented
+from worker.errors import BadRequest, FetchGone, FetchRefused
 from worker.queue.access import KeyInfo
+from worker.queue.fetching import artifact_key
 from worker.queue.records import Submitted
 from worker.queue.requests import ScanRequest, read_request
 from worker.report import ErrorItem, Probability, ReasonItem, Report, Source, Status
 from worker.types import Label
 
 router = APIRouter(tags=["scans"])
+ARTIFACT = r"^[a-z0-9][a-z0-9_-]{0,63}\.(jpg|jsonl)$"
+PIECE_BYTES = 1 << 16
 ScanId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", examples=["8f14e45fceea167a5a36dedd4bea2543"])]
 
 
@@ -185,6 +189,30 @@ def list_scans(key: Reader, filters: Annotated[Filters, Query()], parts: ThePart
 def show_scan(key: Reader, scan_id: ScanId, parts: TheParts) -> Report:
     """The report, in whatever state the scan is."""
     return parts.desk.report(scan_id, shown_to(key))
+
+
+@router.get(
+    "/v1/scans/{scan_id}/artifacts/{name}",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "The bytes"}, **documented(404)},
+)
+def show_artifact(
+    key: Reader, scan_id: ScanId, name: Annotated[str, Path(pattern=ARTIFACT, examples=["frames.jsonl"])], parts: TheParts
+) -> StreamingResponse:
+    """An evidence crop that the report names, or `frames.jsonl`, every looked-at frame; 404 where it is not retained."""
+    parts.desk.record(scan_id, shown_to(key))
+    try:
+        file = parts.artifacts.open(artifact_key(scan_id, name))
+    except FetchGone as exc:
+        raise HttpError(404, "not retained") from exc
+    kind = "image/jpeg" if name.endswith(".jpg") else "application/x-ndjson"
+    return StreamingResponse(_pieces(file), media_type=kind, headers={"Content-Disposition": "attachment"})
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
 
 
 @router.post("/v1/scans/{scan_id}/cancel", responses=documented(404))

@@ -135,6 +135,7 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
         metrics=Metrics(desk, roster),
         check_url=build_guard(settings).check_url,
         intake=intake,
+        artifacts=store,
         takes_paths=bool(settings.queue.media_roots),
     )
     return build_app(parts, max_body_bytes=api.max_body_bytes, max_upload_bytes=api.max_upload_bytes)

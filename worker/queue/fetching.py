@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker.artifacts import ArtifactStore
 from worker.content import Content
 from worker.errors import StorageError
-from worker.queue.perform import Brought, without_crops
+from worker.queue.perform import Brought, Output, without_crops
 from worker.queue.requests import RequestSource
 from worker.report import Report
 from worker.source.http import HttpSource
@@ -21,8 +21,16 @@ from worker.source.roots import resolve_below
 log = logging.getLogger(__name__)
 
 
+FRAMES = "frames.jsonl"
+"""Artefact of a scan: every looked-at frame, a line each, where the report holds at most 256."""
+
+
 def upload_key(upload_id: str) -> str:
     return f"uploads/{upload_id}"
+
+
+def artifact_key(scan_id: str, name: str) -> str:
+    return f"scans/{scan_id}/{name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +57,22 @@ class Sources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifacts:
-    """Keeps evidence crops and the report behind an ``ArtifactStore`` for ``keep_s`` seconds; by default nothing."""
+    """Keeps evidence crops and the full list of frames behind an ``ArtifactStore`` for ``keep_s`` seconds; by default nothing."""
 
     store: ArtifactStore
     keep_s: float
 
-    def keep(self, report: Report, crops: Mapping[str, bytes]) -> Report:
+    def keep(self, report: Report, output: Output) -> Report:
         """The report with the crops that are kept; a crop that is not retained is not named. A store that is full or down costs a
         finished scan its crops, not its verdict."""
         if self.keep_s <= 0 or not self.store.retains:
             return without_crops(report)
         until = time.time() + self.keep_s
         try:
-            for name, jpeg in crops.items():
-                self.store.put(f"scans/{report.id}/{name}", jpeg, expires_at=until)
+            for name, jpeg in output.crops.items():
+                self.store.put(artifact_key(report.id, name), jpeg, expires_at=until)
+            lines = "".join(f"{frame.model_dump_json()}\n" for frame in output.frames)
+            self.store.put(artifact_key(report.id, FRAMES), lines.encode(), expires_at=until)
         except StorageError as exc:
             log.warning("scan %s: crops are not kept (%s)", report.id, exc.code)
             return without_crops(report)

@@ -8,7 +8,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from worker.errors import LeaseLost, RedisDown, VeriframeError
 from worker.queue.away import AWAY
 from worker.queue.records import Claim, Ended, Record, Records, unpack
 from worker.queue.requests import RequestOptions, RequestSource
-from worker.report import ErrorItem, Report, Source
+from worker.report import ErrorItem, FrameItem, Report, Source
 from worker.types import SamplingRequest, Strategy
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,9 @@ class Output(Protocol):
     @property
     def report(self) -> Report: ...
     @property
-    def crops(self) -> Any: ...
+    def crops(self) -> Mapping[str, bytes]: ...
+    @property
+    def frames(self) -> Sequence[FrameItem]: ...
 
 
 class QueueScanner(Protocol):
@@ -75,7 +77,7 @@ class Fetcher(Protocol):
 class Keeper(Protocol):
     """Keeps what a report names (``worker.queue.fetching.Artifacts``)."""
 
-    def keep(self, report: Report, crops: Any) -> Report:
+    def keep(self, report: Report, output: Output) -> Report:
         """The report as it can be kept: crops that are not retained are not named."""
         ...
 
@@ -139,7 +141,7 @@ class Performer:
         if report.timings_ms is not None:
             timings = report.timings_ms.model_copy(update={"fetch": fetched_ms})
             report = report.model_copy(update={"timings_ms": timings})
-        kept = self.keeper.keep(identified(report, record, claim), output.crops)
+        kept = self.keeper.keep(identified(report, record, claim), output)
         return self._complete(claim, record, kept)
 
     def _on_progress(self, claim: Claim, progress: Any) -> None:

@@ -115,6 +115,7 @@ def serve(redis: Redis, tmp_path: Path) -> Iterator[Serve]:
                 metrics=Metrics(desk, roster),
                 check_url=AddressGuard().check_url,
                 intake=Intake(used, "vf", store, max_bytes=MAX_UPLOAD, keep_s=3600, stall_s=stall_s) if uploads else None,
+                artifacts=store,
                 takes_paths=takes_paths,
             )
             app = build_app(parts, max_body_bytes=MAX_BODY, max_upload_bytes=MAX_UPLOAD)

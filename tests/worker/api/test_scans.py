@@ -216,3 +216,17 @@ def test_above_the_backlog_callers_are_asked_to_come_again(serve: Serve, terms: 
         assert int(full.headers["retry-after"]) >= 1
     service.client.post(f"/v1/scans/{scan_id}/cancel", headers=service.as_())
     service.submit()
+
+
+def test_what_is_kept_of_a_scan_is_its_owners(service: Service) -> None:
+    scan_id = service.client.post("/v1/scans", json=scan_of(URL), headers=service.as_("acme")).json()["id"]
+    scan_one(service, scan_id)
+    url = f"/v1/scans/{scan_id}/artifacts"
+    service.parts.artifacts.put(f"scans/{scan_id}/track-0-0.jpg", b"jpeg", expires_at=4e9)
+    kept = service.client.get(f"{url}/track-0-0.jpg", headers=service.as_("acme"))
+    assert (kept.status_code, kept.content, kept.headers["content-type"]) == (200, b"jpeg", "image/jpeg")
+    gone = service.client.get(f"{url}/frames.jsonl", headers=service.as_("acme"))
+    assert (gone.status_code, fields_of(gone)["detail"]) == (404, "not retained")
+    assert service.client.get(f"{url}/track-0-0.jpg", headers=service.as_("umbrella")).status_code == 404
+    for name in ("..%2f..%2fkeys.jpg", "a.txt", ".jpg", "%00.jpg", "@1.jpg"):
+        assert service.client.get(f"{url}/{name}", headers=service.as_("acme")).status_code in (404, 422)

@@ -15,7 +15,7 @@ from typing import Any
 from worker.content import Content
 from worker.errors import DecodeCrash
 from worker.pipeline import Progress
-from worker.report import ErrorItem, Model, Report, Source, new_id, now
+from worker.report import ErrorItem, FrameItem, Model, Report, Source, new_id, now
 from worker.settings import Settings
 from worker.types import Label, MediaKind, SamplingRequest, Strategy
 
@@ -26,6 +26,7 @@ MODEL = Model(name="fake", version="1", sha256="00" * 32, licence="none", backen
 class Output:
     report: Report
     crops: Mapping[str, bytes] = field(default_factory=dict)
+    frames: tuple[FrameItem, ...] = ()
 
 
 class FakeScanner:

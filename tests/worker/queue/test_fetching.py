@@ -9,9 +9,10 @@ import pytest
 
 from worker.artifacts import ArtifactStore, open_store
 from worker.errors import FetchRefused, StorageFull
+from worker.pipeline import ScanResult
 from worker.queue.fetching import Artifacts, Sources, upload_key
 from worker.queue.requests import RequestSource
-from worker.report import Evidence, Report, Source, Track
+from worker.report import Evidence, FrameItem, Report, Source, Track
 from worker.source.guard import AddressGuard
 from worker.source.http import HttpSource
 
@@ -25,7 +26,8 @@ REPORT = Report(
     status="completed",
     tracks=(TRACK,),
 )
-CROPS = {"track-0.jpg": b"jpeg"}
+FRAME = FrameItem(index=0, t_ms=40, faces=())
+OUTPUT = ScanResult(report=REPORT, crops={"track-0.jpg": b"jpeg"}, frames=(FRAME,))
 
 
 def crop_of(report: Report) -> str | None:
@@ -73,11 +75,13 @@ def test_an_upload_comes_from_the_store(tmp_path: Path) -> None:
 
 def test_crops_are_named_if_they_are_kept(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
-    assert crop_of(Artifacts(store=store, keep_s=3600).keep(REPORT, CROPS)) == "track-0.jpg"
+    assert crop_of(Artifacts(store=store, keep_s=3600).keep(REPORT, OUTPUT)) == "track-0.jpg"
     with store.open(f"scans/{REPORT.id}/track-0.jpg") as file:
         assert file.read() == b"jpeg"
-    assert crop_of(Artifacts(store=store, keep_s=0).keep(REPORT, CROPS)) is None
-    assert crop_of(Artifacts(store=open_store(None), keep_s=3600).keep(REPORT, CROPS)) is None
+    with store.open(f"scans/{REPORT.id}/frames.jsonl") as file:
+        assert FrameItem.model_validate_json(file.read()) == FRAME
+    assert crop_of(Artifacts(store=store, keep_s=0).keep(REPORT, OUTPUT)) is None
+    assert crop_of(Artifacts(store=open_store(None), keep_s=3600).keep(REPORT, OUTPUT)) is None
 
 
 class FullStore:
@@ -90,6 +94,6 @@ class FullStore:
 
 
 def test_a_full_store_costs_the_crops_not_the_verdict() -> None:
-    kept = Artifacts(store=FullStore(), keep_s=3600).keep(REPORT, CROPS)  # type: ignore[arg-type]
+    kept = Artifacts(store=FullStore(), keep_s=3600).keep(REPORT, OUTPUT)  # type: ignore[arg-type]
     assert crop_of(kept) is None
     assert kept.status == "completed"

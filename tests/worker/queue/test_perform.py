@@ -43,7 +43,7 @@ class Here:
 
 
 class KeepsNothing:
-    def keep(self, report: Report, crops: object) -> Report:
+    def keep(self, report: Report, output: object) -> Report:
         return without_crops(report)
 
 
