@@ -265,7 +265,7 @@ def document(study: Study, found: Findings, beside: Mapping[str, Findings] | Non
     given = study.threshold
     rule = RULE_FITTED if given is None else f"A file is called fake where its log odds are above {given:g}, which was given."
     lead = (
-        f"One recipe, trained {len(study.folds)} times for {study.recipe.steps} steps,"
+        f"One recipe, trained {len(study.folds)} times for {study.recipe.last_step} steps,"
         f" {images_seen(study.recipe):,} images seen, each time without the fakes that are then judged. The groups of judged"
         " files are in no training; real files of other groups of those sources are. A clip's logits are averaged over its crops."
         " In brackets: 95 % bootstrap interval, groups drawn again.",
@@ -316,7 +316,7 @@ def write_report(
     found = measure(scores, threshold=study.threshold, draws=draws)
     others = {weights: measure(its, threshold=study.threshold, draws=draws) for weights, its in (beside or {}).items()}
     told = {
-        "steps": study.recipe.steps,
+        "steps": study.recipe.last_step,
         "images_seen": images_seen(study.recipe),
         "left_out": {name: list(names) for name, names in study.folds.items()},
         "threshold": study.threshold if study.threshold is not None else RULE_FITTED,

@@ -364,7 +364,7 @@ def test_the_study_that_ships_has_the_shipped_mixture_and_leaves_stylegan_out_to
     assert study.recipe.mixture == shipped.mixture.model_copy(update={"absent": "leave out"})
     assert study.folds["stylegan"] == STYLEGAN
     assert study.fit("faceswap").mixture.leave_out == ("faceswap",)
-    assert images_seen(study.recipe) == 24 * 140
+    assert images_seen(study.recipe) == 24 * 100
     assert study.stem == read_configuration([CONFIGS / "stem.yaml"])
     assert study.share == 0.5
 
