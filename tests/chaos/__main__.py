@@ -40,8 +40,8 @@ def main() -> int:
         from tests.chaos.supervise import supervise
 
         return supervise()
-    from tests.chaos.drive import Plan
     from tests.chaos.drive import drive as drill
+    from tests.chaos.plan import Plan
 
     plan = Plan(scans=given.scans, faults=given.faults, seed=given.seed, workers=given.workers, short=given.short)
     return drill(plan, given.folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections import defaultdict
@@ -62,7 +61,9 @@ class Watch:
                 pipe.hmget(f"{self.namespace}:scan:{scan}", *names)
             told = pipe.execute()
         for hit, (state, attempt, stage, claimed_ms, finished_ms) in zip(hits, told[len(scans) :], strict=True):
-            if state is not None and state.decode() in FINAL:
+            if state is None:
+                continue  # lost: the auditor says so
+            if state.decode() in FINAL:
                 hit.again_s = int(finished_ms) / 1000
             elif int(attempt) > hit.attempt and state == b"running":
                 hit.again_s = int(claimed_ms) / 1000
@@ -98,9 +99,3 @@ def sent_again(hits: list[Hit], received: Path) -> None:
     for hit in hits:
         if hit.stage == CALLBACK:
             hit.again_s = next((time_s for time_s in times[f"evt_{hit.scan}"] if time_s > hit.at_s), 0.0)
-
-
-def distribution(delays_s: list[float]) -> str:
-    ordered = sorted(delays_s)
-    p95 = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
-    return f"{len(ordered):>5}{ordered[0]:>8.1f}{statistics.median(ordered):>8.1f}{p95:>8.1f}{ordered[-1]:>8.1f}"

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.chaos.drive import Plan
 from tests.chaos.faults import KINDS
+from tests.chaos.plan import Plan
 from tests.chaos.victims import STAGES
 
 REPOSITORY = Path(__file__).parents[2]
