@@ -22,6 +22,7 @@ VeriframeError
 |   |-- LeaseLost         lease_lost       the attempt was given to another worker, or ended
 |   |-- QueueFull         queue_full       backlog, quota or rate limit; ``retry_after_s`` says when to come again
 |   |-- Conflict          conflict         one idempotency key for two different requests, or a state that forbids it
+|   |   `-- UnreadableRecord  unreadable_record  stored by another version
 |   |-- BadRequest        bad_request      a payload that is not a request
 |   |-- NoSuchScan        no_such_scan     no record of it, or another owner's
 |   |-- Unauthorized      unauthorized     no API key, an unknown one, or one that has ended
@@ -149,6 +150,12 @@ class Conflict(QueueError):
     code = "conflict"
 
 
+class UnreadableRecord(Conflict):
+    """Stored by another version of veriframe."""
+
+    code = "unreadable_record"
+
+
 class BadRequest(QueueError):
     code = "bad_request"
 
@@ -225,6 +232,7 @@ BY_CODE: dict[str, type[VeriframeError]] = {
         FetchTimeout,
         LeaseLost,
         Conflict,
+        UnreadableRecord,
         BadRequest,
         NoSuchScan,
         Unauthorized,

@@ -81,7 +81,7 @@ class FetchSettings(Section):
 class ArtifactSettings(Section):
     url: str | None = Field(default=None, description="folder or fsspec URL (s3://bucket/prefix); unset: nothing is kept")
     keep_s: int = Field(default=0, ge=0, description="crops and full frame lists are kept so long; 0: not at all")
-    upload_keep_s: int = Field(default=86400, gt=0, description="an upload that no scan has taken is deleted after so long")
+    upload_keep_s: int = Field(default=86400, gt=0, description="an upload is deleted after so long, scanned or not")
 
 
 class CallbackSettings(Section):

@@ -64,7 +64,8 @@ def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | No
     import logging
     import signal
 
-    from worker.queue.assemble import SCANNER, build_redis, told_settings
+    from worker.errors import RedisDown
+    from worker.queue.assemble import SCANNER, brisk_redis, told_settings
     from worker.queue.connection import check_server
     from worker.queue.probes import probes
     from worker.queue.supervisor import Program, Supervisor
@@ -72,9 +73,13 @@ def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | No
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = load_settings(config or default_file())
-    with contextlib.closing(build_redis(settings)) as redis:
-        for problem in check_server(redis).problems:
-            logging.getLogger("worker").warning("Redis: %s", problem)
+    with contextlib.closing(brisk_redis(settings)) as redis:
+        try:
+            problems = check_server(redis).problems
+        except RedisDown as exc:  # workers wait for it
+            problems = (str(exc),)
+    for problem in problems:
+        logging.getLogger("worker").warning("Redis: %s", problem)
     told = told_settings(settings)
     order = {"settings": told, "queues": sorted(set(queues), key=("live", "batch", "low").index), "build": SCANNER}
     programs = [Program(name=f"worker {n + 1}", module="worker.queue.parent", order=order) for n in range(processes)]
@@ -83,7 +88,7 @@ def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | No
     supervisor = Supervisor(
         programs=programs,
         grace_s=settings.queue.grace_s + 10,
-        silent_s=settings.queue.boot_timeout_s + 60,
+        silent_s=settings.queue.boot_timeout_s + 60 + 2 * (settings.redis.patience_s + settings.redis.timeout_s),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())

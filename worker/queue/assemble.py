@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from redis import Redis
 
 from worker.errors import ConfigError
+from worker.queue.connection import connect_from
 from worker.queue.front import build_records as build_records
 from worker.queue.front import build_redis as build_redis
 from worker.settings import Settings
@@ -82,16 +83,25 @@ def build_http(settings: Settings) -> HttpSource:
     )
 
 
+def brisk_redis(settings: Settings) -> Redis:
+    """A client that gives up within half a lease, for what is done again soon anyway."""
+    half_s = settings.queue.lease_s / 2
+    hasty = {"timeout_s": min(settings.redis.timeout_s, half_s), "patience_s": min(settings.redis.patience_s, half_s)}
+    return connect_from(settings.redis.model_copy(update=hasty))
+
+
 def build_worker(
     settings: Settings,
     redis: Redis,
+    brisk: Redis,
     face: Redis,
     queues: Sequence[str],
     build: str = SCANNER,
     *,
     on_beat: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> ScanWorker:
-    """``face``: a client that RQ may have for itself. ``build`` names what opens a scanner, for drills and tests."""
+    """``brisk``: a client without patience (``brisk_redis``); ``face``: one that RQ may have for itself; ``build`` names what opens
+    a scanner, for drills and tests."""
     from worker.artifacts import open_store
     from worker.queue.doorbell import Doorbells
     from worker.queue.roster import Roster
@@ -102,8 +112,9 @@ def build_worker(
     return ScanWorker(
         face=face,
         records=build_records(settings, redis),
+        brisk=build_records(settings, brisk),
         bells=Doorbells(redis, namespace),
-        roster=Roster(redis, namespace),
+        roster=Roster(brisk, namespace),
         sweep=open_store(settings.artifacts.url).sweep,
         child=WarmChild(settings=told_settings(settings), build=build, boot_timeout_s=queue.boot_timeout_s),
         limits=Limits(

@@ -64,8 +64,7 @@ def serve(orders: BinaryIO, out: BinaryIO) -> None:
 
 def perform(performer: Performer, order: dict[str, Any]) -> dict[str, Any]:
     """The job boundary: whatever goes wrong, the scan gets an end and the parent an answer."""
-    adopted = bytes.fromhex(order["adopted"]) if order.get("adopted") else None
-    claim = Claim(id=order["scan"], attempt=order["attempt"], adopted=adopted)
+    claim = Claim(id=order["scan"], attempt=order["attempt"], adopts=order["adopts"])
     done: dict[str, Any] = {"done": claim.id, "attempt": claim.attempt}
     try:
         ended = performer.perform(claim)
@@ -86,7 +85,7 @@ def broken(performer: Performer, claim: Claim, error: Exception) -> Ended:
     try:
         return performer.records.fail(claim, code="internal", message=type(error).__name__, retryable=True)
     except (LeaseLost, *AWAY):
-        return Ended(how="lost")
+        return Ended(how="lost", code="internal")
 
 
 def is_poisoned(ended: Ended) -> bool:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from worker.errors import ConfigError, ModelError, VeriframeError
-from worker.queue.assemble import build_redis, build_worker, read_settings
+from worker.queue.assemble import brisk_redis, build_redis, build_worker, read_settings
 from worker.queue.lifeline import end_with_parent
 from worker.queue.scan_worker import stop_on_signals
 from worker.queue.scratch import sweep
@@ -34,9 +34,10 @@ def main(arguments: list[str]) -> int:
     try:
         settings = read_settings(order["settings"])
         with os.fdopen(beats, "wb", buffering=0) as out, contextlib.ExitStack() as stack:
-            redis, face = (stack.enter_context(contextlib.closing(build_redis(settings))) for _ in range(2))
+            clients = (build_redis(settings), brisk_redis(settings), brisk_redis(settings))
+            redis, brisk, face = (stack.enter_context(contextlib.closing(client)) for client in clients)
             told = partial(beat, out)
-            worker = build_worker(settings, redis, face, order["queues"], order["build"], on_beat=told)
+            worker = build_worker(settings, redis, brisk, face, order["queues"], order["build"], on_beat=told)
             stop_on_signals(worker)
             try:
                 worker.run()

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from worker.assemble import error_item
 from worker.content import Content, read_content
-from worker.errors import LeaseLost, RedisDown, VeriframeError
+from worker.errors import FetchTimeout, LeaseLost, RedisDown, VeriframeError
 from worker.queue.away import AWAY
 from worker.queue.records import Claim, Ended, Record, Records, unpack
 from worker.queue.requests import RequestOptions, RequestSource
@@ -35,6 +35,10 @@ class Brought:
 
     path: Path
     content: Content | None = None
+
+
+class Cancelled(VeriframeError):
+    """Somebody asked for the running scan to be cancelled."""
 
 
 class Output(Protocol):
@@ -94,21 +98,24 @@ class Performer:
     hold_s: float = 0.0
     _told_s: float = 0.0
     _has_inferred: bool = False
-    _overtaken: LeaseLost | None = None
+    _ended_early: LeaseLost | Cancelled | None = None
 
     def perform(self, claim: Claim) -> Ended:
         record = self.records.get(claim.id)
-        self._overtaken = None
+        self._ended_early = None
         self._has_inferred = False
         try:
-            if claim.adopted is not None:
-                return self._complete(claim, record, without_crops(unpack(claim.adopted)))
+            adopted = self.records.stored_report(claim.adopts) if claim.adopts else None
+            if adopted is not None:
+                return self._complete(claim, record, taken_over(unpack(adopted)))
             return self._scan(claim, record)
         except (LeaseLost, RedisDown):
             raise
+        except Cancelled:
+            return self.records.fail(claim, code="internal", message="cancelled", retryable=False)
         except VeriframeError as exc:
             wait_s = getattr(exc, "retry_after_s", None) or 0.0
-            return self._failed(claim, record, error_item(exc), wait_s)
+            return self._failed(claim, error_item(exc), wait_s)
 
     def _scan(self, claim: Claim, record: Record) -> Ended:
         started = time.monotonic()
@@ -117,6 +124,7 @@ class Performer:
             tempfile.TemporaryDirectory(dir=self.folder, prefix="scan-") as scratch,
             self.sources.fetch(record.request.source, Path(scratch)) as brought,
         ):
+            as_hashed = identity(brought.path)
             content = brought.content or read_content(brought.path, self.scanner.max_bytes)
             fetched_ms = round(1e3 * (time.monotonic() - started), 1)
             key = cache_key(content, self.scanner.fingerprint, record.request.options)
@@ -124,7 +132,7 @@ class Performer:
             if settled.follows is not None:
                 return Ended(how="following")
             if settled.cached is not None:
-                return self._complete(claim, record, without_crops(unpack(settled.cached)))
+                return self._complete(claim, record, taken_over(unpack(settled.cached)))
             self._enter(claim, "decode", 0.05)
             output = self.scanner.scan(
                 brought.path,
@@ -132,11 +140,13 @@ class Performer:
                 on_progress=lambda progress: self._on_progress(claim, progress),
                 request=sampling_request(self.scanner.request, record.request.options),
             )
-        if self._overtaken is not None:
-            raise self._overtaken
+            if identity(brought.path) != as_hashed:
+                raise FetchTimeout("the file was changed while it was scanned")
+        if self._ended_early is not None:
+            raise self._ended_early
         report = output.report
         if report.error is not None:
-            return self._failed(claim, record, report.error)
+            return self._failed(claim, report.error)
         self._enter(claim, "store", 0.95)
         if report.timings_ms is not None:
             timings = report.timings_ms.model_copy(update={"fetch": fetched_ms})
@@ -146,7 +156,7 @@ class Performer:
 
     def _on_progress(self, claim: Claim, progress: Any) -> None:
         """At most once a second, and when the first faces are looked at. A Redis that is away does not stop a scan; having been
-        overtaken does: the scanner makes a failed report of that, which is not looked at."""
+        overtaken or cancelled does: the scanner makes a failed report of that, which is not looked at."""
         is_first = progress.stage == "infer" and not self._has_inferred
         if not is_first and time.monotonic() - self._told_s < PROGRESS_S:
             return
@@ -154,29 +164,29 @@ class Performer:
         share = progress.decoded / progress.wanted if progress.wanted else 0.5
         try:
             self._enter(claim, progress.stage, 0.05 + 0.9 * min(1.0, share), hold=is_first)
-        except LeaseLost as exc:
-            self._overtaken = exc
+        except (LeaseLost, Cancelled) as exc:
+            self._ended_early = exc
             raise
         except AWAY as exc:
             log.warning("scan %s: progress not told, Redis is away (%s)", claim.id, type(exc).__name__)
 
     def _enter(self, claim: Claim, stage: str, progress: float, *, hold: bool = True) -> None:
         self._told_s = time.monotonic()
-        self.records.enter(claim, stage, progress)
+        if self.records.enter(claim, stage, progress):
+            raise Cancelled(f"scan {claim.id} is to be cancelled")
         if hold and self.hold_s:
             time.sleep(self.hold_s)
 
     def _complete(self, claim: Claim, record: Record, report: Report) -> Ended:
         return self.records.finish(claim, identified(report, record, claim))
 
-    def _failed(self, claim: Claim, record: Record, error: ErrorItem, wait_s: float = 0.0) -> Ended:
+    def _failed(self, claim: Claim, error: ErrorItem, wait_s: float = 0.0) -> Ended:
         log.info("scan %s attempt %d: %s", claim.id, claim.attempt, error.code)
         return self.records.fail(
             claim,
             code=error.code,
             message=error.message,
             retryable=error.retryable,
-            tries=max(1, record.tries),
             wait_s=wait_s,
         )
 
@@ -206,6 +216,17 @@ def without_crops(report: Report) -> Report:
     return report.model_copy(update={"tracks": tracks})
 
 
+def taken_over(report: Report) -> Report:
+    """A result that another scan paid for, with nothing of that one's: neither crops nor times."""
+    return without_crops(report).model_copy(update={"timings_ms": None})
+
+
+def identity(path: Path) -> tuple[int, int, int, int]:
+    """Changes when a file is replaced or written to."""
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
 def identified(report: Report, record: Record, claim: Claim | None = None) -> Report:
     """A result as this scan's own: nothing of whoever's scan it was first."""
     return report.model_copy(
@@ -226,7 +247,7 @@ def identified(report: Report, record: Record, claim: Claim | None = None) -> Re
 def report_of(record: Record, stored: Report | None) -> Report:
     """The wire report of a scan in any state."""
     if stored is not None:
-        return stored
+        return stored.model_copy(update={"finished_at": moment(record.finished_ms or record.created_ms)})
     return Report(
         id=record.id,
         owner=record.owner,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from worker.errors import VeriframeError
 from worker.queue.away import AWAY
 from worker.queue.doorbell import Doorbells
 from worker.queue.records import Records
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 1000
+"""Due scans looked at in one step of a pass."""
 SWEEP_S = 300.0
 
 
@@ -36,9 +36,6 @@ class Reconciler:
     bells: Doorbells
     worker: str
     every_s: float
-    sweep: Callable[[], object] = lambda: None
-    """Called every few minutes by the one that is elected: removes artefacts whose time is over."""
-    _swept_s: float = 0.0
     _seen: dict[str, int] = field(default_factory=dict)
 
     def run(self, stop: threading.Event) -> None:
@@ -48,7 +45,10 @@ class Reconciler:
                 self.run_once()
             except AWAY as exc:
                 self._seen.clear()
-                log.warning("reconciler: Redis is away (%s)", type(exc).__name__)
+                log.warning("reconciler: Redis is away or refuses (%s)", type(exc).__name__)
+            except Exception:  # the thread's outermost boundary: without it no scan would be found again
+                self._seen.clear()
+                log.exception("reconciler: a pass failed")
 
     def run_once(self) -> Pass:
         if not self._is_elected():
@@ -70,7 +70,6 @@ class Reconciler:
         if ring:
             self._ring(ring)
         self.records.forget()
-        self._sweep()
         return Pass(elected=True, expired=tuple(taken), rung=tuple(ring))
 
     def _ring(self, scan_ids: list[str]) -> None:
@@ -81,21 +80,15 @@ class Reconciler:
 
     def _silent(self) -> list[str]:
         """Scans that should be in a queue and are not."""
-        due = self.records.due()
-        if not due:
-            return []
-        heard = self.bells.waiting()
-        self.records.put_off(due)
-        return [scan_id for scan_id in due if scan_id not in heard]
-
-    def _sweep(self) -> None:
-        if time.monotonic() - self._swept_s < SWEEP_S:
-            return
-        self._swept_s = time.monotonic()
-        try:
-            self.sweep()
-        except (VeriframeError, OSError) as exc:
-            log.warning("artefacts could not be swept: %s", exc)
+        silent: list[str] = []
+        heard: set[str] | None = None
+        while due := self.records.due(AT_ONCE):
+            heard = self.bells.waiting() if heard is None else heard
+            self.records.put_off(due)
+            silent += [scan_id for scan_id in due if scan_id not in heard]
+            if len(due) < AT_ONCE:
+                break
+        return silent
 
     def _is_elected(self) -> bool:
         """Take the lock, or keep it."""
@@ -106,3 +99,26 @@ class Reconciler:
         if redis.get(key) != self.worker.encode():
             return False
         return bool(redis.set(key, self.worker, xx=True, px=ttl_ms))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweeper:
+    """Removes artefacts whose time is over, one worker at a time. A thread of its own: a store may be slow, or not answer."""
+
+    records: Records
+    worker: str
+    sweep: Callable[[], object]
+
+    def run(self, stop: threading.Event) -> None:
+        while not stop.wait(SWEEP_S):
+            try:
+                self.run_once()
+            except Exception:  # the thread's outermost boundary: a store's driver may raise anything
+                log.exception("artefacts could not be swept")
+
+    def run_once(self) -> bool:
+        """Whether it was this worker's turn."""
+        if not self.records.redis.set(self.records.key("sweep"), self.worker, nx=True, px=round(900 * SWEEP_S)):
+            return False
+        self.sweep()
+        return True

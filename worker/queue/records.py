@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import random
 import zlib
 from collections.abc import Iterable, Sequence
@@ -21,9 +22,11 @@ from typing import Any, Literal, cast
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueError, QueueFull, RedisDown
+from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueError, QueueFull, RedisDown, UnreadableRecord
 from worker.queue.requests import ScanRequest
 from worker.report import Report, new_id
+
+log = logging.getLogger(__name__)
 
 State = Literal["queued", "running", "completed", "failed", "cancelled"]
 FINAL = frozenset({"completed", "failed", "cancelled"})
@@ -69,11 +72,11 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """An attempt that this worker holds. ``adopted``: the finished report of the scan that this one followed."""
+    """An attempt that this worker holds. ``adopts``: the scan that this one followed, and whose result it takes over."""
 
     id: str
     attempt: int
-    adopted: bytes | None = field(default=None, repr=False)
+    adopts: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,11 +203,18 @@ class Records:
         return _record(stored)
 
     def get_many(self, scan_ids: Sequence[str]) -> list[Record]:
-        """Those that are there, in the order asked for."""
+        """Those that are there and that this version can read, in the order asked for."""
         with self.redis.pipeline(transaction=False) as pipe:
             for scan_id in scan_ids:
                 pipe.hgetall(self.key("scan", scan_id))
-            return [_record(stored) for stored in pipe.execute() if stored.get(b"state")]
+            found = [stored for stored in pipe.execute() if stored.get(b"state")]
+        records: list[Record] = []
+        for stored in found:
+            try:
+                records.append(_record(stored))
+            except UnreadableRecord as exc:
+                log.warning("passed over: %s", exc)
+        return records
 
     def states(self, scan_ids: Sequence[str], owner: str | None = None) -> list[tuple[str, float] | None]:
         """State and progress of each; None: no such scan, or another owner's."""
@@ -233,7 +243,7 @@ class Records:
         answer = self._call("claim", scan_id, worker, _ms(terms.lease_s), _ms(terms.follow_s), terms.keep_s)
         if answer[0] != b"claimed":
             return cast(str, answer[0].decode())
-        return Claim(id=scan_id, attempt=int(answer[1]), adopted=answer[2] or None)
+        return Claim(id=scan_id, attempt=int(answer[1]), adopts=answer[2].decode() or None)
 
     def renew(self, claim: Claim) -> bool:
         """Keep the lease; True: the scan is to be cancelled."""
@@ -241,8 +251,20 @@ class Records:
         self._refuse_lost(claim, answer)
         return bool(answer == b"cancel")
 
-    def enter(self, claim: Claim, stage: str, progress: float) -> None:
-        self._refuse_lost(claim, self._call("enter", claim.id, claim.attempt, stage, f"{progress:.3f}"))
+    def enter(self, claim: Claim, stage: str, progress: float) -> bool:
+        """Say how far it is; True: the scan is to be cancelled."""
+        answer = self._call("enter", claim.id, claim.attempt, stage, f"{progress:.3f}")
+        self._refuse_lost(claim, answer)
+        return bool(answer == b"cancel")
+
+    def stage(self, scan_id: str) -> str:
+        """The stage last told; empty where there is none."""
+        return cast(bytes, self.redis.hget(self.key("scan", scan_id), "stage") or b"").decode()
+
+    def stored_report(self, scan_id: str) -> bytes | None:
+        """The packed report of a completed scan."""
+        state, report = self.redis.hmget(self.key("scan", scan_id), "state", "report")
+        return cast(bytes, report) if state == b"completed" else None
 
     def settle(self, claim: Claim, sha256: str, cache_key: str) -> Settled:
         """Say what the bytes are; a scan that follows another is back in the queue and not this worker's any more."""
@@ -259,20 +281,19 @@ class Records:
         args = ("completed", pack(report), summary, "", self.terms.keep_s, self.terms.cache_s)
         return self._ended(claim, self._call("finish", claim.id, claim.attempt, *args))
 
-    def fail(self, claim: Claim, *, code: str, message: str, retryable: bool, tries: int = 1, wait_s: float = 0.0) -> Ended:
-        """``again`` after a back-off that grows with ``tries`` (at least ``wait_s``, where a server asked for that), ``failed``,
+    def fail(self, claim: Claim, *, code: str, message: str, retryable: bool, wait_s: float = 0.0) -> Ended:
+        """``again`` after a back-off that doubles with each try (at least ``wait_s``, where a server asked for that), ``failed``,
         ``dead`` (attempts used up) or ``cancelled``."""
         terms = self.terms
-        ceiling = min(terms.backoff_max_s, terms.backoff_s * 2 ** (tries - 1))
-        delay_s = max(random.uniform(ceiling / 2, ceiling), min(wait_s, terms.backoff_max_s))
         error = json.dumps({"code": code, "message": message, "retryable": retryable})
-        args = (error, int(retryable), terms.max_attempts, _ms(delay_s), terms.keep_s)
-        ended = self._ended(claim, self._call("fail", claim.id, claim.attempt, *args))
+        tried = (error, int(retryable), terms.max_attempts, terms.keep_s)
+        backoff = (_ms(terms.backoff_s), _ms(terms.backoff_max_s), f"{random.uniform(0.5, 1):.3f}", _ms(wait_s))
+        ended = self._ended(claim, self._call("fail", claim.id, claim.attempt, *tried, *backoff))
         return replace(ended, code=code)
 
-    def hand_back(self, claim: Claim) -> None:
-        """Into the queue again without counting the attempt: the worker is going away."""
-        self._refuse_lost(claim, self._call("hand_back", claim.id, claim.attempt))
+    def hand_back(self, claim: Claim) -> Ended:
+        """Into the queue again without counting the attempt: the worker is going away, or could not reach Redis."""
+        return self._ended(claim, self._call("hand_back", claim.id, claim.attempt, self.terms.keep_s))
 
     # --- by the reconciler
 
@@ -378,6 +399,15 @@ def _ms(seconds: float) -> int:
 
 
 def _record(stored: dict[bytes, bytes]) -> Record:
+    """Raises UnreadableRecord."""
+    try:
+        return _read(stored)
+    except (ValueError, KeyError) as exc:
+        name = stored.get(b"id", b"?").decode("ascii", "replace")
+        raise UnreadableRecord(f"scan {name} was stored by another version of veriframe") from exc
+
+
+def _read(stored: dict[bytes, bytes]) -> Record:
     def text(name: str) -> str:
         return stored.get(name.encode(), b"").decode()
 

@@ -20,7 +20,7 @@ from rq.worker.base import WorkerStatus
 from worker.errors import LeaseLost
 from worker.queue.away import AWAY
 from worker.queue.doorbell import Doorbells
-from worker.queue.reconcile import Reconciler
+from worker.queue.reconcile import Reconciler, Sweeper
 from worker.queue.records import Claim, Records
 from worker.queue.roster import Roster
 from worker.queue.warm import ChildDied, WarmChild
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 HEAR_S = 1
 TELL_S = 5.0
+CANCEL_S = 3.0
 LAST_WORD_S = 2.0
 """A lease that is over may be so because the child has just finished: it gets so long to say so."""
 
@@ -46,7 +47,7 @@ class RqFace(BaseWorker):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When a scan, or the process that does the scans, is ended; see ``QueueSettings``. 0: never."""
+    """When a scan, or the process that does the scans, is ended; see ``QueueSettings``. 0 scans or MiB: never."""
 
     timeout_s: float
     grace_s: float
@@ -61,6 +62,8 @@ class ScanWorker:
     face: Redis
     """A client of RQ's own: it changes the time limits of the one that it is given."""
     records: Records
+    brisk: Records
+    """The same, by a client without patience: while it waited, nobody would look at the clock."""
     bells: Doorbells
     roster: Roster
     child: WarmChild
@@ -86,20 +89,23 @@ class ScanWorker:
 
     def run(self) -> None:
         """Raises ChildDied, NotReady, ConfigError or ModelError where the scanning process cannot be started."""
-        self.child.start()
-        self._face = RqFace(list(self.bells.queues.values()), name=self.name, connection=self.face)
-        reconciler = Reconciler(
-            records=self.records, bells=self.bells, worker=self.name, every_s=self.reconcile_s, sweep=self.sweep
-        )
-        thread = threading.Thread(target=reconciler.run, args=(self._stop,), name="reconciler", daemon=True)
-        thread.start()
+        reconciler = Reconciler(records=self.records, bells=self.bells, worker=self.name, every_s=self.reconcile_s)
+        sweeper = Sweeper(records=self.records, worker=self.name, sweep=self.sweep)
+        threads = [
+            threading.Thread(target=chore.run, args=(self._stop,), name=type(chore).__name__, daemon=True)
+            for chore in (reconciler, sweeper)
+        ]
+        for thread in threads:
+            thread.start()
         try:
+            self._start_child()
             while not self._stop.is_set():
                 self._one_round()
         finally:
-            self._stop.set()
-            self.child.kill()
-            thread.join(5)
+            self.stop()
+            self.child.retire()
+            for thread in threads:
+                thread.join(LAST_WORD_S)
             self._leave()
 
     def _one_round(self) -> None:
@@ -122,9 +128,7 @@ class ScanWorker:
         self._scan = scan_id
         self._tell(WorkerStatus.BUSY, at_once=True)
         try:
-            self.child.send(
-                {"scan": claim.id, "attempt": claim.attempt, "adopted": claim.adopted.hex() if claim.adopted else None}
-            )
+            self.child.send({"scan": claim.id, "attempt": claim.attempt, "adopts": claim.adopts})
             self._watch(claim)
         except ChildDied as exc:
             self._give_up(claim, f"{exc}")
@@ -138,34 +142,37 @@ class ScanWorker:
     def _watch(self, claim: Claim) -> None:
         """Until the child is done with it: renew the lease, look at the clock. Raises ChildDied, LeaseLost."""
         started = time.monotonic()
+        cancel_s: float | None = None
         every_s = self.records.terms.lease_s / 4
         while True:
             said = self.child.hear(every_s)
             if said is not None and said.get("done") == claim.id and said.get("attempt") == claim.attempt:
-                self._heard(said)
+                self._heard(claim, said)
                 return
             if said is not None:
                 continue
             lease = self._renew(claim)
+            now = time.monotonic()
             if lease == "done":
                 return
-            if lease == "cancel":
-                self._end(claim, "internal", "cancelled", retryable=False)
-                return
-            if time.monotonic() - started > self.limits.timeout_s:
+            if lease == "cancel":  # the child sees it too, at its next progress: then the model stays warm
+                cancel_s = cancel_s or now
+                if now - cancel_s >= CANCEL_S:
+                    self._end(claim, "internal", "cancelled", retryable=False)
+                    return
+            if now - started > self.limits.timeout_s:
                 self._time_out(claim)
                 return
-            if self._stop.is_set() and time.monotonic() - self._stopped_s > self.limits.grace_s:
+            if self._stop.is_set() and now - self._stopped_s > self.limits.grace_s:
                 self.child.kill()
-                self.records.hand_back(claim)
-                log.info("scan %s handed back", claim.id)
+                self._hand_back(claim)
                 return
 
     def _renew(self, claim: Claim) -> Literal["held", "cancel", "done"]:
         """``cancel``: the scan is to be cancelled; ``done``: it has just ended. A Redis that is away is no reason to stop."""
         self._tell(WorkerStatus.BUSY)
         try:
-            return "cancel" if self.records.renew(claim) else "held"
+            return "cancel" if self.brisk.renew(claim) else "held"
         except AWAY as exc:
             log.warning("scan %s: lease not renewed, Redis is away (%s)", claim.id, type(exc).__name__)
             return "held"
@@ -173,15 +180,24 @@ class ScanWorker:
             said = self.child.hear(LAST_WORD_S)
             if said is None or said.get("done") != claim.id:
                 raise
-            self._heard(said)
+            self._heard(claim, said)
             return "done"
 
-    def _heard(self, said: dict[str, Any]) -> None:
+    def _heard(self, claim: Claim, said: dict[str, Any]) -> None:
         self.child.served += 1
+        if said["how"] == "redis_down":  # no fault of the scan's
+            self._hand_back(claim)
         self._ring(said["ring"])
 
+    def _hand_back(self, claim: Claim) -> None:
+        """To whoever is free, before all that wait."""
+        with contextlib.suppress(LeaseLost):
+            ended = self.records.hand_back(claim)
+            log.info("scan %s handed back: it is %s", claim.id, ended.how)
+            self._ring(ended.ring, first=True)
+
     def _time_out(self, claim: Claim) -> None:
-        stage = self.records.get(claim.id).stage
+        stage = self.records.stage(claim.id)
         code = {"fetch": "fetch_timeout", "decode": "decode_timeout", "infer": "decode_timeout"}.get(stage, "internal")
         message = f"ended after {self.limits.timeout_s:g} s in stage {stage or 'start'}"
         self._end(claim, code, message, retryable=code != "decode_timeout")
@@ -194,14 +210,13 @@ class ScanWorker:
     def _end(self, claim: Claim, code: str, message: str, *, retryable: bool) -> None:
         self.child.kill()
         with contextlib.suppress(LeaseLost):
-            record = self.records.get(claim.id)
-            ended = self.records.fail(claim, code=code, message=message, retryable=retryable, tries=max(1, record.tries))
+            ended = self.records.fail(claim, code=code, message=message, retryable=retryable)
             log.info("scan %s: %s (%s)", claim.id, ended.how, code)
             self._ring(ended.ring)
 
-    def _ring(self, scan_ids: Sequence[str]) -> None:
+    def _ring(self, scan_ids: Sequence[str], *, first: bool = False) -> None:
         if scan_ids:
-            self.bells.ring(self.records.priorities(scan_ids))
+            self.bells.ring(self.records.priorities(scan_ids), first=first)
 
     def _renew_child(self) -> None:
         """Replace a scanning process that is gone, has served long, has grown, or said that it is in a bad way."""
@@ -213,8 +228,18 @@ class ScanWorker:
         if child.is_alive and not (served or grown or child.replace):
             return
         log.info("starting a scanning process (%s)", "the last one ended" if not child.is_alive else "the last one has served")
+        self._start_child()
+
+    def _start_child(self) -> None:
+        """Everybody is told that there is none meanwhile, and that this process lives."""
+        self.child.retire()
         self._told_s = 0.0
-        child.start()
+        self.child.start(self._keep_waiting)
+        self._told_s = 0.0
+
+    def _keep_waiting(self) -> bool:
+        self._tell(WorkerStatus.STARTED)
+        return not self._stop.is_set()
 
     def _tell(self, state: str, *, at_once: bool = False) -> None:
         """Now and then, that we live."""
@@ -224,10 +249,11 @@ class ScanWorker:
         facts = self._facts(state)
         self.on_beat(facts)
         try:
-            self.roster.tell(self.name, facts)
-            if self._face is not None:
-                self._face.show(state)
             self._told_s = now
+            self.roster.tell(self.name, facts)
+            if self._face is None:
+                self._face = RqFace(list(self.bells.queues.values()), name=self.name, connection=self.face)
+            self._face.show(state)
         except AWAY as exc:
             log.warning("Redis is away (%s)", type(exc).__name__)
 
@@ -236,7 +262,7 @@ class ScanWorker:
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "child": self.child.pid,
-            "ready": self.child.is_alive,
+            "ready": self.child.is_ready,
             "starts": self.child.starts,
             "memory_mib": self.child.memory_mib,
             "queues": list(self.queues),

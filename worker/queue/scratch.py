@@ -10,13 +10,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from worker.errors import ConfigError
+
 PREFIX = "veriframe-scratch-"
 
 
 @contextlib.contextmanager
 def claim_folder(parent: Path | None = None) -> Iterator[Path]:
     """A private folder below ``parent`` (the system's temporary folder), gone afterwards. A killed owner's goes at the next
-    ``sweep``: the lock on it ends with the process."""
+    ``sweep``: the lock on it ends with the process. Raises ConfigError."""
     folder, handle = _locked_folder(parent)
     try:
         yield folder
@@ -28,7 +30,12 @@ def claim_folder(parent: Path | None = None) -> Iterator[Path]:
 def _locked_folder(parent: Path | None) -> tuple[Path, int]:
     """A sweep may come between making a folder and locking it: then another is made."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as exc:
+            raise ConfigError(
+                f"fetch.temp_dir: no folder can be made in {parent or tempfile.gettempdir()}: {exc.strerror}"
+            ) from exc
         try:
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -46,6 +46,7 @@ class Kept:
     beat_s: float = 0.0
     start_at_s: float = 0.0
     failures: int = 0
+    was_ready: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -56,7 +57,7 @@ class Supervisor:
     programs: Sequence[Program]
     grace_s: float
     silent_s: float
-    """A process that has not given a beat for so long counts as hung."""
+    """A process that has not given a beat for so long counts as hung, and is killed and started again."""
     _kept: list[Kept] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _code: int = 0
@@ -70,10 +71,7 @@ class Supervisor:
 
     def is_live(self) -> bool:
         """Every process runs, or is about to, and has lately said so."""
-        now = time.monotonic()
-        return bool(self._kept) and all(
-            kept.process is None or now - max(kept.beat_s, kept.started_s) < self.silent_s for kept in self._kept
-        )
+        return bool(self._kept) and not any(kept.process is not None and self._is_hung(kept) for kept in self._kept)
 
     def is_ready(self) -> bool:
         """Some process has its model warm."""
@@ -99,18 +97,33 @@ class Supervisor:
             return
         code = kept.process.poll()
         if code is None:
+            if self._is_hung(kept):
+                log.error("%s has not been heard of for %.0f s and is killed", kept.program.name, self.silent_s)
+                self._send(kept, signal.SIGKILL)
             return
         is_sound = now - kept.started_s > CALM_S or kept.facts.get("scans", 0) > 0
         kept.failures = 0 if is_sound else kept.failures + 1
-        wait_s = min(SLOWEST_S, 0.25 * 2**kept.failures) if kept.failures else 0.0
+        wait_s = _back_off_s(kept.failures)
         log.warning("%s ended (%s), started again in %.1f s", kept.program.name, _ending(code), wait_s)
         self._forget(kept)
         kept.start_at_s = now + wait_s
-        if code == USAGE:
+        if code == USAGE and not kept.was_ready:
             self._code = USAGE
             self._stop.set()
 
+    def _is_hung(self, kept: Kept) -> bool:
+        return time.monotonic() - max(kept.beat_s, kept.started_s) > self.silent_s
+
     def _start(self, kept: Kept) -> None:
+        """A machine without room for another process is a failed start like any other."""
+        try:
+            self._spawn(kept)
+        except OSError as exc:
+            kept.failures += 1
+            kept.start_at_s = time.monotonic() + _back_off_s(kept.failures)
+            log.error("%s cannot be started: %s", kept.program.name, exc)
+
+    def _spawn(self, kept: Kept) -> None:
         read, write = os.pipe()
         try:
             kept.process = subprocess.Popen(
@@ -119,6 +132,9 @@ class Supervisor:
                 pass_fds=(write,),
                 process_group=0,
             )
+        except OSError:
+            os.close(read)
+            raise
         finally:
             os.close(write)
         os.set_blocking(read, False)
@@ -148,6 +164,7 @@ class Supervisor:
         for line in lines:
             with contextlib.suppress(ValueError):
                 kept.facts = json.loads(line)
+                kept.was_ready = kept.was_ready or bool(kept.facts.get("ready"))
         kept.beat_s = time.monotonic()
 
     def _end(self) -> None:
@@ -183,3 +200,7 @@ class Supervisor:
 
 def _ending(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _back_off_s(failures: int) -> float:
+    return min(SLOWEST_S, 0.25 * 2 ** min(failures, 10)) if failures else 0.0

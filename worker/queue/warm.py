@@ -11,12 +11,15 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from worker.errors import BY_CODE, VeriframeError
 
 MAX_LINE = 1 << 20
+LOOK_S = 0.5
+RETIRE_S = 1.0
 
 
 class ChildDied(VeriframeError):
@@ -43,6 +46,7 @@ class WarmChild:
     replace: bool = False
     first_mib: float = 0.0
     memory_mib: float = 0.0
+    _is_warm: bool = False
     _process: subprocess.Popen[bytes] | None = None
     _answers: int = -1
     _buffer: bytes = b""
@@ -57,12 +61,20 @@ class WarmChild:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def is_ready(self) -> bool:
+        """It runs, and its model has run once."""
+        return self._is_warm and self.is_alive
+
+    @property
     def grown_mib(self) -> float:
         return self.memory_mib - self.first_mib
 
-    def start(self) -> None:
-        """Returns when the model has run once. Raises NotReady, ChildDied, or what the child was refused for."""
-        self.kill()
+    def start(self, keep_waiting: Callable[[], bool] = lambda: True) -> None:
+        """Returns when the model has run once, or ``keep_waiting``, asked twice a second, says no: then there is no process.
+
+        Raises NotReady, ChildDied, or what the child was refused for.
+        """
+        self.retire()
         read, write = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -80,7 +92,10 @@ class WarmChild:
         self._lines.clear()
         self.starts += 1
         self.send({"settings": self.settings, "build": self.build})
-        said = self._hear_until(time.monotonic() + self.boot_timeout_s)
+        said = self._hear_until(time.monotonic() + self.boot_timeout_s, keep_waiting)
+        if said is None and not keep_waiting():
+            self.kill()
+            return
         if said is None:
             self.kill()
             raise NotReady(f"the scanning process was not ready within {self.boot_timeout_s:g} s")
@@ -88,6 +103,7 @@ class WarmChild:
             self.kill()
             raise BY_CODE.get(said["refused"], ChildDied)(said["message"])
         self.first_mib = self.memory_mib
+        self._is_warm = True
 
     def send(self, order: dict[str, Any]) -> None:
         """Raises ChildDied."""
@@ -113,6 +129,15 @@ class WarmChild:
         self.replace = self.replace or bool(said.get("replace"))
         return said
 
+    def retire(self) -> None:
+        """End it without force where it heeds the end of its orders: it then leaves nothing behind."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(RETIRE_S)
+        self.kill()
+
     def kill(self) -> str:
         """End it and all that it started, at once; says how it ended."""
         if self._process is None:
@@ -125,7 +150,7 @@ class WarmChild:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
         os.close(self._answers)
-        self._process, self._answers = None, -1
+        self._process, self._answers, self._is_warm = None, -1, False
         return how
 
     def ending(self) -> str:
@@ -136,9 +161,9 @@ class WarmChild:
             return "closed its pipe"
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
-    def _hear_until(self, deadline: float) -> dict[str, Any] | None:
-        while (left := deadline - time.monotonic()) > 0:
-            if said := self.hear(left):
+    def _hear_until(self, deadline: float, keep_waiting: Callable[[], bool]) -> dict[str, Any] | None:
+        while (left := deadline - time.monotonic()) > 0 and keep_waiting():
+            if said := self.hear(min(left, LOOK_S)):
                 return said
         return None
 

@@ -48,4 +48,4 @@ def complete(records: Records, scan_id: str, sha256: str = "ab" * 32, verdict: s
 def fail(records: Records, scan_id: str, *, dead: bool = False) -> None:
     claimed = claim(records, scan_id)
     code = "internal" if dead else "corrupt"
-    records.fail(claimed, code=code, message="broken", retryable=dead, tries=records.terms.max_attempts)
+    records.fail(claimed, code=code, message="broken", retryable=dead)

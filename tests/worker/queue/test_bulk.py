@@ -58,14 +58,16 @@ def test_what_others_need_stays(desk: Desk, bulk: Bulk, redis: Redis) -> None:
         desk.records.settle(claimed, "ab" * 32, "key")
         desk.records.finish(claimed, report(scan_id))
     desk.decide(first, None, Decision(verdict="real", by="ada"))
-    assert redis.get("vf:result:key") == later.encode()
+    assert redis.get("vf:result:key") == first.encode()
+    assert desk.records.purge([later], Purge(), really=True) == 1
+    assert redis.get("vf:result:key") == first.encode(), "another scan's result"
     assert desk.records.purge([first], Purge(), really=True) == 1
-    assert redis.get("vf:result:key") == later.encode()
+    assert redis.get("vf:result:key") is None
     assert redis.zcard("vf:callbacks") == redis.exists(f"vf:callback:evt_{first}") == 1
     assert len(desk.audit(None)) == 1
-    assert desk.report(later, None).verdict == "real"
-    assert desk.records.purge([later], Purge(), really=True) == 1
-    assert redis.get("vf:result:key") is None
+    again = submit(desk)
+    complete(desk.records, again)
+    assert desk.report(again, None).verdict == "real", "the decision outlives the scan"
 
 
 def test_a_purged_scans_key_may_be_used_again(desk: Desk) -> None:

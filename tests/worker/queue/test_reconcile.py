@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from redis import Redis
 
-from worker.errors import StorageDown
+from tests.worker.queue.harness import until
+from worker.queue.connection import connect
 from worker.queue.doorbell import Doorbells
-from worker.queue.reconcile import Reconciler
+from worker.queue.embedded import EmbeddedRedis
+from worker.queue.reconcile import Reconciler, Sweeper
 from worker.queue.records import Claim, Records, Submission, Terms
 from worker.queue.requests import RequestSource, ScanRequest
 
@@ -73,14 +77,31 @@ def test_a_lease_renewed_between_the_sights_is_kept(records: Records) -> None:
     assert records.get(scan_id).attempt == 1
 
 
-def test_artefacts_are_swept_now_and_then_and_a_store_that_is_down_stops_nothing(records: Records) -> None:
-    swept: list[int] = []
+def test_all_due_scans_are_rung_for_in_one_pass(records: Records) -> None:
+    request = ScanRequest(source=RequestSource(url="https://example.org/a.mp4"))
+    records.submit([Submission(request=request, owner="acme") for _ in range(2300)])
+    slow = Records(records.redis, "vf", Terms(ring_again_s=60))
+    assert len(reconciler(slow).run_once().rung) == 2300
 
-    def sweep() -> None:
-        swept.append(1)
-        raise StorageDown("no answer")
 
-    one = Reconciler(records=records, bells=Doorbells(records.redis), worker="a", every_s=5, sweep=sweep)
-    assert one.run_once().elected
-    assert one.run_once().elected
-    assert swept == [1]
+def test_a_redis_that_takes_no_writes_ends_no_reconciler(own_redis: EmbeddedRedis) -> None:
+    with connect(url=own_redis.url, timeout_s=5, patience_s=5) as redis:
+        records = Records(redis, "vf", Terms(lease_s=0.05, ring_again_s=0.0))
+        scan_id = submitted(records)
+        stop = threading.Event()
+        one = Reconciler(records=records, bells=Doorbells(redis), worker="a", every_s=0.05)
+        redis.config_set("maxmemory", 1)
+        thread = threading.Thread(target=one.run, args=(stop,))
+        thread.start()
+        until(lambda: stop.wait(0.3) or thread.is_alive(), 5)
+        redis.config_set("maxmemory", 0)
+        until(lambda: redis.llen("rq:queue:vf-batch") == 1, 10, scan_id)
+        stop.set()
+        thread.join(5)
+
+
+def test_one_worker_sweeps_at_a_time(records: Records) -> None:
+    swept: list[str] = []
+    for name in ("a", "b"):
+        Sweeper(records=records, worker=name, sweep=lambda: swept.append("swept")).run_once()
+    assert swept == ["swept"]

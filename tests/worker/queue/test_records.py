@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from redis import Redis
 
-from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull
+from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, UnreadableRecord
 from worker.queue.records import Claim, Records, Submission, Terms, unpack
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.report import Report, Source
@@ -57,7 +57,7 @@ def test_a_scan_from_submission_to_its_report(records: Records) -> None:
     scan_id = submitted(records, external_id="post 7")
     assert records.get(scan_id).state == "queued"
     claim = claimed(records, scan_id)
-    assert (claim.attempt, claim.adopted) == (1, None)
+    assert (claim.attempt, claim.adopts) == (1, None)
     assert records.claim(scan_id, "w2") == "running"
     records.enter(claim, "decode", 0.5)
     assert (records.get(scan_id).stage, records.get(scan_id).progress) == ("decode", 0.5)
@@ -212,8 +212,7 @@ def test_followers_take_over_the_leaders_result(records: Records) -> None:
     assert records.claim(follower, "w1") == "following"
     assert records.finish(lead, report(leader)).ring == (follower,)
     claim = claimed(records, follower)
-    assert claim.adopted is not None
-    assert unpack(claim.adopted).id == leader
+    assert claim.adopts == leader
     assert records.finish(claim, report(follower)).how == "finished"
 
 
@@ -229,7 +228,7 @@ def test_a_failed_leader_is_followed_by_one_of_its_followers(records: Records) -
     others = [follower for follower in followers if follower != promoted]
     assert {records.get(follower).leader for follower in others} == {promoted}
     claim = claimed(records, promoted)
-    assert claim.adopted is None
+    assert claim.adopts is None
     assert records.settle(claim, "ab" * 32, "key").follows is None
     assert sorted(records.finish(claim, report(promoted)).ring) == sorted(others)
 
@@ -261,3 +260,87 @@ def test_a_retried_submission_is_one_scan(records: Records) -> None:
     records.submit([submission])
     assert records.submit([submission])[0].id == submission.id
     assert records.redis.hget("vf:open", "acme") == b"1"
+
+
+def test_a_claim_whose_answer_was_lost_may_be_made_again(records: Records) -> None:
+    scan_id = submitted(records)
+    first = claimed(records, scan_id)
+    again = claimed(records, scan_id)
+    assert (again.attempt, records.get(scan_id).tries) == (2, 1)
+    assert records.claim(scan_id, "w2") == "running"
+    with pytest.raises(LeaseLost):
+        records.renew(first)
+    assert records.finish(again, report(scan_id)).how == "finished"
+
+
+def test_a_leader_that_found_other_bytes_at_its_second_attempt_is_not_taken_for_the_first(records: Records) -> None:
+    leader, follower, later = (submitted(records) for _ in range(3))
+    lead = claimed(records, leader)
+    records.settle(lead, "aa" * 32, "key of a")
+    records.settle(claimed(records, follower), "aa" * 32, "key of a")
+    records.hand_back(lead)
+    lead = claimed(records, leader)
+    records.settle(lead, "bb" * 32, "key of b")
+    assert records.settle(claimed(records, later), "aa" * 32, "key of a").follows is None
+    assert records.finish(lead, report(leader, verdict="real")).ring == (follower,)
+    claim = claimed(records, follower)
+    assert claim.adopts is None
+    assert records.settle(claim, "aa" * 32, "key of a").follows == later
+
+
+def test_a_result_that_was_taken_over_grows_no_younger(redis: Redis) -> None:
+    records = Records(redis, "vf", Terms(cache_s=1000))
+    first, second = submitted(records), submitted(records)
+    claim = claimed(records, first)
+    records.settle(claim, "ab" * 32, "key")
+    records.finish(claim, report(first))
+    redis.expire("vf:result:key", 5)
+    claim = claimed(records, second)
+    assert records.settle(claim, "ab" * 32, "key").cached is not None
+    records.finish(claim, report(second))
+    assert redis.get("vf:result:key") == first.encode()
+    assert 0 < redis.ttl("vf:result:key") <= 5
+
+
+def test_a_live_scan_does_not_wait_for_a_low_ones_back_off(redis: Redis) -> None:
+    records = Records(redis, "vf", Terms(backoff_s=60))
+    low, live, batch = (submitted(records, priority=name) for name in ("low", "live", "batch"))
+    claim = claimed(records, low)
+    records.settle(claim, "ab" * 32, "key")
+    records.fail(claim, code="fetch_timeout", message="", retryable=True)
+    lead = claimed(records, live)
+    assert records.settle(lead, "ab" * 32, "key").follows is None
+    assert records.settle(claimed(records, batch), "ab" * 32, "key").follows == live
+
+
+def test_a_scan_that_is_to_be_cancelled_does_not_go_back_into_the_queue(records: Records) -> None:
+    handed, following, leader = (submitted(records) for _ in range(3))
+    claim = claimed(records, handed)
+    records.cancel(handed)
+    assert records.enter(claim, "decode", 0.1) is True
+    assert records.hand_back(claim).how == "cancelled"
+    records.settle(claimed(records, leader), "ab" * 32, "key")
+    claim = claimed(records, following)
+    records.cancel(following)
+    records.settle(claim, "ab" * 32, "key")
+    assert {records.get(handed).state, records.get(following).state} == {"cancelled"}
+
+
+def test_a_back_off_doubles_with_each_try(redis: Redis) -> None:
+    records = Records(redis, "vf", Terms(backoff_s=10, backoff_max_s=25, max_attempts=9))
+    scan_id = submitted(records)
+    waits: list[int] = []
+    for _ in range(3):
+        records.fail(claimed(records, scan_id), code="internal", message="", retryable=True)
+        waits.append(records.get(scan_id).not_before_ms - records.now_ms())
+        redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
+    assert 4_900 < waits[0] <= 10_000 < waits[1] <= 20_000
+    assert 12_000 < waits[2] <= 25_000
+
+
+def test_a_record_of_another_version_breaks_no_list(records: Records) -> None:
+    good, odd = submitted(records), submitted(records)
+    records.redis.hset(f"vf:scan:{odd}", "request", '{"schema_version": 9}')
+    assert [record.id for record in records.get_many([odd, good])] == [good]
+    with pytest.raises(UnreadableRecord, match=odd):
+        records.get(odd)

@@ -1,37 +1,42 @@
 -- ARGV: ns, id, worker, lease_ms, follow_ms, keep_s
--- Returns {'claimed', attempt, report of the leader or ''} or why not.
-local id = ARGV[2]
+-- Returns {'claimed', attempt, leader whose result is to be taken over or ''} or why not.
+local id, worker = ARGV[2], ARGV[3]
 local k = scan_key(id)
-local r = redis.call('HMGET', k, 'state', 'cancel', 'not_before_ms', 'leader')
+local r = redis.call('HMGET', k, 'state', 'cancel', 'not_before_ms', 'leader', 'cache_key', 'worker')
 if not r[1] then
   redis.call('ZREM', key('waiting'), id)
   return {'gone'}
 end
-if r[1] ~= 'queued' then return {r[1]} end
+-- A worker does one scan at a time: one that claims what it holds never heard the answer to its first claim.
+local again = r[1] == 'running' and r[6] == worker
+if r[1] ~= 'queued' and not again then return {r[1]} end
 if r[2] == '1' then
   finalise(id, 'cancelled', ARGV[6], {})
   return {'cancelled'}
 end
 local now = now_ms()
-if tonumber(r[3] or 0) > now then
+if not again and tonumber(r[3] or 0) > now then
   redis.call('ZADD', key('waiting'), r[3], id)
   return {'early'}
 end
-local adopted = ''
+local adopts = ''
 if r[4] and r[4] ~= '' then
-  local leader = redis.call('HMGET', scan_key(r[4]), 'state', 'report')
-  if leader[1] == 'completed' then
-    adopted = leader[2]
-  elseif leader[1] == 'queued' or leader[1] == 'running' then
+  local leader = redis.call('HMGET', scan_key(r[4]), 'state', 'cache_key')
+  local same = leader[2] and leader[2] == r[5]  -- a leader may have found other bytes at its second attempt
+  if same and leader[1] == 'completed' then
+    adopts = r[4]
+  elseif same and not again and (leader[1] == 'queued' or leader[1] == 'running') then
     redis.call('ZADD', key('waiting'), now + tonumber(ARGV[5]), id)
     return {'following', r[4]}
+  else
+    redis.call('SREM', key('followers', r[4]), id)
+    redis.call('HSET', k, 'leader', '')
   end
-  redis.call('HSET', k, 'leader', '')
 end
 local attempt = redis.call('HINCRBY', k, 'attempt', 1)
-redis.call('HINCRBY', k, 'tries', 1)
+if not again then redis.call('HINCRBY', k, 'tries', 1) end
 redis.call('HSETNX', k, 'started_ms', now)
-redis.call('HSET', k, 'state', 'running', 'worker', ARGV[3], 'stage', 'start', 'claimed_ms', now)
+redis.call('HSET', k, 'state', 'running', 'worker', worker, 'stage', 'start', 'claimed_ms', now)
 redis.call('ZREM', key('waiting'), id)
 redis.call('ZADD', key('leases'), now + tonumber(ARGV[4]), id)
-return {'claimed', tostring(attempt), adopted}
+return {'claimed', tostring(attempt), adopts}

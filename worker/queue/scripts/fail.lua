@@ -1,4 +1,4 @@
--- ARGV: ns, id, attempt, error, retryable (1|0), max_attempts, delay_ms, keep_s
+-- ARGV: ns, id, attempt, error, retryable (1|0), max_attempts, keep_s, backoff_ms, backoff_max_ms, jitter (0.5 to 1), wait_ms
 -- Returns {'again'}, {'failed', scans to ring...}, {'dead', ...}, {'cancelled', ...} or {'lost'}.
 local id, attempt = ARGV[2], ARGV[3]
 local k = scan_key(id)
@@ -13,11 +13,13 @@ if r[1] == '1' then
 elseif ARGV[5] == '1' then
   if tonumber(r[2]) < tonumber(ARGV[6]) then
     redis.call('HSET', k, 'error', ARGV[4])
-    wait_again(id, now_ms() + tonumber(ARGV[7]))
+    local longest = tonumber(ARGV[9])
+    local delay = math.min(longest, tonumber(ARGV[8]) * 2 ^ math.min(tonumber(r[2]) - 1, 30)) * tonumber(ARGV[10])
+    wait_again(id, now_ms() + math.floor(math.max(delay, math.min(longest, tonumber(ARGV[11])))))
     return {'again'}
   end
   how, dead = 'dead', 1
 end
-local rung = finalise(id, status, ARGV[8], {error = ARGV[4], dead = dead, ended_by = attempt})
+local rung = finalise(id, status, ARGV[7], {error = ARGV[4], dead = dead, ended_by = attempt})
 table.insert(rung, 1, how)
 return rung

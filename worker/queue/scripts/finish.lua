@@ -7,7 +7,9 @@ if not holds(id, attempt) then
   return {'lost'}
 end
 local cache_key = redis.call('HGET', k, 'cache_key')
-if status == 'completed' and cache_key and cache_key ~= '' and tonumber(ARGV[9]) > 0 then
+-- Only who led stores its result for others: one that was taken over does not make it younger.
+if status == 'completed' and cache_key and cache_key ~= '' and tonumber(ARGV[9]) > 0
+  and redis.call('GET', key('lead', cache_key)) == id then
   redis.call('SET', key('result', cache_key), id, 'EX', ARGV[9])
 end
 local rung = finalise(id, status, ARGV[8], {report = ARGV[5], summary = ARGV[6], error = ARGV[7], ended_by = attempt})

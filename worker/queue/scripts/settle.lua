@@ -1,19 +1,32 @@
--- What is known of these bytes: ARGV: ns, id, attempt, sha256, cache_key, follow_ms, keep_s
--- Returns {'cached', report}, {'follow', leader}, {'lead'} or {'lost'}.
+-- What is known of these bytes. ARGV: ns, id, attempt, sha256, cache_key, follow_ms, keep_s
+-- Returns {'cached', report}, {'follow', leader or '' if it was cancelled instead}, {'lead'} or {'lost'}.
 local id, cache_key = ARGV[2], ARGV[5]
+local k = scan_key(id)
 if not holds(id, ARGV[3]) then return {'lost'} end
-redis.call('HSET', scan_key(id), 'sha256', ARGV[4], 'cache_key', cache_key)
+local r = redis.call('HMGET', k, 'cache_key', 'priority', 'cancel')
+if r[1] and r[1] ~= '' and r[1] ~= cache_key and redis.call('GET', key('lead', r[1])) == id then
+  redis.call('DEL', key('lead', r[1]))  -- other bytes than at the last attempt
+end
+redis.call('HSET', k, 'sha256', ARGV[4], 'cache_key', cache_key)
 local known = redis.call('GET', key('result', cache_key))
 if known then
-  local r = redis.call('HMGET', scan_key(known), 'state', 'report')
-  if r[1] == 'completed' then return {'cached', r[2]} end
+  local its = redis.call('HMGET', scan_key(known), 'state', 'report')
+  if its[1] == 'completed' then return {'cached', its[2]} end
 end
+local RANK = {live = 3, batch = 2, low = 1}
 local lead = redis.call('GET', key('lead', cache_key))
 if lead and lead ~= id then
-  local r = redis.call('HMGET', scan_key(lead), 'state', 'leader')
-  if (r[1] == 'queued' or r[1] == 'running') and (not r[2] or r[2] == '') then
-    redis.call('HSET', scan_key(id), 'leader', lead)
-    redis.call('HINCRBY', scan_key(id), 'tries', -1)
+  local l = redis.call('HMGET', scan_key(lead), 'state', 'leader', 'cache_key', 'priority')
+  local leads = l[3] == cache_key and (not l[2] or l[2] == '')
+  -- One that waits for its next attempt is followed only if it is not less urgent than this one.
+  local soon = l[1] == 'running' or (l[1] == 'queued' and RANK[l[4]] >= RANK[r[2]])
+  if leads and soon then
+    if r[3] == '1' then
+      finalise(id, 'cancelled', ARGV[7], {ended_by = ARGV[3]})
+      return {'follow', ''}
+    end
+    redis.call('HSET', k, 'leader', lead)
+    redis.call('HINCRBY', k, 'tries', -1)
     wait_again(id, 0)
     redis.call('ZADD', key('waiting'), now_ms() + tonumber(ARGV[6]), id)
     redis.call('SADD', key('followers', lead), id)
