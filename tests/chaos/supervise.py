@@ -21,7 +21,9 @@ def supervise() -> int:
     told = {"settings": settings, "queues": ["live", "batch", "low"], "build": BUILD}
     programs = [Program(name=f"worker {n + 1}", module="worker.queue.parent", order=told) for n in range(order["workers"])]
     programs.append(Program(name="courier", module="worker.queue.courier_process", order={"settings": settings}))
-    supervisor = Supervisor(programs=programs, grace_s=settings["queue"]["grace_s"] + 10, silent_s=60)
+    supervisor = Supervisor(
+        programs=programs, grace_s=settings["queue"]["grace_s"] + 10, silent_s=settings["queue"]["boot_timeout_s"] + 60
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     return supervisor.run()
