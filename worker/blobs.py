@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import tempfile
@@ -13,12 +14,15 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
 
 import fsspec  # type: ignore[import-untyped]
 
 from worker.content import Intake, full_told, taking_in
-from worker.errors import ConfigError, StorageDown
+from worker.errors import ConfigError, StorageDown, StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 PARTIAL: Final = ".partial"
 """Folder of what is being written. The names in it begin with the Unix time of their beginning and ``-``."""
@@ -103,8 +107,8 @@ class FolderBlobs:
 class FsspecBlobs:
     """Any store that fsspec reaches (https://filesystem-spec.readthedocs.io); credentials from its own environment and files.
 
-    What comes is gathered in a temporary file without a name, so that a death leaves nothing here. Errors of a driver that are no
-    OSErrors pass as they are. Raises ConfigError for a URL that it cannot use.
+    What comes is gathered in a temporary file without a name, so that a death leaves nothing here. Raises ConfigError
+    for a URL that it cannot use.
     """
 
     def __init__(self, url: str) -> None:
@@ -114,6 +118,8 @@ class FsspecBlobs:
             raise ConfigError(f"artifacts.url needs another package: {exc}") from exc
         except (ValueError, OSError) as exc:
             raise ConfigError("artifacts.url: not a folder and not an fsspec URL such as s3://bucket/prefix") from exc
+        except Exception as exc:  # foreign code, see _driven
+            raise ConfigError(f"artifacts.url: the store's driver cannot be set up: {type(exc).__name__}") from exc
         self._root = root.rstrip("/")
         protocols = (self._fs.protocol,) if isinstance(self._fs.protocol, str) else self._fs.protocol
         self._puts_whole = not WHOLE_PUTS.isdisjoint(protocols)
@@ -123,7 +129,7 @@ class FsspecBlobs:
         with tempfile.TemporaryFile(buffering=0) as spool:
             yield Intake(spool, max_bytes)
             spool.seek(0)
-            with _told():
+            with _driven():
                 self._upload(f"/dev/fd/{spool.fileno()}", f"{self._root}/{name}")
 
     def _upload(self, local: str, target: str) -> None:
@@ -137,13 +143,13 @@ class FsspecBlobs:
             self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
             self._fs.mv(partial, target)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):  # foreign code, see _driven; the first error is the one to tell
                 self._fs.rm_file(partial)
             raise
 
     def names(self, below: str = "") -> list[str]:
         folder = f"{self._root}/{below}".rstrip("/")
-        with _told():
+        with _driven():
             try:
                 found = cast(list[str], self._fs.find(folder))
             except FileNotFoundError:
@@ -151,12 +157,44 @@ class FsspecBlobs:
         return [path[len(self._root) + 1 :] for path in found if path.startswith(f"{self._root}/")]
 
     def open(self, name: str) -> BinaryIO:
-        with _told():
-            return cast(BinaryIO, self._fs.open(f"{self._root}/{name}", "rb"))
+        with _driven():
+            return io.BufferedReader(_DrivenFile(self._fs.open(f"{self._root}/{name}", "rb")))
 
     def remove(self, name: str) -> None:
-        with _told(), contextlib.suppress(FileNotFoundError):
+        with _driven(), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(f"{self._root}/{name}")
+
+
+class _DrivenFile(io.RawIOBase):
+    """A driver's file, read when its bytes are asked for: errors of that are ours, too."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        room = memoryview(buffer).cast("B")
+        with _driven():
+            chunk = self._file.read(len(room))
+        room[: len(chunk)] = chunk
+        return len(chunk)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with _driven():
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 def _partial_name() -> str:
@@ -173,3 +211,19 @@ def _told() -> Iterator[None]:
         raise
     except OSError as exc:
         raise StorageDown(f"the store of artefacts fails: {exc.strerror or type(exc).__name__}") from exc
+
+
+@contextlib.contextmanager
+def _driven() -> Iterator[None]:
+    """Around every use of a driver, whatever it raises as ours; but for FileNotFoundError.
+
+    A boundary to foreign code: drivers pass on errors of libraries that we neither know nor have (botocore's ClientError and
+    NoCredentialsError, aiohttp's, Google's). Only their type is told: some write addresses and keys into their messages.
+    """
+    try:
+        with _told():
+            yield
+    except (FileNotFoundError, StorageError):
+        raise
+    except Exception as exc:
+        raise StorageDown(f"the store of artefacts fails: {type(exc).__name__}") from exc

@@ -6,7 +6,7 @@ when it was given up). All times are Redis's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Literal, cast
@@ -16,12 +16,15 @@ from redis import Redis
 from worker.queue.connection import translated
 
 State = Literal["waiting", "sending", "delivered", "dead"]
-SCRIPTS = ("callback_claim", "callback_end", "callback_replay")
+SCRIPTS = ("callback_claim", "callback_begin", "callback_end", "callback_replay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callback:
-    """A callback as Redis holds it. ``tries`` counts those that were begun, ``last_error`` says why the last one failed."""
+    """A callback as Redis holds it. ``tries`` counts those that were sent or failed before that.
+
+    ``last_error`` says why the last one failed.
+    """
 
     id: str
     scan: str
@@ -46,15 +49,6 @@ class Parcel:
     url: str = field(repr=False)
     type: str
     body: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What one owner's callbacks ask of a courier at the moment."""
-
-    owner: str
-    under_way: int
-    is_slow: bool
 
 
 class Callbacks:
@@ -103,14 +97,21 @@ class Callbacks:
         """Try a dead one again from the start, under the same event id. False: it is not dead."""
         return bool(self._call("callback_replay", event_id))
 
-    def claim(self, count: int, *, lease_s: float, share: int, loads: Iterable[Load] = ()) -> tuple[list[Parcel], float | None]:
-        """Up to ``count`` that are due, and the seconds until the next one is; None: none waits.
+    def claim(
+        self, count: int, *, lease_s: float, share: int, under_way: Mapping[str, int] | None = None
+    ) -> tuple[list[Parcel], float | None]:
+        """Up to ``count`` that are due, and the seconds until another look is worth it; None: none waits.
 
-        An owner that has ``share`` under way gets no more, so that one slow receiver does not hold up everybody's.
+        An owner that has ``share`` under way gets no more, and what else it has due is put off a little where it hides others'.
+        A claim is no try yet: see ``begin``.
         """
-        told = [value for load in loads for value in (load.owner, load.under_way, int(load.is_slow))]
+        told = [value for load in (under_way or {}).items() for value in load]
         due_ms, *taken = self._call("callback_claim", int(lease_s * 1000), count, share, *told)
         return [_parcel(parts) for parts in taken], None if due_ms < 0 else due_ms / 1000
+
+    def begin(self, parcel: Parcel) -> bool:
+        """Count the try that is about to be sent. False like those below."""
+        return bool(self._call("callback_begin", parcel.id, parcel.fence, parcel.tries))
 
     def delivered(self, parcel: Parcel, *, keep_s: int) -> bool:
         """This and the next two: False where another courier has taken the callback since; then nothing was changed."""
@@ -123,7 +124,7 @@ class Callbacks:
         return self._end(parcel, "dead", 0, error, keep_s)
 
     def _end(self, parcel: Parcel, outcome: str, wait_s: float, error: str, keep_s: int) -> bool:
-        args = (parcel.id, parcel.fence, outcome, int(wait_s * 1000), error, keep_s)
+        args = (parcel.id, parcel.fence, outcome, int(wait_s * 1000), error, keep_s, parcel.tries)
         return bool(self._call("callback_end", *args) == b"ended")
 
     def _call(self, name: str, *args: Any) -> Any:

@@ -16,18 +16,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from redis import Redis
 
-from worker import __version__
 from worker.errors import RedisDown
-from worker.queue.callbacks import Callbacks, Load, Parcel
+from worker.queue.callbacks import Callbacks, Parcel
 from worker.queue.delivery import Answer, OpenClient, plain, post
 from worker.queue.webhooks import Secrets, sign
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
-SLOW_S = 1.0
 AWAY_S, AWAY_MAX_S = 0.5, 10.0
-USER_AGENT = f"veriframe/{__version__}"
 
 
 class Courier:
@@ -93,7 +90,7 @@ class Courier:
         if crew.free == 0:
             return POLL_S
         share = max(self._parallel // 2, 1)
-        parcels, due_s = self.callbacks.claim(crew.free, lease_s=self._lease_s, share=share, loads=crew.loads())
+        parcels, due_s = self.callbacks.claim(crew.free, lease_s=self._lease_s, share=share, under_way=crew.under_way())
         for parcel in parcels:
             crew.begin(parcel)
         if parcels and crew.free:
@@ -104,17 +101,28 @@ class Courier:
         """One try and its outcome, within the lease."""
         deadline_s = time.monotonic() + self._lease_s
         try:
-            secrets = self._secrets.current(parcel.owner)
-            headers = {**sign(parcel.id, int(time.time()), parcel.body, secrets), "user-agent": USER_AGENT}
-            answer = post(self._open_client, parcel.url, parcel.body, headers, self._timeout_s)
+            answer = self._send(parcel)
         except RedisDown as exc:
             log.warning("callback %s waits for Redis: %s", parcel.id, exc)
+            return
+        except Exception as exc:  # the outermost boundary of a try: what cannot be sent must come to an end, too
+            log.error("callback %s could not be sent", parcel.id, exc_info=exc)
+            answer = Answer(outcome="again", error=type(exc).__name__)
+        if answer is None:
+            log.info("callback %s was taken over by another courier", parcel.id)
             return
         while not self._report(parcel, answer):
             if time.monotonic() > deadline_s:
                 log.warning("callback %s: the outcome could not be stored; it will be sent again", parcel.id)
                 return
             time.sleep(AWAY_S)
+
+    def _send(self, parcel: Parcel) -> Answer | None:
+        """None: it is another courier's by now. The try counts when Redis has answered all that is asked before it is sent."""
+        headers = sign(parcel.id, int(time.time()), parcel.body, self._secrets.current(parcel.owner))
+        if not self.callbacks.begin(parcel):
+            return None
+        return post(self._open_client, parcel.url, parcel.body, headers, self._timeout_s)
 
     def _report(self, parcel: Parcel, answer: Answer) -> bool:
         """Store an outcome; False while Redis is away."""
@@ -150,8 +158,7 @@ class _Crew:
     def __init__(self, size: int, deliver: Callable[[Parcel], None]) -> None:
         self._size, self._deliver = size, deliver
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="courier")
-        self._under_way: dict[Future[None], tuple[str, float]] = {}
-        self._slow: set[str] = set()
+        self._under_way: dict[Future[None], str] = {}
         self.begun = 0
 
     def __enter__(self) -> _Crew:
@@ -169,15 +176,12 @@ class _Crew:
     def is_idle(self) -> bool:
         return not self._under_way
 
-    def loads(self) -> list[Load]:
-        """What the owners ask of the crew; slow is whose last try took long, or takes long."""
-        now_s = time.monotonic()
-        slow = self._slow | {owner for owner, since_s in self._under_way.values() if now_s - since_s > SLOW_S}
-        number = Counter(owner for owner, _ in self._under_way.values())
-        return [Load(owner=owner, under_way=number[owner], is_slow=owner in slow) for owner in slow | number.keys()]
+    def under_way(self) -> Counter[str]:
+        """How many of each owner's."""
+        return Counter(self._under_way.values())
 
     def begin(self, parcel: Parcel) -> None:
-        self._under_way[self._pool.submit(self._deliver, parcel)] = (parcel.owner, time.monotonic())
+        self._under_way[self._pool.submit(self._deliver, parcel)] = parcel.owner
         self.begun += 1
 
     def wait(self, timeout_s: float) -> None:
@@ -185,12 +189,8 @@ class _Crew:
         wait(self._under_way, timeout=timeout_s, return_when=FIRST_COMPLETED)
 
     def rest(self) -> None:
-        """Let go of those that ended. An error in one is a fault of ours: it is logged, and its lease brings it back."""
+        """Let go of those that ended. An error that could not even be stored is logged; the lease brings it back."""
         for done in [future for future in self._under_way if future.done()]:
-            owner, since_s = self._under_way.pop(done)
-            if time.monotonic() - since_s > SLOW_S:
-                self._slow.add(owner)
-            else:
-                self._slow.discard(owner)
+            del self._under_way[done]
             if error := done.exception():
                 log.error("a callback could not be handled", exc_info=error)

@@ -11,6 +11,7 @@ import httpx
 
 from worker.errors import FetchError, FetchRefused
 from worker.source.client import plain_url, retry_after_s
+from worker.source.guard import AddressRefused
 
 Outcome = Literal["delivered", "again", "dead"]
 OpenClient = Callable[[float], httpx.Client]
@@ -42,6 +43,8 @@ def post(open_client: OpenClient, url: str, body: str, headers: Mapping[str, str
             client.stream("POST", url, content=body, headers=sent, follow_redirects=False) as response,
         ):
             return _read(response)
+    except AddressRefused as exc:  # one odd answer of a name server's must not cost all the tries
+        return Answer(outcome="again", error=exc.code)
     except FetchRefused as exc:
         return Answer(outcome="dead", error=exc.code)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):

@@ -25,6 +25,11 @@ MAX_URL: Final = 8192
 MAX_ADDRESSES: Final = 16
 """Addresses of one name that are looked at; it takes no more to reach a server."""
 
+
+class AddressRefused(FetchRefused):
+    """A name leads to an address that we do not go to. Name servers err and change: another time it may lead elsewhere."""
+
+
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
 """A name's addresses, as text. Raises OSError: ``socket.gaierror`` tells a name that is not there from a server that is not."""
@@ -103,8 +108,8 @@ class AddressGuard:
     def resolve(self, host: str, port: int) -> tuple[str, ...]:
         """The addresses to which ``host`` may be connected; all of its are fit.
 
-        Raises FetchRefused if one is not, FetchGone for a name that does not exist and FetchTimeout if no name server says. It
-        waits as long as the system's resolver does.
+        Raises AddressRefused if one is not, FetchRefused if ``host`` itself is a closed address or no name, FetchGone for a name
+        that does not exist and FetchTimeout if no name server says. It waits as long as the system's resolver does.
         """
         named = _host(host.lower())
         if not isinstance(named, str):
@@ -125,16 +130,18 @@ class AddressGuard:
             try:
                 address = ip_address(text)
             except ValueError as exc:
-                raise FetchRefused(f"{named}: its address is not one") from exc
-            self._check(address, named, port)
+                raise AddressRefused(f"{named}: its address is not one") from exc
+            if not self._is_open(address, named, port):
+                raise AddressRefused(f"{named}: a private or reserved address")
         return addresses[:MAX_ADDRESSES]
 
     def _check(self, address: Address, name: str, port: int) -> None:
-        if is_public(address):
-            return
-        if ((name, None) in self._private or (name, port) in self._private) and is_private(address):
-            return
-        raise FetchRefused(f"{name}: a private or reserved address")
+        if not self._is_open(address, name, port):
+            raise FetchRefused(f"{name}: a private or reserved address")
+
+    def _is_open(self, address: Address, name: str, port: int) -> bool:
+        named = (name, None) in self._private or (name, port) in self._private
+        return is_public(address) or (named and is_private(address))
 
 
 def is_public(address: Address) -> bool:

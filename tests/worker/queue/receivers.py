@@ -64,6 +64,7 @@ ANSWERS: dict[str, Callable[[Any, Receiver], None]] = {
     "bad": lambda handler, _: _answer(handler, 400),
     "gone": lambda handler, _: _answer(handler, 410),
     "moved": lambda handler, _: _answer(handler, 307, {"Location": "/ok"}),
+    "away": lambda handler, _: _answer(handler, 307, {"Location": "http://169.254.169.254/latest/meta-data"}),
     "busy": lambda handler, _: _answer(handler, 503, {"Retry-After": "40"}),
     "forever": lambda handler, _: _answer(handler, 429, {"Retry-After": "999999999"}),
     "nothing": lambda handler, _: handler.wfile.write(b"junk\r\n\r\n"),

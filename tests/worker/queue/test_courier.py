@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
+import select
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -22,6 +25,7 @@ import pytest
 from redis import Redis
 
 from tests.worker.queue.receivers import Receiver, receiving, soon
+from tests.worker.spy import Spy
 from worker.queue.callbacks import Callback, Callbacks
 from worker.queue.connection import connect
 from worker.queue.courier import Courier
@@ -282,11 +286,128 @@ def test_nobody_listens(redis: Redis, courier: Callable[..., Courier], receiver:
     assert (shown(redis).state, shown(redis).last_error) == ("waiting", "ConnectError")
 
 
-def test_the_guard_stands_before_every_address(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
-    post(redis, receiver.url.replace("127.0.0.1", "127.0.0.2") + "/ok")
+class Watch:
+    """The spy on sockets, without what it sees of Redis."""
+
+    def __init__(self, spy: Spy, redis_at: str) -> None:
+        self.spy, self._redis_at = spy, redis_at
+        spy.allow(redis_at)
+
+    @property
+    def connections(self) -> list[str]:
+        return [at for at in self.spy.connections if at != self._redis_at]
+
+
+@pytest.fixture
+def watch(spy: Spy, redis_server: EmbeddedRedis) -> Watch:
+    return Watch(spy, f"127.0.0.1:{redis_server.port}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.2:{port}/ok",
+        "http://[::1]:{port}/ok",
+        "http://[::ffff:127.0.0.1]:{port}/ok",
+        "http://localhost.:0/ok",
+        "http://2130706433:{port}/ok",
+        "http://169.254.169.254/latest/meta-data",
+        "http://10.0.0.1/",
+        "http://user:word@127.0.0.1:{port}/ok",
+        "file:///etc/passwd",
+    ],
+)
+def test_the_guard_stands_before_every_address(
+    watch: Watch, redis: Redis, courier: Callable[..., Courier], receiver: Receiver, url: str
+) -> None:
+    post(redis, url.format(port=receiver.url.rpartition(":")[2]))
     assert courier().run_once() == 1
     assert (shown(redis).state, shown(redis).last_error) == ("dead", "fetch_refused")
-    assert receiver.came == []
+    assert watch.connections == []
+    assert watch.spy.lookups == []
+
+
+def test_a_redirect_leads_nowhere(watch: Watch, redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
+    watch.spy.allow("127.0.0.1")
+    post(redis, receiver.url + "/away")
+    courier(attempts=1).run_once()
+    assert (shown(redis).state, shown(redis).last_error) == ("dead", "status 307")
+    assert watch.connections == [receiver.url.removeprefix("http://")]
+
+
+@pytest.mark.parametrize("odd", [["10.0.0.1"], ["93.184.215.14", "169.254.169.254"], ["::1"], ["no address"]])
+def test_one_odd_answer_of_a_name_server_does_not_end_a_callback(
+    watch: Watch, redis: Redis, receiver: Receiver, odd: list[str]
+) -> None:
+    """Nothing is connected to for it, and the next try finds what is right."""
+    watch.spy.allow("127.0.0.1")
+    guard = AddressGuard(resolve=lambda host, port: odd)
+    post(redis, receiver.url.replace("127.0.0.1", "receiver.example") + "/ok")
+    Courier(redis, open_client=lambda ends_at: guarded_client(guard, ends_at=ends_at, ssl_context=TLS), backoff_s=1e5).run_once()
+    assert (shown(redis).state, shown(redis).last_error) == ("waiting", "fetch_refused")
+    assert watch.connections == []
+    redis.zadd("vf:callbacks", {"evt_s1": 1})
+    guard = AddressGuard(allow_private_hosts=["receiver.example"], resolve=lambda host, port: ["127.0.0.1"])
+    Courier(redis, open_client=lambda ends_at: guarded_client(guard, ends_at=ends_at, ssl_context=TLS)).run_once()
+    assert (shown(redis).state, shown(redis).tries) == ("delivered", 2)
+
+
+def test_one_that_cannot_be_handled_dies_of_its_tries(
+    redis: Redis, courier: Callable[..., Courier], receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its owner's secret is none. Nothing is sent unsigned, and others' are."""
+    redis.zadd("vf:webhook-secrets:acme", {"hunter2": math.inf})
+    post(redis, receiver.url + "/bad")
+    post(redis, receiver.url + "/ok", event="evt_other", owner="other")
+    one = courier(attempts=3, lease_s=60)
+    assert soon(lambda: one.run_once() >= 0 and shown(redis).state == "dead", within_s=5)
+    assert (shown(redis).tries, shown(redis).last_error) == (3, "ConfigError")
+    assert Callbacks(redis).pending() == 0
+    assert [came.path for came in receiver.came] == ["/ok"]
+    assert "callback evt_s1 could not be sent" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+@contextmanager
+def hanging_up(port: int, word: bytes, hangs_up: threading.Event) -> Iterator[int]:
+    """A port before that of Redis, which ends the connection when it is asked for ``word`` while ``hangs_up`` is set."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            near: socket.socket = self.request
+            with socket.create_connection(("127.0.0.1", port)) as far, contextlib.suppress(ConnectionError):
+                while True:
+                    for ready in select.select([near, far], [], [])[0]:
+                        data = ready.recv(1 << 16)
+                        if not data or (hangs_up.is_set() and word in data):
+                            return
+                        (far if ready is near else near).sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_what_redis_hindered_was_no_try(redis_server: EmbeddedRedis, redis: Redis, receiver: Receiver) -> None:
+    hangs_up = threading.Event()
+    hangs_up.set()
+    post(redis, receiver.url + "/ok")
+    with (
+        hanging_up(redis_server.port, b"webhook-secrets", hangs_up) as port,
+        connect(url=f"redis://127.0.0.1:{port}/0", timeout_s=5, patience_s=0.05) as shaky,
+    ):
+        one = Courier(shaky, open_client=open_client, lease_s=1.5)
+        assert one.run_once() == 1
+        assert (shown(redis).state, shown(redis).tries) == ("sending", 0)
+        hangs_up.clear()
+        assert soon(one.run_once)
+    assert len(receiver.came) == 1
+    assert (shown(redis).state, shown(redis).tries) == ("delivered", 1)
 
 
 def test_a_name_that_is_unknown_today_may_be_known_tomorrow(redis: Redis) -> None:

@@ -1,0 +1,94 @@
+"""Whose turn it is, and when a try counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from redis import Redis
+
+from worker.queue.callbacks import Callbacks, Parcel
+
+
+def fill(redis: Redis, owner: str, number: int, *, due_ms: int = 1) -> None:
+    """What the records' scripts write; due long ago."""
+    with redis.pipeline() as pipeline:
+        for n in range(number):
+            event = f"evt_{owner}{n:04}"
+            fields = {
+                "scan": "s",
+                "owner": owner,
+                "url": "http://h/",
+                "type": "t",
+                "body": "{}",
+                "last_error": "",
+                "created_ms": 1,
+            }
+            pipeline.hset(
+                f"vf:callback:{event}",
+                mapping={**fields, "tries": 0, "state": "waiting", "fence": 0},
+            )
+            pipeline.zadd("vf:callbacks", {event: due_ms})
+        pipeline.execute()
+
+
+def claim(redis: Redis, count: int = 8, **under_way: int) -> tuple[list[Parcel], float | None]:
+    return Callbacks(redis).claim(count, lease_s=60, share=4, under_way=under_way)
+
+
+def owners(parcels: list[Parcel]) -> Counter[str]:
+    return Counter(parcel.owner for parcel in parcels)
+
+
+def test_one_owners_many_leave_hands_for_anothers(redis: Redis) -> None:
+    fill(redis, "many", 200)
+    fill(redis, "few", 2, due_ms=2)
+    parcels, _ = claim(redis)
+    assert owners(parcels) == {"many": 4, "few": 2}
+
+
+def test_more_than_a_look_sees_are_put_off_until_anothers_are_found(redis: Redis) -> None:
+    fill(redis, "many", 700)
+    fill(redis, "few", 2, due_ms=2)
+    assert owners(claim(redis)[0]) == {"many": 4}
+    looks = 1
+    while not (found := claim(redis, 4, many=4))[0]:
+        assert found[1] == 0.01, "there is more to see: look again soon"
+        looks += 1
+        assert looks < 10
+    assert owners(found[0]) == {"few": 2}
+    assert Callbacks(redis).pending() == 702
+    now_s, _ = redis.time()
+    last_ms = redis.zrange("vf:callbacks", -5, -5, withscores=True)[0][1]
+    assert last_ms < (now_s + 61) * 1000, "all are due within seconds, but for those that were taken"
+    assert redis.zcount("vf:callbacks", "-inf", (now_s + 4) * 1000) == 696
+
+
+def test_nothing_is_put_off_where_nothing_is_hidden(redis: Redis) -> None:
+    """An owner that is alone is never kept waiting."""
+    fill(redis, "many", 200)
+    claim(redis)
+    claim(redis, 4, many=4)
+    assert redis.zcount("vf:callbacks", 1, 1) == 196
+
+
+def test_a_try_counts_when_it_begins_and_only_once(redis: Redis) -> None:
+    fill(redis, "acme", 1)
+    callbacks = Callbacks(redis)
+    (parcel,), _ = claim(redis)
+
+    def tries() -> int:
+        found = callbacks.show(parcel.id)
+        assert found is not None
+        return found.tries
+
+    assert (parcel.tries, tries()) == (1, 0)
+    for _ in range(2):  # Redis's answer may be lost, and the question comes again
+        assert callbacks.begin(parcel)
+        assert tries() == 1
+    redis.zadd("vf:callbacks", {parcel.id: 1})
+    (later,), _ = claim(redis)
+    assert later.tries == 2
+    assert not callbacks.begin(parcel), "it is another courier's now"
+    assert tries() == 1
+    assert callbacks.try_again(later, wait_s=0, error="failed before it was sent")
+    assert tries() == 2
