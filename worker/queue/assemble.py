@@ -100,8 +100,8 @@ def build_worker(
     *,
     on_beat: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> ScanWorker:
-    """``brisk``: a client without patience (``brisk_redis``); ``face``: one that RQ may have for itself; ``build`` names what opens
-    a scanner, for drills and tests."""
+    """``brisk``: a client without patience (``brisk_redis``); ``face``: one that RQ may have for itself; ``build`` names what
+    opens a scanner, for drills and tests."""
     from worker.artifacts import open_store
     from worker.queue.doorbell import Doorbells
     from worker.queue.roster import Roster

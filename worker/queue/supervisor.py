@@ -103,7 +103,7 @@ class Supervisor:
             return
         is_sound = now - kept.started_s > CALM_S or kept.facts.get("scans", 0) > 0
         kept.failures = 0 if is_sound else kept.failures + 1
-        wait_s = _back_off_s(kept.failures)
+        wait_s = back_off_s(kept.failures)
         log.warning("%s ended (%s), started again in %.1f s", kept.program.name, _ending(code), wait_s)
         self._forget(kept)
         kept.start_at_s = now + wait_s
@@ -120,7 +120,7 @@ class Supervisor:
             self._spawn(kept)
         except OSError as exc:
             kept.failures += 1
-            kept.start_at_s = time.monotonic() + _back_off_s(kept.failures)
+            kept.start_at_s = time.monotonic() + back_off_s(kept.failures)
             log.error("%s cannot be started: %s", kept.program.name, exc)
 
     def _spawn(self, kept: Kept) -> None:
@@ -202,5 +202,6 @@ def _ending(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def _back_off_s(failures: int) -> float:
+def back_off_s(failures: int) -> float:
+    """Before the next start, after so many in a row that failed."""
     return min(SLOWEST_S, 0.25 * 2 ** min(failures, 10)) if failures else 0.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.content import Content
-from worker.errors import DecodeCrash
+from worker.errors import DecodeCrash, VeriframeError
 from worker.pipeline import Progress
 from worker.report import ErrorItem, FrameItem, Model, Report, Source, new_id, now
 from worker.settings import Settings
@@ -47,6 +47,13 @@ class FakeScanner:
         if on_progress:
             on_progress(Progress(decoded=1, wanted=2, stage="infer"))
         for word in words:
+            if word.startswith("tell:") and on_progress:
+                time.sleep(float(word.removeprefix("tell:")))
+                try:
+                    on_progress(Progress(decoded=1, wanted=2, stage="decode"))
+                except VeriframeError as exc:  # as the real one: whatever ends a scan early becomes its report
+                    error = ErrorItem(code="internal", message=str(exc), retryable=False)
+                    return Output(report.model_copy(update={"status": "failed", "error": error}))
             ended = act(word)
             if ended is not None:
                 return Output(report.model_copy(update={"status": "failed", "error": ended}))
@@ -73,6 +80,13 @@ def act(word: str) -> ErrorItem | None:
 
 LEAKED: list[bytes] = []
 KIND = MediaKind.VIDEO
+
+
+@contextlib.contextmanager
+def build_slowly(settings: Settings) -> Iterator[FakeScanner]:
+    """A large model."""
+    time.sleep(60)
+    yield FakeScanner()
 
 
 @contextlib.contextmanager

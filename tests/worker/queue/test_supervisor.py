@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from tests.worker.queue.harness import until
-from worker.queue.supervisor import Program, Supervisor
+from worker.queue.supervisor import Program, Supervisor, back_off_s
 
 
 @contextmanager
-def supervised(starts: Path, beat: dict[str, Any]) -> Iterator[Supervisor]:
+def supervised(starts: Path, beat: dict[str, Any], silent_s: float = 30) -> Iterator[Supervisor]:
     starts.touch()
     program = Program(name="mortal", module="tests.worker.queue.mortal", order={"starts": str(starts), "beat": beat})
-    supervisor = Supervisor(programs=[program], grace_s=5, silent_s=30)
+    supervisor = Supervisor(programs=[program], grace_s=5, silent_s=silent_s)
     thread = threading.Thread(target=supervisor.run)
     thread.start()
     try:
@@ -46,3 +46,20 @@ def test_how_long_a_killed_process_waits(tmp_path: Path, caplog: pytest.LogCaptu
         until(lambda: len(starts.read_text().splitlines()) == 3, 30, "a third start")
     told = [record.message for record in caplog.records if "SIGKILL" in record.message]
     assert told == [f"mortal ended (SIGKILL), started again in {wait} s" for wait in waits]
+
+
+def test_the_wait_stays_bounded_for_ever() -> None:
+    assert [back_off_s(failures) for failures in (0, 1, 2, 100_000)] == [0.0, 0.5, 1.0, 30.0]
+
+
+def test_a_process_that_says_nothing_is_ended_and_started_again(tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    with supervised(starts, {"ready": True, "scans": 1}, silent_s=1.5) as supervisor:
+        until(lambda: len(starts.read_text().splitlines()) == 2, 30, "a second start")
+        assert supervisor.pids
+
+
+def test_a_setting_that_cannot_be_used_ends_it_before_it_was_ever_ready(tmp_path: Path) -> None:
+    program = Program(name="refused", module="worker.queue.parent", order={"settings": {"redis": {"url": "nonsense"}}})
+    supervisor = Supervisor(programs=[program], grace_s=5, silent_s=60)
+    assert supervisor.run() == 2
