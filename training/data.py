@@ -9,6 +9,10 @@ of their own.
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -260,8 +264,17 @@ _sampler: PairSampler | None = None
 def start_loader(cache: Path, mixture: Mixture, seed: int) -> None:
     """Initialiser of the loading process: it keeps its sampler for all batches."""
     global _sampler
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     _sampler = PairSampler(CropStore(cache), mixture, seed)
+
+
+def _end_with_parent() -> None:
+    """A killed training would leave its loading processes waiting for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def load_batch(step: int, pairs: int, size: int) -> Batch:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.training.conftest import crop, picture
@@ -99,3 +103,29 @@ def test_sources_of_any_name_serve_by_their_family(tmp_path: Path) -> None:
     sampler = PairSampler(CropStore(tmp_path), mixture, seed=1)
     assert sampler.left_out == ["composite"]
     assert {FAMILIES[number] for number in sampler.batch(0, 8, 64).family_F} == {"real", "blend", "synthetic"}
+
+
+ORPHAN = """
+import os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from training.data import start_loader
+from training.settings import Mixture
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, get_context("spawn"), start_loader, (Path(sys.argv[1]), Mixture(), 1))
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_loading_process_ends_with_a_killed_training(cache: Path, tmp_path: Path) -> None:
+    script = tmp_path / "orphan.py"
+    script.write_text(ORPHAN)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, str(script), str(cache)], stdout=subprocess.PIPE, env=environment) as training:
+        assert training.stdout is not None
+        loader = psutil.Process(int(training.stdout.readline()))
+        training.kill()
+    loader.wait(10)
