@@ -30,7 +30,7 @@ WITHOUT_INFLUENCE = {
     "faces": {"batch_frames", "batch_mib"},
 }
 """Settings that cannot change a result (the checkpoint counts by its hash)."""
-SERVICE = {"redis", "queue", "fetch", "artifacts", "callbacks", "api"}
+SERVICE = {"redis", "queue", "source", "artifacts", "callbacks", "api"}
 """Sections of the service around the scans."""
 
 

@@ -66,7 +66,7 @@ class QueueSettings(Section):
     hold_s: float = Field(default=0, ge=0, description="for drills: every scan stays so long in each stage")
 
 
-class FetchSettings(Section):
+class SourceSettings(Section):
     max_bytes: int = Field(default=2 << 30, gt=0, description="largest download, in bytes as received")
     timeout_s: float = Field(default=300, gt=0, description="of a whole download")
     connect_s: float = Field(default=10, gt=0)

@@ -15,10 +15,10 @@ from worker.service_settings import (
     ApiSettings,
     ArtifactSettings,
     CallbackSettings,
-    FetchSettings,
     QueueSettings,
     RedisSettings,
     Section,
+    SourceSettings,
     UserPath,
 )
 from worker.types import Json, MediaKind, Strategy
@@ -150,7 +150,7 @@ class Settings(Section):
     output: OutputSettings = OutputSettings()
     redis: RedisSettings = RedisSettings()
     queue: QueueSettings = QueueSettings()
-    fetch: FetchSettings = FetchSettings()
+    source: SourceSettings = SourceSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
     callbacks: CallbackSettings = CallbackSettings()
     api: ApiSettings = ApiSettings()

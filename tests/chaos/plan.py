@@ -66,7 +66,12 @@ class Plan:
                 "redis": {"url": redis_url, "timeout_s": 2 if self.short else 10},
                 "queue": queue,
                 "callbacks": callbacks,
-                "fetch": {"temp_dir": str(folder.scratch), "allow_private_hosts": ["127.0.0.1"], "stall_s": 1.5, "timeout_s": 30},
+                "source": {
+                    "temp_dir": str(folder.scratch),
+                    "allow_private_hosts": ["127.0.0.1"],
+                    "stall_s": 1.5,
+                    "timeout_s": 30,
+                },
                 "model": {"threads": 1},
             }
         )

@@ -66,20 +66,20 @@ def build_guard(settings: Settings) -> AddressGuard:
     """Raises ConfigError."""
     from worker.source.guard import AddressGuard
 
-    return AddressGuard(allow_private_hosts=settings.fetch.allow_private_hosts)
+    return AddressGuard(allow_private_hosts=settings.source.allow_private_hosts)
 
 
 def build_http(settings: Settings) -> HttpSource:
     from worker.source.http import HttpSource
 
-    fetch = settings.fetch
+    source = settings.source
     return HttpSource(
         guard=build_guard(settings),
-        max_bytes=fetch.max_bytes,
-        timeout_s=fetch.timeout_s,
-        connect_s=fetch.connect_s,
-        stall_s=fetch.stall_s,
-        max_redirects=fetch.max_redirects,
+        max_bytes=source.max_bytes,
+        timeout_s=source.timeout_s,
+        connect_s=source.connect_s,
+        stall_s=source.stall_s,
+        max_redirects=source.max_redirects,
     )
 
 

@@ -50,9 +50,9 @@ def serve(orders: BinaryIO, out: BinaryIO) -> None:
     first = json.loads(orders.readline())
     settings = read_settings(first["settings"])
     build = attribute(first["build"])
-    for left in sweep(settings.fetch.temp_dir):
+    for left in sweep(settings.source.temp_dir):
         log.info("removed what a process that is gone has left: %s", left.name)
-    with claim_folder(settings.fetch.temp_dir) as folder, contextlib.ExitStack() as stack:
+    with claim_folder(settings.source.temp_dir) as folder, contextlib.ExitStack() as stack:
         scanner = stack.enter_context(build(settings))
         warm_up(scanner, folder)
         performer = stack.enter_context(build_performer(settings, scanner, folder))

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
             try:
                 worker.run()
             finally:
-                sweep(settings.fetch.temp_dir)  # its scanning process was ended by force
+                sweep(settings.source.temp_dir)  # its scanning process was ended by force
     except (ConfigError, ModelError) as exc:
         log.error("%s", exc)
         return 2

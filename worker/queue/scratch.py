@@ -34,7 +34,7 @@ def _locked_folder(parent: Path | None) -> tuple[Path, int]:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         except (FileNotFoundError, NotADirectoryError, PermissionError) as exc:
             raise ConfigError(
-                f"fetch.temp_dir: no folder can be made in {parent or tempfile.gettempdir()}: {exc.strerror}"
+                f"source.temp_dir: no folder can be made in {parent or tempfile.gettempdir()}: {exc.strerror}"
             ) from exc
         try:
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

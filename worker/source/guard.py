@@ -211,6 +211,6 @@ def _entry(text: str) -> tuple[str, int | None]:
         host = match["six"] or match["host"]
         named = _host(host.encode("idna").decode("ascii") if not host.isascii() else host)
     except (FetchRefused, UnicodeError) as exc:
-        raise ConfigError(f"fetch.allow_private_hosts: {text!r}: give a host name or an address, with :PORT or without") from exc
+        raise ConfigError(f"source.allow_private_hosts: {text!r}: give a host name or an address, with :PORT or without") from exc
     port = match["port6"] or match["port"]
     return str(named), int(port) if port else None

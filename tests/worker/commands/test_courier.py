@@ -37,7 +37,7 @@ def redis(server: EmbeddedRedis) -> Iterator[Redis]:
 @pytest.fixture
 def environment(server: EmbeddedRedis) -> dict[str, str]:
     mine = {name: value for name, value in os.environ.items() if not name.startswith("VERIFRAME_")}
-    allowed = {"VERIFRAME_FETCH__ALLOW_PRIVATE_HOSTS": "[127.0.0.1]", "VERIFRAME_CALLBACKS__BACKOFF_S": "1000"}
+    allowed = {"VERIFRAME_SOURCE__ALLOW_PRIVATE_HOSTS": "[127.0.0.1]", "VERIFRAME_CALLBACKS__BACKOFF_S": "1000"}
     return {**mine, **allowed, "VERIFRAME_REDIS__URL": server.url}
 
 

@@ -114,7 +114,7 @@ def service(url: str, redis: Redis, folder: Path, **queue: Any) -> Iterator[Serv
         {
             "redis": {"url": url, "timeout_s": 5, "patience_s": 30},
             "queue": {**QUICK, "media_roots": [str(media)], **queue},
-            "fetch": {"temp_dir": str(scratch), "allow_private_hosts": ["127.0.0.1"]},
+            "source": {"temp_dir": str(scratch), "allow_private_hosts": ["127.0.0.1"]},
         }
     )
     made = Service(settings=settings, redis=redis, media=media)

@@ -259,7 +259,7 @@ def test_a_download_of_a_killed_worker_is_swept_by_the_next(queue: Service) -> N
     worker = queue.start()
     scan_id = queue.submit("sleep:60")
     queue.staged(scan_id, "infer")
-    scratch = queue.settings.fetch.temp_dir
+    scratch = queue.settings.source.temp_dir
     assert scratch is not None
     assert len(list(scratch.iterdir())) == 1
     worker.kill()
@@ -271,7 +271,7 @@ def test_a_download_of_a_killed_worker_is_swept_by_the_next(queue: Service) -> N
 
 def test_nothing_is_left_of_a_killed_child_nor_of_a_worker_that_was_told_to_end(queue: Service) -> None:
     worker = queue.start()
-    scratch = queue.settings.fetch.temp_dir
+    scratch = queue.settings.source.temp_dir
     assert scratch is not None
     (first,) = scratch.iterdir()
     child = queue.child_of(worker)
