@@ -47,3 +47,26 @@ def test_a_killed_workers_scan_runs_again_within_15_s(tmp_path: Path) -> None:
     ordered = sorted(waited)
     print(f"\n{KILLS} kills: min {ordered[0]:.1f} s, median {ordered[KILLS // 2]:.1f} s, max {ordered[-1]:.1f} s")
     assert ordered[-1] < 15
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_a_redis_paused_for_20_s_costs_no_attempt(tmp_path: Path) -> None:
+    default = QueueSettings()
+    given = {name: getattr(default, name) for name in ("lease_s", "reconcile_s", "ring_again_s", "backoff_s", "grace_s")}
+    with (
+        EmbeddedRedis(tmp_path / "redis", appendonly=True, appendfsync="always") as server,
+        connect(url=server.url, timeout_s=5, patience_s=60) as redis,
+        service(server.url, redis, tmp_path, **given) as queue,
+    ):
+        queue.start()
+        queue.start()
+        running, waiting = queue.submit("sleep:30"), queue.submit("ok")
+        queue.staged(running, "infer")
+        queue.ended(waiting)
+        server.pause()
+        time.sleep(20)
+        server.resume()
+        record = queue.ended(running, 60)
+        print(f"\n{record.state} in attempt {record.attempt}")
+        assert (record.state, record.attempt) == ("completed", 1)
