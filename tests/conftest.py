@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
+
+from worker.queue.connection import connect
+from worker.queue.embedded import EmbeddedRedis
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ
@@ -31,3 +36,25 @@ def shared_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (own.parent if SIDE_BY_SIDE else own) / "shared"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """A real server of this test process. Leave it running and as it is; its ``url`` is for processes that a test starts."""
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_server: EmbeddedRedis) -> Iterator[Redis]:
+    """A client of that server, emptied; answers are bytes."""
+    with connect(url=redis_server.url, timeout_s=10, patience_s=10) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A server with AOF that the test may kill, pause and restart."""
+    with EmbeddedRedis(tmp_path / "own-redis", appendonly=True, appendfsync="always") as server:
+        yield server

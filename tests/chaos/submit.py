@@ -15,7 +15,7 @@ from tests.chaos.scans import Wish
 from tests.chaos.victims import CALLBACK
 from worker.errors import RedisDown
 from worker.queue.desk import Desk
-from worker.queue.records import Submission
+from worker.queue.record import Submission
 
 PACE_S = 0.05
 CANCEL_AFTER_S = 1.0

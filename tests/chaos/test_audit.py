@@ -21,7 +21,8 @@ from tests.chaos.audit import SHM, Audit, unowned_shm
 from tests.chaos.ledger import Ledger, RunFolder, read_lines
 from tests.chaos.recovery import Watch
 from worker.queue.callbacks import Callbacks
-from worker.queue.records import Claim, Records, Submission
+from worker.queue.record import Claim, Submission
+from worker.queue.records import Records
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.queue.webhooks import Secrets, new_secret, sign
 from worker.report import Report, Source, now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import resource
 import secrets
 import subprocess
@@ -11,12 +10,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
-from fsspec.registry import _registry
 
 from worker.artifacts import ArtifactStore, ExpiringStore, NoStore, open_store
 from worker.blobs import FsspecBlobs
@@ -326,88 +322,6 @@ def test_a_store_that_fails_is_down(tmp_path: Path) -> None:
     with pytest.raises(StorageDown):
         store.put("scans/a", b"x", expires_at=2_000_000_000)
     assert list((tmp_path / "store" / ".partial").iterdir()) == []
-
-
-class DriverError(Exception):
-    """As botocore's: no OSError, and with what is nobody's business in its message."""
-
-
-class FailingDriver(MemoryFileSystem):
-    """A store of which ``failing`` names the operation that its driver cannot do."""
-
-    protocol = "failing"
-    failing = ""
-
-    def _may(self, what: str) -> None:
-        if self.failing == what:
-            raise DriverError("signed with AKIA-hidden")
-
-    def put_file(self, *args: Any, **options: Any) -> Any:
-        self._may("put")
-        return super().put_file(*args, **options)
-
-    def rm_file(self, path: str) -> None:
-        self._may("remove")
-        self._may("put")  # nor can it clean up after itself
-        super().rm_file(path)
-
-    def find(self, *args: Any, **options: Any) -> Any:
-        self._may("list")
-        return super().find(*args, **options)
-
-    def open(self, *args: Any, **options: Any) -> Any:
-        self._may("open")
-        file = super().open(*args, **options)
-        return BrokenFile() if self.failing == "read" else file
-
-
-class BrokenFile(io.BytesIO):
-    def read(self, size: int | None = -1) -> bytes:
-        raise DriverError("signed with AKIA-hidden")
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FailingDriver]]:
-    FailingDriver.clear_instance_cache()
-    monkeypatch.setattr(FailingDriver, "failing", "")
-    monkeypatch.setattr(FailingDriver, "store", {})
-    monkeypatch.setattr(FailingDriver, "pseudo_dirs", [""])
-    monkeypatch.setitem(_registry, "failing", FailingDriver)
-    yield FailingDriver
-    FailingDriver.clear_instance_cache()
-
-
-@pytest.mark.parametrize(
-    ("failing", "use"),
-    [
-        ("put", lambda store, into: store.put("b", DATA, expires_at=2_000_000_000)),
-        ("list", lambda store, into: store.sweep()),
-        ("open", lambda store, into: store.open("a")),
-        ("read", lambda store, into: store.get("a", into)),
-        ("remove", lambda store, into: store.delete("a")),
-    ],
-)
-def test_whatever_a_driver_raises_the_store_is_down(
-    failing: str, use: Callable[[ArtifactStore, Path], object], driver: type[FailingDriver], tmp_path: Path
-) -> None:
-    store = open_store("failing://bucket/artefacts")
-    store.put("a", DATA, expires_at=2_000_000_000)
-    assert read(store, "a") == DATA
-    driver.failing = failing
-    with pytest.raises(StorageDown, match="DriverError") as down:
-        use(store, tmp_path / "into")
-    assert "hidden" not in str(down.value)
-    assert not (tmp_path / "into").exists()
-
-
-def test_a_driver_that_cannot_be_set_up_is_told(driver: type[FailingDriver], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise DriverError("signed with AKIA-hidden")
-
-    monkeypatch.setattr(driver, "__init__", refuse)
-    with pytest.raises(ConfigError, match=r"artifacts\.url.*DriverError") as refused:
-        open_store("failing://bucket/artefacts")
-    assert "hidden" not in str(refused.value)
 
 
 def test_what_is_read_from_a_store_can_be_sought_in(store: ArtifactStore) -> None:

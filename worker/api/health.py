@@ -9,7 +9,8 @@ from redis.exceptions import RedisError
 
 from worker.api.parts import Parts, TheParts
 from worker.errors import ConfigError, RedisDown
-from worker.queue.connection import check_server, translated
+from worker.queue.connection import translated
+from worker.queue.server import check_server
 
 router = APIRouter(tags=["operation"])
 

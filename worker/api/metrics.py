@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from worker.errors import RedisDown
 from worker.queue.desk import Desk
-from worker.queue.records import FINAL
+from worker.queue.record import FINAL
 from worker.queue.roster import Roster
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})

@@ -16,7 +16,7 @@ from worker.api.problems import HttpError, documented
 from worker.errors import BadRequest, FetchGone, FetchRefused
 from worker.queue.access import KeyInfo
 from worker.queue.fetching import artifact_key
-from worker.queue.records import Submitted
+from worker.queue.record import Submitted
 from worker.queue.requests import ScanRequest, read_request
 from worker.report import ErrorItem, Probability, ReasonItem, Report, Source, Status
 from worker.types import Label

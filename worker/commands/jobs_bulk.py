@@ -111,7 +111,7 @@ def purge(
         from rich.console import Console
 
         from worker.queue.bulk import Bulk
-        from worker.queue.records import FINAL, Purge
+        from worker.queue.record import FINAL, Purge
 
         before_ms = desk.records.now_ms() - round(older_than * 86_400_000)
         states = frozenset(map(str, status)) if status else FINAL

@@ -66,8 +66,8 @@ def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | No
 
     from worker.errors import RedisDown
     from worker.queue.assemble import SCANNER, brisk_redis, told_settings
-    from worker.queue.connection import check_server
     from worker.queue.probes import probes
+    from worker.queue.server import check_server
     from worker.queue.supervisor import Program, Supervisor
     from worker.settings import default_file, load_settings
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from worker.errors import BadRequest
 from worker.queue.desk import Desk
-from worker.queue.records import Purge, Record, Submission, Submitted, unpack
+from worker.queue.record import Purge, Record, Submission, Submitted, unpack
 from worker.queue.requests import Priority
 
 OnLooked = Callable[[int], None]

@@ -24,7 +24,7 @@ from worker.queue.assemble import build_performer, read_settings
 from worker.queue.away import AWAY
 from worker.queue.lifeline import end_with_parent
 from worker.queue.perform import Performer
-from worker.queue.records import Claim, Ended
+from worker.queue.record import Claim, Ended
 from worker.queue.scratch import claim_folder, sweep
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,8 @@ from worker.queue.access import checked_owner
 from worker.queue.connection import connect, translated
 from worker.queue.desk import Desk, is_final
 from worker.queue.doorbell import Doorbells
-from worker.queue.records import FINAL, Records, State, Submission, Submitted, Terms
+from worker.queue.record import FINAL, State, Submission, Submitted, Terms
+from worker.queue.records import Records
 from worker.queue.requests import Priority, ScanRequest, read_request
 from worker.queue.waiting import Waiting, wait_for
 from worker.report import Report

@@ -1,4 +1,4 @@
-"""Connections to Redis: from a URL and plain values, patient while Redis is away, and what the server must be.
+"""Connections to Redis: from a URL and plain values, patient while Redis is away.
 
 A command that Redis did not answer is sent again until it has an answer or patience has run out. **It may then have run twice**:
 Redis can have done it and died before it answered. So every write of ours is either harmless when doubled (ringing a doorbell) or
@@ -31,12 +31,10 @@ if TYPE_CHECKING:
     from worker.service_settings import RedisSettings
 
 T = TypeVar("T")
-OLDEST = (6, 2)
-"""The first version with LMOVE, which moves a doorbell without a moment in which it is nowhere."""
 BACKOFF_S, BACKOFF_MAX_S = 0.05, 1.0
 HEALTH_CHECK_S = 30
 _SCHEMES = ("redis", "rediss", "unix", "sentinel")
-_AWAY = (refused.ConnectionError, refused.TimeoutError, refused.ReadOnlyError, refused.MasterDownError)
+AWAY = (refused.ConnectionError, refused.TimeoutError, refused.ReadOnlyError, refused.MasterDownError)
 _LOGIN = (refused.AuthenticationError, refused.AuthorizationError, refused.NoPermissionError)
 _FORMS = "redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS), unix:///PATH?db=DB or sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
 
@@ -60,7 +58,7 @@ class PatientRetry(Retry):
     """
 
     def __init__(self, patience_s: float) -> None:
-        super().__init__(ExponentialWithJitterBackoff(base=BACKOFF_S, cap=BACKOFF_MAX_S), -1, _AWAY)
+        super().__init__(ExponentialWithJitterBackoff(base=BACKOFF_S, cap=BACKOFF_MAX_S), -1, AWAY)
         self._patience_s = patience_s
         self._deadline_s: float | None = None
 
@@ -251,7 +249,7 @@ def translated() -> Iterator[None]:
         raise ConfigError(
             f"Redis refuses the login: {_said(exc)}; check VERIFRAME_REDIS__USERNAME and VERIFRAME_REDIS__PASSWORD"
         ) from exc
-    except _AWAY as exc:
+    except AWAY as exc:
         if _is_hopeless(exc):
             raise ConfigError(
                 f"Redis's certificate is not trusted: {_said(exc)}; check redis.tls_ca and the host in redis.url"
@@ -274,76 +272,3 @@ def _forbidden(error: Exception) -> ConfigError:
 def _said(error: Exception) -> str:
     """Redis's own words: redis-py puts the command of a pipeline before them, and its arguments are nobody's business."""
     return str(error).rpartition(" of pipeline caused error: ")[2]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerFacts:
-    """What a server says of itself; None where it does not tell (managed services and ACLs hide some).
-
-    ``version`` is that of Redis it is compatible with. ``appendfsync``: always, everysec or no. ``rdb``: snapshots are scheduled.
-    """
-
-    version: str | None
-    role: str | None
-    maxmemory_policy: str | None
-    aof: bool | None
-    appendfsync: str | None
-    rdb: bool | None
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Why the queue must not run on this server; empty if it may."""
-        found = []
-        if self.version is not None and _numbers(self.version) < OLDEST:
-            found.append(f"Redis is {self.version}: 6.2 or newer is needed")
-        if self.maxmemory_policy not in (None, "noeviction"):
-            found.append(f"maxmemory-policy is {self.maxmemory_policy}: set it to noeviction, or Redis may throw scans away")
-        if self.role not in (None, "master"):
-            found.append(f"this Redis is a {self.role}: give redis.url the master's address, or the sentinels'")
-        return tuple(found)
-
-    @property
-    def durability(self) -> str:
-        """What outlives Redis's own death, in words; docs/redis.md says more."""
-        if self.aof and self.appendfsync == "always":
-            return "AOF, appendfsync always: whatever was answered survives"
-        if self.aof:
-            sync = {"everysec": "everysec: about the last second may be lost", "no": "no: the last half minute may be lost"}
-            return "AOF, appendfsync " + sync.get(self.appendfsync or "", "unknown")
-        if self.aof is None:
-            return "unknown"
-        return {True: "snapshots only: minutes may be lost", False: "none: everything is lost", None: "no AOF"}[self.rdb]
-
-    def require(self) -> None:
-        """Raises ConfigError with all problems."""
-        if self.problems:
-            raise ConfigError("; ".join(self.problems))
-
-
-def check_server(redis: Redis) -> ServerFacts:
-    """Ask the server behind ``redis``. Raises what ``translated`` raises."""
-    with translated():
-        info = _told(redis.info) or {}
-        config: dict[str, str] = _told(lambda: redis.config_get("appendfsync", "save")) or {}
-    aof = info.get("aof_enabled")
-    return ServerFacts(
-        version=info.get("redis_version"),
-        role=info.get("role"),
-        maxmemory_policy=info.get("maxmemory_policy"),
-        aof=None if aof is None else bool(aof),
-        appendfsync=config.get("appendfsync"),
-        rdb=bool(config["save"]) if "save" in config else None,
-    )
-
-
-def _told(ask: Callable[[], Any]) -> Any:
-    try:
-        return ask()
-    except (refused.NoPermissionError, refused.ResponseError) as exc:
-        if isinstance(exc, _AWAY):
-            raise
-        return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

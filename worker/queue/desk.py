@@ -16,7 +16,8 @@ from redis import Redis
 from worker.errors import BadRequest, Conflict, NoSuchScan
 from worker.queue.doorbell import Doorbells
 from worker.queue.perform import report_of
-from worker.queue.records import FINAL, Record, Records, Submission, Submitted, unpack
+from worker.queue.record import FINAL, Record, Submission, Submitted, unpack
+from worker.queue.records import Records
 from worker.queue.requests import ScanRequest
 from worker.report import Report
 from worker.types import Label

@@ -7,7 +7,8 @@ from redis import Redis
 from worker.queue.connection import connect_from
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
-from worker.queue.records import Records, Terms
+from worker.queue.record import Terms
+from worker.queue.records import Records
 from worker.settings import Settings
 
 

@@ -19,7 +19,8 @@ from worker.assemble import error_item
 from worker.content import Content, read_content
 from worker.errors import FetchTimeout, LeaseLost, RedisDown, VeriframeError
 from worker.queue.away import AWAY
-from worker.queue.records import Claim, Ended, Record, Records, unpack
+from worker.queue.record import Claim, Ended, Record, unpack
+from worker.queue.records import Records
 from worker.queue.requests import RequestOptions, RequestSource
 from worker.report import ErrorItem, FrameItem, Report, Source
 from worker.types import SamplingRequest, Strategy

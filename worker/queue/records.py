@@ -13,145 +13,29 @@ import hashlib
 import json
 import logging
 import random
-import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.resources import files
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueError, QueueFull, RedisDown, UnreadableRecord
-from worker.queue.requests import ScanRequest
-from worker.report import Report, new_id
+from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, RedisDown, UnreadableRecord
+from worker.queue.record import Claim, Ended, Purge, Record, Settled, Submission, Submitted, Terms, pack, read_record
+from worker.report import Report
 
 log = logging.getLogger(__name__)
 
-State = Literal["queued", "running", "completed", "failed", "cancelled"]
-FINAL = frozenset({"completed", "failed", "cancelled"})
 TIMES_RESTARTED = 10
 SCRIPTS = ("submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "cancel", "expire", "purge")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """How long things are kept and tried; see ``QueueSettings``."""
-
-    lease_s: float = 8
-    ring_again_s: float = 10
-    follow_s: float = 30
-    max_attempts: int = 3
-    backoff_s: float = 2
-    backoff_max_s: float = 300
-    keep_s: int = 7 * 86400
-    cache_s: int = 7 * 86400
-    idempotency_s: int = 86400
-    max_backlog: int = 100_000
-    open_scans: int = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """A request on its way into the queue; the id is the caller's, so that a lost answer may be asked for again."""
-
-    request: ScanRequest
-    owner: str
-    id: str = field(default_factory=new_id)
-    retry_of: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
-    """``created`` False: an idempotency key named an older scan, or there is a ``refusal`` (Conflict, QueueFull)."""
-
-    id: str
-    created: bool
-    refusal: QueueError | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """An attempt that this worker holds. ``adopts``: the scan that this one followed, and whose result it takes over."""
-
-    id: str
-    attempt: int
-    adopts: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """What is known of these bytes: a stored report, another scan that makes it, or (neither) this one is to make it."""
-
-    cached: bytes | None = field(default=None, repr=False)
-    follows: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How an attempt or scan ended, for which error, and the scans whose doorbells should ring now."""
-
-    how: str
-    ring: tuple[str, ...] = ()
-    code: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """A scan as Redis holds it; times in milliseconds since 1970."""
-
-    id: str
-    owner: str
-    request: ScanRequest
-    state: State
-    attempt: int
-    tries: int
-    created_ms: int
-    started_ms: int | None
-    finished_ms: int | None
-    claimed_ms: int | None
-    not_before_ms: int
-    progress: float
-    stage: str
-    worker: str
-    retry_of: str | None
-    leader: str | None
-    sha256: str | None
-    cache_key: str | None
-    dead: bool
-    cancel: bool
-    error: dict[str, Any] | None
-    report: bytes | None = field(repr=False)
-
-    @property
-    def is_final(self) -> bool:
-        return self.state in FINAL
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purge:
-    """Which ended scans are to be forgotten. ``before_ms``: ended before then, on Redis's clock; ``owner`` None: whosever."""
-
-    states: frozenset[str] = FINAL
-    before_ms: int | None = None
-    dead_only: bool = False
-    owner: str | None = None
-
-
-def pack(report: Report) -> bytes:
-    """A report as it is stored: JSON, deflated (frames and boxes shrink to a fifth)."""
-    return zlib.compress(report.model_dump_json().encode(), 3)
-
-
-def unpack(stored: bytes) -> Report:
-    return Report.model_validate_json(zlib.decompress(stored))
 
 
 class Records:
     """All that may be done to scan records. Methods with ``attempt`` raise LeaseLost where another attempt has taken over."""
 
-    def __init__(self, redis: Redis, namespace: str = "vf", terms: Terms = Terms()) -> None:
-        self.redis, self.namespace, self.terms = redis, namespace, terms
+    def __init__(self, redis: Redis, namespace: str = "vf", terms: Terms | None = None) -> None:
+        self.redis, self.namespace, self.terms = redis, namespace, terms or Terms()
         folder = files("worker.queue").joinpath("scripts")
         prelude = folder.joinpath("prelude.lua").read_text("utf-8")
         self._scripts = {
@@ -200,7 +84,7 @@ class Records:
         stored = cast(dict[bytes, bytes], self.redis.hgetall(self.key("scan", scan_id)))
         if not stored.get(b"state"):
             raise NoSuchScan(f"no scan {scan_id}")
-        return _record(stored)
+        return read_record(stored)
 
     def get_many(self, scan_ids: Sequence[str]) -> list[Record]:
         """Those that are there and that this version can read, in the order asked for."""
@@ -211,7 +95,7 @@ class Records:
         records: list[Record] = []
         for stored in found:
             try:
-                records.append(_record(stored))
+                records.append(read_record(stored))
             except UnreadableRecord as exc:
                 log.warning("passed over: %s", exc)
         return records
@@ -396,45 +280,3 @@ def _submitted(scan_id: str, answer: Sequence[bytes]) -> Submitted:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _record(stored: dict[bytes, bytes]) -> Record:
-    """Raises UnreadableRecord."""
-    try:
-        return _read(stored)
-    except (ValueError, KeyError) as exc:
-        name = stored.get(b"id", b"?").decode("ascii", "replace")
-        raise UnreadableRecord(f"scan {name} was stored by another version of veriframe") from exc
-
-
-def _read(stored: dict[bytes, bytes]) -> Record:
-    def text(name: str) -> str:
-        return stored.get(name.encode(), b"").decode()
-
-    def moment(name: str) -> int | None:
-        return int(text(name)) if text(name) else None
-
-    return Record(
-        id=text("id"),
-        owner=text("owner"),
-        request=ScanRequest.model_validate_json(stored[b"request"]),
-        state=cast(State, text("state")),
-        attempt=int(text("attempt")),
-        tries=int(text("tries")),
-        created_ms=int(text("created_ms")),
-        started_ms=moment("started_ms"),
-        finished_ms=moment("finished_ms"),
-        claimed_ms=moment("claimed_ms"),
-        not_before_ms=int(float(text("not_before_ms") or 0)),
-        progress=float(text("progress") or 0),
-        stage=text("stage"),
-        worker=text("worker"),
-        retry_of=text("retry_of") or None,
-        leader=text("leader") or None,
-        sha256=text("sha256") or None,
-        cache_key=text("cache_key") or None,
-        dead=text("dead") == "1",
-        cancel=text("cancel") == "1",
-        error=json.loads(text("error")) if text("error") else None,
-        report=stored.get(b"report") or None,
-    )

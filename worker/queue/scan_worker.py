@@ -21,7 +21,8 @@ from worker.errors import LeaseLost
 from worker.queue.away import AWAY
 from worker.queue.doorbell import Doorbells
 from worker.queue.reconcile import Reconciler, Sweeper
-from worker.queue.records import Claim, Records
+from worker.queue.record import Claim
+from worker.queue.records import Records
 from worker.queue.roster import Roster
 from worker.queue.warm import ChildDied, WarmChild
 

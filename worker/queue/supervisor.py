@@ -9,12 +9,13 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from worker.queue.spawn import spawn
 
 log = logging.getLogger(__name__)
 
@@ -117,29 +118,14 @@ class Supervisor:
     def _start(self, kept: Kept) -> None:
         """A machine without room for another process is a failed start like any other."""
         try:
-            self._spawn(kept)
+            kept.process, kept.beats = spawn(kept.program.module)
         except OSError as exc:
             kept.failures += 1
             kept.start_at_s = time.monotonic() + back_off_s(kept.failures)
             log.error("%s cannot be started: %s", kept.program.name, exc)
-
-    def _spawn(self, kept: Kept) -> None:
-        read, write = os.pipe()
-        try:
-            kept.process = subprocess.Popen(
-                [sys.executable, "-m", kept.program.module, str(write), str(os.getpid())],
-                stdin=subprocess.PIPE,
-                pass_fds=(write,),
-                process_group=0,
-            )
-        except OSError:
-            os.close(read)
-            raise
-        finally:
-            os.close(write)
-        os.set_blocking(read, False)
-        kept.beats, kept.buffer, kept.facts = read, b"", {}
-        kept.started_s = time.monotonic()
+            return
+        os.set_blocking(kept.beats, False)
+        kept.buffer, kept.facts, kept.started_s = b"", {}, time.monotonic()
         if kept.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 kept.process.stdin.write(json.dumps(dict(kept.program.order)).encode() + b"\n")

@@ -10,7 +10,8 @@ from typing import cast
 
 from worker.errors import RedisDown
 from worker.queue.connection import translated
-from worker.queue.records import FINAL, Records, State
+from worker.queue.record import FINAL, State
+from worker.queue.records import Records
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.errors import BY_CODE, VeriframeError
+from worker.queue.spawn import spawn
 
 MAX_LINE = 1 << 20
 LOOK_S = 0.5
@@ -75,20 +75,8 @@ class WarmChild:
         Raises NotReady, ChildDied, or what the child was refused for.
         """
         self.retire()
-        read, write = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker.queue.child", str(write), str(os.getpid())],
-                stdin=subprocess.PIPE,
-                pass_fds=(write,),
-                process_group=0,
-            )
-        except BaseException:
-            os.close(read)
-            raise
-        finally:
-            os.close(write)
-        self._answers, self._buffer, self.served, self.replace = read, b"", 0, False
+        self._process, self._answers = spawn("worker.queue.child")
+        self._buffer, self.served, self.replace = b"", 0, False
         self._lines.clear()
         self.starts += 1
         self.send({"settings": self.settings, "build": self.build})

@@ -23,33 +23,19 @@ from worker.api.metrics import Metrics
 from worker.api.parts import Parts
 from worker.artifacts import open_store
 from worker.queue.access import ApiKeys
-from worker.queue.connection import connect
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.fetching import Artifacts
 from worker.queue.perform import Brought, Performer, QueueScanner
 from worker.queue.quotas import Quotas
-from worker.queue.records import Claim, Records, Terms
+from worker.queue.record import Claim, Terms
+from worker.queue.records import Records
 from worker.queue.requests import RequestSource
 from worker.queue.roster import Roster
 from worker.source.guard import AddressGuard
 
 MAX_BODY, MAX_UPLOAD = 8192, 1 << 20
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def redis(redis_server: EmbeddedRedis) -> Iterator[Redis]:
-    """A client of an empty server."""
-    with connect(url=redis_server.url, timeout_s=10, patience_s=10) as client:
-        client.flushall()
-        yield client
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A real, empty Redis for the commands of the queue, and the commands themselves."""
+"""The commands of the queue, on a real and empty Redis."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import pytest
 from redis import Redis
 from typer.testing import CliRunner, Result
 
-from tests.worker.queue.conftest import redis as redis
-from tests.worker.queue.conftest import redis_server as redis_server
 from worker.cli import app
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
-from worker.queue.records import Records, Terms
+from worker.queue.record import Terms
+from worker.queue.records import Records
 
 Veriframe = Callable[..., Result]
 

@@ -6,45 +6,25 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from tests.worker.queue.couriers import post
 from tests.worker.queue.receivers import receiving, soon
 from worker.queue.callbacks import Callbacks
-from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.webhooks import Secrets, verify
 
 COMMAND = [sys.executable, "-m", "worker.cli", "courier"]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as made:
-        yield made
-
-
 @pytest.fixture
-def redis(server: EmbeddedRedis) -> Iterator[Redis]:
-    with connect(url=server.url, timeout_s=10, patience_s=10) as made:
-        made.flushall()
-        yield made
-
-
-@pytest.fixture
-def environment(server: EmbeddedRedis) -> dict[str, str]:
+def environment(redis_server: EmbeddedRedis) -> dict[str, str]:
     mine = {name: value for name, value in os.environ.items() if not name.startswith("VERIFRAME_")}
     allowed = {"VERIFRAME_SOURCE__ALLOW_PRIVATE_HOSTS": "[127.0.0.1]", "VERIFRAME_CALLBACKS__BACKOFF_S": "1000"}
-    return {**mine, **allowed, "VERIFRAME_REDIS__URL": server.url}
-
-
-def post(redis: Redis, url: str, event: str) -> None:
-    fields = {"scan": "s1", "owner": "acme", "url": url, "type": "scan.completed", "body": "{}", "created_ms": 1, "tries": 0}
-    redis.hset(f"vf:callback:{event}", mapping={**fields, "state": "waiting", "fence": 0, "last_error": ""})
-    redis.zadd("vf:callbacks", {event: 1})
+    return {**mine, **allowed, "VERIFRAME_REDIS__URL": redis_server.url}
 
 
 def state(redis: Redis, event: str) -> str:
@@ -56,12 +36,12 @@ def state(redis: Redis, event: str) -> str:
 def test_sigterm_lets_it_finish_what_is_being_sent(redis: Redis, environment: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "log"
     with receiving() as receiver, log.open("wb") as output:
-        post(redis, receiver.url + "/hang?token=hidden", "evt_1")
+        post(redis, receiver.url + "/hang?token=hidden", event="evt_1")
         with subprocess.Popen(COMMAND, env=environment, stderr=output) as process:
             try:
                 assert soon(lambda: receiver.came, within_s=60)
                 process.send_signal(signal.SIGTERM)
-                post(redis, receiver.url + "/ok", "evt_2")
+                post(redis, receiver.url + "/ok", event="evt_2")
                 with pytest.raises(subprocess.TimeoutExpired):
                     process.wait(0.7)
                 receiver.release.set()
@@ -76,9 +56,9 @@ def test_sigterm_lets_it_finish_what_is_being_sent(redis: Redis, environment: di
 
 def test_once_delivers_what_is_due_and_ends(redis: Redis, environment: dict[str, str]) -> None:
     with receiving() as receiver:
-        post(redis, receiver.url + "/ok", "evt_1")
-        post(redis, receiver.url + "/bad", "evt_2")
-        post(redis, receiver.url.replace("127.0.0.1", "127.0.0.9") + "/ok", "evt_3")
+        post(redis, receiver.url + "/ok", event="evt_1")
+        post(redis, receiver.url + "/bad", event="evt_2")
+        post(redis, receiver.url.replace("127.0.0.1", "127.0.0.9") + "/ok", event="evt_3")
         done = subprocess.run([*COMMAND, "--once"], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "3 tries; 1 callbacks wait" in done.stderr

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from typer.testing import CliRunner, Result
 
 from worker.cli import app
 from worker.errors import Unauthorized
 from worker.queue.access import ApiKeys, Scope
-from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.webhooks import Secrets
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as made:
-        yield made
-
-
 @pytest.fixture
-def keys(server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiKeys]:
-    monkeypatch.setenv("VERIFRAME_REDIS__URL", server.url)
+def keys(redis_server: EmbeddedRedis, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> ApiKeys:
+    monkeypatch.setenv("VERIFRAME_REDIS__URL", redis_server.url)
     monkeypatch.setenv("VERIFRAME_REDIS__NAMESPACE", "test")
-    with connect(url=server.url, timeout_s=10, patience_s=10) as redis:
-        redis.flushall()
-        yield ApiKeys(redis, "test")
+    return ApiKeys(redis, "test")
 
 
 def run(*arguments: str) -> Result:
@@ -68,15 +59,14 @@ def test_what_cannot_be_used_ends_with_2(keys: ApiKeys, arguments: tuple[str, ..
     assert keys.list() == []
 
 
-def test_the_signing_secret_is_shown_and_rotated(keys: ApiKeys, server: EmbeddedRedis) -> None:
+def test_the_signing_secret_is_shown_and_rotated(keys: ApiKeys, redis: Redis) -> None:
     first = run("webhook", "acme").stdout.split()
     assert run("webhook", "acme").stdout.split() == first
     rotated = run("webhook", "acme", "--rotate").stdout.split()
     assert len(rotated) == 2
     assert rotated[1:] == first
     (only,) = run("webhook", "acme", "--rotate", "--keep-old-s", "0").stdout.split()[:1]
-    with connect(url=server.url, timeout_s=10, patience_s=10) as redis:
-        assert Secrets(redis, "test").current("acme")[0] == only
+    assert Secrets(redis, "test").current("acme")[0] == only
 
 
 def test_redis_away(keys: ApiKeys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

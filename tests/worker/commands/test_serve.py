@@ -25,12 +25,6 @@ from worker.queue.embedded import EmbeddedRedis
 LIMIT_S = 60
 
 
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     process: subprocess.Popen[str]

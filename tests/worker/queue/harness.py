@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from redis import Redis
 from worker.queue.assemble import build_records, told_settings
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
-from worker.queue.records import Record
+from worker.queue.record import Record
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.queue.roster import Roster
 from worker.settings import Settings
@@ -37,6 +38,17 @@ def until(condition: Callable[[], T], timeout_s: float = 30.0, what: str = "") -
             return value
         time.sleep(0.01)
     raise AssertionError(f"not within {timeout_s:g} s: {what or condition}")
+
+
+@contextlib.contextmanager
+def later(delay_s: float, act: Callable[[], None]) -> Iterator[None]:
+    """Do something in so many seconds, while the block runs."""
+    timer = threading.Timer(delay_s, act)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
 
 
 @dataclass(kw_only=True)

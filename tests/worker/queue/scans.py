@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from worker.queue.desk import Desk
-from worker.queue.records import Claim, Records
+from worker.queue.record import Claim
+from worker.queue.records import Records
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.report import Model, Report, Source
 

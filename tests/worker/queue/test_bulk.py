@@ -13,7 +13,8 @@ from worker.errors import BadRequest
 from worker.queue.bulk import Bulk
 from worker.queue.desk import PAGE, Decision, Desk
 from worker.queue.doorbell import Doorbells
-from worker.queue.records import FINAL, Purge, Records, Terms
+from worker.queue.record import FINAL, Purge, Terms
+from worker.queue.records import Records
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from worker.errors import BadRequest, ConfigError, Conflict, NoSuchScan, QueueFu
 from worker.queue import ScanClient
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
-from worker.queue.records import Records, Terms
+from worker.queue.record import Terms
+from worker.queue.records import Records
 from worker.settings import Settings
 
 

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import re
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from redis import Redis, exceptions
-from rq import Queue, SimpleWorker
-from rq.serializers import JSONSerializer
 
+from tests.worker.queue.harness import later
 from worker.errors import ConfigError, RedisDown
-from worker.queue.connection import Address, PatientRetry, ServerFacts, check_server, connect, connect_from, parse, translated
-from worker.queue.embedded import EmbeddedRedis, free_port, server_binary
+from worker.queue.connection import Address, PatientRetry, connect, connect_from, parse, translated
+from worker.queue.embedded import EmbeddedRedis
 from worker.service_settings import RedisSettings
 
 SECRET = "hunter2-Zx9"
-
-
-@contextmanager
-def later(delay_s: float, act: Callable[[], None]) -> Iterator[None]:
-    timer = threading.Timer(delay_s, act)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.join()
 
 
 class TestUrl:
@@ -327,147 +314,6 @@ def pump(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # either side has hung up
-
-
-class TestSentinel:
-    def test_the_master_is_found_and_a_failover_is_ridden_out(self, tmp_path: Path) -> None:
-        replication = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
-        with (
-            EmbeddedRedis(tmp_path / "a", options=replication) as first,
-            EmbeddedRedis(tmp_path / "b", options=replication | {"replicaof": f"127.0.0.1 {first.port}"}) as second,
-            sentinel(tmp_path / "s", first.port, second.port) as port,
-            connect(url=f"sentinel://127.0.0.1:1,127.0.0.1:{port}/main/0", timeout_s=5, patience_s=30) as redis,
-        ):
-            assert redis.set("a", 1)
-            assert redis.info("server")["tcp_port"] == first.port
-            assert redis.wait(1, 5000) == 1
-            with later(0.3, first.kill):  # while the command waits for its answer
-                assert redis.blpop(["nothing"], timeout=1) is None
-            assert redis.incr("a") == 2
-            assert redis.info("server")["tcp_port"] == second.port
-
-    def test_sentinels_are_logged_in_to_only_if_asked(self, tmp_path: Path) -> None:
-        with (
-            EmbeddedRedis(tmp_path / "a", password=SECRET) as master,
-            sentinel(tmp_path / "s", master.port, password=SECRET) as port,
-        ):
-            url = f"sentinel://127.0.0.1:{port}/main/0"
-            with connect(url=f"{url}?sentinel_auth=yes", password=SECRET, timeout_s=5, patience_s=20) as redis:
-                assert redis.info("server")["tcp_port"] == master.port
-                assert SECRET not in f"{redis!r} {redis.connection_pool!r}"
-            with connect(url=url, password=SECRET, timeout_s=5, patience_s=0) as redis:
-                with pytest.raises(RedisDown, match="AuthenticationError") as refusal, translated():
-                    redis.ping()
-                assert SECRET not in f"{refusal.value}"
-
-    @pytest.mark.parametrize("service", ["main", "other"])
-    def test_no_sentinel_or_an_unknown_service_is_down(self, tmp_path: Path, redis_server: EmbeddedRedis, service: str) -> None:
-        with sentinel(tmp_path / "s", redis_server.port) as port:
-            url = f"sentinel://127.0.0.1:{port if service == 'other' else 1}/{service}/0"
-            with (
-                connect(url=url, timeout_s=1, patience_s=0.2) as redis,
-                pytest.raises(RedisDown, match=f"No master found for '{service}'"),
-                translated(),
-            ):
-                redis.ping()
-
-
-@contextmanager
-def sentinel(folder: Path, master: int, replica: int | None = None, password: str | None = None) -> Iterator[int]:
-    """The port of a sentinel which watches over ``main`` at ``master`` and has found its ``replica``."""
-    folder.mkdir()
-    port = free_port()
-    lines = [
-        f"port {port}",
-        "bind 127.0.0.1",
-        f"dir {folder}",
-        f"sentinel monitor main 127.0.0.1 {master} 1",
-        "sentinel down-after-milliseconds main 300",
-        "sentinel failover-timeout main 2000",
-    ]
-    if password is not None:
-        lines += [f"requirepass {password}", f"sentinel auth-pass main {password}"]
-    (folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
-    command = [server_binary(), folder / "sentinel.conf", "--sentinel"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as process:
-        try:
-            with connect(url=f"redis://127.0.0.1:{port}", password=password, timeout_s=5, patience_s=20) as redis:
-                redis.ping()
-                deadline_s = time.monotonic() + 20
-                while replica is not None and replica not in [each["port"] for each in redis.sentinel_slaves("main")]:
-                    assert time.monotonic() < deadline_s, "the sentinel does not find the replica"
-                    time.sleep(0.05)
-            yield port
-        finally:
-            process.kill()
-
-
-class TestServer:
-    FINE = ServerFacts(version="7.2.4", role="master", maxmemory_policy="noeviction", aof=True, appendfsync="always", rdb=False)
-
-    def test_what_ours_says(self, own_redis: EmbeddedRedis) -> None:
-        with connect(url=own_redis.url, timeout_s=5, patience_s=5) as redis:
-            facts = check_server(redis)
-            assert facts == self.FINE
-            assert facts.problems == ()
-            assert "always" in facts.durability
-            facts.require()
-            redis.config_set("maxmemory-policy", "allkeys-lru")
-            redis.config_set("appendonly", "no")
-            facts = check_server(redis)
-        assert "everything is lost" in facts.durability
-        with pytest.raises(ConfigError, match="allkeys-lru: set it to noeviction"):
-            facts.require()
-
-    def test_a_replica_is_no_place_for_a_queue(self, own_redis: EmbeddedRedis, redis_server: EmbeddedRedis) -> None:
-        with connect(url=own_redis.url, timeout_s=5, patience_s=5) as redis:
-            redis.replicaof("127.0.0.1", redis_server.port)
-            with pytest.raises(ConfigError, match="is a slave"):
-                check_server(redis).require()
-
-    @pytest.mark.parametrize("forbidden", [["-config"], ["-config", "-info"]])
-    def test_what_a_server_hides_is_unknown(self, own_redis: EmbeddedRedis, forbidden: list[str]) -> None:
-        with connect(url=own_redis.url, timeout_s=5, patience_s=5) as admin:
-            admin.execute_command("ACL", "SETUSER", "vf", "on", f">{SECRET}", "~*", "+@all", *forbidden)
-        with connect(url=own_redis.url, username="vf", password=SECRET, timeout_s=5, patience_s=5) as redis:
-            facts = check_server(redis)
-        assert facts.appendfsync is None
-        assert facts.rdb is None
-        assert (facts.version is None) == ("-info" in forbidden)
-        assert "unknown" in facts.durability
-        facts.require()
-
-    @pytest.mark.parametrize(
-        ("version", "fine"),
-        [("6.0.16", False), ("5.0", False), ("6.2.0", True), ("6.10.1", True), ("7.4.1", True), ("10.0", True)],
-    )
-    def test_version(self, version: str, fine: bool) -> None:
-        assert (not dataclasses.replace(self.FINE, version=version).problems) == fine
-
-    def test_a_dead_one_is_down(self, own_redis: EmbeddedRedis) -> None:
-        own_redis.kill()
-        with connect(url=own_redis.url, timeout_s=5, patience_s=0) as redis, pytest.raises(RedisDown):
-            check_server(redis)
-
-
-def test_the_acl_user_that_the_documentation_shows_is_enough_and_no_more(own_redis: EmbeddedRedis) -> None:
-    text = (Path(__file__).parents[3] / "docs" / "redis.md").read_text(encoding="utf-8")
-    shown = re.search(r"^user veriframe (.*)$", text, re.MULTILINE)
-    assert shown is not None
-    rules = [f">{SECRET}" if rule == ">PASSWORD" else rule for rule in shown[1].split()]
-    with connect(url=own_redis.url, timeout_s=5, patience_s=5) as admin:
-        admin.execute_command("ACL", "SETUSER", "veriframe", *rules)
-    with connect(url=own_redis.url, username="veriframe", password=SECRET, timeout_s=5, patience_s=5) as redis:
-        check_server(redis).require()
-        queues = [Queue(name, connection=redis, serializer=JSONSerializer) for name in ("live", "batch", "low")]
-        for queue in queues:
-            queue.enqueue("math.sqrt", 4.0)
-        SimpleWorker(queues, connection=redis, serializer=JSONSerializer).work(burst=True, with_scheduler=False)
-        assert [queue.finished_job_registry.count for queue in queues] == [1, 1, 1]
-        assert redis.register_script("redis.call('time') return redis.call('incr', KEYS[1])")(["vf:a"]) == 1
-        for forbidden in ("FLUSHALL", "KEYS *", "CONFIG SET maxmemory 1", "SET other 1", "SCRIPT FLUSH", "SHUTDOWN", "ACL LIST"):
-            with pytest.raises(exceptions.NoPermissionError):
-                redis.execute_command(*forbidden.split(" "))
 
 
 class TestTranslated:

@@ -1,4 +1,4 @@
-"""The courier against receivers of every kind, and against its own death."""
+"""The courier against receivers of every kind: what is sent, tried again, given up."""
 
 from __future__ import annotations
 
@@ -7,103 +7,28 @@ import json
 import logging
 import math
 import select
-import signal
 import socket
 import socketserver
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import IO, Any
 
-import httpx
 import pytest
 from redis import Redis
 
-from tests.worker.queue.receivers import Receiver, receiving, soon
-from tests.worker.spy import Spy
-from worker.queue.callbacks import Callback, Callbacks
+from tests.worker.queue.couriers import BODY, due_in_s, open_client, post, shown
+from tests.worker.queue.receivers import Receiver, soon
+from worker.queue.callbacks import Callbacks
 from worker.queue.connection import connect
 from worker.queue.courier import Courier
 from worker.queue.delivery import plain
 from worker.queue.embedded import EmbeddedRedis
-from worker.queue.records import Records, Submission
+from worker.queue.record import Submission
+from worker.queue.records import Records
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.queue.webhooks import Secrets, verify
-from worker.source.client import guarded_client
-from worker.source.guard import AddressGuard
-
-BODY = json.dumps({"type": "scan.completed", "data": {"id": "s1", "verdict": "fake", "name": "Zoë"}}, ensure_ascii=False)
-CODE = """
-import logging, sys, threading
-from worker.queue.connection import connect
-from worker.queue.courier import Courier
-logging.basicConfig(level="INFO")
-from worker.source.client import guarded_client
-from worker.source.guard import AddressGuard
-guard = AddressGuard(allow_private_hosts=["127.0.0.1"])
-with connect(url=sys.argv[1], timeout_s=5, patience_s=5) as redis:
-    open_client = lambda ends_at: guarded_client(guard, ends_at=ends_at)
-    Courier(redis, open_client=open_client, timeout_s=20, lease_s=float(sys.argv[2])).run(threading.Event())
-"""
-
-
-GUARD = AddressGuard(allow_private_hosts=["127.0.0.1"])
-TLS = httpx.create_ssl_context(trust_env=False)
-
-
-def open_client(ends_at: float) -> httpx.Client:
-    return guarded_client(GUARD, ends_at=ends_at, ssl_context=TLS)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as made:
-        yield made
-
-
-@pytest.fixture
-def courier(redis: Redis) -> Callable[..., Courier]:
-    def make(**options: Any) -> Courier:
-        return Courier(redis, open_client=open_client, **{"backoff_s": 0.001, "timeout_s": 5, "lease_s": 6} | options)
-
-    return make
-
-
-def post(redis: Redis, url: str, *, event: str = "evt_s1", owner: str = "acme", body: str = BODY) -> str:
-    """What the records' scripts write with a final state."""
-    fields = {"scan": "s1", "owner": owner, "url": url, "type": "scan.completed", "body": body, "created_ms": 1, "tries": 0}
-    redis.hset(f"vf:callback:{event}", mapping={**fields, "state": "waiting", "fence": 0, "last_error": ""})
-    redis.zadd("vf:callbacks", {event: 1})
-    return event
-
-
-def shown(redis: Redis, event: str = "evt_s1") -> Callback:
-    found = Callbacks(redis).show(event)
-    assert found is not None
-    return found
-
-
-def due_in_s(redis: Redis, event: str = "evt_s1") -> float:
-    score, (now_s, now_us) = redis.zscore("vf:callbacks", event), redis.time()
-    assert score is not None
-    return score / 1000 - now_s - now_us / 1e6
-
-
-@contextmanager
-def courier_process(
-    server: EmbeddedRedis, *, lease_s: float, output: IO[bytes] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen([sys.executable, "-c", CODE, server.url, str(lease_s)], stderr=output) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
 
 
 def test_a_callback_arrives_signed_and_byte_for_byte(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
@@ -273,83 +198,10 @@ def test_an_oversized_answer_is_not_read(redis: Redis, courier: Callable[..., Co
     assert shown(redis).state == "delivered"
 
 
-@pytest.mark.parametrize("url", ["gopher://a/", "http://[bad/", "", "//a", "http://a\udce4/".encode("utf-8", "replace").decode()])
-def test_what_is_no_address_is_given_up(redis: Redis, courier: Callable[..., Courier], url: str) -> None:
-    post(redis, url)
-    courier(attempts=1).run_once()
-    assert shown(redis).state == "dead"
-
-
 def test_nobody_listens(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
     post(redis, "http://127.0.0.1:1/ok")
     courier(backoff_s=100).run_once()
     assert (shown(redis).state, shown(redis).last_error) == ("waiting", "ConnectError")
-
-
-class Watch:
-    """The spy on sockets, without what it sees of Redis."""
-
-    def __init__(self, spy: Spy, redis_at: str) -> None:
-        self.spy, self._redis_at = spy, redis_at
-        spy.allow(redis_at)
-
-    @property
-    def connections(self) -> list[str]:
-        return [at for at in self.spy.connections if at != self._redis_at]
-
-
-@pytest.fixture
-def watch(spy: Spy, redis_server: EmbeddedRedis) -> Watch:
-    return Watch(spy, f"127.0.0.1:{redis_server.port}")
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://127.0.0.2:{port}/ok",
-        "http://[::1]:{port}/ok",
-        "http://[::ffff:127.0.0.1]:{port}/ok",
-        "http://localhost.:0/ok",
-        "http://2130706433:{port}/ok",
-        "http://169.254.169.254/latest/meta-data",
-        "http://10.0.0.1/",
-        "http://user:word@127.0.0.1:{port}/ok",
-        "file:///etc/passwd",
-    ],
-)
-def test_the_guard_stands_before_every_address(
-    watch: Watch, redis: Redis, courier: Callable[..., Courier], receiver: Receiver, url: str
-) -> None:
-    post(redis, url.format(port=receiver.url.rpartition(":")[2]))
-    assert courier().run_once() == 1
-    assert (shown(redis).state, shown(redis).last_error) == ("dead", "fetch_refused")
-    assert watch.connections == []
-    assert watch.spy.lookups == []
-
-
-def test_a_redirect_leads_nowhere(watch: Watch, redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
-    watch.spy.allow("127.0.0.1")
-    post(redis, receiver.url + "/away")
-    courier(attempts=1).run_once()
-    assert (shown(redis).state, shown(redis).last_error) == ("dead", "status 307")
-    assert watch.connections == [receiver.url.removeprefix("http://")]
-
-
-@pytest.mark.parametrize("odd", [["10.0.0.1"], ["93.184.215.14", "169.254.169.254"], ["::1"], ["no address"]])
-def test_one_odd_answer_of_a_name_server_does_not_end_a_callback(
-    watch: Watch, redis: Redis, receiver: Receiver, odd: list[str]
-) -> None:
-    """Nothing is connected to for it, and the next try finds what is right."""
-    watch.spy.allow("127.0.0.1")
-    guard = AddressGuard(resolve=lambda host, port: odd)
-    post(redis, receiver.url.replace("127.0.0.1", "receiver.example") + "/ok")
-    Courier(redis, open_client=lambda ends_at: guarded_client(guard, ends_at=ends_at, ssl_context=TLS), backoff_s=1e5).run_once()
-    assert (shown(redis).state, shown(redis).last_error) == ("waiting", "fetch_refused")
-    assert watch.connections == []
-    redis.zadd("vf:callbacks", {"evt_s1": 1})
-    guard = AddressGuard(allow_private_hosts=["receiver.example"], resolve=lambda host, port: ["127.0.0.1"])
-    Courier(redis, open_client=lambda ends_at: guarded_client(guard, ends_at=ends_at, ssl_context=TLS)).run_once()
-    assert (shown(redis).state, shown(redis).tries) == ("delivered", 2)
 
 
 def test_one_that_cannot_be_handled_dies_of_its_tries(
@@ -408,16 +260,6 @@ def test_what_redis_hindered_was_no_try(redis_server: EmbeddedRedis, redis: Redi
         assert soon(one.run_once)
     assert len(receiver.came) == 1
     assert (shown(redis).state, shown(redis).tries) == ("delivered", 1)
-
-
-def test_a_name_that_is_unknown_today_may_be_known_tomorrow(redis: Redis) -> None:
-    def unknown(host: str, port: int) -> list[str]:
-        raise socket.gaierror(socket.EAI_NONAME, "none")
-
-    guard = AddressGuard(resolve=unknown)
-    post(redis, "http://receiver.example/")
-    Courier(redis, open_client=lambda ends_at: guarded_client(guard, ends_at=ends_at, ssl_context=TLS), backoff_s=1e5).run_once()
-    assert (shown(redis).state, shown(redis).last_error) == ("waiting", "fetch_gone")
 
 
 def test_logs_hold_neither_body_nor_query(
@@ -484,59 +326,3 @@ def test_stopping_finishes_what_is_being_sent(redis: Redis, courier: Callable[..
     assert not thread.is_alive()
     assert shown(redis).state == "delivered"
     assert shown(redis, "evt_later").state == "waiting"
-
-
-def test_one_killed_in_mid_send_loses_nothing(redis_server: EmbeddedRedis, redis: Redis, receiver: Receiver) -> None:
-    post(redis, receiver.url + "/hang")
-    with courier_process(redis_server, lease_s=1.5) as process:
-        assert soon(lambda: receiver.came)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(10) == -signal.SIGKILL
-    assert shown(redis).state == "sending"
-    receiver.release.set()
-    other = Courier(redis, open_client=open_client, lease_s=10)
-    assert soon(lambda: other.run_once())
-    assert [came.headers["webhook-id"] for came in receiver.came] == ["evt_s1", "evt_s1"]
-    assert (shown(redis).state, shown(redis).tries) == ("delivered", 2)
-
-
-def test_what_a_paused_one_reports_too_late_is_refused(
-    redis_server: EmbeddedRedis, redis: Redis, receiver: Receiver, tmp_path: Path
-) -> None:
-    """It would have said that the callback was delivered; what the other courier found out stands."""
-    log = tmp_path / "log"
-    post(redis, receiver.url + "/hang")
-    with log.open("wb") as output, courier_process(redis_server, lease_s=1.2, output=output) as process:
-        assert soon(lambda: receiver.came)
-        process.send_signal(signal.SIGSTOP)
-        redis.hset("vf:callback:evt_s1", "url", receiver.url + "/gone")
-        other = Courier(redis, open_client=open_client, lease_s=10)
-        assert soon(lambda: other.run_once())
-        receiver.release.set()
-        process.send_signal(signal.SIGCONT)
-        assert soon(lambda: "callback evt_s1 was taken over by another courier" in log.read_text())
-    found = shown(redis)
-    assert (found.state, found.last_error, found.tries) == ("dead", "status 410", 2)
-    assert redis.zscore("vf:callbacks", "evt_s1") is None
-
-
-def test_a_restart_of_redis_is_ridden_out(own_redis: EmbeddedRedis, receiver: Receiver) -> None:
-    with (
-        connect(url=own_redis.url, timeout_s=5, patience_s=0.2) as impatient,
-        connect(url=own_redis.url, timeout_s=5, patience_s=10) as redis,
-    ):
-        stop = threading.Event()
-        thread = threading.Thread(target=Courier(impatient, open_client=open_client).run, args=(stop,))
-        thread.start()
-        try:
-            post(redis, receiver.url + "/ok", event="evt_before")
-            assert soon(lambda: shown(redis, "evt_before").state == "delivered")
-            own_redis.kill()
-            time.sleep(0.5)  # as long as it is away
-            own_redis.start()
-            post(redis, receiver.url + "/ok", event="evt_after")
-            assert soon(lambda: shown(redis, "evt_after").state == "delivered")
-        finally:
-            stop.set()
-            thread.join(20)
-        assert not thread.is_alive()

@@ -9,7 +9,8 @@ from tests.worker.queue.scans import complete, fail, submit
 from worker.errors import BadRequest, Conflict, NoSuchScan
 from worker.queue.desk import PAGE, Decision, Desk
 from worker.queue.doorbell import Doorbells
-from worker.queue.records import Purge, Records, Terms
+from worker.queue.record import Purge, Terms
+from worker.queue.records import Records
 from worker.report import Report
 
 

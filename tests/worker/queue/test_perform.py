@@ -14,7 +14,8 @@ from worker.errors import FetchGone, FetchRateLimited, StorageFull
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.perform import Brought, Performer, cache_key, sampling_request, without_crops
-from worker.queue.records import Claim, Records, Terms
+from worker.queue.record import Claim, Terms
+from worker.queue.records import Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.report import Evidence, Report, Source, Track
 from worker.types import SamplingRequest, Strategy

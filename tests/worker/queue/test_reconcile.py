@@ -12,7 +12,8 @@ from worker.queue.connection import connect
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.reconcile import Reconciler, Sweeper
-from worker.queue.records import Claim, Records, Submission, Terms
+from worker.queue.record import Claim, Submission, Terms
+from worker.queue.records import Records
 from worker.queue.requests import RequestSource, ScanRequest
 
 

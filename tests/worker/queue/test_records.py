@@ -9,7 +9,8 @@ import pytest
 from redis import Redis
 
 from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, UnreadableRecord
-from worker.queue.records import Claim, Records, Submission, Terms, unpack
+from worker.queue.record import Claim, Submission, Terms, unpack
+from worker.queue.records import Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.report import Report, Source
 
