@@ -304,7 +304,9 @@ def test_a_slow_receiver_does_not_hold_up_the_others(redis: Redis, courier: Call
     thread = threading.Thread(target=courier(timeout_s=60, lease_s=90, parallel=4).run, args=(stop,))
     thread.start()
     try:
-        assert soon(lambda: receiver.at("/ok"))
+        assert soon(lambda: receiver.at("/ok") and len(receiver.at("/hang")) == 2)
+        post(redis, receiver.url + "/ok", event="evt_c", owner="quick")
+        assert soon(lambda: len(receiver.at("/ok")) == 2)
         assert len(receiver.at("/hang")) == 2, "half the hands"
     finally:
         stop.set()
