@@ -79,7 +79,7 @@ chaos: setup ## Break a running queue in every way and stage, minutes; an audito
 lock: .venv/build.stamp ## Resolve the dependencies of pyproject.toml anew into the lock files
 	rm -f requirements-build.lock requirements-dev.lock requirements.lock requirements-service.lock
 	$(LOCK) --group build -o requirements-build.lock
-	$(LOCK) --extra train --extra service --extra embedded --extra dev pyproject.toml -o requirements-dev.lock
+	$(LOCK) --extra train --extra service --extra embedded --extra openvino --extra rtx --extra dev pyproject.toml -o requirements-dev.lock
 	$(LOCK) -c requirements-dev.lock pyproject.toml -o requirements.lock
 	$(LOCK) -c requirements-dev.lock --extra service --extra embedded pyproject.toml -o requirements-service.lock
 
