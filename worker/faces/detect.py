@@ -40,10 +40,11 @@ def detection_scale(height: int, width: int) -> float:
     on k brings it nearest to 540. 256 -> 256, 480 -> 240, 720 -> 360, 1080 -> 540, 1440 -> 480, 2160 -> 540. Of a very long
     picture, k is the least that leaves ``FRAME_PX`` pixels.
     """
-    return 1 / _divisor(height, width)
+    return 1 / detection_divisor(height, width)
 
 
-def _divisor(height: int, width: int) -> int:
+def detection_divisor(height: int, width: int) -> int:
+    """The k of ``detection_scale``."""
     shorter = min(height, width)
     by_side = 1 if shorter < HALVED_FROM_PX else max(2, (2 * shorter + SHORT_SIDE_PX) // (2 * SHORT_SIDE_PX))
     return max(by_side, math.ceil(math.sqrt(height * width / FRAME_PX)))
@@ -95,10 +96,21 @@ class MtcnnDetector:
 
     def detect(self, frames_BHWC: UInt8 | Sequence[UInt8]) -> Detections:
         """All faces of full-resolution frames of one size (uint8 RGB); boxes and landmarks in their pixels."""
-        return self.detect_at(frames_BHWC, _divisor(*frames_BHWC[0].shape[:2]) if len(frames_BHWC) else 1)
+        return self.detect_at(frames_BHWC, detection_divisor(*frames_BHWC[0].shape[:2]) if len(frames_BHWC) else 1)
 
     def detect_at(self, frames_BHWC: UInt8 | Sequence[UInt8], divisor: int) -> Detections:
         """``detect`` at 1 / ``divisor`` of the frames' size; 1 looks at the frames as they are."""
+        return self._detect(frames_BHWC, divisor, divisor)
+
+    def detect_small(
+        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, times_s: Sequence[float] | None = None
+    ) -> Detections:
+        """``detect`` on frames that were shrunk before, ``divisor`` times (``detection_divisor`` of their full size); boxes and
+        landmarks in pixels of the full size. Each frame by itself: ``times_s`` is for detectors that remember."""
+        return self._detect(small_BHWC, 1, divisor)
+
+    def _detect(self, frames_BHWC: UInt8 | Sequence[UInt8], shrink: int, divisor: int) -> Detections:
+        """Faces of frames that are still to be shrunk ``shrink`` times, in pixels of frames ``divisor`` times the shrunk size."""
         n = len(frames_BHWC)
         if n == 0:
             return _no_faces()
@@ -106,10 +118,10 @@ class MtcnnDetector:
             if frame_HWC.shape != frames_BHWC[0].shape or frame_HWC.ndim != 3 or frame_HWC.shape[2] != 3:
                 raise ValueError(f"frames must be RGB and of one size: {frame_HWC.shape}, {frames_BHWC[0].shape}")
         height, width = frames_BHWC[0].shape[:2]
-        fits = max(1, PART_PX * divisor**2 // max(1, height * width))
+        fits = max(1, PART_PX * shrink**2 // max(1, height * width))
         size = min(fits, -(-n // self._threads))
         starts = range(0, n, size)
-        parts = self._pool.map(lambda start: self._detect_part(_shrink(frames_BHWC[start : start + size], divisor)), starts)
+        parts = self._pool.map(lambda start: self._detect_part(_shrink(frames_BHWC[start : start + size], shrink)), starts)
         found = [_shifted(part, start, divisor) for start, part in zip(starts, parts, strict=True)]
         return Detections(
             boxes_N4=np.concatenate([part.boxes_N4 for part in found]),

@@ -142,6 +142,14 @@ def test_full_resolution_boxes_from_reduced_frames(detector: MtcnnDetector, pair
     np.testing.assert_array_equal(odd.boxes_N4, large.boxes_N4)
 
 
+def test_frames_shrunk_before_give_the_same_boxes(detector: MtcnnDetector, pair_HWC: UInt8) -> None:
+    large_HWC = np.repeat(np.repeat(pair_HWC, 2, axis=0), 2, axis=1)
+    whole, small = detector.detect([large_HWC]), detector.detect_small([pair_HWC], 2)
+    assert len(whole) == 2
+    np.testing.assert_array_equal(small.boxes_N4, whole.boxes_N4)
+    np.testing.assert_array_equal(small.landmarks_NK2, whole.landmarks_NK2)
+
+
 def test_finds_the_face_where_it_is(detector: MtcnnDetector, astronaut_HWC: UInt8) -> None:
     found = detector.detect([astronaut_HWC])
     assert len(found) == 1
