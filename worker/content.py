@@ -92,6 +92,13 @@ class Intake:
             while rest:
                 rest = rest[self._file.write(rest) :]
 
+    def restart(self) -> None:
+        """Forget what came in: the bytes come anew from their beginning."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._digest = hashlib.sha256()
+        self.size_bytes = 0
+
     def content(self) -> Content:
         """What came in until now."""
         return Content(sha256=self._digest.hexdigest(), size_bytes=self.size_bytes)

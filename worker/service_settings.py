@@ -24,6 +24,7 @@ def _absolute(path: Path) -> Path:
 
 
 UserPath = Annotated[Path, AfterValidator(expanded)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 MediaRoot = Annotated[Path, AfterValidator(expanded), AfterValidator(_absolute)]
 
 
@@ -68,12 +69,24 @@ class QueueSettings(Section):
 
 class SourceSettings(Section):
     max_bytes: int = Field(default=2 << 30, gt=0, description="largest download, in bytes as received")
+    rate_bytes_s: int = Field(default=0, ge=0, description="a download is no faster than this on the average; 0: no limit")
     timeout_s: float = Field(default=300, gt=0, description="of a whole download")
     connect_s: float = Field(default=10, gt=0)
-    stall_s: float = Field(default=30, gt=0, description="without a byte for so long, a download is given up")
+    stall_s: float = Field(default=30, gt=0, description="without a byte for so long, a connection is given up")
+    retries: int = Field(default=2, ge=0, description="a download that must begin anew is tried so often again")
+    patience_s: float = Field(default=60, ge=0, description="one that can go on is tried until so long without a byte")
     max_redirects: int = Field(default=5, ge=0, description="each is checked like the first address")
+    ports: tuple[Port, ...] = Field(default=(80, 443, 8080, 8443), description="ports that an address may name; empty: any")
+    allow_hosts: tuple[str, ...] = Field(default=(), description="if any: only these hosts and those below them are fetched from")
+    deny_hosts: tuple[str, ...] = Field(default=(), description="these hosts and those below them are never fetched from")
     allow_private_hosts: tuple[str, ...] = Field(
-        default=(), description="host names or addresses, with :PORT or without, that may resolve to private addresses"
+        default=(),
+        description="host names or addresses, with :PORT or without, that may resolve to private addresses; on any port",
+    )
+    proxy: str | None = Field(
+        default=None,
+        pattern=r"^http://[^/@\s]+/?$",
+        description="egress proxy, http://HOST:PORT; it looks up names and is the boundary then",
     )
     temp_dir: UserPath | None = Field(default=None, description="for downloads; the system's temporary folder when unset")
 

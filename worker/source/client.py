@@ -7,7 +7,7 @@ import logging
 import math
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -27,17 +27,20 @@ def guarded_client(
     stall_s: float = 30,
     ends_at: float | None = None,
     connections: int = 100,
+    proxy: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
 ) -> httpx.Client:
     """A client for http and https that connects to what ``guard`` lets pass and to nothing else; redirects are not followed.
 
     ``connect_s`` is for each of connecting and TLS, ``stall_s`` for each wait for a byte. ``ends_at`` (``time.monotonic()``) ends
-    all of it, whatever the other end does. It takes no proxy, certificate or password from the environment and keeps no cookies.
+    all of it, whatever the other end does. Behind ``proxy`` (http://HOST:PORT) it connects to that and nothing else, and checks
+    how URLs are written; where names lead is the proxy's to check. It takes no proxy, certificate or password from the
+    environment and keeps no cookies.
     A request raises FetchError for what the guard refuses, httpx.HTTPError for the rest. The caller closes it.
     """
     _keep_secrets_from_logs()
     return httpx.Client(
-        transport=_GuardedTransport(guard, ends_at, connections, ssl_context or httpx.create_ssl_context(trust_env=False)),
+        transport=_GuardedTransport(guard, ends_at, connections, proxy, ssl_context or httpx.create_ssl_context(trust_env=False)),
         timeout=httpx.Timeout(stall_s, connect=connect_s),
         headers={"user-agent": USER_AGENT},
         cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=())),
@@ -61,13 +64,23 @@ def retry_after_s(response: httpx.Response) -> float | None:
 class _GuardedTransport(httpx.HTTPTransport):
     """httpx's own transport over a pool whose connections are made by ``_GuardedBackend``."""
 
-    def __init__(self, guard: AddressGuard, ends_at: float | None, connections: int, ssl_context: ssl.SSLContext) -> None:
+    def __init__(
+        self, guard: AddressGuard, ends_at: float | None, connections: int, proxy: str | None, ssl_context: ssl.SSLContext
+    ) -> None:
         super().__init__(verify=ssl_context, trust_env=False)
         self._guard = guard
         # httpx has no public way to give its pool a network backend; test_guard.py fails should this one end.
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl_context, max_connections=connections, network_backend=_GuardedBackend(guard, ends_at)
-        )
+        if proxy is None:
+            self._pool = httpcore.ConnectionPool(
+                ssl_context=ssl_context, max_connections=connections, network_backend=_GuardedBackend(guard.resolve, ends_at)
+            )
+        else:
+            self._pool = httpcore.HTTPProxy(
+                proxy_url=proxy,
+                ssl_context=ssl_context,
+                max_connections=connections,
+                network_backend=_GuardedBackend(lambda host, port: (host,), ends_at),
+            )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self._guard.check_url(str(request.url))
@@ -75,10 +88,10 @@ class _GuardedTransport(httpx.HTTPTransport):
 
 
 class _GuardedBackend(httpcore.NetworkBackend):
-    """Connects to addresses that the guard has checked; TLS goes on with the name."""
+    """Connects to the addresses that it is given for a host, the guard's checked ones; TLS goes on with the name."""
 
-    def __init__(self, guard: AddressGuard, ends_at: float | None) -> None:
-        self._guard, self._ends_at = guard, ends_at
+    def __init__(self, addresses: Callable[[str, int], Sequence[str]], ends_at: float | None) -> None:
+        self._addresses, self._ends_at = addresses, ends_at
         self._sockets = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -89,7 +102,7 @@ class _GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        addresses = self._guard.resolve(host, port)
+        addresses = self._addresses(host, port)
         until = _earlier(None if timeout is None else time.monotonic() + timeout, self._ends_at)
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             wait_s = _left_s(None, until, httpcore.ConnectTimeout)

@@ -79,11 +79,24 @@ class AddressGuard:
 
     ``allow_private_hosts``: names or addresses, ``HOST`` or ``HOST:PORT`` (``[::1]:80``), that a URL may name exactly so and that
     may then have private and loopback addresses; link-local, multicast, reserved and transition addresses stay closed.
-    Raises ConfigError for an entry that is neither.
+    ``ports``: those that a URL may name, empty for any; hosts of ``allow_private_hosts`` are asked on the ports said there.
+    ``allow_hosts``: if there are any, only these; ``deny_hosts``: these never. A name stands for itself and all names below it,
+    an address for itself. Raises ConfigError for an entry that is none of this.
     """
 
-    def __init__(self, *, allow_private_hosts: Iterable[str] = (), resolve: Resolve | None = None) -> None:
-        self._private = frozenset(_entry(text) for text in allow_private_hosts)
+    def __init__(
+        self,
+        *,
+        allow_private_hosts: Iterable[str] = (),
+        ports: Iterable[int] = (),
+        allow_hosts: Iterable[str] = (),
+        deny_hosts: Iterable[str] = (),
+        resolve: Resolve | None = None,
+    ) -> None:
+        self._private = frozenset(_entry(text, "allow_private_hosts") for text in allow_private_hosts)
+        self._ports = frozenset(ports)
+        self._allowed = frozenset(_whole(text, "allow_hosts") for text in allow_hosts)
+        self._denied = frozenset(_whole(text, "deny_hosts") for text in deny_hosts)
         self._resolve = resolve or look_up
 
     def check_url(self, url: str) -> None:
@@ -102,8 +115,10 @@ class AddressGuard:
         if port is not None and not 0 < port < 65536:
             raise FetchRefused("a URL without a valid port")
         host = _host(parsed.raw_host.decode("ascii"))
+        port = port or {"http": 80, "https": 443}[parsed.scheme]
+        self._check_lists(str(host), port)
         if not isinstance(host, str):
-            self._check(host, str(host), port or {"http": 80, "https": 443}[parsed.scheme])
+            self._check(host, str(host), port)
 
     def resolve(self, host: str, port: int) -> tuple[str, ...]:
         """The addresses to which ``host`` may be connected; all of its are fit.
@@ -112,6 +127,7 @@ class AddressGuard:
         that does not exist and FetchTimeout if no name server says. It waits as long as the system's resolver does.
         """
         named = _host(host.lower())
+        self._check_lists(str(named), port)
         if not isinstance(named, str):
             self._check(named, str(named), port)
             return (str(named),)
@@ -139,9 +155,17 @@ class AddressGuard:
         if not self._is_open(address, name, port):
             raise FetchRefused(f"{name}: a private or reserved address")
 
+    def _check_lists(self, name: str, port: int) -> None:
+        if _is_below(name, self._denied) or (self._allowed and not _is_below(name, self._allowed)):
+            raise FetchRefused(f"{name}: not a host that is fetched from here (source.allow_hosts, source.deny_hosts)")
+        if self._ports and port not in self._ports and not self._is_named(name, port):
+            raise FetchRefused(f"port {port} is none of source.ports")
+
     def _is_open(self, address: Address, name: str, port: int) -> bool:
-        named = (name, None) in self._private or (name, port) in self._private
-        return is_public(address) or (named and is_private(address))
+        return is_public(address) or (self._is_named(name, port) and is_private(address))
+
+    def _is_named(self, name: str, port: int) -> bool:
+        return (name, None) in self._private or (name, port) in self._private
 
 
 def is_public(address: Address) -> bool:
@@ -199,8 +223,22 @@ def _host(text: str) -> str | Address:
     return name
 
 
-def _entry(text: str) -> tuple[str, int | None]:
-    """An entry of ``allow_private_hosts``: host and port."""
+def _is_below(name: str, hosts: frozenset[str]) -> bool:
+    """Whether one of ``hosts`` is this name, or one that it lies below."""
+    labels = name.split(".")
+    return any(".".join(labels[i:]) in hosts for i in range(len(labels))) if hosts else False
+
+
+def _whole(text: str, setting: str) -> str:
+    """An entry of a list of hosts. Raises ConfigError."""
+    host, port = _entry(text, setting)
+    if port is not None:
+        raise ConfigError(f"source.{setting}: {text!r}: give the host without a port")
+    return host
+
+
+def _entry(text: str, setting: str) -> tuple[str, int | None]:
+    """Host and port of an entry. Raises ConfigError."""
     try:
         return str(ip_address(text)), None
     except ValueError:
@@ -211,6 +249,6 @@ def _entry(text: str) -> tuple[str, int | None]:
         host = match["six"] or match["host"]
         named = _host(host.encode("idna").decode("ascii") if not host.isascii() else host)
     except (FetchRefused, UnicodeError) as exc:
-        raise ConfigError(f"source.allow_private_hosts: {text!r}: give a host name or an address, with :PORT or without") from exc
+        raise ConfigError(f"source.{setting}: {text!r}: give a host name or an address, with :PORT or without") from exc
     port = match["port6"] or match["port"]
     return str(named), int(port) if port else None

@@ -1,50 +1,31 @@
-"""A source at an http or https address: streamed to a file and hashed on the way, within limits of time and bytes.
+"""A source at an http or https address: streamed to a file and hashed on the way, within limits of time, bytes and rate.
 
 URLs' queries and fragments, which often are credentials, are in no error message and no log line.
 """
 
 from __future__ import annotations
 
-import re
+import logging
 import ssl
 import time
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import httpx
 
-from worker.content import taking_in
-from worker.errors import (
-    EmptyMedia,
-    FetchAuth,
-    FetchError,
-    FetchGeo,
-    FetchGone,
-    FetchRateLimited,
-    FetchRefused,
-    FetchTimeout,
-    MediaTooLarge,
-)
-from worker.source.client import guarded_client, plain_url, retry_after_s
+from worker.content import Intake, taking_in
+from worker.errors import EmptyMedia, FetchError, FetchRefused, FetchTimeout, MediaTooLarge
+from worker.source.answers import check_status, coding_of, declared_size, declared_type, decoded, translated
+from worker.source.client import guarded_client, plain_url
 from worker.source.guard import AddressGuard
+from worker.source.resume import Mark, Tries, continues, mark_of, part_of, range_headers
+
+log = logging.getLogger(__name__)
 
 HEADERS: Final = {"accept": "*/*", "accept-encoding": "identity"}
-_STEP: Final = 1 << 16
-_BY_STATUS: Final[dict[int, type[FetchError]]] = {
-    401: FetchAuth,
-    402: FetchAuth,
-    403: FetchAuth,
-    404: FetchGone,
-    408: FetchTimeout,
-    410: FetchGone,
-    425: FetchTimeout,
-    451: FetchGeo,
-}
-_CONTENT_TYPE = re.compile(r"[\w.+-]{1,64}/[\w.+-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +39,35 @@ class Fetched:
     content_type: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """A small answer in memory. ``url``: where it came from in the end, whole: what is in it may be relative to that."""
+
+    data: bytes
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByteRange:
+    """``length`` bytes of a resource from byte ``first`` on."""
+
+    first: int
+    length: int
+
+
 OnProgress = Callable[[int, int | None], None]
 """Bytes that have come and, where the server said so, bytes in all; called for every piece."""
+CookieFor = Callable[[str], str | None]
+"""The cookies that go with a URL."""
 
 
 class HttpSource:
     """Downloads one file at a time; may be shared by threads.
 
     ``max_bytes`` holds for the bytes as received and for what becomes of them if the server compressed them unasked.
-    ``timeout_s``: for all of it, but for the name server (``AddressGuard.resolve``); ``stall_s``: without a byte.
+    ``timeout_s``: for all of it, but for the name server (``AddressGuard.resolve``); ``stall_s``: without a byte. ``retries`` and
+    ``patience_s``: see ``worker.source.resume.Tries``. ``rate_bytes_s``: no faster on the average; 0: as fast as can be.
+    ``proxy``: an egress proxy, which then looks up names and is the boundary; the guard sees only how URLs are written.
     """
 
     def __init__(
@@ -78,142 +79,222 @@ class HttpSource:
         connect_s: float = 10,
         stall_s: float = 30,
         max_redirects: int = 5,
+        retries: int = 2,
+        patience_s: float = 60,
+        rate_bytes_s: int = 0,
+        proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._guard = guard
-        self._max_bytes = max_bytes
-        self._timeout_s, self._connect_s, self._stall_s = timeout_s, connect_s, stall_s
-        self._max_redirects = max_redirects
+        self.guard = guard
+        self.max_bytes = max_bytes
+        self.timeout_s, self.connect_s, self.stall_s = timeout_s, connect_s, stall_s
+        self.max_redirects = max_redirects
+        self.retries, self.patience_s = retries, patience_s
+        self.rate_bytes_s = rate_bytes_s
+        self._proxy = proxy
         self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
+        if proxy is not None:
+            log.info("an egress proxy resolves names: it is the boundary, the check of addresses here is a first filter")
 
     def fetch(self, url: str, into: Path, on_progress: OnProgress | None = None) -> Fetched:
         """Download to the new file ``into``, which only this user can read; after an error there is none.
 
         Raises FetchError, MediaTooLarge, EmptyMedia, StorageFull (no room on the disk).
         """
-        self._guard.check_url(url)
-        ends_at = time.monotonic() + self._timeout_s
-        client = guarded_client(
-            self._guard, connect_s=self._connect_s, stall_s=self._stall_s, ends_at=ends_at, ssl_context=self._ssl_context
-        )
-        with client, self._translated(ends_at), self._answer(client, url) as response:
-            return self._save(response, into, on_progress)
+        self.guard.check_url(url)
+        with self.session() as session:
+            return session.download(url, into, on_progress)
 
     @contextmanager
-    def _answer(self, client: httpx.Client, url: str) -> Iterator[httpx.Response]:
-        """The answer at the end of the redirects; each of them passes the guard as the first URL did."""
-        request = client.build_request("GET", url, headers=HEADERS)
-        for _ in range(self._max_redirects + 1):
-            response = client.send(request, stream=True)
+    def session(self) -> Iterator[Session]:
+        """Several requests that share connections and one limit of time."""
+        ends_at = time.monotonic() + self.timeout_s
+        with self.client(ends_at) as client:
+            yield Session(self, client, ends_at)
+
+    def client(self, ends_at: float) -> httpx.Client:
+        """A guarded client of this source's; the caller closes it."""
+        return guarded_client(
+            self.guard,
+            connect_s=self.connect_s,
+            stall_s=self.stall_s,
+            ends_at=ends_at,
+            proxy=self._proxy,
+            ssl_context=self._ssl_context,
+        )
+
+
+class Session:
+    """Requests for the parts of one source, within one limit of time. For one thread.
+
+    ``headers`` go with every request; ``cookie_for`` gives the cookies for each hop.
+    """
+
+    def __init__(self, source: HttpSource, client: httpx.Client, ends_at: float) -> None:
+        self.source, self.client, self.ends_at = source, client, ends_at
+        self.headers: Mapping[str, str] = {}
+        self.cookie_for: CookieFor | None = None
+        self._pace = _Pace(source.rate_bytes_s)
+
+    def download(self, url: str, into: Path, on_progress: OnProgress | None = None) -> Fetched:
+        """As ``HttpSource.fetch``."""
+        with taking_in(into, self.source.max_bytes) as intake:
+            return _Download(self, url, intake, on_progress).run(into)
+
+    def read(self, url: str, *, max_bytes: int, part: ByteRange | None = None) -> Body:
+        """A small body, or a part of one, in memory. Raises FetchError, MediaTooLarge, EmptyMedia."""
+        self.source.guard.check_url(url)
+        tries = self._tries()
+        while True:
+            try:
+                return self._read_once(url, max_bytes, part)
+            except FetchError as exc:
+                time.sleep(tries.wait_s(exc, goes_on=False))
+
+    def _read_once(self, url: str, max_bytes: int, part: ByteRange | None) -> Body:
+        asked = {"range": f"bytes={part.first}-{part.first + part.length - 1}"} if part else {}
+        with self.translated(), self.answer(url, asked) as response:
+            if part is not None and part_of(response) is not None:
+                _check_part(response, part)
+            else:
+                check_status(response)
+                if part is not None:
+                    raise FetchRefused("the server gives no parts of its files, and this one is only to be had in parts")
+            held = bytearray()
+            for piece in decoded(response, self.pieces(response)):
+                held += piece
+                if len(held) > max_bytes:
+                    raise MediaTooLarge(f"more than {max_bytes} bytes in one part")
+            if part is not None and len(held) != part.length:
+                raise FetchTimeout("the server sent less than it said")
+            if not held:
+                raise EmptyMedia("the server sent no bytes")
+            return Body(data=bytes(held), url=str(response.url))
+
+    @contextmanager
+    def answer(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Response]:
+        """The answer at the end of the redirects, whatever its status; each of them passes the guard as the first URL did."""
+        request = self.client.build_request("GET", url, headers={**HEADERS, **self.headers, **(headers or {})})
+        for _ in range(self.source.max_redirects + 1):
+            if self.cookie_for is not None and (cookie := self.cookie_for(str(request.url))):
+                request.headers["cookie"] = cookie
+            response = self.client.send(request, stream=True)
             try:
                 if response.next_request is None:
-                    _check_status(response)
                     yield response
                     return
                 request = response.next_request
             finally:
                 response.close()
-        raise FetchRefused(f"more than {self._max_redirects} redirects")
+        raise FetchRefused(f"more than {self.source.max_redirects} redirects")
 
-    def _save(self, response: httpx.Response, into: Path, on_progress: OnProgress | None) -> Fetched:
-        total = _declared(response)
-        if total is not None and total > self._max_bytes:
-            raise MediaTooLarge(f"{total} bytes, limit {self._max_bytes}")
-        with taking_in(into, self._max_bytes) as intake:
-            for piece in _decoded(response, self._received(response, total, on_progress)):
-                intake.write(piece)
-            content = intake.content()
-            if not content.size_bytes:
-                raise EmptyMedia("the server sent no bytes")
-        kind = _CONTENT_TYPE.match(response.headers.get("content-type", ""))
-        return Fetched(
-            path=into,
-            sha256=content.sha256,
-            size_bytes=content.size_bytes,
-            final_url=plain_url(response.url),
-            content_type=kind.group().lower() if kind else None,
-        )
-
-    def _received(self, response: httpx.Response, total: int | None, on_progress: OnProgress | None) -> Iterator[bytes]:
+    def pieces(self, response: httpx.Response) -> Iterator[bytes]:
+        """The body as it comes, no faster than it may and no more than it may. Raises MediaTooLarge."""
         received = 0
         for piece in response.iter_raw():
             received += len(piece)
-            if received > self._max_bytes:
-                raise MediaTooLarge(f"more than {self._max_bytes} bytes")
+            if received > self.source.max_bytes:
+                raise MediaTooLarge(f"more than {self.source.max_bytes} bytes")
             yield piece
-            if on_progress is not None:
-                on_progress(received, total)
+            self._pace.keep(len(piece), self.ends_at)
 
-    @contextmanager
-    def _translated(self, ends_at: float) -> Iterator[None]:
-        """httpx's errors as ours; none of their messages, which may hold the URL, goes on."""
-        try:
-            yield
-        except httpx.TimeoutException as exc:
-            if time.monotonic() >= ends_at:
-                raise FetchTimeout(f"not done within {self._timeout_s:g} s") from exc
-            limit_s = self._connect_s if isinstance(exc, httpx.ConnectTimeout) else self._stall_s
-            raise FetchTimeout(f"no answer for {limit_s:g} s") from exc
-        except httpx.ConnectError as exc:
-            if _is_certificate(exc):
-                raise FetchRefused("the server's certificate is not valid for its name") from exc
-            raise FetchTimeout("no connection") from exc
-        except (httpx.NetworkError, httpx.RemoteProtocolError) as exc:
-            raise FetchTimeout(f"the server broke off ({type(exc).__name__})") from exc
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as exc:
-            raise FetchRefused(f"the server's answer cannot be followed ({type(exc).__name__})") from exc
+    def translated(self) -> AbstractContextManager[None]:
+        source = self.source
+        return translated(timeout_s=source.timeout_s, connect_s=source.connect_s, stall_s=source.stall_s, ends_at=self.ends_at)
+
+    def _tries(self) -> Tries:
+        return Tries(retries=self.source.retries, patience_s=self.source.patience_s, ends_at=self.ends_at)
 
 
-def _check_status(response: httpx.Response) -> None:
-    status = response.status_code
-    message = f"the server answered with status {status}"
-    if status in (204, 205):
-        raise EmptyMedia(message)
-    if status == 429 or (status == 503 and "retry-after" in response.headers):
-        raise FetchRateLimited(message, retry_after_s=retry_after_s(response))
-    if status in _BY_STATUS:
-        raise _BY_STATUS[status](message)
-    if status >= 500:
-        raise FetchTimeout(message)
-    if status not in (200, 203):
-        raise FetchRefused(message)
+class _Download:
+    """One file on its way into ``intake``, however many connections that takes."""
+
+    def __init__(self, session: Session, url: str, intake: Intake, on_progress: OnProgress | None) -> None:
+        self._session, self._url, self._intake, self._on_progress = session, url, intake, on_progress
+        self._tries = session._tries()
+        self._mark: Mark | None = None
+
+    def run(self, into: Path) -> Fetched:
+        while True:
+            try:
+                return self._once(into)
+            except FetchError as exc:
+                goes_on = self._mark is not None and self._intake.size_bytes > 0
+                time.sleep(self._tries.wait_s(exc, goes_on=goes_on))
+                log.debug("a download is tried again (%s) after %d bytes", exc.code, self._intake.size_bytes)
+
+    def _once(self, into: Path) -> Fetched:
+        mark, first = self._mark, self._intake.size_bytes
+        asked = range_headers(mark, first) if mark is not None and first else {}
+        with self._session.translated(), self._session.answer(self._url, asked) as response:
+            if mark is None or not first or not continues(response, mark, first):
+                self._begin(response, asked=bool(asked))
+            self._take(response)
+            content = self._intake.content()
+            if not content.size_bytes:
+                raise EmptyMedia("the server sent no bytes")
+            return Fetched(
+                path=into,
+                sha256=content.sha256,
+                size_bytes=content.size_bytes,
+                final_url=plain_url(response.url),
+                content_type=declared_type(response),
+            )
+
+    def _begin(self, response: httpx.Response, *, asked: bool) -> None:
+        """An answer from the first byte on, which is what is wanted, or what a server makes of a resource that has changed."""
+        if asked and response.status_code in (206, 416):
+            self._forget()
+            raise FetchTimeout("the server's part does not fit to what came before")
+        check_status(response)
+        total = declared_size(response)
+        if total is not None and total > self._session.source.max_bytes:
+            raise MediaTooLarge(f"{total} bytes, limit {self._session.source.max_bytes}")
+        self._forget()
+        self._mark = mark_of(response)
+
+    def _forget(self) -> None:
+        self._mark = None
+        self._intake.restart()
+
+    def _take(self, response: httpx.Response) -> None:
+        for piece in decoded(response, self._told(response)):
+            self._intake.write(piece)
+            if piece:
+                self._tries.came()
+        if self._mark is not None and self._mark.total not in (None, self._intake.size_bytes):
+            raise FetchTimeout("the server sent less than it said")
+
+    def _told(self, response: httpx.Response) -> Iterator[bytes]:
+        """The pieces; of each, that it has come is told once it is written."""
+        received, size = self._intake.size_bytes, declared_size(response)
+        total = None if size is None else received + size
+        for piece in self._session.pieces(response):
+            yield piece
+            received += len(piece)
+            if self._on_progress is not None:
+                self._on_progress(received, total)
 
 
-def _declared(response: httpx.Response) -> int | None:
-    text = response.headers.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+def _check_part(response: httpx.Response, part: ByteRange) -> None:
+    found = part_of(response)
+    if found is None or found[:2] != (part.first, part.first + part.length - 1) or coding_of(response):
+        raise FetchRefused("the server sent another part than was asked for")
 
 
-def _decoded(response: httpx.Response, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The body as it was before the server compressed it, in small steps: a bomb is cut where the bytes are counted.
+class _Pace:
+    """Keeps the average of what comes below a rate."""
 
-    Some stores (S3) send ``gzip`` whatever was asked for. Others, and one within another, are refused.
-    """
-    coding = response.headers.get("content-encoding", "identity").strip().lower()
-    if coding in ("", "identity"):
-        yield from pieces
-        return
-    if coding not in ("gzip", "x-gzip", "deflate"):
-        raise FetchRefused("the server compressed its answer, which was not asked for")
-    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: gzip or zlib, by the header
-    try:
-        for piece in pieces:
-            step = inflate.decompress(piece, _STEP)
-            yield step
-            while inflate.unconsumed_tail or len(step) == _STEP:
-                step = inflate.decompress(inflate.unconsumed_tail, _STEP)
-                yield step
-    except zlib.error as exc:
-        raise FetchRefused(f"the server's {coding} does not decode") from exc
-    if inflate.unused_data:
-        raise FetchRefused(f"the server's {coding} has something behind its end")
-    if not inflate.eof:
-        raise FetchTimeout("the server broke off within compressed bytes")
+    def __init__(self, bytes_s: int) -> None:
+        self._bytes_s = bytes_s
+        self._begun_at = time.monotonic()
+        self._bytes = 0
 
-
-def _is_certificate(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    def keep(self, size_bytes: int, ends_at: float) -> None:
+        """Wait until so many more bytes were allowed to come, at most until ``ends_at``."""
+        if not self._bytes_s:
+            return
+        self._bytes += size_bytes
+        due_at = min(self._begun_at + self._bytes / self._bytes_s, ends_at)
+        if (early_s := due_at - time.monotonic()) > 0:
+            time.sleep(early_s)

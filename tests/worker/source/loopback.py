@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -38,6 +39,8 @@ def serve(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[Loop
             self.close_connection = True
             with contextlib.suppress(ConnectionError):  # the client has heard enough
                 answer(self, served)
+
+        do_CONNECT = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -95,5 +98,38 @@ def by_path(**answers: Answer) -> Answer:
 
     def answer(request: BaseHTTPRequestHandler, served: Loopback) -> None:
         answers[request.path.partition("?")[0].strip("/")](request, served)
+
+    return answer
+
+
+def ranged(body: bytes, *, breaks: Sequence[int] = (), etag: str | None = '"one"', **headers: str) -> Answer:
+    """A file server with byte ranges and If-Range. The first answers end after so many bytes each, as if the line were cut."""
+    left = list(breaks)
+
+    def answer(request: BaseHTTPRequestHandler, _: Loopback) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+        fits = request.headers.get("if-range") in (None, etag or headers.get("Last_Modified"))
+        first = int(asked[1]) if asked and fits else 0
+        last = min(int(asked[2]), len(body) - 1) if asked and fits and asked[2] else len(body) - 1
+        request.send_response(206 if asked and fits else 200)
+        if asked and fits:
+            request.send_header("Content-Range", f"bytes {first}-{last}/{len(body)}")
+        if etag is not None:
+            request.send_header("ETag", etag)
+        for name, value in {"Content_Length": str(last + 1 - first), **headers}.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        piece = body[first : last + 1]
+        request.wfile.write(piece[: left.pop(0)] if left else piece)
+
+    return answer
+
+
+def in_turn(*answers: Answer) -> Answer:
+    """Another answer for each request; the last one for all that follow."""
+    left = list(answers)
+
+    def answer(request: BaseHTTPRequestHandler, served: Loopback) -> None:
+        (left.pop(0) if len(left) > 1 else left[0])(request, served)
 
     return answer

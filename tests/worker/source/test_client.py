@@ -106,6 +106,29 @@ def test_the_environment_says_nothing(server: Loopback, spy: Spy, monkeypatch: p
     assert "authorization" not in server.requests[0][1]
 
 
+def test_behind_a_proxy_only_the_proxy_is_connected_to(server: Loopback, spy: Spy) -> None:
+    """It resolves; what is written in a URL is still checked here."""
+    spy.allow(server.at)
+    guard = AddressGuard(resolve=NameServer())
+    with guarded_client(guard, proxy=f"http://{server.at}") as client:
+        with serve(reply(b"by proxy")) as proxy, guarded_client(guard, proxy=f"http://{proxy.at}") as other:
+            spy.allow(proxy.at)
+            assert other.get("http://media.example/clip?token=1").content == b"by proxy"
+        assert proxy.requests[0][0] == "http://media.example/clip?token=1"
+        for url in ("http://127.0.0.1/", "http://169.254.169.254/", "file:///etc/passwd", "http://0x7f.1/"):
+            with pytest.raises(FetchRefused):
+                client.get(url)
+    assert spy.connections == [proxy.at]
+    assert spy.lookups == []
+
+
+def test_a_proxy_that_refuses_a_tunnel(spy: Spy) -> None:
+    with serve(raw(b"HTTP/1.1 403 Forbidden\r\n\r\n")) as proxy:
+        spy.allow(proxy.at)
+        with guarded_client(AddressGuard(), proxy=f"http://{proxy.at}") as client, pytest.raises(httpx.ProxyError):
+            client.get("https://media.example/")
+
+
 def test_cookies_are_not_kept(server: Loopback, spy: Spy) -> None:
     spy.allow(server.at)
     with guarded_client(AddressGuard(allow_private_hosts=[server.at])) as client:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
+import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -195,6 +197,50 @@ def test_an_allowed_address_passes_in_a_url_on_its_port() -> None:
     for url in ("https://127.0.0.1/", "http://127.0.0.1:81/", "http://[::1]/"):
         with pytest.raises(FetchRefused):
             guard.check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("lists", "url", "passes"),
+    [
+        ({"ports": [443]}, "https://media.example/", True),
+        ({"ports": [443]}, "https://media.example:443/", True),
+        ({"ports": [443]}, "http://media.example/", False),
+        ({"ports": [443]}, "https://media.example:22/", False),
+        ({"ports": [443], "allow_private_hosts": ["10.0.0.7"]}, "http://10.0.0.7:9000/", True),
+        ({"ports": [443], "allow_private_hosts": ["10.0.0.7:9000"]}, "http://10.0.0.7:9001/", False),
+        ({"allow_hosts": ["media.example"]}, "https://media.example./", True),
+        ({"allow_hosts": ["media.example"]}, "https://a.b.MEDIA.example/", True),
+        ({"allow_hosts": ["media.example"]}, "https://xmedia.example/", False),
+        ({"allow_hosts": ["media.example"]}, "https://media.example.evil.example/", False),
+        ({"allow_hosts": ["media.example"]}, "https://8.8.8.8/", False),
+        ({"allow_hosts": ["8.8.8.8"]}, "https://8.8.8.8/", True),
+        ({"deny_hosts": ["media.example"]}, "https://media.example/", False),
+        ({"deny_hosts": ["media.example"]}, "https://a.media.example/", False),
+        ({"deny_hosts": ["bücher.example"]}, "https://xn--bcher-kva.example/", False),
+        ({"deny_hosts": ["media.example"]}, "https://other.example/", True),
+        ({"allow_hosts": ["example"], "deny_hosts": ["media.example"]}, "https://media.example/", False),
+    ],
+)
+def test_lists_of_ports_and_hosts(lists: dict[str, Any], url: str, passes: bool) -> None:
+    guard = AddressGuard(**lists, resolve=resolving("8.8.8.8"))
+    parsed = httpx.URL(url)
+    port = parsed.port or (443 if parsed.scheme == "https" else 80)
+    if passes:
+        guard.check_url(url)
+        assert guard.resolve(parsed.host, port)
+        return
+    with pytest.raises(FetchRefused):
+        guard.check_url(url)
+    with pytest.raises(FetchRefused):
+        guard.resolve(parsed.host, port)
+
+
+@pytest.mark.parametrize("setting", ["allow_hosts", "deny_hosts"])
+@pytest.mark.parametrize("entry", ["", "media.example:80", "*.example", "https://media.example"])
+def test_lists_name_hosts_alone(setting: str, entry: str) -> None:
+    lists: dict[str, Any] = {setting: [entry]}
+    with pytest.raises(ConfigError, match=setting):
+        AddressGuard(**lists)
 
 
 @pytest.mark.parametrize("entry", ["", "a b", "http://intern.example", "a.example:", "10.0.0.0/8", "*.example", "[::1", "1.1"])

@@ -44,7 +44,15 @@ def source(answer: Answer, spy: Spy, **changed: Any) -> Iterator[tuple[Loopback,
     """A server, and a source that may go to it alone."""
     with serve(answer) as server:
         spy.allow(server.at)
-        limits: dict[str, Any] = {"max_bytes": LIMIT, "timeout_s": 20, "connect_s": 5, "stall_s": 10, **changed}
+        limits: dict[str, Any] = {
+            "max_bytes": LIMIT,
+            "timeout_s": 20,
+            "connect_s": 5,
+            "stall_s": 10,
+            "retries": 0,
+            "patience_s": 0,
+            **changed,
+        }
         yield server, HttpSource(guard=AddressGuard(allow_private_hosts=[server.at]), ssl_context=NO_TLS, **limits)
 
 
@@ -197,7 +205,9 @@ def test_nobody_there_is_worth_another_try(spy: Spy, tmp_path: Path) -> None:
         pass
     spy.allow(server.at)
     with pytest.raises(FetchTimeout, match="no connection"):
-        HttpSource(guard=AddressGuard(allow_private_hosts=[server.at]), max_bytes=1).fetch(server.url(), tmp_path / "a")
+        HttpSource(guard=AddressGuard(allow_private_hosts=[server.at]), max_bytes=1, retries=0).fetch(
+            server.url(), tmp_path / "a"
+        )
 
 
 def test_a_body_without_an_end_is_cut_at_the_limit(spy: Spy, tmp_path: Path) -> None:
