@@ -21,6 +21,7 @@ from worker.content import Content, read_content
 from worker.errors import EmptyMedia, MediaError, VeriframeError
 from worker.frames.sampling import frames_asked
 from worker.observe import FaceRules, Observations, Observer
+from worker.pixels import rgb_frame
 from worker.ports import Classifier, FaceDetector, FrameSource, OpenMedia
 from worker.types import Coverage, Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
 from worker.verdict.decide import Policy, decide
@@ -263,7 +264,7 @@ class Passes:
                 self.failure, frame = exc, None
             if frame is not None and round(frame.pts_s, 4) not in known:
                 known.add(round(frame.pts_s, 4))
-                batch.append(Frame(pts_s=frame.pts_s, rgb_HWC=frame.rgb_HWC.copy()))
+                batch.append(rgb_frame(frame.pts_s, frame.rgb_HWC.copy()))
                 size += frame.rgb_HWC.nbytes
             self._clock.decode += time.perf_counter() - before
             if batch and (

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -110,17 +110,51 @@ class SamplingRequest:
         _check(self.end_s is None or self.end_s > self.start_s, f"end {self.end_s} must lie after start {self.start_s}")
 
 
+class Pixels(Protocol):
+    """A frame's pixels at full resolution, RGB or still as decoded (``worker.pixels``); what is asked of them comes as RGB."""
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    def region(self, top: int, left: int, height: int, width: int) -> UInt8:
+        """RGB [height, width, 3] of a part that lies wholly inside; it may be a view of the frame's memory."""
+        ...
+
+    def shrunk(self, divisor: int) -> UInt8:
+        """RGB [H // divisor, W // divisor, 3], each pixel the mean of ``divisor`` x ``divisor``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
-    """One decoded frame: upright, square pixels, SDR BT.709/sRGB full-range RGB."""
+    """One decoded frame: upright, square pixels, SDR BT.709/sRGB full-range RGB wherever it is shown as RGB."""
 
     pts_s: float
-    rgb_HWC: UInt8
+    pixels: Pixels
+    small_HWC: UInt8
+    """RGB at detection scale: 1 / ``divisor`` of the frame's size without fractions of a pixel; all of it where that is 1."""
+    divisor: int
 
     def __post_init__(self) -> None:
-        shape = self.rgb_HWC.shape
-        _check(len(shape) == 3 and shape[2] == 3 and self.rgb_HWC.dtype == np.uint8, f"frame {shape} {self.rgb_HWC.dtype}")
+        small = (self.pixels.height // self.divisor, self.pixels.width // self.divisor, 3)
+        _check(self.small_HWC.shape == small and self.small_HWC.dtype == np.uint8, f"small frame {self.small_HWC.shape}, {small}")
         _check(math.isfinite(self.pts_s), f"pts {self.pts_s}")
+
+    @property
+    def height(self) -> int:
+        return self.pixels.height
+
+    @property
+    def width(self) -> int:
+        return self.pixels.width
+
+    @property
+    def rgb_HWC(self) -> UInt8:
+        """All of it as RGB, for those who need the whole frame: a scan does not. Converted anew each time it is asked for."""
+        return self.pixels.region(0, 0, self.height, self.width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

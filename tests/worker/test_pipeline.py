@@ -16,6 +16,7 @@ from worker.content import Content
 from worker.errors import CorruptMedia, DecodeCrash, VeriframeError
 from worker.observe import FaceRules
 from worker.pipeline import Progress, Scanner, ScanOptions, max_gap_s
+from worker.pixels import rgb_frame
 from worker.ports import OpenMedia
 from worker.report import Model, Report
 from worker.types import Detections, Frame, Label, MediaInfo, MediaKind, Reason, SamplingRequest, Strategy
@@ -75,7 +76,7 @@ class Clip:
             slot[:] = 0 if self.empty_s[0] <= time < self.empty_s[1] else FAKE if inside else REAL
             if self.bystander:
                 slot[:, SIZE // 2 :] = REAL
-            yield Frame(pts_s=time, rgb_HWC=slot)  # the same memory again and again, as the sandbox gives it
+            yield rgb_frame(time, slot)  # the same memory again and again, as the sandbox gives it
         slot[:] = 255
 
 

@@ -6,7 +6,6 @@ tests/worker/faces/test_detect.py for the tolerance. Frames are first shrunk (``
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,35 +18,12 @@ import numpy as np
 from worker.faces.candidates import AreaTable
 from worker.faces.nets import CHUNK, Net, load_nets, packaged_nets
 from worker.faces.suppress import suppress
+from worker.pixels import PART_PX, detection_divisor
 from worker.types import Detections, Float32, Int64, UInt8
 
 PYRAMID_FACTOR = 0.709
 WINDOW = 12
 """Side of P-Net's window, the size of a face at the pyramid level that finds it."""
-HALVED_FROM_PX = 480
-SHORT_SIDE_PX = 540
-PART_PX = 8 * 640 * 360
-"""Most pixels, at detection scale, that one thread works on at a time: about 8 halved 720p frames, some 100 MB in all."""
-FRAME_PX = 2 * PART_PX
-"""Most pixels of one frame at detection scale. Only those 8 or more times as long as wide can reach it; they are then
-shrunk further, and their smaller faces lost."""
-
-
-def detection_scale(height: int, width: int) -> float:
-    """Scale at which faces are looked for, 1 / k with a whole k, by the shorter side.
-
-    Below 480 pixels frames stay as they are; from 480 they are halved, so that the shorter side never ends below 240; from 1350
-    on k brings it nearest to 540. 256 -> 256, 480 -> 240, 720 -> 360, 1080 -> 540, 1440 -> 480, 2160 -> 540. Of a very long
-    picture, k is the least that leaves ``FRAME_PX`` pixels.
-    """
-    return 1 / detection_divisor(height, width)
-
-
-def detection_divisor(height: int, width: int) -> int:
-    """The k of ``detection_scale``."""
-    shorter = min(height, width)
-    by_side = 1 if shorter < HALVED_FROM_PX else max(2, (2 * shorter + SHORT_SIDE_PX) // (2 * SHORT_SIDE_PX))
-    return max(by_side, math.ceil(math.sqrt(height * width / FRAME_PX)))
 
 
 def _shrink(frames_BHWC: Sequence[UInt8] | UInt8, k: int) -> UInt8:

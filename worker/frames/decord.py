@@ -21,6 +21,7 @@ from worker.errors import CorruptMedia, UnsupportedMedia
 from worker.frames import sampling
 from worker.frames.limits import Limits
 from worker.frames.pyav import PyavDecoder, PyavMedia
+from worker.pixels import rgb_frame
 from worker.types import Frame, MediaInfo, SamplingRequest
 
 CODECS = frozenset(("h264", "hevc", "vp9"))
@@ -99,7 +100,7 @@ class DecordMedia:
             while at < index:
                 frame = self._next(reader)
                 at += 1
-            yield Frame(pts_s=self._starts_s[index], rgb_HWC=frame.asnumpy())
+            yield rgb_frame(self._starts_s[index], frame.asnumpy())
 
     def _reader(self) -> Any:
         import decord

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from worker.errors import CorruptMedia, MediaError, MediaTooLarge, MediaTooLong, UnsupportedMedia
 from worker.frames import sampling
 from worker.frames.limits import Limits
+from worker.pixels import rgb_frame
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, UInt8
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
@@ -101,7 +102,7 @@ class PictureMedia:
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """A still picture's one frame, whatever is asked; an animation's frames by the plan. A damaged tail ends the pass."""
         if not self._animated:
-            yield Frame(pts_s=0.0, rgb_HWC=self._first)
+            yield rgb_frame(0.0, self._first)
             return
         clip = sampling.Clip(duration_s=self.info.duration_s, fps=self.info.fps, keys_s=())
         wanted = _nearest(self._starts_s[:-1], sampling.plan(request, clip).times_s)
@@ -112,7 +113,7 @@ class PictureMedia:
                     rgb_HWC = _upright(self._image)
             except CorruptMedia:
                 return
-            yield Frame(pts_s=self._starts_s[index], rgb_HWC=rgb_HWC)
+            yield rgb_frame(self._starts_s[index], rgb_HWC)
 
 
 def _nearest(starts_s: Sequence[float], times_s: Sequence[float]) -> list[int]:

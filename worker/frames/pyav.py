@@ -22,6 +22,7 @@ from worker.frames import colour, probe, sampling, timeline
 from worker.frames.limits import Limits
 from worker.frames.reader import Counts, Reader, pts_of, time_base_of
 from worker.frames.timeline import Clock
+from worker.pixels import rgb_frame
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest
 
 SEEK_AHEAD_S = 1.0
@@ -97,7 +98,7 @@ class PyavMedia:
             if (last_pts is not None and pts_of(frame) <= last_pts) or (end_s is not None and pts_s >= end_s):
                 continue
             last_pts = pts_of(frame)
-            yield Frame(pts_s=pts_s, rgb_HWC=colour.upright_rgb(frame, *self._shown))
+            yield rgb_frame(pts_s, colour.upright_rgb(frame, *self._shown))
 
     def _key_frames(self, times_s: tuple[float, ...]) -> Iterator[av.VideoFrame]:
         last_key: int | None = None

@@ -29,6 +29,7 @@ from worker.frames import sampling, wire
 from worker.frames.forkserver import Forked, ForkServer, ZygoteGone
 from worker.frames.limits import Limits
 from worker.frames.sharing import SharedBytes, anonymous_file
+from worker.pixels import rgb_frame
 from worker.ports import OpenMedia
 from worker.types import Frame, Json, MediaInfo, MediaKind, SamplingRequest
 
@@ -249,7 +250,7 @@ class _SandboxedMedia:
             last_s = header.pts_s
             free.discard(header.slot)
             rgb_HWC = self._shared.frame(header.slot * self._slot_bytes, header.height, header.width)
-            yield Frame(pts_s=header.pts_s, rgb_HWC=rgb_HWC)
+            yield rgb_frame(header.pts_s, rgb_HWC)
             free.add(header.slot)
             if number == self._passes:
                 self._child.send({"slot": header.slot})

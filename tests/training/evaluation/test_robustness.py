@@ -18,6 +18,7 @@ from training.evaluation.robustness import levels, read_lines, run, trials
 from training.evaluation.sections import level_table
 from worker.content import Content
 from worker.errors import ConfigError, CorruptMedia
+from worker.pixels import rgb_frame
 from worker.report import Report
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest
 
@@ -37,7 +38,7 @@ class OnePicture:
         yield self
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
-        yield Frame(pts_s=0.0, rgb_HWC=np.full((32, 32, 3), 128, np.uint8))
+        yield rgb_frame(0.0, np.full((32, 32, 3), 128, np.uint8))
 
 
 @dataclass(frozen=True)

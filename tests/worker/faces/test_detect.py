@@ -21,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import ModelError
-from worker.faces.detect import FRAME_PX, MtcnnDetector, detection_scale
+from worker.faces.detect import MtcnnDetector
 from worker.faces.nets import packaged_nets
 from worker.model import mtcnn
+from worker.pixels import FRAME_PX, detection_scale
 from worker.types import Detections, UInt8
 
 THRESHOLD, THRESHOLD_BAND = 0.7, 0.02

@@ -26,6 +26,7 @@ import numpy as np
 
 from worker.errors import CorruptMedia, MediaTooLong
 from worker.frames.limits import Limits
+from worker.pixels import rgb_frame
 from worker.ports import OpenMedia
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, UInt8
 
@@ -51,7 +52,7 @@ class Patterns:
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         for number in range(min(self.info.n_frames, request.max_frames or self.info.n_frames)):
-            yield Frame(pts_s=float(number), rgb_HWC=pattern(self.info.height, self.info.width, number))
+            yield rgb_frame(float(number), pattern(self.info.height, self.info.width, number))
 
 
 class Boasting:
@@ -92,9 +93,9 @@ class Misbehaving(Patterns):
         self.arguments = arguments
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
-        yield Frame(pts_s=0.0, rgb_HWC=pattern(4, 8, 0))
+        yield rgb_frame(0.0, pattern(4, 8, 0))
         getattr(self, self.arguments["deed"])()
-        yield Frame(pts_s=1.0, rgb_HWC=pattern(4, 8, 1))
+        yield rgb_frame(1.0, pattern(4, 8, 1))
 
     def open_socket(self) -> None:
         with socket.socket() as client:
