@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from worker.errors import UnsupportedMedia
 from worker.interrupts import Interrupts
-from worker.jobs import BuildScanner, Outcome, Task, do, failed
+from worker.jobs import BuildScanner, Outcome, Task, do, failed, sourced
 from worker.output.folder import ReportFolder, Stored
 from worker.output.sink import Sink
 from worker.progress import Bar
@@ -97,7 +97,8 @@ class Batch:
         if report is None:
             report = self._stored(outcome.task.item).report
             tally.unchanged += 1
-        elif self.folder is not None:
+        report = sourced(report, outcome.task.item)
+        if outcome.report is not None and self.folder is not None:
             self.folder.save(outcome.task.item.path, report, outcome.crops, outcome.content, outcome.fingerprint)
         self.sink.write(report)
         tally.add(report)

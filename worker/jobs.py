@@ -85,3 +85,10 @@ def failed(path: Path, error: Exception) -> Report:
     moment = now()
     job = Report(id=new_id(), source=Source.of(path), created_at=moment, started_at=moment, status="running", progress=0.0)
     return failed_report(job, error)
+
+
+def sourced(report: Report, item: Item) -> Report:
+    """The report with what the user named as its source, where that is an address."""
+    if item.url is None:
+        return report
+    return report.model_copy(update={"source": Source(kind="url", url=item.url)})

@@ -32,6 +32,7 @@ class FailOn(StrEnum):
 
 HELP = (
     "Scan video and pictures for deepfaked faces: a verdict with evidence for each.\n\n"
+    "Addresses are fetched within the limits of the settings' section source, and deleted after the scan. "
     "Folders are scanned whole, links in them not followed; content decides what a file is, not its name. One bad item never "
     "stops the rest. Settings come from a file, then the environment (VERIFRAME_SECTION__KEY), then these flags."
 )
@@ -42,6 +43,7 @@ veriframe scan clip.mp4
 veriframe scan ~/Videos --out reports             keep reports and crops
 veriframe scan ~/Videos --out reports --resume    go on after a stop
 veriframe scan 'in/**/*.mov' --workers 4          four items at a time
+veriframe scan https://example.org/clip.mp4       fetched, scanned, deleted
 veriframe scan in --exclude '.*' --format csv     no hidden files
 veriframe scan upload.mp4 --fail-on fake --fail-on uncertain
 find . -size +1M -print0 | veriframe scan - --format jsonl
@@ -97,7 +99,7 @@ def scan(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH", help="Files, folders (everything below), quoted globs, or - for a list on standard input."
+            metavar="PATH|URL", help="Files, folders (all below), addresses, quoted globs, or - for a list on standard input."
         ),
     ],
     format: Annotated[
@@ -217,6 +219,7 @@ def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dic
                 exclude=arguments.exclude,
                 stdin=sys.stdin.buffer,
                 skip=[arguments.out] if arguments.out else [],
+                urls=True,
             )
         )
     if not items:
@@ -225,6 +228,10 @@ def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dic
         from worker.compose import build_scanner
 
         build = build_scanner
+    if any(item.url for item in items):
+        from worker.fetched import fetching
+
+        build = fetching(build, items)
     both_on_terminal = arguments.format != "table" and sys.stdout.isatty()
     batch = Batch(
         build=build,

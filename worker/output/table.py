@@ -68,7 +68,7 @@ def cells(row: Row, above: str) -> tuple[Text, ...]:
 
 def _folder_above(paths: list[str]) -> str:
     """The folder that holds all paths, with the slash; empty for one path alone."""
-    if len(paths) < 2:
+    if len(paths) < 2 or not all(map(os.path.isabs, paths)):  # an address is above no other
         return ""
     above = os.path.commonpath([os.path.dirname(path) for path in paths])
     return above if above.endswith(os.sep) else above + os.sep

@@ -1,4 +1,4 @@
-"""What the command line names, as items: files, folders, globs and a list on standard input.
+"""What the command line names, as items: files, folders, globs, addresses and a list on standard input.
 
 - A folder gives every regular file below it, hidden ones too, in the order of its names' bytes, whatever the extension.
 - Links met inside a folder or by a glob are not followed; one that is named outright is, and the report names the file that it
@@ -7,10 +7,12 @@
   that cannot be listed, is an item with a ``refusal``: it gets a report, and the rest goes on.
 - An argument that exists is never a glob, whatever characters it holds; nor is a line of the list.
 - A file that several arguments reach is one item.
+- A word with ``://`` in it that is no existing path is an address, where these are taken.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -31,10 +33,14 @@ _KINDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One path to report on; absolute, links in it not resolved. ``refusal`` says why it cannot be opened at all."""
+    """One path to report on; absolute, links in it not resolved. ``refusal`` says why it cannot be opened at all.
+
+    ``url``: it is an address; nothing lies at ``path``, which is another for every address and the same in every run.
+    """
 
     path: Path
     refusal: str | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +67,9 @@ def find_items(
     exclude: Sequence[str] = (),
     stdin: BinaryIO | None = None,
     skip: Sequence[Path] = (),
+    urls: bool = False,
 ) -> Iterator[Item]:
-    """All items in the order of the arguments, each once.
+    """All items in the order of the arguments, each once; addresses only where ``urls`` says so, and whatever is to be included.
 
     ``-`` stands for paths read from ``stdin``, one a line, or ended by NUL if there is one (``find -print0``). ``skip`` names
     folders that are not entered (where reports are written).
@@ -71,8 +78,9 @@ def find_items(
     closed = frozenset(os.path.realpath(folder) for folder in skip)
     seen: set[str] = set()
     for text, may_glob in _texts(arguments, stdin):
-        for item in _expand(text, wanted, closed, may_glob):
-            key = str(item.path) if item.refusal else os.path.realpath(item.path)
+        is_url = urls and "://" in text and not os.path.lexists(text)
+        for item in [_address(text)] if is_url else _expand(text, wanted, closed, may_glob):
+            key = str(item.path) if item.refusal or item.url else os.path.realpath(item.path)
             if key not in seen:
                 seen.add(key)
                 yield item
@@ -90,6 +98,14 @@ def _texts(arguments: Sequence[str], stdin: BinaryIO | None) -> Iterator[tuple[s
             yield from ((line, False) for line in read_list(stdin.read() if stdin else b""))
         else:
             yield argument, True
+
+
+def _address(url: str) -> Item:
+    """The item of an address; its name is the last part of the address's path."""
+    digest = hashlib.sha256(os.fsencode(url)).hexdigest()[:16]
+    below_host = url.partition("://")[2].partition("?")[0].partition("#")[0]
+    name = below_host.rstrip("/").rpartition("/")[2].replace("\0", "")[:100]
+    return Item(path=Path("/", digest, name if name.strip(".") else "address"), url=url)
 
 
 def _expand(text: str, wanted: PathFilter, closed: frozenset[str], may_glob: bool) -> Iterator[Item]:

@@ -167,3 +167,21 @@ def test_names_of_any_bytes_are_found(tree: Path) -> None:
 
 def test_dots_above_a_link_mean_what_the_file_system_means(tree: Path) -> None:
     assert names(tree, ["linked/../media/b.mp4"]) == ["b.mp4"]
+
+
+def test_addresses_are_items_only_where_they_are_wanted(tree: Path) -> None:
+    urls = ["https://media.example/clip.mp4?token=1", "HTTP://media.example", "ftp://media.example/..", "http://a/\0?#"]
+    items = list(find_items([*urls, "b.mp4", urls[0]], include=["*.mp4"], urls=True))
+    assert [item.url for item in items] == [*urls, None]
+    assert [item.path.name for item in items] == ["clip.mp4", "media.example", "address", "address", "b.mp4"]
+    assert len({item.path.parent for item in items}) == 5
+    assert "token" not in str(items[0].path)
+    assert [item.path for item in find_items(urls, urls=True)] == [item.path for item in items[:4]]  # in every run
+    assert names(tree, [urls[0]]) == ["https:/media.example/clip.mp4?token=1 !"]
+
+
+def test_a_file_is_no_address_whatever_its_name(tree: Path) -> None:
+    (tree / "http:").mkdir()
+    (tree / "http:" / "clip.mp4").write_text("x")
+    (item,) = find_items(["http://clip.mp4"], urls=True)
+    assert (item.url, item.path) == (None, tree / "http:" / "clip.mp4")
