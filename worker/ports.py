@@ -22,6 +22,15 @@ class OpenMedia(Protocol):
         ...
 
 
+class SharedMedia(OpenMedia, Protocol):
+    """``OpenMedia`` whose frames were decoded elsewhere and lie in shared memory, several at a time."""
+
+    def batches(self, request: SamplingRequest, *, max_frames: int) -> Iterator[Sequence[Frame]]:
+        """One pass as ``frames`` gives it, in lists of at most ``max_frames`` of one size. A list is valid until the next one is
+        asked for, or another pass; meanwhile decoding goes on. Frames before a MediaError come first, then it is raised."""
+        ...
+
+
 class FrameDecoder(Protocol):
     """Decodes an already opened file, inside the sandboxed child: it never opens anything by name."""
 
@@ -33,7 +42,7 @@ class FrameDecoder(Protocol):
 class FrameSource(Protocol):
     """The parent's side: opens a path in a killable child and hands its frames over."""
 
-    def open(self, path: Path) -> AbstractContextManager[OpenMedia]: ...
+    def open(self, path: Path) -> AbstractContextManager[SharedMedia]: ...
 
 
 class FaceDetector(Protocol):

@@ -26,6 +26,14 @@ class MediaKind(StrEnum):
     PICTURE = "picture"
 
 
+class Layout(StrEnum):
+    """How a frame's full-resolution pixels are given: as RGB, or as decoded, in 8-bit planes."""
+
+    RGB = "rgb"
+    YUV420 = "yuv420"
+    YUV444 = "yuv444"
+
+
 class Strategy(StrEnum):
     """Which frames are looked at (design: sampling)."""
 
@@ -81,6 +89,8 @@ class MediaInfo:
     variable_rate: bool = False
     decoder: str = ""
     """Name of the decoder chosen for this file."""
+    layout: Layout = Layout.RGB
+    """Of all its frames."""
 
     def __post_init__(self) -> None:
         _check(self.width > 0 and self.height > 0, f"frame size {self.width}x{self.height}")

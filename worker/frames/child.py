@@ -15,11 +15,12 @@ from typing import Any, BinaryIO
 
 from worker.errors import MediaTooLarge, MediaTooLong, OutOfMemory, VeriframeError
 from worker.frames import wire
+from worker.frames.layout import bytes_of, write
 from worker.frames.limits import Limits
 from worker.frames.lockdown import lock_down
 from worker.frames.sharing import SharedBytes
 from worker.ports import OpenMedia
-from worker.types import Frame, Json, MediaInfo
+from worker.types import Frame, Json, Layout, MediaInfo
 
 Opener = Callable[..., AbstractContextManager[OpenMedia]]
 """``opener(file, limits, decoder=..., threads=...)``."""
@@ -83,16 +84,15 @@ def _pass(channel: _Channel, shared: SharedBytes, media: OpenMedia, message: Jso
                 return
             free.append(note["slot"])
         slot = free.pop(0)
-        channel.send({"frame": _put(shared, frame, slot, slot_bytes)})
+        _put(shared, frame, slot * slot_bytes, slot_bytes, media.info.layout)
+        channel.send({"frame": wire.frame_to(frame, slot)})
     channel.send({"end": True})
 
 
-def _put(shared: SharedBytes, frame: Frame, slot: int, slot_bytes: int) -> Json:
-    height, width, _ = frame.rgb_HWC.shape
-    if frame.rgb_HWC.nbytes > slot_bytes:
-        raise MediaTooLarge(f"a frame of {width}x{height} in media announced as smaller")
-    shared.frame(slot * slot_bytes, height, width)[:] = frame.rgb_HWC
-    return {"slot": slot, "height": height, "width": width, "pts_s": float(frame.pts_s)}
+def _put(shared: SharedBytes, frame: Frame, offset: int, slot_bytes: int, layout: Layout) -> None:
+    if bytes_of(frame.height, frame.width, layout) > slot_bytes:
+        raise MediaTooLarge(f"a frame of {frame.width}x{frame.height} in media announced as smaller")
+    write(shared, offset, frame, layout)
 
 
 class _Channel:

@@ -57,8 +57,17 @@ def matrix_of(frame: av.VideoFrame) -> int:
     return int(_MATRICES.get(int(frame.colorspace), default))
 
 
+def is_full_range(frame: av.VideoFrame) -> bool:
+    return int(frame.color_range) == FULL_RANGE or frame.format.name.startswith("yuvj")
+
+
 def is_hdr(frame: av.VideoFrame) -> bool:
     return int(frame.color_trc) in (PQ, HLG)
+
+
+def is_wide(frame: av.VideoFrame) -> bool:
+    """Whether its colours go beyond SDR BT.709 and are mapped."""
+    return is_hdr(frame) or int(frame.color_primaries) == BT2020_NCL
 
 
 def shown_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
@@ -86,16 +95,19 @@ def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
 
 def upright_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
     """RGB as it is to be shown; ``width`` and ``height`` are those of ``shown_size``, also where the stream changes its size."""
-    rgb_HWC = to_rgb(frame, width, height)
-    turns, mirrored = orientation(frame)
+    return upright(to_rgb(frame, width, height), *orientation(frame))
+
+
+def upright(picture: UInt8, turns: int, mirrored: bool) -> UInt8:
+    """An RGB picture or a plane of it, turned as ``orientation`` says."""
     if mirrored:
-        rgb_HWC = np.asarray(cv2.flip(rgb_HWC, 1), np.uint8)
-    return np.asarray(cv2.rotate(rgb_HWC, _TURNS[turns]), np.uint8) if turns else rgb_HWC
+        picture = np.asarray(cv2.flip(picture, 1), np.uint8)
+    return np.asarray(cv2.rotate(picture, _TURNS[turns]), np.uint8) if turns else picture
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
     """RGB [height, width, 3] of a frame as coded; the size is the shown one before it is turned."""
-    wide = is_hdr(frame) or int(frame.color_primaries) == BT2020_NCL
+    wide = is_wide(frame)
     matrix = matrix_of(frame)
     if frame.interlaced_frame:
         frame = _first_field(frame)
@@ -105,7 +117,7 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
         format="rgb48le" if wide else "rgb24",
         src_colorspace=matrix,
         dst_colorspace=Colorspace.ITU709,
-        src_color_range=ColorRange.JPEG if int(frame.color_range) == FULL_RANGE else ColorRange.MPEG,
+        src_color_range=ColorRange.JPEG if is_full_range(frame) else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
         interpolation=Interpolation.BILINEAR,
         threads=1,

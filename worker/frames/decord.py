@@ -22,7 +22,7 @@ from worker.frames import sampling
 from worker.frames.limits import Limits
 from worker.frames.pyav import PyavDecoder, PyavMedia
 from worker.pixels import rgb_frame
-from worker.types import Frame, MediaInfo, SamplingRequest
+from worker.types import Frame, Layout, MediaInfo, SamplingRequest
 
 CODECS = frozenset(("h264", "hevc", "vp9"))
 CONTAINERS = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"))
@@ -81,7 +81,7 @@ class DecordMedia:
     """``OpenMedia`` of one video."""
 
     def __init__(self, file: BinaryIO, info: MediaInfo, starts_s: list[float], clip: sampling.Clip) -> None:
-        self.info = replace(info, decoder=DecordDecoder.name)
+        self.info = replace(info, decoder=DecordDecoder.name, layout=Layout.RGB)
         fd = file.fileno()  # FFmpeg has moved the descriptor behind the back of ``file``'s own buffer
         self._data = os.pread(fd, os.fstat(fd).st_size, 0)
         self._clip = clip

@@ -30,15 +30,15 @@ def anonymous_file(size_bytes: int) -> int:
 
 
 class SharedBytes:
-    """A mapping of such a file, cut into equal slots of one frame each."""
+    """A mapping of such a file, in which frames are laid out (``layout``)."""
 
     def __init__(self, fd: int, size_bytes: int, *, writable: bool) -> None:
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self._map = mmap.mmap(fd, size_bytes, access=access)
 
-    def frame(self, offset: int, height: int, width: int) -> UInt8:
-        """uint8 [H, W, 3] at ``offset``, not copied; read-only unless the mapping is writable."""
-        return np.ndarray((height, width, 3), np.uint8, buffer=self._map, offset=offset)
+    def array(self, offset: int, shape: tuple[int, ...]) -> UInt8:
+        """uint8 of this shape at ``offset``, not copied; read-only unless the mapping is writable."""
+        return np.ndarray(shape, np.uint8, buffer=self._map, offset=offset)
 
     def close(self) -> None:
         """Unmap; where an array still looks at the memory, it goes with the last such array."""

@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from worker.errors import BY_CODE, DecodeCrash, DecodeError, MediaError, VeriframeError
+from worker.frames.layout import MATRICES, bytes_of, fits_layout
 from worker.frames.limits import Limits
-from worker.types import Json, MediaInfo, MediaKind, SamplingRequest, Strategy
+from worker.pixels import YuvPixels
+from worker.types import Frame, Json, Layout, MediaInfo, MediaKind, SamplingRequest, Strategy
 
 HEADER = struct.Struct("!I")
 MAX_MESSAGE_BYTES = 1 << 20
@@ -95,12 +97,14 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
-    """Where a frame lies and what it is."""
+    """Where a frame lies and what it is; the last two say what the planes of one that is not RGB mean."""
 
     slot: int
     height: int
     width: int
     pts_s: float
+    matrix: int
+    full_range: bool
 
 
 def request_to(request: SamplingRequest) -> Json:
@@ -111,6 +115,14 @@ def request_from(message: Json) -> SamplingRequest:
     times_s = message.pop("times_s")
     strategy = Strategy(message.pop("strategy"))
     return SamplingRequest(strategy=strategy, times_s=None if times_s is None else tuple(times_s), **message)
+
+
+def part_of(message: Json, key: str) -> Json:
+    """The object that a message holds by this name."""
+    part = message.get(key)
+    if not isinstance(part, dict):
+        raise ProtocolError(f"no {key}")
+    return part
 
 
 def info_to(info: MediaInfo) -> Json:
@@ -145,18 +157,32 @@ def info_from(message: Json, limits: Limits) -> MediaInfo:
         has_edit_list=_flag(message, "has_edit_list"),
         variable_rate=_flag(message, "variable_rate"),
         decoder=_text(message, "decoder"),
+        layout=_layout(message),
     )
 
 
-def frame_from(message: Json, *, max_pixels: int, duration_s: float, slots: set[int], slot_bytes: int) -> FrameHeader:
-    """``slots`` are those that the child may fill now."""
+def frame_to(frame: Frame, slot: int) -> Json:
+    pixels = frame.pixels
+    matrix, full_range = (pixels.matrix, pixels.full_range) if isinstance(pixels, YuvPixels) else (1, True)
+    size: Json = {"slot": slot, "height": frame.height, "width": frame.width, "pts_s": float(frame.pts_s)}
+    return size | {"matrix": matrix, "full_range": full_range}
+
+
+def frame_from(
+    message: Json, *, layout: Layout, max_pixels: int, duration_s: float, slots: set[int], slot_bytes: int
+) -> FrameHeader:
+    """``layout`` is that of all frames of the media, ``slots`` are those that the child may fill now."""
     slot = _whole(message, "slot", 0, max(slots, default=0))
     if slot not in slots:
         raise ProtocolError(f"slot {slot} is not the child's")
     width, height = _size(message, max_pixels)
-    if width * height * 3 > slot_bytes:
-        raise ProtocolError(f"a frame of {width}x{height} is larger than its slot")
-    return FrameHeader(slot, height, width, _real(message, "pts_s", -PTS_SLACK_S, duration_s + PTS_SLACK_S))
+    if not fits_layout(height, width, layout) or bytes_of(height, width, layout) > slot_bytes:
+        raise ProtocolError(f"a frame of {width}x{height} is larger than its slot, or cannot be {layout}")
+    matrix = _whole(message, "matrix", min(MATRICES), max(MATRICES))
+    if matrix not in MATRICES:
+        raise ProtocolError("unknown matrix")
+    pts_s = _real(message, "pts_s", -PTS_SLACK_S, duration_s + PTS_SLACK_S)
+    return FrameHeader(slot, height, width, pts_s, matrix, _flag(message, "full_range"))
 
 
 def error_to(code: str, message: str) -> Json:
@@ -210,6 +236,13 @@ def _real(message: Json, key: str, least: float, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise ProtocolError(f"bad {key}")
     return float(value)
+
+
+def _layout(message: Json) -> Layout:
+    try:
+        return Layout(_text(message, "layout"))
+    except ValueError as exc:
+        raise ProtocolError("unknown layout") from exc
 
 
 def _flag(message: Json, key: str) -> bool:

@@ -176,7 +176,7 @@ class Misbehaving(Patterns):
 
     def flood(self) -> None:
         for number in itertools.count(1):
-            self.say({"frame": {"slot": 1, "width": 8, "height": 4, "pts_s": number * 1e-6}})
+            self.say({"frame": {"slot": 1, "width": 8, "height": 4, "pts_s": number * 1e-6, "matrix": 1, "full_range": True}})
             os.read(self.channel, 4096)
 
     def trickle(self) -> None:

@@ -24,7 +24,8 @@ from worker.errors import CorruptMedia, DecodeCrash, EmptyMedia, MediaTooLarge, 
 from worker.frames import wire, zygote
 from worker.frames.choose import open_media
 from worker.frames.limits import Limits
-from worker.frames.sandbox import MAX_SLOTS, SandboxedFrames
+from worker.frames.media import FRAMES_AHEAD
+from worker.frames.sandbox import SandboxedFrames
 from worker.types import SamplingRequest, Strategy
 
 HERE = Path(__file__).parent
@@ -94,7 +95,7 @@ def test_frames_that_fill_the_bound_come_one_by_one(sandbox: Sandbox, tmp_path: 
     with sandbox(shared_bytes=1 << 20).open(patterns_file(tmp_path, 800, 600, 3)) as media:
         for number, frame in enumerate(media.frames(ALL)):
             np.testing.assert_array_equal(frame.rgb_HWC, hostile.pattern(600, 800, number))
-            assert shared_bytes() <= 600 * 800 * 3 + 4096
+            assert shared_bytes() <= (600 * 800 + 300 * 400) * 3 + 4096
     assert number == 2
 
 
@@ -121,7 +122,7 @@ def test_several_passes_also_after_one_left_early(sandbox: Sandbox, tmp_path: Pa
 def test_shared_memory_stays_bounded_over_many_frames(sandbox: Sandbox, tmp_path: Path) -> None:
     with sandbox().open(patterns_file(tmp_path, 256, 256, 100)) as media:
         biggest = max(shared_bytes() for _ in media.frames(ALL))
-    assert 256 * 256 * 3 < biggest <= MAX_SLOTS * (256 * 256 * 3 + 4096)
+    assert 256 * 256 * 3 < biggest <= FRAMES_AHEAD * (256 * 256 * 3 + 4096)
 
 
 def shared_bytes() -> int:

@@ -16,7 +16,8 @@ import pytest
 from worker.errors import CorruptMedia, DecodeCrash, DecodeTimeout, MediaTooLong, OutOfMemory, VeriframeError
 from worker.frames import wire
 from worker.frames.limits import Limits
-from worker.frames.sandbox import MAX_SLOTS, SandboxedFrames
+from worker.frames.media import FRAMES_AHEAD
+from worker.frames.sandbox import SandboxedFrames
 from worker.types import MediaInfo, MediaKind, SamplingRequest, Strategy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="system-call filter and Landlock are Linux")
@@ -173,13 +174,13 @@ def test_errors_of_the_child(frames: SandboxedFrames, tmp_path: Path) -> None:
         pass
 
 
-FRAME = {"slot": 1, "width": 8, "height": 4, "pts_s": 1.0}
+FRAME = {"slot": 1, "width": 8, "height": 4, "pts_s": 1.0, "matrix": 1, "full_range": True}
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        {"frame": FRAME | {"slot": MAX_SLOTS}},
+        {"frame": FRAME | {"slot": FRAMES_AHEAD}},
         {"frame": FRAME | {"slot": -1}},
         {"frame": FRAME | {"slot": True}},
         {"frame": FRAME | {"width": 100_000, "height": 100_000}},
@@ -195,6 +196,9 @@ FRAME = {"slot": 1, "width": 8, "height": 4, "pts_s": 1.0}
         {"frame": FRAME | {"pts_s": 0.0}},  # that of the frame given first
         {"frame": FRAME | {"pts_s": None}},
         {"frame": FRAME | {"pts_s": -1.0}},  # before the frame given first
+        {"frame": FRAME | {"matrix": 3}},
+        {"frame": FRAME | {"matrix": 10**30}},
+        {"frame": FRAME | {"full_range": 1}},
         {"frame": []},
         {"frame": {}},
         {"info": {}},

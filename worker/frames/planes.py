@@ -1,0 +1,56 @@
+"""Decoded frames to ``Pixels``: planes as they are where only the matrix is still to be applied, else RGB (``colour``).
+
+Which of the two a video gives is decided by its first frame and holds for all, so that every frame takes the same room. A frame
+that is odd one out, as an interlaced one among progressive ones, becomes RGB and then planes again.
+"""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+
+from worker.frames import colour
+from worker.pixels import RgbPixels, YuvPixels, detection_divisor
+from worker.types import Layout, Pixels, UInt8
+
+_LAYOUTS = {"yuv420p": Layout.YUV420, "yuvj420p": Layout.YUV420, "yuv444p": Layout.YUV444, "yuvj444p": Layout.YUV444}
+_FORMATS = {Layout.YUV420: "yuv420p", Layout.YUV444: "yuv444p"}
+
+
+def layout_of(frame: av.VideoFrame, shown: tuple[int, int]) -> Layout:
+    """How frames like this one are given; ``shown`` is their ``colour.shown_size``. Frames in which faces are looked for at full
+    size are RGB: that is needed anyway."""
+    if detection_divisor(*shown) == 1 or not _is_plain(frame, shown):
+        return Layout.RGB
+    return _LAYOUTS.get(frame.format.name, Layout.RGB)
+
+
+def pixels_of(frame: av.VideoFrame, shown: tuple[int, int], layout: Layout) -> Pixels:
+    """The frame upright and with square pixels, in this layout. Planes may be those of ``frame`` itself, not copied."""
+    if layout is Layout.RGB:
+        return RgbPixels(rgb_HWC=colour.upright_rgb(frame, *shown))
+    turns, mirrored = colour.orientation(frame)
+    if not (_is_plain(frame, shown) and _LAYOUTS.get(frame.format.name) is layout):
+        frame, turns, mirrored = _planes_again(colour.upright_rgb(frame, *shown), layout), 0, False
+    y_HW, u_HW, v_HW = (colour.upright(_plane(frame, number), turns, mirrored) for number in range(3))
+    return YuvPixels(y_HW=y_HW, u_HW=u_HW, v_HW=v_HW, matrix=colour.matrix_of(frame), full_range=colour.is_full_range(frame))
+
+
+def _is_plain(frame: av.VideoFrame, shown: tuple[int, int]) -> bool:
+    """Whether only the matrix is to be applied. Even sides: chroma samples stay where they are when the frame is turned."""
+    size = frame.width, frame.height
+    return not (frame.interlaced_frame or colour.is_wide(frame) or shown != size or any(side % 2 for side in size))
+
+
+def _plane(frame: av.VideoFrame, number: int) -> UInt8:
+    plane = frame.planes[number]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+
+
+def _planes_again(rgb_HWC: UInt8, layout: Layout) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb_HWC), format="rgb24").reformat(
+        format=_FORMATS[layout], dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.JPEG, threads=1
+    )
+    frame.colorspace, frame.color_range = colour.BT709, colour.FULL_RANGE
+    return frame
