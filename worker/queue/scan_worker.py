@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from redis import Redis
 from rq.worker import BaseWorker
@@ -128,61 +128,66 @@ class ScanWorker:
             return
         self._scan = scan_id
         self._tell(WorkerStatus.BUSY, at_once=True)
+        said: dict[str, Any] | None = None
         try:
             self.child.send({"scan": claim.id, "attempt": claim.attempt, "adopts": claim.adopts})
-            self._watch(claim)
+            said = self._watch(claim)
         except ChildDied as exc:
             self._give_up(claim, f"{exc}")
         except LeaseLost:
             log.warning("scan %s: attempt %d was overtaken", claim.id, claim.attempt)
-            self.child.kill()
         finally:
+            if said is None:  # it may still be at it, whatever ended the watch: the next scan is not to wait behind it
+                self.child.kill()
             self._scan = ""
             self.scans += 1
+        if said is not None:
+            self._heard(claim, said)
 
-    def _watch(self, claim: Claim) -> None:
-        """Until the child is done with it: renew the lease, look at the clock. Raises ChildDied, LeaseLost."""
+    def _watch(self, claim: Claim) -> dict[str, Any] | None:
+        """Renew the lease and look at the clock until the child is done with it: what it said. None: it was ended before.
+
+        Raises ChildDied, LeaseLost.
+        """
         started = time.monotonic()
         cancel_s: float | None = None
         every_s = self.records.terms.lease_s / 4
         while True:
             said = self.child.hear(every_s)
-            if said is not None and said.get("done") == claim.id and said.get("attempt") == claim.attempt:
-                self._heard(claim, said)
-                return
+            if _is_end(said, claim):
+                return said
             if said is not None:
                 continue
-            lease = self._renew(claim)
+            try:
+                is_unwanted = self._renew(claim)
+            except LeaseLost:
+                said = self.child.hear(LAST_WORD_S)
+                if not _is_end(said, claim):
+                    raise
+                return said
             now = time.monotonic()
-            if lease == "done":
-                return
-            if lease == "cancel":  # the child sees it too, at its next progress: then the model stays warm
+            if is_unwanted:  # the child sees it too, at its next progress: then the model stays warm
                 cancel_s = cancel_s or now
                 if now - cancel_s >= CANCEL_S:
                     self._end(claim, "internal", "cancelled", retryable=False)
-                    return
+                    return None
             if now - started > self.limits.timeout_s:
                 self._time_out(claim)
-                return
+                return None
             if self._stop.is_set() and now - self._stopped_s > self.limits.grace_s:
                 self.child.kill()
                 self._hand_back(claim)
-                return
+                return None
 
-    def _renew(self, claim: Claim) -> Literal["held", "cancel", "done"]:
-        """``cancel``: the scan is to be cancelled; ``done``: it has just ended. A Redis that is away is no reason to stop."""
-        self._tell(WorkerStatus.BUSY)
+    def _renew(self, claim: Claim) -> bool:
+        """Whether the scan is to be cancelled. A Redis that is away is no reason to stop. Raises LeaseLost."""
         try:
-            return "cancel" if self.brisk.renew(claim) else "held"
+            return self.brisk.renew(claim)
         except AWAY as exc:
             log.warning("scan %s: lease not renewed, Redis is away (%s)", claim.id, type(exc).__name__)
-            return "held"
-        except LeaseLost:
-            said = self.child.hear(LAST_WORD_S)
-            if said is None or said.get("done") != claim.id:
-                raise
-            self._heard(claim, said)
-            return "done"
+            return False
+        finally:  # after it: what the roster takes of the time must not cost the lease
+            self._tell(WorkerStatus.BUSY)
 
     def _heard(self, claim: Claim, said: dict[str, Any]) -> None:
         self.child.served += 1
@@ -198,7 +203,11 @@ class ScanWorker:
             self._ring(ended.ring, first=True)
 
     def _time_out(self, claim: Claim) -> None:
-        stage = self.records.stage(claim.id)
+        self.child.kill()
+        try:
+            stage = self.brisk.stage(claim.id)
+        except AWAY:
+            stage = ""
         code = {"fetch": "fetch_timeout", "decode": "decode_timeout", "infer": "decode_timeout"}.get(stage, "internal")
         message = f"ended after {self.limits.timeout_s:g} s in stage {stage or 'start'}"
         self._end(claim, code, message, retryable=code != "decode_timeout")
@@ -279,6 +288,10 @@ class ScanWorker:
                 self._face.register_death()  # type: ignore[no-untyped-call]
         except AWAY as exc:
             log.warning("left without a word: Redis is away (%s)", type(exc).__name__)
+
+
+def _is_end(said: dict[str, Any] | None, claim: Claim) -> bool:
+    return said is not None and said.get("done") == claim.id and said.get("attempt") == claim.attempt
 
 
 def stop_on_signals(worker: ScanWorker) -> None:

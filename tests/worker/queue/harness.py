@@ -116,15 +116,17 @@ class Service:
 
 
 @contextlib.contextmanager
-def service(url: str, redis: Redis, folder: Path, **queue: Any) -> Iterator[Service]:
-    """Everything below ``folder``; ``queue`` overrides settings of the queue."""
+def service(
+    url: str, redis: Redis, folder: Path, *, silence_s: float = 5, patience_s: float = 30, **queue: Any
+) -> Iterator[Service]:
+    """Everything below ``folder``; how long the workers wait for Redis; ``queue`` overrides settings of the queue."""
     media = folder / "media"
     media.mkdir()
     scratch = folder / "scratch"
     scratch.mkdir()
     settings = Settings.model_validate(
         {
-            "redis": {"url": url, "timeout_s": 5, "patience_s": 30},
+            "redis": {"url": url, "timeout_s": silence_s, "patience_s": patience_s},
             "queue": {**QUICK, "media_roots": [str(media)], **queue},
             "source": {"temp_dir": str(scratch), "allow_private_hosts": ["127.0.0.1"]},
         }

@@ -319,3 +319,21 @@ def test_redis_paused_for_longer_than_a_lease(own_redis: EmbeddedRedis, tmp_path
         own_redis.resume()
         record = queue.ended(scan_id)
         assert (record.state, record.attempt) == ("completed", 1)
+
+
+def test_a_limit_that_is_reached_while_redis_is_away_harms_no_later_scan(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    with (
+        connect(url=own_redis.url, timeout_s=5, patience_s=30) as redis,
+        service(own_redis.url, redis, tmp_path, silence_s=0.5, patience_s=0.5, timeout_s=2.0) as queue,
+    ):
+        worker = queue.start()
+        child = queue.child_of(worker)
+        scan_id = queue.submit("hang")
+        queue.staged(scan_id, "infer")
+        own_redis.pause()
+        until(lambda: not is_running(child), 30, "the hung process is ended")
+        own_redis.resume()
+        record = queue.ended(queue.submit("fine"))
+        assert (record.state, record.attempt) == ("completed", 1)
+        assert (queue.ended(scan_id).error or {})["code"] == "decode_timeout"
+        assert worker.poll() is None
