@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from datetime import UTC, datetime
 
 import pytest
@@ -254,6 +255,36 @@ def test_a_callback_is_owed_from_the_moment_of_the_end(records: Records) -> None
     assert body["data"] == told | {"dead": False, "error": None}
     finished = datetime.fromtimestamp((records.get(scan_id).finished_ms or 0) / 1000, UTC)
     assert datetime.fromisoformat(body["timestamp"]) == finished
+
+
+@pytest.mark.parametrize("summary", ["{", "7", '{"score": NaN}', '{"score": 0.5}'])
+@pytest.mark.parametrize("override", ["{", '{"verdict": "real"}'])
+def test_what_cannot_be_read_costs_neither_the_end_nor_the_callback(records: Records, summary: str, override: str) -> None:
+    scan_id = submitted(records, callback_url="https://example.org/hook")
+    name = f"vf:scan:{scan_id}"
+    records.redis.set("vf:override:acme:" + "ab" * 32, override)
+    records.redis.hset(name, mapping={"summary": summary, "error": "{", "sha256": "ab" * 32})
+    assert records.cancel(scan_id).how == "cancelled"
+    told = json.loads(records.redis.hget(f"vf:callback:evt_{scan_id}", "body"))
+    assert told["data"]["status"] == "cancelled"
+    assert told["data"]["score"] == (0.5 if "0.5" in summary else None)
+    assert records.redis.hget("vf:open", "acme") == b"0"
+
+
+def test_a_decision_that_cannot_be_read_is_none(records: Records) -> None:
+    scan_id = submitted(records, callback_url="https://example.org/hook")
+    records.redis.set("vf:override:acme:" + "ab" * 32, "{")
+    claim = claimed(records, scan_id)
+    records.settle(claim, "ab" * 32, "key")
+    assert records.finish(claim, report(scan_id)).how == "finished"
+    told = json.loads(records.redis.hget(f"vf:callback:evt_{scan_id}", "body"))
+    assert (told["data"]["verdict"], told["data"]["decided_by"]) == ("fake", "model")
+
+
+@pytest.mark.parametrize("stored", [b"{}", zlib.compress(b"{}"), zlib.compress(b"\xff")])
+def test_a_report_of_another_version_is_told_as_such(stored: bytes) -> None:
+    with pytest.raises(UnreadableRecord):
+        unpack(stored)
 
 
 def test_a_retried_submission_is_one_scan(records: Records) -> None:

@@ -36,19 +36,31 @@ local function or_null(value)
   return value
 end
 
+-- What was stored as JSON. An error in a script undoes nothing of what it has written: what cannot be read is told as nothing.
+local function decoded(text)
+  if not text or text == '' then return {} end
+  local is_good, value = pcall(cjson.decode, text)
+  return is_good and type(value) == 'table' and value or {}
+end
+
 -- One callback for each final state; its id follows from the scan's, so it can never be doubled.
 local function call_back(id, status, r, now)
-  local summary = r.summary and r.summary ~= '' and cjson.decode(r.summary) or {}
+  local summary = decoded(r.summary)
   local decided_by, verdict = 'model', summary.verdict
   local override = r.sha256 and r.sha256 ~= '' and redis.call('GET', key('override', r.owner, r.sha256))
-  if override and status == 'completed' then decided_by, verdict = 'human', cjson.decode(override).verdict end
+  local decision = decoded(override)
+  if decision.verdict and status == 'completed' then decided_by, verdict = 'human', decision.verdict end
   local data = {
     id = id, external_id = or_null(r.external_id), status = status, dead = r.dead == '1',
     verdict = or_null(verdict), score = or_null(summary.score), decided_by = decided_by,
-    error = r.error and r.error ~= '' and status == 'failed' and cjson.decode(r.error) or cjson.null,
+    error = status == 'failed' and next(decoded(r.error)) and decoded(r.error) or cjson.null,
   }
-  local event = 'evt_' .. id
-  local body = cjson.encode({type = 'scan.' .. status, timestamp = iso(now), data = data})
+  local event, told = 'evt_' .. id, {type = 'scan.' .. status, timestamp = iso(now), data = data}
+  local is_good, body = pcall(cjson.encode, told)
+  if not is_good then  -- a number that JSON does not have
+    data.verdict, data.score, data.error = cjson.null, cjson.null, cjson.null
+    body = cjson.encode(told)
+  end
   redis.call('HSET', key('callback', event), 'scan', id, 'owner', r.owner, 'url', r.callback_url, 'type', 'scan.' .. status,
     'body', body, 'created_ms', now, 'tries', 0, 'state', 'waiting', 'fence', 0, 'last_error', '')
   redis.call('ZADD', key('callbacks'), now, event)
