@@ -90,7 +90,7 @@ def broken(performer: Performer, claim: Claim, error: Exception) -> Ended:
 
 def is_poisoned(ended: Ended) -> bool:
     """After an error that may have left the process in a bad way (a CUDA error stays, memory may leak) it is replaced; what a
-    server or the sandboxed decoder did wrong is outside of it."""
+    server, a store or the sandboxed decoder did wrong is outside of it."""
     return ended.how != "cancelled" and ended.code in POISONOUS
 
 

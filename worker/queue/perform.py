@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from worker.assemble import error_item
 from worker.content import Content, read_content
-from worker.errors import FetchTimeout, LeaseLost, RedisDown, VeriframeError
+from worker.errors import FetchGone, FetchTimeout, LeaseLost, RedisDown, UnreadableRecord, VeriframeError
 from worker.queue.away import AWAY
 from worker.queue.record import Claim, Ended, Record, unpack
 from worker.queue.records import Records
@@ -102,21 +102,25 @@ class Performer:
     _ended_early: LeaseLost | Cancelled | None = None
 
     def perform(self, claim: Claim) -> Ended:
-        record = self.records.get(claim.id)
         self._ended_early = None
         self._has_inferred = False
         try:
-            adopted = self.records.stored_report(claim.adopts) if claim.adopts else None
+            record = self.records.get(claim.id)
+            adopted = readable(claim, self.records.stored_report(claim.adopts) if claim.adopts else None)
             if adopted is not None:
-                return self._complete(claim, record, taken_over(unpack(adopted)))
+                return self._complete(claim, record, taken_over(adopted))
             return self._scan(claim, record)
         except (LeaseLost, RedisDown):
             raise
         except Cancelled:
             return self.records.fail(claim, code="internal", message="cancelled", retryable=False)
+        except UnreadableRecord as exc:  # of the scan itself: a worker of another version may be able to
+            ended = self.records.fail(claim, code="internal", message=str(exc), retryable=True)
+            return dataclasses.replace(ended, code=exc.code)
         except VeriframeError as exc:
             wait_s = getattr(exc, "retry_after_s", None) or 0.0
-            return self._failed(claim, error_item(exc), wait_s)
+            # Its own code, not the wire's: ``internal`` there may be a full disk, which leaves this process as good as it was.
+            return dataclasses.replace(self._failed(claim, error_item(exc), wait_s), code=exc.code)
 
     def _scan(self, claim: Claim, record: Record) -> Ended:
         started = time.monotonic()
@@ -125,15 +129,18 @@ class Performer:
             tempfile.TemporaryDirectory(dir=self.folder, prefix="scan-") as scratch,
             self.sources.fetch(record.request.source, Path(scratch)) as brought,
         ):
-            as_hashed = identity(brought.path)
+            as_hashed = identity(brought)
             content = brought.content or read_content(brought.path, self.scanner.max_bytes)
             fetched_ms = round(1e3 * (time.monotonic() - started), 1)
             key = cache_key(content, self.scanner.fingerprint, record.request.options)
             settled = self.records.settle(claim, content.sha256, key)
+            known = readable(claim, settled.cached)
+            if settled.cached is not None and known is None:
+                settled = self.records.settle(claim, content.sha256, key, anew=True)
             if settled.follows is not None:
                 return Ended(how="following")
-            if settled.cached is not None:
-                return self._complete(claim, record, taken_over(unpack(settled.cached)))
+            if known is not None:
+                return self._complete(claim, record, taken_over(known))
             self._enter(claim, "decode", 0.05)
             output = self.scanner.scan(
                 brought.path,
@@ -141,7 +148,7 @@ class Performer:
                 on_progress=lambda progress: self._on_progress(claim, progress),
                 request=sampling_request(self.scanner.request, record.request.options),
             )
-            if identity(brought.path) != as_hashed:
+            if identity(brought) != as_hashed:
                 raise FetchTimeout("the file was changed while it was scanned")
         if self._ended_early is not None:
             raise self._ended_early
@@ -222,9 +229,28 @@ def taken_over(report: Report) -> Report:
     return without_crops(report).model_copy(update={"timings_ms": None})
 
 
-def identity(path: Path) -> tuple[int, int, int, int]:
-    """Changes when a file is replaced or written to."""
-    state = path.stat()
+def readable(claim: Claim, stored: bytes | None) -> Report | None:
+    """A stored result. One of another version's is none."""
+    try:
+        return unpack(stored) if stored is not None else None
+    except UnreadableRecord as exc:
+        log.warning("scan %s is done anew: %s", claim.id, exc)
+        return None
+
+
+def identity(brought: Brought) -> tuple[int, ...]:
+    """Changes when somebody's file is replaced or written to; nobody else writes to what was fetched for this scan.
+
+    Raises FetchGone, FetchTimeout.
+    """
+    if brought.content is not None:
+        return ()
+    try:
+        state = brought.path.stat()
+    except FileNotFoundError as exc:
+        raise FetchGone("there is no such file any more") from exc
+    except OSError as exc:
+        raise FetchTimeout(f"the file cannot be looked at: {exc.strerror}") from exc
     return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 

@@ -7,6 +7,8 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from pydantic import ValidationError
+
 from worker.errors import QueueError, UnreadableRecord
 from worker.queue.requests import ScanRequest
 from worker.report import Report, new_id
@@ -125,7 +127,11 @@ def pack(report: Report) -> bytes:
 
 
 def unpack(stored: bytes) -> Report:
-    return Report.model_validate_json(zlib.decompress(stored))
+    """Raises UnreadableRecord."""
+    try:
+        return Report.model_validate_json(zlib.decompress(stored))
+    except (zlib.error, ValidationError, ValueError) as exc:
+        raise UnreadableRecord("a report was stored by another version of veriframe") from exc
 
 
 def read_record(stored: dict[bytes, bytes]) -> Record:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from tests.worker.queue.fake_scanner import FakeScanner
-from worker.content import Content
-from worker.errors import FetchGone, FetchRateLimited, StorageFull
+from worker.content import Content, read_content
+from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, StorageDown, StorageFull
+from worker.queue.child import is_poisoned
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
-from worker.queue.perform import Brought, Performer, cache_key, sampling_request, without_crops
-from worker.queue.record import Claim, Terms
+from worker.queue.perform import Brought, Performer, cache_key, identity, sampling_request, without_crops
+from worker.queue.record import Claim, Ended, Terms, unpack
 from worker.queue.records import Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.report import Evidence, Report, Source, Track
@@ -28,8 +30,8 @@ URL = "https://media.example/a.mp4?token=secret"
 class Here:
     """A source whose bytes are a file, or cannot be had."""
 
-    def __init__(self, path: Path, error: Exception | None = None) -> None:
-        self._path, self._error = path, error
+    def __init__(self, path: Path, error: Exception | None = None, content: Content | None = None) -> None:
+        self._path, self._error, self._content = path, error, content
 
     def fetch(self, source: RequestSource, folder: Path) -> Here:
         return self
@@ -37,7 +39,7 @@ class Here:
     def __enter__(self) -> Brought:
         if self._error is not None:
             raise self._error
-        return Brought(path=self._path)
+        return Brought(path=self._path, content=self._content)
 
     def __exit__(self, *error: object) -> None:
         pass
@@ -63,12 +65,28 @@ class Attempt:
     def perform(self, scan_id: str, text: str = "ok", error: Exception | None = None) -> str:
         path = self.folder / "media"
         path.write_text(text)
+        return self.perform_with(Here(path, error), scan_id).how
+
+    def perform_with(self, source: Here, scan_id: str, scanner: FakeScanner | None = None) -> Ended:
         claim = self.records.claim(scan_id, "w")
         assert isinstance(claim, Claim), claim
         performer = Performer(
-            records=self.records, scanner=FakeScanner(), sources=Here(path, error), keeper=KeepsNothing(), folder=self.folder
+            records=self.records,
+            scanner=scanner or FakeScanner(),
+            sources=source,
+            keeper=KeepsNothing(),
+            folder=self.folder,
         )
-        return performer.perform(claim).how
+        return performer.perform(claim)
+
+
+class Removes(FakeScanner):
+    """Somebody takes the file away while it is scanned."""
+
+    def scan(self, path: Path, **more: Any) -> Any:
+        output = FakeScanner.scan(self, path, **more)
+        path.unlink()
+        return output
 
 
 @pytest.fixture
@@ -108,6 +126,76 @@ def test_errors_have_a_code_of_the_wires(attempt: Attempt, error: Exception, cod
     assert stored is not None
     assert stored["code"] == code
     attempt.desk.report(scan_id, "acme")
+
+
+@pytest.mark.parametrize("error", [StorageFull("no room"), StorageDown("no answer"), FetchTimeout("slow")])
+def test_what_is_wrong_outside_costs_no_warm_model(attempt: Attempt, error: Exception) -> None:
+    ended = attempt.perform_with(Here(attempt.folder / "none", error), attempt.submit())
+    assert ended.how == "again"
+    assert not is_poisoned(ended)
+
+
+@pytest.mark.parametrize("content", [None, CONTENT], ids=["somebody's", "fetched for this scan"])
+def test_a_file_that_is_taken_away_in_mid_scan(attempt: Attempt, content: Content | None) -> None:
+    path = attempt.folder / "media"
+    path.write_text("ok")
+    scan_id = attempt.submit()
+    ended = attempt.perform_with(Here(path, content=content), scan_id, Removes())
+    if content is None:
+        assert (ended.how, ended.code) == ("failed", "fetch_gone")
+    else:
+        assert ended.how == "finished"
+
+
+@pytest.mark.parametrize(("below", "error"), [("gone", FetchGone), ("media/file", FetchTimeout)])
+def test_a_file_that_is_not_there_has_a_code(tmp_path: Path, below: str, error: type[Exception]) -> None:
+    (tmp_path / "media").write_text("no folder")
+    with pytest.raises(error):
+        identity(Brought(path=tmp_path / below))
+    assert identity(Brought(path=tmp_path / below, content=CONTENT)) == ()
+
+
+def test_a_stored_result_of_another_version_is_none(attempt: Attempt) -> None:
+    first, second, third = attempt.submit(), attempt.submit(), attempt.submit()
+    attempt.perform(first)
+    attempt.records.redis.hset(f"vf:scan:{first}", "report", b"of a later version")
+    assert attempt.perform(second) == "finished"
+    assert attempt.desk.report(second, "acme").verdict == "real"
+    claim = attempt.records.claim(third, "w")
+    assert isinstance(claim, Claim)
+    key = attempt.records.get(second).cache_key
+    assert key is not None
+    cached = attempt.records.settle(claim, "ab" * 32, key).cached
+    assert cached is not None
+    assert unpack(cached).id == second, "the new result answers from now on"
+
+
+def test_a_leaders_result_of_another_version_is_none(attempt: Attempt) -> None:
+    leader, follower = attempt.submit(), attempt.submit()
+    path = attempt.folder / "media"
+    path.write_text("ok")
+    key = cache_key(read_content(path, 99), FakeScanner.fingerprint, RequestOptions())
+    claims = [attempt.records.claim(scan_id, "w") for scan_id in (leader, follower)]
+    for claim in claims:
+        assert isinstance(claim, Claim)
+        attempt.records.settle(claim, "ab" * 32, key)
+    assert isinstance(claims[0], Claim)
+    attempt.records.finish(claims[0], attempt.desk.report(leader, "acme"))
+    attempt.records.redis.hset(f"vf:scan:{leader}", "report", b"of a later version")
+    assert attempt.perform_with(Here(path), follower).how == "finished"
+    assert attempt.desk.report(follower, "acme").verdict == "real"
+
+
+def test_a_record_of_another_version_is_tried_as_often_as_any_and_costs_no_warm_model(attempt: Attempt) -> None:
+    scan_id = attempt.submit()
+    attempt.records.redis.hset(f"vf:scan:{scan_id}", "request", '{"schema_version": 9}')
+    hows: list[str] = []
+    for _ in range(3):
+        ended = attempt.perform_with(Here(attempt.folder), scan_id)
+        hows.append(ended.how)
+        assert not is_poisoned(ended)
+        attempt.records.redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
+    assert hows == ["again", "again", "dead"]
 
 
 def test_a_servers_waiting_time_is_kept(attempt: Attempt) -> None:

@@ -1,4 +1,4 @@
--- What is known of these bytes. ARGV: ns, id, attempt, sha256, cache_key, follow_ms, keep_s
+-- What is known of these bytes. ARGV: ns, id, attempt, sha256, cache_key, follow_ms, keep_s, anew (1|0: drop a stored result)
 -- Returns {'cached', report}, {'follow', leader or '' if it was cancelled instead}, {'lead'} or {'lost'}.
 local id, cache_key = ARGV[2], ARGV[5]
 local k = scan_key(id)
@@ -8,6 +8,7 @@ if r[1] and r[1] ~= '' and r[1] ~= cache_key and redis.call('GET', key('lead', r
   redis.call('DEL', key('lead', r[1]))  -- other bytes than at the last attempt
 end
 redis.call('HSET', k, 'sha256', ARGV[4], 'cache_key', cache_key)
+if ARGV[8] == '1' then redis.call('DEL', key('result', cache_key)) end
 local known = redis.call('GET', key('result', cache_key))
 if known then
   local its = redis.call('HMGET', scan_key(known), 'state', 'report')
