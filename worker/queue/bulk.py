@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from worker.errors import BadRequest
+from worker.errors import BadRequest, UnreadableRecord
 from worker.queue.desk import Desk
 from worker.queue.record import Purge, Record, Submission, Submitted, unpack
 from worker.queue.requests import Priority
@@ -53,8 +53,7 @@ class Bulk:
             if request in met:
                 return False
             met.add(request)
-            model = unpack(record.report).model
-            return model is not None and model.sha256 != model_sha256
+            return _is_of_another(record.report, model_sha256)
 
         for records in self._batches(self.desk.index_of(self.owner)):
             yield from self._again([record for record in records if is_wanted(record)], f"rescan:{model_sha256}", priority)
@@ -86,6 +85,15 @@ class Bulk:
         made = {submission.id: one for submission, one in zip(missing, self.desk.send(missing), strict=True)}
         for record, submission in zip(records, submissions, strict=True):
             yield Redone(old=record.id, new=made.get(submission.id) or Submitted(id=submission.id, created=False))
+
+
+def _is_of_another(stored: bytes, model_sha256: str) -> bool:
+    """A result that this version cannot read is not of its model."""
+    try:
+        model = unpack(stored).model
+    except UnreadableRecord:
+        return True
+    return model is not None and model.sha256 != model_sha256
 
 
 def _again(record: Record, why: str, priority: Priority | None) -> Submission:

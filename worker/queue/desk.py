@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from redis import Redis
 
-from worker.errors import BadRequest, Conflict, NoSuchScan
+from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.doorbell import Doorbells
 from worker.queue.perform import report_of
 from worker.queue.record import FINAL, Record, Submission, Submitted, unpack
@@ -21,6 +22,8 @@ from worker.queue.records import Records
 from worker.queue.requests import ScanRequest
 from worker.report import Report
 from worker.types import Label
+
+log = logging.getLogger(__name__)
 
 PAGE = 100
 SCANNED_A_PAGE = 2000
@@ -91,8 +94,8 @@ class Desk:
         return record
 
     def report(self, scan_id: str, owner: str | None) -> Report:
-        """The report in whatever state, a human's decision laid over it. Raises NoSuchScan."""
-        return self._reports([self.record(scan_id, owner)])[0]
+        """The report in whatever state, a human's decision laid over it. Raises NoSuchScan, UnreadableRecord."""
+        return self._report(self.record(scan_id, owner))
 
     def page(
         self,
@@ -155,11 +158,12 @@ class Desk:
     def decide(self, scan_id: str, owner: str | None, decision: Decision) -> Report:
         """Lay a human's decision over every result for the same bytes, and write it into the audit log, which only grows.
 
-        Raises NoSuchScan, and Conflict for a scan whose bytes were never seen.
+        Raises NoSuchScan, UnreadableRecord, and Conflict for a scan whose bytes were never seen.
         """
         record = self.record(scan_id, owner)
         if record.sha256 is None:
             raise Conflict(f"scan {scan_id} has no content that a decision could be about")
+        report = as_stored(record)
         told = {"verdict": decision.verdict, "by": decision.by, "category": decision.category, "note": decision.note}
         source = record.request.source.model_dump(exclude_none=True)
         entry = {"owner": record.owner, "scan": scan_id, "sha256": record.sha256, "source": source, **told}
@@ -167,7 +171,7 @@ class Desk:
             pipe.set(self._override_key(record.owner, record.sha256), json.dumps(told))
             pipe.xadd(self.records.key("audit"), {"decision": json.dumps(entry)})
             pipe.execute()
-        return self._reports([record])[0]
+        return self._overlaid([(record, report)])[0]
 
     def audit(self, owner: str | None, *, after: str = "-", count: int = 1000) -> list[tuple[str, dict[str, Any]]]:
         """Decisions, oldest first, with the ids that continue the list."""
@@ -231,17 +235,38 @@ class Desk:
             start += count
         return found[:count]
 
+    def _report(self, record: Record) -> Report:
+        """Raises UnreadableRecord."""
+        return self._overlaid([(record, as_stored(record))])[0]
+
     def _reports(self, records: Sequence[Record]) -> list[Report]:
-        reports = [report_of(record, unpack(record.report) if record.report else None) for record in records]
-        with_bytes = [record for record in records if record.sha256 is not None and record.state == "completed"]
+        """Those that this version can read."""
+        read: list[tuple[Record, Report]] = []
+        for record in records:
+            try:
+                read.append((record, as_stored(record)))
+            except UnreadableRecord as exc:
+                log.warning("passed over: %s", exc)
+        return self._overlaid(read)
+
+    def _overlaid(self, read: Sequence[tuple[Record, Report]]) -> list[Report]:
+        with_bytes = [record for record, _ in read if record.sha256 is not None and record.state == "completed"]
         if not with_bytes:
-            return reports
+            return [report for _, report in read]
         stored = self._redis.mget([self._override_key(record.owner, record.sha256 or "") for record in with_bytes])
         overrides = {record.id: json.loads(word) for record, word in zip(with_bytes, stored, strict=True) if word}
-        return [_overlaid(report, overrides.get(report.id)) for report in reports]
+        return [_overlaid(report, overrides.get(report.id)) for _, report in read]
 
     def _override_key(self, owner: str, sha256: str) -> str:
         return self.records.key("override", owner, sha256)
+
+
+def as_stored(record: Record) -> Report:
+    """Raises UnreadableRecord."""
+    try:
+        return report_of(record, unpack(record.report) if record.report else None)
+    except (UnreadableRecord, ValueError) as exc:
+        raise UnreadableRecord(f"the report of scan {record.id} was stored by another version of veriframe") from exc
 
 
 def _overlaid(report: Report, decision: dict[str, Any] | None) -> Report:

@@ -184,3 +184,10 @@ def test_owners_are_kept_apart(desk: Desk) -> None:
     for scan_id in dead:
         fail(desk.records, scan_id, dead=True)
     assert [again.old for again in Bulk(desk=desk, owner="acme").replay_dead()] == dead[:1]
+
+
+def test_a_result_of_another_version_is_scanned_again(desk: Desk) -> None:
+    scan_id = submit(desk)
+    complete(desk.records, scan_id, by_model=NEW_MODEL)
+    desk.records.redis.hset(f"vf:scan:{scan_id}", "report", b"of a later one")
+    assert [again.old for again in Bulk(desk=desk).rescan(NEW_MODEL)] == [scan_id]

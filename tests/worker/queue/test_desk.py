@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 
 from tests.worker.queue.scans import complete, fail, submit
-from worker.errors import BadRequest, Conflict, NoSuchScan
+from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.desk import PAGE, Decision, Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.record import Purge, Terms
@@ -148,6 +148,20 @@ def test_the_audit_log_goes_on_where_it_was_left(desk: Desk) -> None:
 def test_what_was_never_seen_cannot_be_decided(desk: Desk) -> None:
     with pytest.raises(Conflict):
         desk.decide(submit(desk), "acme", Decision(verdict="real", by="ada"))
+
+
+def test_a_result_of_another_version_breaks_no_list(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    good, odd, waiting = (submit(desk, f"https://example.org/{n}.mp4") for n in range(3))
+    complete(desk.records, good)
+    complete(desk.records, odd)
+    desk.records.redis.hset(f"vf:scan:{odd}", "report", b"of a later one")
+    assert set(ids(desk.page("acme").reports)) == {good, waiting}
+    assert odd in caplog.text
+    with pytest.raises(UnreadableRecord, match=odd):
+        desk.report(odd, "acme")
+    with pytest.raises(UnreadableRecord, match=odd):
+        desk.decide(odd, "acme", Decision(verdict="real", by="ada"))
+    assert desk.audit("acme") == []
 
 
 def test_a_retry_is_a_scan_of_its_own(desk: Desk) -> None:
