@@ -22,6 +22,7 @@ from worker.source.fetch import UrlSource
 from worker.source.files import Item
 from worker.source.guard import AddressGuard
 from worker.source.http import HttpSource
+from worker.source.playlist import PlaylistLimits, Playlists
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,10 @@ def build_source(settings: Settings) -> UrlSource:
         rate_bytes_s=source.rate_bytes_s,
         proxy=source.proxy,
     )
-    return UrlSource(http=http)
+    limits = PlaylistLimits(
+        max_segments=source.max_segments, max_duration_s=settings.decode.max_duration_s, max_side_px=source.max_side_px
+    )
+    return UrlSource(http=http, playlists=Playlists(limits))
 
 
 @contextmanager

@@ -76,6 +76,8 @@ class SourceSettings(Section):
     retries: int = Field(default=2, ge=0, description="a download that must begin anew is tried so often again")
     patience_s: float = Field(default=60, ge=0, description="one that can go on is tried until so long without a byte")
     max_redirects: int = Field(default=5, ge=0, description="each is checked like the first address")
+    max_side_px: int = Field(default=720, gt=0, description="where there is a choice: the largest shorter side that is fetched")
+    max_segments: int = Field(default=10_000, gt=0, description="most segments of an HLS or DASH playlist")
     ports: tuple[Port, ...] = Field(default=(80, 443, 8080, 8443), description="ports that an address may name; empty: any")
     allow_hosts: tuple[str, ...] = Field(default=(), description="if any: only these hosts and those below them are fetched from")
     deny_hosts: tuple[str, ...] = Field(default=(), description="these hosts and those below them are never fetched from")

@@ -172,6 +172,6 @@ def _without_query(record: logging.LogRecord) -> bool:
     return True
 
 
-def plain_url(url: httpx.URL) -> str:
+def plain_url(url: httpx.URL | str) -> str:
     """A URL without what may be secret in it: user, query, fragment."""
-    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
+    return str(httpx.URL(url).copy_with(userinfo=b"", query=None, fragment=None))

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worker.errors import UnsupportedMedia
+from worker.errors import MediaTooLarge, UnsupportedMedia
 from worker.source.http import Fetched, HttpSource, OnProgress
+from worker.source.playlist import MAX_PLAYLIST_BYTES, Playlists
 from worker.source.sniff import Kind, sniff_file
 
 
 class UrlSource:
-    """Fetches one address at a time."""
+    """Fetches one address at a time: media as they are, recordings behind playlists as one file."""
 
-    def __init__(self, *, http: HttpSource) -> None:
-        self._http = http
+    def __init__(self, *, http: HttpSource, playlists: Playlists) -> None:
+        self._http, self._playlists = http, playlists
 
     def fetch(self, url: str, folder: Path, on_progress: OnProgress | None = None) -> Fetched:
         """The media as a new file in ``folder``. Raises FetchError, MediaError, StorageFull."""
-        fetched = self._http.fetch(url, folder / "download", on_progress)
-        kind = sniff_file(fetched.path)
-        if kind is Kind.PAGE:
-            raise UnsupportedMedia("a web page, not media; and of no site whose pages are read (source.extractors)")
-        return fetched
+        self._http.guard.check_url(url)
+        with self._http.session() as session:
+            fetched = session.download(url, folder / "download", on_progress)
+            kind = sniff_file(fetched.path)
+            if kind is Kind.MEDIA:
+                return fetched
+            if kind is Kind.PAGE:
+                raise UnsupportedMedia("a web page, not media; and of no site whose pages are read (source.extractors)")
+            if fetched.size_bytes > MAX_PLAYLIST_BYTES:
+                raise MediaTooLarge(f"a playlist of more than {MAX_PLAYLIST_BYTES} bytes")
+            data = fetched.path.read_bytes()
+            fetched.path.unlink()
+            return self._playlists.fetch(session, kind, data, fetched.final_url, folder / "joined", on_progress)

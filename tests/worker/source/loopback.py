@@ -133,3 +133,14 @@ def in_turn(*answers: Answer) -> Answer:
         (left.pop(0) if len(left) > 1 else left[0])(request, served)
 
     return answer
+
+
+def files(held: Mapping[str, bytes]) -> Answer:
+    """A file server: what is held by path, with byte ranges; all else is not there."""
+    missing = reply(b"", 404)
+
+    def answer(request: BaseHTTPRequestHandler, served: Loopback) -> None:
+        name = request.path.partition("?")[0].strip("/")
+        (ranged(held[name], etag=None) if name in held else missing)(request, served)
+
+    return answer

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.errors import CorruptMedia, MediaError, UnsupportedMedia
+from worker.source.dash import Presentation, read_dash
+from worker.source.http import ByteRange
+from worker.source.parts import Part
+
+BASE = "https://media.example/a/list.mpd?token=1"
+LINE = '<SegmentTemplate media="$Number$"><SegmentTimeline>{}</SegmentTimeline></SegmentTemplate>'
+SET = '<AdaptationSet mimeType="video/mp4">'
+
+
+def manifest(inside: str, *, within: str = "", tail: str = "", attributes: str = 'mediaPresentationDuration="PT10S"') -> bytes:
+    period = f"<Period>{within}{inside}</Period>"
+    return f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" {attributes}>{tail}{period}</MPD>'.encode()
+
+
+def read(data: bytes) -> Presentation:
+    return read_dash(data, BASE, max_segments=100)
+
+
+def parts(template: str, **changed: str) -> list[Part]:
+    inside = f'{SET}<Representation id="v1" bandwidth="5">{template}</Representation></AdaptationSet>'
+    (variant,) = read(manifest(inside, **changed)).variants
+    return list(variant.what())
+
+
+def names(found: list[Part]) -> list[str]:
+    return [part.url.removeprefix("https://media.example/a/") for part in found]
+
+
+def test_numbers() -> None:
+    found = parts('<SegmentTemplate media="$RepresentationID$-$Number%03d$-$Bandwidth$$$" initialization="i" duration="4"/>')
+    assert names(found) == ["i", "v1-001-5$", "v1-002-5$", "v1-003-5$"]
+    assert [part.is_init for part in found] == [True, False, False, False]
+    assert sum(part.duration_s for part in found) == 12
+
+
+def test_what_levels_above_say_is_inherited() -> None:
+    above = '<SegmentTemplate timescale="1000" media="$Time$" initialization="i"/>'
+    found = parts('<SegmentTemplate duration="5000" startNumber="0" endNumber="0"/>', within=above)
+    assert names(found) == ["i", "0"]
+
+
+def test_a_timeline() -> None:
+    line = '<SegmentTimeline><S t="100" d="10" r="1"/><S d="5"/><S t="500" d="100" r="-1"/></SegmentTimeline>'
+    found = parts(f'<SegmentTemplate timescale="100" media="$Number$-$Time$">{line}</SegmentTemplate>')
+    assert names(found)[:5] == ["1-100", "2-110", "3-120", "4-500", "5-600"]
+    assert names(found)[-1] == "8-900"
+    assert [part.duration_s for part in found[:4]] == [0.1, 0.1, 0.05, 1.0]
+
+
+def test_lists_and_single_files() -> None:
+    found = parts(
+        '<BaseURL>one.mp4</BaseURL><SegmentList duration="2"><Initialization range="0-9"/>'
+        '<SegmentURL mediaRange="10-19"/><SegmentURL media="two.mp4"/></SegmentList>'
+    )
+    assert found == [
+        Part(url="https://media.example/a/one.mp4", range=ByteRange(first=0, length=10), is_init=True),
+        Part(url="https://media.example/a/one.mp4", range=ByteRange(first=10, length=10), duration_s=2),
+        Part(url="https://media.example/a/two.mp4", duration_s=2),
+    ]
+    whole = parts('<BaseURL>one.mp4</BaseURL><SegmentBase indexRange="0-9"/>', tail="<BaseURL>//other.example/b/</BaseURL>")
+    assert whole == [Part(url="https://other.example/b/one.mp4", duration_s=10)]
+
+
+def test_renditions_with_video_and_their_sizes() -> None:
+    trick = '<EssentialProperty schemeIdUri="http://dashif.org/guidelines/trickmode"/>'
+    inside = (
+        f'{SET}<Representation width="640" height="360" bandwidth="9"/><Representation height="720"/></AdaptationSet>'
+        '<AdaptationSet contentType="audio"><Representation id="c"/></AdaptationSet>'
+        '<AdaptationSet><Representation id="d" mimeType="video/webm" height="240"/></AdaptationSet>'
+        f'{SET}{trick}<Representation height="90"/></AdaptationSet>'
+    )
+    found = read(manifest(inside))
+    assert [variant.side_px for variant in found.variants] == [360, 720, 240]
+    assert found.duration_s == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("PT1H2M3.5S", 3723.5), ("P1DT1S", 86401), ("PT0S", 0), ("P", None), ("10", None), ("PT", None), ("-PT1S", None)],
+)
+def test_durations(text: str, seconds: float | None) -> None:
+    inside = f'{SET}<Representation height="9"/></AdaptationSet>'
+    assert read(manifest(inside, attributes=f'mediaPresentationDuration="{text}"')).duration_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("template", "error"),
+    [
+        ('<SegmentTemplate media="$Number$" duration="1" timescale="100"/>', UnsupportedMedia),
+        (LINE.format('<S d="1" r="999999999999"/>'), UnsupportedMedia),
+        (LINE.format('<S d="1" r="-1"/><S t="999999999999" d="1"/>'), UnsupportedMedia),
+        (LINE.format('<S d="0"/>'), CorruptMedia),
+        ('<SegmentTemplate media="$Number$"/>', CorruptMedia),
+        ('<SegmentTemplate media="$Number$" duration="1" timescale="0"/>', CorruptMedia),
+        ('<SegmentTemplate media="$Number$" duration="x"/>', CorruptMedia),
+        ('<SegmentTemplate duration="1"/>', CorruptMedia),
+        ("<SegmentList>" + "<SegmentURL/>" * 101 + "</SegmentList>", UnsupportedMedia),
+        ('<SegmentList><SegmentURL mediaRange="9-1"/></SegmentList>', CorruptMedia),
+        ("<ContentProtection/>", UnsupportedMedia),
+    ],
+)
+def test_renditions_that_are_not_read(template: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        parts(template)
+
+
+def test_a_width_of_numbers_is_no_bomb() -> None:
+    found = parts('<SegmentTemplate media="$Number%099d$" duration="10"/>')
+    assert len(names(found)[0]) == 20
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<MPD",
+        b"<MPD/>",
+        b"<other/>",
+        b'<MPD type="dynamic"><Period/></MPD>',
+        b"<MPD><Period/><Period/></MPD>",
+        b"<MPD><Period/></MPD>",
+        b'<!DOCTYPE MPD [<!ENTITY a "b">]><MPD/>',
+        b'<!DOCTYPE MPD SYSTEM "file:///etc/passwd"><MPD/>',
+        manifest('<AdaptationSet mimeType="audio/mp4"><Representation/></AdaptationSet>'),
+        manifest(f'{SET}<Representation height="tall"/></AdaptationSet>'),
+    ],
+)
+def test_manifests_that_are_not_read(data: bytes) -> None:
+    with pytest.raises((CorruptMedia, UnsupportedMedia)):
+        read(data)
+
+
+@settings(max_examples=60)
+@given(st.text(max_size=20), st.text(max_size=8), st.text(max_size=8))
+def test_any_values_are_read_or_refused(media: str, duration: str, timescale: str) -> None:
+    from xml.sax.saxutils import quoteattr
+
+    values = f"media={quoteattr(media)} duration={quoteattr(duration)} timescale={quoteattr(timescale)}"
+    try:
+        parts(f"<SegmentTemplate {values}/>")
+    except MediaError:
+        return

@@ -1,0 +1,163 @@
+"""Recordings behind playlists: fetched part by part, joined, and whole: every frame of them decodes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from yt_dlp.aes import aes_cbc_encrypt_bytes
+
+from tests.worker.source.loopback import Answer, Loopback, files, serve
+from tests.worker.source.recordings import FPS, SECONDS, dash, frames_in, hls
+from tests.worker.spy import Spy
+from worker.errors import (
+    CorruptMedia,
+    FetchGone,
+    FetchRefused,
+    MediaTooLarge,
+    MediaTooLong,
+    UnsupportedMedia,
+    VeriframeError,
+)
+from worker.source.fetch import UrlSource
+from worker.source.guard import AddressGuard
+from worker.source.http import HttpSource
+from worker.source.playlist import PlaylistLimits, Playlists
+
+ALL_FRAMES = FPS * SECONDS
+KEY = bytes(range(16))
+
+
+@contextlib.contextmanager
+def source(answer: Answer, spy: Spy, *, max_bytes: int = 1 << 20, **limits: Any) -> Iterator[tuple[Loopback, UrlSource]]:
+    with serve(answer) as server:
+        spy.allow(server.at)
+        guard = AddressGuard(allow_private_hosts=[server.at])
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        http = HttpSource(guard=guard, max_bytes=max_bytes, timeout_s=60, retries=1, ssl_context=tls)
+        yield server, UrlSource(http=http, playlists=Playlists(PlaylistLimits(**limits)))
+
+
+def fails(held: Mapping[str, bytes], spy: Spy, folder: Path, **changed: Any) -> VeriframeError:
+    """The error, after which no byte is left."""
+    into = folder / "into"
+    into.mkdir(parents=True)
+    with source(files(held), spy, **changed) as (server, urls), pytest.raises(VeriframeError) as caught:
+        urls.fetch(server.url("/media.m3u8"), into)
+    assert list(into.iterdir()) == []
+    return caught.value
+
+
+@pytest.mark.parametrize("how", ["mpegts", "fmp4", "ranges"])
+def test_hls(how: str, spy: Spy, tmp_path: Path) -> None:
+    held = hls(tmp_path / "made", kind="fmp4" if how == "ranges" else how, single=how == "ranges")
+    told: list[tuple[int, int | None]] = []
+    with source(files(held), spy) as (server, urls):
+        fetched = urls.fetch(server.url("/media.m3u8?token=1"), tmp_path, lambda done, total: told.append((done, total)))
+    assert frames_in(fetched.path) == ALL_FRAMES
+    assert fetched.sha256 == hashlib.sha256(fetched.path.read_bytes()).hexdigest()
+    assert told[-1] == (fetched.size_bytes, fetched.size_bytes)
+    assert fetched.final_url == server.url("/media.m3u8")
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} <= {fetched.path.name, "connections.jsonl"}
+
+
+@pytest.mark.parametrize("options", [{}, {"use_template": "0"}, {"single_file": "1"}, {"use_timeline": "0"}])
+def test_dash(options: dict[str, str], spy: Spy, tmp_path: Path) -> None:
+    held = dash(tmp_path / "made", **options)
+    with source(files(held), spy) as (server, urls):
+        assert frames_in(urls.fetch(server.url("/manifest.mpd"), tmp_path).path) == ALL_FRAMES
+
+
+def test_a_dash_file_that_is_one_is_fetched_whole(spy: Spy, tmp_path: Path) -> None:
+    held = dash(tmp_path / "made", single_file="1")
+    manifest = held["manifest.mpd"].decode()
+    cut = manifest[: manifest.index("<SegmentList")] + manifest[manifest.index("</SegmentList>") + len("</SegmentList>") :]
+    with source(files({**held, "manifest.mpd": cut.encode()}), spy) as (server, urls):
+        fetched = urls.fetch(server.url("/manifest.mpd"), tmp_path)
+    assert fetched.path.read_bytes() == held["manifest-stream0.mp4"]
+
+
+def test_encrypted_segments(spy: Spy, tmp_path: Path) -> None:
+    held = dict(hls(tmp_path / "made"))
+    for sequence in range(SECONDS):
+        data = held[f"media{sequence}.ts"]
+        pad = 16 - len(data) % 16
+        held[f"media{sequence}.ts"] = aes_cbc_encrypt_bytes(data + bytes([pad]) * pad, KEY, sequence.to_bytes(16, "big"))
+    tag = b'#EXT-X-KEY:METHOD=AES-128,URI="key"\n#EXTINF'
+    held["media.m3u8"] = held["media.m3u8"].replace(b"#EXTINF", tag, 1)
+    with source(files({**held, "key": KEY}), spy) as (server, urls):
+        assert frames_in(urls.fetch(server.url("/media.m3u8"), tmp_path).path) == ALL_FRAMES
+        assert [path for path, _ in server.requests].count("/key") == 1
+    assert isinstance(fails({**held, "key": KEY[::-1]}, spy, tmp_path / "a"), CorruptMedia)
+
+
+def test_the_rendition_that_a_scan_can_use(spy: Spy, tmp_path: Path) -> None:
+    held = hls(tmp_path / "made")
+    master = "#EXTM3U\n" + "".join(
+        f"#EXT-X-STREAM-INF:BANDWIDTH={1000 * side},RESOLUTION={side * 2}x{side}\n{side}.m3u8\n" for side in (360, 1080, 720)
+    )
+    held = {**held, "master.m3u8": master.encode(), "720.m3u8": held["media.m3u8"], "360.m3u8": held["media.m3u8"]}
+    with source(files(held), spy) as (server, urls):
+        assert frames_in(urls.fetch(server.url("/master.m3u8"), tmp_path).path) == ALL_FRAMES
+    assert [path for path, _ in server.requests][:2] == ["/master.m3u8", "/720.m3u8"]
+    (tmp_path / "low").mkdir()
+    with source(files(held), spy, max_side_px=480) as (server, urls):
+        urls.fetch(server.url("/master.m3u8"), tmp_path / "low")
+    assert server.requests[1][0] == "/360.m3u8"
+
+
+def playlist(*lines: str) -> bytes:
+    return "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:4", *lines, "#EXT-X-ENDLIST"]).encode()
+
+
+SEGMENT = ("#EXTINF:4,", "a")
+MASTER = "#EXT-X-STREAM-INF:BANDWIDTH=1"
+
+
+@pytest.mark.parametrize(
+    ("lines", "error"),
+    [
+        (["#EXTINF:4,", "http://127.0.0.1:1/a"], FetchRefused),
+        (["#EXTINF:4,", "file:///etc/passwd"], FetchRefused),
+        (["#EXTINF:4,", "concat:a|b"], FetchRefused),
+        (["#EXTINF:4,", "data:text/plain,a"], FetchRefused),
+        (['#EXT-X-MAP:URI="http://169.254.169.254/"', *SEGMENT], FetchRefused),
+        (['#EXT-X-MAP:URI="file:///etc/passwd"', *SEGMENT], FetchRefused),
+        (['#EXT-X-KEY:METHOD=AES-128,URI="http://10.0.0.1/"', *SEGMENT], FetchRefused),
+        (['#EXT-X-KEY:METHOD=AES-128,URI="file:///etc/passwd"', *SEGMENT], FetchRefused),
+        ([MASTER, "http://[::1]/"], FetchRefused),
+        ([MASTER, "nested.m3u8"], UnsupportedMedia),
+        ([MASTER, "page"], CorruptMedia),
+        (["#EXTINF:4,", "nested.m3u8"], CorruptMedia),
+        (["#EXTINF:4,", "page"], CorruptMedia),
+        (["#EXTINF:4,", "gone"], FetchGone),
+        ([*SEGMENT * 4], MediaTooLarge),
+        ([*SEGMENT * 5], UnsupportedMedia),
+        (["#EXTINF:99,", "a"], MediaTooLong),
+        ([], UnsupportedMedia),
+        (['#EXT-X-MAP:URI="a"'], UnsupportedMedia),
+    ],
+)
+def test_playlists_that_end_in_an_error(lines: list[str], error: type[Exception], spy: Spy, tmp_path: Path) -> None:
+    held = {"media.m3u8": playlist(*lines), "a": b"\x47" * 300, "page": b"<html>", "nested.m3u8": playlist(MASTER, "x")}
+    raised = fails(held, spy, tmp_path, max_bytes=1000, max_segments=4, max_duration_s=60)
+    assert type(raised) is error
+
+
+def test_a_live_stream_is_no_recording(spy: Spy, tmp_path: Path) -> None:
+    raised = fails({"media.m3u8": b"#EXTM3U\n#EXTINF:4,\na\n"}, spy, tmp_path)
+    assert isinstance(raised, UnsupportedMedia)
+    assert "live" in str(raised)
+
+
+def test_a_rendition_too_large_for_the_limit_is_left(spy: Spy, tmp_path: Path) -> None:
+    """At its rate the better one would be 1.5 MB, over four seconds."""
+    master = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=3000000\nhigh\n#EXT-X-STREAM-INF:BANDWIDTH=300000\nlow\n"
+    held = {"media.m3u8": master, "high": playlist("#EXTINF:4,", "h"), "low": playlist(*SEGMENT), "a": b"low", "h": b"high"}
+    with source(files(held), spy) as (server, urls):
+        assert urls.fetch(server.url("/media.m3u8"), tmp_path).path.read_bytes() == b"low"

@@ -1,0 +1,246 @@
+"""DASH manifests (ISO/IEC 23009-1) of recordings as renditions and parts; nothing is fetched here.
+
+Read: SegmentTemplate with $Number$ or $Time$, by duration or SegmentTimeline, SegmentList, SegmentBase, BaseURL, inherited as the
+standard says. Refused as ``unsupported``: live (``dynamic``) manifests, DRM, more than one period (each has an initialisation of
+its own). Numbers of segments are checked before any list of them is made.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin
+
+from worker.errors import CorruptMedia, UnsupportedMedia
+from worker.source.http import ByteRange
+from worker.source.parts import Part
+from worker.source.variants import Variant
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+MAX_REPRESENTATIONS: Final = 256
+_DURATION = re.compile(r"P(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,8})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?", re.ASCII)
+_RANGE = re.compile(r"(\d{1,15})-(\d{1,15})", re.ASCII)
+_FIELD = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$", re.ASCII)
+_CLOSED = ("ContentProtection",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presentation:
+    """The renditions with video; ``what`` gives the parts of one."""
+
+    variants: list[Variant[Callable[[], Sequence[Part]]]]
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Timed:
+    """A segment of a template or a timeline, in the timescale's units."""
+
+    number: int
+    time: int
+    duration_s: float
+
+
+def read_dash(data: bytes, url: str, *, max_segments: int) -> Presentation:
+    """Raises CorruptMedia, UnsupportedMedia."""
+    from xml.etree.ElementTree import ParseError
+
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import fromstring
+
+    try:
+        return _presentation(fromstring(data, forbid_dtd=True), url, max_segments)
+    except (ParseError, DefusedXmlException, ValueError, OverflowError, LookupError) as exc:
+        raise CorruptMedia(f"the DASH manifest cannot be read ({type(exc).__name__})") from exc
+
+
+def _presentation(mpd: Element, url: str, max_segments: int) -> Presentation:
+    if _name(mpd) != "MPD":
+        raise UnsupportedMedia("XML that is no DASH manifest")
+    if mpd.get("type", "static") != "static":
+        raise UnsupportedMedia("a live stream, which has no end to wait for")
+    periods = _children(mpd, "Period")
+    if len(periods) != 1:
+        raise UnsupportedMedia(f"a DASH manifest of {len(periods)} periods; only one is read")
+    duration_s = _seconds(periods[0].get("duration") or mpd.get("mediaPresentationDuration"))
+    variants = []
+    closed = False
+    for adaptation in _children(periods[0], "AdaptationSet"):
+        for representation in _children(adaptation, "Representation")[:MAX_REPRESENTATIONS]:
+            levels = (representation, adaptation, periods[0])
+            if not _has_video(representation, adaptation):
+                continue
+            if any(_children(level, *_CLOSED) for level in levels):
+                closed = True
+                continue
+            base = functools.reduce(_based, (mpd, periods[0], adaptation, representation), url)
+            variants.append(_variant(levels, base, duration_s, max_segments))
+    if not variants:
+        raise UnsupportedMedia("encrypted (DRM)" if closed else "the DASH manifest has no rendition with video")
+    return Presentation(variants=variants, duration_s=duration_s)
+
+
+def _variant(
+    levels: tuple[Element, ...], base: str, duration_s: float | None, max_segments: int
+) -> Variant[Callable[[], Sequence[Part]]]:
+    representation, adaptation, _ = levels
+
+    def number(name: str) -> int | None:
+        text = representation.get(name) or adaptation.get(name)
+        return int(text) if text else None
+
+    return Variant(
+        what=functools.partial(_guarded_parts, levels, base, duration_s, max_segments),
+        width_px=number("width"),
+        height_px=number("height"),
+        bandwidth_bps=number("bandwidth"),
+    )
+
+
+def _guarded_parts(levels: tuple[Element, ...], base: str, duration_s: float | None, max_segments: int) -> Sequence[Part]:
+    try:
+        return _parts(levels, base, duration_s, max_segments)
+    except (ValueError, OverflowError, LookupError, ZeroDivisionError) as exc:
+        raise CorruptMedia(f"the DASH manifest cannot be read ({type(exc).__name__})") from exc
+
+
+def _parts(levels: tuple[Element, ...], base: str, duration_s: float | None, max_segments: int) -> Sequence[Part]:
+    if templates := [found for level in levels for found in _children(level, "SegmentTemplate")]:
+        return _from_template(templates, levels[0], base, duration_s, max_segments)
+    if lists := [found for level in levels for found in _children(level, "SegmentList")]:
+        return _from_list(lists, base, max_segments)
+    return [Part(url=base, duration_s=duration_s or 0.0)]  # SegmentBase, or nothing: the rendition is one file
+
+
+def _from_template(
+    templates: Sequence[Element], representation: Element, base: str, duration_s: float | None, max_segments: int
+) -> list[Part]:
+    def inherited(name: str) -> str | None:
+        return next((template.get(name) for template in templates if template.get(name) is not None), None)
+
+    def filled(text: str, number: int = 0, time: int = 0) -> str:
+        values: dict[str, str | int] = {
+            "RepresentationID": representation.get("id", ""),
+            "Bandwidth": int(representation.get("bandwidth", 0)),
+            "Number": number,
+            "Time": time,
+        }
+        return urljoin(base, _FIELD.sub(lambda match: _field(match, values), text))
+
+    media = inherited("media")
+    if not media:
+        raise CorruptMedia("a SegmentTemplate without media")
+    timescale = int(inherited("timescale") or 1)
+    first = int(inherited("startNumber") or 1)
+    if timelines := [found for template in templates for found in _children(template, "SegmentTimeline")]:
+        timed = list(_timeline(timelines[0], timescale, first, duration_s, max_segments))
+    else:
+        length_s = int(inherited("duration") or 0) / timescale
+        if length_s <= 0 or duration_s is None:
+            raise CorruptMedia("a SegmentTemplate without durations")
+        count = math.ceil(duration_s / length_s - 1e-6)
+        if (last := inherited("endNumber")) is not None:
+            count = min(count, int(last) - first + 1)
+        _check_count(count, max_segments)
+        step = int(inherited("duration") or 0)
+        timed = [_Timed(number=first + i, time=i * step, duration_s=length_s) for i in range(count)]
+    parts = [Part(url=filled(media, one.number, one.time), duration_s=one.duration_s) for one in timed]
+    initialisation = inherited("initialization")
+    return [Part(url=filled(initialisation), is_init=True), *parts] if initialisation else parts
+
+
+def _field(match: re.Match[str], values: dict[str, str | int]) -> str:
+    if match[1] is None:
+        return "$"
+    value = values[match[1]]
+    return f"{value:0{min(int(match[2]), 20)}d}" if match[2] and isinstance(value, int) else str(value)
+
+
+def _timeline(timeline: Element, timescale: int, first: int, duration_s: float | None, max_segments: int) -> Iterator[_Timed]:
+    """The segments of S elements; one with ``r="-1"`` is repeated up to the next one's time or the end."""
+    steps = _children(timeline, "S")
+    time, number = 0, first
+    for i, step in enumerate(steps):
+        time = int(step.get("t", time))
+        length = int(step.get("d", 0))
+        repeats = int(step.get("r", 0))
+        if length <= 0:
+            raise CorruptMedia("a segment without a duration")
+        if repeats < 0:
+            until = int(steps[i + 1].get("t", time)) if i + 1 < len(steps) else math.ceil((duration_s or 0.0) * timescale)
+            repeats = max(0, math.ceil((until - time) / length) - 1)
+        _check_count(number - first + repeats + 1, max_segments)
+        for _ in range(repeats + 1):
+            yield _Timed(number=number, time=time, duration_s=length / timescale)
+            time, number = time + length, number + 1
+
+
+def _from_list(lists: Sequence[Element], base: str, max_segments: int) -> list[Part]:
+    def inherited(name: str) -> str | None:
+        return next((one.get(name) for one in lists if one.get(name) is not None), None)
+
+    length_s = int(inherited("duration") or 0) / int(inherited("timescale") or 1)
+    urls = _nearest(lists, "SegmentURL")
+    _check_count(len(urls), max_segments)
+    inits = [
+        Part(url=urljoin(base, one.get("sourceURL", "")), range=_range(one.get("range")), is_init=True)
+        for one in _nearest(lists, "Initialization")[:1]
+    ]
+    return inits + [
+        Part(url=urljoin(base, one.get("media", "")), range=_range(one.get("mediaRange")), duration_s=length_s) for one in urls
+    ]
+
+
+def _nearest(levels: Sequence[Element], name: str) -> list[Element]:
+    """Children of the first level that has any."""
+    return next(filter(None, (_children(level, name) for level in levels)), [])
+
+
+def _range(text: str | None) -> ByteRange | None:
+    if text is None:
+        return None
+    match = _RANGE.fullmatch(text.strip())
+    if match is None or int(match[2]) < int(match[1]):
+        raise CorruptMedia("a byte range that is none")
+    return ByteRange(first=int(match[1]), length=int(match[2]) - int(match[1]) + 1)
+
+
+def _check_count(count: int, max_segments: int) -> None:
+    if count > max_segments:
+        raise UnsupportedMedia(f"a manifest of more than {max_segments} segments")
+
+
+def _has_video(representation: Element, adaptation: Element) -> bool:
+    if any("trickmode" in found.get("schemeIdUri", "") for found in _children(adaptation, "EssentialProperty")):
+        return False
+    kind = representation.get("mimeType") or adaptation.get("mimeType") or adaptation.get("contentType") or ""
+    return kind.startswith("video") or (not kind and (representation.get("height") or adaptation.get("height")) is not None)
+
+
+def _based(base: str, level: Element) -> str:
+    """The level's BaseURL (the first, where there are several places) on top of those above it."""
+    own = _children(level, "BaseURL")
+    return urljoin(base, (own[0].text or "").strip()) if own else base
+
+
+def _children(element: Element, *names: str) -> list[Element]:
+    return [child for child in element if _name(child) in names]
+
+
+def _name(element: Element) -> str:
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def _seconds(text: str | None) -> float | None:
+    """An xs:duration of days and less; None where there is none."""
+    match = _DURATION.fullmatch(text.strip()) if text else None
+    if match is None or not any(match.groups()):
+        return None
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 86400 * days + 3600 * hours + 60 * minutes + seconds

@@ -1,0 +1,164 @@
+"""HLS playlists (RFC 8216) as renditions and parts; nothing is fetched here. A live reader reads its playlists by the same.
+
+Refused as ``unsupported``: DRM and SAMPLE-AES, an initialisation that changes in the middle. Audio and subtitles of their own are
+left aside: a scan looks at pictures.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urljoin
+
+from worker.errors import CorruptMedia, UnsupportedMedia
+from worker.source.http import ByteRange
+from worker.source.parts import Key, Part
+from worker.source.sniff import Kind, sniff
+from worker.source.variants import Variant
+
+MAX_VARIANTS: Final = 256
+_RANGE = re.compile(r"(\d{1,15})(?:@(\d{1,15}))?", re.ASCII)
+_IV = re.compile(r"0[xX]([0-9a-fA-F]{1,32})")
+_NO_VIDEO = re.compile(r"\s*(mp4a|ac-3|ec-3|opus|flac|mp3|wvtt|stpp)[^,]*(,|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One media segment; ``sequence`` is its number in the stream, the same in every later version of the playlist."""
+
+    sequence: int
+    part: Part
+    init: Part | None
+    is_after_break: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaPlaylist:
+    """``has_ended``: no more segments will come."""
+
+    segments: tuple[Segment, ...]
+    target_s: float
+    has_ended: bool
+
+    @property
+    def duration_s(self) -> float:
+        return sum(segment.part.duration_s for segment in self.segments)
+
+    def parts(self) -> list[Part]:
+        """What is joined to one file. Raises UnsupportedMedia where the initialisation changes."""
+        inits = dict.fromkeys(segment.init for segment in self.segments if segment.init is not None)
+        if len(inits) > 1 or (inits and any(segment.init is None for segment in self.segments)):
+            raise UnsupportedMedia("the stream's initialisation changes in the middle")
+        return [*inits, *(segment.part for segment in self.segments)]
+
+
+def read_hls(data: bytes, url: str, *, max_segments: int) -> list[Variant[str]] | MediaPlaylist:
+    """The renditions' addresses of a master playlist, or a media playlist. Raises CorruptMedia, UnsupportedMedia."""
+    import m3u8
+
+    if sniff(data) is not Kind.HLS:
+        raise CorruptMedia("no HLS playlist")
+    try:
+        text = data.decode("utf-8")
+        playlist = m3u8.loads(text, uri=url)
+        if playlist.is_variant:
+            return _variants(playlist, url)
+        # An initialisation has a key only if that stands above it, and only with a vector (RFC 8216, 4.3.2.5).
+        is_key_first = 0 <= text.find("#EXT-X-KEY:") < text.find("#EXT-X-MAP:")
+        return _media(playlist, url, max_segments, is_key_first=is_key_first)
+    except (CorruptMedia, UnsupportedMedia):
+        raise
+    except Exception as exc:  # the parser raises whatever its input makes it raise
+        raise CorruptMedia(f"the HLS playlist cannot be read ({type(exc).__name__})") from exc
+
+
+def _variants(playlist: Any, url: str) -> list[Variant[str]]:
+    found = []
+    for one in playlist.playlists[:MAX_VARIANTS]:
+        info = one.stream_info
+        if one.uri and not _has_no_video(info.codecs):
+            width, height = info.resolution or (None, None)
+            found.append(
+                Variant(
+                    what=urljoin(url, one.uri),
+                    width_px=width,
+                    height_px=height,
+                    bandwidth_bps=info.average_bandwidth or info.bandwidth,
+                )
+            )
+    if not found:
+        raise UnsupportedMedia("the HLS playlist has no rendition with video")
+    return found
+
+
+def _has_no_video(codecs: str | None) -> bool:
+    return bool(codecs) and not _NO_VIDEO.sub("", codecs or "").strip()
+
+
+def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool) -> MediaPlaylist:
+    if playlist.is_i_frames_only:
+        raise UnsupportedMedia("a playlist of single frames for seeking")
+    if len(playlist.segments) > max_segments:
+        raise UnsupportedMedia(f"a playlist of more than {max_segments} segments")
+    segments = []
+    ends: dict[str, int] = {}
+    inits: dict[tuple[str, str | None], Part] = {}
+    for number, one in enumerate(playlist.segments):
+        if not one.uri or one.gap_tag:
+            continue
+        sequence = (playlist.media_sequence or 0) + number
+        where = urljoin(url, one.uri)
+        span = _range(one.byterange, ends.get(where))
+        if span is not None:
+            ends[where] = span.first + span.length
+        duration_s = float(one.duration or 0.0)
+        if not 0 <= duration_s < 1e6:
+            raise CorruptMedia("a segment without a sensible duration")
+        key = _key(one.key, url, sequence)
+        segments.append(
+            Segment(
+                sequence=sequence,
+                part=Part(url=where, range=span, key=key, duration_s=duration_s),
+                init=_init(one.init_section, url, key if one.key and one.key.iv and is_key_first else None, inits),
+                is_after_break=bool(one.discontinuity),
+            )
+        )
+    return MediaPlaylist(
+        segments=tuple(segments), target_s=float(playlist.target_duration or 0), has_ended=bool(playlist.is_endlist)
+    )
+
+
+def _range(text: str | None, goes_on_at: int | None) -> ByteRange | None:
+    """EXT-X-BYTERANGE: length, and where it begins, else behind the one before."""
+    if not text:
+        return None
+    match = _RANGE.fullmatch(str(text).strip())
+    first = None if match is None else int(match[2]) if match[2] else goes_on_at
+    if match is None or first is None or not int(match[1]):
+        raise CorruptMedia("a byte range that is none")
+    return ByteRange(first=first, length=int(match[1]))
+
+
+def _key(key: Any, url: str, sequence: int) -> Key | None:
+    if key is None or key.method in (None, "NONE"):
+        return None
+    if key.method != "AES-128" or (key.keyformat or "identity") != "identity":
+        raise UnsupportedMedia(f"encrypted by {str(key.method)[:40]}: only AES-128 with a key in the open is read")
+    if not key.uri:
+        raise CorruptMedia("a key without an address")
+    match = _IV.fullmatch(key.iv) if key.iv else None
+    if key.iv and match is None:
+        raise CorruptMedia("an initialisation vector that is none")
+    iv = int(match[1], 16) if match else sequence
+    return Key(url=urljoin(url, key.uri), iv=iv.to_bytes(16, "big"))
+
+
+def _init(section: Any, url: str, key: Key | None, known: dict[tuple[str, str | None], Part]) -> Part | None:
+    """EXT-X-MAP: one part however many segments name it, encrypted by the first key."""
+    if section is None or not section.uri:
+        return None
+    name = section.uri, section.byterange
+    if name not in known:
+        known[name] = Part(url=urljoin(url, section.uri), range=_range(section.byterange, 0), key=key, is_init=True)
+    return known[name]
