@@ -1,0 +1,92 @@
+"""The machine that a figure was measured on: processor, cores, memory, GPU, versions, and how busy it was."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from worker import __version__
+from worker.types import Json
+
+PACKAGES = (
+    "av",
+    "decord",
+    "facenet-pytorch",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "openvino",
+    "tensorrt",
+    "timm",
+    "torch",
+)
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+ASK_S = 20.0
+
+
+def describe_machine() -> Json:
+    """What is known here, as JSON; a part that cannot be found is null or empty. Loads no library."""
+    return {
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "instructions": [name for name in INSTRUCTIONS if name in _cpu_flags()],
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpu": gpu_name(),
+        "system": f"{platform.system()} {platform.release()}",
+        "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "veriframe": __version__,
+        "commit": commit(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+    }
+
+
+def cpu_name() -> str:
+    names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def gpu_name() -> str | None:
+    """Name, driver and memory of the first NVIDIA GPU."""
+    return _said(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])
+
+
+def commit() -> str | None:
+    """Of the checkout that this runs from, with ``+`` where its files were changed since."""
+    folder = str(Path(__file__).parents[2])
+    name = _said(["git", "-C", folder, "rev-parse", "--short=10", "HEAD"])
+    changed = _said(["git", "-C", folder, "status", "--porcelain", "--untracked-files=no"])
+    return name if name is None or not changed else f"{name}+"
+
+
+def _said(command: list[str]) -> str | None:
+    """The first line that a program prints; None where it is missing, fails or says nothing."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.strip().splitlines()
+    return lines[0].strip() if done.returncode == 0 and lines else None
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _cpu_flags() -> set[str]:
+    return {flag for line in _cpuinfo() if line.startswith("flags") for flag in line.partition(":")[2].split()}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""What runs in a side's process: each module's ``build`` gives one answer for each request (``optimize.bench.side``)."""

@@ -1,0 +1,136 @@
+"""Records what a scan gives to its networks, at the runtimes' own doors, to run it again as fast as the runtime can.
+
+Only in a process of the bench's own: it puts recording classes in the place of ONNX Runtime's session and OpenVINO's core. That
+way it holds for every part of a scan that runs a network, and none has to know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+
+from worker.extras import missing
+from worker.faces.crop import SIZE
+
+Stage = Literal["detect", "infer"]
+Feeds = Any
+Run = Callable[[Feeds], None]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Network:
+    """``open(streams, threads)`` gives that many callables, each for a thread of its own, which share ``threads`` threads."""
+
+    stage: Stage
+    open: Callable[[int, int], list[Run]]
+    calls: list[Feeds] = field(default_factory=list)
+
+
+class Tape:
+    """Every network that was loaded, and while ``recording`` what it was given."""
+
+    def __init__(self) -> None:
+        self.networks: list[Network] = []
+        self.recording = False
+
+    def note(self, network: Network, feeds: Feeds) -> None:
+        if self.recording:
+            network.calls.append(_copied(feeds))
+
+    def clear(self) -> None:
+        for network in self.networks:
+            network.calls.clear()
+
+
+def _copied(feeds: Feeds) -> Feeds:
+    if isinstance(feeds, Mapping):
+        return {name: np.array(value) for name, value in feeds.items()}
+    if isinstance(feeds, list | tuple):
+        return [np.array(value) for value in feeds]
+    return np.array(feeds)
+
+
+def record(tape: Tape) -> None:
+    """From now on sessions and compiled models write on ``tape``; call it before anything is loaded."""
+    _record_onnxruntime(tape)
+    if not missing(("openvino",)):
+        _record_openvino(tape)
+
+
+def _record_onnxruntime(tape: Tape) -> None:
+    plain = ort.InferenceSession
+
+    class RecordedSession(ort.InferenceSession):  # type: ignore[misc]  # the package is untyped
+        def __init__(self, model: Any, *arguments: Any, **options: Any) -> None:
+            super().__init__(model, *arguments, **options)
+            shape = self.get_inputs()[0].shape
+            self._network = Network(stage=_stage(shape), open=lambda streams, threads: _sessions(plain, model, streams, threads))
+            tape.networks.append(self._network)
+
+        def run(self, names: Any, feeds: Any, *arguments: Any) -> Any:
+            tape.note(self._network, feeds)
+            return super().run(names, feeds, *arguments)
+
+    ort.InferenceSession = RecordedSession
+
+
+def _sessions(plain: Any, model: Any, streams: int, threads: int) -> list[Run]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = max(1, threads // streams)
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = plain(model, options, providers=["CPUExecutionProvider"])
+    return [lambda feeds: session.run(None, feeds)] * streams
+
+
+def _record_openvino(tape: Tape) -> None:
+    from worker.openvino_runtime import load_runtime
+
+    openvino = load_runtime()
+    core, compiled, request = openvino.Core, openvino.CompiledModel, openvino.InferRequest
+    compile_model, create, infer = core.compile_model, compiled.create_infer_request, request.infer
+    by_model: list[tuple[Any, Network]] = []
+    by_request: list[tuple[Any, Network]] = []
+
+    def compile_and_note(self: Any, model: Any, device_name: Any = None, config: Any = None, **options: Any) -> Any:
+        made = compile_model(self, model, device_name, config, **options)
+        shape = [size.get_length() if size.is_static else None for size in made.inputs[0].get_partial_shape()]
+
+        def open_streams(streams: int, threads: int) -> list[Run]:
+            return _requests(
+                lambda told: compile_model(self, model, device_name or "CPU", told, **options), config, streams, threads
+            )
+
+        network = Network(stage=_stage(shape), open=open_streams)
+        by_model.append((made, network))
+        tape.networks.append(network)
+        return made
+
+    def create_and_note(self: Any) -> Any:
+        made = create(self)
+        by_request.extend((made, network) for model, network in by_model if model is self)
+        return made
+
+    def infer_and_note(self: Any, inputs: Any = None, *arguments: Any, **options: Any) -> Any:
+        for network in (network for asked, network in by_request if asked is self):
+            tape.note(network, inputs)
+        return infer(self, inputs, *arguments, **options)
+
+    core.compile_model, compiled.create_infer_request, request.infer = compile_and_note, create_and_note, infer_and_note
+
+
+def _requests(compiled: Callable[[dict[str, Any]], Any], config: Any, streams: int, threads: int) -> list[Run]:
+    told = dict(config or {}) | {"NUM_STREAMS": str(streams), "INFERENCE_NUM_THREADS": str(threads)}
+    told.pop("PERFORMANCE_HINT", None)
+    made = compiled(told)
+    return [made.create_infer_request().infer for _ in range(streams)]
+
+
+def _stage(shape: Any) -> Stage:
+    """The classifier takes crops of one size, its head features; MTCNN's networks pictures of other sizes, or of any."""
+    return "detect" if len(shape) == 4 and SIZE not in list(shape) else "infer"

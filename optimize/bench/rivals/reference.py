@@ -1,0 +1,110 @@
+"""The pipelines we measure ourselves against: decord, facenet-pytorch's ``detect`` and a timm network, the usual ways.
+
+``a``: MTCNN by its defaults (``min_face_size=20``) on full-size frames. ``b``: as the winner of the Deepfake Detection Challenge
+did it, ``min_face_size=40`` on half-size frames. Both: frames at given times in batches of 16, every face of a frame, crops from
+the full frames, EfficientNetV2-B0 eagerly in float32. Its weights are random: only its speed is of interest, and its scores are
+thrown away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import decord
+import numpy as np
+import timm
+import torch
+from facenet_pytorch import MTCNN
+
+from optimize.bench.side import Answer
+from worker.faces.crop import crop_faces
+from worker.types import Float32, Json, UInt8
+
+Mode = Literal["a", "b"]
+BACKBONE = "tf_efficientnetv2_b0"
+BATCH = 16
+DIVISOR = {"a": 1, "b": 2}
+"""By what frames are shrunk before faces are looked for."""
+MIN_FACE_PX = {"a": 20, "b": 40}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detector:
+    """facenet-pytorch's ``detect`` at a size."""
+
+    mtcnn: Any
+    divisor: int
+
+    def boxes(self, frames_BHWC: UInt8) -> list[Float32]:
+        """Boxes [N, 4] of each frame, in its own pixels."""
+        small = frames_BHWC
+        if self.divisor > 1:
+            scale = 1 / self.divisor
+            small = np.stack([cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for frame in frames_BHWC])
+        found: list[Float32] = []
+        for start in range(0, len(small), BATCH):
+            boxes_B, _ = self.mtcnn.detect(small[start : start + BATCH])
+            found += [_scaled(boxes, self.divisor) for boxes in boxes_B]
+        return found
+
+
+def _scaled(boxes_N4: Any, divisor: int) -> Float32:
+    return np.zeros((0, 4), np.float32) if boxes_N4 is None else np.asarray(boxes_N4, np.float32) * divisor
+
+
+def load_detector(mode: Mode, threads: int, device: str = "cpu") -> Detector:
+    """Sets the number of threads of torch and OpenCV in this process."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    return Detector(mtcnn=MTCNN(keep_all=True, min_face_size=MIN_FACE_PX[mode], device=device), divisor=DIVISOR[mode])
+
+
+def load_classifier() -> torch.nn.Module:
+    classifier: torch.nn.Module = timm.create_model(BACKBONE, pretrained=False, num_classes=2).eval()
+    return classifier
+
+
+@contextmanager
+def build(options: Json, threads: int) -> Iterator[Answer]:
+    """``options``: ``mode``. A request: ``path`` and ``times_s``, the frames to look at, on the presentation clock."""
+    detector, classifier = load_detector(options["mode"], threads), load_classifier()
+
+    def scan(request: Json) -> Json:
+        started = time.perf_counter()
+        frames_BHWC = decode(Path(request["path"]), request["times_s"], threads)
+        decoded = time.perf_counter()
+        boxes = detector.boxes(frames_BHWC)
+        detected = time.perf_counter()
+        crops_FHWC = np.concatenate([crop_faces(frame, found) for frame, found in zip(frames_BHWC, boxes, strict=True)])
+        for start in range(0, len(crops_FHWC), BATCH):
+            _score(crops_FHWC[start : start + BATCH], classifier)
+        return {
+            "frames": len(frames_BHWC),
+            "faces": len(crops_FHWC),
+            "decode_s": decoded - started,
+            "detect_s": detected - decoded,
+            "infer_s": time.perf_counter() - detected,
+            "times_s": list(request["times_s"]),
+        }
+
+    yield scan
+
+
+def decode(path: Path, times_s: Sequence[float], threads: int) -> UInt8:
+    """The frames nearest the times, by decord: [B, H, W, 3]."""
+    reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=threads)
+    starts_s = reader.get_frame_timestamp(range(len(reader)))[:, 0]
+    indices = [int(np.abs(starts_s - starts_s[0] - t).argmin()) for t in times_s]
+    return np.asarray(reader.get_batch(indices).asnumpy(), np.uint8)
+
+
+def _score(crops_FHWC: UInt8, classifier: torch.nn.Module) -> None:
+    with torch.inference_mode():
+        pixels_FCHW = torch.from_numpy(crops_FHWC).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+        classifier(pixels_FCHW)

@@ -1,0 +1,192 @@
+"""Whole scans against the reference pipelines and the floor: the same frames of the same clips, in turns, a process each.
+
+A clip's time is the median over the rounds; a ratio is of the sums over the clips. Start-up (imports, models, a first scan) is
+told apart. The floor of a scan: decoding its frames with half-size conversion, and what its networks take by their runtime alone.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from optimize.bench.memory import tree_pss_bytes
+from optimize.bench.ratio import Ratio, Runs, ratio, sum_of_medians
+from optimize.bench.side import Answered, Asking, Rival, Side
+from optimize.bench.turns import open_sides, take_turns
+from optimize.bench.variants import Variant
+from worker.types import Json
+
+FACES_TOLERANCE = 0.02
+STAGES = ("decode", "detect", "infer")
+DECODE_FLOOR = "floor of decoding"
+NETWORKS = "networks of "
+REFERENCE = "reference "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipRuns:
+    """Answers of all sides over one clip. ``floors``: which side decoded the frames of which variant."""
+
+    path: Path
+    answers: dict[str, tuple[Answered, ...]]
+    floors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All runs, and what they come to. Names are those of the variants and of ``references`` (``reference a``)."""
+
+    clips: tuple[ClipRuns, ...]
+    variants: tuple[Variant, ...]
+    references: tuple[str, ...]
+    start_up_s: dict[str, float]
+    pss_bytes: dict[str, int]
+    with_floor: bool
+
+    def walls(self, name: str) -> Runs:
+        return [[run.wall_s for run in clip.answers[name]] for clip in self.clips]
+
+    def cpus(self, name: str) -> Runs:
+        return [[run.cpu_s for run in clip.answers[name]] for clip in self.clips]
+
+    def count(self, name: str, key: str) -> int:
+        """Frames or faces of one run of every clip."""
+        return sum(clip.answers[name][0].reply[key] for clip in self.clips)
+
+    def stage_s(self, name: str, stage: str) -> float:
+        return sum_of_medians([[run.reply[f"{stage}_s"] for run in clip.answers[name]] for clip in self.clips])
+
+    def faster_than(self, reference: str, name: str) -> Ratio:
+        """How many times as fast as the reference, by the clock."""
+        return ratio(self.walls(reference), self.walls(name))
+
+    def cheaper_than(self, reference: str, name: str) -> Ratio:
+        """The same in CPU time."""
+        return ratio(self.cpus(reference), self.cpus(name))
+
+    def faces_difference(self, reference: str, name: str) -> float:
+        """Share by which the two numbers of faces differ."""
+        theirs = self.count(reference, "faces")
+        return abs(self.count(name, "faces") - theirs) / max(theirs, 1)
+
+    def floor_stage_s(self, name: str, stage: str) -> float:
+        return sum_of_medians(self._floor_stage(name, stage))
+
+    def distance(self, name: str) -> Ratio:
+        """A variant's time over its floor, by the clock."""
+        stages = [self._floor_stage(name, stage) for stage in STAGES]
+        floor = [[sum(parts) for parts in zip(*clip, strict=True)] for clip in zip(*stages, strict=True)]
+        return ratio(self.walls(name), floor)
+
+    def cpu_distance(self, name: str) -> Ratio:
+        floor = [
+            [
+                decoded.cpu_s + networks.reply["detect_cpu_s"] + networks.reply["infer_cpu_s"]
+                for decoded, networks in zip(clip.answers[clip.floors[name]], clip.answers[NETWORKS + name], strict=True)
+            ]
+            for clip in self.clips
+        ]
+        return ratio(self.cpus(name), floor)
+
+    def held_back_by(self, name: str) -> str:
+        """The stage that takes most above its floor; ``rest`` is what no stage counts: hashing, tracks, verdict, waiting."""
+        above = {stage: self.stage_s(name, stage) - self.floor_stage_s(name, stage) for stage in STAGES}
+        above["rest"] = sum_of_medians(self.walls(name)) - sum(self.stage_s(name, stage) for stage in STAGES)
+        return max(above, key=lambda stage: above[stage])
+
+    def verdicts_differ(self, name: str, other: str) -> int:
+        return sum(clip.answers[name][0].reply["verdict"] != clip.answers[other][0].reply["verdict"] for clip in self.clips)
+
+    def _floor_stage(self, name: str, stage: str) -> Runs:
+        if stage == "decode":
+            return [[run.wall_s for run in clip.answers[clip.floors[name]]] for clip in self.clips]
+        return [[run.reply[f"{stage}_s"] for run in clip.answers[NETWORKS + name]] for clip in self.clips]
+
+
+def rivals(variants: Sequence[Variant], references: Sequence[str], *, frames: int, with_floor: bool) -> list[Rival]:
+    """Every side of a comparison. Raises ConfigError."""
+    package = "optimize.bench.rivals"
+    found = [Rival(name=one.name, build=f"{package}.scanner:build", options={"flags": one.flags(frames)}) for one in variants]
+    found += [Rival(name=REFERENCE + mode, build=f"{package}.reference:build", options={"mode": mode}) for mode in references]
+    if with_floor:
+        found.append(Rival(name=DECODE_FLOOR, build=f"{package}.decoding:build_floor"))
+        found += [
+            Rival(name=NETWORKS + one.name, build=f"{package}.networks:build", options={"flags": one.flags(frames)})
+            for one in variants
+        ]
+    return found
+
+
+def compare_clip(path: Path, sides: dict[str, Asking], variants: Sequence[Variant], rounds: int) -> ClipRuns:
+    """Scan one clip ``rounds`` times by each side.
+
+    An untimed scan by each variant comes first: it says which frames are looked at, and brings the file into memory. References
+    look at the frames of the first variant.
+    """
+    sides = dict(sides)
+    looked_at = {one.name: sides[one.name].ask({"path": str(path)}).reply["times_s"] for one in variants}
+    requests: dict[str, Json] = {}
+    floors: dict[str, str] = {}
+    for name in list(sides):
+        if name.startswith(REFERENCE):
+            requests[name] = {"path": str(path), "times_s": looked_at[variants[0].name]}
+        elif name != DECODE_FLOOR:
+            requests[name] = {"path": str(path)}
+    if DECODE_FLOOR in sides:
+        for one in variants:
+            times_s = looked_at[one.name]
+            same = (name for name in floors.values() if requests[name]["times_s"] == times_s)
+            floors[one.name] = next(same, f"{DECODE_FLOOR} for {one.name}")
+            sides[floors[one.name]] = sides[DECODE_FLOOR]
+            requests[floors[one.name]] = {"path": str(path), "times_s": times_s}
+    return ClipRuns(path=path, answers=take_turns(sides, requests, rounds), floors=floors)
+
+
+def compare(
+    clips: Sequence[Path],
+    variants: Sequence[Variant],
+    references: Sequence[str],
+    *,
+    frames: int,
+    rounds: int,
+    threads: int,
+    with_floor: bool = True,
+    on_clip: Callable[[ClipRuns], None] = lambda _: None,
+) -> Comparison:
+    """Time all sides over all clips. Raises SideFailed if a side cannot start or cannot scan a clip, and ConfigError."""
+    wanted = rivals(variants, references, frames=frames, with_floor=with_floor)
+    with ExitStack() as stack:
+        sides = stack.enter_context(open_sides(wanted, threads))
+        start_up_s = _warm_up(sides, clips[0], variants)
+        runs = []
+        for path in clips:
+            runs.append(compare_clip(path, dict(sides), variants, rounds))
+            on_clip(runs[-1])
+        pss_bytes = {name: tree_pss_bytes(side.pid) for name, side in sides.items()}
+    return Comparison(
+        clips=tuple(runs),
+        variants=tuple(variants),
+        references=tuple(REFERENCE + mode for mode in references),
+        start_up_s=start_up_s,
+        pss_bytes=pss_bytes,
+        with_floor=with_floor,
+    )
+
+
+def _warm_up(sides: dict[str, Side], path: Path, variants: Sequence[Variant]) -> dict[str, float]:
+    """The first scan loads what was left for later: it belongs to the start-up. References get one frame."""
+    first = sides[variants[0].name].ask({"path": str(path)})
+    took_s = {variants[0].name: sides[variants[0].name].start_up_s + first.wall_s}
+    for name, side in sides.items():
+        if name not in took_s:
+            given = first.reply["times_s"][:1]
+            took_s[name] = side.start_up_s + side.ask({"path": str(path), "times_s": given}).wall_s
+    return took_s
+
+
+def per_clip(clip: ClipRuns, names: Sequence[str]) -> dict[str, float]:
+    """Median seconds of each named side."""
+    return {name: statistics.median(run.wall_s for run in clip.answers[name]) for name in names}

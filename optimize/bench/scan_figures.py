@@ -1,0 +1,106 @@
+"""The figures and charts of a comparison of whole scans."""
+
+from __future__ import annotations
+
+from optimize.bench.document import Chart, Figure
+from optimize.bench.ratio import ratio, sum_of_medians
+from optimize.bench.scan import FACES_TOLERANCE, STAGES, ClipRuns, Comparison
+from worker.types import Json
+
+MIB = 1024**2
+
+
+def scan_figures(result: Comparison) -> list[Figure]:
+    figures: list[Figure] = []
+    for one in result.variants:
+        for reference in result.references:
+            figures += _against(result, one.name, reference)
+        if result.with_floor:
+            note = f"held back by {result.held_back_by(one.name)}"
+            figures.append(Figure.of(f"{one.name}: time over the floor", result.distance(one.name), note=note))
+            figures.append(Figure.of(f"{one.name}: CPU time over the floor's", result.cpu_distance(one.name)))
+        if one.early:
+            figures += _saving(result, one.name, one.name.removesuffix(", early decision"))
+    for name in [one.name for one in result.variants] + list(result.references):
+        figures += _own(result, name)
+    return figures
+
+
+def faces_agree(result: Comparison) -> bool:
+    """Whether every exhaustive variant found as many faces as reference b, which looks at the same size, within 2 %."""
+    return all(
+        result.faces_difference(reference, one.name) <= FACES_TOLERANCE
+        for reference in result.references
+        if reference.endswith("b")
+        for one in result.variants
+        if not one.early
+    )
+
+
+def _against(result: Comparison, name: str, reference: str) -> list[Figure]:
+    difference = result.faces_difference(reference, name)
+    note = f"faces differ by {difference:.1%}"
+    return [
+        Figure.of(f"{name}: times as fast as {reference}", result.faster_than(reference, name), note=note),
+        Figure.of(f"{name}: CPU time, times less than {reference}", result.cheaper_than(reference, name)),
+    ]
+
+
+def _saving(result: Comparison, name: str, exhaustive: str) -> list[Figure]:
+    frames = result.count(name, "frames") / max(result.count(exhaustive, "frames"), 1)
+    differ = result.verdicts_differ(name, exhaustive)
+    note = f"{frames:.0%} of the frames, {differ} of {len(result.clips)} verdicts differ"
+    return [Figure.of(f"{name}: time over every frame's", ratio(result.walls(name), result.walls(exhaustive)), note=note)]
+
+
+def _own(result: Comparison, name: str) -> list[Figure]:
+    """A side's speed by itself; stages are busy times, and may overlap."""
+    frames, faces = result.count(name, "frames"), result.count(name, "faces")
+    total_s = sum_of_medians(result.walls(name))
+    shares = ", ".join(f"{stage} {result.stage_s(name, stage) / total_s:.0%}" for stage in STAGES)
+    figures = [
+        Figure(name=f"{name}: time", value=1e3 * total_s / max(frames, 1), unit="ms a frame", note=shares),
+        Figure(name=f"{name}: detection", value=1e3 * result.stage_s(name, "detect") / max(frames, 1), unit="ms a frame"),
+        Figure(
+            name=f"{name}: classifier",
+            value=faces / result.stage_s(name, "infer") if faces else None,
+            unit="crops/s",
+            note="" if faces else "no face",
+        ),
+        Figure(name=f"{name}: memory held after the last clip (PSS)", value=result.pss_bytes[name] / MIB, unit="MiB"),
+        Figure(name=f"{name}: start-up with a first scan", value=result.start_up_s[name], unit="s"),
+    ]
+    return figures
+
+
+def scan_charts(result: Comparison) -> list[Chart]:
+    names = [one.name for one in result.variants]
+    labels = [*names, *result.references]
+    seconds = {stage: [(float(place), result.stage_s(name, stage)) for place, name in enumerate(labels)] for stage in STAGES}
+    if result.with_floor:
+        for name in names:
+            for stage in STAGES:
+                seconds[stage].append((float(len(labels)), result.floor_stage_s(name, stage)))
+            labels.append(f"floor of {name}")
+    stages = Chart(title="Busy time of stages, all clips", kind="bars", x="", y="seconds", series=seconds, labels=labels)
+    pairs = [(name, reference) for name in names for reference in result.references]
+    if not pairs:
+        return [stages]
+    bars = [(float(place), result.faster_than(reference, name).value) for place, (name, reference) in enumerate(pairs)]
+    pair_labels = [f"{name} over {reference}" for name, reference in pairs]
+    return [stages, Chart(title="Times as fast", kind="bars", x="", y="x", series={"": bars}, labels=pair_labels)]
+
+
+def scan_details(result: Comparison) -> Json:
+    """Every run of every clip."""
+    return {"clips": [{"path": clip.path.name, "runs": _runs(clip)} for clip in result.clips]}
+
+
+def _runs(clip: ClipRuns) -> Json:
+    return {
+        name: [
+            {"wall_s": run.wall_s, "cpu_s": run.cpu_s} | {key: value for key, value in run.reply.items() if key != "times_s"}
+            for run in runs
+        ]
+        for name, runs in clip.answers.items()
+    }

@@ -1,0 +1,1 @@
+"""Subcommands that ``optimize`` adds to ``veriframe``."""

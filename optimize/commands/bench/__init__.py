@@ -1,0 +1,1 @@
+"""Subcommands of ``veriframe bench``, joined in ``optimize.cli``."""

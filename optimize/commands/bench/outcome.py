@@ -1,0 +1,87 @@
+"""What every bench does around its measurement: options, a progress bar, a table of figures, JSON and plot, exit codes."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from optimize.bench.document import Document
+from optimize.bench.plot import check_plot, draw
+from optimize.bench.side import SideFailed
+from worker.commands.outcome import exit_codes
+from worker.errors import ConfigError
+from worker.extras import how_to_install, missing
+from worker.progress import Bar
+
+Threads = Annotated[int, typer.Option(min=1, help="Threads, and cores, of each side.")]
+JsonOut = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file.")]
+PlotOut = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Also draw them: .png or .svg.")]
+Folder = Annotated[Path | None, typer.Argument(help="Folder of clips; the demo clips when left out.", metavar="[DIR]")]
+Clips = Annotated[int | None, typer.Option(min=1, help="So many of the clips, evenly chosen.")]
+Repeat = Annotated[int, typer.Option(min=1, help="Timed rounds; the median counts.")]
+
+TRAIN_NEEDS = ("decord", "facenet_pytorch", "psutil", "timm", "torch")
+
+
+@contextmanager
+def bench_exit_codes() -> Iterator[None]:
+    """As every command's, and 2 where a side cannot start or answer."""
+    with exit_codes():
+        try:
+            yield
+        except SideFailed as exc:
+            raise ConfigError(f"bench: {exc}") from exc
+
+
+def check_outputs(plot: Path | None, json_out: Path | None) -> None:
+    """Raises ConfigError before anything is measured for files that could not be written."""
+    if plot is not None:
+        check_plot(plot)
+    for path in (plot, json_out):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ConfigError(f"{path}: there is no such folder")
+
+
+def need(extra: str, modules: Iterable[str], what: str) -> None:
+    """Raises ConfigError where a module is missing."""
+    if lacking := missing(modules):
+        raise ConfigError(f"{what} needs {', '.join(lacking)}: {how_to_install(extra)}")
+
+
+def told_command(arguments: Sequence[str] | None = None) -> str:
+    """The command line as it can be shown anywhere: without the files it writes, of absolute paths only the last part."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for option in ("--json", "--plot"):
+        if option in words:
+            at = words.index(option)
+            del words[at : at + 2]
+    return shlex.join(["veriframe", *(Path(word).name if word.startswith("/") else word for word in words)])
+
+
+def progress(total: int) -> Bar:
+    console = Console(stderr=True)
+    return Bar(console, total=total, live=console.is_terminal)
+
+
+def finish(document: Document, json_out: Path | None, plot: Path | None) -> None:
+    """Print the figures, and write the files that were asked for."""
+    table = Table(title=f"{document.command}: {document.machine['cpu']}, {document.machine['cores']} cores")
+    table.add_column("figure")
+    table.add_column("value")
+    for figure in document.figures:
+        table.add_row(escape(figure.name), escape(str(figure)))
+    Console().print(table)
+    if json_out is not None:
+        document.write(json_out)
+    if plot is not None and document.charts:
+        machine = document.machine
+        draw(document.charts, f"{document.command}\n{machine['cpu']}, {machine['cores']} cores, {document.at[:10]}", plot)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from optimize.bench.rivals.decoding import build_decord, build_floor, build_linear, build_ours, half_frames
+from optimize.bench.side import Build
+from optimize.bench.soak import loop_clip
+from worker.demo import FOLDER
+
+CLIP = FOLDER / "swapped.mp4"
+
+
+@pytest.fixture(scope="module")
+def times_s() -> list[float]:
+    """In whole milliseconds, as reports tell them."""
+    with build_ours({}, 1) as decode:
+        found = decode({"path": str(CLIP), "strategy": "uniform", "max_frames": 7})
+    assert found["frames"] == 7
+    return [round(time_s, 3) for time_s in found["times_s"]]
+
+
+@pytest.mark.parametrize("build", [build_floor, build_linear, build_decord])
+def test_every_rival_decodes_the_frames_that_ours_gave(build: Build, times_s: list[float]) -> None:
+    with build({}, 1) as decode:
+        assert decode({"path": str(CLIP), "times_s": times_s})["frames"] == 7
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_floor_gives_exactly_the_wanted_frames_of_a_long_clip(tmp_path: Path, threads: int) -> None:
+    loop_clip(CLIP, tmp_path / "long.mp4", 12.0)
+    with build_ours({}, 1) as decode:
+        found = decode({"path": str(tmp_path / "long.mp4"), "strategy": "uniform", "max_frames": 5})["times_s"]
+    assert half_frames(tmp_path / "long.mp4", found, threads) == pytest.approx(found, abs=0.001)

@@ -1,0 +1,18 @@
+"""In a process of its own: recording puts its own classes into the runtimes."""
+
+from __future__ import annotations
+
+from optimize.bench.side import Rival, Side
+from worker.demo import FOLDER
+
+
+def test_what_a_scan_gave_to_its_networks_is_run_again() -> None:
+    flags = {"sampling": {"strategy": "uniform", "max_frames": 3}, "model": {"backend": "onnxruntime"}}
+    with Side(Rival(name="networks", build="optimize.bench.rivals.networks:build", options={"flags": flags}), threads=2) as side:
+        two = side.ask({"path": str(FOLDER / "two_people.mp4")}).reply
+        again = side.ask({"path": str(FOLDER / "two_people.mp4")}).reply
+        none = side.ask({"path": str(FOLDER / "no_face.mp4")}).reply
+    assert two["calls"] == again["calls"] > 4
+    assert min(two["detect_s"], two["infer_s"], two["detect_cpu_s"], two["infer_cpu_s"]) > 0
+    assert none["detect_s"] > 0
+    assert none["infer_s"] < two["infer_s"], "no face was classified"

@@ -1,0 +1,28 @@
+"""The queue's bench, small: a real server, a real worker, bare RQ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from optimize.bench.queue import measure
+from optimize.cli import app
+
+
+def test_all_four_rates_are_measured() -> None:
+    told: list[tuple[str, float]] = []
+    speed = measure(enqueue=600, scans=4, on_rate=lambda name, rate: told.append((name, rate)))
+    assert dict(told) == speed.as_json()
+    assert all(rate > 0 for _, rate in told)
+    assert [name for name, _ in told] == ["enqueued", "scanned", "forking_rq", "simple_rq"]
+
+
+def test_enqueueing_alone(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["queue", "--enqueue", "50", "--scans", "0", "--json", str(tmp_path / "queue.json")])
+    assert result.exit_code == 0, result.output
+    figures = {one["name"]: one["value"] for one in json.loads((tmp_path / "queue.json").read_text())["figures"]}
+    assert figures["enqueued by enqueue_many"] > 0
+    assert figures["no-op scans by one worker, with records and leases"] is None
+    assert "enqueued by enqueue_many" in result.output

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optimize.bench.scan import DECODE_FLOOR, NETWORKS, ClipRuns, Comparison, compare_clip
+from optimize.bench.scan_figures import faces_agree, scan_charts, scan_details, scan_figures
+from optimize.bench.side import Answered
+from optimize.bench.variants import Variant
+from worker.types import Json
+
+TIMES_S = [0.5, 1.5]
+FAST, EARLY = Variant(backend="fast"), Variant(backend="fast", early=True)
+
+
+@dataclass
+class FakeSide:
+    """Notes who was asked for what."""
+
+    name: str
+    asked: list[tuple[str, Json]]
+    times_s: list[float] = field(default_factory=lambda: TIMES_S)
+
+    def ask(self, request: Json) -> Answered:
+        self.asked.append((self.name, request))
+        return answered(1.0, times_s=self.times_s)
+
+
+def answered(wall_s: float, cpu_s: float = 1.0, **told: Any) -> Answered:
+    reply = {"decode_s": wall_s / 2, "detect_s": wall_s / 4, "infer_s": wall_s / 8, "faces": 4, "frames": 2, "verdict": "real"}
+    return Answered(wall_s=wall_s, cpu_s=cpu_s, reply=reply | {"detect_cpu_s": 0.25, "infer_cpu_s": 0.25} | told)
+
+
+def a_comparison(*, faces: int = 4, floor_s: float = 0.5, networks_s: float = 1.0) -> Comparison:
+    floors = {one.name: DECODE_FLOOR for one in (FAST, EARLY)}
+    clip = ClipRuns(
+        path=Path("clip.mp4"),
+        answers={
+            FAST.name: (answered(1.0), answered(3.0), answered(2.0)),
+            EARLY.name: (answered(1.0, frames=1, verdict="fake"),) * 3,
+            "reference a": (answered(8.0), answered(9.0), answered(7.0)),
+            "reference b": (answered(4.0, faces=faces),) * 3,
+            DECODE_FLOOR: (answered(floor_s, cpu_s=0.5),) * 3,
+            NETWORKS + FAST.name: (answered(networks_s),) * 3,
+            NETWORKS + EARLY.name: (answered(1.0),) * 3,
+        },
+        floors=floors,
+    )
+    names = [FAST.name, EARLY.name, "reference a", "reference b"]
+    return Comparison(
+        clips=(clip, clip),
+        variants=(FAST, EARLY),
+        references=("reference a", "reference b"),
+        start_up_s=dict.fromkeys(names, 1.0),
+        pss_bytes=dict.fromkeys(names, 1 << 20),
+        with_floor=True,
+    )
+
+
+def test_every_side_looks_at_the_frames_that_ours_looked_at() -> None:
+    asked: list[tuple[str, Json]] = []
+    names = [FAST.name, EARLY.name, "reference b", DECODE_FLOOR, NETWORKS + FAST.name]
+    sides = {name: FakeSide(name, asked, [0.5] if name == EARLY.name else TIMES_S) for name in names}
+    timed = compare_clip(Path("clip.mp4"), dict(sides), (FAST, EARLY), rounds=2)
+    assert [name for name, _ in asked[:2]] == [FAST.name, EARLY.name], "an untimed scan comes first"
+    assert [request["times_s"] for name, request in asked if name == "reference b"] == [TIMES_S, TIMES_S]
+    assert sorted(request["times_s"] for name, request in asked if name == DECODE_FLOOR) == [[0.5]] * 2 + [TIMES_S] * 2
+    assert len(timed.answers[FAST.name]) == len(timed.answers["reference b"]) == 2
+    assert set(timed.floors) == {FAST.name, EARLY.name}
+
+
+def test_equal_frames_are_decoded_once_for_the_floor() -> None:
+    asked: list[tuple[str, Json]] = []
+    sides = {name: FakeSide(name, asked) for name in (FAST.name, EARLY.name, DECODE_FLOOR)}
+    timed = compare_clip(Path("clip.mp4"), dict(sides), (FAST, EARLY), rounds=1)
+    assert [name for name, _ in asked].count(DECODE_FLOOR) == 1
+    assert timed.floors[FAST.name] == timed.floors[EARLY.name]
+
+
+def test_ratios_are_of_sums_of_medians() -> None:
+    result = a_comparison()
+    assert result.faster_than("reference a", FAST.name).value == 4.0
+    assert result.faster_than("reference b", FAST.name).value == 2.0
+    # The floor of a clip: 0.5 s of decoding, 0.25 + 0.125 s of networks.
+    assert result.distance(FAST.name).value == pytest.approx(2 / 0.875)
+    assert result.cpu_distance(FAST.name).value == 1.0
+
+
+@pytest.mark.parametrize(("floor_s", "stage"), [(0.1, "decode"), (0.99, "rest")])
+def test_the_stage_with_most_above_its_floor_holds_a_scan_back(floor_s: float, stage: str) -> None:
+    assert a_comparison(floor_s=floor_s, networks_s=1.9).held_back_by(FAST.name) == stage
+
+
+@pytest.mark.parametrize(("faces", "agree"), [(100, False), (4, True), (3, False)])
+def test_times_compare_only_if_both_sides_found_the_same_faces(faces: int, agree: bool) -> None:
+    assert faces_agree(a_comparison(faces=faces)) is agree
+
+
+def test_figures_state_saving_faces_and_what_holds_back() -> None:
+    figures = {figure.name: figure for figure in scan_figures(a_comparison())}
+    assert figures["fast: times as fast as reference a"].value == 4.0
+    assert figures["fast: times as fast as reference b"].note == "faces differ by 0.0%"
+    assert "held back by" in figures["fast: time over the floor"].note
+    early = figures["fast, early decision: time over every frame's"]
+    assert (early.value, early.note) == (0.5, "50% of the frames, 2 of 2 verdicts differ")
+    assert figures["reference a: classifier"].value == pytest.approx(4.0)
+
+
+def test_charts_and_details_tell_every_side() -> None:
+    result = a_comparison()
+    stages, speeds = scan_charts(result)
+    assert stages.labels == [
+        "fast",
+        "fast, early decision",
+        "reference a",
+        "reference b",
+        "floor of fast",
+        "floor of fast, early decision",
+    ]
+    assert len(speeds.labels) == 4
+    assert len(scan_details(result)["clips"][0]["runs"]["reference a"]) == 3
