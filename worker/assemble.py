@@ -6,7 +6,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Findings:
     coverage: Coverage
     verdict: Verdict | NoVerdict
     timings: wire.Timings
-    stopped_early: bool
+    stopped_by: Literal["verdict", "media"] | None
 
 
 def failed_report(job: wire.Report, error: Exception) -> wire.Report:
@@ -123,7 +123,8 @@ def _sampling(found: Findings) -> wire.Sampling:
         with_face=coverage.with_face,
         strategy=coverage.strategy,
         max_gap_s=round(coverage.max_gap_s, 3),
-        stopped_early=found.stopped_early,
+        stopped_early=found.stopped_by is not None,
+        stopped_by=found.stopped_by,
     )
 
 

@@ -12,10 +12,11 @@ from worker.backends.choose import open_classifier
 from worker.faces.detect import MtcnnDetector
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
+from worker.look import FaceRules
 from worker.model.checkpoint import load_spec, sha256
 from worker.model.packaged import default_checkpoint
 from worker.model.spec import ModelSpec
-from worker.observe import FaceRules
+from worker.overlap import Crew
 from worker.pipeline import Scanner, ScanOptions
 from worker.settings import Settings
 from worker.types import SamplingRequest
@@ -26,10 +27,10 @@ from worker.verdict.decide import Policy
 MIB = 1 << 20
 WITHOUT_INFLUENCE = {
     "decode": {"threads", "timeout_s", "cpu_s", "memory_mib", "shared_mib"},
-    "model": {"threads", "batch", "cache_dir", "checkpoint"},
+    "model": {"threads", "batch", "cache_dir", "checkpoint", "backend"},
     "faces": {"batch_frames", "batch_mib"},
 }
-"""Settings that cannot change a result (the checkpoint counts by its hash)."""
+"""Settings that cannot change a result (the checkpoint counts by its hash, the backend by the name of the one that runs)."""
 SERVICE = {"redis", "queue", "source", "artifacts", "callbacks", "api"}
 """Sections of the service around the scans."""
 
@@ -44,17 +45,20 @@ def build_scanner(settings: Settings) -> Scanner:
         classifier = open_classifier(
             settings.model.checkpoint,
             backend=settings.model.backend,
-            threads=settings.model.threads,
+            threads=1,
             cache_dir=settings.model.cache_dir,
             max_batch=settings.model.batch,
+            parallel=settings.model.threads,
         )
-        detector = stack.enter_context(MtcnnDetector(min_face_px=settings.faces.min_face_px, threads=settings.model.threads))
+        detector = stack.enter_context(MtcnnDetector(min_face_px=settings.faces.min_face_px, threads=1))
+        crew = stack.enter_context(Crew(settings.model.threads))
         frames = stack.enter_context(build_frames(settings))
         owned = stack.pop_all()
     return Scanner(
         frames=frames,
-        detector=detector,
+        new_detector=lambda: detector,
         classifier=classifier,
+        crew=crew,
         rules=FaceRules(
             margin=spec.crop.margin,
             size=spec.crop.size,
@@ -161,10 +165,12 @@ def _options(settings: Settings) -> ScanOptions:
             fps=sampling.fps,
             start_s=sampling.start_s,
             end_s=sampling.end_s,
+            exhaustive=sampling.exhaustive,
         ),
         second_pass_frames=sampling.second_pass_frames,
         batch_frames=settings.faces.batch_frames,
         batch_bytes=settings.faces.batch_mib * MIB,
+        hold_bytes=settings.sampling.hold_mib * MIB,
         evidence_per_track=settings.output.evidence_per_track,
         max_bytes=settings.decode.max_bytes,
     )

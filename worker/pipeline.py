@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,14 +18,16 @@ import numpy as np
 from worker import report as wire
 from worker.assemble import Findings, all_frames, completed_report, failed_report
 from worker.content import Content, read_content
-from worker.errors import EmptyMedia, MediaError, VeriframeError
-from worker.frames.sampling import frames_asked
-from worker.observe import FaceRules, Observations, Observer
-from worker.pixels import rgb_frame
-from worker.ports import Classifier, FaceDetector, FrameSource, OpenMedia
+from worker.errors import EmptyMedia, VeriframeError
+from worker.look import FaceRules, Look, look_at
+from worker.observe import Observations, Observer
+from worker.overlap import Crew
+from worker.passes import Passes
+from worker.ports import Classifier, FaceDetector, FrameSource
 from worker.types import Coverage, Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
 from worker.verdict.decide import Policy, decide
-from worker.verdict.second_pass import second_pass_times
+from worker.verdict.early import Outlook, is_settled
+from worker.verdict.second_pass import SecondPass, second_pass_times
 
 log = logging.getLogger(__name__)
 
@@ -59,32 +61,26 @@ class ScanOptions:
     second_pass_frames: int
     batch_frames: int
     batch_bytes: int
+    hold_bytes: int
     evidence_per_track: int
     max_bytes: int
-
-
-@dataclass(slots=True)
-class Clock:
-    """Seconds spent in each stage, as the parent sees them."""
-
-    decode: float = 0.0
-    detect: float = 0.0
-    infer: float = 0.0
 
 
 class Scanner:
     """Scans one item at a time; a context manager that closes what it was given to own.
 
     ``scan`` never raises for a bad item: its report says what was wrong. ``fingerprint`` names the model and every option that
-    can change a result.
+    can change a result. ``new_detector`` gives the detector of one batch; it and ``classifier`` are used on the threads of
+    ``crew``, several at once, while the next frames are decoded.
     """
 
     def __init__(
         self,
         *,
         frames: FrameSource,
-        detector: FaceDetector,
+        new_detector: Callable[[], FaceDetector],
         classifier: Classifier,
+        crew: Crew,
         rules: FaceRules,
         policy: Policy,
         options: ScanOptions,
@@ -95,8 +91,9 @@ class Scanner:
         self.model = model
         self.fingerprint = fingerprint
         self._frames = frames
-        self._detector = detector
+        self._new_detector = new_detector
         self._classifier = classifier
+        self._crew = crew
         self._rules = rules
         self._policy = policy
         self._options = options
@@ -154,133 +151,150 @@ class Scanner:
         options: ScanOptions,
     ) -> ScanResult:
         started = time.perf_counter()
-        clock = Clock()
         digest = (content or read_content(path, options.max_bytes)).sha256
+        opening = time.perf_counter()
         with self._frames.open(path) as media:
-            clock.decode += time.perf_counter() - started
-            observer = Observer(
-                self._detector, self._classifier, self._rules, clock, evidence_per_track=options.evidence_per_track
+            open_s = time.perf_counter() - opening
+            passes = Passes(
+                media,
+                options.request,
+                batch_frames=options.batch_frames,
+                batch_bytes=options.batch_bytes,
+                hold_bytes=options.hold_bytes,
             )
-            passes = Passes(media, options, clock, on_progress)
-            for frames in passes.first():
-                observer.look(frames)
-            seen = observer.result()
-            if times := self._second_times(media.info, seen, passes, options):
-                for frames in passes.second(times):
-                    observer.look(frames)
-                seen = observer.result()
-            info = media.info
-        if passes.decoded == 0:
+            run = _Run(self._look_at, self._crew, passes, media.info, options, on_progress)
+            seen, settled = self._watch(run)
+        if not passes.times_s:
             raise passes.failure or EmptyMedia("no frame lies in the scanned window")
-        coverage = passes.coverage(seen)
+        coverage = run.coverage(seen)
         timings = wire.Timings(
-            decode=round(1e3 * clock.decode, 1),
-            detect=round(1e3 * clock.detect, 1),
-            infer=round(1e3 * clock.infer, 1),
+            decode=round(1e3 * (open_s + passes.waited_s), 1),
+            detect=round(1e3 * run.detect_s, 1),
+            infer=round(1e3 * run.infer_s, 1),
             total=round(1e3 * (time.perf_counter() - started), 1),
         )
         found = Findings(
-            info=info,
+            info=media.info,
             sha256=digest,
             seen=seen,
             coverage=coverage,
             verdict=decide(seen.faces, coverage, self._policy),
             timings=timings,
-            stopped_early=passes.failure is not None,
+            stopped_by="media" if passes.failure is not None else "verdict" if settled else None,
         )
         report, crops = completed_report(job, found, evidence_per_track=options.evidence_per_track)
         return ScanResult(report=report, crops=crops, frames=all_frames(seen))
 
-    def _second_times(self, info: MediaInfo, seen: Observations, passes: Passes, options: ScanOptions) -> tuple[float, ...]:
-        """Moments that deserve a closer look: only for ``auto`` on video, within the frame budget."""
-        if options.request.strategy is not Strategy.AUTO or info.kind is not MediaKind.VIDEO or passes.failure is not None:
+    def _look_at(self, frames: list[Frame]) -> Look:
+        return look_at(frames, self._new_detector(), self._classifier, self._rules)
+
+    def _watch(self, run: _Run) -> tuple[Observations, bool]:
+        """Both passes, or what of them settles the verdict; and whether it did so before all was seen."""
+        seen = run.observer.result()
+        for batches in run.passes.first():
+            seen = run.look(batches)
+            if run.has_more and self._is_settled(run, seen):
+                return seen, True
+        if times := self._second_times(run, seen):
+            seen = run.look(run.passes.second(times))
+        return seen, False
+
+    def _is_settled(self, run: _Run, seen: Observations) -> bool:
+        """Whether the frames kept aside, and a second pass, could still change the verdict."""
+        coverage = run.coverage(seen)
+        windows = self._policy.windows
+        may_hide = windows is not None and run.info.duration_s > windows.min_span_s
+        gap_s = max_gap_s(run.passes.times_s, coverage.start_s, min(run.info.duration_s, coverage.end_s))
+        again = gap_s > SecondPass().min_gap_s and run.second_budget > 0
+        outlook = Outlook(
+            share=len(seen.frames) / len(run.passes.times_s), hidden=run.hidden(seen), closer_look=may_hide or again
+        )
+        return is_settled(seen.faces, coverage, self._policy, outlook)
+
+    def _second_times(self, run: _Run, seen: Observations) -> tuple[float, ...]:
+        """Moments that deserve a closer look."""
+        if run.second_budget <= 0 or run.passes.failure is not None:
             return ()
-        budget = options.second_pass_frames
-        if options.request.max_frames is not None:
-            budget = min(budget, options.request.max_frames - passes.decoded)
-        if budget <= 0:
-            return ()
-        return second_pass_times(seen.faces, passes.coverage(seen), budget)
+        return second_pass_times(seen.faces, run.coverage(seen), run.second_budget)
 
 
-class Passes:
-    """The decoding passes over one item: batches of copied frames, what was looked at, and why it ended early.
-
-    ``requested`` counts the first pass alone: it is what a calibration's range of frames is about.
-    """
+class _Run:
+    """One scan under way: what is looked at, on the crew's threads, and noted down; how far it is; how long it took."""
 
     def __init__(
-        self, media: OpenMedia, options: ScanOptions, clock: Clock, on_progress: Callable[[Progress], None] | None
+        self,
+        look_at: Callable[[list[Frame]], Look],
+        crew: Crew,
+        passes: Passes,
+        info: MediaInfo,
+        options: ScanOptions,
+        on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self._media = media
+        self.passes = passes
+        self.info = info
+        self.observer = Observer(evidence_per_track=options.evidence_per_track)
+        self.detect_s = 0.0
+        """Sum over the threads, and so is ``infer_s``."""
+        self.infer_s = 0.0
+        self._look_at = look_at
+        self._crew = crew
         self._options = options
-        self._clock = clock
         self._on_progress = on_progress
-        self._times: list[float] = []
-        self._requested = 0
-        self.failure: MediaError | None = None
 
     @property
-    def decoded(self) -> int:
-        return len(self._times)
+    def has_more(self) -> bool:
+        """Whether frames are kept aside, of media that did not break."""
+        return self.passes.is_spread and self.passes.failure is None and self.observer.n_frames < len(self.passes.times_s)
 
-    def first(self) -> Iterator[list[Frame]]:
-        info, request = self._media.info, self._options.request
-        asked = 1 if info.kind is MediaKind.PICTURE else frames_asked(request, info.duration_s, info.n_frames)
-        yield from self._batches(request, wanted=asked)
-        self._requested = self.decoded if asked is None else asked
+    @property
+    def second_budget(self) -> int:
+        """Frames that a second pass may take: only for ``auto`` on video, within the frame budget."""
+        request = self._options.request
+        if request.strategy is not Strategy.AUTO or self.info.kind is not MediaKind.VIDEO:
+            return 0
+        if request.max_frames is None:
+            return self._options.second_pass_frames
+        return min(self._options.second_pass_frames, request.max_frames - len(self.passes.times_s))
 
-    def second(self, times_s: tuple[float, ...]) -> Iterator[list[Frame]]:
-        request = dataclasses.replace(self._options.request, times_s=times_s)
-        yield from self._batches(request, wanted=self.decoded + len(times_s))
+    def look(self, batches: Iterator[list[Frame]]) -> Observations:
+        """Look at all of them, the next while they are decoded."""
+        with closing(self._crew.map(self._look_at, self._told(batches))) as looks:
+            for look in looks:
+                self.observer.note(look)
+                self.detect_s += look.detect_s
+                self.infer_s += look.infer_s
+                self._tell("decode")
+        return self.observer.result()
 
     def coverage(self, seen: Observations) -> Coverage:
-        info, request = self._media.info, self._options.request
+        info, request = self.info, self._options.request
         end_s = min(info.duration_s, request.end_s or math.inf)
+        times = [frame.pts_s for frame in seen.frames]
         return Coverage(
             kind=info.kind,
             strategy=request.strategy,
-            requested=self._requested,
-            decoded=self.decoded,
+            requested=self.passes.requested,
+            decoded=len(times),
             with_face=seen.frames_with_face,
-            max_gap_s=max_gap_s(self._times, request.start_s, end_s) if info.kind is MediaKind.VIDEO else 0.0,
+            max_gap_s=max_gap_s(times, request.start_s, end_s) if info.kind is MediaKind.VIDEO else 0.0,
             start_s=request.start_s,
             end_s=end_s or math.inf,
         )
 
-    def _batches(self, request: SamplingRequest, wanted: int | None) -> Iterator[list[Frame]]:
-        """Copies of the pass's frames, a bounded number of bytes at a time. Media that break in mid-file
-        end the pass and the error is kept; a dead child ends the scan."""
-        options = self._options
-        batch: list[Frame] = []
-        size = 0
-        known = {round(t, 4) for t in self._times}
-        frames = self._media.frames(request)
-        while True:
-            before = time.perf_counter()
-            try:
-                frame = next(frames, None)
-            except MediaError as exc:
-                self.failure, frame = exc, None
-            if frame is not None and round(frame.pts_s, 4) not in known:
-                known.add(round(frame.pts_s, 4))
-                batch.append(rgb_frame(frame.pts_s, frame.rgb_HWC.copy()))
-                size += frame.rgb_HWC.nbytes
-            self._clock.decode += time.perf_counter() - before
-            if batch and (
-                frame is None or len(batch) == options.batch_frames or size + batch[-1].rgb_HWC.nbytes > options.batch_bytes
-            ):
-                self._tell(wanted, "infer")
-                self._times.extend(f.pts_s for f in batch)
-                yield batch
-                self._tell(wanted, "decode")
-                batch, size = [], 0
-            if frame is None:
-                return
+    def hidden(self, seen: Observations) -> int:
+        """Most decoded frames in a row that were not looked at."""
+        looked_at = {frame.pts_s for frame in seen.frames}
+        places = [-1, *(i for i, time_s in enumerate(self.passes.times_s) if time_s in looked_at), len(self.passes.times_s)]
+        return int(np.diff(places).max()) - 1
 
-    def _tell(self, wanted: int | None, stage: Literal["decode", "infer"]) -> None:
+    def _told(self, batches: Iterator[list[Frame]]) -> Iterator[list[Frame]]:
+        for batch in batches:
+            self._tell("infer")
+            yield batch
+
+    def _tell(self, stage: Literal["decode", "infer"]) -> None:
         if self._on_progress:
-            self._on_progress(Progress(decoded=self.decoded, wanted=wanted, stage=stage))
+            self._on_progress(Progress(decoded=self.observer.n_frames, wanted=self.passes.wanted, stage=stage))
 
 
 def max_gap_s(times_s: list[float], start_s: float, end_s: float) -> float:

@@ -46,13 +46,19 @@ class FrameSource(Protocol):
 
 
 class FaceDetector(Protocol):
-    def detect(self, frames_BHWC: UInt8 | Sequence[UInt8]) -> Detections:
-        """All faces of equally sized frames; boxes in their pixels. Never fails on a frame without a face."""
+    """Used by several threads at once."""
+
+    def detect_small(
+        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, times_s: Sequence[float] | None = None
+    ) -> Detections:
+        """All faces of equally sized frames that were shrunk ``divisor`` times, in rising time; boxes in pixels of the full size.
+        Never fails on a frame without a face."""
         ...
 
 
 class Classifier(Protocol):
-    """Scores crops. The same crop gives the same logit in any batch and on any backend (within 1e-3 in probability, fp32)."""
+    """Scores crops, on several threads at once. The same crop gives the same logit in any batch and on any backend (within 1e-3
+    in probability, fp32)."""
 
     name: str
 

@@ -146,11 +146,14 @@ class FrameItem(Wire):
 
 class Sampling(Wire):
     requested: int = Field(description="frames that the first pass asked for; what a calibration's range of frames is about")
-    decoded: int = Field(description="frames looked at in both passes; may exceed requested")
+    decoded: int = Field(description="frames looked at in both passes; may exceed requested, or fall short where stopped early")
     with_face: int
     strategy: Strategy
     max_gap_s: float = Field(description="longest stretch between looked-at frames")
-    stopped_early: bool = Field(description="decoding ended before the last wanted frame")
+    stopped_early: bool = Field(description="not all wanted frames were looked at")
+    stopped_by: Literal["verdict", "media"] | None = Field(
+        default=None, description="why: more frames could not have changed the verdict, or the media broke off"
+    )
 
 
 class Model(Wire):

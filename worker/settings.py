@@ -50,6 +50,8 @@ class SamplingSettings(Section):
     start_s: float = Field(default=0.0, ge=0)
     end_s: float | None = Field(default=None, gt=0)
     second_pass_frames: int = Field(default=128, ge=0, description="frames auto may add around the worst moments")
+    exhaustive: bool = Field(default=False, description="score every frame, even where fewer settle the verdict")
+    hold_mib: int = Field(default=160, ge=0, description="frames kept aside until it is known whether they matter")
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -62,7 +64,7 @@ class SamplingSettings(Section):
 
 class FaceSettings(Section):
     min_face_px: int = Field(default=40, ge=20, description="smallest face looked for, in the reduced frame")
-    batch_frames: int = Field(default=8, ge=1, le=64, description="frames detected at once, at most")
+    batch_frames: int = Field(default=4, ge=1, le=64, description="frames that one thread looks at together, at most")
     batch_mib: int = Field(default=32, ge=1, description="bytes of the frames detected at once, at most")
     min_vote_px: int = Field(default=48, ge=1, description="shorter side of a face box below which it does not vote")
     min_vote_quality: float = Field(default=0.1, ge=0, le=1, description="quality below which a face does not vote")
@@ -70,11 +72,21 @@ class FaceSettings(Section):
 
 class ModelSettings(Section):
     checkpoint: UserPath | None = Field(default=None, description="a .safetensors checkpoint; the bundled one when unset")
-    backend: Literal["auto", "onnxruntime", "torch"] = "auto"
+    backend: Literal[
+        "auto",
+        "onnxruntime",
+        "onnxruntime-cuda",
+        "openvino",
+        "openvino-bf16",
+        "tensorrt",
+        "tensorrt-rtx",
+        "torch-tensorrt",
+        "torch",
+    ] = Field(default="auto", description="auto: the fastest that passes parity on this machine, measured once")
     threads: int = Field(default=2, ge=1, le=64, description="threads of detector and classifier")
     batch: int = Field(default=8, ge=1, le=256, description="crops scored at once")
     cache_dir: UserPath | None = Field(
-        default=None, description="exports of other checkpoints; the user's cache folder when unset"
+        default=None, description="exports, compiled graphs, the choice of a backend; the user's cache folder when unset"
     )
 
 

@@ -103,7 +103,8 @@ class SamplingRequest:
     """Which frames a pass wants.
 
     ``times_s`` asks for the frames nearest these moments (the second pass); otherwise the strategy decides. ``fps`` is for
-    ``Strategy.FPS``. The window is [start_s, end_s); ``end_s`` None means to the end.
+    ``Strategy.FPS``. The window is [start_s, end_s); ``end_s`` None means to the end. ``exhaustive``: all of them are scored,
+    even where fewer settle the verdict.
     """
 
     strategy: Strategy = Strategy.AUTO
@@ -112,6 +113,7 @@ class SamplingRequest:
     start_s: float = 0.0
     end_s: float | None = None
     times_s: tuple[float, ...] | None = None
+    exhaustive: bool = False
 
     def __post_init__(self) -> None:
         _check(self.max_frames is None or self.max_frames > 0, f"max_frames {self.max_frames} must be positive")
@@ -131,10 +133,6 @@ class Pixels(Protocol):
 
     def region(self, top: int, left: int, height: int, width: int) -> UInt8:
         """RGB [height, width, 3] of a part that lies wholly inside; it may be a view of the frame's memory."""
-        ...
-
-    def shrunk(self, divisor: int) -> UInt8:
-        """RGB [H // divisor, W // divisor, 3], each pixel the mean of ``divisor`` x ``divisor``."""
         ...
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from worker.content import Content
 from worker.errors import CorruptMedia, DecodeCrash, VeriframeError
-from worker.observe import FaceRules
+from worker.look import FaceRules
+from worker.overlap import Crew
 from worker.pipeline import Progress, Scanner, ScanOptions, max_gap_s
 from worker.pixels import rgb_frame
 from worker.ports import OpenMedia
@@ -86,9 +87,11 @@ class OneFace:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def detect(self, frames_BHWC: Sequence[np.ndarray] | np.ndarray) -> Detections:
-        self.batches.append(len(frames_BHWC))
-        with_face = np.array([i for i, frame in enumerate(frames_BHWC) if frame.max() > 0], np.int64)
+    def detect_small(
+        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+    ) -> Detections:
+        self.batches.append(len(small_BHWC))
+        with_face = np.array([i for i, frame in enumerate(small_BHWC) if frame.max() > 0], np.int64)
         n = len(with_face)
         return Detections(
             boxes_N4=np.tile(np.array([16, 16, 80, 80], np.float32), (n, 1)),
@@ -101,8 +104,10 @@ class OneFace:
 class TwoFaces(OneFace):
     """A face in the left half of every frame and one in the right half."""
 
-    def detect(self, frames_BHWC: Sequence[np.ndarray] | np.ndarray) -> Detections:
-        n = len(frames_BHWC)
+    def detect_small(
+        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+    ) -> Detections:
+        n = len(small_BHWC)
         return Detections(
             boxes_N4=np.tile(np.array([[0, 16, 48, 64], [48, 16, 96, 64]], np.float32), (n, 1)),
             prob_N=np.full(2 * n, 0.99, np.float32),
@@ -127,27 +132,34 @@ def scanner(
     max_frames: int | None = None,
     window_s: tuple[float, float | None] = (0.0, None),
     detector: OneFace | None = None,
+    exhaustive: bool = False,
 ) -> Scanner:
     plain = Calibration(
         kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset({Strategy.AUTO}), frames=(1, 512), a=1.0, b=0.0
     )
+    owned = ExitStack()
+    face = detector or OneFace()
     return Scanner(
         frames=clip,
-        detector=detector or OneFace(),
+        new_detector=lambda: face,
         classifier=ByGrey(),
+        crew=owned.enter_context(Crew(2)),
         rules=FaceRules(margin=1.3, size=224, min_vote_px=48, min_vote_quality=0.0, batch=5),
         policy=Policy(calibrations=(plain,), min_quality=0.0),
         options=ScanOptions(
-            request=SamplingRequest(strategy=strategy, max_frames=max_frames, start_s=window_s[0], end_s=window_s[1]),
+            request=SamplingRequest(
+                strategy=strategy, max_frames=max_frames, start_s=window_s[0], end_s=window_s[1], exhaustive=exhaustive
+            ),
             second_pass_frames=64,
             batch_frames=8,
             batch_bytes=6 * SIZE * SIZE * 3,
+            hold_bytes=100 * SIZE * SIZE * 3,
             evidence_per_track=2,
             max_bytes=1000,
         ),
         model=Model(name="grey", version="1", sha256="0" * 64, licence="none", backend="grey"),
         fingerprint="grey",
-        owned=ExitStack(),
+        owned=owned,
     )
 
 
@@ -159,7 +171,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_real_clip_is_real_and_its_report_survives_json(file: Path) -> None:
-    result = scanner(Clip()).scan(file)
+    result = scanner(Clip(), exhaustive=True).scan(file)
     report = result.report
     assert (report.status, report.verdict, report.calibrated, report.reasons) == ("completed", Label.REAL, True, ())
     assert report.score is not None
@@ -182,7 +194,7 @@ def test_frames_are_copied_before_the_next_is_decoded(file: Path) -> None:
 
 def test_batches_are_bounded_by_bytes(file: Path) -> None:
     detector = OneFace()
-    scanner(Clip(), detector=detector).scan(file)
+    scanner(Clip(), detector=detector, exhaustive=True).scan(file)
     assert sum(detector.batches) == 32
     assert max(detector.batches) == 6
 
@@ -240,11 +252,53 @@ def test_only_auto_takes_a_second_pass(file: Path, strategy: Strategy) -> None:
     assert not report.calibrated
 
 
+def test_what_cannot_change_any_more_is_not_looked_at(file: Path) -> None:
+    """All real: every third frame settles it, so that nothing can hide between. All fake: every sixth does."""
+    for clip, label, looked_at in ((Clip(), Label.REAL, 11), (Clip(swap_s=(0.0, 9.0)), Label.FAKE, 6)):
+        detector = OneFace()
+        report = scanner(clip, detector=detector).scan(file).report
+        assert (report.verdict, report.calibrated) == (label, True)
+        assert report.sampling is not None
+        assert (report.sampling.stopped_early, report.sampling.stopped_by) == (True, "verdict")
+        assert (report.sampling.requested, report.sampling.decoded) == (32, looked_at)
+        assert sum(detector.batches) == len(report.frames) == looked_at
+        assert report.sampling.max_gap_s < 1.0
+        assert len(clip.passes) == 1
+
+
+def test_a_verdict_that_could_change_takes_all_frames(file: Path) -> None:
+    """A third of the frames are fake: the mean lies at -1, next to the threshold."""
+    report = scanner(Clip(swap_s=(1.0, 2.4))).scan(file).report
+    assert report.sampling is not None
+    assert (report.sampling.decoded, report.sampling.stopped_early, report.sampling.stopped_by) == (32, False, None)
+    exhaustive = scanner(Clip(swap_s=(1.0, 2.4)), exhaustive=True).scan(file).report
+    for key in ("verdict", "score", "segments", "frames", "sampling"):
+        assert getattr(report, key) == getattr(exhaustive, key)
+
+
+def test_a_long_video_is_real_only_after_all_was_seen_but_fake_early(file: Path) -> None:
+    real = scanner(Clip(duration_s=150.0)).scan(file).report
+    fake = scanner(Clip(duration_s=150.0, swap_s=(0.0, 150.0))).scan(file).report
+    assert (real.verdict, fake.verdict) == (Label.REAL, Label.FAKE)
+    assert real.sampling is not None
+    assert fake.sampling is not None
+    assert not real.sampling.stopped_early
+    assert real.sampling.decoded > 32, "the second pass too"
+    assert (fake.sampling.stopped_by, fake.sampling.decoded) == ("verdict", 6)
+
+
+def test_frames_that_do_not_fit_into_memory_are_looked_at_as_they_come(file: Path) -> None:
+    seen = scanner(Clip(duration_s=2000.0, swap_s=(0.0, 2000.0))).scan(file).report.sampling
+    assert seen is not None
+    assert seen.decoded >= seen.requested == 400
+    assert not seen.stopped_early
+
+
 def test_media_that_break_off_are_judged_by_what_decoded(file: Path) -> None:
     report = scanner(Clip(fails_after=20)).scan(file).report
     assert report.status == "completed"
     assert report.sampling is not None
-    assert report.sampling.stopped_early
+    assert (report.sampling.stopped_early, report.sampling.stopped_by) == (True, "media")
     assert report.sampling.decoded == 20
     assert report.sampling.max_gap_s == pytest.approx(4.0 - 19.5 / 8, abs=1e-3)
 
@@ -269,7 +323,9 @@ def test_a_child_that_dies_in_mid_file_fails_the_item(file: Path) -> None:
 
 def test_a_bug_costs_one_item_and_says_internal(file: Path) -> None:
     class Broken(OneFace):
-        def detect(self, frames_BHWC: Sequence[np.ndarray] | np.ndarray) -> Detections:
+        def detect_small(
+            self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+        ) -> Detections:
             raise ZeroDivisionError("\x1b[31mred")
 
     report = scanner(Clip(), detector=Broken()).scan(file).report
@@ -280,7 +336,9 @@ def test_a_bug_costs_one_item_and_says_internal(file: Path) -> None:
 
 def test_interrupts_pass_through(file: Path) -> None:
     class Interrupted(OneFace):
-        def detect(self, frames_BHWC: Sequence[np.ndarray] | np.ndarray) -> Detections:
+        def detect_small(
+            self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+        ) -> Detections:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -341,7 +399,7 @@ def test_every_person_has_evidence_however_fake_another_is(file: Path) -> None:
 
 def test_progress_reaches_what_was_wanted(file: Path) -> None:
     seen: list[Progress] = []
-    scanner(Clip()).scan(file, on_progress=seen.append)
+    scanner(Clip(), exhaustive=True).scan(file, on_progress=seen.append)
     assert [progress.decoded for progress in seen] == sorted(progress.decoded for progress in seen)
     assert (seen[-1].decoded, seen[-1].wanted) == (32, 32)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,8 @@ def test_a_decoder_killed_in_mid_file_costs_that_item_alone(scanner: Scanner) ->
                 killed.append(pid)
                 os.kill(pid, signal.SIGKILL)
 
-    report = scanner.scan(DEMO["two_people"].path, on_progress=kill_child).report
+    every_frame = replace(scanner.request, exhaustive=True)
+    report = scanner.scan(DEMO["two_people"].path, on_progress=kill_child, request=every_frame).report
     assert killed
     assert report.status == "failed"
     assert report.error is not None

@@ -1,0 +1,179 @@
+"""The bound over what remains: it holds in simulation, and it never settles what may change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.types import Coverage, Face, Label, MediaKind, Strategy, Verdict
+from worker.verdict.calibrate import Calibration
+from worker.verdict.decide import Policy, decide
+from worker.verdict.early import LATER, PERIOD, Caution, Outlook, is_settled, reach, student_quantile
+
+PLAIN = Calibration(kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset(Strategy), frames=(1, 512), a=1.0, b=0.0)
+POLICY = Policy(calibrations=(replace(PLAIN, c_tracks=0.9),))
+FRAMES = 32
+LENGTH_S = 10.0
+CLIPS = 100
+
+
+def coverage(max_gap_s: float = 1.0) -> Coverage:
+    return Coverage(
+        kind=MediaKind.VIDEO, strategy=Strategy.AUTO, requested=FRAMES, decoded=FRAMES, with_face=FRAMES, max_gap_s=max_gap_s
+    )
+
+
+def faces(logits: list[float], *, track: int = 0, quality: float = 0.8, start: int = 0, step: int = 1) -> list[Face]:
+    """Votes at every ``step``-th of the clip's frames, from ``start`` on."""
+    return [
+        Face(
+            pts_s=(start + i * step) * LENGTH_S / FRAMES,
+            box_xyxy=(0, 0, 100, 100),
+            det_prob=1.0,
+            track=track,
+            quality=quality,
+            logit=logit,
+        )
+        for i, logit in enumerate(logits)
+    ]
+
+
+def label(found: list[Face], policy: Policy = POLICY) -> Label | None:
+    verdict = decide(found, coverage(), policy)
+    return verdict.label if isinstance(verdict, Verdict) else None
+
+
+def scan(clip: list[list[Face]], policy: Policy = POLICY) -> tuple[Label | None, int]:
+    """The verdict of a clip, given as the faces of each frame, as the pipeline would find it, and the frames it took."""
+    seen: list[int] = []
+    for first in (0, *LATER):
+        seen = sorted([*seen, *range(first, len(clip), PERIOD)])
+        found = [face for place in seen for face in clip[place]]
+        hidden = int(np.diff([-1, *seen, len(clip)]).max()) - 1
+        if is_settled(found, coverage(), policy, Outlook(share=len(seen) / len(clip), hidden=hidden)):
+            break
+    return label(found, policy), len(seen)
+
+
+def frames_of(*tracks: list[float]) -> list[list[Face]]:
+    return [list(frame) for frame in zip(*(faces(logits, track=n) for n, logits in enumerate(tracks)), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("p", "freedom", "expected"),
+    [(0.95, 4, 2.132), (0.995, 4, 4.604), (0.995, 9, 3.250), (0.975, 30, 2.042), (0.995, 1000, 2.581)],
+)
+def test_students_quantile_equals_the_tables(p: float, freedom: float, expected: float) -> None:
+    assert student_quantile(p, freedom) == pytest.approx(expected, rel=0.015)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(-8, 8), min_size=1, max_size=40), st.floats(0.05, 0.99), st.floats(-9, 9))
+def test_reach_is_the_same_anywhere_shrinks_as_more_is_seen_and_ends_at_nothing(
+    logits: list[float], share: float, offset: float
+) -> None:
+    here = reach(logits, share, Caution())
+    assert here == pytest.approx(reach([x + offset for x in logits], share, Caution()), rel=1e-6, abs=1e-9)
+    assert 0.0 < here < reach(logits, share / 2, Caution())
+    assert reach(logits, 1.0, Caution()) == 0.0
+    assert reach(logits * 4, share, Caution()) < here
+    assert reach(logits, share, Caution(risk=0.001)) > here
+
+
+def test_the_mean_of_all_lies_within_reach_as_often_as_promised() -> None:
+    """Votes with a drift and with memory, as one track's are, looked at every third or sixth frame: 2000 clips."""
+    rng = np.random.default_rng(0)
+    outside = {3: 0, 6: 0}
+    for _ in range(2000):
+        noise = rng.normal(0, rng.choice([0.3, 1.0, 2.0]), FRAMES)
+        x = np.convolve(noise, [0.5, 0.3, 0.2], "same") + rng.normal(0, 2) + np.linspace(0, rng.normal(0, 1), FRAMES)
+        for step in outside:
+            seen = x[::step]
+            outside[step] += abs(seen.mean() - x.mean()) > reach(list(seen), len(seen) / FRAMES, Caution())
+    assert max(outside.values()) <= 2000 * Caution().risk
+
+
+@pytest.mark.parametrize(("middle", "least_saved"), [(4.0, 0.5), (-4.0, 0.5), (0.9, 0.0), (0.0, 0.0)])
+def test_at_most_one_verdict_in_a_hundred_differs_from_the_full_budgets(middle: float, least_saved: float) -> None:
+    """Clips about each middle: sure ones save frames, and those next to a threshold take all."""
+    rng = np.random.default_rng(1)
+    differ, used = 0, 0
+    for _ in range(CLIPS):
+        x = rng.normal(middle, 0.7) + rng.normal(0, rng.choice([0.2, 0.5, 1.5]), FRAMES)
+        clip = frames_of(x.tolist())
+        early, frames = scan(clip)
+        used += frames
+        differ += early != label([face for frame in clip for face in frame])
+    assert differ <= CLIPS / 100
+    assert used <= CLIPS * FRAMES * (1.0 - least_saved)
+
+
+def test_a_sure_fake_takes_every_sixth_frame_and_a_sure_real_clip_every_third() -> None:
+    assert scan(frames_of([5.0] * FRAMES)) == (Label.FAKE, 6)
+    assert scan(frames_of([-5.0] * FRAMES)) == (Label.REAL, 11)
+
+
+def test_no_face_can_hide_from_a_real_clips_verdict() -> None:
+    """Three frames in a row that show another, fake face, wherever they lie: the full budget calls it fake."""
+    for start in range(FRAMES - 2):
+        clip = frames_of([-5.0] * FRAMES)
+        for place in range(start, start + 3):
+            clip[place] = faces([6.0], track=1, start=place)
+        assert label([face for frame in clip for face in frame]) is Label.FAKE
+        assert scan(clip)[0] is Label.FAKE
+
+
+def test_what_may_hide_elsewhere_keeps_real_open_but_not_fake() -> None:
+    real, fake = faces([-5.0] * 11, step=3), faces([5.0] * 11, step=3)
+    spread = Outlook(share=1 / 3, hidden=2)
+    assert is_settled(real, coverage(), POLICY, spread)
+    for outlook in (replace(spread, closer_look=True), replace(spread, hidden=3)):
+        assert not is_settled(real, coverage(), POLICY, outlook)
+        assert is_settled(fake, coverage(), POLICY, outlook)
+    assert not is_settled(real, coverage(max_gap_s=11.0), POLICY, spread), "sparse coverage is never real"
+
+
+def test_poor_or_contradicting_votes_settle_nothing() -> None:
+    spread = Outlook(share=0.5, hidden=1)
+    assert is_settled(faces([6.0] * 16, quality=0.21), coverage(), POLICY, spread)
+    assert not is_settled(faces([6.0] * 16, quality=0.19), coverage(), POLICY, spread), "min_quality is 0.15"
+    swinging = [20.0 + 3.5 * (-1) ** i for i in range(16)]
+    assert label(faces(swinging)) is Label.FAKE
+    assert not is_settled(faces(swinging), coverage(), POLICY, spread), "a deviation of 3.6, where 4 is too much"
+
+
+def test_a_face_seen_once_may_come_to_decide() -> None:
+    spread = Outlook(share=1 / 3, hidden=2)
+    real = faces([-5.0] * 11, step=3)
+    assert not is_settled([*real, *faces([1.0], track=1)], coverage(), POLICY, spread)
+    assert is_settled([*real, *faces([-8.0], track=1)], coverage(), POLICY, spread), "it looks real itself"
+
+
+def test_more_tracks_may_make_a_fake_less_sure() -> None:
+    """Two faces seen once may become tracks of their own, and take c_tracks ln 3 from the fake one."""
+    spread = Outlook(share=0.5, hidden=1)
+    fake = faces([1.75] * 16, step=2)
+    assert is_settled(fake, coverage(), POLICY, spread)
+    others = [*faces([-3.0], track=1), *faces([-3.0], track=2, start=8)]
+    assert not is_settled([*fake, *others], coverage(), POLICY, spread)
+
+
+def test_only_the_mean_has_a_bound_and_a_picture_has_nothing_more() -> None:
+    fake, spread = faces([6.0] * 11), Outlook(share=0.5, hidden=1)
+    for rule in ("confident", "weighted", "consecutive"):
+        assert not is_settled(fake, coverage(), replace(POLICY, rule=rule), spread)
+    assert not is_settled(fake, replace(coverage(), kind=MediaKind.PICTURE), POLICY, spread)
+    assert not is_settled([], coverage(), POLICY, spread), "no verdict, nothing to settle"
+
+
+def test_a_window_alone_does_not_settle_a_long_video() -> None:
+    """A splice makes it fake, but the mean does not: the second pass may show that it was chance."""
+    logits = [-2.0] * 60
+    logits[20:28] = [1.5] * 8
+    long = [replace(face, pts_s=2.0 * i) for i, face in enumerate(faces(logits))]
+    assert label(long) is Label.FAKE
+    assert not is_settled(long, coverage(), POLICY, Outlook(share=0.5, hidden=1, closer_look=True))

@@ -1,0 +1,124 @@
+"""What a batch of frames shows: faces found, cut out, judged and scored. It may run on any thread, and on several at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.faces.crop import crop_faces
+from worker.faces.quality import face_quality
+from worker.faces.track import FaceSighting, FrameSighting, describe_face, describe_frame
+from worker.ports import Classifier, FaceDetector
+from worker.types import Float32, Frame, UInt8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceRules:
+    """How faces are cut and which of them vote; margin and size come from the checkpoint."""
+
+    margin: float
+    size: int
+    min_vote_px: int
+    min_vote_quality: float
+    batch: int
+    faces_per_frame: int = 64
+    """Only the largest faces of a crowd are looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FaceLook:
+    """One face. Those that vote have a ``logit``, and their crop is kept."""
+
+    sighting: FaceSighting
+    prob: float
+    quality: float
+    too_small: bool
+    logit: float | None
+    crop_HWC: UInt8 | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FrameLook:
+    """One frame: what linking needs of it, and its faces, in the order of ``sighting.faces``."""
+
+    sighting: FrameSighting
+    faces: tuple[FaceLook, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A batch, its frames in the order in which they were given, and the seconds that it took."""
+
+    frames: tuple[FrameLook, ...]
+    detect_s: float
+    infer_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Cut:
+    """The faces of one frame, largest first, cut out and not yet scored."""
+
+    boxes_N4: Float32
+    prob_N: Float32
+    crops_NHWC: UInt8
+    quality_N: Float32
+    too_small_N: npt.NDArray[np.bool_]
+    votes_N: npt.NDArray[np.bool_]
+
+
+def look_at(frames: Sequence[Frame], detector: FaceDetector, classifier: Classifier, rules: FaceRules) -> Look:
+    """Detect, cut and score the faces of equally sized frames in rising time; the frames are not needed afterwards."""
+    started = time.perf_counter()
+    found = detector.detect_small([frame.small_HWC for frame in frames], frames[0].divisor, [frame.pts_s for frame in frames])
+    detected = time.perf_counter()
+    cuts = [
+        _cut(frame, found.boxes_N4[found.frame_N == place], found.prob_N[found.frame_N == place], rules)
+        for place, frame in enumerate(frames)
+    ]
+    cut = time.perf_counter()
+    logits = iter(_scores(np.concatenate([one.crops_NHWC[one.votes_N] for one in cuts]), classifier, rules.batch))
+    seen = tuple(_seen(frame, one, logits) for frame, one in zip(frames, cuts, strict=True))
+    return Look(frames=seen, detect_s=detected - started, infer_s=time.perf_counter() - cut)
+
+
+def _cut(frame: Frame, boxes_N4: Float32, prob_N: Float32, rules: FaceRules) -> _Cut:
+    size_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
+    largest = np.argsort(-size_N2.prod(axis=1), kind="stable")[: rules.faces_per_frame]
+    boxes_N4, prob_N, size_N2 = boxes_N4[largest], prob_N[largest], size_N2[largest]
+    crops_NHWC = crop_faces(frame.pixels, boxes_N4, margin=rules.margin, size=rules.size)
+    quality_N = face_quality(crops_NHWC)
+    too_small_N = size_N2.min(axis=1, initial=np.inf) < rules.min_vote_px
+    return _Cut(
+        boxes_N4=boxes_N4,
+        prob_N=prob_N,
+        crops_NHWC=crops_NHWC,
+        quality_N=quality_N,
+        too_small_N=too_small_N,
+        votes_N=~too_small_N & (quality_N >= rules.min_vote_quality),
+    )
+
+
+def _scores(crops_FHWC: UInt8, classifier: Classifier, batch: int) -> Iterator[float]:
+    for start in range(0, len(crops_FHWC), batch):
+        yield from classifier.logits(crops_FHWC[start : start + batch]).tolist()
+
+
+def _seen(frame: Frame, cut: _Cut, logits: Iterator[float]) -> FrameLook:
+    """``logits``: those of the faces that vote, of this frame first."""
+    faces = tuple(
+        FaceLook(
+            sighting=describe_face(cut.boxes_N4[i], cut.crops_NHWC[i]),
+            prob=float(cut.prob_N[i]),
+            quality=float(cut.quality_N[i]),
+            too_small=bool(cut.too_small_N[i]),
+            logit=next(logits) if cut.votes_N[i] else None,
+            crop_HWC=cut.crops_NHWC[i] if cut.votes_N[i] else None,
+        )
+        for i in range(len(cut.boxes_N4))
+    )
+    sighting = describe_frame(frame.pts_s, frame.small_HWC, [face.sighting for face in faces])
+    return FrameLook(sighting=sighting, faces=faces)

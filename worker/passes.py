@@ -1,0 +1,114 @@
+"""The decoding passes over one item: batches of frames in the order in which they are looked at, and why it ended early.
+
+A first pass whose frames fit into memory is *spread*: some are handed out as they come, and those between are kept aside, to be
+looked at only if they could still change the verdict (``worker.verdict.early``). Decoding in rising time is what a
+file of few key frames allows; a pass for each stride would decode most frames again.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from worker.errors import MediaError
+from worker.frames.sampling import frames_asked
+from worker.ports import OpenMedia
+from worker.types import Frame, MediaKind, SamplingRequest
+from worker.verdict.early import LATER, PERIOD
+
+
+class Passes:
+    """``batch_frames``, ``batch_bytes``: most frames, and bytes of RGB, in a batch; ``hold_bytes``: in all that is kept aside.
+
+    Media that break in mid-file end a pass: ``failure`` says why, and what was decoded before stays good.
+    """
+
+    def __init__(
+        self, media: OpenMedia, request: SamplingRequest, *, batch_frames: int, batch_bytes: int, hold_bytes: int
+    ) -> None:
+        self._media = media
+        self._request = request
+        self._batch_frames = batch_frames
+        self._batch_bytes = batch_bytes
+        self._times: dict[int, float] = {}
+        """By tenths of a millisecond: passes may name one frame's time a little differently."""
+        self._aside: dict[int, list[Frame]] = {}
+        info = media.info
+        self._asked = 1 if info.kind is MediaKind.PICTURE else frames_asked(request, info.duration_s, info.n_frames)
+        aside_bytes = (self._asked or 0) * len(LATER) // PERIOD * 3 * info.width * info.height
+        is_video = info.kind is MediaKind.VIDEO
+        self.is_spread = is_video and not request.exhaustive and self._asked is not None and aside_bytes <= hold_bytes
+        self.failure: MediaError | None = None
+        self.waited_s = 0.0
+        self._n_first = 0
+        self.wanted = self._asked
+        """Frames wanted in all passes begun; None while unknown."""
+
+    @property
+    def times_s(self) -> list[float]:
+        """Of all frames that were decoded, rising."""
+        return sorted(self._times.values())
+
+    @property
+    def requested(self) -> int:
+        """Frames that the first pass asked for, looked at or not: what a calibration's range of frames is about."""
+        return self._n_first if self._asked is None else self._asked
+
+    def first(self) -> Iterator[Iterator[list[Frame]]]:
+        """The first pass, a part at a time, each to be used up before the next. All is one part unless the pass is spread."""
+        yield self._batches(self._request)
+        self._n_first = len(self._times)
+        for stride in LATER:
+            if frames := self._aside.pop(stride, None):
+                yield iter(_even_batches(frames, self._batch_frames))
+
+    def second(self, times_s: tuple[float, ...]) -> Iterator[list[Frame]]:
+        """Another pass over these moments; frames that were decoded before are left out."""
+        self.wanted = len(self._times) + len(times_s)
+        self.is_spread = False
+        yield from self._batches(dataclasses.replace(self._request, times_s=times_s))
+
+    def _batches(self, request: SamplingRequest) -> Iterator[list[Frame]]:
+        """Copies of the frames that are to be looked at now, a bounded number of bytes at a time."""
+        batch: list[Frame] = []
+        size = 0
+        for place, frame in enumerate(self._new_frames(request)):
+            if self.is_spread and place % PERIOD in LATER:
+                self._aside.setdefault(place % PERIOD, []).append(frame)
+                continue
+            batch.append(frame)
+            size += 3 * frame.height * frame.width
+            if len(batch) == self._batch_frames or size + size // len(batch) > self._batch_bytes:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _new_frames(self, request: SamplingRequest) -> Iterator[Frame]:
+        """Copies of a pass's frames but for those that were decoded before. A dead child ends the scan."""
+        frames = self._media.frames(request)
+        while True:
+            before = time.perf_counter()
+            try:
+                frame = next(frames, None)
+            except MediaError as exc:
+                self.failure, frame = exc, None
+            finally:
+                self.waited_s += time.perf_counter() - before
+            if frame is None:
+                return
+            key = round(1e4 * frame.pts_s)
+            if key not in self._times:
+                self._times[key] = frame.pts_s
+                yield copy.deepcopy(frame)
+
+
+def _even_batches(frames: Sequence[Frame], most: int) -> list[list[Frame]]:
+    """An even number of batches where there are two frames, of at most ``most`` frames and nearly one size."""
+    count = -(-len(frames) // most)
+    count += count % 2 if len(frames) > 1 else 0
+    bounds = [len(frames) * i // count for i in range(count + 1)]
+    return [list(frames[start:stop]) for start, stop in pairwise(bounds)]

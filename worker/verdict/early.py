@@ -1,0 +1,104 @@
+"""Whether more frames could still change a verdict: a bound over what remains, from the votes seen so far.
+
+The seen frames must be spread over the whole clip (``PERIOD``, ``LATER``). Then a track's votes are a sample of those that the
+full budget would give, and its mean moves as the mean of a finite population does. docs/decisions/0011-early-decision.md tells
+why, and what it saves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+
+from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Verdict
+from worker.verdict.aggregate import faces_by_track
+from worker.verdict.decide import Policy, decide
+
+PERIOD = 6
+LATER = (3, 1, 4, 2, 5)
+"""Every sixth frame is looked at first, then the others: those three places on, one place on and so forth."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caution:
+    """How sure is sure."""
+
+    risk: float = 0.01
+    """Chance that one track's mean moves further than allowed for, on either side."""
+    usual_std: float = 1.0
+    """Spread of one track's votes, in logits, before any was seen ..."""
+    weight: float = 4.0
+    """... and how many votes that guess is worth: three votes that agree by chance do not settle a clip."""
+    slack: float = 0.75
+    """The votes' deviation must lie below, and the quality above, its limit by this factor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What is left to be seen."""
+
+    share: float
+    """Of the frames of the full budget, how many were looked at; above 0, at most 1."""
+    hidden: int
+    """Most frames in a row, between two that were looked at or at an end, that were not."""
+    closer_look: bool = False
+    """Whether a second pass would follow, or a splice may hide: then nothing but ``fake`` is settled."""
+
+
+def reach(logits_n: Sequence[float], share: float, caution: Caution) -> float:
+    """How far the mean of all votes may lie from that of the seen ones, which are ``share`` of all."""
+    x_n = np.asarray(logits_n, np.float64)
+    freedom = caution.weight + len(x_n) - 1
+    variance = (caution.weight * caution.usual_std**2 + float(((x_n - x_n.mean()) ** 2).sum())) / freedom
+    return student_quantile(1.0 - caution.risk / 2.0, freedom) * math.sqrt(variance * (1.0 - share) / len(x_n))
+
+
+def student_quantile(p: float, freedom: float) -> float:
+    """Quantile of Student's t for p >= 0.5 (Cornish and Fisher's expansion; within 1 % from 4 degrees up and to p 0.999)."""
+    z = NormalDist().inv_cdf(p)
+    terms = (
+        z,
+        (z**3 + z) / 4.0,
+        (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0,
+        (3.0 * z**7 + 19.0 * z**5 + 17.0 * z**3 - 15.0 * z) / 384.0,
+    )
+    return sum(term / freedom**power for power, term in enumerate(terms))
+
+
+def is_settled(
+    faces: Sequence[Face], coverage: Coverage, policy: Policy, outlook: Outlook, caution: Caution | None = None
+) -> bool:
+    """Whether the full budget would give the verdict of ``faces`` too, at the risk of ``caution``.
+
+    It is asked whether ``fake`` stays when the votes of every track are moved down, and ``real`` when they are moved up, as far
+    as their mean may still move; also when faces of tracks seen too rarely to be judged count by themselves, as they may come to
+    do; when long tracks are not searched; and when the limits of quality and deviation are stricter. ``real`` is settled only
+    where nothing can hide: not a face between two looked-at frames that the others would see often enough to judge it by itself.
+    Only the rule ``mean_logit`` has such a bound; a picture has nothing left to be seen, and what is uncertain deserves all
+    frames.
+    """
+    caution = caution or Caution()
+    label = _label(decide(faces, coverage, policy))
+    can_hide = outlook.closer_look or outlook.hidden >= policy.min_votes_video
+    if policy.rule != "mean_logit" or coverage.kind is MediaKind.PICTURE or label not in (Label.FAKE, Label.REAL):
+        return False
+    if label is Label.REAL and can_hide:
+        return False
+    sign = -1.0 if label is Label.FAKE else 1.0
+    reaches = {n: sign * reach(_logits(track), outlook.share, caution) for n, track in faces_by_track(faces).items()}
+    moved = [face if face.logit is None else replace(face, logit=face.logit + reaches[face.track]) for face in faces]
+    strict = replace(policy, max_std=policy.max_std * caution.slack, min_quality=min(1.0, policy.min_quality / caution.slack))
+    judges = (strict, replace(strict, windows=None), replace(strict, windows=None, min_votes_video=1))
+    return all(_label(decide(moved, coverage, judge)) is label for judge in judges)
+
+
+def _label(verdict: Verdict | NoVerdict) -> Label | None:
+    return verdict.label if isinstance(verdict, Verdict) else None
+
+
+def _logits(faces: Iterable[Face]) -> list[float]:
+    return [face.logit for face in faces if face.logit is not None]
