@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.content import Content
-from worker.errors import VeriframeError
+from worker.errors import ConfigError, VeriframeError
 from worker.jobs import BuildScanner, ItemScanner, ScanOutput, failed
 from worker.queue.scratch import claim_folder, sweep
 from worker.report import Report
@@ -22,7 +22,9 @@ from worker.source.fetch import UrlSource
 from worker.source.files import Item
 from worker.source.guard import AddressGuard
 from worker.source.http import HttpSource
+from worker.source.limits import LocalSiteLimiter, SiteLimiter
 from worker.source.playlist import PlaylistLimits, Playlists
+from worker.source.social import SocialOptions, SocialSource
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +84,8 @@ def fetching(build: BuildScanner, items: Sequence[Item]) -> BuildScanner:
     return functools.partial(_open, build, urls) if urls else build
 
 
-def build_source(settings: Settings) -> UrlSource:
-    """Raises ConfigError."""
+def build_source(settings: Settings, limiter: SiteLimiter | None = None) -> UrlSource:
+    """``limiter``: one that all workers share; this process's own where there is none. Raises ConfigError."""
     source = settings.source
     guard = AddressGuard(
         allow_private_hosts=source.allow_private_hosts,
@@ -106,7 +108,20 @@ def build_source(settings: Settings) -> UrlSource:
     limits = PlaylistLimits(
         max_segments=source.max_segments, max_duration_s=settings.decode.max_duration_s, max_side_px=source.max_side_px
     )
-    return UrlSource(http=http, playlists=Playlists(limits))
+    playlists = Playlists(limits)
+    if not source.extractors:
+        return UrlSource(http=http, playlists=playlists)
+    if source.cookies is not None and not source.cookies.is_file():
+        raise ConfigError(f"source.cookies: there is no file {source.cookies}")
+    options = SocialOptions(
+        extractors=source.extractors,
+        items=source.playlist_items,
+        max_side_px=source.max_side_px,
+        max_duration_s=settings.decode.max_duration_s,
+        cookies=source.cookies,
+    )
+    limiter = limiter or LocalSiteLimiter(per_minute=source.site_requests_per_minute)
+    return UrlSource(http=http, playlists=playlists, social=SocialSource(options, playlists=playlists, limiter=limiter))
 
 
 @contextmanager

@@ -24,6 +24,15 @@ def _absolute(path: Path) -> Path:
 
 
 UserPath = Annotated[Path, AfterValidator(expanded)]
+
+
+def _not_generic(name: str) -> str:
+    if name.lower() == "generic":
+        raise ValueError("'generic' reads any page of anybody's and is never used")
+    return name
+
+
+Extractor = Annotated[str, Field(pattern=r"^[\w. -]{1,64}$"), AfterValidator(_not_generic)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 MediaRoot = Annotated[Path, AfterValidator(expanded), AfterValidator(_absolute)]
 
@@ -78,6 +87,13 @@ class SourceSettings(Section):
     max_redirects: int = Field(default=5, ge=0, description="each is checked like the first address")
     max_side_px: int = Field(default=720, gt=0, description="where there is a choice: the largest shorter side that is fetched")
     max_segments: int = Field(default=10_000, gt=0, description="most segments of an HLS or DASH playlist")
+    extractors: tuple[Extractor, ...] = Field(
+        default=("default",),
+        description="yt-dlp's extractors for posts of social networks, by name; default: the large ones; none: no posts",
+    )
+    playlist_items: int = Field(default=1, ge=0, description="videos of a post with several that are looked at; 0: none of them")
+    site_requests_per_minute: int = Field(default=30, gt=0, description="posts of one site, by all workers together")
+    cookies: UserPath | None = Field(default=None, description="cookies for social networks, a file in Netscape's format")
     ports: tuple[Port, ...] = Field(default=(80, 443, 8080, 8443), description="ports that an address may name; empty: any")
     allow_hosts: tuple[str, ...] = Field(default=(), description="if any: only these hosts and those below them are fetched from")
     deny_hosts: tuple[str, ...] = Field(default=(), description="these hosts and those below them are never fetched from")
@@ -117,7 +133,7 @@ class CallbackSettings(Section):
 class ApiSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    max_body_bytes: int = Field(default=65536, gt=0, description="of a JSON request")
+    max_body_bytes: int = Field(default=65536, gt=0, le=65536, description="of a JSON request; no larger one would be stored")
     max_upload_bytes: int = Field(default=2 << 30, gt=0)
     requests_per_minute: int = Field(default=600, gt=0, description="of one owner")
     open_scans: int = Field(default=10_000, gt=0, description="waiting and running scans of one owner")

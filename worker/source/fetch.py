@@ -8,18 +8,22 @@ from worker.errors import MediaTooLarge, UnsupportedMedia
 from worker.source.http import Fetched, HttpSource, OnProgress
 from worker.source.playlist import MAX_PLAYLIST_BYTES, Playlists
 from worker.source.sniff import Kind, sniff_file
+from worker.source.social import SocialSource
 
 
 class UrlSource:
-    """Fetches one address at a time: media as they are, recordings behind playlists as one file."""
+    """Fetches one address at a time: media as they are, recordings behind playlists as one file, posts' videos if ``social``."""
 
-    def __init__(self, *, http: HttpSource, playlists: Playlists) -> None:
-        self._http, self._playlists = http, playlists
+    def __init__(self, *, http: HttpSource, playlists: Playlists, social: SocialSource | None = None) -> None:
+        self._http, self._playlists, self._social = http, playlists, social
 
     def fetch(self, url: str, folder: Path, on_progress: OnProgress | None = None) -> Fetched:
         """The media as a new file in ``folder``. Raises FetchError, MediaError, StorageFull."""
         self._http.guard.check_url(url)
+        site = self._social.site_of(url) if self._social else None
         with self._http.session() as session:
+            if self._social and site is not None:
+                return self._social.fetch(session, site, url, folder, on_progress)
             fetched = session.download(url, folder / "download", on_progress)
             kind = sniff_file(fetched.path)
             if kind is Kind.MEDIA:
