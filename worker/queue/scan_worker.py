@@ -242,7 +242,6 @@ class ScanWorker:
 
     def _start_child(self) -> None:
         """Everybody is told that there is none meanwhile, and that this process lives."""
-        self.child.retire()
         self._told_s = 0.0
         self.child.start(self._keep_waiting)
         self._told_s = 0.0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+
+LOOK_S = 0.01
 
 
 def spawn(module: str) -> tuple[subprocess.Popen[bytes], int]:
@@ -24,3 +27,21 @@ def spawn(module: str) -> tuple[subprocess.Popen[bytes], int]:
     finally:
         os.close(write)
     return process, read
+
+
+def has_ended(process: subprocess.Popen[bytes], within_s: float = 0.0) -> bool:
+    """Whether it ends within that time. It is not buried by that: until ``wait``, neither its number nor its group's can be
+    another's. (macOS cannot look without burying; there it is.)"""
+    deadline = time.monotonic() + within_s
+    while True:
+        if process.returncode is not None or _is_dead(process):
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(LOOK_S)
+
+
+def _is_dead(process: subprocess.Popen[bytes]) -> bool:
+    if sys.platform == "darwin":
+        return process.poll() is not None
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.errors import BY_CODE, VeriframeError
-from worker.queue.spawn import spawn
+from worker.queue.spawn import has_ended, spawn
 
 MAX_LINE = 1 << 20
 LOOK_S = 0.5
 RETIRE_S = 1.0
+ENDING_S = 1.0
 
 
 class ChildDied(VeriframeError):
@@ -58,7 +59,7 @@ class WarmChild:
 
     @property
     def is_alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and not has_ended(self._process)
 
     @property
     def is_ready(self) -> bool:
@@ -101,10 +102,12 @@ class WarmChild:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as exc:
-            raise ChildDied(f"the scanning process ended ({self.ending()})") from exc
+            raise ChildDied(f"the scanning process ended ({self._bury()})") from exc
 
     def hear(self, timeout_s: float) -> dict[str, Any] | None:
         """The next answer, or None after ``timeout_s``. Raises ChildDied."""
+        if self._process is None:
+            raise ChildDied("the scanning process is not there")
         if not self._lines:
             ready, _, _ = select.select([self._answers], [], [], max(0.0, timeout_s))
             if not ready:
@@ -122,18 +125,17 @@ class WarmChild:
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(RETIRE_S)
+            has_ended(self._process, RETIRE_S)
         self.kill()
 
     def kill(self) -> str:
-        """End it and all that it started, at once; says how it ended."""
+        """End it and all that it started, at once; says how it ended. Only here it is buried: until then its group is its own."""
         if self._process is None:
             return "not started"
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        how = self.ending()
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        how = _ending(self._process.wait())
         if self._process.stdin:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
@@ -141,13 +143,12 @@ class WarmChild:
         self._process, self._answers, self._is_warm = None, -1, False
         return how
 
-    def ending(self) -> str:
-        if self._process is None:
-            return "not started"
-        code = self._process.poll()
-        if code is None:
+    def _bury(self) -> str:
+        """After the end of its pipe: how it ended, with all that it started."""
+        if self._process is not None and not has_ended(self._process, ENDING_S):
+            self.kill()
             return "closed its pipe"
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return self.kill()
 
     def _hear_until(self, deadline: float, keep_waiting: Callable[[], bool]) -> dict[str, Any] | None:
         while (left := deadline - time.monotonic()) > 0 and keep_waiting():
@@ -158,10 +159,7 @@ class WarmChild:
     def _read(self) -> None:
         data = os.read(self._answers, 65536)
         if not data:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                if self._process:
-                    self._process.wait(1)
-            raise ChildDied(f"the scanning process ended ({self.ending()})")
+            raise ChildDied(f"the scanning process ended ({self._bury()})")
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if len(self._buffer) > MAX_LINE:
             raise ChildDied("the scanning process sent no line but noise")
@@ -169,3 +167,7 @@ class WarmChild:
             self._lines.extend(json.loads(line) for line in lines)
         except ValueError as exc:
             raise ChildDied("the scanning process sent what is no JSON") from exc
+
+
+def _ending(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
