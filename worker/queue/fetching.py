@@ -12,7 +12,7 @@ from pathlib import Path
 from worker.artifacts import ArtifactStore
 from worker.content import Content
 from worker.errors import StorageError
-from worker.queue.perform import Brought, Output, without_crops
+from worker.queue.perform import Brought, OnBytes, Output, without_crops
 from worker.queue.requests import RequestSource
 from worker.report import Report
 from worker.source.http import HttpSource
@@ -42,12 +42,12 @@ class Sources:
     store: ArtifactStore
 
     @contextlib.contextmanager
-    def fetch(self, source: RequestSource, folder: Path) -> Iterator[Brought]:
+    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes | None = None) -> Iterator[Brought]:
         """The bytes while the context is open. Raises FetchError, MediaError."""
         if source.path is not None:
             yield Brought(path=resolve_below(source.path, self.roots))
         elif source.url is not None:
-            got = self.http.fetch(source.url, folder / "download")
+            got = self.http.fetch(source.url, folder / "download", on_bytes)
             yield Brought(path=got.path, content=Content(sha256=got.sha256, size_bytes=got.size_bytes))
         else:
             path = folder / "upload"

@@ -42,6 +42,10 @@ class Cancelled(VeriframeError):
     """Somebody asked for the running scan to be cancelled."""
 
 
+OnBytes = Callable[[int, int | None], None]
+"""Bytes here, and in all where that is known."""
+
+
 class Output(Protocol):
     @property
     def report(self) -> Report: ...
@@ -74,8 +78,9 @@ class QueueScanner(Protocol):
 class Fetcher(Protocol):
     """Brings a source's bytes here (``worker.queue.fetching.Sources``)."""
 
-    def fetch(self, source: RequestSource, folder: Path) -> AbstractContextManager[Brought]:
-        """The bytes while the context is open; ``folder`` is this scan's own. Raises FetchError, MediaError."""
+    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes) -> AbstractContextManager[Brought]:
+        """The bytes while the context is open; ``folder`` is this scan's own. ``on_bytes`` is told what has come of a
+        download, and may end it by an error. Raises FetchError, MediaError."""
         ...
 
 
@@ -127,7 +132,7 @@ class Performer:
         self._enter(claim, "fetch", 0.0)
         with (
             tempfile.TemporaryDirectory(dir=self.folder, prefix="scan-") as scratch,
-            self.sources.fetch(record.request.source, Path(scratch)) as brought,
+            self.sources.fetch(record.request.source, Path(scratch), lambda *bytes: self._on_bytes(claim, *bytes)) as brought,
         ):
             as_hashed = identity(brought)
             content = brought.content or read_content(brought.path, self.scanner.max_bytes)
@@ -161,6 +166,15 @@ class Performer:
             report = report.model_copy(update={"timings_ms": timings})
         kept = self.keeper.keep(identified(report, record, claim), output)
         return self._complete(claim, record, kept)
+
+    def _on_bytes(self, claim: Claim, received: int, total: int | None) -> None:
+        """At most once a second. Being cancelled or overtaken ends the download, Redis's absence does not."""
+        if time.monotonic() - self._told_s < PROGRESS_S:
+            return
+        try:
+            self._enter(claim, "fetch", 0.05 * min(1.0, received / total) if total else 0.0, hold=False)
+        except AWAY as exc:
+            log.warning("scan %s: progress not told, Redis is away (%s)", claim.id, type(exc).__name__)
 
     def _on_progress(self, claim: Claim, progress: Any) -> None:
         """At most once a second, and when the first faces are looked at. A Redis that is away does not stop a scan; having been

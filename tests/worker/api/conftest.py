@@ -27,7 +27,7 @@ from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.fetching import Artifacts
-from worker.queue.perform import Brought, Performer, QueueScanner
+from worker.queue.perform import Brought, OnBytes, Performer, QueueScanner
 from worker.queue.quotas import Quotas
 from worker.queue.record import Claim, Terms
 from worker.queue.records import Records
@@ -124,7 +124,7 @@ class Shelf:
     """Sources as these tests have them: an address's bytes are its path."""
 
     @contextlib.contextmanager
-    def fetch(self, source: RequestSource, folder: Path) -> Iterator[Brought]:
+    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes) -> Iterator[Brought]:
         path = folder / "media"
         path.write_text(urlsplit(source.url or "").path)
         yield Brought(path=path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, StorageDown
 from worker.queue.child import is_poisoned
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
-from worker.queue.perform import Brought, Performer, cache_key, identity, sampling_request, without_crops
+from worker.queue.perform import Brought, OnBytes, Performer, cache_key, identity, sampling_request, without_crops
 from worker.queue.record import Claim, Ended, Terms, unpack
 from worker.queue.records import Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
@@ -30,10 +32,14 @@ URL = "https://media.example/a.mp4?token=secret"
 class Here:
     """A source whose bytes are a file, or cannot be had."""
 
-    def __init__(self, path: Path, error: Exception | None = None, content: Content | None = None) -> None:
-        self._path, self._error, self._content = path, error, content
+    def __init__(
+        self, path: Path, error: Exception | None = None, content: Content | None = None, pieces: Iterable[int] = ()
+    ) -> None:
+        self._path, self._error, self._content, self._pieces = path, error, content, pieces
 
-    def fetch(self, source: RequestSource, folder: Path) -> Here:
+    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes) -> Here:
+        for piece in self._pieces:
+            on_bytes(piece, 100)
         return self
 
     def __enter__(self) -> Brought:
@@ -198,10 +204,25 @@ def test_a_record_of_another_version_is_tried_as_often_as_any_and_costs_no_warm_
     assert hows == ["again", "again", "dead"]
 
 
-def test_a_servers_waiting_time_is_kept(attempt: Attempt) -> None:
+def test_a_cancelled_scan_ends_in_mid_download(attempt: Attempt) -> None:
     scan_id = attempt.submit()
+
+    def pieces() -> Iterator[int]:
+        yield 1
+        attempt.desk.cancel(scan_id, "acme")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            yield 50
+        raise AssertionError("the download went on")
+
+    assert attempt.perform_with(Here(attempt.folder / "none", pieces=pieces()), scan_id).how == "cancelled"
+    assert attempt.records.get(scan_id).state == "cancelled"
+
+
+def test_a_servers_waiting_time_is_kept(attempt: Attempt) -> None:
+    scan_id, before_ms = attempt.submit(), attempt.records.now_ms()
     attempt.perform(scan_id, error=FetchRateLimited("later", retry_after_s=40))
-    assert attempt.records.get(scan_id).not_before_ms - attempt.records.now_ms() > 35_000
+    assert attempt.records.get(scan_id).not_before_ms >= before_ms + 40_000
 
 
 def test_options_are_laid_over_the_workers_own() -> None:
