@@ -73,7 +73,8 @@ class Records:
         ]
 
     def cancel(self, scan_id: str) -> Ended:
-        """A waiting scan is cancelled at once, a running one within its worker's next renewal. Raises NoSuchScan."""
+        """A waiting scan is cancelled at once; a running one when its process next tells its progress, or by force 3 s after its
+        worker's next renewal. Raises NoSuchScan."""
         how = self._run("cancel", scan_id, self.terms.keep_s)
         if how.how == "gone":
             raise NoSuchScan(f"no scan {scan_id}")

@@ -1,4 +1,5 @@
--- ARGV: ns, id, keep_s. Returns {state, scans to ring...} as it is now; a running one ends at its next renewal.
+-- ARGV: ns, id, keep_s. Returns {state, scans to ring...} as it is now; a running one ends at its next progress,
+-- or 3 s after its next renewal.
 local state = redis.call('HGET', scan_key(ARGV[2]), 'state')
 if not state then return {'gone'} end
 if state == 'queued' then

@@ -3,7 +3,7 @@
 local id, cache_key = ARGV[2], ARGV[5]
 local k = scan_key(id)
 if not holds(id, ARGV[3]) then return {'lost'} end
-local r = redis.call('HMGET', k, 'cache_key', 'priority', 'cancel')
+local r = redis.call('HMGET', k, 'cache_key', 'priority', 'cancel', 'leader')
 if r[1] and r[1] ~= '' and r[1] ~= cache_key and redis.call('GET', key('lead', r[1])) == id then
   redis.call('DEL', key('lead', r[1]))  -- other bytes than at the last attempt
 end
@@ -34,6 +34,10 @@ if lead and lead ~= id then
     redis.call('EXPIRE', key('followers', lead), ARGV[7])
     return {'follow', lead}
   end
+end
+if r[4] and r[4] ~= '' then  -- what it was to take over could not be: from now on others may follow it
+  redis.call('SREM', key('followers', r[4]), id)
+  redis.call('HSET', k, 'leader', '')
 end
 redis.call('SET', key('lead', cache_key), id, 'EX', ARGV[7])
 return {'lead'}
