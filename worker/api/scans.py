@@ -17,14 +17,14 @@ from worker.errors import BadRequest, FetchGone, FetchRefused
 from worker.queue.access import KeyInfo
 from worker.queue.fetching import artifact_key
 from worker.queue.record import Submitted
-from worker.queue.requests import ScanRequest, read_request
+from worker.queue.requests import ID, ScanRequest, read_request
 from worker.report import ErrorItem, Probability, ReasonItem, Report, Source, Status
 from worker.types import Label
 
 router = APIRouter(tags=["scans"])
 ARTIFACT = r"^[a-z0-9][a-z0-9_-]{0,63}\.(jpg|jsonl)$"
 PIECE_BYTES = 1 << 16
-ScanId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", examples=["8f14e45fceea167a5a36dedd4bea2543"])]
+ScanId = Annotated[str, Path(pattern=rf"^{ID}$", examples=["8f14e45fceea167a5a36dedd4bea2543"])]
 
 
 class Accepted(BaseModel):
@@ -93,9 +93,7 @@ class Filters(BaseModel):
     verdict: Literal["fake", "real", "uncertain", "not_applicable"] | None = None
     external_id: str | None = Field(default=None, min_length=1, max_length=255)
     dead: Annotated[bool, BeforeValidator(_truth)] | None = Field(default=None, description="in the dead letter state")
-    cursor: str | None = Field(
-        default=None, pattern=r"^[0-9]{1,15}-[0-9a-f]{32}$", description="`next_cursor` of the page before"
-    )
+    cursor: str | None = Field(default=None, pattern=rf"^[0-9]{{1,15}}-{ID}$", description="`next_cursor` of the page before")
     limit: Annotated[int, BeforeValidator(_number)] = Field(default=50, ge=1, le=200)
 
 

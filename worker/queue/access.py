@@ -20,8 +20,8 @@ from redis import Redis
 
 from worker.errors import BadRequest, Forbidden, Unauthorized
 from worker.queue.connection import translated
+from worker.queue.requests import OWNER
 
-OWNER = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MAX_NAME = 128
 TOUCH_MS = 60_000
 """``last_used_at`` is written at most so often."""
@@ -60,14 +60,10 @@ class KeyInfo:
         if not self.may(scope):
             raise Forbidden(f"this API key lacks the scope {scope}")
 
-    def sees(self, owner: str) -> bool:
-        """Whether this owner's scans are shown to the key's holder."""
-        return owner == self.owner or Scope.ADMIN in self.scopes
-
 
 def checked_owner(owner: str) -> str:
     """The name of an owner, as it stands in keys of Redis's and in reports. Raises BadRequest."""
-    if not OWNER.fullmatch(owner):
+    if not re.fullmatch(OWNER, owner):
         raise BadRequest("an owner's name has 1 to 64 of a-z, 0-9, '.', '_' and '-', and begins with a letter or digit")
     return owner
 

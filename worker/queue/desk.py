@@ -19,7 +19,7 @@ from worker.queue.doorbell import Doorbells
 from worker.queue.perform import report_of
 from worker.queue.record import FINAL, Record, Submission, Submitted, unpack
 from worker.queue.records import Records
-from worker.queue.requests import ScanRequest
+from worker.queue.requests import ID, ScanRequest
 from worker.report import Report
 from worker.types import Label
 
@@ -285,7 +285,7 @@ def _fits(record: Record, owner: str | None, status: str | None, external_id: st
 
 
 def _place(cursor: str) -> Place:
-    form = re.fullmatch(r"(\d{1,15})-([0-9a-f]{32})", cursor, re.ASCII)
+    form = re.fullmatch(rf"(\d{{1,15}})-({ID})", cursor, re.ASCII)
     if form is None:
         raise BadRequest("cursor: not one of ours")
     return Place(int(form[1]), form[2])

@@ -1,6 +1,6 @@
 """What one owner may ask for: requests a minute, scans a day. Counted in Redis, on its clock, one script a question.
 
-How many scans an owner may have open at once is kept by the records themselves (``submit.lua``); here it can be read.
+How many scans an owner may have open at once is kept by the records themselves (``submit.lua``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Quotas:
     def __init__(
         self, redis: Redis, namespace: str = "vf", *, requests_per_minute: int = 600, scans_per_day: int = 1_000_000
     ) -> None:
-        self._redis, self._namespace = redis, namespace
+        self._namespace = namespace
         self._requests_per_minute, self._scans_per_day = requests_per_minute, scans_per_day
         self._request, self._scans = redis.register_script(_REQUEST), redis.register_script(_SCANS)
 
@@ -58,11 +58,6 @@ class Quotas:
     def give_back(self, owner: str, count: int = 1) -> None:
         """Scans that were counted and then not taken into the queue after all."""
         self._count(owner, -count)
-
-    def open_scans(self, owner: str) -> int:
-        """Waiting and running ones."""
-        with translated():
-            return int(self._redis.hget(f"{self._namespace}:open", owner) or 0)
 
     def _count(self, owner: str, by: int) -> int:
         with translated():

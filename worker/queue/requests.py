@@ -14,11 +14,12 @@ from worker.types import Strategy
 MAX_REQUEST_BYTES = 65536
 PRIORITIES = ("live", "batch", "low")
 Priority = Literal["live", "batch", "low"]
+OWNER = r"[a-z0-9][a-z0-9._-]{0,63}"
+ID = r"[0-9a-f]{32}"
+"""Of scans and uploads."""
 Plain = r"^[^\x00-\x1f\x7f]*$"
 Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=Plain)]
 Url = Annotated[str, StringConstraints(min_length=8, max_length=4096, pattern=r"^https?://[^\x00-\x20\x7f]+$")]
-Owner = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-ScanId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
 class Payload(BaseModel):
@@ -32,7 +33,7 @@ class RequestSource(Payload):
 
     url: Url | None = None
     path: Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=Plain)] | None = None
-    upload: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
+    upload: Annotated[str, StringConstraints(pattern=rf"^{ID}$")] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:

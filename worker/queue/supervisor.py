@@ -66,10 +66,6 @@ class Supervisor:
     def stop(self) -> None:
         self._stop.set()
 
-    @property
-    def pids(self) -> list[int]:
-        return [kept.process.pid for kept in self._kept if kept.process is not None]
-
     def is_live(self) -> bool:
         """Every process runs, or is about to, and has lately said so."""
         return bool(self._kept) and not any(kept.process is not None and self._is_hung(kept) for kept in self._kept)

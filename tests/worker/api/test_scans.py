@@ -79,7 +79,7 @@ def test_what_is_no_request_is_refused_and_counts_for_nothing(service: Service, 
     assert (answer.status_code, problem["code"]) == (status, code)
     assert "pw" not in answer.text
     assert service.parts.desk.backlog()["waiting"] == 0
-    assert service.parts.quotas.open_scans("acme") == 0
+    assert service.parts.desk.open_scans() == {}
 
 
 def test_paths_are_taken_where_there_are_media_roots(serve: Serve, tmp_path: Path) -> None:

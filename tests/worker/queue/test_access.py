@@ -108,9 +108,6 @@ def test_scopes_bound_what_a_key_may_do(keys: ApiKeys) -> None:
         reader.require(Scope.FEEDBACK)
     for scope in Scope:
         admin.require(scope)
-    assert reader.sees("acme")
-    assert not reader.sees("acme2")
-    assert admin.sees("acme")
 
 
 @pytest.mark.parametrize("owner", ["", "Acme", "a b", ".a", "a" * 65, "a:b", "a\n", "ä", "-a"])

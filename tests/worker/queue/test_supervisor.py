@@ -17,7 +17,7 @@ from worker.queue.supervisor import Program, Supervisor, back_off_s
 
 
 @contextmanager
-def supervised(starts: Path, beat: dict[str, Any], silent_s: float = 30) -> Iterator[Supervisor]:
+def supervised(starts: Path, beat: dict[str, Any], silent_s: float = 120) -> Iterator[Supervisor]:
     starts.touch()
     program = Program(name="mortal", module="tests.worker.queue.mortal", order={"starts": str(starts), "beat": beat})
     supervisor = Supervisor(programs=[program], grace_s=5, silent_s=silent_s)
@@ -27,13 +27,13 @@ def supervised(starts: Path, beat: dict[str, Any], silent_s: float = 30) -> Iter
         yield supervisor
     finally:
         supervisor.stop()
-        thread.join(20)
+        thread.join(60)
     assert not thread.is_alive()
 
 
 def kill_when_ready(supervisor: Supervisor, starts: Path, number: int) -> None:
     """The ``number``-th one started, once its beat was heard."""
-    until(lambda: len(starts.read_text().splitlines()) == number and supervisor.is_ready(), 30, f"start {number}")
+    until(lambda: len(starts.read_text().splitlines()) == number and supervisor.is_ready(), 60, f"start {number}")
     os.kill(int(starts.read_text().splitlines()[-1]), signal.SIGKILL)
 
 
@@ -43,7 +43,7 @@ def test_how_long_a_killed_process_waits(tmp_path: Path, caplog: pytest.LogCaptu
     with supervised(starts, {"ready": True, "scans": scans}) as supervisor:
         for number in (1, 2):
             kill_when_ready(supervisor, starts, number)
-        until(lambda: len(starts.read_text().splitlines()) == 3, 30, "a third start")
+        until(lambda: len(starts.read_text().splitlines()) == 3, 60, "a third start")
     told = [record.message for record in caplog.records if "SIGKILL" in record.message]
     assert told == [f"mortal ended (SIGKILL), started again in {wait} s" for wait in waits]
 
@@ -54,9 +54,8 @@ def test_the_wait_stays_bounded_for_ever() -> None:
 
 def test_a_process_that_says_nothing_is_ended_and_started_again(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
-    with supervised(starts, {"ready": True, "scans": 1}, silent_s=1.5) as supervisor:
-        until(lambda: len(starts.read_text().splitlines()) == 2, 30, "a second start")
-        assert supervisor.pids
+    with supervised(starts, {"ready": True, "scans": 1}, silent_s=1.5):
+        until(lambda: len(starts.read_text().splitlines()) >= 2, 60, "a second start")
 
 
 def test_a_setting_that_cannot_be_used_ends_it_before_it_was_ever_ready(tmp_path: Path) -> None:
