@@ -22,6 +22,6 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def courier(redis: Redis) -> Callable[..., Courier]:
     def make(**options: Any) -> Courier:
-        return Courier(redis, open_client=open_client, **{"backoff_s": 0.001, "timeout_s": 5, "lease_s": 6} | options)
+        return Courier(redis, open_client=open_client, **{"backoff_s": 0.001, "timeout_s": 30, "lease_s": 60} | options)
 
     return make

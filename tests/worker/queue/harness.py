@@ -26,11 +26,11 @@ from worker.settings import Settings
 
 REPOSITORY = Path(__file__).parents[3]
 BUILD = "tests.worker.queue.fake_scanner:build"
-QUICK = {"lease_s": 1.2, "reconcile_s": 0.3, "ring_again_s": 1.0, "backoff_s": 0.05, "grace_s": 5.0}
+QUICK = {"lease_s": 3.0, "reconcile_s": 0.8, "ring_again_s": 1.0, "backoff_s": 0.05, "grace_s": 5.0}
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], timeout_s: float = 30.0, what: str = "") -> T:
+def until(condition: Callable[[], T], timeout_s: float = 120.0, what: str = "") -> T:
     """The condition's first true value. Fails after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -73,12 +73,12 @@ class Service:
     def record(self, scan_id: str) -> Record:
         return self.desk.records.get(scan_id)
 
-    def ended(self, scan_id: str, timeout_s: float = 30.0) -> Record:
+    def ended(self, scan_id: str, timeout_s: float = 120.0) -> Record:
         until(lambda: self.record(scan_id).is_final, timeout_s, f"end of {scan_id}: {self.record(scan_id)}")
         return self.record(scan_id)
 
     def staged(self, scan_id: str, stage: str) -> Record:
-        until(lambda: self.record(scan_id).stage == stage, 30, f"stage {stage} of {scan_id}")
+        until(lambda: self.record(scan_id).stage == stage, 60, f"stage {stage} of {scan_id}")
         return self.record(scan_id)
 
     def live(self) -> dict[str, dict[str, Any]]:
@@ -101,7 +101,7 @@ class Service:
         worker.stdin.close()
         self.workers.append(worker)
         if wait:
-            until(lambda: any(facts["pid"] == worker.pid and facts["ready"] for facts in self.live().values()), 60, "a worker")
+            until(lambda: any(facts["pid"] == worker.pid and facts["ready"] for facts in self.live().values()), 120, "a worker")
         return worker
 
     def child_of(self, worker: subprocess.Popen[bytes]) -> int:

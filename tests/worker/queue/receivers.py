@@ -109,7 +109,7 @@ def receiving() -> Iterator[Receiver]:
         thread.join()
 
 
-def soon(holds: Callable[[], Any], *, within_s: float = 20) -> bool:
+def soon(holds: Callable[[], Any], *, within_s: float = 60) -> bool:
     """Whether it holds before the time is over."""
     deadline_s = time.monotonic() + within_s
     while not holds():

@@ -147,7 +147,7 @@ def test_rescans_at_once_make_one_scan_of_each(desk: Desk) -> None:
     ready = threading.Barrier(4)
 
     def rescan(_: int) -> dict[str, str]:
-        ready.wait(20)
+        ready.wait(120)
         return {one.old: one.new.id for one in Bulk(desk=desk).rescan(NEW_MODEL)}
 
     with ThreadPoolExecutor(4) as pool:

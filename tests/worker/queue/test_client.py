@@ -117,12 +117,12 @@ def test_a_full_queue_may_be_waited_for(redis: Redis, redis_server: EmbeddedRedi
         assert [isinstance(answer.refusal, QueueFull) for answer in answers] == [False, False, False, True, True]
         got: list[str] = []
         waiting = threading.Thread(
-            target=lambda: got.extend(one.id for one in client.enqueue_many(map(url, range(5, 8)), room_s=30) if one.created)
+            target=lambda: got.extend(one.id for one in client.enqueue_many(map(url, range(5, 8)), room_s=60) if one.created)
         )
         waiting.start()
         for answer in answers[:3]:
             records.cancel(answer.id)
-        waiting.join(30)
+        waiting.join(60)
         assert len(set(got)) == 3
         assert [record.state for record in records.get_many(got)] == ["queued"] * 3
         assert redis.hget("vf:open", "acme") == b"3"
@@ -132,7 +132,7 @@ def test_one_key_from_fifty_threads_is_one_scan(client: ScanClient, records: Rec
     ready = threading.Barrier(50)
 
     def enqueue(number: int) -> str:
-        ready.wait(20)
+        ready.wait(120)
         return client.enqueue(url(0), idempotency_key="once")
 
     with ThreadPoolExecutor(50) as pool:
@@ -152,7 +152,7 @@ def test_waiting_for_many(client: ScanClient, records: Records) -> None:
     assert seen[-1] == (4, 5)
     ended = threading.Thread(target=complete, args=(records, ids[3], "f" * 64))
     ended.start()
-    assert set(client.wait(ids, timeout_s=20).values()) == {"completed"}
+    assert set(client.wait(ids, timeout_s=60).values()) == {"completed"}
     ended.join()
 
 

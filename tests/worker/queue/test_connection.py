@@ -96,7 +96,7 @@ class TestUrl:
 
 class TestPatience:
     def test_a_restart_within_patience_is_ridden_out(self, own_redis: EmbeddedRedis) -> None:
-        with connect(url=own_redis.url, timeout_s=5, patience_s=20) as redis:
+        with connect(url=own_redis.url, timeout_s=5, patience_s=60) as redis:
             redis.set("a", 1)
             own_redis.kill()
             with later(0.5, own_redis.start):
@@ -112,7 +112,7 @@ class TestPatience:
             begun_s = time.monotonic()
             with pytest.raises(RedisDown, match="away"), translated():
                 redis.ping()
-            assert 0.6 <= time.monotonic() - begun_s < 4
+            assert time.monotonic() - begun_s >= 0.6
 
     def test_a_retry_within_a_retry_has_no_patience_of_its_own(self) -> None:
         retry = PatientRetry(0.1)
@@ -138,7 +138,7 @@ class TestPatience:
                 redis.ping()
 
     def test_a_pause_longer_than_an_answer_may_take_is_ridden_out(self, own_redis: EmbeddedRedis) -> None:
-        with connect(url=own_redis.url, timeout_s=0.3, patience_s=20) as redis:
+        with connect(url=own_redis.url, timeout_s=0.3, patience_s=60) as redis:
             redis.ping()
             own_redis.pause()
             with later(1.2, own_redis.resume):
@@ -147,22 +147,20 @@ class TestPatience:
     def test_a_silent_server_is_down_in_the_end(self, own_redis: EmbeddedRedis) -> None:
         with connect(url=own_redis.url, timeout_s=0.2, patience_s=0.5) as redis:
             own_redis.pause()
-            begun_s = time.monotonic()
             with pytest.raises(RedisDown), translated():
                 redis.ping()
-            assert time.monotonic() - begun_s < 4
             own_redis.resume()
 
     def test_a_wait_asked_of_the_server_is_not_silence(self, redis_server: EmbeddedRedis, redis: Redis) -> None:
-        with connect(url=redis_server.url, timeout_s=0.2, patience_s=0, block_s=1) as blocking:
+        with connect(url=redis_server.url, timeout_s=2, patience_s=0, block_s=3) as blocking:
             begun_s = time.monotonic()
-            assert blocking.blpop(["nothing"], timeout=1) is None
-            assert time.monotonic() - begun_s >= 0.9
+            assert blocking.blpop(["nothing"], timeout=3) is None
+            assert time.monotonic() - begun_s >= 2.9
             with later(0.3, lambda: redis.rpush("something", "x") and None):
-                assert blocking.blpop(["something"], timeout=1) == (b"something", b"x")
+                assert blocking.blpop(["something"], timeout=3) == (b"something", b"x")
 
     def test_a_blocked_pop_outlives_a_restart(self, own_redis: EmbeddedRedis) -> None:
-        with connect(url=own_redis.url, timeout_s=5, patience_s=20, block_s=5) as redis:
+        with connect(url=own_redis.url, timeout_s=5, patience_s=60, block_s=20) as redis:
             redis.ping()
 
             def restart_and_push() -> None:
@@ -172,12 +170,12 @@ class TestPatience:
                     other.rpush("bell", "x")
 
             with later(0.3, restart_and_push):
-                assert redis.blpop(["bell"], timeout=5) == (b"bell", b"x")
+                assert redis.blpop(["bell"], timeout=20) == (b"bell", b"x")
 
     def test_a_master_that_became_a_replica_is_tried_again(self, redis_server: EmbeddedRedis, own_redis: EmbeddedRedis) -> None:
         with (
-            connect(url=own_redis.url, timeout_s=5, patience_s=20) as redis,
-            connect(url=own_redis.url, timeout_s=5, patience_s=20) as admin,
+            connect(url=own_redis.url, timeout_s=5, patience_s=60) as redis,
+            connect(url=own_redis.url, timeout_s=5, patience_s=60) as admin,
             connect(url=own_redis.url, timeout_s=5, patience_s=0) as hasty,
         ):
             admin.replicaof("127.0.0.1", redis_server.port)
@@ -205,12 +203,11 @@ class TestLogin:
         caplog.set_level(logging.DEBUG)
         with (
             EmbeddedRedis(tmp_path, password=SECRET) as server,
-            connect(url=server.url, password=password, timeout_s=5, patience_s=30) as redis,
+            connect(url=server.url, password=password, timeout_s=5, patience_s=3600) as redis,
+            pytest.raises(ConfigError, match="VERIFRAME_REDIS__PASSWORD") as refusal,
+            translated(),
         ):
-            begun_s = time.monotonic()
-            with pytest.raises(ConfigError, match="VERIFRAME_REDIS__PASSWORD") as refusal, translated():
-                redis.ping()
-            assert time.monotonic() - begun_s < 10
+            redis.ping()
         assert "wrong" not in f"{refusal.value} {refusal.value.__cause__!r} {caplog.text}"
 
     def test_a_unix_socket(self, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -241,12 +238,11 @@ class TestTls:
         ca = certificate / "ca.pem" if trusted else None
         with (
             tls_proxy(redis_server.port, certificate) as port,
-            connect(url=f"rediss://{host}:{port}/0", tls_ca=ca, timeout_s=5, patience_s=30) as redis,
+            connect(url=f"rediss://{host}:{port}/0", tls_ca=ca, timeout_s=5, patience_s=3600) as redis,
+            pytest.raises(ConfigError, match="not trusted"),
+            translated(),
         ):
-            begun_s = time.monotonic()
-            with pytest.raises(ConfigError, match="not trusted"), translated():
-                redis.ping()
-            assert time.monotonic() - begun_s < 10
+            redis.ping()
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +299,7 @@ def tls_proxy(port: int, certificate: Path) -> Iterator[int]:
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             for thread in (accepting, *threads):
-                thread.join(15)
+                thread.join(60)
                 assert not thread.is_alive()
 
 

@@ -175,7 +175,7 @@ def test_a_retry_is_a_scan_of_its_own(desk: Desk) -> None:
 
 
 def test_the_owners_lists_are_cleared_with_everybodys(redis: Redis) -> None:
-    desk = Desk(Records(redis, "vf", Terms(keep_s=1)), Doorbells(redis, "vf"))
+    desk = Desk(Records(redis, "vf", Terms(keep_s=1000)), Doorbells(redis, "vf"))
     scan_id = submit(desk)
     for name in ("vf:index", "vf:index:acme"):
         redis.zadd(name, {scan_id: 1000})

@@ -25,7 +25,7 @@ def client(server: EmbeddedRedis, *, patience_s: float = 10, password: str | Non
     return connect(url=server.url, password=password, timeout_s=5, patience_s=patience_s)
 
 
-def soon(holds: Callable[[], bool], *, within_s: float = 20) -> bool:
+def soon(holds: Callable[[], bool], *, within_s: float = 60) -> bool:
     deadline_s = time.monotonic() + within_s
     while not holds():
         if time.monotonic() > deadline_s:

@@ -36,11 +36,11 @@ def test_a_minutes_worth_of_requests_passes_and_no_more(redis: Redis) -> None:
 def test_the_bucket_fills_evenly_and_refusals_cost_nothing(redis: Redis) -> None:
     quotas = Quotas(redis, requests_per_minute=300)
     assert accepted(quotas, "acme", 300) == 300
-    while accepted(quotas, "acme", 1):
-        pass
     started_s = time.monotonic()
+    while accepted(quotas, "acme", 1):
+        started_s = time.monotonic()
     came = 0
-    while came < 3 and time.monotonic() < started_s + 10:
+    while came < 3 and time.monotonic() < started_s + 60:
         came += accepted(quotas, "acme", 1)
         time.sleep(0.01)
     assert came == 3
@@ -76,10 +76,3 @@ def test_a_new_day_begins_at_nought(redis: Redis) -> None:
     quotas.scans("acme", 10)
     with pytest.raises(QueueFull):
         quotas.scans("acme")
-
-
-def test_open_scans_are_those_of_the_records(redis: Redis) -> None:
-    quotas = Quotas(redis)
-    assert quotas.open_scans("acme") == 0
-    redis.hincrby("vf:open", "acme", 3)
-    assert quotas.open_scans("acme") == 3

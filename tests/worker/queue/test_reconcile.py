@@ -94,11 +94,12 @@ def test_a_redis_that_takes_no_writes_ends_no_reconciler(own_redis: EmbeddedRedi
         redis.config_set("maxmemory", 1)
         thread = threading.Thread(target=one.run, args=(stop,))
         thread.start()
-        until(lambda: stop.wait(0.3) or thread.is_alive(), 5)
+        until(lambda: stop.wait(0.3) or thread.is_alive(), 30)
         redis.config_set("maxmemory", 0)
-        until(lambda: redis.llen("rq:queue:vf-batch") == 1, 10, scan_id)
+        until(lambda: redis.llen("rq:queue:vf-batch") == 1, 60, scan_id)
         stop.set()
-        thread.join(5)
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_one_worker_sweeps_at_a_time(records: Records) -> None:

@@ -76,7 +76,7 @@ def test_a_killed_parent_takes_its_child_along_and_another_worker_takes_over(que
     if both:
         os.kill(child, signal.SIGKILL)
     first.wait()
-    until(lambda: not is_running(child), 5, "the child ends with its parent")
+    until(lambda: not is_running(child), 60, "the child ends with its parent")
     queue.start()
     record = queue.ended(scan_id)
     assert (record.state, record.attempt) == ("completed", 2)
@@ -148,11 +148,11 @@ def test_a_redis_that_takes_no_writes_for_a_while_costs_no_worker(own_redis: Emb
 
 def test_sigterm_is_heard_while_the_model_is_loaded(queue: Service) -> None:
     worker = queue.start(build="tests.worker.queue.fake_scanner:build_slowly", wait=False)
-    until(lambda: queue.live() != {}, 30, "it says that it is there")
+    until(lambda: queue.live() != {}, 60, "it says that it is there")
     (facts,) = queue.live().values()
     assert facts["ready"] is False
     worker.terminate()
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
 
 
 def test_a_cancelled_scan_leaves_the_model_warm(standing: Service) -> None:
@@ -162,16 +162,16 @@ def test_a_cancelled_scan_leaves_the_model_warm(standing: Service) -> None:
     scan_id = standing.submit("tell:0.2 " * 200)
     standing.staged(scan_id, "infer")
     standing.desk.cancel(scan_id, "acme")
-    assert standing.ended(scan_id, 10).state == "cancelled"
+    assert standing.ended(scan_id).state == "cancelled"
     standing.ended(standing.submit("after"))
     assert is_running(child)
 
 
 def test_cancelling_ends_a_running_scan(standing: Service) -> None:
-    scan_id = standing.submit("sleep:60")
+    scan_id = standing.submit("sleep:600")
     standing.staged(scan_id, "infer")
     assert standing.desk.cancel(scan_id, "acme") == "running"
-    assert standing.ended(scan_id, 10).state == "cancelled"
+    assert standing.ended(scan_id).state == "cancelled"
 
 
 def test_sigterm_lets_a_short_scan_end(queue: Service) -> None:
@@ -179,7 +179,7 @@ def test_sigterm_lets_a_short_scan_end(queue: Service) -> None:
     scan_id = queue.submit("sleep:0.8")
     queue.staged(scan_id, "infer")
     worker.terminate()
-    assert worker.wait(15) == 0
+    assert worker.wait(60) == 0
     assert queue.record(scan_id).state == "completed"
     assert queue.live() == {}
 
@@ -187,10 +187,10 @@ def test_sigterm_lets_a_short_scan_end(queue: Service) -> None:
 def test_sigterm_hands_a_long_scan_back(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
     with service(redis_server.url, redis, tmp_path, grace_s=0.3) as queue:
         worker = queue.start()
-        scan_id = queue.submit("sleep:60")
+        scan_id = queue.submit("sleep:600")
         queue.staged(scan_id, "infer")
         worker.terminate()
-        assert worker.wait(15) == 0
+        assert worker.wait(60) == 0
         record = queue.record(scan_id)
         assert (record.state, record.tries) == ("queued", 0)
 
@@ -206,10 +206,10 @@ def test_a_lost_doorbell_is_rung_again(standing: Service) -> None:
 def test_a_worker_killed_between_redis_answer_and_its_own_next_line_loses_no_scan(queue: Service) -> None:
     """BLPOP of several queues has no copy elsewhere: a stopped worker's doorbell is popped for it, and then it is killed."""
     worker = queue.start()
-    until(lambda: any(b"blpop" in str(client["cmd"]).encode() for client in queue.redis.client_list()), 10, "it listens")
+    until(lambda: any(b"blpop" in str(client["cmd"]).encode() for client in queue.redis.client_list()), 60, "it listens")
     os.kill(worker.pid, signal.SIGSTOP)
     scan_id = queue.submit("ok")
-    until(lambda: queue.redis.llen("rq:queue:vf-batch") == 0, 10, "Redis has given the doorbell away")
+    until(lambda: queue.redis.llen("rq:queue:vf-batch") == 0, 60, "Redis has given the doorbell away")
     assert queue.record(scan_id).state == "queued"
     worker.kill()
     worker.wait()
@@ -230,7 +230,7 @@ def test_a_child_is_recycled_after_so_many_scans(redis_server: EmbeddedRedis, re
         first = queue.child_of(worker)
         for n in range(4):
             queue.ended(queue.submit(f"ok {n}"))
-        until(lambda: queue.child_of(worker) != first, 10)
+        until(lambda: queue.child_of(worker) != first, 60)
         assert not is_running(first)
 
 
@@ -239,7 +239,7 @@ def test_a_child_that_grew_is_recycled(redis_server: EmbeddedRedis, redis: Redis
         worker = queue.start()
         first = queue.child_of(worker)
         queue.ended(queue.submit("leak:80"))
-        until(lambda: not is_running(first), 10, "the grown child ends")
+        until(lambda: not is_running(first), 60, "the grown child ends")
         assert queue.ended(queue.submit("fine")).state == "completed"
 
 
@@ -257,7 +257,7 @@ def test_duplicates_cost_one_scan(queue: Service) -> None:
 
 def test_a_download_of_a_killed_worker_is_swept_by_the_next(queue: Service) -> None:
     worker = queue.start()
-    scan_id = queue.submit("sleep:60")
+    scan_id = queue.submit("sleep:600")
     queue.staged(scan_id, "infer")
     scratch = queue.settings.source.temp_dir
     assert scratch is not None
@@ -266,7 +266,7 @@ def test_a_download_of_a_killed_worker_is_swept_by_the_next(queue: Service) -> N
     worker.wait()
     queue.desk.cancel(scan_id, "acme")
     queue.start()
-    until(lambda: len(list(scratch.iterdir())) == 1, 10, "one folder, the new worker's")
+    until(lambda: len(list(scratch.iterdir())) == 1, 60, "one folder, the new worker's")
 
 
 def test_nothing_is_left_of_a_killed_child_nor_of_a_worker_that_was_told_to_end(queue: Service) -> None:
@@ -276,10 +276,10 @@ def test_nothing_is_left_of_a_killed_child_nor_of_a_worker_that_was_told_to_end(
     (first,) = scratch.iterdir()
     child = queue.child_of(worker)
     os.kill(child, signal.SIGKILL)
-    until(lambda: [facts for facts in queue.live().values() if facts["ready"] and facts["child"] != child], 30, "another child")
+    until(lambda: [facts for facts in queue.live().values() if facts["ready"] and facts["child"] != child], 60, "another child")
     assert first not in list(scratch.iterdir())
     worker.terminate()
-    assert worker.wait(15) == 0
+    assert worker.wait(60) == 0
     assert list(scratch.iterdir()) == []
 
 
@@ -295,7 +295,7 @@ def test_a_server_that_does_not_answer_costs_no_scanning_process(standing: Servi
 
 def test_a_scanner_that_cannot_be_built_is_refused(queue: Service) -> None:
     worker = queue.start(build=f"{BUILD}_nothing", wait=False)
-    assert worker.wait(30) == 4
+    assert worker.wait(60) == 4
 
 
 def test_redis_killed_and_started_again_in_mid_scan(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
@@ -312,10 +312,10 @@ def test_redis_killed_and_started_again_in_mid_scan(own_redis: EmbeddedRedis, tm
 def test_redis_paused_for_longer_than_a_lease(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
     with connect(url=own_redis.url, timeout_s=2, patience_s=30) as redis, service(own_redis.url, redis, tmp_path) as queue:
         queue.start()
-        scan_id = queue.submit("sleep:4")
+        scan_id = queue.submit("sleep:6")
         queue.staged(scan_id, "infer")
         own_redis.pause()
-        time.sleep(2.5)
+        time.sleep(4)
         own_redis.resume()
         record = queue.ended(scan_id)
         assert (record.state, record.attempt) == ("completed", 1)
@@ -331,7 +331,7 @@ def test_a_limit_that_is_reached_while_redis_is_away_harms_no_later_scan(own_red
         scan_id = queue.submit("hang")
         queue.staged(scan_id, "infer")
         own_redis.pause()
-        until(lambda: not is_running(child), 30, "the hung process is ended")
+        until(lambda: not is_running(child), 60, "the hung process is ended")
         own_redis.resume()
         record = queue.ended(queue.submit("fine"))
         assert (record.state, record.attempt) == ("completed", 1)

@@ -25,11 +25,11 @@ class TestSentinel:
             EmbeddedRedis(tmp_path / "a", options=replication) as first,
             EmbeddedRedis(tmp_path / "b", options=replication | {"replicaof": f"127.0.0.1 {first.port}"}) as second,
             sentinel(tmp_path / "s", first.port, second.port) as port,
-            connect(url=f"sentinel://127.0.0.1:1,127.0.0.1:{port}/main/0", timeout_s=5, patience_s=30) as redis,
+            connect(url=f"sentinel://127.0.0.1:1,127.0.0.1:{port}/main/0", timeout_s=5, patience_s=120) as redis,
         ):
             assert redis.set("a", 1)
             assert redis.info("server")["tcp_port"] == first.port
-            assert redis.wait(1, 5000) == 1
+            assert redis.wait(1, 60_000) == 1
             with later(0.3, first.kill):  # while the command waits for its answer
                 assert redis.blpop(["nothing"], timeout=1) is None
             assert redis.incr("a") == 2
@@ -41,7 +41,7 @@ class TestSentinel:
             sentinel(tmp_path / "s", master.port, password=SECRET) as port,
         ):
             url = f"sentinel://127.0.0.1:{port}/main/0"
-            with connect(url=f"{url}?sentinel_auth=yes", password=SECRET, timeout_s=5, patience_s=20) as redis:
+            with connect(url=f"{url}?sentinel_auth=yes", password=SECRET, timeout_s=5, patience_s=60) as redis:
                 assert redis.info("server")["tcp_port"] == master.port
                 assert SECRET not in f"{redis!r} {redis.connection_pool!r}"
             with connect(url=url, password=SECRET, timeout_s=5, patience_s=0) as redis:
@@ -71,7 +71,7 @@ def sentinel(folder: Path, master: int, replica: int | None = None, password: st
         "bind 127.0.0.1",
         f"dir {folder}",
         f"sentinel monitor main 127.0.0.1 {master} 1",
-        "sentinel down-after-milliseconds main 300",
+        "sentinel down-after-milliseconds main 1500",
         "sentinel failover-timeout main 2000",
     ]
     if password is not None:
@@ -80,9 +80,9 @@ def sentinel(folder: Path, master: int, replica: int | None = None, password: st
     command = [server_binary(), folder / "sentinel.conf", "--sentinel"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as process:
         try:
-            with connect(url=f"redis://127.0.0.1:{port}", password=password, timeout_s=5, patience_s=20) as redis:
+            with connect(url=f"redis://127.0.0.1:{port}", password=password, timeout_s=5, patience_s=60) as redis:
                 redis.ping()
-                deadline_s = time.monotonic() + 20
+                deadline_s = time.monotonic() + 60
                 while replica is not None and replica not in [each["port"] for each in redis.sentinel_slaves("main")]:
                     assert time.monotonic() < deadline_s, "the sentinel does not find the replica"
                     time.sleep(0.05)
