@@ -67,8 +67,16 @@ def test_packaged_networks_are_the_builders(tmp_path: Path) -> None:
 
 def test_onet_is_stored_in_half_precision() -> None:
     graph = onnx.load(packaged_nets() / mtcnn.FILE_NAMES["onet"]).graph
-    large = [tensor for tensor in graph.initializer if np.prod(tensor.dims) > 1]
+    large = [tensor for tensor in graph.initializer if np.prod(tensor.dims) >= mtcnn.LARGE]
     assert {tensor.data_type for tensor in large} == {onnx.TensorProto.FLOAT16}
+    assert sum(np.prod(tensor.dims) for tensor in large) > 380_000
+
+
+def test_a_prelu_too_steep_to_be_written_is_refused() -> None:
+    weights = dict(mtcnn.read_weights("rnet"))
+    weights["prelu2.weight"] = weights["prelu2.weight"] + 1
+    with pytest.raises(ValueError, match="slope"):
+        mtcnn.build_rnet(weights)
 
 
 def test_weights_carry_their_licence() -> None:

@@ -1,0 +1,126 @@
+"""MTCNN's three stages over a batch of frames (Zhang et al. 2016): candidates, refined, confirmed with landmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from worker.faces.candidates import AreaTable, SingleCuts
+from worker.faces.nets import Net, load_nets
+from worker.faces.suppress import suppress
+from worker.types import Detections, Float32, Int64
+
+PYRAMID_FACTOR = 0.709
+WINDOW = 12
+"""Side of P-Net's window, the size of a face at the pyramid level that finds it."""
+CHUNK = 256
+"""Most candidates that are cut out at a time: bounds their memory."""
+
+
+class Cascade:
+    """The stages; used by several threads at once. All boxes are in pixels of the frames that it is given.
+
+    min_face_px: smallest face looked for. thresholds: least face probability for P-Net, R-Net and O-Net. Raises ModelError if the
+    networks cannot be loaded from ``nets_dir``.
+    """
+
+    def __init__(self, nets_dir: Path, *, min_face_px: int, thresholds: tuple[float, float, float]) -> None:
+        if min_face_px < WINDOW:
+            raise ValueError(f"min_face_px {min_face_px} must be at least {WINDOW}")
+        self._pnet, self._rnet, self._onet = load_nets(nets_dir)
+        self._min_face_px = min_face_px
+        self._thresholds = thresholds
+
+    def detect(self, table: AreaTable) -> Detections:
+        """All faces of the frames."""
+        if min(table.height, table.width) < self._min_face_px:
+            return no_faces()
+        boxes, frame = self._propose(table)
+        boxes, frame = self._refine(table, boxes, frame)
+        return self.confirm(table, boxes, frame)
+
+    def _propose(self, table: AreaTable) -> tuple[Float32, Int64]:
+        """Square candidates [N, 4] and their frames from P-Net over the pyramid."""
+        found: list[tuple[Float32, Float32, Float32, Int64]] = []
+        scale = WINDOW / self._min_face_px
+        shorter = min(table.height, table.width) * scale
+        while shorter >= WINDOW:
+            prob, offset = self._pnet(table.level(int(table.height * scale + 1), int(table.width * scale + 1)))
+            frame, y, x = np.nonzero(prob >= np.float32(self._thresholds[0]))
+            corners = np.stack([x, y, x, y], 1) * 2 + np.array([1, 1, WINDOW, WINDOW])
+            boxes = np.floor(corners.astype(np.float32) / np.float32(scale))
+            score, offset = prob[frame, y, x], offset[frame, :, y, x]
+            keep = suppress(boxes, score, frame, 0.5)
+            found.append((boxes[keep], score[keep], offset[keep], frame[keep]))
+            scale, shorter = scale * PYRAMID_FACTOR, shorter * PYRAMID_FACTOR
+        boxes, score, offset = (np.concatenate([level[i] for level in found]) for i in range(3))
+        frame = np.concatenate([level[3] for level in found])
+        keep = suppress(boxes, score, frame, 0.7)
+        return squared(_moved(boxes[keep], offset[keep], 0)), frame[keep]
+
+    def _refine(self, table: AreaTable, boxes_N4: Float32, frame_N: Int64) -> tuple[Float32, Int64]:
+        """The square candidates that R-Net confirms, moved."""
+        boxes_N4, frame_N, (prob, offset) = _run(self._rnet, table, boxes_N4, frame_N, side=24, widths=(0, 4))
+        sure = np.flatnonzero(prob > np.float32(self._thresholds[1]))
+        keep = sure[suppress(boxes_N4[sure], prob[sure], frame_N[sure], 0.7)]
+        return squared(_moved(boxes_N4[keep], offset[keep], 1)), frame_N[keep]
+
+    def confirm(self, table: AreaTable | SingleCuts, boxes_N4: Float32, frame_N: Int64) -> Detections:
+        """The faces that O-Net confirms among square candidates, with landmarks; grouped by rising frame."""
+        boxes_N4, frame_N, (prob, offset, points) = _run(self._onet, table, boxes_N4, frame_N, side=48, widths=(0, 4, 10))
+        sure = np.flatnonzero(prob > np.float32(self._thresholds[2]))
+        boxes_N4, prob, frame_N = boxes_N4[sure], prob[sure], frame_N[sure]
+        size = boxes_N4[:, 2:] - boxes_N4[:, :2] + 1
+        landmarks = points[sure].reshape(-1, 2, 5).transpose(0, 2, 1) * size[:, None] + boxes_N4[:, None, :2] - 1
+        boxes_N4 = _moved(boxes_N4, offset[sure], 1)
+        keep = suppress(boxes_N4, prob, frame_N, 0.7, over_smaller=True)
+        return Detections(
+            boxes_N4=boxes_N4[keep],
+            prob_N=prob[keep],
+            landmarks_NK2=landmarks[keep].astype(np.float32),
+            frame_N=frame_N[keep],
+        )
+
+
+def no_faces() -> Detections:
+    """An empty answer."""
+    return Detections(
+        boxes_N4=np.empty((0, 4), np.float32),
+        prob_N=np.empty(0, np.float32),
+        landmarks_NK2=np.empty((0, 5, 2), np.float32),
+        frame_N=np.empty(0, np.int64),
+    )
+
+
+def squared(boxes_N4: Float32) -> Float32:
+    """Squares about the same centres, as wide as the longer side."""
+    size = boxes_N4[:, 2:] - boxes_N4[:, :2]
+    side = size.max(axis=1, keepdims=True)
+    start = boxes_N4[:, :2] + size * np.float32(0.5) - side * np.float32(0.5)
+    return np.hstack([start, start + side])
+
+
+def _moved(boxes_N4: Float32, offset_N4: Float32, one: int) -> Float32:
+    """Corners moved by offsets in units of the box, which counts ``one`` pixel more than end - start."""
+    size = boxes_N4[:, 2:] - boxes_N4[:, :2] + np.float32(one)
+    return boxes_N4 + offset_N4 * np.hstack([size, size])
+
+
+def _run(
+    net: Net, table: AreaTable | SingleCuts, boxes_N4: Float32, frame_N: Int64, *, side: int, widths: tuple[int, ...]
+) -> tuple[Float32, Int64, list[Float32]]:
+    """A network on the crops of all candidates, a chunk at a time; candidates wholly outside the frame are dropped.
+
+    MTCNN counts pixels from 1 and boxes include their last one. ``widths`` are those of the outputs, 0 for a flat one.
+    """
+    whole = np.trunc(boxes_N4).astype(np.int64)
+    cut = np.hstack([np.maximum(whole[:, :2], 1) - 1, np.minimum(whole[:, 2:], [table.width, table.height])])
+    inside = (cut[:, 2:] > cut[:, :2]).all(axis=1)
+    boxes_N4, frame_N, cut = boxes_N4[inside], frame_N[inside], cut[inside]
+    outputs = [[np.empty((0, width) if width else 0, np.float32)] for width in widths]
+    for start in range(0, len(cut), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        for collected, output in zip(outputs, net(table.crops(cut[chunk], frame_N[chunk], side)), strict=True):
+            collected.append(output)
+    return boxes_N4, frame_N, [np.concatenate(collected) for collected in outputs]
