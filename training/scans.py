@@ -61,7 +61,8 @@ def named_reports(
 ) -> Iterator[tuple[str, Report]]:
     """Reports with the names of their files, all made with the checkpoint of this hash.
 
-    Raises ConfigError for a line that is no report, one of another checkpoint, and for a file outside ``data`` or not held out.
+    Raises ConfigError for a line that is no report, one of another checkpoint or of a scan that its verdict ended early, and for
+    a file outside ``data`` or not held out.
     """
     for path in paths:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
@@ -72,6 +73,8 @@ def named_reports(
                 raise ConfigError(f"{path}:{number} is not a report on a file below {data}: {exc}") from exc
             if report.model is None or report.model.sha256 != model_sha256:
                 raise ConfigError(f"{path}:{number} was made with another checkpoint: scan again with --model")
+            if report.sampling is not None and report.sampling.stopped_by == "verdict":
+                raise ConfigError(f"{path}:{number} did not look at all frames: scan again with --exhaustive")
             if name not in items or items[name].split == "train":
                 raise ConfigError(f"{path}:{number}: {name} is not held out, it cannot calibrate")
             yield name, report

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from worker import __version__
 from worker import report as wire
 from worker.backends.choose import open_classifier
+from worker.cores import scan_threads
+from worker.faces.carry import CarryingDetector
 from worker.faces.detect import MtcnnDetector
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
@@ -41,6 +43,7 @@ def build_scanner(settings: Settings) -> Scanner:
     spec = load_spec(checkpoint)
     digest = sha256(checkpoint)
     policy = build_policy(settings, spec, digest)
+    threads = settings.model.threads or scan_threads()
     with ExitStack() as stack:
         classifier = open_classifier(
             settings.model.checkpoint,
@@ -48,15 +51,15 @@ def build_scanner(settings: Settings) -> Scanner:
             threads=1,
             cache_dir=settings.model.cache_dir,
             max_batch=settings.model.batch,
-            parallel=settings.model.threads,
+            parallel=threads,
         )
         detector = stack.enter_context(MtcnnDetector(min_face_px=settings.faces.min_face_px, threads=1))
-        crew = stack.enter_context(Crew(settings.model.threads))
+        crew = stack.enter_context(Crew(threads))
         frames = stack.enter_context(build_frames(settings))
         owned = stack.pop_all()
     return Scanner(
         frames=frames,
-        new_detector=lambda: detector,
+        new_detector=lambda: CarryingDetector(detector) if settings.faces.carry else detector,
         classifier=classifier,
         crew=crew,
         rules=FaceRules(

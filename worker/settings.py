@@ -64,6 +64,7 @@ class SamplingSettings(Section):
 
 class FaceSettings(Section):
     min_face_px: int = Field(default=40, ge=20, description="smallest face looked for, in the reduced frame")
+    carry: bool = Field(default=False, description="follow faces between fully detected frames at most a second apart")
     batch_frames: int = Field(default=4, ge=1, le=64, description="frames that one thread looks at together, at most")
     batch_mib: int = Field(default=32, ge=1, description="bytes of the frames detected at once, at most")
     min_vote_px: int = Field(default=48, ge=1, description="shorter side of a face box below which it does not vote")
@@ -83,7 +84,9 @@ class ModelSettings(Section):
         "torch-tensorrt",
         "torch",
     ] = Field(default="auto", description="auto: the fastest that passes parity on this machine, measured once")
-    threads: int = Field(default=2, ge=1, le=64, description="threads of detector and classifier")
+    threads: int | None = Field(
+        default=None, ge=1, le=64, description="frames' batches at work at once; the cores, up to 4, if unset"
+    )
     batch: int = Field(default=8, ge=1, le=256, description="crops scored at once")
     cache_dir: UserPath | None = Field(
         default=None, description="exports, compiled graphs, the choice of a backend; the user's cache folder when unset"

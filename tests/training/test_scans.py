@@ -98,6 +98,18 @@ def test_reports_that_may_not_calibrate_are_refused(tmp_path: Path, name: str, s
         read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g", split)}, tmp_path, sha)
 
 
+def test_scans_that_their_verdict_ended_early_are_refused(tmp_path: Path) -> None:
+    """A calibration is fitted on the full budget, so that it errs on no side."""
+    whole = report(tmp_path / "a.mp4", [1.0] * 4)
+    assert whole.sampling is not None
+    early = whole.model_copy(
+        update={"sampling": whole.sampling.model_copy(update={"stopped_early": True, "stopped_by": "verdict"})}
+    )
+    lines = write(tmp_path / "one.jsonl", [early])
+    with pytest.raises(ConfigError, match="scan again with --exhaustive"):
+        read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA)
+
+
 def test_lines_that_are_no_reports_and_files_elsewhere_are_refused(tmp_path: Path) -> None:
     lines = write(tmp_path / "one.jsonl", [report(Path("/elsewhere/a.mp4"), [1.0] * 4)])
     with pytest.raises(ConfigError, match=r"one\.jsonl:1"):

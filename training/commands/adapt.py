@@ -23,7 +23,7 @@ Either way report.md and report.json in the run folder tell what changed. Starte
   veriframe adapt wrong.csv --model model.safetensors --cache runs/cache --out adapted.safetensors
   veriframe scan clip.mp4 --model adapted.safetensors
 Its calibration is the parent's; fitted anew:
-  veriframe data files heldout leftout | veriframe scan - --model adapted.safetensors --format jsonl > scans.jsonl
+  veriframe data files heldout leftout | veriframe scan - --exhaustive --model adapted.safetensors --format jsonl > scans.jsonl
   veriframe release calibrate adapted.safetensors scans.jsonl
 More old data, fewer steps (all settings: configs/train/adapt.yaml):
   veriframe adapt wrong.csv --model model.safetensors --out adapted.safetensors --config mine.yaml --run runs/second-try

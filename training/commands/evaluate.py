@@ -98,7 +98,8 @@ def run_evaluate(plan: Any, *, model: Path | None, threads: int | None, config: 
 
         build = build_scanner
     engine = {key: value for key, value in (("checkpoint", model), ("threads", threads)) if value is not None}
-    settings = load_settings(config or default_file(), {"model": engine, "output": {"evidence_per_track": 0}})
+    every_frame = {"sampling": {"exhaustive": True}}
+    settings = load_settings(config or default_file(), {"model": engine, "output": {"evidence_per_track": 0}} | every_frame)
     try:
         found = evaluate_plan(plan, settings, build)
     except Stopped as stopped:

@@ -23,11 +23,11 @@ A run of stages has written its own already: runs/paper/model.safetensors
 CALIBRATE_HELP = """Fit calibrations and thresholds on scans of held-out files, store them in the checkpoint, print scores.
 
 \b
-  veriframe data files heldout leftout | veriframe scan - --model model.safetensors --format jsonl > scans.jsonl
+  veriframe data files heldout leftout | veriframe scan - --exhaustive --model model.safetensors --format jsonl > scans.jsonl
   veriframe release calibrate model.safetensors scans.jsonl --card scores.md
 With degraded copies it also learns how much less poor faces tell (kept where that helps out of fold):
   veriframe release degrade copies
-  veriframe scan copies --model model.safetensors --format jsonl > copies.jsonl
+  veriframe scan copies --exhaustive --model model.safetensors --format jsonl > copies.jsonl
   veriframe release calibrate model.safetensors scans.jsonl --degraded copies.jsonl --copies copies
 """
 
@@ -40,7 +40,8 @@ DEGRADE_HELP = """Make a degraded copy of each held-out and left-out file (compr
 ALARMS_HELP = """Count real videos that are called fake, as they are and recompressed; thresholds are cross-fitted over groups.
 
 \b
-  veriframe data files heldout leftout | grep videos/ | veriframe scan - --model model.safetensors --format jsonl > videos.jsonl
+  veriframe data files heldout leftout | grep videos/ | veriframe scan - --exhaustive --model model.safetensors --format jsonl \
+    > videos.jsonl
   veriframe release alarms model.safetensors videos.jsonl
 Copies: x264 at CRF 23, 28 and 35, and scaled to 360 rows; of long videos the first seconds. Made and scanned one at a time; a
 stopped run goes on.
@@ -157,7 +158,8 @@ def alarms(
     own = dict(named_reports(reports, items, data, sha256(checkpoint)))
     wanted = trials(items, own, data)
     engine = {"checkpoint": checkpoint} | ({} if threads is None else {"threads": threads})
-    settings = load_settings(default_file(), {"model": engine, "output": {"evidence_per_track": 0}})
+    every_frame = {"sampling": {"exhaustive": True}}
+    settings = load_settings(default_file(), {"model": engine, "output": {"evidence_per_track": 0}} | every_frame)
     out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
     bar = Bar(console, total=len(wanted), live=console.is_terminal)

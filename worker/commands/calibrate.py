@@ -145,9 +145,10 @@ def _scan(
     console = Console(stderr=True)
     sink = Collected()
     no_crops = settings.output.model_copy(update={"evidence_per_track": 0})
+    every_frame = settings.sampling.model_copy(update={"exhaustive": True})
     batch = Batch(
         build=build,
-        settings=share_cores(settings.model_copy(update={"output": no_crops}), workers),
+        settings=share_cores(settings.model_copy(update={"output": no_crops, "sampling": every_frame}), workers),
         workers=workers,
         resume=True,
         folder=ReportFolder(reports),

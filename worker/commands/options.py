@@ -6,7 +6,26 @@ from typing import Annotated
 
 import typer
 
-WorkersOption = Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Items scanned at once, each in a process.")]
+
+def workers(text: str | int) -> int:
+    """A number of processes, or ``auto``: as many as fill the cores. Raises BadParameter."""
+    from worker.cores import scan_workers
+
+    if text == "auto":
+        return scan_workers()
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= 256:
+        raise typer.BadParameter(f"{text!r} is neither auto nor a number from 1 to 256")
+    return count
+
+
+WorkersOption = Annotated[
+    int,
+    typer.Option(parser=workers, metavar="N", help="Items scanned at once, each in a process; auto: as many as fill the cores."),
+]
 IncludeOption = Annotated[
     list[str] | None, typer.Option(metavar="GLOB", help="Only names or paths like this, in any case; may be repeated.")
 ]

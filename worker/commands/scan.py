@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,13 +135,17 @@ def scan(
     end: Annotated[
         float | None, typer.Option(parser=seconds, metavar="TIME", help="End here: seconds or mm:ss.", rich_help_panel="Sampling")
     ] = None,
+    exhaustive: Annotated[
+        bool,
+        typer.Option("--exhaustive", help="Score every frame, even where fewer settle the verdict.", rich_help_panel="Sampling"),
+    ] = False,
     model: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A .safetensors checkpoint; default: the bundled one.", rich_help_panel="Engine"),
     ] = None,
     backend: Annotated[
-        Literal["auto", "onnxruntime", "torch"] | None,
-        typer.Option(metavar="NAME", help="auto, onnxruntime or torch.", rich_help_panel="Engine"),
+        str | None,
+        typer.Option(metavar="NAME", help="auto, onnxruntime, openvino, openvino-bf16, ... or torch.", rich_help_panel="Engine"),
     ] = None,
     decoder: Annotated[
         Literal["auto", "pyav", "decord"] | None,
@@ -154,7 +157,7 @@ def scan(
             min=1,
             max=64,
             metavar="N",
-            help="Threads of each worker; default 2, less where workers share few cores.",
+            help="Threads of each worker; default: its share of the cores, at most 4.",
             rich_help_panel="Engine",
         ),
     ] = None,
@@ -172,6 +175,7 @@ def scan(
                 "fps": fps,
                 "start_s": start,
                 "end_s": end,
+                "exhaustive": exhaustive or None,
             },
             "model": {"checkpoint": model, "backend": backend, "threads": threads},
             "decode": {"decoder": decoder, "threads": threads},
@@ -271,15 +275,12 @@ def share_cores(settings: Any, workers: int) -> Any:
     """Settings with the threads of each of several workers, so that together they do not outnumber the cores."""
     if workers == 1:
         return settings
-    share = max(1, _cores() // workers)
+    from worker.cores import scan_threads
+
+    share = scan_threads(workers)
     decode = settings.decode.model_copy(update={"threads": min(share, settings.decode.threads)})
-    model = settings.model.model_copy(update={"threads": min(share, settings.model.threads)})
+    model = settings.model.model_copy(update={"threads": min(share, settings.model.threads or share)})
     return settings.model_copy(update={"decode": decode, "model": model})
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
