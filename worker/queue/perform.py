@@ -143,7 +143,7 @@ class Performer:
             if settled.cached is not None and known is None:
                 settled = self.records.settle(claim, content.sha256, key, anew=True)
             if settled.follows is not None:
-                return Ended(how="following")
+                return Ended(how="following", ring=settled.ring)
             if known is not None:
                 return self._complete(claim, record, taken_over(known))
             self._enter(claim, "decode", 0.05)

@@ -68,6 +68,7 @@ class Settled:
 
     cached: bytes | None = field(default=None, repr=False)
     follows: str | None = None
+    ring: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,12 +122,12 @@ class Records:
 
     # --- by the worker that holds an attempt
 
-    def claim(self, scan_id: str, worker: str) -> Claim | str:
+    def claim(self, scan_id: str, worker: str) -> Claim | Ended:
         """Take the scan, or say why not (``running``, ``early``, ``following``, ``cancelled``, ``gone``, a final state)."""
         terms = self.terms
         answer = self._call("claim", scan_id, worker, _ms(terms.lease_s), _ms(terms.follow_s), terms.keep_s)
         if answer[0] != b"claimed":
-            return cast(str, answer[0].decode())
+            return _told(answer)
         return Claim(id=scan_id, attempt=int(answer[1]), adopts=answer[2].decode() or None)
 
     def renew(self, claim: Claim) -> bool:
@@ -160,7 +160,9 @@ class Records:
         self._refuse_lost(claim, answer[0])
         if answer[0] == b"cached":
             return Settled(cached=answer[1])
-        return Settled(follows=answer[1].decode()) if answer[0] == b"follow" else Settled()
+        if answer[0] == b"follow":
+            return Settled(follows=answer[1].decode(), ring=tuple(part.decode() for part in answer[2:]))
+        return Settled()
 
     def finish(self, claim: Claim, report: Report) -> Ended:
         """Store the result: the scan is completed. Asked twice, the second time changes nothing."""
@@ -257,16 +259,20 @@ class Records:
         raise RedisDown("Redis forgets scripts as soon as it has them")
 
     def _run(self, name: str, *args: Any) -> Ended:
-        how, *ring = (part.decode() for part in self._call(name, *args))
-        return Ended(how=how, ring=tuple(ring))
+        return _told(self._call(name, *args))
 
     def _ended(self, claim: Claim, answer: Sequence[bytes]) -> Ended:
         self._refuse_lost(claim, answer[0])
-        return Ended(how=answer[0].decode(), ring=tuple(part.decode() for part in answer[1:]))
+        return _told(answer)
 
     def _refuse_lost(self, claim: Claim, answer: bytes) -> None:
         if answer == b"lost":
             raise LeaseLost(f"scan {claim.id}: attempt {claim.attempt} is over")
+
+
+def _told(answer: Sequence[bytes]) -> Ended:
+    how, *ring = (part.decode() for part in answer)
+    return Ended(how=how, ring=tuple(ring))
 
 
 def _submitted(scan_id: str, answer: Sequence[bytes]) -> Submitted:

@@ -21,7 +21,7 @@ from worker.errors import LeaseLost
 from worker.queue.away import AWAY
 from worker.queue.doorbell import Doorbells
 from worker.queue.reconcile import Reconciler, Sweeper
-from worker.queue.record import Claim
+from worker.queue.record import Claim, Ended
 from worker.queue.records import Records
 from worker.queue.roster import Roster
 from worker.queue.warm import ChildDied, WarmChild
@@ -123,8 +123,9 @@ class ScanWorker:
     def answer(self, scan_id: str) -> None:
         """Do a scan that a doorbell named, if it is still to be done."""
         claim = self.records.claim(scan_id, self.name)
-        if isinstance(claim, str):
-            log.debug("scan %s: nothing to do, it is %s", scan_id, claim)
+        if isinstance(claim, Ended):
+            log.debug("scan %s: nothing to do, it is %s", scan_id, claim.how)
+            self._ring(claim.ring)
             return
         self._scan = scan_id
         self._tell(WorkerStatus.BUSY, at_once=True)

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, UnreadableRecord
-from worker.queue.record import Claim, Submission, Terms, unpack
+from worker.queue.record import Claim, Ended, Submission, Terms, unpack
 from worker.queue.records import Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.report import Report, Source
@@ -48,6 +48,12 @@ def claimed(records: Records, scan_id: str) -> Claim:
     return claim
 
 
+def refused(records: Records, scan_id: str, worker: str) -> str:
+    ended = records.claim(scan_id, worker)
+    assert isinstance(ended, Ended), ended
+    return ended.how
+
+
 def wait_until_due(records: Records) -> None:
     """Until the back-off of a millisecond is over, on Redis's clock."""
     at = records.now_ms() + 5
@@ -60,7 +66,7 @@ def test_a_scan_from_submission_to_its_report(records: Records) -> None:
     assert records.get(scan_id).state == "queued"
     claim = claimed(records, scan_id)
     assert (claim.attempt, claim.adopts) == (1, None)
-    assert records.claim(scan_id, "w2") == "running"
+    assert refused(records, scan_id, "w2") == "running"
     records.enter(claim, "decode", 0.5)
     assert (records.get(scan_id).stage, records.get(scan_id).progress) == ("decode", 0.5)
     assert records.settle(claim, "ab" * 32, "key").follows is None
@@ -72,7 +78,7 @@ def test_a_scan_from_submission_to_its_report(records: Records) -> None:
     assert unpack(record.report) == report(scan_id)
     assert record.request.external_id == "post 7"
     assert record.created_ms <= (record.started_ms or 0) <= (record.finished_ms or 0)
-    assert records.claim(scan_id, "w2") == "completed"
+    assert refused(records, scan_id, "w2") == "completed"
     assert records.redis.hget("vf:open", "acme") == b"0"
     assert 0 < records.redis.ttl(f"vf:scan:{scan_id}") <= TERMS.keep_s
 
@@ -114,7 +120,7 @@ def test_a_final_state_never_changes(records: Records) -> None:
     before = records.redis.hgetall(f"vf:scan:{scan_id}")
     records.fail(claim, code="internal", message="again", retryable=True)
     records.cancel(scan_id)
-    assert records.claim(scan_id, "w2") == "failed"
+    assert refused(records, scan_id, "w2") == "failed"
     with pytest.raises(LeaseLost):
         records.finish(Claim(id=scan_id, attempt=7), report(scan_id))
     assert records.redis.hgetall(f"vf:scan:{scan_id}") == before
@@ -135,7 +141,7 @@ def test_a_back_off_is_kept(redis: Redis) -> None:
     records = Records(redis, "vf", Terms(backoff_s=60))
     scan_id = submitted(records)
     records.fail(claimed(records, scan_id), code="fetch_timeout", message="", retryable=True)
-    assert records.claim(scan_id, "w2") == "early"
+    assert refused(records, scan_id, "w2") == "early"
     assert 10_000 < records.get(scan_id).not_before_ms - records.now_ms() <= 60_000
     assert records.due() == []
 
@@ -212,7 +218,7 @@ def test_followers_take_over_the_leaders_result(records: Records) -> None:
     assert records.settle(following, "ab" * 32, "key").follows == leader
     assert records.get(follower).state == "queued"
     assert records.get(follower).tries == 0
-    assert records.claim(follower, "w1") == "following"
+    assert refused(records, follower, "w1") == "following"
     assert records.finish(lead, report(leader)).ring == (follower,)
     claim = claimed(records, follower)
     assert claim.adopts == leader
@@ -300,7 +306,7 @@ def test_a_claim_whose_answer_was_lost_may_be_made_again(records: Records) -> No
     first = claimed(records, scan_id)
     again = claimed(records, scan_id)
     assert (again.attempt, records.get(scan_id).tries) == (2, 1)
-    assert records.claim(scan_id, "w2") == "running"
+    assert refused(records, scan_id, "w2") == "running"
     with pytest.raises(LeaseLost):
         records.renew(first)
     assert records.finish(again, report(scan_id)).how == "finished"
@@ -377,3 +383,32 @@ def test_a_record_of_another_version_breaks_no_list(records: Records) -> None:
     assert [record.id for record in records.get_many([odd, good])] == [good]
     with pytest.raises(UnreadableRecord, match=odd):
         records.get(odd)
+
+
+def test_one_that_leads_after_all_is_followed(records: Records) -> None:
+    leader, follower, later = (submitted(records) for _ in range(3))
+    lead = claimed(records, leader)
+    records.settle(lead, "ab" * 32, "key")
+    records.settle(claimed(records, follower), "ab" * 32, "key")
+    records.finish(lead, report(leader))
+    claim = claimed(records, follower)
+    assert claim.adopts == leader
+    assert records.settle(claim, "ab" * 32, "key", anew=True).cached is None, "its result is of no use"
+    assert records.get(follower).leader is None
+    assert records.settle(claimed(records, later), "ab" * 32, "key").follows == follower
+
+
+def test_whoever_follows_a_cancelled_scan_is_rung_for_at_once(records: Records) -> None:
+    leader, first, second, other = (submitted(records) for _ in range(4))
+    lead = claimed(records, leader)
+    records.settle(lead, "ab" * 32, "key")
+    records.settle(claimed(records, first), "ab" * 32, "key")
+    records.cancel(leader)
+    ended = records.claim(leader, "w1")  # the answer to its first claim was lost
+    assert ended == Ended(how="cancelled", ring=(first,))
+    records.settle(claimed(records, second), "cd" * 32, "of second")
+    records.settle(claimed(records, other), "cd" * 32, "of second")
+    records.settle(claimed(records, first), "ab" * 32, "key")
+    records.cancel(second)
+    settled = records.settle(Claim(id=second, attempt=1), "ab" * 32, "key")
+    assert (settled.follows, settled.ring) == ("", (other,))

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from worker.errors import BadRequest
 from worker.queue.requests import MAX_REQUEST_BYTES, ScanRequest, read_request
+from worker.service_settings import ApiSettings
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -102,3 +104,9 @@ def test_a_request_is_what_it_was() -> None:
     assert request == read_request(body) == ScanRequest.model_validate(body)
     assert request.body_sha256() == read_request({**body, "idempotency_key": "x"}).body_sha256()
     assert request.body_sha256() != read_request({**body, "priority": "low"}).body_sha256()
+
+
+def test_no_body_is_taken_that_would_be_no_request() -> None:
+    assert ApiSettings(max_body_bytes=MAX_REQUEST_BYTES).max_body_bytes == MAX_REQUEST_BYTES
+    with pytest.raises(ValidationError):
+        ApiSettings(max_body_bytes=MAX_REQUEST_BYTES + 1)

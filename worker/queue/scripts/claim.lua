@@ -1,5 +1,5 @@
 -- ARGV: ns, id, worker, lease_ms, follow_ms, keep_s
--- Returns {'claimed', attempt, leader whose result is to be taken over or ''} or why not.
+-- Returns {'claimed', attempt, leader whose result is to be taken over or ''}, or {why not, scans to ring...}.
 local id, worker = ARGV[2], ARGV[3]
 local k = scan_key(id)
 local r = redis.call('HMGET', k, 'state', 'cancel', 'not_before_ms', 'leader', 'cache_key', 'worker')
@@ -11,8 +11,9 @@ end
 local again = r[1] == 'running' and r[6] == worker
 if r[1] ~= 'queued' and not again then return {r[1]} end
 if r[2] == '1' then
-  finalise(id, 'cancelled', ARGV[6], {})
-  return {'cancelled'}
+  local rung = finalise(id, 'cancelled', ARGV[6], {})
+  table.insert(rung, 1, 'cancelled')
+  return rung
 end
 local now = now_ms()
 if not again and tonumber(r[3] or 0) > now then
@@ -27,7 +28,7 @@ if r[4] and r[4] ~= '' then
     adopts = r[4]
   elseif same and not again and (leader[1] == 'queued' or leader[1] == 'running') then
     redis.call('ZADD', key('waiting'), now + tonumber(ARGV[5]), id)
-    return {'following', r[4]}
+    return {'following'}
   else
     redis.call('SREM', key('followers', r[4]), id)
     redis.call('HSET', k, 'leader', '')

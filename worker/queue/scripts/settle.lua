@@ -1,5 +1,5 @@
 -- What is known of these bytes. ARGV: ns, id, attempt, sha256, cache_key, follow_ms, keep_s, anew (1|0: drop a stored result)
--- Returns {'cached', report}, {'follow', leader or '' if it was cancelled instead}, {'lead'} or {'lost'}.
+-- Returns {'cached', report}, {'follow', leader or '' if it was cancelled instead, scans to ring...}, {'lead'} or {'lost'}.
 local id, cache_key = ARGV[2], ARGV[5]
 local k = scan_key(id)
 if not holds(id, ARGV[3]) then return {'lost'} end
@@ -23,8 +23,7 @@ if lead and lead ~= id then
   local soon = l[1] == 'running' or (l[1] == 'queued' and RANK[l[4]] >= RANK[r[2]])
   if leads and soon then
     if r[3] == '1' then
-      finalise(id, 'cancelled', ARGV[7], {ended_by = ARGV[3]})
-      return {'follow', ''}
+      return {'follow', '', unpack(finalise(id, 'cancelled', ARGV[7], {ended_by = ARGV[3]}))}
     end
     redis.call('HSET', k, 'leader', lead)
     redis.call('HINCRBY', k, 'tries', -1)
