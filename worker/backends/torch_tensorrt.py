@@ -1,0 +1,89 @@
+"""Scores crops with a program that torch-tensorrt compiled ahead of time. Not verified on hardware: no card was at hand.
+
+Made by ``veriframe export --to torch-tensorrt`` on the card that runs it, and checked as an engine is when it is opened. Loading
+a saved program can run code that it carries, so it is only loaded from a folder that nobody else may write to.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+from worker.backends.artefact import CLASSIFIER, Machine, check_fits, check_parity, read_artefact
+from worker.backends.tensorrt import Array, TensorRtClassifier, probabilities, this_gpu
+from worker.errors import ConfigError, ModelError
+from worker.extras import how_to_install, missing
+from worker.model.graph import LOGIT
+
+VERIFIED_ON_HARDWARE = False
+LIBRARY = "torch_tensorrt"
+LEAST = 2
+"""A batch of one is filled up: torch.export may have taken 1 for a constant."""
+
+
+class Program:
+    """A compiled program on the card, called as an engine is; its first output is the logit. One stream: torch's own."""
+
+    def __init__(self, module: Any, *, least: int, greatest: int) -> None:
+        self._module = module
+        self.least, self.greatest = max(LEAST, least), greatest
+
+    def __call__(self, pictures: Array) -> dict[str, Array]:
+        """The logits by name. Raises ModelError from the card."""
+        import torch
+
+        try:
+            with torch.inference_mode():
+                outputs = self._module(torch.from_numpy(pictures).cuda())
+            return {LOGIT: outputs[0].cpu().numpy()}
+        except RuntimeError as exc:
+            raise ModelError(f"the card failed: {exc}") from exc
+
+
+def load_library() -> Any:
+    """torch_tensorrt, imported. Raises ConfigError where it is not installed or does not load (it needs a driver to)."""
+    if missing((LIBRARY,)):
+        raise ConfigError(f"torch-tensorrt needs {LIBRARY}: {how_to_install('gpu')}")
+    try:
+        return importlib.import_module(LIBRARY)
+    except (ImportError, OSError, RuntimeError) as exc:
+        raise ConfigError(f"{LIBRARY} is installed but does not load: {exc}") from exc
+
+
+def check_owned(folder: Path) -> None:
+    """Raises ConfigError for a link, or a folder that another user owns or may write to."""
+    try:
+        state = folder.lstat()
+    except OSError as exc:
+        raise ConfigError(f"cannot use the folder {folder}: {exc.strerror}") from exc
+    if folder.is_symlink():
+        raise ConfigError(f"the folder {folder} is a link")
+    if hasattr(os, "geteuid") and (state.st_uid != os.geteuid() or state.st_mode & 0o022):
+        raise ConfigError(f"the folder {folder} belongs to another user, or others may write to it")
+
+
+def open_torch_tensorrt(folder: Path, *, checkpoint_sha256: str, max_batch: int = 16) -> TensorRtClassifier:
+    """The classifier of an artefact, checked against this machine and against eager float32.
+
+    Raises ConfigError without library, card or a folder of one's own, ModelError for an artefact that does not fit.
+    """
+    library, gpu = load_library(), this_gpu("the torch-tensorrt backend")
+    check_owned(folder)
+    artefact = read_artefact(folder)
+    manifest = artefact.manifest
+    if manifest.kind != "torch-tensorrt":
+        raise ModelError(f"{folder}: holds an export to {manifest.kind}: `veriframe export --to torch-tensorrt`")
+    machine = Machine(library=LIBRARY, version=str(library.__version__), gpu=gpu)
+    check_fits(artefact, checkpoint_sha256=checkpoint_sha256, machine=machine)
+    try:
+        module = library.load(str(artefact.path(CLASSIFIER))).module()
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise ModelError(f"{folder}: its program does not load: {exc}") from exc
+    least, _, greatest = manifest.batch
+    size = manifest.networks[CLASSIFIER].inputs[0].shape[1]
+    program = Program(module, least=least, greatest=greatest)
+    classifier = TensorRtClassifier(program, name=manifest.kind, size=size, max_batch=max_batch)
+    check_parity(artefact, probabilities(classifier, artefact.probe().crops_FHWC))
+    return classifier
