@@ -19,6 +19,9 @@ if SIDE_BY_SIDE:  # each test process has a core of its own: numeric libraries, 
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(variable, "1")
 
+# Nor is anything measured before a test's scan: what "auto" would choose depends on the machine, and on what else it is doing.
+os.environ.setdefault("VERIFRAME_MODEL__BACKEND", "onnxruntime")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

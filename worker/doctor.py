@@ -9,16 +9,15 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from worker import __version__
+from worker.backend_checks import backend_checks, chosen_backend
+from worker.check import Check
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
 from worker.settings import CalibrationSettings, Settings
 
-Status = Literal["ok", "note", "bad"]
 _GPU_TIMEOUT_S = 10.0
 
 LAYERS = {
@@ -33,16 +32,6 @@ LAYERS = {
 """What each layer of the decoder's sandbox holds back, and what it takes to have it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """``bad`` stops a scan, ``note`` does not. ``mend`` says what to do about either."""
-
-    name: str
-    status: Status
-    detail: str
-    mend: str = ""
-
-
 def examine(settings: Settings, settings_file: Path | None) -> list[Check]:
     """All checks in the order in which they are shown."""
     return [
@@ -52,7 +41,7 @@ def examine(settings: Settings, settings_file: Path | None) -> list[Check]:
         _decord(settings),
         _sandbox(),
         _onnxruntime(),
-        _torch(settings),
+        *backend_checks(settings),
         _gpu(),
         _detector(),
         *_model(settings),
@@ -113,19 +102,6 @@ def _onnxruntime() -> Check:
     return Check(name=check.name, status="ok", detail=f"{check.detail} ({', '.join(providers)})")
 
 
-def _torch(settings: Settings) -> Check:
-    lacking = missing(("torch", "timm"))
-    if not lacking:
-        return Check(name="backend torch", status="ok", detail=importlib.metadata.version("torch"))
-    wanted = settings.model.backend == "torch"
-    return Check(
-        name="backend torch",
-        status="bad" if wanted else "note",
-        detail=f"{' and '.join(lacking)} not installed" + (", but set as the backend" if wanted else "; a scan does not need it"),
-        mend=how_to_install("train"),
-    )
-
-
 def _gpu() -> Check:
     tool = shutil.which("nvidia-smi")
     if tool is None:
@@ -137,7 +113,11 @@ def _gpu() -> Check:
     if done.returncode != 0:
         return Check(name="GPU", status="note", detail="no driver answers nvidia-smi", mend="reinstall the NVIDIA driver")
     found = "; ".join(line.split(" (UUID")[0] for line in done.stdout.splitlines())
-    return Check(name="GPU", status="note", detail=f"{found}; this version scans on the CPU")
+    return Check(
+        name="GPU",
+        status="note",
+        detail=f"{found}; scans use it by model.backend onnxruntime-cuda or an exported TensorRT artefact",
+    )
 
 
 def _detector() -> Check:
@@ -151,7 +131,7 @@ def _detector() -> Check:
 
 
 def _model(settings: Settings) -> list[Check]:
-    """The checkpoint, its weights read; its terms; and what runs it without torch."""
+    """The checkpoint, its weights read; its terms; what runs it without torch, and which backend that would be."""
     from worker.model import checkpoint, packaged
     from worker.model.spec import licence_notice
 
@@ -168,7 +148,9 @@ def _model(settings: Settings) -> list[Check]:
     ]
     if settings.calibration.model_sha256 is not None:
         checks.append(_own_calibration(settings.calibration, digest))
-    return checks if settings.model.backend == "torch" else [*checks, _export(path, digest, settings.model.cache_dir)]
+    if settings.model.backend != "torch":
+        checks.append(_export(path, digest, settings.model.cache_dir))
+    return [*checks, chosen_backend(settings)]
 
 
 def _own_calibration(calibration: CalibrationSettings, digest: str) -> Check:

@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from worker.backends.choose import cached_export
+from worker.check import Check
 from worker.cli import app
-from worker.doctor import LAYERS, Check, can_scan, examine
+from worker.doctor import LAYERS, can_scan, examine
 from worker.frames.lockdown import SandboxLevel
 from worker.model.checkpoint import sha256
 from worker.model.packaged import default_checkpoint
@@ -32,6 +33,10 @@ def test_everything_a_scan_rests_on_is_examined(checks: dict[str, Check]) -> Non
         "decoder decord",
         "sandbox",
         "backend onnxruntime",
+        "backend openvino",
+        "backend tensorrt",
+        "backend tensorrt-rtx",
+        "backend torch-tensorrt",
         "backend torch",
         "GPU",
         "face detector",
@@ -116,7 +121,10 @@ def test_a_gpu_is_noted_but_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     check = next(check for check in examine(load_settings(), None) if check.name == "GPU")
-    assert (check.status, check.detail) == ("note", "GPU 0: Somebody X1; this version scans on the CPU")
+    assert (check.status, check.detail) == (
+        "note",
+        "GPU 0: Somebody X1; scans use it by model.backend onnxruntime-cuda or an exported TensorRT artefact",
+    )
 
 
 def test_text_and_json(tmp_path: Path) -> None:

@@ -7,29 +7,45 @@ from pathlib import Path
 import onnxruntime as ort
 
 from worker.backends.crops import checked, in_batches
-from worker.errors import ModelError
+from worker.errors import ConfigError, ModelError
 from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, INPUT, LOGIT
 from worker.onnx_errors import LOAD_ERRORS
 from worker.types import Float32, UInt8
 
+CUDA = "CUDAExecutionProvider"
+
 
 class OnnxClassifier:
-    """A ``worker.ports.Classifier`` over a file made by ``worker.model.export``.
+    """A ``worker.ports.Classifier`` over a file made by ``worker.model.export``; ``logits`` may be called from several threads.
 
     Batches are cut to at most ``max_batch`` crops, which bounds memory. With ``checkpoint_sha256`` the file must be the export of
-    that very checkpoint. Raises ModelError where the file is missing, damaged, or not such an export.
+    that very checkpoint. With ``cuda`` it runs on the first NVIDIA card, in float32 without TF32 (not verified on hardware).
+
+    Raises ConfigError where CUDA is wanted and missing, ModelError where the file is missing, damaged, or not such an export.
     """
 
-    name = "onnxruntime"
-
-    def __init__(self, onnx_path: Path, *, threads: int, max_batch: int = 16, checkpoint_sha256: str | None = None) -> None:
+    def __init__(
+        self,
+        onnx_path: Path,
+        *,
+        threads: int,
+        max_batch: int = 16,
+        checkpoint_sha256: str | None = None,
+        cuda: bool = False,
+    ) -> None:
         if threads < 1 or max_batch < 1:
             raise ValueError(f"threads {threads} and max_batch {max_batch} must be positive")
+        if cuda and not has_cuda():
+            raise ConfigError("onnxruntime-cuda needs onnxruntime-gpu in the place of onnxruntime")
+        self.name = "onnxruntime-cuda" if cuda else "onnxruntime"
         self._max_batch = max_batch
+        providers = [(CUDA, {"use_tf32": "0"})] if cuda else ["CPUExecutionProvider"]
         try:
-            self._session = ort.InferenceSession(onnx_path.read_bytes(), _options(threads), providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(onnx_path.read_bytes(), _options(threads), providers=providers)
         except LOAD_ERRORS as exc:
             raise ModelError(f"cannot load the network {onnx_path}: {exc}") from exc
+        if cuda and CUDA not in self._session.get_providers():  # ONNX Runtime goes on with the CPU, and says so in its log only
+            raise ConfigError("onnxruntime-cuda: no NVIDIA card answers, or CUDA's libraries are missing")
         about = self._session.get_modelmeta().custom_metadata_map
         if about.get(EXPORT_KEY) != str(EXPORT_VERSION):
             raise ModelError(f"{onnx_path}: not an export of this version; export the checkpoint again")
@@ -44,6 +60,11 @@ class OnnxClassifier:
     def _score(self, crops_FHWC: UInt8) -> Float32:
         logits_F: Float32 = self._session.run([LOGIT], {INPUT: crops_FHWC})[0]
         return logits_F
+
+
+def has_cuda() -> bool:
+    """Whether the installed ONNX Runtime was built with CUDA."""
+    return CUDA in ort.get_available_providers()
 
 
 def _options(threads: int) -> ort.SessionOptions:

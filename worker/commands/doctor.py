@@ -16,6 +16,9 @@ app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_c
 
 @app.command()
 def doctor(
+    choose: Annotated[
+        bool, typer.Option("--choose", help="Measure the backends anew, seconds, and remember the fastest that passes parity.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
     model: Annotated[Path | None, typer.Option(metavar="FILE", help="Look at this checkpoint.")] = None,
     config: Annotated[
@@ -27,11 +30,15 @@ def doctor(
     Exit code 0: a scan can run; 1: it cannot; 2: the settings cannot be used.
     """
     with exit_codes():
+        from worker.backend_checks import choose_anew
         from worker.doctor import can_scan, examine
         from worker.settings import default_file, load_settings
 
         path = config or default_file()
-        checks = examine(load_settings(path, {"model": {"checkpoint": model}} if model else None), path)
+        settings = load_settings(path, {"model": {"checkpoint": model}} if model else None)
+        if choose:
+            choose_anew(settings)
+        checks = examine(settings, path)
         ready = can_scan(checks)
         if as_json:
             entries = [{"name": c.name, "status": c.status, "detail": c.detail, "mend": c.mend} for c in checks]

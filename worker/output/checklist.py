@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from worker.doctor import Check, can_scan
+from worker.check import Check
+from worker.doctor import can_scan
 from worker.output.text import escaped
 
 _MARKS = {"ok": ("ok", "green"), "note": ("--", "yellow"), "bad": ("NO", "bold red")}

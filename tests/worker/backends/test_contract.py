@@ -1,19 +1,26 @@
-"""What every classifier backend owes the pipeline, over one tiny checkpoint."""
+"""What every classifier backend owes the pipeline, over one tiny checkpoint, by the gates of its precision."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from worker.backends.artefact import GATES
+from worker.backends.candidates import ARTEFACTS, NAMES, PRECISIONS, Opening, lacking, open_named
+from worker.backends.kept import user_cache
 from worker.backends.onnx import OnnxClassifier
 from worker.backends.torch import TorchClassifier
+from worker.errors import ConfigError, ModelError
+from worker.model.checkpoint import sha256
 from worker.ports import Classifier
 from worker.types import Float32, UInt8
 
 MAX_BATCH = 4
+PARALLEL = 2
 MakeCrops = Callable[[int], UInt8]
 
 
@@ -26,15 +33,36 @@ def reference(tiny_checkpoint: Path) -> Classifier:
     return TorchClassifier(tiny_checkpoint, threads=1, max_batch=MAX_BATCH)
 
 
-@pytest.fixture(scope="module", params=["torch", "onnxruntime"])
-def classifier(request: pytest.FixtureRequest) -> Classifier:
-    if request.param == "torch":
-        return TorchClassifier(request.getfixturevalue("tiny_checkpoint"), threads=1, max_batch=MAX_BATCH)
-    return OnnxClassifier(request.getfixturevalue("tiny_onnx"), threads=1, max_batch=MAX_BATCH)
+@pytest.fixture(scope="module", params=NAMES)
+def classifier(request: pytest.FixtureRequest, tiny_checkpoint: Path, tiny_onnx: Path) -> Classifier:
+    """Every backend; those whose library, card or artefact is missing are skipped with the reason."""
+    digest = sha256(tiny_checkpoint)
+    cache = user_cache() if request.param in ARTEFACTS else tiny_onnx.parents[1]
+    if why := lacking(request.param, cache, digest):
+        pytest.skip(f"{request.param}: {why}")
+    opening = Opening(
+        checkpoint=tiny_checkpoint,
+        digest=digest,
+        onnx=lambda: tiny_onnx,
+        cache_dir=cache,
+        threads=1,
+        parallel=PARALLEL,
+        max_batch=MAX_BATCH,
+    )
+    try:
+        return open_named(request.param, opening)
+    except (ConfigError, ModelError) as exc:
+        if request.param in ("torch", "onnxruntime"):
+            raise
+        pytest.skip(f"{request.param}: {exc}")
 
 
-def test_name(classifier: Classifier) -> None:
-    assert classifier.name in ("torch", "onnxruntime")
+def gate(classifier: Classifier) -> float:
+    return GATES[PRECISIONS.get(classifier.name, "fp32")][0]
+
+
+def test_name(classifier: Classifier, request: pytest.FixtureRequest) -> None:
+    assert classifier.name == request.node.callspec.params["classifier"]
 
 
 def test_crops_score_differently_so_that_the_tests_below_mean_something(reference: Classifier, make_crops: MakeCrops) -> None:
@@ -51,7 +79,7 @@ def test_any_batch_size_agrees_with_the_reference(
     logits = classifier.logits(crops)
     assert logits.shape == (n,)
     assert logits.dtype == np.float32
-    assert np.abs(p(logits) - p(reference.logits(crops))).max(initial=0) <= 1e-3
+    assert np.abs(p(logits) - p(reference.logits(crops))).max(initial=0) <= gate(classifier)
 
 
 def test_permuting_splitting_and_padding_change_nothing(classifier: Classifier, make_crops: MakeCrops) -> None:
@@ -68,6 +96,17 @@ def test_permuting_splitting_and_padding_change_nothing(classifier: Classifier, 
 def test_twice_the_same(classifier: Classifier, make_crops: MakeCrops) -> None:
     crops = make_crops(5)
     np.testing.assert_array_equal(classifier.logits(crops), classifier.logits(crops))
+
+
+def test_several_threads_at_once(classifier: Classifier, make_crops: MakeCrops) -> None:
+    """More callers than the backend runs in parallel: each gets the logits of its own crops."""
+    crops = make_crops(12)
+    parts = [crops[i : i + 4] for i in range(9)]
+    alone = [classifier.logits(part) for part in parts]
+    with ThreadPoolExecutor(2 * PARALLEL) as pool:
+        together = list(pool.map(classifier.logits, parts * 4))
+    for i, logits in enumerate(together):
+        np.testing.assert_array_equal(logits, alone[i % len(parts)])
 
 
 def test_strided_crops(classifier: Classifier, make_crops: MakeCrops) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from worker.backends.onnx import OnnxClassifier
-from worker.errors import ModelError
+from worker.backends.onnx import OnnxClassifier, has_cuda
+from worker.errors import ConfigError, ModelError
 from worker.model.checkpoint import sha256
 
 
@@ -33,6 +33,13 @@ def test_missing_damaged_and_foreign_files_are_refused(tiny_onnx: Path, tmp_path
         OnnxClassifier(foreign, threads=1)
 
 
+def test_cuda_is_refused_where_it_is_missing(tiny_onnx: Path) -> None:
+    if has_cuda():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(ConfigError, match="needs onnxruntime-gpu"):
+        OnnxClassifier(tiny_onnx, threads=1, cuda=True)
+
+
 def test_scoring_where_importing_torch_is_an_error(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
     """The cache holds the export already: opening and scoring need neither torch nor the packages of the export."""
     program = f"""
@@ -47,13 +54,13 @@ from worker.errors import ConfigError
 from worker.model.checkpoint import sha256
 checkpoint, cache = Path({str(tiny_checkpoint)!r}), Path({str(tmp_path)!r})
 try:
-    open_classifier(checkpoint, "auto", 1, cache)
+    open_classifier(checkpoint, "onnxruntime", 1, cache)
 except ConfigError as exc:
     assert 'SOURCE[train]' in str(exc), exc
 else:
     raise SystemExit("exported without torch?")
 cached_export(checkpoint, sha256(checkpoint), cache, lambda _, out: shutil.copy({str(tiny_onnx)!r}, out))
-classifier = open_classifier(checkpoint, "auto", 1, cache)
+classifier = open_classifier(checkpoint, "onnxruntime", 1, cache)
 print(classifier.name, classifier.logits(np.zeros((3, 64, 64, 3), np.uint8)).shape)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)

@@ -1,0 +1,145 @@
+"""Scans the same clips by every backend and by PyTorch in float32, and holds scores and verdicts against the gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimize.parity_bisect import Suspect, bisect
+from worker.backends.artefact import GATES, compare
+from worker.backends.candidates import ARTEFACTS, NAMES, PRECISIONS, REFERENCE, open_named
+from worker.backends.choose import opening_of
+from worker.compose import build_scanner
+from worker.errors import ConfigError, ModelError
+from worker.report import Report
+from worker.settings import Settings
+from worker.types import Float32
+
+EAGER = "torch"
+MUST_RUN = (EAGER, REFERENCE)
+"""These two may refuse no checkpoint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """A clip whose verdict is another one than eager float32's."""
+
+    clip: str
+    eager: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One backend. ``refusal``: why it did not run, then there are no figures. ``suspect``: where a missed gate comes from."""
+
+    backend: str
+    gate_max: float
+    gate_mean: float
+    crops: int = 0
+    max_dp: float | None = None
+    mean_dp: float | None = None
+    flips: tuple[Flip, ...] = ()
+    refusal: str | None = None
+    failure: str | None = None
+    suspect: Suspect | None = None
+
+    @property
+    def passes(self) -> bool:
+        """Within its gates; a refusal passes nothing, but is no failure by itself."""
+        return self.refusal is None and self.failure is None
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "passes": self.passes}
+
+
+def judge(
+    settings: Settings,
+    clips: Sequence[Path],
+    backends: Sequence[str] = NAMES,
+    on_backend: Callable[[Judged], None] = lambda _: None,
+) -> list[Judged]:
+    """Every backend of ``backends`` against eager float32 on whole scans. Raises ConfigError where PyTorch is not installed."""
+    eager = list(_scans(settings, EAGER, clips))
+    found: list[Judged] = []
+    for name in backends:
+        judged = _judged(name, eager, eager) if name == EAGER else _run(settings, name, clips, eager)
+        if judged.failure is not None and judged.refusal is None:
+            judged = _with_suspect(judged, settings)
+        on_backend(judged)
+        found.append(judged)
+    return found
+
+
+def has_failed(judged: Judged, *, asked_for: bool) -> bool:
+    """Whether the command must say so: a gate missed, or a refusal of one that may not refuse or was named outright."""
+    refused = judged.refusal is not None and (asked_for or judged.backend in MUST_RUN)
+    return judged.failure is not None or refused
+
+
+def _run(settings: Settings, name: str, clips: Sequence[Path], eager: list[Report]) -> Judged:
+    gate_max, gate_mean = GATES[PRECISIONS.get(name, "fp32")]
+    try:
+        if name in ARTEFACTS:  # a scan would fall back: here the reason is wanted
+            open_named(name, opening_of(settings.model.checkpoint, cache_dir=settings.model.cache_dir))
+        return _judged(name, list(_scans(settings, name, clips)), eager)
+    except (ConfigError, ModelError) as exc:
+        return Judged(backend=name, gate_max=gate_max, gate_mean=gate_mean, refusal=str(exc))
+
+
+def _scans(settings: Settings, name: str, clips: Sequence[Path]) -> Iterator[Report]:
+    """Whole reports, every frame scored, by one backend. Raises ConfigError or ModelError."""
+    model = settings.model.model_copy(update={"backend": name})
+    sampling = settings.sampling.model_copy(update={"exhaustive": True, "second_pass_frames": 0})
+    with build_scanner(settings.model_copy(update={"model": model, "sampling": sampling})) as scanner:
+        for clip in clips:
+            report = scanner.scan(clip).report
+            if report.model is None or report.model.backend != name:
+                raise ModelError(f"{clip.name} was scanned by {report.model and report.model.backend}, not by {name}")
+            yield report
+
+
+def _judged(name: str, reports: Sequence[Report], eager: Sequence[Report]) -> Judged:
+    gate_max, gate_mean = GATES[PRECISIONS.get(name, "fp32")]
+    expected_F, got_F = _scores(eager), _scores(reports)
+    flips = tuple(
+        Flip(clip=Path(e.source.path or "").name, eager=_answer(e), verdict=_answer(r))
+        for e, r in zip(eager, reports, strict=True)
+        if _answer(e) != _answer(r)
+    )
+    parity = compare(got_F, expected_F)
+    failure = parity.reason
+    if parity.max_dp is not None and parity.mean_dp is not None and (parity.max_dp > gate_max or parity.mean_dp > gate_mean):
+        failure = f"scores differ by up to {parity.max_dp:.4f} (mean {parity.mean_dp:.5f})"
+    elif flips:
+        failure = f"{len(flips)} verdicts of {len(eager)} differ"
+    return Judged(
+        backend=name,
+        gate_max=gate_max,
+        gate_mean=gate_mean,
+        crops=len(expected_F),
+        max_dp=parity.max_dp,
+        mean_dp=parity.mean_dp,
+        flips=flips,
+        failure=failure,
+    )
+
+
+def _with_suspect(judged: Judged, settings: Settings) -> Judged:
+    """The same, with the first node of the graph that differs, where the runtime lets one look inside."""
+    opening = opening_of(settings.model.checkpoint, cache_dir=settings.model.cache_dir)
+    figures = {key: getattr(judged, key) for key in ("backend", "gate_max", "gate_mean", "crops", "max_dp", "mean_dp", "flips")}
+    return Judged(**figures, failure=judged.failure, suspect=bisect(judged.backend, opening))
+
+
+def _scores(reports: Sequence[Report]) -> Float32:
+    scores = [face.score for report in reports for frame in report.frames for face in frame.faces if face.score is not None]
+    return np.asarray(scores, np.float32)
+
+
+def _answer(report: Report) -> str:
+    return report.verdict.value if report.verdict is not None else report.status

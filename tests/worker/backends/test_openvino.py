@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from worker.backends.openvino import OpenVinoClassifier, bf16_lacking
+from worker.errors import ModelError
+from worker.extras import missing
+from worker.model.checkpoint import sha256
+from worker.types import UInt8
+
+pytestmark = pytest.mark.skipif(bool(missing(("openvino",))), reason="needs openvino: make setup")
+ROOT = Path(__file__).parents[3]
+
+
+def without_bf16() -> str | None:
+    return None if missing(("openvino",)) else bf16_lacking()
+
+
+def test_the_export_of_another_checkpoint_is_refused(tiny_onnx: Path, tiny_checkpoint: Path) -> None:
+    OpenVinoClassifier(tiny_onnx, threads=1, checkpoint_sha256=sha256(tiny_checkpoint))
+    with pytest.raises(ModelError, match="another checkpoint"):
+        OpenVinoClassifier(tiny_onnx, threads=1, checkpoint_sha256="0" * 64)
+
+
+def test_missing_damaged_and_foreign_files_are_refused(tiny_onnx: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot read"):
+        OpenVinoClassifier(tmp_path / "none.onnx", threads=1)
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(tiny_onnx.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot load"):
+        OpenVinoClassifier(cut, threads=1)
+    model = onnx.load(tiny_onnx)
+    del model.metadata_props[:]
+    foreign = tmp_path / "foreign.onnx"
+    onnx.save(model, foreign)
+    with pytest.raises(ModelError, match="not an export of this version"):
+        OpenVinoClassifier(foreign, threads=1)
+
+
+@pytest.mark.parametrize("given", [{"threads": 0}, {"threads": 1, "parallel": 0}, {"threads": 1, "max_batch": 0}])
+def test_senseless_options_are_refused(tiny_onnx: Path, given: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        OpenVinoClassifier(tiny_onnx, **given)
+
+
+def test_a_damaged_compiled_graph_is_made_again(tiny_onnx: Path, tmp_path: Path, make_crops: Callable[[int], UInt8]) -> None:
+    """Damage in the middle would change the weights, and OpenVINO would not notice."""
+    crops = make_crops(3)
+    expected = OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).logits(crops)
+    (kept,) = tmp_path.iterdir()
+    data = bytearray(kept.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    kept.write_bytes(data)
+    np.testing.assert_array_equal(OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).logits(crops), expected)
+    assert [path.name for path in tmp_path.iterdir()] == [kept.name]
+    assert kept.read_bytes() != data
+    inode = kept.stat().st_ino
+    np.testing.assert_array_equal(OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).logits(crops), expected)
+    assert kept.stat().st_ino == inode, "a sound one is used again"
+
+
+@pytest.mark.skipif(without_bf16() is not None, reason="this CPU does not compute in bfloat16")
+def test_in_bf16_stem_and_head_stay_in_float32(tiny_onnx: Path, make_crops: Callable[[int], UInt8]) -> None:
+    exact = OpenVinoClassifier(tiny_onnx, threads=1)
+    mixed = OpenVinoClassifier(tiny_onnx, threads=1, precision="bf16")
+    assert (exact.name, mixed.name) == ("openvino", "openvino-bf16")
+    computed = [{_precision(node) for node in part.get_runtime_model().get_ordered_ops()} for part in mixed._compiled]
+    assert len(computed) == 3
+    assert "bf16" in computed[1]
+    assert "bf16" not in computed[0] | computed[2]
+    assert not np.array_equal(exact.logits(make_crops(2)), mixed.logits(make_crops(2)))
+
+
+def _precision(node: object) -> str:
+    about = node.get_rt_info()  # type: ignore[attr-defined]
+    computes = about["layerType"].astype(str) in ("Convolution", "FullyConnected", "Eltwise", "MVN", "Pooling", "Reduce")
+    return str(about["runtimePrecision"].astype(str)) if computes else ""
+
+
+def test_loading_it_reports_no_usage_and_leaves_no_file(tmp_path: Path, tiny_onnx: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from worker.backends.openvino import OpenVinoClassifier
+OpenVinoClassifier(Path({str(tiny_onnx)!r}), threads=1)
+assert not [name for name in sys.modules if name.startswith(("openvino_telemetry", "torch", "openvino.tools.ovc"))]
+"""
+    environment = {**os.environ, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True, timeout=120)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_openvino_it_says_how_to_get_it(tiny_onnx: Path) -> None:
+    program = f"""
+import sys
+sys.modules["openvino"] = None  # importing it raises ImportError
+from pathlib import Path
+from worker.backends.openvino import OpenVinoClassifier
+from worker.errors import ConfigError
+try:
+    OpenVinoClassifier(Path({str(tiny_onnx)!r}), threads=1)
+except ConfigError as exc:
+    print(exc)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    assert "SOURCE[openvino]" in done.stdout
+
+
+def test_bf16_is_refused_where_the_cpu_has_none() -> None:
+    class Core:
+        def get_property(self, device: str, name: str) -> list[str]:
+            return ["FP32", "INT8"]
+
+    assert "bfloat16" in str(bf16_lacking(Core()))

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from worker.backends.remembered import MAX_BYTES, Choice, machine_key, recall, remember
+from worker.backends.trial import Trial
+
+NAMES = ["onnxruntime", "openvino", "openvino-bf16"]
+TRIALS = (
+    Trial(name="onnxruntime", ms=16.0, max_dp=0, mean_dp=0),
+    Trial(name="openvino", reason="not installed"),
+    Trial(name="openvino-bf16", ms=8.0, max_dp=0.01, mean_dp=0.001),
+)
+
+
+def key(digest: str = "a" * 64, threads: int = 1) -> dict[str, str]:
+    return machine_key(digest, NAMES, threads=threads)
+
+
+def choice(backend: str = "openvino-bf16") -> Choice:
+    return Choice(key=key(), backend=backend, chosen_at=datetime(2026, 11, 28, tzinfo=UTC), trials=TRIALS)
+
+
+def kept(folder: Path) -> Path:
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_what_is_remembered_is_recalled_for_the_same_key_alone(tmp_path: Path) -> None:
+    assert recall(tmp_path, key()) is None
+    remember(tmp_path, choice())
+    assert recall(tmp_path, key()) == choice()
+    assert recall(tmp_path, key("b" * 64)) is None
+    assert recall(tmp_path, key(threads=2)) is None
+
+
+def test_the_key_tells_machine_and_libraries() -> None:
+    assert key().keys() == {"checkpoint", "export", "veriframe", "candidates", "libraries", "cpu", "gpu", "threads"}
+    assert "onnxruntime" in key()["libraries"]
+    assert len(key()["cpu"]) > 5
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 2}', b" " * (MAX_BYTES + 1)])
+def test_a_broken_file_counts_for_nothing(tmp_path: Path, content: bytes) -> None:
+    remember(tmp_path, choice())
+    kept(tmp_path).write_bytes(content)
+    assert recall(tmp_path, key()) is None
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch", "../../evil"])
+def test_only_a_candidate_that_passed_may_be_named(tmp_path: Path, backend: str) -> None:
+    remember(tmp_path, choice(backend))
+    assert recall(tmp_path, key()) is None
+
+
+def test_a_choice_of_another_key_under_this_name_and_a_link_count_for_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    remember(folder, choice())
+    path = kept(folder)
+    text = path.read_text()
+    path.write_text(text.replace("a" * 64, "b" * 64))
+    assert recall(folder, key()) is None
+    (tmp_path / "elsewhere").write_text(text)
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    assert recall(folder, key()) is None
+
+
+def test_it_says_why() -> None:
+    assert choice().why() == "8.0 ms a crop against 16.0 by onnxruntime; probabilities differ by at most 0.0100 (mean 0.00100)"
+    assert "no other" in choice("onnxruntime").why()

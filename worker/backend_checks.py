@@ -1,0 +1,82 @@
+"""Which backends ``veriframe doctor`` finds, which of them were verified, and the one that ``auto`` takes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from worker.backends.auto import choose, remembered_choice
+from worker.backends.candidates import ARTEFACTS, EXTRAS, MODULES
+from worker.backends.choose import opening_of
+from worker.check import Check
+from worker.errors import ConfigError, ModelError, VeriframeError
+from worker.extras import how_to_install, missing
+from worker.settings import Settings
+
+DISTRIBUTIONS = {"tensorrt_rtx": "tensorrt-rtx", "torch_tensorrt": "torch-tensorrt"}
+"""Where they are not called as the module."""
+
+
+def backend_checks(settings: Settings) -> list[Check]:
+    """All backends but ONNX Runtime on a CPU, which is always there. A missing one is bad where the settings want it."""
+    return [_openvino(settings), *(_artefact_backend(name, settings) for name in ARTEFACTS), _library("torch", settings)]
+
+
+def chosen_backend(settings: Settings) -> Check:
+    """What the next scan runs on."""
+    name = "backend in use"
+    if settings.model.backend != "auto":
+        return Check(name=name, status="ok", detail=f"{settings.model.backend}, as set by model.backend")
+    try:
+        choice = remembered_choice(opening_of(settings.model.checkpoint, cache_dir=settings.model.cache_dir))
+    except VeriframeError as exc:
+        return Check(name=name, status="note", detail=str(exc))
+    if choice is None:
+        told = "auto: to be measured at the first scan, and remembered"
+        return Check(name=name, status="ok", detail=told, mend="veriframe doctor --choose does it now")
+    refused = "".join(f"; not {trial.name}: {trial.reason}" for trial in choice.trials if trial.reason)
+    return Check(name=name, status="ok", detail=f"auto: {choice.backend}, {choice.why()}{refused}")
+
+
+def choose_anew(settings: Settings) -> None:
+    """Measure the backends and remember the choice. Raises ConfigError or ModelError."""
+    choose(opening_of(settings.model.checkpoint, cache_dir=settings.model.cache_dir), anew=True)
+
+
+def _openvino(settings: Settings) -> Check:
+    check = _library("openvino", settings)
+    if check.status != "ok":
+        return check
+    from worker.backends.openvino import bf16_lacking
+
+    try:
+        lacking = bf16_lacking()
+    except (ConfigError, ModelError) as exc:
+        return Check(name=check.name, status="note", detail=str(exc), mend=how_to_install("openvino"))
+    if lacking and settings.model.backend == "openvino-bf16":
+        return Check(name=check.name, status="bad", detail=lacking, mend="set model.backend to auto or openvino")
+    return Check(name=check.name, status="ok", detail=f"{check.detail}; {lacking or 'openvino-bf16 runs on this CPU'}")
+
+
+def _artefact_backend(name: str, settings: Settings) -> Check:
+    check = _library(name, settings)
+    if check.status == "ok":
+        verify = f"veriframe export --to {name} && veriframe parity --backend {name}"
+        return Check(
+            name=check.name, status="note", detail=f"{check.detail}, not verified on hardware", mend=f"to verify: {verify}"
+        )
+    return check
+
+
+def _library(name: str, settings: Settings) -> Check:
+    """A backend's modules, looked for and not imported."""
+    if lacking := missing(MODULES[name]):
+        wanted = settings.model.backend.removesuffix("-bf16") == name
+        return Check(
+            name=f"backend {name}",
+            status="bad" if wanted else "note",
+            detail=f"{' and '.join(lacking)} not installed"
+            + (", but set as the backend" if wanted else "; a scan does not need it"),
+            mend=how_to_install(EXTRAS[lacking[0]]),
+        )
+    module = MODULES[name][0]
+    return Check(name=f"backend {name}", status="ok", detail=importlib.metadata.version(DISTRIBUTIONS.get(module, module)))

@@ -1,0 +1,85 @@
+"""``auto``: the fastest backend that passes parity here, measured once and remembered.
+
+Measuring takes a few seconds and happens where a scanner is opened with nothing remembered, or by ``veriframe doctor --choose``;
+where only ONNX Runtime is installed there is nothing to measure. Of several processes one measures and the others wait, so that
+all score alike.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from worker.backends.alone import alone
+from worker.backends.candidates import AUTO, REFERENCE, Opening, lacking, open_named
+from worker.backends.kept import private_cache
+from worker.backends.remembered import Choice, machine_key, recall, remember
+from worker.backends.trial import Trial, fastest, probe_crops, try_all
+from worker.errors import ConfigError, ModelError
+from worker.model.checkpoint import load_spec
+from worker.ports import Classifier
+
+MEASURE_TIMEOUT_S = 300.0
+log = logging.getLogger(__name__)
+
+
+def open_auto(opening: Opening) -> Classifier:
+    """The chosen backend, opened; the reference where that one no longer opens, which is logged."""
+    choice = choose(opening)
+    if choice.backend == REFERENCE:
+        return open_named(REFERENCE, opening)
+    try:
+        return open_named(choice.backend, opening)
+    except (ConfigError, ModelError) as exc:
+        log.warning("%s runs instead of %s, which was chosen before: %s", REFERENCE, choice.backend, exc)
+        return open_named(REFERENCE, opening)
+
+
+def choose(opening: Opening, *, anew: bool = False) -> Choice:
+    """The backend for this machine: the remembered one, or by measuring (``anew``: in any case)."""
+    names = candidates(opening.cache_dir, opening.digest)
+    key = _key(opening, names)
+    if names == [REFERENCE]:
+        return _chosen(key, [Trial(name=REFERENCE)])
+    try:
+        folder = private_cache(opening.cache_dir / "backends")
+    except ConfigError as exc:  # without a memory each scan might choose another one
+        log.warning("the backend is %s: a choice could not be remembered (%s)", REFERENCE, exc)
+        return _chosen(key, [Trial(name=REFERENCE)])
+    if not anew and (known := recall(folder, key)):
+        return known
+    with alone(folder / "lock", timeout_s=MEASURE_TIMEOUT_S, doing="choosing a backend"):
+        if not anew and (known := recall(folder, key)):
+            return known
+        crops_FHWC = probe_crops(load_spec(opening.checkpoint).crop.size)
+        one_call = replace(opening, parallel=1)
+        choice = _chosen(key, try_all(names, lambda name: open_named(name, one_call), crops_FHWC))
+        try:
+            remember(folder, choice)
+        except OSError as exc:
+            raise ConfigError(f"cannot use the cache folder {folder}: {exc.strerror}; set model.cache_dir") from exc
+    log.info("the backend is %s: %s", choice.backend, choice.why())
+    return choice
+
+
+def remembered_choice(opening: Opening) -> Choice | None:
+    """What a scan would use without measuring; None where it would measure."""
+    names = candidates(opening.cache_dir, opening.digest)
+    key = _key(opening, names)
+    return _chosen(key, [Trial(name=REFERENCE)]) if names == [REFERENCE] else recall(opening.cache_dir / "backends", key)
+
+
+def candidates(cache_dir: Path, digest: str) -> list[str]:
+    """The backends whose libraries are installed here, and whose artefacts were made."""
+    return [name for name in AUTO if lacking(name, cache_dir, digest) is None]
+
+
+def _key(opening: Opening, names: Sequence[str]) -> dict[str, str]:
+    return machine_key(opening.digest, names, threads=opening.threads)
+
+
+def _chosen(key: dict[str, str], trials: Sequence[Trial]) -> Choice:
+    return Choice(key=key, backend=fastest(trials).name, chosen_at=datetime.now(UTC), trials=tuple(trials))

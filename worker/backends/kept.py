@@ -1,0 +1,58 @@
+"""Files kept in a private folder under names that carry the hash of their bytes, so that damage is found before anything runs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from worker.content import write_atomically
+from worker.errors import ConfigError, ModelError
+from worker.model.checkpoint import sha256
+
+
+def find_kept(folder: Path, prefix: str, suffix: str) -> Path | None:
+    """The file ``<prefix><hash of its bytes><suffix>``, if its bytes are sound; others of that prefix are removed."""
+    for kept in sorted(folder.glob(f"{prefix}*{suffix}")):
+        if kept.name == kept_name(kept, prefix, suffix):
+            return kept
+        with contextlib.suppress(FileNotFoundError):
+            kept.unlink()
+    return None
+
+
+def kept_name(path: Path, prefix: str, suffix: str) -> str:
+    """The name under which these bytes are kept; of a file that another process just removed, no name of any file."""
+    with contextlib.suppress(ModelError):
+        return f"{prefix}{sha256(path)}{suffix}"
+    return ""
+
+
+def keep_bytes(folder: Path, prefix: str, suffix: str, data: bytes) -> Path:
+    """Keep ``data``, whole or not at all. Raises OSError."""
+    kept = folder / f"{prefix}{hashlib.sha256(data).hexdigest()}{suffix}"
+    write_atomically(kept, data)
+    return kept
+
+
+def private_cache(folder: Path) -> Path:
+    """Make the folder, readable and writable by its owner alone; refuse one that belongs to somebody else."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = folder.lstat()
+        if hasattr(os, "geteuid") and state.st_uid != os.geteuid():
+            raise ConfigError(f"the cache folder {folder} belongs to another user: set model.cache_dir")
+        if folder.is_symlink():
+            raise ConfigError(f"the cache folder {folder} is a link: set model.cache_dir")
+        if state.st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as exc:
+        raise ConfigError(f"cannot use the cache folder {folder}: {exc.strerror}; set model.cache_dir") from exc
+    return folder
+
+
+def user_cache() -> Path:
+    """``$XDG_CACHE_HOME/veriframe``, by default ``~/.cache/veriframe``; a relative value is ignored, as its standard says."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "veriframe"

@@ -1,0 +1,153 @@
+"""Scores crops with an exported graph on OpenVINO; imports no torch. In bfloat16, the fastest on CPUs that have it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from worker.backends.crops import checked, in_batches
+from worker.backends.kept import find_kept, keep_bytes
+from worker.backends.openvino_parts import cut, cut_points, where_to_cut
+from worker.errors import ConfigError, ModelError
+from worker.model.checkpoint import sha256
+from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, LOGIT
+from worker.openvino_runtime import load_runtime
+from worker.types import Float32, UInt8
+
+Precision = Literal["fp32", "bf16"]
+NAMES: dict[Precision, str] = {"fp32": "openvino", "bf16": "openvino-bf16"}
+
+
+class OpenVinoClassifier:
+    """A ``worker.ports.Classifier`` over a file made by ``worker.model.export``. ``logits`` may be called from several threads.
+
+    ``parallel`` calls run at once, each on ``threads`` threads; further ones wait. With ``precision`` bf16 the stem and the head
+    compute in float32 all the same, as graphs of their own. Batches are cut to at most ``max_batch`` crops, which bounds memory.
+    Compiled graphs are kept in the private folder ``cache``, if one is given: a later start is faster.
+
+    Raises ConfigError without OpenVINO, or for bf16 on a CPU that has none; ModelError where the file is missing, damaged, not
+    such an export, or the export of another checkpoint than ``checkpoint_sha256``.
+    """
+
+    def __init__(
+        self,
+        onnx_path: Path,
+        *,
+        threads: int,
+        parallel: int = 1,
+        precision: Precision = "fp32",
+        max_batch: int = 16,
+        checkpoint_sha256: str | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        if threads < 1 or max_batch < 1 or parallel < 1:
+            raise ValueError(f"threads {threads}, parallel {parallel} and max_batch {max_batch} must be positive")
+        ov = load_runtime()
+        self.name = NAMES[precision]
+        self._max_batch = max_batch
+        core = ov.Core()
+        if precision == "bf16" and (lacking := bf16_lacking(core)):
+            raise ConfigError(lacking)
+        digest = sha256(onnx_path)
+        try:
+            model = core.read_model(onnx_path)
+            _check(model, onnx_path, checkpoint_sha256)
+            self._size = model.input(0).partial_shape[1].get_length()
+            keep = _Kept(ov, core, cache, told=f"{digest} {threads} {parallel} {precision}")
+            parts = _parts(ov, model, precision)
+            self._compiled = [keep.compile(part, _properties(hint, threads, parallel)) for part, hint in parts]
+        except (RuntimeError, ValueError) as exc:  # OpenVINO raises nothing more exact
+            raise ModelError(f"cannot load the network {onnx_path} on OpenVINO: {_first_line(exc)}") from exc
+
+    def logits(self, crops_FHWC: UInt8) -> Float32:
+        """uint8 RGB crops [F, size, size, 3] -> float32 [F], log p(fake) - log p(real). Raises ValueError for other input."""
+        return in_batches(self._score, checked(crops_FHWC, self._size), self._max_batch)
+
+    def _score(self, crops_FHWC: UInt8) -> Float32:
+        carried: Any = crops_FHWC
+        *before, last = self._compiled
+        for compiled in before:
+            # a request of this call alone: it is cheap (the graphs' memory belongs to the streams) and makes calls independent
+            carried = compiled.create_infer_request().infer({0: carried}, share_inputs=True)[0]
+        logits_F: Float32 = last.create_infer_request().infer({0: carried}, share_inputs=True)[LOGIT]
+        return logits_F
+
+
+def bf16_lacking(core: Any | None = None) -> str | None:
+    """Why bfloat16 cannot be used on this CPU; None where it can. OpenVINO itself says what the CPU has."""
+    capabilities = (core or load_runtime().Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return None if "BF16" in capabilities else "this CPU does not compute in bfloat16 (AVX512-BF16 or AMX)"
+
+
+def _parts(ov: Any, model: Any, precision: Precision) -> list[tuple[Any, str]]:
+    """The graphs to compile, each with its precision hint."""
+    if precision == "fp32":
+        return [(model, "f32")]
+    ends = where_to_cut(cut_points(ov, model))
+    hints = ["bf16", "f32"] if len(ends) == 1 else ["f32", "bf16", "f32"]
+    return list(zip(cut(ov, model, ends), hints, strict=True))
+
+
+def _properties(hint: str, threads: int, parallel: int) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": threads * parallel,
+        "NUM_STREAMS": parallel,
+        # Pinned threads of two processes would meet on the same core.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+class _Kept:
+    """Compiled graphs by what they were made from. OpenVINO's own cache does not notice damaged weights; names with hashes do."""
+
+    def __init__(self, ov: Any, core: Any, folder: Path | None, *, told: str) -> None:
+        self._core = core
+        self._folder = folder
+        self._told = f"{told} {ov.__version__} {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
+        self._count = 0
+
+    def compile(self, part: Any, properties: dict[str, Any]) -> Any:
+        """The kept graph of this part, or a new one, which is kept."""
+        if self._folder is None:
+            return self._core.compile_model(part, "CPU", properties)
+        capabilities: Sequence[str] = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        told = f"{self._told} {self._count} {sorted(capabilities)} {sorted(properties.items())}"
+        self._count += 1
+        prefix = f"{hashlib.sha256(told.encode()).hexdigest()[:32]}-"
+        if kept := find_kept(self._folder, prefix, ".blob"):
+            try:
+                return self._core.import_model(io.BytesIO(kept.read_bytes()), "CPU", properties)
+            except (OSError, RuntimeError):  # made by a build that only looks the same, or just removed
+                kept.unlink(missing_ok=True)
+        compiled = self._core.compile_model(part, "CPU", properties)
+        try:
+            keep_bytes(self._folder, prefix, ".blob", compiled.export_model().getvalue())
+        except OSError as exc:
+            raise ConfigError(f"cannot use the cache folder {self._folder}: {exc.strerror}; set model.cache_dir") from exc
+        return compiled
+
+
+def _check(model: Any, onnx_path: Path, checkpoint_sha256: str | None) -> None:
+    """That the file is an export of this version, and of this checkpoint. Raises ModelError."""
+    if _metadata(model, EXPORT_KEY) != str(EXPORT_VERSION):
+        raise ModelError(f"{onnx_path}: not an export of this version; export the checkpoint again")
+    if checkpoint_sha256 is not None and _metadata(model, CHECKPOINT_KEY) != checkpoint_sha256:
+        raise ModelError(f"{onnx_path}: is the export of another checkpoint")
+
+
+def _metadata(model: Any, key: str) -> str | None:
+    """A value of the ONNX file's metadata, where OpenVINO's reader puts it."""
+    try:
+        return str(model.get_rt_info(["framework", key]).astype(str))
+    except RuntimeError:
+        return None
+
+
+def _first_line(exc: Exception) -> str:
+    """OpenVINO's messages begin with the place in its own source; what is wrong comes last."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[-1] if lines else type(exc).__name__
