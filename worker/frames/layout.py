@@ -8,10 +8,9 @@ from __future__ import annotations
 from math import prod
 
 from worker.frames.sharing import SharedBytes
-from worker.pixels import WEIGHTS, RgbPixels, YuvPixels, detection_divisor
+from worker.pixels import RgbPixels, YuvPixels, detection_divisor
 from worker.types import Frame, Layout, UInt8
 
-MATRICES = frozenset(WEIGHTS)
 Shape = tuple[int, ...]
 
 

@@ -1,4 +1,4 @@
-"""Decoded frames to ``Pixels``: planes as they are where only the matrix is still to be applied, else RGB (``colour``).
+"""Decoded frames to ours: planes as they are where only the matrix is still to be applied, else RGB (``colour``).
 
 Which of the two a video gives is decided by its first frame and holds for all, so that every frame takes the same room. A frame
 that is odd one out, as an interlaced one among progressive ones, becomes RGB and then planes again.
@@ -11,8 +11,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from worker.frames import colour
-from worker.pixels import RgbPixels, YuvPixels, detection_divisor
-from worker.types import Layout, Pixels, UInt8
+from worker.pixels import YuvPixels, detection_divisor, rgb_frame, shrink
+from worker.types import Frame, Layout, UInt8
 
 _LAYOUTS = {"yuv420p": Layout.YUV420, "yuvj420p": Layout.YUV420, "yuv444p": Layout.YUV444, "yuvj444p": Layout.YUV444}
 _FORMATS = {Layout.YUV420: "yuv420p", Layout.YUV444: "yuv444p"}
@@ -26,15 +26,20 @@ def layout_of(frame: av.VideoFrame, shown: tuple[int, int]) -> Layout:
     return _LAYOUTS.get(frame.format.name, Layout.RGB)
 
 
-def pixels_of(frame: av.VideoFrame, shown: tuple[int, int], layout: Layout) -> Pixels:
+def frame_of(pts_s: float, frame: av.VideoFrame, shown: tuple[int, int], layout: Layout) -> Frame:
     """The frame upright and with square pixels, in this layout. Planes may be those of ``frame`` itself, not copied."""
     if layout is Layout.RGB:
-        return RgbPixels(rgb_HWC=colour.upright_rgb(frame, *shown))
+        return rgb_frame(pts_s, colour.upright_rgb(frame, *shown))
     turns, mirrored = colour.orientation(frame)
     if not (_is_plain(frame, shown) and _LAYOUTS.get(frame.format.name) is layout):
         frame, turns, mirrored = _planes_again(colour.upright_rgb(frame, *shown), layout), 0, False
     y_HW, u_HW, v_HW = (colour.upright(_plane(frame, number), turns, mirrored) for number in range(3))
-    return YuvPixels(y_HW=y_HW, u_HW=u_HW, v_HW=v_HW, matrix=colour.matrix_of(frame), full_range=colour.is_full_range(frame))
+    full_range = colour.is_full_range(frame)
+    pixels = YuvPixels(y_HW=y_HW, u_HW=u_HW, v_HW=v_HW, matrix=colour.matrix_of(frame), full_range=full_range)
+    # libswscale is quicker for 4:2:0 only, and gives the same as ``pixels``
+    rgb_HWC = colour.upright_rgb(frame, frame.width, frame.height) if pixels.is_subsampled else pixels.quick_rgb()
+    divisor = detection_divisor(pixels.height, pixels.width)
+    return Frame(pts_s=pts_s, pixels=pixels, small_HWC=shrink(rgb_HWC, divisor), divisor=divisor)
 
 
 def _is_plain(frame: av.VideoFrame, shown: tuple[int, int]) -> bool:

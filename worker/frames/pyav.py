@@ -22,7 +22,6 @@ from worker.frames import colour, planes, probe, sampling, timeline
 from worker.frames.limits import Limits
 from worker.frames.reader import Counts, Reader, pts_of, time_base_of
 from worker.frames.timeline import Clock
-from worker.pixels import frame_of
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest
 
 SEEK_AHEAD_S = 1.0
@@ -98,7 +97,7 @@ class PyavMedia:
             if (last_pts is not None and pts_of(frame) <= last_pts) or (end_s is not None and pts_s >= end_s):
                 continue
             last_pts = pts_of(frame)
-            yield frame_of(pts_s, planes.pixels_of(frame, self._shown, self.info.layout))
+            yield planes.frame_of(pts_s, frame, self._shown, self.info.layout)
 
     def _key_frames(self, times_s: tuple[float, ...]) -> Iterator[av.VideoFrame]:
         last_key: int | None = None

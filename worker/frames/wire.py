@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from worker.errors import BY_CODE, DecodeCrash, DecodeError, MediaError, VeriframeError
-from worker.frames.layout import MATRICES, bytes_of, fits_layout
+from worker.frames.layout import bytes_of, fits_layout
 from worker.frames.limits import Limits
-from worker.pixels import YuvPixels
+from worker.pixels import MATRICES, YuvPixels
 from worker.types import Frame, Json, Layout, MediaInfo, MediaKind, SamplingRequest, Strategy
 
 HEADER = struct.Struct("!I")
