@@ -119,6 +119,8 @@ def translated(*, timeout_s: float, connect_s: float, stall_s: float, ends_at: f
             raise FetchRefused("the server's certificate is not valid for its name") from exc
         raise FetchTimeout("no connection") from exc
     except (httpx.NetworkError, httpx.RemoteProtocolError) as exc:
+        if isinstance(exc.__context__, httpx.InvalidURL):
+            raise FetchRefused("the server leads to what is no URL") from exc
         raise FetchTimeout(f"the server broke off ({type(exc).__name__})") from exc
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as exc:
         raise FetchRefused(f"the server's answer cannot be followed ({type(exc).__name__})") from exc

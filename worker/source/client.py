@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urljoin
 
 import httpcore
 import httpx
@@ -175,3 +176,11 @@ def _without_query(record: logging.LogRecord) -> bool:
 def plain_url(url: httpx.URL | str) -> str:
     """A URL without what may be secret in it: user, query, fragment."""
     return str(httpx.URL(url).copy_with(userinfo=b"", query=None, fragment=None))
+
+
+def joined_url(base: str, text: str) -> str:
+    """``text`` as a reference from ``base``; as it stands where it is none, for the guard to refuse."""
+    try:
+        return urljoin(base, text)
+    except ValueError:
+        return text

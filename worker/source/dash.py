@@ -13,9 +13,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urljoin
 
 from worker.errors import CorruptMedia, UnsupportedMedia
+from worker.source.client import joined_url
 from worker.source.http import ByteRange
 from worker.source.parts import Part
 from worker.source.variants import Variant
@@ -131,7 +131,7 @@ def _from_template(
             "Number": number,
             "Time": time,
         }
-        return urljoin(base, _FIELD.sub(lambda match: _field(match, values), text))
+        return joined_url(base, _FIELD.sub(lambda match: _field(match, values), text))
 
     media = inherited("media")
     if not media:
@@ -189,11 +189,11 @@ def _from_list(lists: Sequence[Element], base: str, max_segments: int) -> list[P
     urls = _nearest(lists, "SegmentURL")
     _check_count(len(urls), max_segments)
     inits = [
-        Part(url=urljoin(base, one.get("sourceURL", "")), range=_range(one.get("range")), is_init=True)
+        Part(url=joined_url(base, one.get("sourceURL", "")), range=_range(one.get("range")), is_init=True)
         for one in _nearest(lists, "Initialization")[:1]
     ]
     return inits + [
-        Part(url=urljoin(base, one.get("media", "")), range=_range(one.get("mediaRange")), duration_s=length_s) for one in urls
+        Part(url=joined_url(base, one.get("media", "")), range=_range(one.get("mediaRange")), duration_s=length_s) for one in urls
     ]
 
 
@@ -226,7 +226,7 @@ def _has_video(representation: Element, adaptation: Element) -> bool:
 def _based(base: str, level: Element) -> str:
     """The level's BaseURL (the first, where there are several places) on top of those above it."""
     own = _children(level, "BaseURL")
-    return urljoin(base, (own[0].text or "").strip()) if own else base
+    return joined_url(base, (own[0].text or "").strip()) if own else base
 
 
 def _children(element: Element, *names: str) -> list[Element]:

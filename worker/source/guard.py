@@ -46,6 +46,7 @@ _CLOSED_4 = [
         "10.0.0.0/8",  # private
         "100.64.0.0/10",  # carrier-grade NAT
         "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # the host below an Azure machine: public by its number alone
         "169.254.0.0/16",  # link-local, the clouds' metadata servers
         "172.16.0.0/12",  # private
         "192.0.0.0/24",  # protocol assignments

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urljoin
 
 from worker.errors import CorruptMedia, UnsupportedMedia
+from worker.source.client import joined_url
 from worker.source.http import ByteRange
 from worker.source.parts import Key, Part
 from worker.source.sniff import Kind, sniff
@@ -81,7 +81,7 @@ def _variants(playlist: Any, url: str) -> list[Variant[str]]:
             width, height = info.resolution or (None, None)
             found.append(
                 Variant(
-                    what=urljoin(url, one.uri),
+                    what=joined_url(url, one.uri),
                     width_px=width,
                     height_px=height,
                     bandwidth_bps=info.average_bandwidth or info.bandwidth,
@@ -108,7 +108,7 @@ def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool) ->
         if not one.uri or one.gap_tag:
             continue
         sequence = (playlist.media_sequence or 0) + number
-        where = urljoin(url, one.uri)
+        where = joined_url(url, one.uri)
         span = _range(one.byterange, ends.get(where))
         if span is not None:
             ends[where] = span.first + span.length
@@ -151,7 +151,7 @@ def _key(key: Any, url: str, sequence: int) -> Key | None:
     if key.iv and match is None:
         raise CorruptMedia("an initialisation vector that is none")
     iv = int(match[1], 16) if match else sequence
-    return Key(url=urljoin(url, key.uri), iv=iv.to_bytes(16, "big"))
+    return Key(url=joined_url(url, key.uri), iv=iv.to_bytes(16, "big"))
 
 
 def _init(section: Any, url: str, key: Key | None, known: dict[tuple[str, str | None], Part]) -> Part | None:
@@ -160,5 +160,5 @@ def _init(section: Any, url: str, key: Key | None, known: dict[tuple[str, str | 
         return None
     name = section.uri, section.byterange
     if name not in known:
-        known[name] = Part(url=urljoin(url, section.uri), range=_range(section.byterange, 0), key=key, is_init=True)
+        known[name] = Part(url=joined_url(url, section.uri), range=_range(section.byterange, 0), key=key, is_init=True)
     return known[name]

@@ -138,6 +138,7 @@ class Session:
 
     def download(self, url: str, into: Path, on_progress: OnProgress | None = None) -> Fetched:
         """As ``HttpSource.fetch``."""
+        self.source.guard.check_url(url)
         with taking_in(into, self.source.max_bytes) as intake:
             return _Download(self, url, intake, on_progress).run(into)
 
@@ -176,6 +177,7 @@ class Session:
         """The answer at the end of the redirects, whatever its status; each of them passes the guard as the first URL did."""
         request = self.client.build_request("GET", url, headers={**HEADERS, **self.headers, **(headers or {})})
         for _ in range(self.source.max_redirects + 1):
+            self.source.guard.check_url(str(request.url))
             if self.cookie_for is not None and (cookie := self.cookie_for(str(request.url))):
                 request.headers["cookie"] = cookie
             response = self.client.send(request, stream=True)

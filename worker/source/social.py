@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urljoin
 
 from worker.errors import FetchAuth, FetchGone, FetchRateLimited, MediaTooLong, UnsupportedMedia
+from worker.source.client import joined_url
 from worker.source.http import Fetched, OnProgress, Session
 from worker.source.limits import SiteLimiter
 from worker.source.parts import Part
@@ -170,7 +170,7 @@ def _fragments(chosen: Mapping[str, Any]) -> list[Part]:
     base = str(chosen.get("fragment_base_url") or chosen.get("manifest_url") or chosen["url"])
     parts = []
     for fragment in chosen["fragments"]:
-        url = fragment.get("url") or urljoin(base, str(fragment.get("path") or ""))
+        url = fragment.get("url") or joined_url(base, str(fragment.get("path") or ""))
         parts.append(Part(url=str(url), duration_s=_number(fragment.get("duration")) or 0.0))
     return parts
 

@@ -1,0 +1,249 @@
+"""Every trick in every place where an address may stand: no packet leaves, whichever of our clients it is; and, in the same run,
+the one private host that the operator allows is fetched from and its video gets a verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worker.source.local_site import LocalSiteIE
+from tests.worker.source.loopback import Answer, Loopback, reply, serve
+from tests.worker.source.url_tricks import ALLOWED, TRICKS, resolve
+from tests.worker.spy import Spy
+from worker.compose import build_scanner
+from worker.content import Content
+from worker.demo import demo_files
+from worker.errors import FetchError, FetchGone, FetchRefused, UnsupportedMedia, VeriframeError
+from worker.queue.delivery import post
+from worker.settings import load_settings
+from worker.source.client import guarded_client
+from worker.source.fetch import UrlSource
+from worker.source.guard import AddressGuard
+from worker.source.hls import MediaPlaylist, read_hls
+from worker.source.http import HttpSource
+from worker.source.limits import LocalSiteLimiter
+from worker.source.parts import Part, PartReader
+from worker.source.playlist import PlaylistLimits, Playlists
+from worker.source.social import SocialOptions, SocialSource
+
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+DEMO = demo_files()[0].path
+
+
+class Told:
+    """``/clip.mp4`` is a demo clip; all else is what was said that it is: a redirect, a text, a page of JSON."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, Answer] = {"/clip.mp4": reply(DEMO.read_bytes())}
+
+    def path(self, answer: Answer, folder: str = "said") -> str:
+        path = f"/{folder}/{len(self._answers)}"
+        self._answers[path] = answer
+        return path
+
+    def __call__(self, request: BaseHTTPRequestHandler, served: Loopback) -> None:
+        self._answers.get(request.path, reply(b"", 404))(request, served)
+
+
+class Place:
+    """One server that is allowed, the sources that may go to it, and what they are told there."""
+
+    def __init__(self, server: Loopback, site: Told) -> None:
+        self.site = site
+        self.base = f"http://{ALLOWED}:{server.port}"
+        self.tricks = [trick.replace("{port}", str(server.port)) for trick in TRICKS]
+        self.guard = AddressGuard(
+            allow_private_hosts=[f"{ALLOWED}:{server.port}"],
+            ports=(80, 443, 8080, 8443),
+            deny_hosts=["denied.example"],
+            resolve=resolve,
+        )
+        self.http = HttpSource(guard=self.guard, max_bytes=64 << 20, timeout_s=120, retries=0, patience_s=0, ssl_context=NO_TLS)
+        playlists = Playlists(PlaylistLimits())
+        social = SocialSource(
+            SocialOptions(extractors=[]),
+            playlists=playlists,
+            limiter=LocalSiteLimiter(per_minute=100_000),
+            extra=[LocalSiteIE],
+        )
+        self.urls = UrlSource(http=self.http, playlists=playlists, social=social)
+
+    def says(self, text: str) -> str:
+        return self.base + self.site.path(reply(text.encode()))
+
+    def leads_to(self, url: str) -> str:
+        return self.base + self.site.path(redirect(url))
+
+    def shows(self, **page: Any) -> str:
+        """A post."""
+        return self.base + self.site.path(reply(json.dumps(page).encode()), "post")
+
+
+def redirect(url: str) -> Answer:
+    def answer(request: BaseHTTPRequestHandler, _: Loopback) -> None:
+        """Byte by byte what it is: the library of the server would refuse some of them."""
+        request.wfile.write(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: ")
+        request.wfile.write(url.encode("utf-8").replace(b"\t", b"%09") + b"\r\n\r\n")
+
+    return answer
+
+
+@pytest.fixture
+def place(spy: Spy) -> Iterator[Place]:
+    site = Told()
+    with serve(site) as server:
+        spy.allow(server.at)
+        yield Place(server, site)
+    assert set(spy.connections) <= {server.at}, "by whatever way, nothing but the allowed host was connected to"
+    assert spy.lookups == []
+    assert {headers["host"] for _, headers in server.requests} <= {f"{ALLOWED}:{server.port}"}, "nor by another name"
+
+
+def refused(do: Callable[[], object], trick: str, *, leads_nowhere: tuple[type[VeriframeError], ...] = ()) -> None:
+    """``leads_nowhere``: for ways that read an address as relative to another, so that it leads to the allowed host, in vain."""
+    try:
+        do()
+    except (FetchRefused, *leads_nowhere):
+        return
+    except FetchGone:
+        assert "none.example" in trick, trick
+        return
+    pytest.fail(f"not refused: {trick!r}")
+
+
+def test_there_are_many_of_them() -> None:
+    assert len(set(TRICKS)) == len(TRICKS) >= 80
+
+
+def test_fetched_outright(place: Place, tmp_path: Path, spy: Spy) -> None:
+    for trick in place.tricks:
+        refused(lambda trick=trick: place.urls.fetch(trick, tmp_path), trick)  # type: ignore[misc]
+    assert spy.connections == []
+
+
+def test_as_callbacks(place: Place, spy: Spy) -> None:
+    for trick in place.tricks:
+        given = post(lambda ends_at: guarded_client(place.guard, ends_at=ends_at, ssl_context=NO_TLS), trick, "{}", {}, 5)
+        assert given.outcome != "delivered", trick
+        assert given.error in ("fetch_refused", "fetch_gone", "not a URL"), trick
+    assert spy.connections == []
+
+
+def test_where_a_redirect_leads(place: Place, tmp_path: Path) -> None:
+    with place.http.session() as session:
+        for trick in place.tricks:
+            url = place.leads_to(trick)
+            refused(lambda url=url: session.download(url, tmp_path / "a"), trick, leads_nowhere=(FetchGone,))  # type: ignore[misc]
+
+
+def test_as_segments_maps_and_keys_of_hls(place: Place) -> None:
+    lines = []
+    used = [trick for trick in place.tricks if not {'"', "\t", "\n"} & set(trick) and not trick.startswith("#")]
+    for trick in used:
+        lines += [f'#EXT-X-KEY:METHOD=AES-128,URI="{trick}",IV=0x1', f'#EXT-X-MAP:URI="{trick}"', "#EXTINF:1,", trick]
+    text = "\n".join(["#EXTM3U", *lines, "#EXT-X-ENDLIST"])
+    playlist = read_hls(text.encode(), f"{place.base}/list.m3u8", max_segments=10_000)
+    assert isinstance(playlist, MediaPlaylist)
+    assert len(playlist.segments) == len(used)
+    with place.http.session() as session:
+        reader = PartReader(session)
+        for trick, segment in zip(used, playlist.segments, strict=True):
+            assert segment.init is not None
+            assert segment.part.key is not None
+            clip = Part(url=f"{place.base}/clip.mp4", key=segment.part.key)
+            for part in (segment.part, segment.init, clip):
+                refused(lambda part=part: reader.read(part), trick, leads_nowhere=(FetchGone,))  # type: ignore[misc]
+                if part is clip:
+                    break
+
+
+def test_as_renditions_of_hls(place: Place, tmp_path: Path) -> None:
+    for trick in place.tricks:
+        text = f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{trick}\n"
+        url = place.says(text)
+        refused(lambda url=url: place.urls.fetch(url, tmp_path), trick, leads_nowhere=(FetchGone, UnsupportedMedia))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("where", ["BaseURL", "Initialization", "SegmentURL", "SegmentTemplate"])
+def test_in_dash_manifests(where: str, place: Place, tmp_path: Path) -> None:
+    from xml.sax.saxutils import escape, quoteattr
+
+    for trick in place.tricks:
+        name = quoteattr(trick)
+        inside = {
+            "BaseURL": f"<BaseURL>{escape(trick)}</BaseURL>",
+            "Initialization": f'<SegmentList><Initialization sourceURL={name}/><SegmentURL media="a"/></SegmentList>',
+            "SegmentURL": f"<SegmentList><SegmentURL media={name}/></SegmentList>",
+            "SegmentTemplate": f'<SegmentTemplate media={name} duration="1"/>',
+        }[where]
+        representation = f'<AdaptationSet mimeType="video/mp4"><Representation>{inside}</Representation></AdaptationSet>'
+        text = f'<MPD mediaPresentationDuration="PT1S"><Period>{representation}</Period></MPD>'
+        url = place.says(text)
+        refused(lambda url=url: place.urls.fetch(url, tmp_path), trick, leads_nowhere=(FetchGone,))  # type: ignore[misc]
+
+
+def test_on_the_pages_that_yt_dlp_reads(place: Place, tmp_path: Path) -> None:
+    """Asked for by the extractor, outright and by redirects of the site; thumbnails and subtitles are named, and not fetched."""
+    redirects = [place.leads_to(trick) for trick in place.tricks]
+    web = [trick for trick in place.tricks if trick.startswith("http://")]
+    page = place.shows(
+        ask=[],
+        formats=[{"url": f"{place.base}/clip.mp4"}],
+        thumbnails=[{"url": trick} for trick in place.tricks],
+        subtitles={"en": [{"url": trick} for trick in place.tricks]},
+    )
+    assert place.urls.fetch(page, tmp_path).size_bytes == DEMO.stat().st_size
+    for needed in (*web, *redirects):
+        url = place.shows(need=needed)
+        with contextlib.suppress(FetchError, UnsupportedMedia):
+            place.urls.fetch(url, tmp_path / "nothing")
+            pytest.fail(f"not refused: {needed!r}")
+
+
+@pytest.mark.parametrize("how", ["https", "m3u8_native", "fragment", "path"])
+def test_as_what_yt_dlp_finds(how: str, place: Place, tmp_path: Path) -> None:
+    for trick in place.tricks:
+        chosen = {
+            "https": {"url": trick, "protocol": "https"},
+            "m3u8_native": {"url": trick, "protocol": "m3u8_native"},
+            "fragment": {"url": place.base, "protocol": "http_dash_segments", "fragments": [{"url": trick}]},
+            "path": {
+                "url": place.base,
+                "protocol": "http_dash_segments",
+                "fragment_base_url": trick,
+                "fragments": [{"path": "a"}],
+            },
+        }[how]
+        url = place.shows(formats=[{"format_id": "a", **chosen}])
+        refused(lambda url=url: place.urls.fetch(url, tmp_path), trick, leads_nowhere=(FetchGone, UnsupportedMedia))  # type: ignore[misc]
+
+
+def test_the_allowed_host_gets_a_verdict(place: Place, tmp_path: Path) -> None:
+    """By its name, by a redirect, as a playlist's segment and as a post's video, after some tricks that are refused."""
+    for trick in place.tricks[:5]:
+        refused(lambda trick=trick: place.urls.fetch(trick, tmp_path), trick)  # type: ignore[misc]
+    clip = f"{place.base}/clip.mp4"
+    ways = (
+        clip,
+        place.leads_to(clip),
+        place.says(f"#EXTM3U\n#EXTINF:9,\n{clip}\n#EXT-X-ENDLIST\n"),
+        place.shows(formats=[{"url": clip}]),
+    )
+    fetched = []
+    for number, url in enumerate(ways):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        fetched.append(place.urls.fetch(url, folder))
+    assert len({one.sha256 for one in fetched}) == 1
+    with build_scanner(load_settings()) as scanner:
+        content = Content(sha256=fetched[0].sha256, size_bytes=fetched[0].size_bytes)
+        report = scanner.scan(fetched[0].path, content=content).report
+    assert report.status == "completed"
+    assert report.verdict is not None
