@@ -16,9 +16,9 @@ from redis import Redis
 
 from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.doorbell import Doorbells
-from worker.queue.perform import report_of
 from worker.queue.record import FINAL, Record, Submission, Submitted, unpack
 from worker.queue.records import Records
+from worker.queue.reports import report_of
 from worker.queue.requests import ID, ScanRequest
 from worker.report import Report
 from worker.types import Label

@@ -12,7 +12,8 @@ from pathlib import Path
 from worker.artifacts import ArtifactStore
 from worker.content import Content
 from worker.errors import StorageError
-from worker.queue.perform import Brought, OnBytes, Output, without_crops
+from worker.queue.perform import Brought, OnBytes, Output
+from worker.queue.reports import without_crops
 from worker.queue.requests import RequestSource
 from worker.report import Report
 from worker.source.http import HttpSource

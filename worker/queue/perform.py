@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +20,9 @@ from worker.errors import FetchGone, FetchTimeout, LeaseLost, RedisDown, Unreada
 from worker.queue.away import AWAY
 from worker.queue.record import Claim, Ended, Record, unpack
 from worker.queue.records import Records
+from worker.queue.reports import identified, taken_over
 from worker.queue.requests import RequestOptions, RequestSource
-from worker.report import ErrorItem, FrameItem, Report, Source
+from worker.report import ErrorItem, FrameItem, Report
 from worker.types import SamplingRequest, Strategy
 
 log = logging.getLogger(__name__)
@@ -229,20 +229,6 @@ def sampling_request(default: SamplingRequest, options: RequestOptions) -> Sampl
     return dataclasses.replace(default, **given)
 
 
-def without_crops(report: Report) -> Report:
-    """A result that another scan paid for: its crops belong to that one."""
-    tracks = tuple(
-        track.model_copy(update={"evidence": tuple(one.model_copy(update={"crop": None}) for one in track.evidence)})
-        for track in report.tracks
-    )
-    return report.model_copy(update={"tracks": tracks})
-
-
-def taken_over(report: Report) -> Report:
-    """A result that another scan paid for, with nothing of that one's: neither crops nor times."""
-    return without_crops(report).model_copy(update={"timings_ms": None})
-
-
 def readable(claim: Claim, stored: bytes | None) -> Report | None:
     """A stored result. One of another version's is none."""
     try:
@@ -266,51 +252,3 @@ def identity(brought: Brought) -> tuple[int, ...]:
     except OSError as exc:
         raise FetchTimeout(f"the file cannot be looked at: {exc.strerror}") from exc
     return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
-
-
-def identified(report: Report, record: Record, claim: Claim | None = None) -> Report:
-    """A result as this scan's own: nothing of whoever's scan it was first."""
-    return report.model_copy(
-        update={
-            "id": record.id,
-            "owner": record.owner,
-            "external_id": record.request.external_id,
-            "source": wire_source(record.request.source),
-            "created_at": moment(record.created_ms),
-            "started_at": moment(record.started_ms or record.created_ms),
-            "finished_at": datetime.now(UTC),
-            "retry_of": record.retry_of,
-            "attempt": claim.attempt if claim else record.attempt,
-        }
-    )
-
-
-def report_of(record: Record, stored: Report | None) -> Report:
-    """The wire report of a scan in any state."""
-    if stored is not None:
-        return stored.model_copy(update={"finished_at": moment(record.finished_ms or record.created_ms)})
-    return Report(
-        id=record.id,
-        owner=record.owner,
-        external_id=record.request.external_id,
-        source=wire_source(record.request.source),
-        created_at=moment(record.created_ms),
-        started_at=moment(record.started_ms) if record.started_ms else None,
-        finished_at=moment(record.finished_ms) if record.finished_ms else None,
-        retry_of=record.retry_of,
-        status=record.state,
-        dead=record.dead,
-        progress=record.progress,
-        attempt=record.attempt,
-        error=ErrorItem.model_validate(record.error) if record.error and record.state == "failed" else None,
-    )
-
-
-def wire_source(source: RequestSource) -> Source:
-    if source.kind == "path":
-        return Source(kind="path", path=source.path)
-    return Source(kind=source.kind, url=source.url)
-
-
-def moment(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)

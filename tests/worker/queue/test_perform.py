@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, StorageDown
 from worker.queue.child import is_poisoned
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
-from worker.queue.perform import Brought, OnBytes, Performer, cache_key, identity, sampling_request, without_crops
+from worker.queue.perform import Brought, OnBytes, Performer, cache_key, identity, sampling_request
 from worker.queue.record import Claim, Ended, Terms, unpack
 from worker.queue.records import Records
+from worker.queue.reports import without_crops
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
-from worker.report import Evidence, Report, Source, Track
+from worker.report import Report, Source
 from worker.types import SamplingRequest, Strategy
 
 CONTENT = Content(sha256="ab" * 32, size_bytes=7)
@@ -242,11 +242,3 @@ def test_a_result_is_one_for_bytes_model_settings_and_options() -> None:
     }
     assert len(keys) == 4
     assert cache_key(CONTENT, "a", RequestOptions()) in keys
-
-
-def test_crops_of_another_scan_are_not_named() -> None:
-    evidence = Evidence(t_ms=0, box=(0, 0, 1, 1), score=0.5, crop="track-0.jpg")
-    track = Track(id=0, score=0.5, frames=1, votes=1, start_ms=0, end_ms=0, evidence=(evidence,))
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
-    report = Report(id="x", source=Source(kind="url", url=URL), created_at=moment, status="completed", tracks=(track,))
-    assert without_crops(report).tracks[0].evidence[0].crop is None
