@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from yt_dlp.extractor.common import InfoExtractor
@@ -21,7 +22,8 @@ class LocalSiteIE(InfoExtractor):  # type: ignore[misc]  # has no types
         name = self._match_id(url)
         page = self._download_json(url, name)
         for other in page.pop("ask", []):
-            self._download_webpage(other, name, fatal=False)
+            with contextlib.suppress(Exception):
+                self._download_webpage(other, name)
         if "need" in page:
             self._download_webpage(page.pop("need"), name)
         if "say" in page:

@@ -32,7 +32,7 @@ Answer = Callable[[BaseHTTPRequestHandler, Loopback], None]
 
 
 @contextlib.contextmanager
-def serve(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[Loopback]:
+def serve(answer: Answer, *, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Loopback]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             served.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
@@ -52,7 +52,7 @@ def serve(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[Loop
         def handle_error(self, request: object, client_address: object) -> None:
             pass  # a client that does not trust the certificate
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", port), Handler) as server:
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         served = Loopback(port=server.server_address[1], secure=tls is not None)

@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,27 @@ def test_a_server_that_is_gone_for_a_while_is_waited_for(spy: Spy, tmp_path: Pat
     with source(answer, spy, retries=0) as (server, http):
         assert http.fetch(server.url(), tmp_path / "a").sha256 == hashlib.sha256(BODY).hexdigest()
     assert asked(server) == [None, *["bytes=1000-"] * 4]
+
+
+def test_a_server_that_dies_in_mid_file_and_comes_back(spy: Spy, tmp_path: Path) -> None:
+    """Nobody listens for a while, then another server gives the rest."""
+    with ThreadPoolExecutor(1) as pool:
+        with source(ranged(BODY, breaks=[100_000, *[0] * 50]), spy, retries=0) as (server, http):
+            fetching = pool.submit(http.fetch, server.url(), tmp_path / "a")
+            soon(lambda: len(server.requests) > 0)
+        before = len(spy.connections)
+        soon(lambda: len(spy.connections) > before)  # in vain
+        with serve(ranged(BODY), port=server.port) as other:
+            fetched = fetching.result(timeout=60)
+    assert fetched.sha256 == hashlib.sha256(BODY).hexdigest()
+    assert asked(other) == ["bytes=100000-"]
+
+
+def soon(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"one"', "one"])
