@@ -45,6 +45,7 @@ def build_scanner(settings: Settings) -> Scanner:
     policy = build_policy(settings, spec, digest)
     threads = settings.model.threads or scan_threads()
     with ExitStack() as stack:
+        frames = stack.enter_context(build_frames(settings))  # first: it imports decoders while the networks are loaded here
         classifier = open_classifier(
             settings.model.checkpoint,
             backend=settings.model.backend,
@@ -55,7 +56,6 @@ def build_scanner(settings: Settings) -> Scanner:
         )
         detector = stack.enter_context(MtcnnDetector(min_face_px=settings.faces.min_face_px, threads=1))
         crew = stack.enter_context(Crew(threads))
-        frames = stack.enter_context(build_frames(settings))
         owned = stack.pop_all()
     return Scanner(
         frames=frames,

@@ -1,0 +1,88 @@
+"""One batch: which faces are cut, which of them vote, and that logits find their faces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from worker.look import FaceRules, look_at
+from worker.pixels import rgb_frame
+from worker.types import Detections, Float32, Frame, UInt8
+
+SIDE = 200
+
+
+class Faces:
+    """Gives boxes by frame, and remembers what it was asked."""
+
+    def __init__(self, *boxes: Sequence[tuple[float, float, float, float]]) -> None:
+        self._boxes = boxes
+        self.times_s: list[float] = []
+
+    def detect_small(
+        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, times_s: Sequence[float] | None = None
+    ) -> Detections:
+        self.times_s = list(times_s or ())
+        n = sum(map(len, self._boxes))
+        return Detections(
+            boxes_N4=np.array([box for boxes in self._boxes for box in boxes], np.float32).reshape(-1, 4),
+            prob_N=np.linspace(0.9, 0.8, n, dtype=np.float32),
+            landmarks_NK2=np.zeros((n, 5, 2), np.float32),
+            frame_N=np.repeat(np.arange(len(self._boxes)), [len(boxes) for boxes in self._boxes]),
+        )
+
+
+class Grey:
+    """The mean grey of a crop is its logit; remembers the sizes of its batches."""
+
+    name = "grey"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def logits(self, crops_FHWC: UInt8) -> Float32:
+        self.batches.append(len(crops_FHWC))
+        return crops_FHWC.mean((1, 2, 3)).astype(np.float32)
+
+
+RULES = FaceRules(margin=1.0, size=64, min_vote_px=40, min_vote_quality=0.0, batch=2)
+
+
+def frame(time_s: float, left: int, right: int) -> Frame:
+    rgb_HWC = np.full((SIDE, SIDE, 3), left, np.uint8)
+    rgb_HWC[:, SIDE // 2 :] = right
+    return rgb_frame(time_s, rgb_HWC)
+
+
+LEFT, RIGHT, TINY = (10, 10, 70, 70), (110, 10, 190, 90), (10, 150, 40, 180)
+
+
+def test_each_face_gets_the_score_of_its_own_crop_largest_first() -> None:
+    classifier, detector = Grey(), Faces([LEFT, RIGHT], [], [RIGHT])
+    look = look_at([frame(0.0, 10, 20), frame(1.0, 30, 40), frame(2.0, 50, 60)], detector, classifier, RULES)
+    assert [[face.logit for face in seen.faces] for seen in look.frames] == [[20.0, 10.0], [], [60.0]]
+    assert [seen.sighting.pts_s for seen in look.frames] == detector.times_s == [0.0, 1.0, 2.0]
+    assert look.frames[0].faces[0].sighting.box_xyxy == RIGHT
+    assert [face.prob for face in look.frames[0].faces] == [np.float32(0.85), np.float32(0.9)]
+    assert classifier.batches == [2, 1], "faces of several frames together"
+    assert min(look.detect_s, look.infer_s) >= 0.0
+
+
+def test_faces_too_small_or_too_poor_are_told_but_not_scored() -> None:
+    classifier = Grey()
+    (seen,) = look_at([frame(0.0, 10, 20)], Faces([LEFT, TINY]), classifier, RULES).frames
+    assert [(face.too_small, face.logit, face.crop_HWC is None) for face in seen.faces] == [
+        (False, 10.0, False),
+        (True, None, True),
+    ]
+    strict = FaceRules(margin=1.0, size=64, min_vote_px=40, min_vote_quality=0.5, batch=2)
+    (flat,) = look_at([frame(0.0, 10, 20)], Faces([LEFT]), classifier, strict).frames
+    assert [(face.quality, face.logit) for face in flat.faces] == [(0.0, None)], "a plain grey crop has no detail"
+    assert classifier.batches == [1]
+
+
+def test_of_a_crowd_only_the_largest_are_looked_at() -> None:
+    few = FaceRules(margin=1.0, size=64, min_vote_px=40, min_vote_quality=0.0, batch=2, faces_per_frame=1)
+    (seen,) = look_at([frame(0.0, 10, 20)], Faces([LEFT, RIGHT, TINY]), Grey(), few).frames
+    assert [face.sighting.box_xyxy for face in seen.faces] == [RIGHT]

@@ -1,0 +1,47 @@
+"""Batches noted down in any order give one account in rising time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from worker.faces.track import describe_face, describe_frame
+from worker.look import FaceLook, FrameLook, Look
+from worker.observe import Observer
+
+GREY = np.full((32, 32, 3), 120, np.uint8)
+
+
+def batch(*times_s: float) -> Look:
+    """One face at one place in each frame; its logit is the time."""
+    frames = []
+    for time_s in times_s:
+        sighting = describe_face(np.array([0, 0, 20, 20], np.float32), GREY)
+        face = FaceLook(sighting=sighting, prob=0.9, quality=0.8, too_small=False, logit=time_s, crop_HWC=GREY)
+        frames.append(FrameLook(sighting=describe_frame(time_s, GREY, [sighting]), faces=(face,)))
+    return Look(frames=tuple(frames), detect_s=0.0, infer_s=0.0)
+
+
+def test_strides_are_put_together_in_rising_time_and_are_one_track() -> None:
+    observer = Observer(evidence_per_track=2)
+    for look in (batch(0.0, 3.0, 6.0), batch(1.0, 4.0), batch(2.0, 5.0)):
+        observer.note(look)
+    seen = observer.result()
+    assert observer.n_frames == seen.frames_with_face == 7
+    assert [frame.pts_s for frame in seen.frames] == [float(i) for i in range(7)]
+    assert [seen.faces[frame.faces[0]].logit for frame in seen.frames] == [float(i) for i in range(7)]
+    assert {face.track for face in seen.faces} == {0}
+
+
+def test_the_worst_faces_evidence_is_there_whichever_stride_they_came_in() -> None:
+    observer = Observer(evidence_per_track=1)
+    for look in (batch(0.0, 3.0), batch(1.0, 6.0), batch(2.0, 5.0)):
+        observer.note(look)
+    seen = observer.result()
+    worst = max(range(len(seen.faces)), key=lambda number: seen.faces[number].logit or 0.0)
+    assert seen.faces[worst].pts_s == 6.0
+    assert seen.evidence.jpeg(worst) is not None
+
+
+def test_nothing_noted_is_nothing_seen() -> None:
+    seen = Observer(evidence_per_track=1).result()
+    assert (seen.frames, seen.faces, seen.frames_with_face) == ((), (), 0)

@@ -1,0 +1,130 @@
+"""Which frames are handed out when, what is kept aside, and that what is kept is a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from worker.errors import CorruptMedia, DecodeCrash, VeriframeError
+from worker.passes import Passes
+from worker.pixels import rgb_frame
+from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
+
+SIDE = 32
+FRAME_BYTES = 3 * SIDE * SIDE
+
+
+class Media:
+    """Frames of one memory, each grey by its place; asked-for moments are given at their rounded milliseconds."""
+
+    def __init__(self, count: int = 32, *, kind: MediaKind = MediaKind.VIDEO, error: VeriframeError | None = None) -> None:
+        self.info = MediaInfo(
+            kind=kind, container="mp4", codec="h264", width=SIDE, height=SIDE, duration_s=10.0, fps=25, n_frames=250
+        )
+        self._count = count
+        self._error = error
+
+    def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+        slot = np.empty((SIDE, SIDE, 3), np.uint8)
+        times = request.times_s or [(i + 0.5) * 10.0 / 32 for i in range(self._count)]
+        for place, time_s in enumerate(times):
+            slot[:] = place
+            yield rgb_frame(time_s, slot)
+        if self._error:
+            raise self._error
+        slot[:] = 255
+
+    def batches(self, request: SamplingRequest, *, max_frames: int) -> Iterator[Sequence[Frame]]:
+        yield from ([frame] for frame in self.frames(request))
+
+
+def passes(
+    media: Media, request: SamplingRequest | None = None, *, batch: int = 4, batch_frames: int = 99, hold: int = 99
+) -> Passes:
+    return Passes(
+        media,
+        request or SamplingRequest(),
+        batch_frames=batch,
+        batch_bytes=batch_frames * FRAME_BYTES,
+        hold_bytes=hold * FRAME_BYTES,
+    )
+
+
+def places(batches: Iterator[list[Frame]]) -> list[list[int]]:
+    return [[int(frame.rgb_HWC[0, 0, 0]) for frame in batch] for batch in batches]
+
+
+def test_every_sixth_frame_comes_first_and_then_those_between() -> None:
+    parts = [places(batches) for batches in passes(Media()).first()]
+    assert parts == [
+        [[0, 6, 12, 18], [24, 30]],
+        [[3, 9], [15, 21, 27]],
+        [[1, 7, 13], [19, 25, 31]],
+        [[4, 10], [16, 22, 28]],
+        [[2, 8], [14, 20, 26]],
+        [[5, 11], [17, 23, 29]],
+    ]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        passes(Media(), SamplingRequest(exhaustive=True)),
+        passes(Media(), hold=25),
+        passes(Media(kind=MediaKind.PICTURE)),
+        passes(Media(), SamplingRequest(strategy=Strategy.KEYFRAMES)),
+    ],
+    ids=["exhaustive", "too much to keep aside", "a picture", "as many frames as there are key frames"],
+)
+def test_otherwise_all_come_in_rising_time(wanted: Passes) -> None:
+    (part,) = (places(batches) for batches in wanted.first())
+    assert [place for batch in part for place in batch] == list(range(32))
+    assert not wanted.is_spread
+
+
+def test_a_batch_is_bounded_by_bytes() -> None:
+    (part,) = (places(batches) for batches in passes(Media(), SamplingRequest(exhaustive=True), batch_frames=3).first())
+    assert {len(batch) for batch in part[:-1]} == {3}
+
+
+def test_what_was_asked_for_is_known_before_all_was_looked_at() -> None:
+    wanted = passes(Media())
+    first = next(wanted.first())
+    assert wanted.requested == 32
+    assert sum(map(len, places(first))) == 6
+    assert len(wanted.times_s) == 32, "all were decoded"
+    assert wanted.times_s == sorted(wanted.times_s)
+
+
+def test_of_key_frames_as_many_as_came_were_asked_for() -> None:
+    wanted = passes(Media(count=7), SamplingRequest(strategy=Strategy.KEYFRAMES))
+    assert wanted.wanted is None
+    for batches in wanted.first():
+        places(batches)
+    assert wanted.requested == 7
+
+
+def test_media_that_break_off_keep_what_came_before() -> None:
+    wanted = passes(Media(count=8, error=CorruptMedia("broken off")))
+    assert sorted(place for batches in wanted.first() for batch in places(batches) for place in batch) == list(range(8))
+    assert isinstance(wanted.failure, CorruptMedia)
+    assert wanted.requested == 32
+
+
+def test_a_dead_decoder_ends_the_scan() -> None:
+    wanted = passes(Media(count=8, error=DecodeCrash("SIGSEGV")))
+    with pytest.raises(DecodeCrash):
+        places(next(wanted.first()))
+
+
+def test_a_second_pass_leaves_out_what_was_decoded() -> None:
+    wanted = passes(Media())
+    for batches in wanted.first():
+        places(batches)
+    again = wanted.times_s[3] + 0.00001
+    (batch,) = places(wanted.second((again, 5.001, 5.002)))
+    assert batch == [1, 2]
+    assert wanted.wanted == 35
+    assert wanted.requested == 32
