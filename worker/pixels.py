@@ -36,8 +36,8 @@ MATRICES = {
 }
 """By libswscale's number (BT.709, FCC, BT.601, SMPTE 240M, BT.2020; ITU-T H.273), in units of 2 ** -16: what V adds to red, U to
 blue, U to green and V to green, of video range."""
-BAND_ROWS = 48
-"""Whole frames are converted so many rows at a time: what lies between stays in the cache."""
+BAND_ROWS = 32
+"""So many rows are converted at a time where intermediate values are large: they stay in the cache."""
 
 
 def detection_scale(height: int, width: int) -> float:
@@ -139,9 +139,7 @@ class YuvPixels:
                 y_HW, self.u_HW[rows, columns], self.v_HW[rows, columns], top % 2, left % 2, _shares(self.matrix, self.full_range)
             )
         u_HW, v_HW = (plane[top : top + height, left : left + width] for plane in (self.u_HW, self.v_HW))
-        yuv_HWC = cv2.merge((y_HW, u_HW, v_HW)).astype(np.float32)
-        rgb_HWC = cv2.transform(yuv_HWC, _rounding(self.matrix, self.full_range))
-        return np.asarray(cv2.convertScaleAbs(np.maximum(rgb_HWC, 0)), np.uint8)
+        return _rounded(y_HW, u_HW, v_HW, _rounding(self.matrix, self.full_range))
 
     def quick_rgb(self) -> UInt8:
         """All of 4:4:4 as RGB, in OpenCV's coarser fixed point: one value in 35 is a grey level off, in a quarter of the time."""
@@ -152,6 +150,16 @@ class YuvPixels:
             yuv_HWC = cv2.merge((self.y_HW[band], self.u_HW[band], self.v_HW[band]))
             cv2.transform(yuv_HWC, to_rgb_34, rgb_HWC[band])
         return rgb_HWC
+
+
+def _rounded(y_HW: UInt8, u_HW: UInt8, v_HW: UInt8, to_rgb_34: Float32) -> UInt8:
+    """RGB of 4:4:4."""
+    rgb_HWC = np.empty((*y_HW.shape, 3), np.uint8)
+    for top in range(0, len(y_HW), BAND_ROWS):
+        band = slice(top, top + BAND_ROWS)
+        exact_HWC = cv2.transform(cv2.merge((y_HW[band], u_HW[band], v_HW[band])).astype(np.float32), to_rgb_34)
+        cv2.convertScaleAbs(np.maximum(exact_HWC, 0, out=exact_HWC), rgb_HWC[band])
+    return rgb_HWC
 
 
 def _cut_off(y_HW: UInt8, u_HW: UInt8, v_HW: UInt8, top: int, left: int, shares: Sequence[Int16]) -> UInt8:
