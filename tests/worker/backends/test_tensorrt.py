@@ -1,0 +1,129 @@
+"""What can be tested of TensorRT's runtime without a card: all but the card's own part (``Engine``)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from worker.backends import tensorrt
+from worker.backends.tensorrt import TensorRtClassifier, TensorRtNet, Why, open_tensorrt, or_fall_back, run_padded, this_gpu
+from worker.errors import ConfigError, ModelError, VeriframeError
+from worker.extras import missing
+from worker.model.graph import LOGIT
+from worker.ports import Classifier
+from worker.types import Float32, UInt8
+
+no_card = pytest.mark.skipif(torch.cuda.is_available(), reason="a card is at hand")
+
+
+class MeanEngine:
+    """An engine (``Runs``) whose logit is the mean of each picture; it remembers the batches it saw."""
+
+    def __init__(self, least: int, greatest: int) -> None:
+        self.least, self.greatest = least, greatest
+        self.batches: list[int] = []
+
+    def __call__(self, pictures: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        assert self.least <= len(pictures) <= self.greatest
+        self.batches.append(len(pictures))
+        means = pictures.mean((1, 2, 3), dtype=np.float32)
+        return {LOGIT: means, "offset": np.stack([means, -means], 1)}
+
+
+def crops(n: int) -> UInt8:
+    return np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("n", "max_batch", "batches"), [(0, 8, []), (1, 8, [2]), (5, 8, [5]), (7, 3, [3, 3, 2]), (11, 99, [8, 3]), (9, 99, [8, 2])]
+)
+def test_batches_are_cut_to_the_engine_and_filled_up(n: int, max_batch: int, batches: list[int]) -> None:
+    engine = MeanEngine(least=2, greatest=8)
+    logits = TensorRtClassifier(engine, name="tensorrt", size=4, max_batch=max_batch).logits(crops(n))
+    assert logits.dtype == np.float32
+    np.testing.assert_array_equal(logits, np.arange(n))
+    assert engine.batches == batches
+
+
+def test_wrong_crops_and_options_are_refused() -> None:
+    classifier = TensorRtClassifier(MeanEngine(1, 8), name="tensorrt", size=4, max_batch=8)
+    with pytest.raises(ValueError, match="crops must be uint8"):
+        classifier.logits(np.zeros((2, 5, 5, 3), np.uint8))
+    with pytest.raises(ValueError, match="must be positive"):
+        TensorRtClassifier(MeanEngine(1, 8), name="tensorrt", size=4, max_batch=0)
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, 5, 9])
+def test_a_net_gives_its_outputs_in_order_for_any_number_of_pictures(n: int) -> None:
+    net = TensorRtNet(MeanEngine(least=1, greatest=4), ["offset", LOGIT])
+    offset, logit = net(crops(n).astype(np.float32))
+    np.testing.assert_array_equal(logit, np.arange(n))
+    np.testing.assert_array_equal(offset, np.stack([np.arange(n), -np.arange(n)], 1))
+
+
+def test_filling_up_changes_no_output() -> None:
+    engine = MeanEngine(least=4, greatest=4)
+    outputs = run_padded(engine, crops(3))
+    assert engine.batches == [4]
+    np.testing.assert_array_equal(outputs[LOGIT], [0, 1, 2])
+
+
+def test_probabilities_of_extreme_logits() -> None:
+    class Extreme:
+        name = "extreme"
+
+        def logits(self, crops_FHWC: UInt8) -> Float32:
+            return np.array([-1e4, 0, 1e4], np.float32)
+
+    np.testing.assert_array_equal(tensorrt.probabilities(Extreme(), crops(3)), [0, 0.5, 1])
+
+
+@pytest.mark.parametrize(("error", "why"), [(ConfigError("no card"), Why.MISSING), (ModelError("another card"), Why.REFUSED)])
+def test_falling_back_is_logged_and_counted(error: VeriframeError, why: Why, caplog: pytest.LogCaptureFixture) -> None:
+    other = TensorRtClassifier(MeanEngine(1, 8), name="onnxruntime", size=4, max_batch=8)
+
+    def refuse() -> Classifier:
+        raise error
+
+    before = tensorrt.fallbacks[why]
+    with caplog.at_level(logging.WARNING):
+        assert or_fall_back(refuse, lambda: other) is other
+    assert tensorrt.fallbacks[why] == before + 1
+    assert caplog.messages == [f"onnxruntime runs instead ({why}): {error}"]
+
+
+def test_what_opens_is_used_and_nothing_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    wanted = TensorRtClassifier(MeanEngine(1, 8), name="tensorrt", size=4, max_batch=8)
+
+    def fail() -> Classifier:
+        raise AssertionError("opened in vain")
+
+    before = tensorrt.fallbacks.total()
+    assert or_fall_back(lambda: wanted, fail) is wanted
+    assert tensorrt.fallbacks.total() == before
+    assert not caplog.messages
+
+
+@pytest.mark.skipif(not missing(("tensorrt",)), reason="tensorrt is installed")
+def test_a_missing_library_says_how_to_install_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tensorrt needs tensorrt: .*SOURCE\[gpu\]"):
+        open_tensorrt(tmp_path, checkpoint_sha256="0" * 64)
+
+
+@no_card
+def test_without_a_card_nothing_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the test needs an NVIDIA GPU"):
+        this_gpu("the test")
+    if not missing(("tensorrt_rtx",)):
+        with pytest.raises(ConfigError, match="the tensorrt-rtx backend needs an NVIDIA GPU"):
+            open_tensorrt(tmp_path, kind="tensorrt-rtx", checkpoint_sha256="0" * 64)
+
+
+def test_it_says_that_no_card_has_run_it() -> None:
+    assert not tensorrt.VERIFIED_ON_HARDWARE
+    assert "Not verified on hardware" in (tensorrt.__doc__ or "")
