@@ -17,14 +17,11 @@ import av
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from worker.errors import ModelError
 from worker.faces.detect import MtcnnDetector
 from worker.faces.nets import packaged_nets
 from worker.model import mtcnn
-from worker.pixels import FRAME_PX, detection_scale
 from worker.types import Detections, UInt8
 
 THRESHOLD, THRESHOLD_BAND = 0.7, 0.02
@@ -159,39 +156,6 @@ def test_finds_the_face_where_it_is(detector: MtcnnDetector, astronaut_HWC: UInt
     assert left_eye[1] < nose[1] < left_mouth[1]
     assert left_mouth[0] < right_mouth[0]
     np.testing.assert_allclose((found.boxes_N4[0, :2] + found.boxes_N4[0, 2:]) / 2, [224, 117], atol=15)
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "scale"),
-    [
-        (256, 256, 1.0),
-        (479, 900, 1.0),
-        (480, 640, 1 / 2),
-        (720, 1280, 1 / 2),
-        (1280, 720, 1 / 2),
-        (1080, 1920, 1 / 2),
-        (1440, 2560, 1 / 3),
-        (2160, 3840, 1 / 4),
-        (479, 7000, 1.0),
-        (400, 160_000, 1 / 5),
-        (1080, 20_000, 1 / 3),
-        (1, 1, 1.0),
-    ],
-)
-def test_detection_scale_goes_by_the_shorter_side(height: int, width: int, scale: float) -> None:
-    assert detection_scale(height, width) == scale
-
-
-def test_reduced_frames_stay_large_enough() -> None:
-    for side in range(480, 5000):
-        assert 240 <= side * detection_scale(side, 2 * side) <= 675
-
-
-@given(height=st.integers(1, 64_000_000), share=st.floats(0, 1))
-def test_a_reduced_frame_has_bounded_pixels_whatever_its_shape(height: int, share: float) -> None:
-    width = max(1, int(share * (64_000_000 // height)))
-    scale = detection_scale(height, width)
-    assert height * scale * width * scale <= FRAME_PX * (1 + 1e-9)
 
 
 def test_memory_of_a_long_picture_is_bounded(detector: MtcnnDetector) -> None:
