@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from optimize.parity_bisect import Suspect, bisect
 from worker.backends.artefact import GATES, compare
 from worker.backends.candidates import ARTEFACTS, NAMES, PRECISIONS, REFERENCE, open_named
-from worker.backends.choose import opening_of
+from worker.backends.choose import Exporter, export_in_process, opening_of
 from worker.compose import build_scanner
 from worker.errors import ConfigError, ModelError
 from worker.report import Report
@@ -61,7 +61,9 @@ def judge(
     settings: Settings,
     clips: Sequence[Path],
     backends: Sequence[str] = NAMES,
+    *,
     on_backend: Callable[[Judged], None] = lambda _: None,
+    export: Exporter = export_in_process,
 ) -> list[Judged]:
     """Every backend of ``backends`` against eager float32 on whole scans. Raises ConfigError where PyTorch is not installed."""
     eager = list(_scans(settings, EAGER, clips))
@@ -69,7 +71,7 @@ def judge(
     for name in backends:
         judged = _judged(name, eager, eager) if name == EAGER else _run(settings, name, clips, eager)
         if judged.failure is not None and judged.refusal is None:
-            judged = _with_suspect(judged, settings)
+            judged = replace(judged, suspect=_suspect(judged, settings, export))
         on_backend(judged)
         found.append(judged)
     return found
@@ -129,11 +131,9 @@ def _judged(name: str, reports: Sequence[Report], eager: Sequence[Report]) -> Ju
     )
 
 
-def _with_suspect(judged: Judged, settings: Settings) -> Judged:
-    """The same, with the first node of the graph that differs, where the runtime lets one look inside."""
-    opening = opening_of(settings.model.checkpoint, cache_dir=settings.model.cache_dir)
-    figures = {key: getattr(judged, key) for key in ("backend", "gate_max", "gate_mean", "crops", "max_dp", "mean_dp", "flips")}
-    return Judged(**figures, failure=judged.failure, suspect=bisect(judged.backend, opening))
+def _suspect(judged: Judged, settings: Settings, export: Exporter) -> Suspect | None:
+    """The first node of the graph that differs, where the runtime lets one look inside."""
+    return bisect(judged.backend, opening_of(settings.model.checkpoint, cache_dir=settings.model.cache_dir), export)
 
 
 def _scores(reports: Sequence[Report]) -> Float32:

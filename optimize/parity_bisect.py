@@ -16,7 +16,7 @@ import onnx
 import onnxruntime as ort
 
 from worker.backends.candidates import Opening
-from worker.backends.choose import export_in_process
+from worker.backends.choose import Exporter, export_in_process
 from worker.backends.trial import probe_crops
 from worker.errors import ModelError
 from worker.model.checkpoint import load_spec
@@ -46,14 +46,14 @@ class Suspect:
         return f"first at {self.tensor} ({self.op}), off by {self.off_by:.2g} of its range"
 
 
-def bisect(backend: str, opening: Opening) -> Suspect | None:
+def bisect(backend: str, opening: Opening, export: Exporter = export_in_process) -> Suspect | None:
     """Where a backend's values leave those of the checkpoint's own graph; None for one that hides its inside."""
     if backend not in ("onnxruntime", "openvino", "openvino-bf16"):
         return None
     crops_FHWC = probe_crops(load_spec(opening.checkpoint).crop.size)[:CROPS]
     with tempfile.TemporaryDirectory(prefix="veriframe-parity-") as scratch:
         fresh = Path(scratch) / "fresh.onnx"
-        export_in_process(opening.checkpoint, fresh)
+        export(opening.checkpoint, fresh)
         right = onnx_tensor(fresh.read_bytes(), crops_FHWC, optimised=False)
         nodes = float_outputs(fresh.read_bytes())
     used = opening.onnx()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def parity(
     if unknown := set(backend or ()) - set(NAMES):
         raise ConfigError(f"unknown backend {', '.join(sorted(unknown))}: one of {', '.join(NAMES)}")
     flags = {"sampling": {"strategy": "uniform", "max_frames": frames}, "model": {"checkpoint": checkpoint} if checkpoint else {}}
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     judged = judge(
         load_settings(flags=flags),
         find_clips(media, clips),
@@ -76,15 +77,19 @@ def find_clips(folder: Path | None, most: int | None) -> list[Path]:
 
 def _print(judged: list[Judged]) -> None:
     table = Table(title="Against PyTorch in float32")
-    for heading in ("backend", "faces", "max |dp|", "mean |dp|", "allowed", "verdict flips", ""):
-        table.add_column(heading, justify="left" if heading in ("backend", "") else "right", overflow="fold")
+    for heading in ("backend", "faces", "max |dp|", "mean |dp|", "allowed", "verdict flips", "result"):
+        table.add_column(heading, justify="left" if heading in ("backend", "result") else "right", no_wrap=True)
     for one in judged:
         figures = ["", "", "", "", ""]
         if one.refusal is None:
             told = ["-" if value is None else f"{value:.2g}" for value in (one.max_dp, one.mean_dp)]
-            figures = [str(one.crops), *told, f"{one.gate_max:g} / {one.gate_mean:g}", str(len(one.flips))]
-        table.add_row(one.backend, *figures, _result(one))
-    Console(highlight=False).print(table)
+            figures = [str(one.crops), *told, f"{one.gate_max:g}, {one.gate_mean:g}", str(len(one.flips))]
+        table.add_row(one.backend, *figures, "refused" if one.refusal is not None else "passes" if one.passes else "FAILS")
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    console.print(table)
+    for one in judged:
+        if not one.passes:
+            console.print(f"{one.backend}: {_result(one)}", soft_wrap=True)
 
 
 def _result(one: Judged) -> str:
