@@ -45,6 +45,7 @@ class Comparison:
     start_up_s: dict[str, float]
     pss_bytes: dict[str, int]
     with_floor: bool
+    threads: int
 
     def walls(self, name: str) -> Runs:
         return [[run.wall_s for run in clip.answers[name]] for clip in self.clips]
@@ -57,7 +58,10 @@ class Comparison:
         return sum(clip.answers[name][0].reply[key] for clip in self.clips)
 
     def stage_s(self, name: str, stage: str) -> float:
-        return sum_of_medians([[run.reply[f"{stage}_s"] for run in clip.answers[name]] for clip in self.clips])
+        """Core-seconds: of every thread that the stage has to itself."""
+        return sum_of_medians(
+            [[run.reply[f"{stage}_s"] * run.reply["stage_threads"] for run in clip.answers[name]] for clip in self.clips]
+        )
 
     def faster_than(self, reference: str, name: str) -> Ratio:
         """How many times as fast as the reference, by the clock."""
@@ -73,7 +77,10 @@ class Comparison:
         return abs(self.count(name, "faces") - theirs) / max(theirs, 1)
 
     def floor_stage_s(self, name: str, stage: str) -> float:
-        return sum_of_medians(self._floor_stage(name, stage))
+        """Core-seconds."""
+        if stage == "decode":
+            return sum_of_medians([[run.cpu_s for run in clip.answers[clip.floors[name]]] for clip in self.clips])
+        return sum_of_medians([[run.reply[f"{stage}_cpu_s"] for run in clip.answers[NETWORKS + name]] for clip in self.clips])
 
     def distance(self, name: str) -> Ratio:
         """A variant's time over its floor, by the clock."""
@@ -92,9 +99,12 @@ class Comparison:
         return ratio(self.cpus(name), floor)
 
     def held_back_by(self, name: str) -> str:
-        """The stage that takes most above its floor; ``rest`` is what no stage counts: hashing, tracks, verdict, waiting."""
+        """The stage that takes most core-seconds above its floor, or ``rest`` (what no stage counts: hashing, cutting, tracks,
+        verdict), or ``idle cores``. On a machine that does other work, its share counts as idle."""
         above = {stage: self.stage_s(name, stage) - self.floor_stage_s(name, stage) for stage in STAGES}
-        above["rest"] = sum_of_medians(self.walls(name)) - sum(self.stage_s(name, stage) for stage in STAGES)
+        spent_s = sum_of_medians(self.cpus(name))
+        above["rest"] = spent_s - sum(self.stage_s(name, stage) for stage in STAGES)
+        above["idle cores"] = self.threads * sum_of_medians(self.walls(name)) - spent_s
         return max(above, key=lambda stage: above[stage])
 
     def verdicts_differ(self, name: str, other: str) -> int:
@@ -173,6 +183,7 @@ def compare(
         start_up_s=start_up_s,
         pss_bytes=pss_bytes,
         with_floor=with_floor,
+        threads=threads,
     )
 
 

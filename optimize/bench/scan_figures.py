@@ -54,23 +54,29 @@ def _saving(result: Comparison, name: str, exhaustive: str) -> list[Figure]:
 
 
 def _own(result: Comparison, name: str) -> list[Figure]:
-    """A side's speed by itself; stages are busy times, and may overlap."""
+    """A side's speed by itself."""
     frames, faces = result.count(name, "frames"), result.count(name, "faces")
-    total_s = sum_of_medians(result.walls(name))
-    shares = ", ".join(f"{stage} {result.stage_s(name, stage) / total_s:.0%}" for stage in STAGES)
-    figures = [
-        Figure(name=f"{name}: time", value=1e3 * total_s / max(frames, 1), unit="ms a frame", note=shares),
-        Figure(name=f"{name}: detection", value=1e3 * result.stage_s(name, "detect") / max(frames, 1), unit="ms a frame"),
+    reply = result.clips[0].answers[name][0].reply
+    stages_s = {stage: result.stage_s(name, stage) for stage in STAGES}
+    shares = ", ".join(f"{stage} {stage_s / sum(stages_s.values()):.0%}" for stage, stage_s in stages_s.items())
+    note = f"of its stages' core-seconds: {shares}" + (f"; {reply['backend']}" if "backend" in reply else "")
+    on = "one thread" if reply["stage_threads"] == 1 else f"{reply['stage_threads']} threads"
+    detect_s, infer_s = (stages_s[stage] / reply["stage_threads"] for stage in ("detect", "infer"))
+    return [
         Figure(
-            name=f"{name}: classifier",
-            value=faces / result.stage_s(name, "infer") if faces else None,
+            name=f"{name}: time", value=1e3 * sum_of_medians(result.walls(name)) / max(frames, 1), unit="ms a frame", note=note
+        ),
+        Figure(name=f"{name}: CPU time", value=1e3 * sum_of_medians(result.cpus(name)) / max(frames, 1), unit="ms a frame"),
+        Figure(name=f"{name}: detection on {on}", value=1e3 * detect_s / max(frames, 1), unit="ms a frame"),
+        Figure(
+            name=f"{name}: classifier on {on}",
+            value=faces / infer_s if faces else None,
             unit="crops/s",
             note="" if faces else "no face",
         ),
         Figure(name=f"{name}: memory held after the last clip (PSS)", value=result.pss_bytes[name] / MIB, unit="MiB"),
         Figure(name=f"{name}: start-up with a first scan", value=result.start_up_s[name], unit="s"),
     ]
-    return figures
 
 
 def scan_charts(result: Comparison) -> list[Chart]:
@@ -82,7 +88,7 @@ def scan_charts(result: Comparison) -> list[Chart]:
             for stage in STAGES:
                 seconds[stage].append((float(len(labels)), result.floor_stage_s(name, stage)))
             labels.append(f"floor of {name}")
-    stages = Chart(title="Busy time of stages, all clips", kind="bars", x="", y="seconds", series=seconds, labels=labels)
+    stages = Chart(title="Stages, all clips", kind="bars", x="", y="core-seconds", series=seconds, labels=labels)
     pairs = [(name, reference) for name in names for reference in result.references]
     if not pairs:
         return [stages]

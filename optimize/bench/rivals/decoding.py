@@ -60,7 +60,7 @@ def build_decord(options: Json, threads: int) -> Iterator[Answer]:
 @contextmanager
 def build_ours(options: Json, threads: int) -> Iterator[Answer]:
     """Our sandboxed child, frames handed over. A request: ``path``, ``strategy`` and ``max_frames``."""
-    with build_frames(scan_settings(options.get("flags", {}), threads)) as source:
+    with build_frames(scan_settings({"decode": {"threads": threads}}, threads)) as source:
 
         def decode(request: Json) -> Json:
             wanted = SamplingRequest(strategy=Strategy(request["strategy"]), max_frames=request["max_frames"])

@@ -6,6 +6,7 @@ way it holds for every part of a scan that runs a network, and none has to know 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from worker.faces.crop import SIZE
 Stage = Literal["detect", "infer"]
 Feeds = Any
 Run = Callable[[Feeds], None]
+Compile = Callable[[dict[str, Any]], Any]
+"""A compiled model, with more properties than it was first compiled with."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -89,45 +92,52 @@ def _sessions(plain: Any, model: Any, streams: int, threads: int) -> list[Run]:
 
 
 def _record_openvino(tape: Tape) -> None:
+    """Graphs are compiled, or read from where compiled ones are kept; every call of theirs has a request."""
     from worker.openvino_runtime import load_runtime
 
     openvino = load_runtime()
     core, compiled, request = openvino.Core, openvino.CompiledModel, openvino.InferRequest
-    compile_model, create, infer = core.compile_model, compiled.create_infer_request, request.infer
-    by_model: list[tuple[Any, Network]] = []
-    by_request: list[tuple[Any, Network]] = []
+    compile_model, import_model = core.compile_model, core.import_model
+    create, infer = compiled.create_infer_request, request.infer
 
-    def compile_and_note(self: Any, model: Any, device_name: Any = None, config: Any = None, **options: Any) -> Any:
-        made = compile_model(self, model, device_name, config, **options)
+    def noted(made: Any, again: Compile) -> Any:
         shape = [size.get_length() if size.is_static else None for size in made.inputs[0].get_partial_shape()]
-
-        def open_streams(streams: int, threads: int) -> list[Run]:
-            return _requests(
-                lambda told: compile_model(self, model, device_name or "CPU", told, **options), config, streams, threads
-            )
-
-        network = Network(stage=_stage(shape), open=open_streams)
-        by_model.append((made, network))
+        network = Network(stage=_stage(shape), open=lambda streams, threads: _requests(again, streams, threads))
+        made.recorded_network = network
         tape.networks.append(network)
         return made
 
+    def compile_and_note(self: Any, model: Any, device_name: Any = "CPU", config: Any = None, **options: Any) -> Any:
+        def again(more: dict[str, Any]) -> Any:
+            return compile_model(self, model, device_name, dict(config or {}) | more, **options)
+
+        return noted(again({}), again)
+
+    def import_and_note(self: Any, stream: Any, device_name: Any = "CPU", config: Any = None) -> Any:
+        kept = stream.read() if hasattr(stream, "read") else stream
+
+        def again(more: dict[str, Any]) -> Any:
+            return import_model(self, io.BytesIO(kept), device_name, dict(config or {}) | more)
+
+        return noted(again({}), again)
+
     def create_and_note(self: Any) -> Any:
         made = create(self)
-        by_request.extend((made, network) for model, network in by_model if model is self)
+        made.recorded_network = getattr(self, "recorded_network", None)
         return made
 
     def infer_and_note(self: Any, inputs: Any = None, *arguments: Any, **options: Any) -> Any:
-        for network in (network for asked, network in by_request if asked is self):
+        network = getattr(self, "recorded_network", None)
+        if network is not None:
             tape.note(network, inputs)
         return infer(self, inputs, *arguments, **options)
 
-    core.compile_model, compiled.create_infer_request, request.infer = compile_and_note, create_and_note, infer_and_note
+    core.compile_model, core.import_model = compile_and_note, import_and_note
+    compiled.create_infer_request, request.infer = create_and_note, infer_and_note
 
 
-def _requests(compiled: Callable[[dict[str, Any]], Any], config: Any, streams: int, threads: int) -> list[Run]:
-    told = dict(config or {}) | {"NUM_STREAMS": str(streams), "INFERENCE_NUM_THREADS": str(threads)}
-    told.pop("PERFORMANCE_HINT", None)
-    made = compiled(told)
+def _requests(again: Compile, streams: int, threads: int) -> list[Run]:
+    made = again({"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads})
     return [made.create_infer_request().infer for _ in range(streams)]
 
 

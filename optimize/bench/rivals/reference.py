@@ -43,13 +43,19 @@ class Detector:
 
     def boxes(self, frames_BHWC: UInt8) -> list[Float32]:
         """Boxes [N, 4] of each frame, in its own pixels."""
-        small = frames_BHWC
-        if self.divisor > 1:
-            scale = 1 / self.divisor
-            small = np.stack([cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for frame in frames_BHWC])
+        return self.boxes_in_small(self.shrunk(frames_BHWC))
+
+    def shrunk(self, frames_BHWC: UInt8) -> UInt8:
+        if self.divisor == 1:
+            return frames_BHWC
+        scale = 1 / self.divisor
+        return np.stack([cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for frame in frames_BHWC])
+
+    def boxes_in_small(self, small_BHWC: UInt8) -> list[Float32]:
+        """``boxes`` of frames that were shrunk before."""
         found: list[Float32] = []
-        for start in range(0, len(small), BATCH):
-            boxes_B, _ = self.mtcnn.detect(small[start : start + BATCH])
+        for start in range(0, len(small_BHWC), BATCH):
+            boxes_B, _ = self.mtcnn.detect(small_BHWC[start : start + BATCH])
             found += [_scaled(boxes, self.divisor) for boxes in boxes_B]
         return found
 
@@ -72,7 +78,10 @@ def load_classifier() -> torch.nn.Module:
 
 @contextmanager
 def build(options: Json, threads: int) -> Iterator[Answer]:
-    """``options``: ``mode``. A request: ``path`` and ``times_s``, the frames to look at, on the presentation clock."""
+    """``options``: ``mode``. A request: ``path`` and ``times_s``, the frames to look at, on the presentation clock.
+
+    One stage follows the other, each on all threads.
+    """
     detector, classifier = load_detector(options["mode"], threads), load_classifier()
 
     def scan(request: Json) -> Json:
@@ -91,6 +100,7 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
             "detect_s": detected - decoded,
             "infer_s": time.perf_counter() - detected,
             "times_s": list(request["times_s"]),
+            "stage_threads": threads,
         }
 
     yield scan

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from optimize.bench.cpu import tree_cpu_s
 from optimize.bench.side import Answer
 from worker.compose import build_scanner
 from worker.settings import Settings, load_settings
@@ -16,29 +19,41 @@ def scan_settings(flags: Json, threads: int) -> Settings:
     """``flags`` over what the environment says, with the side's threads."""
     told = {section: dict(keys) for section, keys in flags.items()}
     told.setdefault("model", {})["threads"] = threads
-    told.setdefault("decode", {})["threads"] = threads
     return load_settings(flags=told)
 
 
 @contextmanager
 def build(options: Json, threads: int) -> Iterator[Answer]:
-    """``options``: ``flags``, settings by section. A request names a ``path``; ``boxes`` in it also asks for every face's box."""
-    with build_scanner(scan_settings(options.get("flags", {}), threads)) as scanner:
+    """``options``: ``flags``, settings by section. A request names a ``path``, and may set ``max_frames``.
+
+    Stages run side by side, each on one thread: the reply's times of stages are sums over threads, of decoding the CPU time of
+    the processes that do it. Raises RuntimeError where another backend than the one asked for would run.
+    """
+    settings = scan_settings(options.get("flags", {}), threads)
+    with build_scanner(settings) as scanner:
+        if settings.model.backend not in ("auto", scanner.model.backend):
+            raise RuntimeError(f"{scanner.model.backend} would run in the place of {settings.model.backend}")
 
         def scan(request: Json) -> Json:
-            result = scanner.scan(Path(request["path"]))
+            looked_at = None
+            if "max_frames" in request:
+                looked_at = dataclasses.replace(scanner.request, max_frames=request["max_frames"])
+            tree_s, own_s = tree_cpu_s(), time.process_time()
+            result = scanner.scan(Path(request["path"]), request=looked_at)
+            own_s = time.process_time() - own_s
             report = result.report
             if report.error is not None or report.timings_ms is None or report.sampling is None:
                 raise RuntimeError(f"not scanned: {report.error}")
             reply: Json = {
-                "decode_s": report.timings_ms.decode / 1000,
+                "decode_s": tree_cpu_s() - tree_s - own_s,
                 "detect_s": report.timings_ms.detect / 1000,
                 "infer_s": report.timings_ms.infer / 1000,
                 "faces": sum(len(frame.faces) for frame in result.frames),
-                "frames": report.sampling.decoded,
+                "frames": len(result.frames),
                 "times_s": sorted(frame.t_ms / 1000 for frame in result.frames),
                 "verdict": report.verdict,
                 "backend": scanner.model.backend,
+                "stage_threads": 1,
             }
             return reply
 

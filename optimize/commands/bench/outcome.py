@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from optimize.bench.document import Document
-from optimize.bench.plot import check_plot, draw
 from optimize.bench.side import SideFailed
 from worker.commands.outcome import exit_codes
 from worker.errors import ConfigError
@@ -45,6 +44,8 @@ def bench_exit_codes() -> Iterator[None]:
 def check_outputs(plot: Path | None, json_out: Path | None) -> None:
     """Raises ConfigError before anything is measured for files that could not be written."""
     if plot is not None:
+        from optimize.bench.plot import check_plot
+
         check_plot(plot)
     for path in (plot, json_out):
         if path is not None and not path.absolute().parent.is_dir():
@@ -83,5 +84,7 @@ def finish(document: Document, json_out: Path | None, plot: Path | None) -> None
     if json_out is not None:
         document.write(json_out)
     if plot is not None and document.charts:
+        from optimize.bench.plot import draw
+
         machine = document.machine
         draw(document.charts, f"{document.command}\n{machine['cpu']}, {machine['cores']} cores, {document.at[:10]}", plot)

@@ -20,7 +20,7 @@ def squares(options: Json, threads: int) -> Iterator[Answer]:
 
 
 def test_a_side_scans_in_a_process_of_its_own_and_outlives_a_bad_clip(tmp_path: Path) -> None:
-    flags = {"sampling": {"strategy": "uniform", "max_frames": 2}}
+    flags = {"sampling": {"strategy": "uniform", "max_frames": 2, "exhaustive": True}}
     with Side(Rival(name="ours", build=SCANS, options={"flags": flags}), threads=1) as side:
         two = side.ask({"path": str(FOLDER / "two_people.mp4")})
         assert (two.reply["frames"], two.reply["faces"], len(two.reply["times_s"])) == (2, 4, 2)

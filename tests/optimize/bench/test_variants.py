@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import pytest
 
-from optimize.bench.variants import Variant, settings_know, variants_of
+from optimize.bench.variants import Variant, variants_of
 from worker.errors import ConfigError
+from worker.settings import load_settings
 
 
 def test_a_variant_looks_at_every_frame_unless_it_may_stop_early() -> None:
-    flags = Variant(backend="onnxruntime").flags(32)
-    assert flags["model"] == {"backend": "onnxruntime"}
-    assert flags["sampling"]["max_frames"] == 32
-    assert flags["sampling"].get("exhaustive", True) is True
+    settings = load_settings(flags=Variant(backend="onnxruntime").flags(32))
+    assert (settings.model.backend, settings.sampling.max_frames, settings.sampling.exhaustive) == ("onnxruntime", 32, True)
+    assert load_settings(flags=Variant(backend="auto", early=True).flags(32)).sampling.exhaustive is False
+
+
+@pytest.mark.parametrize("carry", [True, False])
+def test_carrying_is_set_only_where_it_is_asked_for(carry: bool) -> None:
+    assert load_settings(flags=Variant(backend="auto", carry=carry).flags(8)).faces.carry is carry
+    assert "faces" not in Variant(backend="auto").flags(8)
 
 
 def test_names_tell_variants_apart() -> None:
@@ -19,12 +25,11 @@ def test_names_tell_variants_apart() -> None:
     assert Variant(backend="a", carry=False, early=True).name == "a, no carrying, early decision"
 
 
+def test_early_variants_come_after_all_exhaustive_ones() -> None:
+    names = [one.name for one in variants_of(["auto", "onnxruntime"], carry=None, early=True)]
+    assert names == ["auto", "onnxruntime", "auto, early decision", "onnxruntime, early decision"]
+
+
 def test_settings_that_are_none_are_refused_before_anything_runs() -> None:
-    assert [one.name for one in variants_of(["auto", "onnxruntime"], carry=None, early=False)] == ["auto", "onnxruntime"]
     with pytest.raises(ConfigError, match="backend"):
         variants_of(["abacus"], carry=None, early=False)
-
-
-def test_settings_are_known_by_name() -> None:
-    assert settings_know("model", "backend")
-    assert not settings_know("model", "colour")

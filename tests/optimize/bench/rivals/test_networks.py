@@ -7,7 +7,7 @@ from worker.demo import FOLDER
 
 
 def test_what_a_scan_gave_to_its_networks_is_run_again() -> None:
-    flags = {"sampling": {"strategy": "uniform", "max_frames": 3}, "model": {"backend": "onnxruntime"}}
+    flags = {"sampling": {"strategy": "uniform", "max_frames": 3, "exhaustive": True}, "model": {"backend": "onnxruntime"}}
     with Side(Rival(name="networks", build="optimize.bench.rivals.networks:build", options={"flags": flags}), threads=2) as side:
         two = side.ask({"path": str(FOLDER / "two_people.mp4")}).reply
         again = side.ask({"path": str(FOLDER / "two_people.mp4")}).reply

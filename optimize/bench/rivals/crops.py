@@ -1,0 +1,46 @@
+"""Cuts real face crops for the classifiers to score: found by facenet-pytorch on half-size frames, cut as a scan cuts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+
+from optimize.bench.rivals.reference import decode, load_detector
+from optimize.bench.side import Answer
+from worker.faces.crop import crop_faces
+from worker.types import Json
+
+FRAMES_A_CLIP = 8
+
+
+@contextmanager
+def build(options: Json, threads: int) -> Iterator[Answer]:
+    """A request: ``paths``, how many crops (``count``), and the ``out`` file (.npy, uint8 [F, 224, 224, 3]). Where the clips show
+    fewer, they are repeated; where they show none, RuntimeError."""
+    detector = load_detector("b", threads)
+
+    def cut(request: Json) -> Json:
+        crops = []
+        for path in request["paths"]:
+            frames_BHWC = decode(Path(path), _times_s(Path(path)), threads)
+            boxes = detector.boxes(frames_BHWC)
+            crops += [crop for frame, found in zip(frames_BHWC, boxes, strict=True) for crop in crop_faces(frame, found)]
+            if len(crops) >= request["count"]:
+                break
+        if not crops:
+            raise RuntimeError("no face in these clips")
+        repeated_FHWC = np.stack([crops[n % len(crops)] for n in range(request["count"])])
+        np.save(request["out"], repeated_FHWC, allow_pickle=False)
+        return {"found": min(len(crops), request["count"])}
+
+    yield cut
+
+
+def _times_s(path: Path) -> Sequence[float]:
+    with av.open(str(path)) as container:
+        lasts_s = (container.duration or 0) / av.time_base
+    return [lasts_s * (n + 0.5) / FRAMES_A_CLIP for n in range(FRAMES_A_CLIP)]

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import av
+import pytest
+
+from optimize.bench.serve import Served, copies, serve, serve_charts, serve_figures
+from optimize.bench.variants import Variant
+from worker.demo import FOLDER
+from worker.errors import ConfigError
+
+CLIPS = [FOLDER / "untouched.mp4", FOLDER / "no_face.mp4"]
+
+
+def a_round(workers: int, took_s: float) -> Served:
+    return Served(
+        workers=workers, videos=4, took_s=took_s, cpu_s=2.0, scan_s=(1.0, 2.0, 3.0, 4.0), with_waiting_s=(2.0, 3.0, 4.0, 5.0)
+    )
+
+
+def test_copies_are_of_other_bytes_and_still_decode(tmp_path: Path) -> None:
+    made = copies(CLIPS, 5, tmp_path)
+    assert len({hashlib.sha256(path.read_bytes()).hexdigest() for path in made}) == 5
+    with av.open(str(made[4])) as again, av.open(str(CLIPS[0])) as once:
+        assert sum(1 for _ in again.decode(video=0)) == sum(1 for _ in once.decode(video=0))
+
+
+def test_other_formats_are_not_copied(tmp_path: Path) -> None:
+    (tmp_path / "clip.webm").touch()
+    with pytest.raises(ConfigError, match="cannot be copied"):
+        copies([tmp_path / "clip.webm"], 2, tmp_path)
+
+
+def test_figures_tell_throughput_latency_and_what_a_second_worker_gives() -> None:
+    served = [a_round(1, 4.0), a_round(2, 2.5), a_round(2, 2.0), a_round(1, 4.0)]
+    figures = {figure.name: figure for figure in serve_figures(served)}
+    assert figures["1 worker: videos"].value == 1.0
+    assert figures["1 worker: scan, 50 % within"].value == 2.5
+    assert figures["2 workers: CPU time"].value == 0.5
+    assert figures["2 workers on 2 cores: times as fast as 1 on 1"].value == pytest.approx(4 / 2.25)
+    throughput, latency = serve_charts(served)
+    assert throughput.labels == ["1", "2"]
+    assert latency.series["workers: 1"][-1] == (4.0, 1.0)
+
+
+def test_more_workers_than_cores_are_refused() -> None:
+    with pytest.raises(ConfigError, match="as many cores"):
+        serve(CLIPS, videos=1, workers=[len(os.sched_getaffinity(0)) + 1], rounds=1, flags={})
+
+
+@pytest.mark.soak
+def test_videos_go_through_the_real_queue() -> None:
+    served = serve(CLIPS, videos=4, workers=[1], rounds=1, flags=Variant(backend="onnxruntime").flags(2))
+    assert [(one.workers, one.videos, len(one.scan_s)) for one in served] == [(1, 4, 4)]
+    assert min(served[0].scan_s) > 0
+    assert all(waiting >= own for own, waiting in zip(served[0].scan_s, served[0].with_waiting_s, strict=True))

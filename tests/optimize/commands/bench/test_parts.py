@@ -1,0 +1,59 @@
+"""The commands of the parts: refusals here, one real tiny run of each in ``make soak``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from optimize.cli import app
+
+RUNS = {
+    "decode": ["--clips", "1", "--frames", "2", "--minutes", "0"],
+    "detect": ["--clips", "1", "--frames", "2", "--repeat", "1", "--no-full-size"],
+    "classify": ["--crops", "2", "--batch", "2", "--repeat", "1", "--runtime", "eager", "--runtime", "onnxruntime"],
+    "serve": ["--videos", "2", "--workers", "1", "--frames", "2", "--rounds", "1"],
+    "growth": ["--of", "frames", "--most", "2"],
+    "memory": ["--minutes", "0.2"],
+}
+
+
+@pytest.mark.parametrize("command", ["decode", "detect", "classify", "serve"])
+def test_a_folder_without_clips_is_a_usage_error(tmp_path: Path, command: str) -> None:
+    result = CliRunner().invoke(app, [command, str(tmp_path)])
+    assert result.exit_code == 2
+    assert "no video files" in result.output
+
+
+@pytest.mark.parametrize("command", sorted(RUNS))
+def test_figures_have_a_place_to_go_before_anything_is_measured(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--json", "nowhere/at/all.json"])
+    assert result.exit_code == 2
+    assert "no such folder" in result.output
+
+
+def test_cuda_is_unmeasured_where_there_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    out = tmp_path / "cuda.json"
+    result = CliRunner().invoke(app, ["classify", "--device", "cuda", "--crops", "1", "--batch", "1", "--json", str(out)])
+    assert result.exit_code == 0, result.output
+    figures = json.loads(out.read_text())["figures"]
+    assert {figure["value"] for figure in figures} == {None}
+    assert {figure["name"] for figure in figures} == {"eager", "compile", "onnxruntime-cuda", "tensorrt", "torch-tensorrt"}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("command", sorted(RUNS))
+def test_a_tiny_real_run_leaves_figures(tmp_path: Path, command: str) -> None:
+    out = tmp_path / "out.json"
+    result = CliRunner().invoke(app, [command, *RUNS[command], "--json", str(out)])
+    assert result.exit_code == 0, result.output
+    document = json.loads(out.read_text())
+    assert document["bench"] == command
+    assert any(figure["value"] for figure in document["figures"])
