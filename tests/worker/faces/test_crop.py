@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.faces.crop import crop_faces, crop_squares
+from worker.pixels import RgbPixels, YuvPixels
 from worker.types import Float32, UInt8
 
 HEIGHT, WIDTH = 90, 160
@@ -113,3 +114,12 @@ def test_shows_no_pixel_from_outside(height: int, width: int, corners: list[tupl
     assert (squares >= 0).all()
     assert (squares[:, 2:] <= np.array([width, height]) + 1e-3).all()
     np.testing.assert_allclose(squares[:, 2] - squares[:, 0], squares[:, 3] - squares[:, 1], atol=1e-3)
+
+
+def test_crops_of_planes_are_those_of_the_same_picture_in_rgb() -> None:
+    y_HW, u_HW, v_HW = np.random.default_rng(3).integers(0, 256, (3, HEIGHT, WIDTH), np.uint8)
+    pixels = YuvPixels(y_HW=y_HW, u_HW=u_HW, v_HW=v_HW, matrix=1, full_range=True)
+    boxes = np.array([[10, 5, 60, 70], [120, 40, 170, 95], [0, 0, 3, 3]], np.float32)
+    rgb_HWC = pixels.region(0, 0, HEIGHT, WIDTH)
+    for picture in (pixels, RgbPixels(rgb_HWC=rgb_HWC)):
+        np.testing.assert_array_equal(crop_faces(picture, boxes, size=40), crop_faces(rgb_HWC, boxes, size=40))

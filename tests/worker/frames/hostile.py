@@ -84,6 +84,14 @@ class Jumping(Patterns):
             yield dataclasses.replace(frame, pts_s=frame.pts_s * 86_400)
 
 
+class Turning(Patterns):
+    """Whose frames lie on their sides from the fourth on."""
+
+    def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+        for number, frame in enumerate(super().frames(request)):
+            yield frame if number < 3 else rgb_frame(frame.pts_s, np.ascontiguousarray(np.rot90(frame.rgb_HWC)))
+
+
 class Misbehaving(Patterns):
     """Gives one frame, then does what its subclass does."""
 
@@ -233,6 +241,8 @@ def open_misbehaving(file: BinaryIO, limits: Limits, decoder: str, threads: int)
         yield Misbehaving(arguments)
     elif "claims" in arguments:
         yield Boasting(arguments["claims"])
+    elif arguments.pop("turns", False):
+        yield Turning(**arguments)
     elif arguments.pop("understates", False):
         yield Understating(**arguments)
     elif "threads" in arguments:

@@ -26,7 +26,7 @@ from worker.frames.choose import open_media
 from worker.frames.limits import Limits
 from worker.frames.media import FRAMES_AHEAD
 from worker.frames.sandbox import SandboxedFrames
-from worker.types import SamplingRequest, Strategy
+from worker.types import Layout, SamplingRequest, Strategy
 
 HERE = Path(__file__).parent
 ALL = SamplingRequest(strategy=Strategy.UNIFORM, max_frames=1000)
@@ -79,6 +79,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4")
 
 
+@pytest.fixture(scope="module")
+def large_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Whose frames come as planes."""
+    return write_clip(tmp_path_factory.mktemp("clip") / "large.mp4", width=640, height=480)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (256, 256), (1280, 720), (1921, 1081)])
 def test_frames_arrive_intact(sandbox: Sandbox, tmp_path: Path, size: tuple[int, int]) -> None:
     width, height = size
@@ -117,6 +123,52 @@ def test_several_passes_also_after_one_left_early(sandbox: Sandbox, tmp_path: Pa
             next(first)
         next(media.frames(ALL))
         assert len(list(media.frames(SamplingRequest(max_frames=4)))) == 4
+
+
+def test_lists_hold_their_frames_until_the_next_is_asked_for(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox().open(patterns_file(tmp_path, 64, 48, 30)) as media:
+        first = 0
+        for frames in media.batches(ALL, max_frames=8):
+            time.sleep(0.005)  # the child decodes ahead meanwhile
+            for number, frame in enumerate(frames, first):
+                np.testing.assert_array_equal(frame.rgb_HWC, hostile.pattern(48, 64, number))
+            assert len(frames) == min(8, 30 - first)
+            first += len(frames)
+    assert first == 30
+
+
+def test_lists_take_half_of_the_shared_memory(sandbox: Sandbox, tmp_path: Path) -> None:
+    frame_bytes = (600 * 800 + 300 * 400) * 3
+    for shared, most in ((5 << 20, 1), (8 << 20, 2), (1 << 20, 1)):
+        with sandbox(shared_bytes=shared).open(patterns_file(tmp_path, 800, 600, 6)) as media:
+            sizes = [(len(frames), shared_bytes()) for frames in media.batches(ALL, max_frames=4)]
+        assert [count for count, _ in sizes] == [most] * (6 // most)
+        assert max(size for _, size in sizes) <= max(shared, frame_bytes + 4096)
+
+
+def test_lists_are_of_one_size_of_frame(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox().open(patterns_file(tmp_path, 8, 4, 7, turns=True)) as media:
+        lists = [[(frame.height, frame.width) for frame in frames] for frames in media.batches(ALL, max_frames=2)]
+    assert lists == [[(4, 8)] * 2, [(4, 8)], [(8, 4)] * 2, [(8, 4)] * 2]
+
+
+def test_what_was_decoded_before_an_error_comes_first(sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps({"deed": "fail_as_media"}))
+    with sandbox().open(path) as media:
+        lists = media.batches(ALL, max_frames=4)
+        assert [frame.pts_s for frame in next(lists)] == [0.0]
+        with pytest.raises(CorruptMedia):
+            next(lists)
+
+
+def test_a_pass_ends_the_lists_of_the_one_before(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox().open(patterns_file(tmp_path, 16, 16, 50)) as media:
+        first = media.batches(ALL, max_frames=8)
+        next(first)
+        assert sum(len(frames) for frames in media.batches(ALL, max_frames=8)) == 50
+        with pytest.raises(RuntimeError, match="later pass"):
+            next(first)
 
 
 def test_shared_memory_stays_bounded_over_many_frames(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -218,17 +270,23 @@ def test_zygote_killed_in_mid_file_takes_its_child_along(sandbox: Sandbox, tmp_p
         assert len(list(media.frames(ALL))) == 2
 
 
-def test_real_clip_gives_the_same_frames_as_without_sandbox(decoders: SandboxedFrames, clip: Path) -> None:
-    request = SamplingRequest(strategy=Strategy.UNIFORM, max_frames=8)
+@pytest.mark.parametrize(("name", "layout"), [("clip", Layout.RGB), ("large_clip", Layout.YUV420)])
+def test_real_clip_gives_the_same_frames_as_without_sandbox(
+    decoders: SandboxedFrames, request: pytest.FixtureRequest, name: str, layout: Layout
+) -> None:
+    clip: Path = request.getfixturevalue(name)
+    asked = SamplingRequest(strategy=Strategy.UNIFORM, max_frames=8)
     with clip.open("rb") as file, open_media(file, Limits()) as media:
-        expected = [(frame.pts_s, frame.rgb_HWC.copy()) for frame in media.frames(request)]
+        expected = [(frame.pts_s, frame.rgb_HWC.copy(), frame.small_HWC.copy()) for frame in media.frames(asked)]
         info = media.info
+    assert info.layout is layout
     with decoders.open(clip) as boxed:
         assert boxed.info == info
-        given = [(frame.pts_s, frame.rgb_HWC.copy()) for frame in boxed.frames(request)]
-    assert [pts_s for pts_s, _ in given] == [pts_s for pts_s, _ in expected]
-    for (_, ours), (_, theirs) in zip(given, expected, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+        given = [(frame.pts_s, frame.rgb_HWC.copy(), frame.small_HWC.copy()) for frame in boxed.frames(asked)]
+    assert [pts_s for pts_s, *_ in given] == [pts_s for pts_s, *_ in expected]
+    for (_, *ours), (_, *theirs) in zip(given, expected, strict=True):
+        for ours_HWC, theirs_HWC in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(ours_HWC, theirs_HWC)
 
 
 def test_decoder_killed_in_mid_file_fails_that_file_only(decoders: SandboxedFrames, clip: Path) -> None:

@@ -15,10 +15,11 @@ import pytest
 
 from worker.errors import CorruptMedia, DecodeCrash, DecodeTimeout, MediaTooLong, OutOfMemory, VeriframeError
 from worker.frames import wire
+from worker.frames.layout import bytes_of
 from worker.frames.limits import Limits
 from worker.frames.media import FRAMES_AHEAD
 from worker.frames.sandbox import SandboxedFrames
-from worker.types import MediaInfo, MediaKind, SamplingRequest, Strategy
+from worker.types import Layout, MediaInfo, MediaKind, SamplingRequest, Strategy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="system-call filter and Landlock are Linux")
 HERE = Path(__file__).parent
@@ -273,6 +274,40 @@ def test_info_at_the_limits_is_believed() -> None:
 def test_info_beyond_the_limits_is_a_lie(claim: dict[str, object]) -> None:
     with pytest.raises(wire.ProtocolError):
         wire.info_from(INFO | claim, LIMITS)
+
+
+@pytest.mark.parametrize("claim", [{"layout": "yuv422"}, {"layout": None}, {"layout": ["rgb"]}], ids=str)
+def test_unknown_layout_is_a_lie(claim: dict[str, object]) -> None:
+    with pytest.raises(wire.ProtocolError):
+        wire.info_from(INFO | claim, LIMITS)
+
+
+PLANES = {"slot": 0, "width": 40, "height": 20, "pts_s": 1.0, "matrix": 1, "full_range": False}
+
+
+@pytest.mark.parametrize(
+    ("layout", "claim", "spare"),
+    [
+        (Layout.YUV420, {}, -1),  # larger than its slot
+        (Layout.YUV444, {}, -1),
+        (Layout.YUV420, {"width": 39}, 0),
+        (Layout.YUV420, {"height": 19}, 0),
+        (Layout.YUV420, {"matrix": 2}, 0),
+        (Layout.YUV444, {"matrix": -1}, 0),
+        (Layout.YUV420, {"full_range": None}, 0),
+    ],
+    ids=str,
+)
+def test_planes_that_do_not_fit_are_a_lie(layout: Layout, claim: dict[str, object], spare: int) -> None:
+    size = bytes_of(20, 40, layout)
+
+    def header(message: dict[str, object], slot_bytes: int) -> wire.FrameHeader:
+        limits = {"max_pixels": 1000, "duration_s": 3.0, "slots": {0}}
+        return wire.frame_from(message, layout=layout, slot_bytes=slot_bytes, **limits)
+
+    assert header(PLANES, size).matrix == 1
+    with pytest.raises(wire.ProtocolError):
+        header(PLANES | claim, size + spare)
 
 
 def test_child_refuses_what_its_parent_would(frames: SandboxedFrames, tmp_path: Path) -> None:
