@@ -16,8 +16,8 @@ from tests.worker.fake_scanner import build
 from tests.worker.source.loopback import Loopback, by_path, raw, reply, serve
 from tests.worker.spy import Spy
 from worker.cli import app
-from worker.queue.scratch import PREFIX
 from worker.report import Report
+from worker.scratch import PREFIX
 
 REPOSITORY = Path(__file__).parents[2]
 HTML = b"\n<!DOCTYPE html><html>"

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from worker.queue.perform import Performer, QueueScanner
     from worker.queue.scan_worker import ScanWorker
     from worker.source.guard import AddressGuard
-    from worker.source.http import HttpSource
 
 SCANNER = "worker.compose:build_scanner"
 
@@ -48,14 +47,17 @@ def build_performer(settings: Settings, scanner: QueueScanner, folder: Path) -> 
     from worker.artifacts import open_store
     from worker.queue.fetching import Artifacts, Sources
     from worker.queue.perform import Performer
+    from worker.queue.site_limits import RedisSiteLimiter
+    from worker.sources import build_source
 
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(contextlib.closing(build_redis(settings)))
         store = open_store(settings.artifacts.url)
+        limiter = RedisSiteLimiter(redis, settings.redis.namespace, per_minute=settings.source.site_requests_per_minute)
         yield Performer(
             records=build_records(settings, redis),
             scanner=scanner,
-            sources=Sources(http=build_http(settings), roots=settings.queue.media_roots, store=store),
+            sources=Sources(urls=build_source(settings, limiter), roots=settings.queue.media_roots, store=store),
             keeper=Artifacts(store=store, keep_s=settings.artifacts.keep_s),
             folder=folder,
             hold_s=settings.queue.hold_s,
@@ -63,24 +65,10 @@ def build_performer(settings: Settings, scanner: QueueScanner, folder: Path) -> 
 
 
 def build_guard(settings: Settings) -> AddressGuard:
-    """Raises ConfigError."""
+    """Of callbacks, and of what a request names: on any port. Raises ConfigError."""
     from worker.source.guard import AddressGuard
 
     return AddressGuard(allow_private_hosts=settings.source.allow_private_hosts)
-
-
-def build_http(settings: Settings) -> HttpSource:
-    from worker.source.http import HttpSource
-
-    source = settings.source
-    return HttpSource(
-        guard=build_guard(settings),
-        max_bytes=source.max_bytes,
-        timeout_s=source.timeout_s,
-        connect_s=source.connect_s,
-        stall_s=source.stall_s,
-        max_redirects=source.max_redirects,
-    )
 
 
 def brisk_redis(settings: Settings) -> Redis:

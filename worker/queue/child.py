@@ -25,7 +25,7 @@ from worker.queue.away import AWAY
 from worker.queue.lifeline import end_with_parent
 from worker.queue.perform import Performer
 from worker.queue.record import Claim, Ended
-from worker.queue.scratch import claim_folder, sweep
+from worker.scratch import claim_folder, sweep
 
 log = logging.getLogger(__name__)
 

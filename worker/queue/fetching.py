@@ -16,7 +16,7 @@ from worker.queue.perform import Brought, OnBytes, Output
 from worker.queue.reports import without_crops
 from worker.queue.requests import RequestSource
 from worker.report import Report
-from worker.source.http import HttpSource
+from worker.source.fetch import UrlSource
 from worker.source.roots import resolve_below
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def artifact_key(scan_id: str, name: str) -> str:
 class Sources:
     """Brings a source's bytes here."""
 
-    http: HttpSource
+    urls: UrlSource
     roots: Sequence[Path]
     store: ArtifactStore
 
@@ -48,7 +48,7 @@ class Sources:
         if source.path is not None:
             yield Brought(path=resolve_below(source.path, self.roots))
         elif source.url is not None:
-            got = self.http.fetch(source.url, folder / "download", on_bytes)
+            got = self.urls.fetch(source.url, folder, on_bytes)
             yield Brought(path=got.path, content=Content(sha256=got.sha256, size_bytes=got.size_bytes))
         else:
             path = folder / "upload"

@@ -21,7 +21,7 @@ from worker.errors import ConfigError, ModelError, VeriframeError
 from worker.queue.assemble import brisk_redis, build_redis, build_worker, read_settings
 from worker.queue.lifeline import end_with_parent
 from worker.queue.scan_worker import stop_on_signals
-from worker.queue.scratch import sweep
+from worker.scratch import sweep
 
 log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class SocialSource:
 
     def fetch(self, session: Session, site: str, url: str, folder: Path, on_progress: OnProgress | None = None) -> Fetched:
         """The post's (first) video as a new file in ``folder``. Raises FetchError, MediaError, StorageFull."""
-        self._await_turn(site, session.ends_at)
+        self._await_turn(site, hashlib.sha256(url.encode()).hexdigest()[:16], session.ends_at)
         try:
             return self._bring(session, self._look_at(session, url)[0], folder / "post", on_progress)
         except FetchRateLimited as exc:
@@ -119,9 +120,9 @@ class SocialSource:
             raise UnsupportedMedia("a page or a playlist where the site says that media are")
         return fetched
 
-    def _await_turn(self, site: str, ends_at: float) -> None:
-        """Raises FetchRateLimited if the next turn is too far away."""
-        while wait_s := self._limiter.take(site):
+    def _await_turn(self, site: str, ticket: str, ends_at: float) -> None:
+        """Raises FetchRateLimited if the turn is too far away: it is set aside for the next attempt."""
+        while wait_s := self._limiter.take(site, ticket):
             if wait_s > LONGEST_WAIT_S or time.monotonic() + wait_s >= ends_at:
                 raise FetchRateLimited(f"{site} is asked often enough at present", retry_after_s=wait_s)
             time.sleep(wait_s)

@@ -13,10 +13,13 @@ from worker.pipeline import ScanResult
 from worker.queue.fetching import Artifacts, Sources, upload_key
 from worker.queue.requests import RequestSource
 from worker.report import Evidence, FrameItem, Report, Source, Track
+from worker.source.fetch import UrlSource
 from worker.source.guard import AddressGuard
 from worker.source.http import HttpSource
+from worker.source.playlist import PlaylistLimits, Playlists
 
 HTTP = HttpSource(guard=AddressGuard(), max_bytes=1 << 20, timeout_s=5, connect_s=1, stall_s=1, max_redirects=1)
+URLS = UrlSource(http=HTTP, playlists=Playlists(PlaylistLimits()))
 EVIDENCE = Evidence(t_ms=0, box=(0, 0, 1, 1), score=0.5, crop="track-0.jpg")
 TRACK = Track(id=0, score=0.5, frames=1, votes=1, start_ms=0, end_ms=0, evidence=(EVIDENCE,))
 REPORT = Report(
@@ -35,7 +38,7 @@ def crop_of(report: Report) -> str | None:
 
 
 def sources(store: ArtifactStore, roots: tuple[Path, ...] = ()) -> Sources:
-    return Sources(http=HTTP, roots=roots, store=store)
+    return Sources(urls=URLS, roots=roots, store=store)
 
 
 def test_paths_are_taken_below_a_root_only(tmp_path: Path) -> None:

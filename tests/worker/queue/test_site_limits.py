@@ -12,29 +12,44 @@ from worker.queue.site_limits import RedisSiteLimiter
 def test_workers_together_get_a_minutes_worth(redis: Redis) -> None:
     limiters = [RedisSiteLimiter(redis, per_minute=6) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        waits = list(pool.map(lambda i: limiters[i % 4].take("a"), range(20)))
-    assert sum(wait == 0 for wait in waits) == 6
-    assert all(0 < wait <= 10 for wait in waits if wait)
-    assert limiters[0].take("b") == 0
+        waits = sorted(pool.map(lambda i: limiters[i % 4].take("a", f"t{i}"), range(20)))
+    assert waits[:6] == [0] * 6
+    for number, wait in enumerate(waits[6:], 1):  # each has a turn of its own, ten seconds apart
+        assert 10 * number - 5 < wait <= 10 * number
+    assert limiters[0].take("b", "t0") == 0
+
+
+def test_a_turn_is_set_aside_for_its_ticket(redis: Redis) -> None:
+    limiter = RedisSiteLimiter(redis, per_minute=60)
+    while not limiter.take("a", "mine"):
+        pass
+    others = [limiter.take("a", f"u{i}") for i in range(50)]
+    assert max(others) > 2
+    while (wait_s := limiter.take("a", "mine")) > 0:
+        assert wait_s <= 1
+    assert redis.exists("vf:site:a:turn:mine") == 0
 
 
 def test_one_worker_holds_a_site_for_all(redis: Redis) -> None:
     RedisSiteLimiter(redis, per_minute=6).hold("a", 90)
     other = RedisSiteLimiter(redis, per_minute=6)
-    assert 80 < other.take("a") <= 90
     other.hold("a", 1)  # a shorter wait does not end a longer one
-    assert 80 < other.take("a") <= 90
-    assert other.take("b") == 0
-    assert 0 < redis.pttl("vf:site:a") <= 160_000
+    assert 60 < other.take("a", "t") <= 90
+    assert other.take("b", "t") == 0
 
 
 def test_nothing_is_left_in_redis_for_good(redis: Redis) -> None:
-    RedisSiteLimiter(redis, per_minute=6).take("a")
-    assert 0 < redis.pttl("vf:site:a") <= 61_000
+    limiter = RedisSiteLimiter(redis, per_minute=1)
+    limiter.take("a", "p")
+    limiter.take("a", "q")
+    limiter.hold("a", 5)
+    names = redis.keys("*")
+    assert len(names) == 3
+    assert all(0 < redis.pttl(name) <= 2_000_000 for name in names)
 
 
 def test_a_short_hold_ends(redis: Redis) -> None:
     limiter = RedisSiteLimiter(redis, per_minute=60)
     limiter.hold("a", 0.05)
-    while limiter.take("a"):
+    while limiter.take("a", "t"):
         pass

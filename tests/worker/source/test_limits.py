@@ -2,23 +2,47 @@ from __future__ import annotations
 
 import pytest
 
-from worker.source.limits import LocalSiteLimiter
+from worker.source.limits import KEPT_S, LocalSiteLimiter
 
 
-def test_a_minutes_worth_at_once_then_evenly() -> None:
-    clock = [100.0]
-    limiter = LocalSiteLimiter(per_minute=3, now=lambda: clock[0])
-    assert [limiter.take("a") for _ in range(4)] == [0, 0, 0, pytest.approx(20)]
-    assert limiter.take("b") == 0
+@pytest.fixture
+def clock() -> list[float]:
+    return [100.0]
+
+
+@pytest.fixture
+def limiter(clock: list[float]) -> LocalSiteLimiter:
+    return LocalSiteLimiter(per_minute=3, now=lambda: clock[0])
+
+
+def test_a_minutes_worth_at_once_then_evenly(limiter: LocalSiteLimiter) -> None:
+    assert [limiter.take("a", ticket) for ticket in "pqrst"] == [0, 0, 0, pytest.approx(20), pytest.approx(40)]
+    assert limiter.take("b", "p") == 0
+
+
+def test_a_turn_is_set_aside_for_its_ticket(limiter: LocalSiteLimiter, clock: list[float]) -> None:
+    for ticket in "pqrst":
+        limiter.take("a", ticket)
+    assert limiter.take("a", "t") == pytest.approx(40)  # asking again costs nothing
     clock[0] += 20
-    assert [limiter.take("a") for _ in range(2)] == [0, pytest.approx(20)]
+    assert limiter.take("a", "u") == pytest.approx(40)
+    assert limiter.take("a", "s") == 0
+    assert limiter.take("a", "s") == pytest.approx(60)  # its turn is taken: a new one
 
 
-def test_a_site_that_wants_to_be_left_alone_is() -> None:
-    clock = [100.0]
-    limiter = LocalSiteLimiter(per_minute=3, now=lambda: clock[0])
+def test_a_site_that_wants_to_be_left_alone_is(limiter: LocalSiteLimiter, clock: list[float]) -> None:
     limiter.hold("a", 30)
-    assert limiter.take("a") == pytest.approx(30)
-    assert limiter.take("b") == 0
+    limiter.hold("a", 10)
+    assert limiter.take("a", "p") == pytest.approx(30)
+    assert limiter.take("b", "p") == 0
     clock[0] += 30
-    assert [limiter.take("a") for _ in range(2)] == [0, pytest.approx(20)]
+    assert limiter.take("a", "p") == 0
+
+
+def test_turns_that_nobody_comes_for_are_forgotten(limiter: LocalSiteLimiter, clock: list[float]) -> None:
+    for ticket in "pqrs":
+        limiter.take("a", ticket)
+    clock[0] += 20 + KEPT_S + 1
+    for ticket in "tuvwx":
+        limiter.take("a", ticket)
+    assert {ticket for _, ticket in limiter._turns} == {"w", "x"}
