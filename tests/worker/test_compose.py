@@ -53,3 +53,9 @@ def test_a_scan_refuses_the_offsets_of_another_model() -> None:
 def test_an_offset_makes_resumed_reports_stale() -> None:
     own = load_settings(flags={"calibration": {"model_sha256": SHA, "offset_video": -0.5}})
     assert fingerprint(own, SHA, "onnxruntime") != fingerprint(load_settings(), SHA, "onnxruntime")
+
+
+def test_the_backend_that_runs_makes_resumed_reports_stale_and_how_it_was_chosen_does_not() -> None:
+    auto, named = (load_settings(flags={"model": {"backend": name}}) for name in ("auto", "openvino-bf16"))
+    assert fingerprint(auto, SHA, "openvino-bf16") == fingerprint(named, SHA, "openvino-bf16")
+    assert fingerprint(auto, SHA, "openvino-bf16") != fingerprint(auto, SHA, "onnxruntime")

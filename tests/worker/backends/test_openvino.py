@@ -31,7 +31,7 @@ def test_the_export_of_another_checkpoint_is_refused(tiny_onnx: Path, tiny_check
 
 
 def test_missing_damaged_and_foreign_files_are_refused(tiny_onnx: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot read"):
+    with pytest.raises(ModelError, match="cannot be read"):
         OpenVinoClassifier(tmp_path / "none.onnx", threads=1)
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(tiny_onnx.read_bytes()[:1000])
@@ -60,11 +60,11 @@ def test_a_damaged_compiled_graph_is_made_again(tiny_onnx: Path, tmp_path: Path,
     data[len(data) // 2] ^= 0xFF
     kept.write_bytes(data)
     np.testing.assert_array_equal(OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).logits(crops), expected)
-    assert [path.name for path in tmp_path.iterdir()] == [kept.name]
-    assert kept.read_bytes() != data
-    inode = kept.stat().st_ino
+    (again,) = tmp_path.iterdir()
+    assert again.read_bytes() != data
+    inode = again.stat().st_ino
     np.testing.assert_array_equal(OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).logits(crops), expected)
-    assert kept.stat().st_ino == inode, "a sound one is used again"
+    assert [path.stat().st_ino for path in tmp_path.iterdir()] == [inode], "a sound one is used again"
 
 
 @pytest.mark.skipif(without_bf16() is not None, reason="this CPU does not compute in bfloat16")
