@@ -23,8 +23,9 @@ def scan_threads(workers: int = 1, cores: int | None = None) -> int:
 
 
 def scan_workers(cores: int | None = None) -> int:
-    """Scanning processes that fill the cores: each keeps ``THREADS_FED`` of them busy."""
-    return max(1, (cores or usable_cores()) // THREADS_FED)
+    """Scanning processes for many items: one for each core. Threads of one process wait for each other where detection is Python:
+    two give 1.6 times one, two processes 1.8 times one (docs/decisions/0011-early-decision.md)."""
+    return cores or usable_cores()
 
 
 def quota_cores(own: Path = OWN_CGROUPS, root: Path = CGROUPS) -> float:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from worker.errors import MediaError
+from worker.frames import layout
 from worker.frames.sampling import frames_asked
 from worker.ports import OpenMedia
 from worker.types import Frame, MediaKind, SamplingRequest
@@ -21,7 +22,7 @@ from worker.verdict.early import LATER, PERIOD
 
 
 class Passes:
-    """``batch_frames``, ``batch_bytes``: most frames, and bytes of RGB, in a batch; ``hold_bytes``: in all that is kept aside.
+    """``batch_frames``, ``batch_bytes``: most frames, and bytes, in a batch; ``hold_bytes``: in all that is kept aside.
 
     Media that break in mid-file end a pass: ``failure`` says why, and what was decoded before stays good.
     """
@@ -38,7 +39,9 @@ class Passes:
         self._aside: dict[int, list[Frame]] = {}
         info = media.info
         self._asked = 1 if info.kind is MediaKind.PICTURE else frames_asked(request, info.duration_s, info.n_frames)
-        aside_bytes = (self._asked or 0) * len(LATER) // PERIOD * 3 * info.width * info.height
+        self._frame_bytes = layout.bytes_of(info.height, info.width, info.layout)
+        aside_bytes = (self._asked or 0) * len(LATER) // PERIOD * self._frame_bytes
+        self._room = hold_bytes // self._frame_bytes
         is_video = info.kind is MediaKind.VIDEO
         self.is_spread = is_video and not request.exhaustive and self._asked is not None and aside_bytes <= hold_bytes
         self.failure: MediaError | None = None
@@ -74,16 +77,17 @@ class Passes:
     def _batches(self, request: SamplingRequest) -> Iterator[list[Frame]]:
         """Copies of the frames that are to be looked at now, a bounded number of bytes at a time."""
         batch: list[Frame] = []
-        size = 0
         for place, frame in enumerate(self._new_frames(request)):
             if self.is_spread and place % PERIOD in LATER:
-                self._aside.setdefault(place % PERIOD, []).append(frame)
-                continue
+                if self._room > 0:
+                    self._room -= 1
+                    self._aside.setdefault(place % PERIOD, []).append(frame)
+                    continue
+                self.is_spread = False  # more frames than were announced
             batch.append(frame)
-            size += 3 * frame.height * frame.width
-            if len(batch) == self._batch_frames or size + size // len(batch) > self._batch_bytes:
+            if len(batch) == self._batch_frames or (len(batch) + 1) * self._frame_bytes > self._batch_bytes:
                 yield batch
-                batch, size = [], 0
+                batch = []
         if batch:
             yield batch
 

@@ -51,7 +51,7 @@ class SamplingSettings(Section):
     end_s: float | None = Field(default=None, gt=0)
     second_pass_frames: int = Field(default=128, ge=0, description="frames auto may add around the worst moments")
     exhaustive: bool = Field(default=False, description="score every frame, even where fewer settle the verdict")
-    hold_mib: int = Field(default=160, ge=0, description="frames kept aside until it is known whether they matter")
+    hold_mib: int = Field(default=224, ge=0, description="frames kept aside until it is known whether they matter")
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -85,6 +85,6 @@ def test_processes_share_the_cores(cores: int, workers: int, threads: int) -> No
     assert scan_threads(workers, cores) == threads
 
 
-@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 1), (7, 1), (8, 2), (64, 16)])
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 2), (64, 64)])
 def test_as_many_processes_as_fill_the_cores(cores: int, workers: int) -> None:
     assert scan_workers(cores) == workers

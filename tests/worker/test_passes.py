@@ -19,9 +19,16 @@ FRAME_BYTES = 3 * SIDE * SIDE
 class Media:
     """Frames of one memory, each grey by its place; asked-for moments are given at their rounded milliseconds."""
 
-    def __init__(self, count: int = 32, *, kind: MediaKind = MediaKind.VIDEO, error: VeriframeError | None = None) -> None:
+    def __init__(
+        self,
+        count: int = 32,
+        *,
+        kind: MediaKind = MediaKind.VIDEO,
+        error: VeriframeError | None = None,
+        announced: int = 250,
+    ) -> None:
         self.info = MediaInfo(
-            kind=kind, container="mp4", codec="h264", width=SIDE, height=SIDE, duration_s=10.0, fps=25, n_frames=250
+            kind=kind, container="mp4", codec="h264", width=SIDE, height=SIDE, duration_s=10.0, fps=25, n_frames=announced
         )
         self._count = count
         self._error = error
@@ -82,6 +89,14 @@ def test_otherwise_all_come_in_rising_time(wanted: Passes) -> None:
     (part,) = (places(batches) for batches in wanted.first())
     assert [place for batch in part for place in batch] == list(range(32))
     assert not wanted.is_spread
+
+
+def test_a_file_that_announces_few_frames_and_has_many_is_not_kept_in_memory() -> None:
+    wanted = passes(Media(announced=6), hold=6)
+    parts = [places(batches) for batches in wanted.first()]
+    assert [place for batch in parts[0] for place in batch] == [0, 6, *range(8, 32)]
+    assert sorted(place for part in parts[1:] for batch in part for place in batch) == [1, 2, 3, 4, 5, 7]
+    assert not wanted.is_spread, "nothing is settled early then"
 
 
 def test_a_batch_is_bounded_by_bytes() -> None:

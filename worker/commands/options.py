@@ -8,7 +8,7 @@ import typer
 
 
 def workers(text: str | int) -> int:
-    """A number of processes, or ``auto``: as many as fill the cores. Raises BadParameter."""
+    """A number of processes, or ``auto``: one for each core. Raises BadParameter."""
     from worker.cores import scan_workers
 
     if text == "auto":
@@ -24,7 +24,7 @@ def workers(text: str | int) -> int:
 
 WorkersOption = Annotated[
     int,
-    typer.Option(parser=workers, metavar="N", help="Items scanned at once, each in a process; auto: as many as fill the cores."),
+    typer.Option(parser=workers, metavar="N", help="Items scanned at once, each in a process; auto: one for each core."),
 ]
 IncludeOption = Annotated[
     list[str] | None, typer.Option(metavar="GLOB", help="Only names or paths like this, in any case; may be repeated.")
