@@ -7,7 +7,7 @@ way it holds for every part of a scan that runs a network, and none has to know 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -71,7 +71,9 @@ def _record_onnxruntime(tape: Tape) -> None:
         def __init__(self, model: Any, *arguments: Any, **options: Any) -> None:
             super().__init__(model, *arguments, **options)
             shape = self.get_inputs()[0].shape
-            self._network = Network(stage=_stage(shape), open=lambda streams, threads: _sessions(plain, model, streams, threads))
+            self._network = Network(
+                stage=stage_of(shape), open=lambda streams, threads: _sessions(plain, model, streams, threads)
+            )
             tape.networks.append(self._network)
 
         def run(self, names: Any, feeds: Any, *arguments: Any) -> Any:
@@ -102,7 +104,7 @@ def _record_openvino(tape: Tape) -> None:
 
     def noted(made: Any, again: Compile) -> Any:
         shape = [size.get_length() if size.is_static else None for size in made.inputs[0].get_partial_shape()]
-        network = Network(stage=_stage(shape), open=lambda streams, threads: _requests(again, streams, threads))
+        network = Network(stage=stage_of(shape), open=lambda streams, threads: _requests(again, streams, threads))
         made.recorded_network = network
         tape.networks.append(network)
         return made
@@ -141,6 +143,8 @@ def _requests(again: Compile, streams: int, threads: int) -> list[Run]:
     return [made.create_infer_request().infer for _ in range(streams)]
 
 
-def _stage(shape: Any) -> Stage:
-    """The classifier takes crops of one size, its head features; MTCNN's networks pictures of other sizes, or of any."""
-    return "detect" if len(shape) == 4 and SIZE not in list(shape) else "infer"
+def stage_of(shape: Sequence[int | str | None]) -> Stage:
+    """Of a network, by its input: MTCNN's take pictures of other sizes than the classifier's crops, or of any; parts of the
+    classifier behind its first take features."""
+    is_picture = len(shape) == 4 and 3 in shape
+    return "detect" if is_picture and SIZE not in shape else "infer"
