@@ -30,7 +30,6 @@ MIB = 1 << 20
 WITHOUT_INFLUENCE = {
     "decode": {"threads", "timeout_s", "cpu_s", "memory_mib", "shared_mib"},
     "model": {"threads", "batch", "cache_dir", "checkpoint", "backend"},
-    "faces": {"batch_frames", "batch_mib"},
 }
 """Settings that cannot change a result (the checkpoint counts by its hash, the backend by the name of the one that runs)."""
 SERVICE = {"redis", "queue", "source", "artifacts", "callbacks", "api"}

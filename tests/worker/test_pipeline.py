@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from worker.content import Content
-from worker.errors import CorruptMedia, DecodeCrash, VeriframeError
+from worker.errors import CorruptMedia, DecodeCrash, LeaseLost, VeriframeError
 from worker.look import FaceRules
 from worker.overlap import Crew
 from worker.pipeline import Progress, Scanner, ScanOptions, max_gap_s
@@ -343,6 +344,30 @@ def test_interrupts_pass_through(file: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         scanner(Clip(), detector=Interrupted()).scan(file)
+
+
+@pytest.mark.parametrize("stage", ["infer", "decode"])
+def test_who_is_told_of_progress_may_end_the_scan(file: Path, stage: str) -> None:
+    """A cancelled or lost scan of the queue: nothing is looked at any more when ``scan`` comes back."""
+    detector = OneFace()
+
+    def cancel(progress: Progress) -> None:
+        if progress.stage == stage and detector.batches:
+            raise LeaseLost("another worker has it")
+
+    report = scanner(Clip(duration_s=600.0), detector=detector, exhaustive=True).scan(file, on_progress=cancel).report
+    assert report.error is not None
+    assert report.error.message == "another worker has it"
+    looked_at = sum(detector.batches)
+    assert 0 < looked_at <= 4 * 6, "no more than was under way"
+
+
+def test_no_thread_outlives_the_scanner(file: Path) -> None:
+    before = set(threading.enumerate())
+    with scanner(Clip()) as opened:
+        assert opened.scan(file).report.verdict is Label.REAL
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) == before
 
 
 def test_missing_files_and_folders_are_reported(tmp_path: Path) -> None:
