@@ -44,12 +44,20 @@ class AreaTable:
     def level(self, height: int, width: int) -> Float32:
         """All frames averaged to ``height`` x ``width``: float32 [B, height, width, 3]."""
         (top, bottom), (left, right) = windows(self.height, height), windows(self.width, width)
-        strips = self._entries_BHW.take(bottom, axis=1).view(np.int32)
-        strips -= self._entries_BHW.take(top, axis=1).view(np.int32)
-        entries = strips.view(np.complex128)
-        sums = entries.take(right, axis=2).view(np.int32)
-        sums -= entries.take(left, axis=2).view(np.int32)
-        return _means(sums.reshape(self.n, height, width, 4), (bottom - top)[:, None] * (right - left))
+        area_HW1 = ((bottom - top)[:, None] * (right - left)).astype(np.float32)[..., None]
+        level_BHWC = np.empty((self.n, height, width, 3), np.float32)
+        # a frame at a time into the same arrays, which then stay in the cache; "clip" only because "raise" copies them once more
+        strips, others = np.empty((2, height, self.width + 1), np.complex128)
+        sums, rest = np.empty((2, height, width), np.complex128)
+        for entries_HW, out in zip(self._entries_BHW, level_BHWC, strict=True):
+            entries_HW.take(bottom, axis=0, out=strips, mode="clip")
+            entries_HW.take(top, axis=0, out=others, mode="clip")
+            strips.view(np.int32)[:] -= others.view(np.int32)
+            strips.take(right, axis=1, out=sums, mode="clip")
+            strips.take(left, axis=1, out=rest, mode="clip")
+            sums.view(np.int32)[:] -= rest.view(np.int32)
+            np.divide(sums.view(np.int32).reshape(height, width, 4)[..., :3], area_HW1, out=out, dtype=np.float32)
+        return level_BHWC
 
     def crops(self, box_N4: Int64, frame_N: Int64, side: int) -> Float32:
         """Boxes (start and end pixels, inside the frame, not empty) averaged to squares: float32 [N, side, side, 3]."""

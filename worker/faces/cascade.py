@@ -7,15 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from worker.faces.candidates import AreaTable, SingleCuts
-from worker.faces.nets import Net, load_nets
+from worker.faces.nets import PIXELS_AT_ONCE, Net, load_nets
 from worker.faces.suppress import suppress
 from worker.types import Detections, Float32, Int64
 
 PYRAMID_FACTOR = 0.709
 WINDOW = 12
 """Side of P-Net's window, the size of a face at the pyramid level that finds it."""
-CHUNK = 256
-"""Most candidates that are cut out at a time: bounds their memory."""
 
 
 class Cascade:
@@ -119,8 +117,9 @@ def _run(
     inside = (cut[:, 2:] > cut[:, :2]).all(axis=1)
     boxes_N4, frame_N, cut = boxes_N4[inside], frame_N[inside], cut[inside]
     outputs = [[np.empty((0, width) if width else 0, np.float32)] for width in widths]
-    for start in range(0, len(cut), CHUNK):
-        chunk = slice(start, start + CHUNK)
+    at_once = PIXELS_AT_ONCE // side**2
+    for start in range(0, len(cut), at_once):
+        chunk = slice(start, start + at_once)
         for collected, output in zip(outputs, net(table.crops(cut[chunk], frame_N[chunk], side)), strict=True):
             collected.append(output)
     return boxes_N4, frame_N, [np.concatenate(collected) for collected in outputs]
