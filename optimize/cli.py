@@ -16,7 +16,8 @@ from optimize.commands.bench.memory import memory
 from optimize.commands.bench.queue import queue
 from optimize.commands.bench.scan import scan
 from optimize.commands.bench.serve import serve
+from optimize.commands.bench.start import start
 
 app = typer.Typer(help="Measure scans on this machine.", no_args_is_help=True, add_completion=False)
-for command in (scan, decode, detect, classify, serve, queue, growth, memory, history):
+for command in (scan, decode, detect, classify, serve, start, queue, growth, memory, history):
     app.command()(command)

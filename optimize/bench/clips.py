@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
+
 from worker.errors import ConfigError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts"})
@@ -25,3 +27,8 @@ def chosen_clips(folder: Path | None, count: int | None = None) -> list[Path]:
     if not clips:
         raise ConfigError(f"no video files below {folder}")
     return clips
+
+
+def lasts_s(path: Path) -> float:
+    with av.open(str(path)) as container:
+        return float((container.duration or 0) / av.time_base)

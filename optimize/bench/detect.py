@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 
+from optimize.bench.clips import lasts_s
 from optimize.bench.document import Chart, Figure
 from optimize.bench.ratio import Runs, ratio, sum_of_medians
 from optimize.bench.side import Answered, Asking, Rival
@@ -58,11 +58,6 @@ def detect(
         found.append(detect_clip(path, sides, frames=frames, rounds=rounds))
         on_clip(found[-1])
     return found
-
-
-def lasts_s(path: Path) -> float:
-    with av.open(str(path)) as container:
-        return float((container.duration or 0) / av.time_base)
 
 
 def recall(found: Sequence[Float32], truth: Sequence[Float32], least_px: float = LARGE_PX) -> float | None:

@@ -115,8 +115,8 @@ def read_document(path: Path) -> Document:
         raise ConfigError(f"{path}: not figures of veriframe bench: {exc}") from exc
 
 
-def history_rows(documents: Iterable[Document]) -> list[str]:
-    """One Markdown row for each figure, below ``HISTORY_HEAD``."""
+def history_rows(documents: Iterable[Document], only: Sequence[str] = ("",)) -> list[str]:
+    """One Markdown row for each figure with a text of ``only`` in its name, below ``HISTORY_HEAD``."""
     rows = []
     for told in documents:
         machine = told.machine
@@ -126,7 +126,8 @@ def history_rows(documents: Iterable[Document]) -> list[str]:
         if machine.get("load_average"):
             where += f", load {machine['load_average'][0]:g}"
         start = (told.at[:10], machine.get("commit") or machine["veriframe"], where, f"`{told.command}`")
-        rows += ["| " + " | ".join(_cell(text) for text in (*start, figure.name, str(figure))) + " |" for figure in told.figures]
+        wanted = (figure for figure in told.figures if any(text in figure.name for text in only))
+        rows += ["| " + " | ".join(_cell(text) for text in (*start, figure.name, str(figure))) + " |" for figure in wanted]
     return rows
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import av
 import numpy as np
 
-from optimize.bench.rivals.reference import decode, load_detector
+from optimize.bench.clips import lasts_s
+from optimize.bench.rivals.by_decord import decode
+from optimize.bench.rivals.reference import load_detector
 from optimize.bench.side import Answer
 from worker.faces.crop import crop_faces
+from worker.frames.sampling import even_times
 from worker.types import Json
 
 FRAMES_A_CLIP = 8
@@ -26,7 +28,7 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
     def cut(request: Json) -> Json:
         crops = []
         for path in request["paths"]:
-            frames_BHWC = decode(Path(path), _times_s(Path(path)), threads)
+            frames_BHWC = decode(Path(path), even_times(0.0, lasts_s(Path(path)), FRAMES_A_CLIP), threads)
             boxes = detector.boxes(frames_BHWC)
             crops += [crop for frame, found in zip(frames_BHWC, boxes, strict=True) for crop in crop_faces(frame, found)]
             if len(crops) >= request["count"]:
@@ -38,9 +40,3 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
         return {"found": min(len(crops), request["count"])}
 
     yield cut
-
-
-def _times_s(path: Path) -> Sequence[float]:
-    with av.open(str(path)) as container:
-        lasts_s = (container.duration or 0) / av.time_base
-    return [lasts_s * (n + 0.5) / FRAMES_A_CLIP for n in range(FRAMES_A_CLIP)]

@@ -52,7 +52,7 @@ def build_linear(options: Json, threads: int) -> Iterator[Answer]:
 @contextmanager
 def build_decord(options: Json, threads: int) -> Iterator[Answer]:
     """``get_batch`` of the frames nearest the times, as in the reference pipelines."""
-    from optimize.bench.rivals.reference import decode
+    from optimize.bench.rivals.by_decord import decode
 
     yield lambda request: {"frames": len(decode(Path(request["path"]), request["times_s"], threads))}
 

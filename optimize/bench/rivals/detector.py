@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 
-from optimize.bench.rivals.reference import Mode, decode, load_detector
+from optimize.bench.rivals.by_decord import decode
 from optimize.bench.side import Answer
 from worker.faces.detect import MtcnnDetector
 from worker.pixels import detection_divisor
@@ -87,6 +88,8 @@ def _ours(threads: int, *, carrying: bool) -> Iterator[tuple[Callable[[int, int]
 
 
 @contextmanager
-def _reference(mode: Mode, threads: int) -> Iterator[tuple[Callable[[int, int], int], Find]]:
+def _reference(mode: Literal["a", "b"], threads: int) -> Iterator[tuple[Callable[[int, int], int], Find]]:
+    from optimize.bench.rivals.reference import load_detector  # torch: its threads slow ours, so ours does not import it
+
     detector = load_detector(mode, threads)
     yield lambda height, width: detector.divisor, lambda small_BHWC, times_s: detector.boxes_in_small(small_BHWC)

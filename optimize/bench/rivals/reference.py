@@ -9,19 +9,19 @@ thrown away.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
-import decord
 import numpy as np
 import timm
 import torch
 from facenet_pytorch import MTCNN
 
+from optimize.bench.rivals.by_decord import decode
 from optimize.bench.side import Answer
 from worker.faces.crop import crop_faces
 from worker.types import Float32, Json, UInt8
@@ -104,14 +104,6 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
         }
 
     yield scan
-
-
-def decode(path: Path, times_s: Sequence[float], threads: int) -> UInt8:
-    """The frames nearest the times, by decord: [B, H, W, 3]."""
-    reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=threads)
-    starts_s = reader.get_frame_timestamp(range(len(reader)))[:, 0]
-    indices = [int(np.abs(starts_s - starts_s[0] - t).argmin()) for t in times_s]
-    return np.asarray(reader.get_batch(indices).asnumpy(), np.uint8)
 
 
 def _score(crops_FHWC: UInt8, classifier: torch.nn.Module) -> None:

@@ -1,0 +1,63 @@
+"""Cold start: from the shell to a verdict in a process of its own, with warm caches, and whether torch was imported."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from optimize.bench.document import Figure
+from worker.errors import ConfigError
+
+RUN_S = 600.0
+SCANNED = (0, 3)
+"""Exit codes of a scan that came to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    wall_s: float
+    cpu_s: float
+
+
+def measure(clip: Path, *, rounds: int, on_round: Callable[[Start], None] = lambda _: None) -> tuple[list[Start], bool]:
+    """Timed runs after one that is not, and whether a scan imported torch. Raises ConfigError where one fails."""
+    imports = _run(clip, ["-X", "importtime"]).stderr
+    runs = []
+    for _ in range(rounds):
+        before, started = _children_s(), time.perf_counter()
+        _run(clip, [])
+        runs.append(Start(wall_s=time.perf_counter() - started, cpu_s=_children_s() - before))
+        on_round(runs[-1])
+    return runs, any(line.rpartition("|")[2].strip() == "torch" for line in imports.splitlines())
+
+
+def _run(clip: Path, options: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *options, "-m", "worker.cli", "scan", str(clip), "--format", "jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S, check=False)
+    if done.returncode not in SCANNED or json.loads(done.stdout)["status"] != "completed":
+        raise ConfigError(f"{clip} was not scanned: {done.stderr[-500:]}")
+    return done
+
+
+def _children_s() -> float:
+    """CPU time of processes that have ended and been waited for, and of those that they had waited for."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def start_figures(runs: list[Start], *, torch: bool, media_s: float) -> list[Figure]:
+    walls = [run.wall_s for run in runs]
+    note = f"a clip of {media_s:.0f} s, {len(runs)} rounds, {min(walls):.2f} to {max(walls):.2f} s"
+    return [
+        Figure(name="from shell to verdict, warm caches", value=float(np.median(walls)), unit="s", note=note),
+        Figure(name="from shell to verdict: CPU time", value=float(np.median([run.cpu_s for run in runs])), unit="s"),
+        Figure(name="torch imported", value=float(torch), unit="", note="yes" if torch else "no"),
+    ]

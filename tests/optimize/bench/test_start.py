@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from optimize.bench.start import Start, measure, start_figures
+from worker.demo import FOLDER
+from worker.errors import ConfigError
+
+
+def test_a_scan_is_started_in_a_process_of_its_own_without_torch() -> None:
+    runs, torch = measure(FOLDER / "no_face.mp4", rounds=1)
+    assert [run.wall_s > 0 and run.cpu_s > 0 for run in runs] == [True]
+    assert not torch
+
+
+def test_what_cannot_be_scanned_is_told(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    with pytest.raises(ConfigError, match=r"clip\.mp4 was not scanned"):
+        measure(tmp_path / "clip.mp4", rounds=1)
+
+
+def test_figures_are_medians() -> None:
+    runs = [Start(wall_s=wall_s, cpu_s=1.0) for wall_s in (1.0, 9.0, 2.0)]
+    figures = {figure.name: figure for figure in start_figures(runs, torch=False, media_s=10)}
+    assert figures["from shell to verdict, warm caches"].value == 2.0
+    assert (figures["torch imported"].value, figures["torch imported"].note) == (0.0, "no")
