@@ -11,6 +11,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,8 @@ from worker.model.packaged import default_checkpoint, weights_folder
 from worker.model.spec import ModelSpec
 from worker.types import Float32
 
+ON_THE_CARD: tuple[Kind, ...] = ("tensorrt", "torch-tensorrt")
+"""Made for the card at hand, which must be there."""
 RTX_TARGETS = ("SM80", "SM89", "SM120")
 REFERENCES = {CLASSIFIER: "eager fp32", **dict.fromkeys(NETS, "onnxruntime fp32")}
 
@@ -87,51 +90,89 @@ class Exported:
     fresh: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """A request, and everything that makes its artefact another than the next one."""
+
+    request: Request
+    checkpoint: Path
+    spec: ModelSpec
+    digest: str
+    toolchain: Mapping[str, str]
+    gpu: Gpu | None
+    targets: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return key_of(
+            {
+                "veriframe": __version__,
+                "checkpoint": self.digest,
+                "export": EXPORT_VERSION,
+                "toolchain": dict(self.toolchain),
+                "gpu": None if self.gpu is None else self.gpu.model_dump(),
+                "targets": self.targets,
+                "precision": self.request.precision,
+                "batch": self.request.batch,
+            }
+        )
+
+
 def run_export(request: Request) -> Exported:
     """Make the artefact. Raises ConfigError for what is missing here, ModelError where a runtime refuses or parity fails."""
     need(request.kind)
     checkpoint = (request.checkpoint or default_checkpoint()).absolute()
-    spec, digest = load_spec(checkpoint), sha256(checkpoint)
-    gpu = tensorrt.this_gpu(f"an export to {request.kind}") if request.kind in ("tensorrt", "torch-tensorrt") else None
-    targets = check_targets(request)
-    toolchain = versions(request.kind)
-    out = request.out or _kept(request, digest, toolchain=toolchain, gpu=gpu, targets=targets)
-    if request.out is None and not request.rebuild and is_sound(out):
-        return Exported(folder=out, manifest=read_manifest(out), fresh=False)
-
-    def fill(folder: Path) -> Manifest:
-        request.tell("reading the crops of the demo clips")
-        pictures = demo_pictures(margin=spec.crop.margin, size=spec.crop.size)
-        request.tell("scoring them with PyTorch in float32")
-        reference_F = tensorrt.probabilities(TorchClassifier(checkpoint, threads=2), pictures.crops_FHWC)
-        (folder / PROBE).write_bytes(serialise_tensors({"crops": pictures.crops_FHWC, "p": reference_F}))
-        networks: dict[str, Network] = {}
-        parity: dict[str, Parity] = {}
-        for source in sources(checkpoint, spec, digest, request):
-            request.tell(f"making {source.name}")
-            made = MAKERS[request.kind](source, folder, targets)
-            networks[source.name] = _network(source, made)
-            request.tell(f"comparing {source.name}")
-            parity[source.name] = measured(source, made, pictures, reference_F)
-        return Manifest(
-            veriframe=__version__,
-            kind=request.kind,
-            precision=request.precision,
-            checkpoint_sha256=digest,
-            model=f"{spec.name} {spec.version}",
-            export_version=EXPORT_VERSION,
-            created=datetime.now(UTC).replace(microsecond=0),
-            toolchain=toolchain,
-            gpu=gpu,
-            targets=targets,
-            batch=request.batch,
-            networks=networks,
-            files={},
-            parity=parity,
-        )
-
-    write_artefact(out, fill)
+    plan = _Plan(
+        request=request,
+        checkpoint=checkpoint,
+        spec=load_spec(checkpoint),
+        digest=sha256(checkpoint),
+        toolchain=versions(request.kind),
+        gpu=tensorrt.this_gpu(f"an export to {request.kind}") if request.kind in ON_THE_CARD else None,
+        targets=check_targets(request),
+    )
+    out = request.out
+    if out is None:
+        folder = private_cache((request.cache_dir or user_cache()) / KEPT)
+        out = folder / f"{kept_prefix(request.kind, plan.digest)}{plan.key}"
+        if is_sound(out) and not request.rebuild:
+            return Exported(folder=out, manifest=read_manifest(out), fresh=False)
+    write_artefact(out, partial(_fill, plan))
     return Exported(folder=out, manifest=read_manifest(out), fresh=True)
+
+
+def _fill(plan: _Plan, folder: Path) -> Manifest:
+    """Write the networks and the probe into the folder, and compare them."""
+    request, spec = plan.request, plan.spec
+    request.tell("reading the crops of the demo clips")
+    pictures = demo_pictures(margin=spec.crop.margin, size=spec.crop.size)
+    request.tell("scoring them with PyTorch in float32")
+    reference_F = tensorrt.probabilities(TorchClassifier(plan.checkpoint, threads=2), pictures.crops_FHWC)
+    (folder / PROBE).write_bytes(serialise_tensors({"crops": pictures.crops_FHWC, "p": reference_F}))
+    networks: dict[str, Network] = {}
+    parity: dict[str, Parity] = {}
+    for source in sources(plan.checkpoint, spec, plan.digest, request):
+        request.tell(f"making {source.name}")
+        made = MAKERS[request.kind](source, folder, plan.targets)
+        networks[source.name] = _network(source, made)
+        request.tell(f"comparing {source.name}")
+        parity[source.name] = measured(source, made, pictures, reference_F)
+    return Manifest(
+        veriframe=__version__,
+        kind=request.kind,
+        precision=request.precision,
+        checkpoint_sha256=plan.digest,
+        model=f"{spec.name} {spec.version}",
+        export_version=EXPORT_VERSION,
+        created=datetime.now(UTC).replace(microsecond=0),
+        toolchain=dict(plan.toolchain),
+        gpu=plan.gpu,
+        targets=plan.targets,
+        batch=request.batch,
+        networks=networks,
+        files={},  # hashed when all of them are written
+        parity=parity,
+    )
 
 
 def check_targets(request: Request) -> tuple[str, ...]:
@@ -210,20 +251,3 @@ def _network(source: Source, made: Made) -> Network:
         outputs=made.outputs,
         profile=(profile.least, profile.usual, profile.greatest) if made.has_profile else None,
     )
-
-
-def _kept(request: Request, digest: str, *, toolchain: Mapping[str, str], gpu: Gpu | None, targets: tuple[str, ...]) -> Path:
-    """The folder in the private cache for this key."""
-    key = key_of(
-        {
-            "checkpoint": digest,
-            "export": EXPORT_VERSION,
-            "toolchain": dict(toolchain),
-            "gpu": None if gpu is None else gpu.model_dump(),
-            "targets": targets,
-            "precision": request.precision,
-            "batch": request.batch,
-        }
-    )
-    folder = private_cache((request.cache_dir or user_cache()) / KEPT)
-    return folder / f"{kept_prefix(request.kind, digest)}{key}"

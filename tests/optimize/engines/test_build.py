@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,8 +145,9 @@ def test_known_architectures(rtx: Any) -> None:
 
 def turned(kind: str, dtype: int) -> bytes:
     """A graph that does one thing to its input before it is made float32."""
+    attributes: dict[str, Any] = {"perm": [0, 3, 1, 2]} if kind == "Transpose" else {}
     nodes = [
-        helper.make_node(kind, ["x"], ["t"], **({"perm": [0, 3, 1, 2]} if kind == "Transpose" else {})),
+        helper.make_node(kind, ["x"], ["t"], **attributes),
         helper.make_node("Cast", ["t"], ["f"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["f", "two"], ["y"]),
     ]
@@ -158,7 +158,7 @@ def turned(kind: str, dtype: int) -> bytes:
 
 
 @pytest.fixture
-def small() -> Iterator[Profile]:
+def small() -> Profile:
     return Profile(least=(1, 4, 4, 3), usual=(2, 4, 4, 3), greatest=(4, 4, 4, 3))
 
 

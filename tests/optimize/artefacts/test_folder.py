@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from optimize.artefacts.folder import is_sound, key_of, write_artefact
+from worker.backends.artefact import CLASSIFIER, MANIFEST, Manifest, Network, Parity, read_artefact
+from worker.errors import ConfigError, ModelError
+
+
+def fill(folder: Path, content: bytes = b"engine") -> Manifest:
+    (folder / "classifier.onnx").write_bytes(content)
+    return Manifest(
+        veriframe="0.1.0",
+        kind="onnx",
+        precision="fp32",
+        checkpoint_sha256="a" * 64,
+        model="tiny 0",
+        export_version=1,
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        toolchain={},
+        batch=(1, 1, 1),
+        networks={CLASSIFIER: Network(file="classifier.onnx", precision="fp32", inputs=(), outputs=())},
+        files={},
+        parity={CLASSIFIER: Parity(reference="eager fp32", samples=0, reason="not run")},
+    )
+
+
+def test_a_new_folder_is_written_whole_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "artefact"
+    write_artefact(out, fill)
+    artefact = read_artefact(out)
+    assert set(artefact.manifest.files) == {"classifier.onnx"}
+    assert sorted(path.name for path in out.iterdir()) == ["classifier.onnx", MANIFEST]
+    assert [path.name for path in out.parent.iterdir()] == ["artefact"]
+
+
+def test_an_artefact_is_replaced_and_an_empty_folder_filled(tmp_path: Path) -> None:
+    out = tmp_path / "artefact"
+    out.mkdir()
+    write_artefact(out, fill)
+    write_artefact(out, lambda folder: fill(folder, b"newer"))
+    assert read_artefact(out).path().read_bytes() == b"newer"
+    assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
+
+
+def test_what_fails_leaves_the_old_one_and_no_trace(tmp_path: Path) -> None:
+    out = tmp_path / "artefact"
+    write_artefact(out, fill)
+
+    def fail(folder: Path) -> Manifest:
+        fill(folder, b"half")
+        raise ModelError("no")
+
+    with pytest.raises(ModelError):
+        write_artefact(out, fail)
+    assert read_artefact(out).path().read_bytes() == b"engine"
+    assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
+
+
+def test_what_is_no_artefact_is_never_replaced(tmp_path: Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    (folder / "mine.txt").touch()
+    file.touch()
+    for out in (folder, file):
+        with pytest.raises(ConfigError, match="is no artefact"):
+            write_artefact(out, fill)
+    with pytest.raises(ConfigError, match="cannot write"):
+        write_artefact(file / "below", fill)
+    assert (folder / "mine.txt").exists()
+
+
+def test_soundness(tmp_path: Path) -> None:
+    out = tmp_path / "artefact"
+    assert not is_sound(out)
+    write_artefact(out, fill)
+    assert is_sound(out)
+    (out / "classifier.onnx").write_bytes(b"other!")
+    assert not is_sound(out)
+
+
+def test_keys_differ_by_every_part() -> None:
+    parts = {"checkpoint": "a", "batch": (1, 2, 4), "gpu": None}
+    keys = {key_of(parts | changed) for changed in ({}, {"checkpoint": "b"}, {"batch": (1, 2, 8)}, {"gpu": "NVIDIA L4"})}
+    assert len(keys) == 4
+    assert key_of(parts) == key_of(dict(reversed(parts.items())))
