@@ -91,7 +91,9 @@ class SourceSettings(Section):
         default=("default",),
         description="yt-dlp's extractors for posts of social networks, by name; default: the large ones; none: no posts",
     )
-    playlist_items: int = Field(default=1, ge=0, description="videos of a post with several that are looked at; 0: none of them")
+    playlist_items: int = Field(
+        default=1, ge=0, description="of a post with several videos, the first of so many that can be had is scanned; 0: none"
+    )
     site_requests_per_minute: int = Field(default=30, gt=0, description="posts of one site, by all workers together")
     cookies: UserPath | None = Field(default=None, description="cookies for social networks, a file in Netscape's format")
     ports: tuple[Port, ...] = Field(default=(80, 443, 8080, 8443), description="ports that an address may name; empty: any")

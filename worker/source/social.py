@@ -39,7 +39,7 @@ _LIVE: Final = ("is_live", "is_upcoming", "post_live")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocialOptions:
-    """``extractors``: names of yt-dlp's; ``items``: how many videos of a list are seen, 0: lists are refused."""
+    """``extractors``: names of yt-dlp's; ``items``: of a list, the first of so many that can be had; 0: lists are refused."""
 
     extractors: Sequence[str]
     items: int = 1
@@ -68,7 +68,7 @@ class SocialSource:
         """The post's (first) video as a new file in ``folder``. Raises FetchError, MediaError, StorageFull."""
         self._await_turn(site, hashlib.sha256(url.encode()).hexdigest()[:16], session.ends_at)
         try:
-            return self._bring(session, self._look_at(session, url)[0], folder / "post", on_progress)
+            return self._first_of(session, self._look_at(session, url), folder / "post", on_progress)
         except FetchRateLimited as exc:
             self._limiter.hold(site, exc.retry_after_s or HOLD_S)
             raise
@@ -84,6 +84,15 @@ class SocialSource:
             max_redirects=session.source.max_redirects,
             cookies=self._options.cookies,
         )
+
+    def _first_of(self, session: Session, found: Sequence[Found], into: Path, on_progress: OnProgress | None) -> Fetched:
+        """The first video that can be had; the last one's error if none can."""
+        for one in found[:-1]:
+            try:
+                return self._bring(session, one, into, on_progress)
+            except (FetchAuth, FetchGone, MediaTooLong, UnsupportedMedia):
+                continue
+        return self._bring(session, found[-1], into, on_progress)
 
     def _bring(self, session: Session, found: Found, into: Path, on_progress: OnProgress | None) -> Fetched:
         info = found.info

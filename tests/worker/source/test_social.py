@@ -217,6 +217,19 @@ def test_posts_with_several_videos(items: int, fetched: bool, spy: Spy, tmp_path
                 urls.fetch(server.url("/post/a"), tmp_path)
 
 
+def test_the_first_video_that_can_be_had(spy: Spy, tmp_path: Path) -> None:
+    entries = [{"id": str(i), "title": "x", **one(f"HERE/{i}.mp4")} for i in range(4)]
+    pages = {"a": {"_type": "playlist", "entries": entries}}
+    for items, works in ((3, True), (2, False)):
+        with posts(site(pages, {"2.mp4": BODY, "3.mp4": b"other"}), spy, items=items) as (server, urls):
+            if works:
+                assert urls.fetch(server.url("/post/a"), tmp_path).size_bytes == len(BODY)
+                (tmp_path / "post").unlink()
+            else:
+                with pytest.raises(FetchGone):
+                    urls.fetch(server.url("/post/a"), tmp_path)
+
+
 def test_cookies_are_the_operators_file_and_stay_as_they_are(spy: Spy, tmp_path: Path) -> None:
     jar = tmp_path / "cookies.txt"
     text = (
