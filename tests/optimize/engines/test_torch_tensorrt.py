@@ -9,30 +9,29 @@ import numpy as np
 import pytest
 import torch
 
-from optimize.engines.cast import Precision
-from optimize.engines.torch_tensorrt import TYPES, TypedScorer, trace
+from optimize.engines.torch_tensorrt import TypedScorer, trace
 from worker.errors import ModelError
 from worker.model.network import score_logit
 from worker.model.restore import load_network
 from worker.types import UInt8
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_program_takes_any_batch_and_keeps_its_head_in_float32(
-    precision: Precision, tiny_checkpoint: Path, make_crops: Callable[[int], UInt8]
+    tiny_checkpoint: Path, make_crops: Callable[[int], UInt8]
 ) -> None:
     spec, network = load_network(tiny_checkpoint)
     crops = torch.from_numpy(make_crops(5))
     wanted = score_logit(network(crops)).sigmoid()
-    program = trace(TypedScorer(network, precision), size=spec.crop.size, batch=(1, 4, 8))
-    assert {value.dtype for value in network.backbone.parameters()} == {TYPES[precision]}
+    assert wanted.std() > 0.1
+    program = trace(TypedScorer(network, "bf16"), size=spec.crop.size, batch=(1, 4, 8))
+    assert {value.dtype for value in network.backbone.parameters()} == {torch.bfloat16}
     assert {value.dtype for value in network.head.parameters()} == {torch.float32}
     module = program.module()
     for n in (2, 5):
         logit, families = module(crops[:n])
         assert (logit.dtype, families.dtype) == (torch.float32, torch.float32)
         assert families.shape == (n, 4)
-        np.testing.assert_allclose(logit.sigmoid(), wanted[:n], atol=1e-4 if precision == "fp32" else 0.1)
+        np.testing.assert_allclose(logit.sigmoid(), wanted[:n], atol=0.1)
 
 
 def test_weights_beyond_the_range_of_float16_are_refused(tiny_checkpoint: Path) -> None:
