@@ -28,6 +28,9 @@ MIN_PROB = 0.9
 SAME_BEFORE, SAME_AFTER = 0.3, 0.5
 """Least IoU of a face's boxes in two anchors, and of its box with the one that was carried."""
 
+GRAIN = 4
+"""Of a picture only every so many rows and columns are looked at for cuts: enough for mean colours, and 16 times cheaper."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Follow:
@@ -49,7 +52,7 @@ class CarryingDetector:
         """As ``MtcnnDetector.detect_small``, except between anchors. Without ``times_s`` all frames are detected in full."""
         if times_s is None:
             return self._detector.detect_small(small_BHWC, divisor)
-        sightings = [describe_frame(pts_s, small, ()) for pts_s, small in zip(times_s, small_BHWC, strict=True)]
+        sightings = [describe_frame(at, small[::GRAIN, ::GRAIN], ()) for at, small in zip(times_s, small_BHWC, strict=True)]
         marks = [anchors(stretch) for stretch in stretches(sightings)]
         seen = self._full(small_BHWC, [frame for mark in marks for frame in mark], divisor)
         follows = [follow for mark in marks for follow in _follows(mark, times_s, seen)]
