@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +114,30 @@ class Scanner:
     def request(self) -> SamplingRequest:
         """Which frames are looked at where ``scan`` is not told otherwise."""
         return self._options.request
+
+    @property
+    def policy(self) -> Policy:
+        """The rules of its verdicts."""
+        return self._policy
+
+    def look_through(self, path: Path, request: SamplingRequest) -> Generator[tuple[MediaInfo, Look]]:
+        """One pass over a file, without a verdict: what its frames show, in rising time, batch by batch; and of what file.
+
+        Raises SourceError, MediaError or DecodeError. Of media that break in the middle only if no frame came before. Close the
+        iterator before another is begun.
+        """
+        options = self._options
+        request = dataclasses.replace(request, exhaustive=True)  # nothing is kept aside
+        with self._frames.open(path) as media:
+            passes = Passes(
+                media, request, batch_frames=options.batch_frames, batch_bytes=options.batch_bytes, hold_bytes=options.hold_bytes
+            )
+            for batches in passes.first():
+                with closing(self._crew.map(self._look_at, batches)) as looks:
+                    for look in looks:
+                        yield media.info, look
+        if passes.failure is not None and not passes.times_s:
+            raise passes.failure
 
     def scan(
         self,

@@ -174,6 +174,28 @@ class Timings(Wire):
     total: float
 
 
+class WatchGap(Wire):
+    start_ms: int
+    end_ms: int
+    cause: Literal["not_served", "unreadable", "behind", "outage"] = Field(
+        description="no longer there when we came for it; does not decode; left out to keep up; no connection"
+    )
+
+
+class Watch(Wire):
+    """Of a watched stream, what a scan does not have. Times are on the watch's clock: 0 is where watching began."""
+
+    window_s: float
+    hop_s: float
+    windows: int
+    fake_windows: int = Field(description="windows whose rolling verdict was fake; a report with any is never real")
+    ending: Literal["ended", "lost", "max_duration", "stopped"] | None = Field(default=None, description="null: not yet")
+    missed_ms: dict[str, int] = Field(description="what was not looked at, by cause")
+    gaps: tuple[WatchGap, ...] = Field(default=(), description="the longest of these stretches, at most 64")
+    more_gaps: int = Field(default=0, description="further ones, not listed")
+    tracks_left_out: int = Field(default=0, description="tracks of few votes that are not listed by themselves")
+
+
 class ErrorItem(Wire):
     code: ErrorCode
     message: str
@@ -213,6 +235,7 @@ class Report(Wire):
     sampling: Sampling | None = None
     model: Model | None = None
     timings_ms: Timings | None = None
+    watch: Watch | None = Field(default=None, description="for kind=watch")
     error: ErrorItem | None = None
 
 

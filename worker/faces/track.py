@@ -101,18 +101,46 @@ class _Track:
     appearance_A: Float32
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrackState:
+    """A track that a face may join."""
+
+    number: int
+    box_xyxy: tuple[float, float, float, float]
+    appearance_A: Float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkerState:
+    """All that a ``Linker`` remembers: one made with it goes on exactly as the first would have."""
+
+    tracks: tuple[TrackState, ...] = ()
+    n_tracks: int = 0
+    before: FrameSighting | None = None
+    """The last frame; its faces do not matter."""
+
+
 class Linker:
-    """Links one frame after the other, as they come; what it remembers is bounded (``TRACKS``).
+    """Links one frame after the other, as they come; what it remembers is bounded (``most_tracks``).
 
     A cut ends all tracks, and so does a step back in time. Within a shot each face joins at most one track and each track gets
     at most one face of a frame: pairs are taken by rising cost (``_costs``), and a face that no track may take begins one. A face
-    that comes back within its shot may join its track again, unless ``TRACKS`` others were seen since.
+    that comes back within its shot may join its track again, unless ``most_tracks`` others were seen since.
     """
 
-    def __init__(self) -> None:
-        self._tracks: list[_Track] = []
-        self._n_tracks = 0
-        self._before: FrameSighting | None = None
+    def __init__(self, state: LinkerState | None = None, *, most_tracks: int = TRACKS) -> None:
+        state = state or LinkerState()
+        self._tracks = [_Track(number=one.number, box_xyxy=one.box_xyxy, appearance_A=one.appearance_A) for one in state.tracks]
+        self._n_tracks = state.n_tracks
+        self._before = state.before
+        self._most_tracks = most_tracks
+
+    def state(self) -> LinkerState:
+        """What is remembered now."""
+        tracks = tuple(
+            TrackState(number=one.number, box_xyxy=one.box_xyxy, appearance_A=one.appearance_A) for one in self._tracks
+        )
+        return LinkerState(tracks=tracks, n_tracks=self._n_tracks, before=self._before)
 
     def add(self, frame: FrameSighting) -> tuple[int, ...]:
         """Track numbers of the frame's faces, from 0 by first appearance."""
@@ -128,7 +156,7 @@ class Linker:
             track.appearance_A = np.asarray(MEMORY * track.appearance_A + (1 - MEMORY) * face.appearance_A, np.float32)
             seen.append(track)
         numbers = tuple(track.number for track in seen)
-        self._tracks = [*(track for track in self._tracks if track.number not in numbers), *seen][-TRACKS:]
+        self._tracks = [*(track for track in self._tracks if track.number not in numbers), *seen][-self._most_tracks :]
         return numbers
 
 

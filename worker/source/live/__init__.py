@@ -1,0 +1,1 @@
+"""Streams that run on while they are read, as small local pieces."""

@@ -1,0 +1,1 @@
+"""Streams watched as they run: rolling verdicts, events and, at the end, a report."""

@@ -1,0 +1,243 @@
+"""One stream watched: pieces in, windows with rolling verdicts and events out, from cursor to cursor."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+from worker import report as wire
+from worker.errors import DecodeError, FetchError, MediaError
+from worker.look import Look
+from worker.source.live.pieces import Gap, LiveReader, Piece
+from worker.types import Json, Label, MediaInfo, SamplingRequest, Strategy
+from worker.verdict.decide import Policy
+from worker.watch.events import Ending, WatchEvent, WindowResult
+from worker.watch.recent import Rhythm, result_of
+from worker.watch.state import WatchState
+from worker.watch.telling import events_of
+from worker.watch.watched import crop_name, watch_report
+
+log = logging.getLogger(__name__)
+
+TRIES: Final = 5
+"""So many first pieces that do not decode: it is no stream that we read."""
+
+Outcome = Literal["ended", "stopped", "slice_over"]
+OnWindow = Callable[[WindowResult, Sequence[WatchEvent], Json], None]
+OpenReader = Callable[[Json | None], LiveReader]
+"""A reader from a position on; None: from the beginning, or where a live stream is now."""
+
+
+class PieceScanner(Protocol):
+    """What looks at one piece (``worker.pipeline.Scanner``)."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def model(self) -> wire.Model: ...
+
+    def look_through(self, path: Path, request: SamplingRequest) -> Generator[tuple[MediaInfo, Look]]: ...
+
+
+class Watcher:
+    """Watches one stream, once, on one thread; a context manager is not needed: ``run`` closes what it opens.
+
+    ``folder``: private, for one piece at a time. ``max_duration_s`` is on the watch's clock. Behind the stream by more than half
+    of ``max_behind_s``, every other moment is left out (by more than all of it the reader leaves out whole pieces).
+    ``cursor``: as ``on_window`` was given it; raises ConfigError for one of another version, window, hop or rate.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_reader: OpenReader,
+        scanner: PieceScanner,
+        folder: Path,
+        source: wire.Source,
+        rhythm: Rhythm,
+        max_duration_s: float,
+        max_behind_s: float,
+        evidence_per_track: int = 3,
+        cursor: Json | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_reader, self._scanner, self._folder, self._source = open_reader, scanner, folder, source
+        self._rhythm, self._max_duration_s, self._max_behind_s = rhythm, max_duration_s, max_behind_s
+        self._now = now
+        if cursor is None:
+            self._state = WatchState.new(rhythm, evidence_per_track=evidence_per_track)
+        else:
+            self._state = WatchState.restored(rhythm, cursor, evidence_per_track=evidence_per_track)
+        self._behind_s = 0.0
+        self._created_at = wire.now()
+
+    def run(self, stop: Callable[[], bool], until_s: float | None, on_window: OnWindow) -> Outcome:
+        """Watch until the stream ends, ``stop`` says so, or the clock (``time.monotonic``) passes ``until_s``.
+
+        ``on_window`` is called for each finished window in order, with its events and the cursor after it; the slice ends right
+        after one, unless none comes for two hops. Raises FetchError, MediaError or DecodeError where nothing could be watched
+        at all, and what ``on_window`` raises.
+        """
+        counts = self._state.counts
+        if counts.ending is not None:
+            return "ended"
+        late_s = 2 * self._rhythm.hop_s
+        over = self._tell_due(stop, until_s, on_window)
+        if over is not None:
+            return over
+        with closing(self._items()) as items:
+            for item in items:
+                if item is not None:
+                    self._take(item)
+                    if counts.end_s >= self._max_duration_s:
+                        self.finish("max_duration", on_window)
+                        return "ended"
+                    over = self._tell_due(stop, until_s, on_window)
+                if over is None and stop():
+                    over = "stopped"
+                if over is None and until_s is not None and self._now() > until_s + late_s:
+                    over = "slice_over"
+                if over is not None:
+                    return over
+        self.finish("lost" if counts.ending_code is not None else "ended", on_window)
+        return "ended"
+
+    def finish(self, ending: Ending, on_window: OnWindow) -> None:
+        """Tell what is due, then the last window, which reaches to where the stream was followed, and ``stream_ended``."""
+        counts = self._state.counts
+        if counts.ending is not None:
+            return
+        self._tell_due(lambda: False, None, on_window)
+        counts.ending = ending
+        self._tell(max(0.0, counts.end_s - self._rhythm.window_s), counts.end_s, on_window)
+
+    def cursor(self) -> Json:
+        """As it is now. Only those that ``on_window`` was given are good to go on from: between two windows it is for reports."""
+        return self._state.cursor()
+
+    def report(self) -> wire.Report:
+        """The report so far. Its evidence crops are ``crops``."""
+        return watch_report(
+            self._state, source=self._source, model=self._scanner.model, policy=self._scanner.policy, created_at=self._created_at
+        )
+
+    def crops(self, report: wire.Report) -> dict[str, bytes]:
+        """The evidence crops that ``report`` names, JPEG by file name: those seen since this Watcher was made."""
+        found = {}
+        for track in self._state.tracks.held():
+            for _, minus, time_s, _ in track.worst:
+                jpeg = self._state.evidence.jpeg(-minus)
+                name = crop_name(track.track, time_s)
+                if jpeg is not None:
+                    found[name] = jpeg
+        named = {evidence.crop for track in report.tracks for evidence in track.evidence}
+        return {name: jpeg for name, jpeg in found.items() if name in named}
+
+    def _items(self) -> Generator[Piece | Gap | None]:
+        """The reader's, until it is lost: then the watch ends, unless nothing was ever seen."""
+        with closing(self._open_reader(self._state.position).items()) as items:
+            try:
+                yield from items
+            except (FetchError, MediaError) as exc:
+                if not self._state.counts.pieces:
+                    raise
+                log.warning("the stream is lost: %s", exc)
+                self._state.counts.ending_code = exc.code
+
+    def _take(self, item: Piece | Gap) -> None:
+        state = self._state
+        state.position = item.position
+        if isinstance(item, Gap):
+            self._miss(item, item.cause)
+        else:
+            self._behind_s = item.behind_s
+            try:
+                self._look(item)
+                state.counts.pieces += 1
+            except (MediaError, DecodeError) as exc:
+                log.info("a piece of the stream does not decode (%s)", exc.code)
+                state.counts.unreadable += 1
+                if not state.counts.pieces and state.counts.unreadable >= TRIES:
+                    raise
+                self._miss(item, "unreadable")
+        state.counts.end_s = max(state.counts.end_s, item.end_s)
+        state.counts.seen_until_s = max(state.counts.seen_until_s, item.end_s)
+
+    def _miss(self, item: Piece | Gap, cause: str) -> None:
+        if item.duration_s > 0:
+            self._state.stretches.miss(item.start_s, item.end_s, cause)
+            self._state.recent.miss(item.start_s, item.end_s)
+
+    def _look(self, piece: Piece) -> None:
+        """At those moments of the piece that are whole multiples of 1 / fps on the watch's clock."""
+        state, fps = self._state, self._rhythm.fps
+        step = 2 if piece.behind_s > self._max_behind_s / 2 else 1
+        first = max(math.ceil(piece.start_s * fps - 1e-6), state.next_grid())
+        first += first % step
+        start_s = max(0.0, first / fps - piece.start_s)
+        if start_s >= piece.duration_s:
+            return
+        started = time.perf_counter()
+        request = SamplingRequest(
+            strategy=Strategy.FPS,
+            fps=fps / step,
+            start_s=start_s,
+            end_s=piece.duration_s,
+            max_frames=math.ceil((piece.duration_s - start_s) * fps / step) + 1,
+        )
+        with self._file(piece) as path, closing(self._scanner.look_through(path, request)) as looks:
+            for info, look in looks:
+                state.media = info
+                state.counts.detect_s += look.detect_s
+                state.counts.infer_s += look.infer_s
+                for frame in look.frames:
+                    time_s = piece.start_s + frame.sighting.pts_s
+                    if state.counts.last_frame_s is None or time_s > state.counts.last_frame_s:
+                        state.note(time_s, frame)
+        state.counts.read_s += time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def _file(self, piece: Piece) -> Iterator[Path]:
+        path = self._folder / "piece"
+        try:
+            path.write_bytes(piece.data)
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _tell_due(self, stop: Callable[[], bool], until_s: float | None, on_window: OnWindow) -> Outcome | None:
+        """All windows that are over; after each it may be time to stop."""
+        counts = self._state.counts
+        while (span := self._rhythm.window(counts.next_window))[1] <= counts.end_s + 1e-6:
+            self._tell(*span, on_window)
+            if stop():
+                return "stopped"
+            if until_s is not None and self._now() >= until_s:
+                return "slice_over"
+        return None
+
+    def _tell(self, start_s: float, end_s: float, on_window: OnWindow) -> None:
+        state, counts = self._state, self._state.counts
+        verdict, coverage = state.recent.judge(start_s, end_s, self._scanner.policy)
+        result = result_of(
+            counts.next_window,
+            verdict,
+            coverage,
+            dropped_ms=state.recent.dropped_ms(start_s, end_s),
+            behind_s=self._behind_s,
+            is_last=counts.ending is not None,
+        )
+        events = events_of(state, result)
+        counts.fake_windows += result.verdict is Label.FAKE
+        state.stretches.note(result)
+        counts.next_window += 1
+        # One hop more than the next window needs: the last one of all reaches back a whole window from wherever the end is.
+        state.recent.forget(self._rhythm.window(counts.next_window)[0] - self._rhythm.hop_s)
+        on_window(result, events, state.cursor())
