@@ -11,23 +11,14 @@ from worker.types import Detections, Float32, Frame, MediaInfo, SamplingRequest,
 
 
 class OpenMedia(Protocol):
-    """A probed file, ready to give frames. Frames of one pass come in rising time and are valid until the next is asked for
-    (they lie in shared memory): copy what must live longer."""
+    """A probed file, ready to give frames. Frames of one pass come in rising time and stay good as long as anything refers to
+    them, also after the media were closed. Decoding goes on meanwhile, in memory that is bounded but for frames that are kept."""
 
     @property
     def info(self) -> MediaInfo: ...
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """Decode one pass. Raises a MediaError or DecodeError; frames given before it stay good."""
-        ...
-
-
-class SharedMedia(OpenMedia, Protocol):
-    """``OpenMedia`` whose frames were decoded elsewhere and lie in shared memory, several at a time."""
-
-    def batches(self, request: SamplingRequest, *, max_frames: int) -> Iterator[Sequence[Frame]]:
-        """One pass as ``frames`` gives it, in lists of at most ``max_frames`` of one size. A list is valid until the next one is
-        asked for, or another pass; meanwhile decoding goes on. Frames before a MediaError come first, then it is raised."""
         ...
 
 
@@ -42,7 +33,7 @@ class FrameDecoder(Protocol):
 class FrameSource(Protocol):
     """The parent's side: opens a path in a killable child and hands its frames over."""
 
-    def open(self, path: Path) -> AbstractContextManager[SharedMedia]: ...
+    def open(self, path: Path) -> AbstractContextManager[OpenMedia]: ...
 
 
 class FaceDetector(Protocol):

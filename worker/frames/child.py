@@ -20,7 +20,7 @@ from worker.frames.limits import Limits
 from worker.frames.lockdown import lock_down
 from worker.frames.sharing import SharedBytes
 from worker.ports import OpenMedia
-from worker.types import Frame, Json, Layout, MediaInfo
+from worker.types import Frame, Json, Layout, MediaInfo, UInt8
 
 Opener = Callable[..., AbstractContextManager[OpenMedia]]
 """``opener(file, limits, decoder=..., threads=...)``."""
@@ -70,7 +70,7 @@ def _within(info: MediaInfo, limits: Limits) -> MediaInfo:
 
 
 def _pass(channel: _Channel, shared: SharedBytes, media: OpenMedia, message: Json) -> None:
-    free = list(range(message["slots"]))
+    free: list[int] = message["slots"]
     slot_bytes: int = message["slot_bytes"]
     last_s = media.info.duration_s + wire.PTS_SLACK_S
     for frame in media.frames(wire.request_from(message["frames"])):
@@ -84,15 +84,15 @@ def _pass(channel: _Channel, shared: SharedBytes, media: OpenMedia, message: Jso
                 return
             free.append(note["slot"])
         slot = free.pop(0)
-        _put(shared, frame, slot * slot_bytes, slot_bytes, media.info.layout)
+        _put(shared.part(slot * slot_bytes, slot_bytes), frame, media.info.layout)
         channel.send({"frame": wire.frame_to(frame, slot)})
     channel.send({"end": True})
 
 
-def _put(shared: SharedBytes, frame: Frame, offset: int, slot_bytes: int, layout: Layout) -> None:
-    if bytes_of(frame.height, frame.width, layout) > slot_bytes:
+def _put(memory: UInt8, frame: Frame, layout: Layout) -> None:
+    if bytes_of(frame.height, frame.width, layout) > len(memory):
         raise MediaTooLarge(f"a frame of {frame.width}x{frame.height} in media announced as smaller")
-    write(shared, offset, frame, layout)
+    write(memory, frame, layout)
 
 
 class _Channel:

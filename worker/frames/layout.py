@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from math import prod
 
-from worker.frames.sharing import SharedBytes
 from worker.pixels import RgbPixels, YuvPixels, detection_divisor
 from worker.types import Frame, Layout, UInt8
 
@@ -24,7 +23,7 @@ def bytes_of(height: int, width: int, layout: Layout) -> int:
     return sum(map(prod, _shapes(height, width, layout)))
 
 
-def write(shared: SharedBytes, offset: int, frame: Frame, layout: Layout) -> None:
+def write(memory: UInt8, frame: Frame, layout: Layout) -> None:
     """Raises ValueError where the frame does not have the layout."""
     pixels = frame.pixels
     parts: tuple[UInt8, ...]
@@ -35,16 +34,14 @@ def write(shared: SharedBytes, offset: int, frame: Frame, layout: Layout) -> Non
     shapes = _shapes(frame.height, frame.width, layout)
     if [part.shape for part in parts] != shapes:
         raise ValueError(f"a frame that is not {layout}")
-    for part, place in zip(parts, _arrays(shared, offset, shapes), strict=True):
+    for part, place in zip(parts, _arrays(memory, shapes), strict=True):
         place[...] = part
 
 
-def read(
-    shared: SharedBytes, offset: int, pts_s: float, size: tuple[int, int], layout: Layout, matrix: int, full_range: bool
-) -> Frame:
-    """A frame whose arrays lie in ``shared``; ``size`` is height and width."""
+def read(memory: UInt8, pts_s: float, size: tuple[int, int], layout: Layout, matrix: int, full_range: bool) -> Frame:
+    """A frame whose arrays lie in ``memory``; ``size`` is height and width."""
     divisor = detection_divisor(*size)
-    small_HWC, *full = _arrays(shared, offset, _shapes(*size, layout))
+    small_HWC, *full = _arrays(memory, _shapes(*size, layout))
     if layout is Layout.RGB:
         return Frame(pts_s=pts_s, pixels=RgbPixels(rgb_HWC=full[0] if full else small_HWC), small_HWC=small_HWC, divisor=divisor)
     y_HW, u_HW, v_HW = full
@@ -52,11 +49,12 @@ def read(
     return Frame(pts_s=pts_s, pixels=pixels, small_HWC=small_HWC, divisor=divisor)
 
 
-def _arrays(shared: SharedBytes, offset: int, shapes: list[Shape]) -> list[UInt8]:
+def _arrays(memory: UInt8, shapes: list[Shape]) -> list[UInt8]:
+    """Views: each refers to ``memory`` itself, so that it lives as long as any of them."""
     arrays = []
     for shape in shapes:
-        arrays.append(shared.array(offset, shape))
-        offset += prod(shape)
+        arrays.append(memory[: prod(shape)].reshape(shape))
+        memory = memory[prod(shape) :]
     return arrays
 
 

@@ -1,37 +1,63 @@
-"""Media in a decoding child, as the parent sees them: passes, and frames that lie in shared memory until they are let go.
+"""Media in a decoding child, as the parent sees them: passes, and frames that lie in shared memory while anybody looks at them.
 
-The shared memory is cut into equal slots, whose numbers go back and forth as credits: the child fills those that are free, ahead
-of what was asked for, and waits when there are none.
+The shared memory is cut into equal slots. A slot is free, lent to the child to be filled, or held: by a frame given out, until no
+array refers to it any more, on whatever thread that ends. So nobody copies frames, nor has to give them back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import copy
+import weakref
+from collections import deque
+from collections.abc import Iterator
 
-from worker.errors import MediaError
 from worker.frames import layout, sampling, wire
 from worker.frames.peer import Peer
 from worker.frames.sharing import SharedBytes
-from worker.types import Frame, Json, MediaInfo, MediaKind, SamplingRequest
+from worker.types import Frame, Json, MediaInfo, MediaKind, SamplingRequest, UInt8
 
 FRAMES_AHEAD = 8
-"""Of a pass that is taken frame by frame, so many are decoded ahead at most."""
+"""The child decodes at most so many frames ahead."""
+SPARE_SLOTS = 2
+"""Where frames that are held leave fewer slots than these, the next is given out as a copy: decoding never waits for a reader."""
 MAX_SLOTS = 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """Shared memory cut into ``slots`` of ``slot_bytes``, for frames of at most ``max_pixels``."""
+    """Shared memory of ``slots`` times ``slot_bytes``, for frames of at most ``max_pixels``."""
 
-    shared: SharedBytes
-    slots: int
-    slot_bytes: int
-    max_pixels: int
+    def __init__(self, shared: SharedBytes, slots: int, slot_bytes: int, max_pixels: int) -> None:
+        self.shared = shared
+        self.slots = slots
+        self.slot_bytes = slot_bytes
+        self.max_pixels = max_pixels
+        self._free = [*reversed(range(slots))]
+        """The last is lent first: memory that was used before."""
+        self._let_go: deque[int] = deque()
+        """Appended to by whichever thread drops the last reference."""
+
+    @property
+    def n_free(self) -> int:
+        while self._let_go:
+            self._free.append(self._let_go.popleft())
+        return len(self._free)
+
+    def lend(self) -> int:
+        """A free slot; there must be one."""
+        return self._free.pop()
+
+    def take_back(self, slot: int) -> None:
+        self._free.append(slot)
+
+    def hold(self, slot: int) -> UInt8:
+        """The slot's memory: the slot is free again when nothing refers to that."""
+        memory = self.shared.part(slot * self.slot_bytes, self.slot_bytes)
+        weakref.finalize(memory, self._let_go.append, slot).atexit = False
+        return memory
 
 
 class SandboxedMedia:
-    """``SharedMedia`` over a child. One pass at a time: a new one ends the one before."""
+    """``OpenMedia`` over a child. One pass at a time: a new one ends the one before."""
 
     def __init__(self, peer: Peer, info: MediaInfo, room: Room) -> None:
         self._peer = peer
@@ -48,101 +74,81 @@ class SandboxedMedia:
         return self._peer.pid
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
-        """Arrays are read-only and lie in shared memory: the next frame, or leaving ``open``, may change them."""
-        lists = self._lists(self._begin(request, FRAMES_AHEAD), 1)
-        return (frame for frames in lists for frame in frames)
-
-    def batches(self, request: SamplingRequest, *, max_frames: int) -> Iterator[Sequence[Frame]]:
-        """As ``frames``, in lists of one size of frame: the next list, or leaving ``open``, may change the arrays. No list has
-        more than ``max_frames``, nor fills more than half of the shared memory (but always one frame): the rest is for the list
-        after it, decoded meanwhile."""
-        most = min(max_frames, (self._room.slots + 1) // 2)
-        return self._lists(self._begin(request, 2 * most), most)
-
-    def _begin(self, request: SamplingRequest, ahead: int) -> _Pass:
+        """Arrays are read-only and lie in shared memory as long as anything refers to them."""
         if self._pass is not None:
             self._pass.end()
-        self._pass = _Pass(self._peer, self._info, self._room, request, min(ahead, self._room.slots))
-        return self._pass
+        self._pass = _Pass(self._peer, self._info, self._room, request)
+        return self._given(self._pass)
 
-    def _lists(self, current: _Pass, most: int) -> Iterator[Sequence[Frame]]:
-        first: list[_Placed] = []
-        failure: MediaError | None = None
+    def _given(self, current: _Pass) -> Iterator[Frame]:
         while current is self._pass:
-            if failure is not None:
-                raise failure
-            if current.is_over and not first:
+            frame = current.next()
+            if frame is None:
                 return
-            held, first = first, []
-            try:
-                while len(held) < most and not first and (placed := current.next()):
-                    (held if not held or _size(placed) == _size(held[0]) else first).append(placed)
-            except MediaError as exc:
-                failure = exc
-            if held:  # good, whatever came after
-                yield [placed.frame for placed in held]
-            if current is self._pass and failure is None:
-                current.let_go(held)
+            yield frame
+            del frame  # or its slot would stay held while the next is waited for
         raise RuntimeError("a later pass over the media ended this one")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Placed:
-    slot: int
-    frame: Frame
-
-
-def _size(placed: _Placed) -> tuple[int, int]:
-    return placed.frame.height, placed.frame.width
-
-
 class _Pass:
-    """The frames of one pass as they come, and whose the slots are. What comes must be what an honest child would send."""
+    """The frames of one pass as they come. What comes must be what an honest child would send."""
 
-    def __init__(self, peer: Peer, info: MediaInfo, room: Room, request: SamplingRequest, slots: int) -> None:
+    def __init__(self, peer: Peer, info: MediaInfo, room: Room, request: SamplingRequest) -> None:
         self._peer = peer
         self._info = info
         self._room = room
-        self._free = set(range(slots))
-        self._slots = slots
         self._left = _most_frames(request, info)
         self._last_s = float("-inf")
-        self.is_over = False
+        self._is_over = False
+        self._lent: set[int] = set()
+        slots = self._lend()
+        if not slots:
+            raise RuntimeError("the picture was given already and is still held")
         peer.send({"frames": wire.request_to(request), "slots": slots, "slot_bytes": room.slot_bytes})
 
-    def next(self) -> _Placed | None:
+    def next(self) -> Frame | None:
         """The next frame, None after the last. Raises a MediaError or DecodeError."""
-        if self.is_over:
-            return None
+        for slot in self._lend():
+            self._peer.send({"slot": slot})
         message = self._peer.receive()
         if "end" in message:
-            self.is_over = True
+            self._close()
             return None
         header = self._header(message)
         self._left -= 1
         if header.pts_s <= self._last_s or self._left < 0:
             raise self._peer.broke_protocol(wire.ProtocolError("frames out of order, or more than asked for"))
         self._last_s = header.pts_s
-        self._free.discard(header.slot)
-        return _Placed(slot=header.slot, frame=self._frame(header))
-
-    def let_go(self, frames: Sequence[_Placed]) -> None:
-        """The child may write over these frames."""
-        for placed in frames:
-            self._free.add(placed.slot)
-            if not self.is_over:
-                self._peer.send({"slot": placed.slot})
+        self._lent.discard(header.slot)
+        return self._take(header)
 
     def end(self) -> None:
         """Ask the child to stop, and pass over what it had sent already."""
-        if self.is_over:
+        if self._is_over:
             return
         self._peer.send({"stop": True})
-        for _ in range(self._slots + 1):
+        for _ in range(len(self._lent) + 1):
             if "end" in self._peer.receive():
-                self.is_over = True
+                self._close()
                 return
         raise self._peer.broke_protocol(wire.ProtocolError("frames without a slot"))
+
+    def _lend(self) -> list[int]:
+        """Slots that the child may fill from now on."""
+        new = [self._room.lend() for _ in range(min(FRAMES_AHEAD - len(self._lent), self._room.n_free))]
+        self._lent.update(new)
+        return new
+
+    def _close(self) -> None:
+        self._is_over = True
+        for slot in self._lent:
+            self._room.take_back(slot)
+        self._lent.clear()
+
+    def _take(self, header: wire.FrameHeader) -> Frame:
+        frame = self._read(self._room.hold(header.slot), header)
+        is_crowded = self._room.n_free + len(self._lent) < SPARE_SLOTS
+        return copy.deepcopy(frame) if is_crowded and self._info.kind is MediaKind.VIDEO else frame
 
     def _header(self, message: Json) -> wire.FrameHeader:
         try:
@@ -151,22 +157,15 @@ class _Pass:
                 layout=self._info.layout,
                 max_pixels=self._room.max_pixels,
                 duration_s=self._info.duration_s,
-                slots=self._free,
+                slots=self._lent,
                 slot_bytes=self._room.slot_bytes,
             )
         except wire.ProtocolError as exc:
             raise self._peer.broke_protocol(exc) from exc
 
-    def _frame(self, header: wire.FrameHeader) -> Frame:
-        return layout.read(
-            self._room.shared,
-            header.slot * self._room.slot_bytes,
-            header.pts_s,
-            (header.height, header.width),
-            self._info.layout,
-            header.matrix,
-            header.full_range,
-        )
+    def _read(self, memory: UInt8, header: wire.FrameHeader) -> Frame:
+        size = header.height, header.width
+        return layout.read(memory, header.pts_s, size, self._info.layout, header.matrix, header.full_range)
 
 
 def slots_for(info: MediaInfo, bound_bytes: int) -> int:

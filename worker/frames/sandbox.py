@@ -30,7 +30,7 @@ from worker.frames.media import Room, SandboxedMedia, slots_for
 from worker.frames.peer import Peer
 from worker.frames.sharing import SharedBytes, anonymous_file
 from worker.pixels import FRAME_PX
-from worker.ports import SharedMedia
+from worker.ports import OpenMedia
 from worker.types import Json
 
 DEFAULT_OPENER = "worker.frames.choose:open_media"
@@ -91,7 +91,7 @@ class SandboxedFrames:
         return self._server.pid
 
     @contextlib.contextmanager
-    def open(self, path: Path) -> Iterator[SharedMedia]:
+    def open(self, path: Path) -> Iterator[OpenMedia]:
         """Media at ``path`` in a child of its own, killed on leaving. Raises SourceError, MediaError or DecodeError."""
         with contextlib.ExitStack() as stack:
             media_fd = _open_regular(path)
@@ -109,9 +109,7 @@ class SandboxedFrames:
             info = peer.open(self._limits)
             slots = slots_for(info, self._frame_bytes)
             max_pixels = wire.pixels_allowed(info.kind, self._limits)
-            yield SandboxedMedia(
-                peer, info, Room(shared=shared, slots=slots, slot_bytes=self._shared_bytes // slots, max_pixels=max_pixels)
-            )
+            yield SandboxedMedia(peer, info, Room(shared, slots, self._shared_bytes // slots, max_pixels))
 
 
 def _whole_pages(size_bytes: int) -> int:

@@ -36,9 +36,11 @@ class SharedBytes:
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self._map = mmap.mmap(fd, size_bytes, access=access)
 
-    def array(self, offset: int, shape: tuple[int, ...]) -> UInt8:
-        """uint8 of this shape at ``offset``, not copied; read-only unless the mapping is writable."""
-        return np.ndarray(shape, np.uint8, buffer=self._map, offset=offset)
+    def part(self, offset: int, size_bytes: int) -> UInt8:
+        """uint8 [size_bytes], not copied; read-only unless the mapping is writable."""
+        return np.frombuffer(
+            self._map, np.uint8, size_bytes, offset
+        )  # it keeps the memory mapped; ``np.ndarray(buffer=...)`` would not
 
     def close(self) -> None:
         """Unmap; where an array still looks at the memory, it goes with the last such array."""

@@ -25,7 +25,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from worker.errors import CorruptMedia, MediaTooLong
+from worker.frames import wire
 from worker.frames.limits import Limits
+from worker.frames.media import FRAMES_AHEAD
 from worker.pixels import rgb_frame
 from worker.ports import OpenMedia
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, UInt8
@@ -44,9 +46,9 @@ def pattern(height: int, width: int, number: int) -> UInt8:
 class Patterns:
     """Media of ``n_frames`` patterns, one a second."""
 
-    def __init__(self, width: int, height: int, n_frames: int) -> None:
+    def __init__(self, width: int, height: int, n_frames: int, kind: str = "video") -> None:
         self.info = MediaInfo(
-            kind=MediaKind.VIDEO, container="test", codec="none", width=width, height=height, duration_s=float(n_frames), fps=1.0,
+            kind=MediaKind(kind), container="test", codec="none", width=width, height=height, duration_s=float(n_frames), fps=1.0,
             n_frames=n_frames, decoder="patterns",
         )  # fmt: skip
 
@@ -82,14 +84,6 @@ class Jumping(Patterns):
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         for frame in super().frames(request):
             yield dataclasses.replace(frame, pts_s=frame.pts_s * 86_400)
-
-
-class Turning(Patterns):
-    """Whose frames lie on their sides from the fourth on."""
-
-    def frames(self, request: SamplingRequest) -> Iterator[Frame]:
-        for number, frame in enumerate(super().frames(request)):
-            yield frame if number < 3 else rgb_frame(frame.pts_s, np.ascontiguousarray(np.rot90(frame.rgb_HWC)))
 
 
 class Misbehaving(Patterns):
@@ -183,9 +177,12 @@ class Misbehaving(Patterns):
         time.sleep(600)
 
     def flood(self) -> None:
+        slots = list(range(1, FRAMES_AHEAD))
         for number in itertools.count(1):
-            self.say({"frame": {"slot": 1, "width": 8, "height": 4, "pts_s": number * 1e-6, "matrix": 1, "full_range": True}})
-            os.read(self.channel, 4096)
+            if not slots:
+                slots.append(wire.read_message(lambda size: os.read(self.channel, size))["slot"])
+            frame = {"slot": slots.pop(), "width": 8, "height": 4, "pts_s": number * 1e-6, "matrix": 1, "full_range": True}
+            self.say({"frame": frame})
 
     def trickle(self) -> None:
         channel = self.channel
@@ -241,8 +238,6 @@ def open_misbehaving(file: BinaryIO, limits: Limits, decoder: str, threads: int)
         yield Misbehaving(arguments)
     elif "claims" in arguments:
         yield Boasting(arguments["claims"])
-    elif arguments.pop("turns", False):
-        yield Turning(**arguments)
     elif arguments.pop("understates", False):
         yield Understating(**arguments)
     elif "threads" in arguments:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue
 
 import av
 import numpy as np
@@ -26,7 +27,8 @@ from worker.frames.choose import open_media
 from worker.frames.limits import Limits
 from worker.frames.media import FRAMES_AHEAD
 from worker.frames.sandbox import SandboxedFrames
-from worker.types import Layout, SamplingRequest, Strategy
+from worker.pixels import shrink
+from worker.types import Frame, Layout, SamplingRequest, Strategy
 
 HERE = Path(__file__).parent
 ALL = SamplingRequest(strategy=Strategy.UNIFORM, max_frames=1000)
@@ -105,7 +107,7 @@ def test_frames_that_fill_the_bound_come_one_by_one(sandbox: Sandbox, tmp_path: 
     assert number == 2
 
 
-def test_frame_stays_until_the_next_is_asked_for(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_frames_in_shared_memory_are_read_only(sandbox: Sandbox, tmp_path: Path) -> None:
     with sandbox().open(patterns_file(tmp_path, 64, 48, 30)) as media:
         for number, frame in enumerate(media.frames(ALL)):
             time.sleep(0.005)  # the child decodes ahead meanwhile
@@ -125,56 +127,62 @@ def test_several_passes_also_after_one_left_early(sandbox: Sandbox, tmp_path: Pa
         assert len(list(media.frames(SamplingRequest(max_frames=4)))) == 4
 
 
-def test_lists_hold_their_frames_until_the_next_is_asked_for(sandbox: Sandbox, tmp_path: Path) -> None:
-    with sandbox().open(patterns_file(tmp_path, 64, 48, 30)) as media:
-        first = 0
-        for frames in media.batches(ALL, max_frames=8):
-            time.sleep(0.005)  # the child decodes ahead meanwhile
-            for number, frame in enumerate(frames, first):
-                np.testing.assert_array_equal(frame.rgb_HWC, hostile.pattern(48, 64, number))
-            assert len(frames) == min(8, 30 - first)
-            first += len(frames)
-    assert first == 30
+def test_frames_stay_as_long_as_they_are_kept(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Also over a second pass and after closing, whether they lie in shared memory or, once that is full, are copies."""
+    with sandbox(shared_bytes=8 << 20).open(patterns_file(tmp_path, 400, 300, 40)) as media:
+        kept = [*media.frames(ALL), *media.frames(ALL)]
+        assert shared_bytes() <= 8 << 20
+    copies = [frame.rgb_HWC.flags.writeable for frame in kept]
+    assert 15 < copies.count(False) < 25
+    assert not any(copies[:15])
+    for number, frame in enumerate(kept):
+        np.testing.assert_array_equal(frame.rgb_HWC, hostile.pattern(300, 400, number % 40))
 
 
-def test_lists_take_half_of_the_shared_memory(sandbox: Sandbox, tmp_path: Path) -> None:
-    frame_bytes = (600 * 800 + 300 * 400) * 3
-    for shared, most in ((5 << 20, 1), (8 << 20, 2), (1 << 20, 1)):
-        with sandbox(shared_bytes=shared).open(patterns_file(tmp_path, 800, 600, 6)) as media:
-            sizes = [(len(frames), shared_bytes()) for frames in media.batches(ALL, max_frames=4)]
-        assert [count for count, _ in sizes] == [most] * (6 // most)
-        assert max(size for _, size in sizes) <= max(shared, frame_bytes + 4096)
+def test_a_part_of_a_frame_keeps_it(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox().open(patterns_file(tmp_path, 640, 480, 60)) as media:
+        parts = []
+        for frame in media.frames(ALL):
+            parts = [*parts[-2:], (frame.pts_s, frame.small_HWC[10:20], frame.pixels.region(5, 7, 9, 11))]
+            time.sleep(0.002)
+            for pts_s, small_HWC, region_HWC in parts:
+                whole_HWC = hostile.pattern(480, 640, int(pts_s))
+                np.testing.assert_array_equal(small_HWC, shrink(whole_HWC, 2)[10:20])
+                np.testing.assert_array_equal(region_HWC, whole_HWC[5:14, 7:18])
 
 
-def test_lists_are_of_one_size_of_frame(sandbox: Sandbox, tmp_path: Path) -> None:
-    with sandbox().open(patterns_file(tmp_path, 8, 4, 7, turns=True)) as media:
-        lists = [[(frame.height, frame.width) for frame in frames] for frames in media.batches(ALL, max_frames=2)]
-    assert lists == [[(4, 8)] * 2, [(4, 8)], [(8, 4)] * 2, [(8, 4)] * 2]
+def test_frames_dropped_on_other_threads_make_room(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox(shared_bytes=4 << 20).open(patterns_file(tmp_path, 256, 256, 200)) as media:
+        queue: Queue[Frame | None] = Queue(4)
+        shared: list[bool] = []
+
+        def look() -> None:
+            while (frame := queue.get(timeout=60.0)) is not None:
+                shared.append(not frame.rgb_HWC.flags.writeable)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        for frame in media.frames(ALL):
+            queue.put(frame, timeout=60.0)
+        queue.put(None)
+        thread.join(timeout=60.0)
+    assert shared == [True] * 200
 
 
-def test_what_was_decoded_before_an_error_comes_first(sandbox: Sandbox, tmp_path: Path) -> None:
-    path = tmp_path / "bad.json"
-    path.write_text(json.dumps({"deed": "fail_as_media"}))
-    with sandbox().open(path) as media:
-        lists = media.batches(ALL, max_frames=4)
-        assert [frame.pts_s for frame in next(lists)] == [0.0]
-        with pytest.raises(CorruptMedia):
-            next(lists)
-
-
-def test_a_pass_ends_the_lists_of_the_one_before(sandbox: Sandbox, tmp_path: Path) -> None:
-    with sandbox().open(patterns_file(tmp_path, 16, 16, 50)) as media:
-        first = media.batches(ALL, max_frames=8)
-        next(first)
-        assert sum(len(frames) for frames in media.batches(ALL, max_frames=8)) == 50
-        with pytest.raises(RuntimeError, match="later pass"):
-            next(first)
+def test_picture_that_fills_the_memory_is_not_copied(sandbox: Sandbox, tmp_path: Path) -> None:
+    with sandbox(shared_bytes=1 << 20).open(patterns_file(tmp_path, 800, 600, 1, kind="picture")) as media:
+        (frame,) = media.frames(ALL)
+        assert not frame.rgb_HWC.flags.writeable
+        with pytest.raises(RuntimeError, match="still held"):
+            media.frames(ALL)
+        del frame
+        assert len(list(media.frames(ALL))) == 1
 
 
 def test_shared_memory_stays_bounded_over_many_frames(sandbox: Sandbox, tmp_path: Path) -> None:
     with sandbox().open(patterns_file(tmp_path, 256, 256, 100)) as media:
         biggest = max(shared_bytes() for _ in media.frames(ALL))
-    assert 256 * 256 * 3 < biggest <= FRAMES_AHEAD * (256 * 256 * 3 + 4096)
+    assert 256 * 256 * 3 < biggest <= (FRAMES_AHEAD + 2) * (256 * 256 * 3 + 4096)
 
 
 def shared_bytes() -> int:
