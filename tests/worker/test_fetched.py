@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,13 +14,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.worker.fake_scanner import build
-from tests.worker.source.loopback import Loopback, by_path, raw, reply, serve
+from tests.worker.source.loopback import Loopback, by_path, ranged, raw, reply, serve
 from tests.worker.spy import Spy
 from worker.cli import app
 from worker.report import Report
 from worker.scratch import PREFIX
 
 REPOSITORY = Path(__file__).parents[2]
+LONG = b"fake " + b"x" * 100_000
 HTML = b"\n<!DOCTYPE html><html>"
 
 
@@ -45,6 +47,7 @@ def server(spy: Spy, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         "gone": reply(b"", 404),
         "page": reply(HTML, Content_Type="video/mp4"),
         "cut": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfake"),
+        "long": ranged(LONG, breaks=[70_000, 1000]),
         "away": reply(b"", 302, Location="http://169.254.169.254/?token=SECRET"),
     }
     with serve(by_path(**answers)) as served:
@@ -96,6 +99,15 @@ def test_what_cannot_be_had_or_scanned_fails_with_its_code(path: str, code: str,
     assert "SECRET" not in failed.error.message + result.stderr
     assert scanned.verdict == "fake"
     assert list(scratch.iterdir()) == []
+
+
+def test_a_line_that_is_cut_in_mid_fetch_costs_nothing(server: Loopback) -> None:
+    result = veriframe("scan", server.url("/long"), "--format", "jsonl")
+    assert result.exit_code == 0, result.output
+    (report,) = reports(result)
+    assert report.media is not None
+    assert report.media.sha256 == hashlib.sha256(LONG).hexdigest()
+    assert [headers.get("range") for _, headers in server.requests] == [None, "bytes=70000-", "bytes=71000-"]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/a", "ftp://media.example/a", "rtmp://media.example/a", "file:///etc/passwd"])

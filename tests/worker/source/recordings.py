@@ -11,14 +11,13 @@ FPS, SECONDS = 10, 3
 
 
 def record(folder: Path, name: str, muxer: str, **options: str) -> dict[str, bytes]:
-    """Three seconds of noise, a key frame each second, written by ``muxer``: every file that this made, by its name."""
+    """Three seconds that grow brighter, a key frame each second, written by ``muxer``: every file that this made, by its name."""
     folder.mkdir(exist_ok=True)
     with av.open(str(folder / name), "w", format=muxer, options=options) as out:
         stream = out.add_stream("libx264", rate=FPS, options={"g": str(FPS), "preset": "ultrafast", "threads": "1"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        random = np.random.default_rng(7)
-        for _ in range(FPS * SECONDS):
-            frame = av.VideoFrame.from_ndarray(random.integers(0, 256, (48, 64, 3), np.uint8), format="rgb24")
+        for i in range(FPS * SECONDS):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 8 * i, np.uint8), format="rgb24")
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
     return {path.name: path.read_bytes() for path in folder.iterdir()}

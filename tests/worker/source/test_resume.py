@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.worker.source.loopback import Answer, Loopback, in_turn, ranged, raw, reply, serve
+from tests.worker.source.loopback import Answer, Loopback, by_path, in_turn, ranged, raw, reply, serve
 from tests.worker.spy import Spy
 from worker.errors import FetchError, FetchGone, FetchRateLimited, FetchTimeout, MediaTooLarge
 from worker.source.guard import AddressGuard
@@ -77,6 +77,15 @@ def soon(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_it_goes_on_by_way_of_the_redirect(spy: Spy, tmp_path: Path) -> None:
+    """Not at the address where that led to: signed addresses end."""
+    hops = {"one": reply(b"", 302, Location="/two"), "two": ranged(BODY, breaks=[100_000])}
+    with source(by_path(**hops), spy, retries=0) as (server, http):
+        assert http.fetch(server.url("/one"), tmp_path / "a").sha256 == hashlib.sha256(BODY).hexdigest()
+    assert [path for path, _ in server.requests] == ["/one", "/two"] * 2
+    assert server.requests[3][1]["range"] == "bytes=100000-"
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"one"', "one"])
