@@ -19,6 +19,8 @@ from worker.types import Float32, UInt8
 
 Precision = Literal["fp32", "bf16"]
 NAMES: dict[Precision, str] = {"fp32": "openvino", "bf16": "openvino-bf16"}
+HINTS = (("f32",), ("bf16", "f32"), ("f32", "bf16", "f32"))
+"""Precision of the parts, by how often the graph is cut."""
 
 
 class OpenVinoClassifier:
@@ -56,8 +58,9 @@ class OpenVinoClassifier:
             model = core.read_model(onnx_path)
             _check(model, onnx_path, checkpoint_sha256)
             self._size = model.input(0).partial_shape[1].get_length()
-            keep = _Kept(ov, core, cache, told=f"{digest} {threads} {parallel} {precision}")
-            parts = _parts(ov, model, precision)
+            ends = where_to_cut(cut_points(ov, model)) if precision == "bf16" else []
+            keep = _Kept(ov, core, cache, told=f"{digest} {threads} {parallel} {ends}")
+            parts = zip(cut(ov, model, ends), HINTS[len(ends)], strict=True)
             self._compiled = [keep.compile(part, _properties(hint, threads, parallel)) for part, hint in parts]
         except (RuntimeError, ValueError) as exc:  # OpenVINO raises nothing more exact
             raise ModelError(f"cannot load the network {onnx_path} on OpenVINO: {_first_line(exc)}") from exc
@@ -80,15 +83,6 @@ def bf16_lacking(core: Any | None = None) -> str | None:
     """Why bfloat16 cannot be used on this CPU; None where it can. OpenVINO itself says what the CPU has."""
     capabilities = (core or load_runtime().Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return None if "BF16" in capabilities else "this CPU does not compute in bfloat16 (AVX512-BF16 or AMX)"
-
-
-def _parts(ov: Any, model: Any, precision: Precision) -> list[tuple[Any, str]]:
-    """The graphs to compile, each with its precision hint."""
-    if precision == "fp32":
-        return [(model, "f32")]
-    ends = where_to_cut(cut_points(ov, model))
-    hints = ["bf16", "f32"] if len(ends) == 1 else ["f32", "bf16", "f32"]
-    return list(zip(cut(ov, model, ends), hints, strict=True))
 
 
 def _properties(hint: str, threads: int, parallel: int) -> dict[str, Any]:

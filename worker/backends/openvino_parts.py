@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-STEM_CONVOLUTIONS = 2
-"""So many first convolutions stay in float32: to round the pixels costs more than to round behind them (docs/backends.md)."""
+STEM_PERCENT = 19
+"""Share of the convolutions, at least two, that stay in float32: to round early costs most (measured: docs/backends.md)."""
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
@@ -52,7 +52,8 @@ def where_to_cut(points: Sequence[CutPoint]) -> list[str]:
     features = [point.op for point in points if point.rank == 2 and point.convolutions == total and total > 0]
     if not features:
         raise ValueError("no tensor of pooled features stands between the convolutions and the head")
-    stem = [point.op for point in points if 0 < point.convolutions <= STEM_CONVOLUTIONS and point.rank == 4]
+    most = max(2, total * STEM_PERCENT // 100)
+    stem = [point.op for point in points if 0 < point.convolutions <= most and point.rank == 4]
     return [*stem[-1:], features[0]]
 
 

@@ -52,5 +52,5 @@ def test_the_parts_of_a_real_graph_meet(tiny_onnx: Path) -> None:
     def convolutions(part: object) -> int:
         return sum("Convolution" in op.get_type_name() for op in part.get_ordered_ops())  # type: ignore[attr-defined]
 
-    assert [convolutions(part) for part in (stem, head)] == [2, 0]
-    assert convolutions(trunk) > 2
+    assert convolutions(head) == 0
+    assert 2 <= convolutions(stem) < convolutions(trunk)
