@@ -18,7 +18,7 @@ from worker.ports import Classifier
 from worker.types import Float32, UInt8
 
 FACES = "probe_faces.jpg"
-"""A square of GRID x GRID faces of the demo clips, SIDE pixels each; made by ``python -m optimize.parity_media``."""
+"""A square of GRID x GRID crops, SIDE pixels each: of those that a scan of the demo clips scores, every fourth."""
 GRID, SIDE = 4, 224
 BATCH = 8
 ROUNDS = 3
