@@ -145,7 +145,7 @@ class Session:
     def read(self, url: str, *, max_bytes: int, part: ByteRange | None = None) -> Body:
         """A small body, or a part of one, in memory. Raises FetchError, MediaTooLarge, EmptyMedia."""
         self.source.guard.check_url(url)
-        tries = self._tries()
+        tries = self.tries()
         while True:
             try:
                 return self._read_once(url, max_bytes, part)
@@ -204,7 +204,8 @@ class Session:
         source = self.source
         return translated(timeout_s=source.timeout_s, connect_s=source.connect_s, stall_s=source.stall_s, ends_at=self.ends_at)
 
-    def _tries(self) -> Tries:
+    def tries(self) -> Tries:
+        """For one download or one part."""
         return Tries(retries=self.source.retries, patience_s=self.source.patience_s, ends_at=self.ends_at)
 
 
@@ -213,7 +214,7 @@ class _Download:
 
     def __init__(self, session: Session, url: str, intake: Intake, on_progress: OnProgress | None) -> None:
         self._session, self._url, self._intake, self._on_progress = session, url, intake, on_progress
-        self._tries = session._tries()
+        self._tries = session.tries()
         self._mark: Mark | None = None
 
     def run(self, into: Path) -> Fetched:

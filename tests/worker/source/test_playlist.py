@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import ssl
 from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from yt_dlp.aes import aes_cbc_encrypt_bytes
 
-from tests.worker.source.loopback import Answer, Loopback, files, serve
+from tests.worker.source.loopback import Answer, Loopback, files, reply, serve
 from tests.worker.source.recordings import FPS, SECONDS, dash, frames_in, hls
 from tests.worker.spy import Spy
 from worker.errors import (
@@ -109,6 +110,16 @@ def test_the_rendition_that_a_scan_can_use(spy: Spy, tmp_path: Path) -> None:
     with source(files(held), spy, max_side_px=480) as (server, urls):
         urls.fetch(server.url("/master.m3u8"), tmp_path / "low")
     assert server.requests[1][0] == "/360.m3u8"
+
+
+def test_segments_are_relative_to_where_the_playlist_was_found(spy: Spy, tmp_path: Path) -> None:
+    held = files({f"deep/{name}": data for name, data in hls(tmp_path / "made").items()})
+
+    def answer(request: BaseHTTPRequestHandler, served: Loopback) -> None:
+        (reply(b"", 302, Location="/deep/media.m3u8?x=/") if request.path == "/short" else held)(request, served)
+
+    with source(answer, spy) as (server, urls):
+        assert frames_in(urls.fetch(server.url("/short"), tmp_path).path) == ALL_FRAMES
 
 
 def playlist(*lines: str) -> bytes:
