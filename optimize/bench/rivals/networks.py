@@ -51,13 +51,14 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
                 scanner.scan(Path(request["path"]))
                 tape.recording = False
                 recorded = request["path"]
-            reply: Json = {"calls": sum(len(network.calls) for network in networks)}
+            reply: Json = {}
             for stage in ("detect", "infer"):
                 quickest = [
                     min((_run_all(network, runs, pool) for runs in ways), key=lambda spent: spent.wall_s)
                     for network, ways in zip(networks, arrangements, strict=True)
                     if network.stage == stage
                 ]
+                reply[f"{stage}_calls"] = sum(len(network.calls) for network in networks if network.stage == stage)
                 reply[f"{stage}_s"] = sum(spent.wall_s for spent in quickest)
                 reply[f"{stage}_cpu_s"] = sum(spent.cpu_s for spent in quickest)
             return reply

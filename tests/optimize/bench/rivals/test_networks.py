@@ -12,7 +12,8 @@ def test_what_a_scan_gave_to_its_networks_is_run_again() -> None:
         two = side.ask({"path": str(FOLDER / "two_people.mp4")}).reply
         again = side.ask({"path": str(FOLDER / "two_people.mp4")}).reply
         none = side.ask({"path": str(FOLDER / "no_face.mp4")}).reply
-    assert two["calls"] == again["calls"] > 4
+    assert two["detect_calls"] == again["detect_calls"] >= 3
+    assert two["infer_calls"] == again["infer_calls"] >= 1
     assert min(two["detect_s"], two["infer_s"], two["detect_cpu_s"], two["infer_cpu_s"]) > 0
     assert none["detect_s"] > 0
-    assert none["infer_s"] < two["infer_s"], "no face was classified"
+    assert none["infer_calls"] == 0, "no face was classified"
