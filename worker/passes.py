@@ -7,7 +7,6 @@ file of few key frames allows; a pass for each stride would decode most frames a
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
@@ -75,7 +74,7 @@ class Passes:
         yield from self._batches(dataclasses.replace(self._request, times_s=times_s))
 
     def _batches(self, request: SamplingRequest) -> Iterator[list[Frame]]:
-        """Copies of the frames that are to be looked at now, a bounded number of bytes at a time."""
+        """The frames that are to be looked at now, a bounded number of bytes at a time."""
         batch: list[Frame] = []
         for place, frame in enumerate(self._new_frames(request)):
             if self.is_spread and place % PERIOD in LATER:
@@ -92,7 +91,7 @@ class Passes:
             yield batch
 
     def _new_frames(self, request: SamplingRequest) -> Iterator[Frame]:
-        """Copies of a pass's frames but for those that were decoded before. A dead child ends the scan."""
+        """A pass's frames but for those that were decoded before. A dead child ends the scan."""
         frames = self._media.frames(request)
         while True:
             before = time.perf_counter()
@@ -107,7 +106,7 @@ class Passes:
             key = round(1e4 * frame.pts_s)
             if key not in self._times:
                 self._times[key] = frame.pts_s
-                yield copy.deepcopy(frame)
+                yield frame
 
 
 def _even_batches(frames: Sequence[Frame], most: int) -> list[list[Frame]]:

@@ -34,7 +34,9 @@ class DecodeSettings(Section):
     timeout_s: float = Field(default=120, gt=0, description="wall-clock limit of one item's decoding; the child is killed")
     cpu_s: int = Field(default=600, gt=0, description="CPU-time limit of the decoding child")
     memory_mib: int = Field(default=2048, ge=256, description="address-space limit of the decoding child")
-    shared_mib: int = Field(default=32, ge=1, description="frames in flight between child and parent; one frame always fits")
+    shared_mib: int = Field(
+        default=256, ge=1, description="memory of decoded frames, taken as needed; what is kept beyond: copies"
+    )
     max_pixels: int = Field(default=36_000_000, gt=0, description="largest video frame")
     max_picture_pixels: int = Field(default=64_000_000, gt=0, description="largest still picture")
     max_duration_s: float = Field(default=4 * 3600, gt=0, description="longest video")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -34,17 +34,11 @@ class Media:
         self._error = error
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
-        slot = np.empty((SIDE, SIDE, 3), np.uint8)
         times = request.times_s or [(i + 0.5) * 10.0 / 32 for i in range(self._count)]
         for place, time_s in enumerate(times):
-            slot[:] = place
-            yield rgb_frame(time_s, slot)
+            yield rgb_frame(time_s, np.full((SIDE, SIDE, 3), place, np.uint8))
         if self._error:
             raise self._error
-        slot[:] = 255
-
-    def batches(self, request: SamplingRequest, *, max_frames: int) -> Iterator[Sequence[Frame]]:
-        yield from ([frame] for frame in self.frames(request))
 
 
 def passes(
