@@ -25,6 +25,8 @@ from worker.settings import Settings, load_settings
 from worker.types import Float32
 
 FRAMES = 32
+BATCH = 8
+"""Faces are carried within a batch: its first and last frames are detected in full."""
 LARGE_PX = 80
 SAME = 0.5
 """IoU from which two boxes are partners."""
@@ -56,13 +58,13 @@ class Effect:
             self._add_boxes(_boxes(frame.faces), _boxes(again.faces))
 
     def _add_boxes(self, full_N4: Float32, carried_N4: Float32) -> None:
-        has_partner = _has_partner(full_N4, carried_N4)
+        partnered = has_partner(full_N4, carried_N4)
         large = (full_N4[:, 2:] - full_N4[:, :2]).min(axis=1, initial=np.inf) >= LARGE_PX
         self.full += len(full_N4)
         self.carried += len(carried_N4)
-        self.matched += int(has_partner.sum())
+        self.matched += int(partnered.sum())
         self.large += int(large.sum())
-        self.large_matched += int((has_partner & large).sum())
+        self.large_matched += int((partnered & large).sum())
 
     @property
     def share_matched(self) -> float:
@@ -83,7 +85,7 @@ def _boxes(faces: Sequence[FaceItem]) -> Float32:
     return np.array([face.box for face in faces], np.float32).reshape(-1, 4)
 
 
-def _has_partner(boxes_N4: Float32, others_M4: Float32) -> npt.NDArray[np.bool_]:
+def has_partner(boxes_N4: Float32, others_M4: Float32) -> npt.NDArray[np.bool_]:
     """[N]: each box takes the other one that overlaps it most; no other one is taken twice."""
     a, b = boxes_N4[:, None], others_M4[None]
     shared = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0).prod(-1)
@@ -98,7 +100,7 @@ def _has_partner(boxes_N4: Float32, others_M4: Float32) -> npt.NDArray[np.bool_]
 
 def scan_settings(carry: bool) -> Settings:
     sampling = {"strategy": "uniform", "max_frames": FRAMES, "exhaustive": True}
-    return load_settings(flags={"sampling": sampling, "faces": {"carry": carry}})
+    return load_settings(flags={"sampling": sampling, "faces": {"carry": carry, "batch_frames": BATCH}})
 
 
 def measure(paths: Sequence[Path], full: Scanner, carried: Scanner) -> Effect:

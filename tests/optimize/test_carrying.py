@@ -1,0 +1,31 @@
+"""What carrying changes, counted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from optimize.carrying import Effect, has_partner, scan_settings
+
+
+def test_no_box_is_partner_of_two() -> None:
+    boxes = np.array([[0, 0, 100, 100], [5, 0, 105, 100], [300, 0, 400, 100]], np.float32)
+    assert has_partner(boxes, boxes).tolist() == [True, True, True]
+    assert has_partner(boxes, boxes[:1]).tolist() == [True, False, False]
+    assert has_partner(boxes[:0], boxes).tolist() == []
+    assert has_partner(boxes, boxes[:0]).tolist() == [False, False, False]
+    assert has_partner(boxes[:1], boxes[:1] + 60).tolist() == [False]
+
+
+def test_an_effect_holds_only_without_flips_and_with_nearly_all_boxes() -> None:
+    assert Effect(full=100, carried=99, matched=99, large=50, large_matched=50).holds
+    assert not Effect(full=100, carried=99, matched=99, large=50, large_matched=50, flips=["a.mp4: real -> fake"]).holds
+    assert not Effect(full=100, carried=104, matched=100, large=50, large_matched=50).holds
+    assert not Effect(full=100, carried=100, matched=99, large=50, large_matched=48).holds
+
+
+def test_both_sides_score_all_of_the_same_frames() -> None:
+    full, carried = scan_settings(carry=False), scan_settings(carry=True)
+    assert (full.faces.carry, carried.faces.carry) == (False, True)
+    assert full.sampling.exhaustive
+    assert full.sampling == carried.sampling
+    assert full.faces.batch_frames == carried.faces.batch_frames == 8
