@@ -138,11 +138,14 @@ def enqueue(
     end: Annotated[
         float | None, typer.Option(parser=seconds, metavar="TIME", help="End here: seconds or mm:ss.", rich_help_panel=PANEL)
     ] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Score every frame, even where fewer settle the verdict.", rich_help_panel=PANEL)
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """See HELP."""
     with outcome.exit_codes(), interruptible("what was queued stays queued (veriframe jobs list)"):
-        sampling = {"max_frames": max_frames, "fps": fps, "start_s": start, "end_s": end}
+        sampling = {"max_frames": max_frames, "fps": fps, "start_s": start, "end_s": end, "exhaustive": exhaustive or None}
         options = {"strategy": strategy or ("fps" if fps is not None else None), **sampling}
         asked = {
             "priority": priority,

@@ -54,6 +54,7 @@ class RequestOptions(Payload):
     start_s: float | None = Field(default=None, ge=0, le=1e6)
     end_s: float | None = Field(default=None, gt=0, le=1e6)
     strategy: Literal["auto", "uniform", "fps", "keyframes"] | None = None
+    exhaustive: bool | None = Field(default=None, description="score every frame, even where fewer settle the verdict")
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

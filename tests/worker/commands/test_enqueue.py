@@ -56,16 +56,15 @@ def test_addresses_paths_and_folders(veriframe: Veriframe, desk: Desk, tmp_path:
         (tmp_path / name).write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
     result = veriframe(
-        "enqueue", URLS[0], "a.mp4", "in", "/elsewhere/d.mp4", "--priority", "live", "--max-frames", "8", "--fps", "2"
+        "enqueue", URLS[0], "a.mp4", "in", "/elsewhere/d.mp4", "--priority", "live", "--max-frames", "8", "--fps", "2", "--exhaustive"
     )
     assert result.exit_code == 0, result.output
     assert sources(desk) == sorted([URLS[0], "/elsewhere/d.mp4", *(str(tmp_path / n) for n in ("a.mp4", "in/b.mp4", "in/c.mp4"))])
     records = desk.records.get_many(lines(result.stdout))
     assert len(records) == 5
     assert {record.request.priority for record in records} == {"live"}
-    assert {(r.request.options.max_frames, r.request.options.fps, r.request.options.strategy) for r in records} == {
-        (8, 2.0, "fps")
-    }
+    asked = {"max_frames": 8, "fps": 2.0, "strategy": "fps", "exhaustive": True}
+    assert [record.request.options.model_dump(exclude_none=True) for record in records] == [asked] * 5
     assert len(Doorbells(desk.records.redis, "vf").queues["live"]) == 5
 
 

@@ -231,6 +231,10 @@ def test_options_are_laid_over_the_workers_own() -> None:
     assert asked == SamplingRequest(strategy=Strategy.FPS, fps=2, start_s=1, end_s=9, max_frames=5)
     by_fps = SamplingRequest(strategy=Strategy.FPS, max_frames=None, fps=3, start_s=0.0, end_s=None)
     assert sampling_request(by_fps, RequestOptions(strategy="uniform")).fps is None
+    every = sampling_request(DEFAULT, RequestOptions(exhaustive=True))
+    assert every.exhaustive
+    assert not sampling_request(every, RequestOptions(exhaustive=False)).exhaustive
+    assert sampling_request(every, RequestOptions()).exhaustive
 
 
 def test_a_result_is_one_for_bytes_model_settings_and_options() -> None:
@@ -239,6 +243,8 @@ def test_a_result_is_one_for_bytes_model_settings_and_options() -> None:
         cache_key(CONTENT, "b", RequestOptions()),
         cache_key(Content(sha256="cd" * 32, size_bytes=7), "a", RequestOptions()),
         cache_key(CONTENT, "a", RequestOptions(max_frames=8)),
+        cache_key(CONTENT, "a", RequestOptions(exhaustive=True)),
+        cache_key(CONTENT, "a", RequestOptions(exhaustive=False)),
     }
-    assert len(keys) == 4
+    assert len(keys) == 6
     assert cache_key(CONTENT, "a", RequestOptions()) in keys

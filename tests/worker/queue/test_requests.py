@@ -26,7 +26,7 @@ URLS = st.sampled_from(
 )
 SOURCES = st.dictionaries(st.sampled_from(["url", "path", "upload", "more"]), URLS | JSON, max_size=3)
 OPTIONS = st.dictionaries(
-    st.sampled_from(["max_frames", "fps", "start_s", "end_s", "strategy", "more"]),
+    st.sampled_from(["max_frames", "fps", "start_s", "end_s", "strategy", "exhaustive", "more"]),
     st.integers() | st.floats() | st.sampled_from(["auto", "fps", "1"]) | JSON,
     max_size=4,
 )
