@@ -23,11 +23,13 @@ from worker.source.variants import Variant
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-MAX_REPRESENTATIONS: Final = 256
+MAX_SETS: Final = 64
+MAX_REPRESENTATIONS: Final = 64
+"""Of a set, as the sets of the manifest: what lies beyond is not looked at."""
 _DURATION = re.compile(r"P(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,8})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?", re.ASCII)
 _RANGE = re.compile(r"(\d{1,15})-(\d{1,15})", re.ASCII)
 _FIELD = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$", re.ASCII)
-_CLOSED = ("ContentProtection",)
+_CLOSED = "ContentProtection"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,19 +70,23 @@ def _presentation(mpd: Element, url: str, max_segments: int) -> Presentation:
     periods = _children(mpd, "Period")
     if len(periods) != 1:
         raise UnsupportedMedia(f"a DASH manifest of {len(periods)} periods; only one is read")
-    duration_s = _seconds(periods[0].get("duration") or mpd.get("mediaPresentationDuration"))
+    (period,) = periods
+    duration_s = _seconds(period.get("duration") or mpd.get("mediaPresentationDuration"))
+    base = _based(_based(url, mpd), period)
+    is_closed = bool(_children(period, _CLOSED))
     variants = []
-    closed = False
-    for adaptation in _children(periods[0], "AdaptationSet"):
-        for representation in _children(adaptation, "Representation")[:MAX_REPRESENTATIONS]:
-            levels = (representation, adaptation, periods[0])
-            if not _has_video(representation, adaptation):
+    closed = 0
+    for adaptation in _children(period, "AdaptationSet")[:MAX_SETS]:
+        of_set = _children(adaptation, "Representation")[:MAX_REPRESENTATIONS]
+        pictured = [] if _is_for_seeking(adaptation) else [one for one in of_set if _has_video(one, adaptation)]
+        is_set_closed = is_closed or bool(_children(adaptation, _CLOSED))
+        base_of_set = _based(base, adaptation)
+        for representation in pictured:
+            if is_set_closed or _children(representation, _CLOSED):
+                closed += 1
                 continue
-            if any(_children(level, *_CLOSED) for level in levels):
-                closed = True
-                continue
-            base = functools.reduce(_based, (mpd, periods[0], adaptation, representation), url)
-            variants.append(_variant(levels, base, duration_s, max_segments))
+            levels = (representation, adaptation, period)
+            variants.append(_variant(levels, _based(base_of_set, representation), duration_s, max_segments))
     if not variants:
         raise UnsupportedMedia("encrypted (DRM)" if closed else "the DASH manifest has no rendition with video")
     return Presentation(variants=variants, duration_s=duration_s)
@@ -216,9 +222,11 @@ def _check_count(count: int, max_segments: int) -> None:
         raise UnsupportedMedia(f"a manifest of more than {max_segments} segments")
 
 
+def _is_for_seeking(adaptation: Element) -> bool:
+    return any("trickmode" in found.get("schemeIdUri", "") for found in _children(adaptation, "EssentialProperty"))
+
+
 def _has_video(representation: Element, adaptation: Element) -> bool:
-    if any("trickmode" in found.get("schemeIdUri", "") for found in _children(adaptation, "EssentialProperty")):
-        return False
     kind = representation.get("mimeType") or adaptation.get("mimeType") or adaptation.get("contentType") or ""
     return kind.startswith("video") or (not kind and (representation.get("height") or adaptation.get("height")) is not None)
 

@@ -61,6 +61,8 @@ def read_hls(data: bytes, url: str, *, max_segments: int) -> list[Variant[str]] 
         raise CorruptMedia("no HLS playlist")
     try:
         text = data.decode("utf-8")
+        if text.count("#EXTINF") > max_segments:  # before they are made into objects
+            raise UnsupportedMedia(f"a playlist of more than {max_segments} segments")
         playlist = m3u8.loads(text, uri=url)
         if playlist.is_variant:
             return _variants(playlist, url)

@@ -111,6 +111,13 @@ def test_renditions_that_are_not_read(template: str, error: type[Exception]) -> 
         parts(template)
 
 
+def test_what_lies_beyond_a_sensible_number_is_not_looked_at() -> None:
+    found = read(
+        manifest(f"{SET}{'<Representation/>' * 5000}</AdaptationSet>" + f"{SET}<Representation/></AdaptationSet>" * 5000)
+    )
+    assert len(found.variants) == 64 + 63
+
+
 def test_a_width_of_numbers_is_no_bomb() -> None:
     found = parts('<SegmentTemplate media="$Number%099d$" duration="10"/>')
     assert len(names(found)[0]) == 20
