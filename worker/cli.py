@@ -23,6 +23,7 @@ from worker.extras import how_to_install
 GROUP = "veriframe.commands"
 OWN = {
     "scan": "Scan files and folders: a verdict with evidence for each.",
+    "watch": "Watch a live stream or a growing file: rolling verdicts as it runs.",
     "calibrate": "Fit the scores to your own real footage.",
     "demo": "Scan the demo media and show the expected answers beside the verdicts.",
     "doctor": "Say what works on this machine, and how to mend what does not.",

@@ -32,8 +32,8 @@ WITHOUT_INFLUENCE = {
     "model": {"threads", "batch", "cache_dir", "checkpoint", "backend"},
 }
 """Settings that cannot change a result (the checkpoint counts by its hash, the backend by the name of the one that runs)."""
-SERVICE = {"redis", "queue", "source", "artifacts", "callbacks", "api"}
-"""Sections of the service around the scans."""
+SERVICE = {"redis", "queue", "source", "artifacts", "callbacks", "api", "watch"}
+"""Sections of what is around the scans."""
 
 
 def build_scanner(settings: Settings) -> Scanner:

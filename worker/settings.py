@@ -155,6 +155,32 @@ class OutputSettings(Section):
     evidence_per_track: int = Field(default=3, ge=0, le=32, description="evidence crops kept for each track")
 
 
+class WatchSettings(Section):
+    """Streams watched as they run."""
+
+    window_s: float = Field(default=10, gt=0, le=120, description="length of the stretch that a rolling verdict is about")
+    hop_s: float = Field(default=5, gt=0, le=120, description="a verdict every so often; no longer than the window")
+    fps: float = Field(default=2, gt=0, le=10, description="frames looked at in a second")
+    max_duration_s: float = Field(default=6 * 3600, gt=0, description="a watch ends after so much of the stream")
+    max_behind_s: float = Field(
+        default=30, gt=0, description="further behind the stream, what is oldest is left out; half as far, every other frame"
+    )
+    give_up_s: float = Field(default=120, gt=0, description="a stream from which nothing new comes for so long is lost")
+    file_ends_s: float = Field(default=30, gt=0, description="a file that does not grow for so long is finished")
+    stall_s: float = Field(default=10, gt=0, description="without a byte for so long, a connection is made anew")
+    piece_s: float = Field(default=2, gt=0, le=30, description="least length of the pieces that MPEG-TS and FLV are cut into")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.hop_s > self.window_s:
+            raise ValueError(f"hop_s {self.hop_s:g} must be no longer than window_s {self.window_s:g}")
+        if (self.window_s + 2 * self.hop_s) * self.fps > 300:
+            raise ValueError(
+                f"fps {self.fps:g} is too much for windows of {self.window_s:g} s: at most 300 frames are remembered"
+            )
+        return self
+
+
 class Settings(Section):
     """All settings of the worker, with their defaults."""
 
@@ -171,6 +197,7 @@ class Settings(Section):
     artifacts: ArtifactSettings = ArtifactSettings()
     callbacks: CallbackSettings = CallbackSettings()
     api: ApiSettings = ApiSettings()
+    watch: WatchSettings = WatchSettings()
 
 
 def _merged(low: Json, high: Json) -> Json:

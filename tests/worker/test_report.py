@@ -17,7 +17,19 @@ REPOSITORY = Path(__file__).parents[2]
 DESIGNED = {
     *("schema_version", "id", "kind", "source", "external_id", "owner", "created_at", "started_at", "finished_at", "retry_of"),
     *("status", "dead", "progress", "attempt", "media", "near_duplicates", "verdict", "decided_by", "reasons", "score", "odds"),
-    *("calibrated", "thresholds", "uncertainty", "tracks", "segments", "frames", "sampling", "model", "timings_ms", "error"),
+    *(
+        "calibrated",
+        "thresholds",
+        "uncertainty",
+        "tracks",
+        "segments",
+        "frames",
+        "sampling",
+        "model",
+        "timings_ms",
+        "watch",
+        "error",
+    ),
 }
 
 

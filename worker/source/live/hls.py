@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Final
 
-from worker.errors import CorruptMedia, FetchError, FetchTimeout, MediaError, UnsupportedMedia
+from worker.errors import CorruptMedia, EmptyMedia, FetchError, FetchTimeout, MediaError, UnsupportedMedia
 from worker.source.hls import MediaPlaylist, Segment, read_hls
 from worker.source.live.connection import Connection
 from worker.source.live.patience import Patience
@@ -73,7 +73,7 @@ class HlsReader:
         """Raises FetchError; a playlist that cannot be read is one, for the next may be better."""
         try:
             return self._read_playlist()
-        except CorruptMedia as exc:
+        except (CorruptMedia, EmptyMedia) as exc:
             raise FetchTimeout(f"the stream's playlist cannot be read: {exc}") from exc
 
     def _read_playlist(self) -> MediaPlaylist:
@@ -149,7 +149,7 @@ class HlsReader:
         return self._init[1] + parts.read(segment.part)
 
     def _position(self) -> Json:
-        return {"sequence": self._next, "clock_s": self._clock_s}
+        return {"kind": "hls", "sequence": self._next, "clock_s": self._clock_s}
 
 
 def _edge(segments: Sequence[Segment], max_behind_s: float) -> Sequence[Segment]:

@@ -41,15 +41,19 @@ class Patience:
         """Seconds to wait before the next try. Raises ``error`` where there is none: too late, or nothing came and never will."""
         if not self._has_come and not error.retryable:
             raise error
-        if self.now() - self._came_at >= self.give_up_s:
+        if self.is_over():
             raise error
         wait_s: float = min(FIRST_WAIT_S * 2 ** min(self._failures, 10), MOST_WAIT_S)
         self._failures += 1
         return wait_s
 
+    def is_over(self) -> bool:
+        """Whether nothing new has come for too long."""
+        return self.now() - self._came_at >= self.give_up_s
+
     def check(self) -> None:
         """Raises FetchTimeout where the other end answers, but nothing new has come for too long."""
-        if self.now() - self._came_at >= self.give_up_s:
+        if self.is_over():
             raise FetchTimeout(f"nothing new came for {self.give_up_s:g} s")
 
     def wait(self, seconds: float) -> Iterator[None]:

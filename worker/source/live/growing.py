@@ -1,0 +1,105 @@
+"""A file that something else is still writing, read as a stream until it does not grow any more."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Generator, Iterator
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+from worker.errors import EmptyMedia, SourceError, UnsupportedMedia
+from worker.source.live.cuts import Cut, Cutter, StreamClock
+from worker.source.live.flv import FlvCutter
+from worker.source.live.mpegts import PACKET, TsCutter, is_mpegts
+from worker.source.live.patience import Patience
+from worker.source.live.pieces import Gap, Piece
+from worker.types import Json
+
+_PORTION: Final = 1 << 18
+_HEAD: Final = 3 * PACKET
+_POLL_S: Final = 0.5
+_LEARNT: Final = 1 << 20
+"""So much of the beginning is read again for what is said only there."""
+_EBML: Final = b"\x1a\x45\xdf\xa3"
+
+
+class GrowingFile:
+    """A ``LiveReader``. ``patience`` says how long it may stay as it is: then it has ended. Nothing is left out of it: it
+    does not go away.
+    """
+
+    def __init__(self, path: Path, *, cut_s: float, patience: Patience, position: Json | None = None) -> None:
+        self._path, self._cut_s, self._patience = path, cut_s, patience
+        self._position = position
+
+    def items(self) -> Generator[Piece | Gap | None]:
+        with _open(self._path) as file:
+            head = yield from self._head(file)
+            cutter = cutter_of(head, self._cut_s)()
+            clock = StreamClock(cutter.wrap_s, self._position)
+            if self._position is not None:
+                for _ in cutter.feed(file.read(_LEARNT)):
+                    pass
+                cutter.skip_to(file.seek(int(self._position["at"])))
+            begins_at = file.tell()
+            while True:
+                data = file.read(_PORTION)
+                found: Iterator[Cut] | list[Cut] = cutter.feed(data)
+                if not data and self._patience.is_over():
+                    rest = cutter.rest()
+                    found = [] if rest is None else [rest]
+                for cut in found:
+                    yield from _placed(cut, clock, begins_at)
+                    begins_at = cut.end_at
+                if data:
+                    self._patience.came()
+                elif self._patience.is_over():
+                    return
+                else:
+                    yield from self._patience.wait(_POLL_S)
+
+    def _head(self, file: FileIO) -> Generator[None, None, bytes]:
+        """The first bytes, as soon as there are enough. Raises EmptyMedia where there never are."""
+        while len(head := os.pread(file.fileno(), _HEAD, 0)) < _HEAD:
+            if self._patience.is_over():
+                raise EmptyMedia("the file does not grow, and is too small for a stream")
+            yield from self._patience.wait(_POLL_S)
+        return head
+
+
+def _placed(cut: Cut, clock: StreamClock, begins_at: int) -> Iterator[Piece | Gap]:
+    placed = clock.place(cut)
+    if placed.gap_s:
+        before = {"kind": "file", "at": begins_at, "clock_s": placed.start_s, "raw_s": cut.begin_s}
+        start_s = placed.start_s - placed.gap_s
+        yield Gap(start_s=start_s, duration_s=placed.gap_s, cause="not_served", position=before)
+    position = {"kind": "file", "at": cut.end_at, **clock.state()}
+    yield Piece(data=cut.data, start_s=placed.start_s, duration_s=placed.duration_s, position=position)
+
+
+def cutter_of(head: bytes, cut_s: float) -> Callable[[], Cutter]:
+    """What cuts a stream that begins so. Raises UnsupportedMedia."""
+    if is_mpegts(head):
+        return lambda: TsCutter(cut_s)
+    if head.startswith(b"FLV"):
+        return lambda: FlvCutter(cut_s)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"styp"):
+        raise UnsupportedMedia(
+            "MP4 cannot be read while it grows: its index comes at the end; record MPEG-TS, or scan it when done"
+        )
+    if head.startswith(_EBML):
+        raise UnsupportedMedia("Matroska and WebM are not read while they grow: record MPEG-TS, or scan the file when it is done")
+    raise UnsupportedMedia("no stream that is read as it grows: MPEG-TS and FLV are")
+
+
+def _open(path: Path) -> FileIO:
+    try:
+        file = FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as exc:
+        raise SourceError(f"cannot open {path}: {exc.strerror}") from exc
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise SourceError(f"{path} is not a regular file")
+    return file

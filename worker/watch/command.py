@@ -1,0 +1,59 @@
+"""One stream for the command line: watched until it ends or a signal says so, and always a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+
+from worker.errors import ConfigError, ModelError, VeriframeError
+from worker.interrupts import Interrupts
+from worker.jobs import failed, sourced
+from worker.report import Report
+from worker.settings import Settings
+from worker.source.files import Item
+from worker.types import Json
+from worker.watch.build import open_watcher
+from worker.watch.events import WatchEvent, WindowResult
+from worker.watch.session import PieceScanner, Watcher
+from worker.watch.show import Show
+
+
+def watch_item(
+    settings: Settings, build: Callable[[Settings], AbstractContextManager[PieceScanner]], item: Item, show: Show
+) -> tuple[Report, Mapping[str, bytes], int]:
+    """The report, its evidence crops, and the exit code of the signal that ended it (0: none).
+
+    Raises ConfigError, ModelError, BrokenPipeError; whatever else is wrong is in the report.
+    """
+
+    interrupts = Interrupts(on_kill=lambda: None)
+    done: list[tuple[Report, Mapping[str, bytes]]] = []
+    with interrupts, suppress(KeyboardInterrupt), interrupts.held():
+        done.append(_watched(settings, build, item, show, lambda: bool(interrupts.exit_code)))
+    return *done[0], interrupts.exit_code
+
+
+def _watched(
+    settings: Settings,
+    build: Callable[[Settings], AbstractContextManager[PieceScanner]],
+    item: Item,
+    show: Show,
+    stop: Callable[[], bool],
+) -> tuple[Report, Mapping[str, bytes]]:
+    def on_window(window: WindowResult, events: Sequence[WatchEvent], cursor: Json) -> None:
+        show.window(window, events)
+
+    try:
+        with build(settings) as scanner, _opened(settings, scanner, item) as watcher:
+            if watcher.run(stop, None, on_window) == "stopped":
+                watcher.finish("stopped", on_window)
+            report = watcher.report()
+            return report, watcher.crops(report)
+    except (ConfigError, ModelError):
+        raise
+    except VeriframeError as exc:
+        return sourced(failed(item.path, exc), item).model_copy(update={"kind": "watch"}), {}
+
+
+def _opened(settings: Settings, scanner: PieceScanner, item: Item) -> AbstractContextManager[Watcher]:
+    return open_watcher(settings, scanner, item.path if item.url is None else item.url)
