@@ -126,7 +126,13 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
         code_HWC, transfer = np.asarray(converted.to_ndarray(), np.uint16), int(frame.color_trc)
         bands = [_to_sdr(code_HWC[top : top + BAND_ROWS], transfer) for top in range(0, height, BAND_ROWS)]
         return np.concatenate(bands)
-    return np.asarray(converted.to_ndarray(), np.uint8)
+    return plane_of(converted, 0, 3 * width).reshape(height, width, 3)
+
+
+def plane_of(frame: av.VideoFrame, number: int, row_bytes: int) -> UInt8:
+    """uint8 [rows, row_bytes] of one plane: a view, which keeps the frame."""
+    plane = frame.planes[number]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, :row_bytes]
 
 
 def _first_field(frame: av.VideoFrame) -> av.VideoFrame:

@@ -33,7 +33,9 @@ def frame_of(pts_s: float, frame: av.VideoFrame, shown: tuple[int, int], layout:
     turns, mirrored = colour.orientation(frame)
     if not (_is_plain(frame, shown) and _LAYOUTS.get(frame.format.name) is layout):
         frame, turns, mirrored = _planes_again(colour.upright_rgb(frame, *shown), layout), 0, False
-    y_HW, u_HW, v_HW = (colour.upright(_plane(frame, number), turns, mirrored) for number in range(3))
+    y_HW, u_HW, v_HW = (
+        colour.upright(colour.plane_of(frame, number, frame.planes[number].width), turns, mirrored) for number in range(3)
+    )
     full_range = colour.is_full_range(frame)
     pixels = YuvPixels(y_HW=y_HW, u_HW=u_HW, v_HW=v_HW, matrix=colour.matrix_of(frame), full_range=full_range)
     # libswscale is quicker for 4:2:0 only, and gives the same as ``pixels``
@@ -46,11 +48,6 @@ def _is_plain(frame: av.VideoFrame, shown: tuple[int, int]) -> bool:
     """Whether only the matrix is to be applied. Even sides: chroma samples stay where they are when the frame is turned."""
     size = frame.width, frame.height
     return not (frame.interlaced_frame or colour.is_wide(frame) or shown != size or any(side % 2 for side in size))
-
-
-def _plane(frame: av.VideoFrame, number: int) -> UInt8:
-    plane = frame.planes[number]
-    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 def _planes_again(rgb_HWC: UInt8, layout: Layout) -> av.VideoFrame:
