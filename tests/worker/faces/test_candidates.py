@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from worker.faces.candidates import AreaTable, windows
+from worker.faces.candidates import AreaTable, SingleCuts, windows
 from worker.types import Float32, UInt8
 
 
@@ -51,3 +51,10 @@ def test_sums_beyond_32_bits_still_average_right() -> None:
     table = AreaTable(white)
     np.testing.assert_array_equal(table.level(2, 2), 255)
     np.testing.assert_array_equal(table.crops(np.array([[2900, 2900, 3000, 3000]]), np.array([0]), 24), 255)
+
+
+def test_single_cuts_are_the_tables(frames_BHWC: UInt8) -> None:
+    box_N4, frame_N = np.array([[0, 0, 61, 47], [5, 7, 30, 40], [60, 46, 61, 47]]), np.array([0, 2, 2])
+    expected = AreaTable(frames_BHWC).crops(box_N4, frame_N, 24)
+    np.testing.assert_allclose(SingleCuts(frames_BHWC).crops(box_N4, frame_N, 24), expected, atol=1e-4)
+    assert SingleCuts(frames_BHWC).crops(box_N4[:0], frame_N[:0], 24).shape == (0, 24, 24, 3)
