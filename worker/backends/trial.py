@@ -18,7 +18,7 @@ from worker.ports import Classifier
 from worker.types import Float32, UInt8
 
 FACES = "probe_faces.jpg"
-"""A square of GRID x GRID crops, SIDE pixels each: of those that a scan of the demo clips scores, every fourth."""
+"""A square of GRID x GRID crops, SIDE pixels each, of the demo clips' faces; made by ``optimize.probe_faces``."""
 ON_CARD = frozenset({"onnxruntime-cuda", *ARTEFACTS})
 GRID, SIDE = 4, 224
 BATCH = 8
