@@ -42,7 +42,7 @@ def read_clip(source: FrameSource, path: Path, count: int, last: int | None = No
         else:
             times_s = np.array(numbers) / info.fps
             request = SamplingRequest(times_s=tuple(times_s.tolist()))
-        found = {numbers[int(np.abs(times_s - f.pts_s).argmin())]: f.rgb_HWC.copy() for f in media.frames(request)}
+        found = {numbers[int(np.abs(times_s - f.pts_s).argmin())]: f.rgb_HWC for f in media.frames(request)}
     if not found:
         raise CorruptMedia(f"{path}: no frame decodes")
     return found
