@@ -25,7 +25,7 @@ from worker.settings import Settings, load_settings
 from worker.types import Float32
 
 FRAMES = 32
-BATCH = 8
+BATCH = 16
 """Faces are carried within a batch: its first and last frames are detected in full."""
 LARGE_PX = 80
 SAME = 0.5

@@ -170,7 +170,7 @@ def _options(settings: Settings) -> ScanOptions:
             exhaustive=sampling.exhaustive,
         ),
         second_pass_frames=sampling.second_pass_frames,
-        batch_frames=settings.faces.batch_frames,
+        batch_frames=settings.faces.frames_together,
         batch_bytes=settings.faces.batch_mib * MIB,
         hold_bytes=settings.sampling.hold_mib * MIB,
         evidence_per_track=settings.output.evidence_per_track,

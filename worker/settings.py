@@ -67,10 +67,17 @@ class SamplingSettings(Section):
 class FaceSettings(Section):
     min_face_px: int = Field(default=40, ge=20, description="smallest face looked for, in the reduced frame")
     carry: bool = Field(default=False, description="follow faces between fully detected frames at most a second apart")
-    batch_frames: int = Field(default=4, ge=1, le=64, description="frames that one thread looks at together, at most")
-    batch_mib: int = Field(default=32, ge=1, description="bytes of the frames detected at once, at most")
+    batch_frames: int | None = Field(
+        default=None, ge=1, le=64, description="frames that one thread looks at together, at most; 4, with carry 16, when unset"
+    )
+    batch_mib: int = Field(default=64, ge=1, description="bytes of the frames detected at once, at most")
     min_vote_px: int = Field(default=48, ge=1, description="shorter side of a face box below which it does not vote")
     min_vote_quality: float = Field(default=0.1, ge=0, le=1, description="quality below which a face does not vote")
+
+    @property
+    def frames_together(self) -> int:
+        """Few fill the threads evenly; many are what carrying saves by."""
+        return self.batch_frames or (16 if self.carry else 4)
 
 
 class ModelSettings(Section):

@@ -28,4 +28,4 @@ def test_both_sides_score_all_of_the_same_frames() -> None:
     assert (full.faces.carry, carried.faces.carry) == (False, True)
     assert full.sampling.exhaustive
     assert full.sampling == carried.sampling
-    assert full.faces.batch_frames == carried.faces.batch_frames == 8
+    assert full.faces.batch_frames == carried.faces.batch_frames == 16

@@ -21,7 +21,7 @@ from worker.types import Detections, Float32, Int64, UInt8
 
 MAX_GAP_S = 1.0
 """Frames farther apart are always detected in full."""
-EVERY = 7
+EVERY = 15
 """Most steps from one anchor to the next."""
 MIN_PROB = 0.9
 """O-Net's least probability of a carried face; 0.7 is asked of a detected one."""

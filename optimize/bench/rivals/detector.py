@@ -15,7 +15,7 @@ from optimize.bench.side import Answer
 from worker.faces.detect import MtcnnDetector
 from worker.pixels import detection_divisor
 from worker.ports import FaceDetector
-from worker.settings import Settings
+from worker.settings import FaceSettings, Settings
 from worker.types import Float32, Json, UInt8
 
 Find = Callable[[UInt8, list[float]], list[Float32]]
@@ -62,7 +62,8 @@ def _shrunk(frames_BHWC: UInt8, divisor: int) -> UInt8:
 
 @contextmanager
 def _ours(threads: int, *, carrying: bool) -> Iterator[tuple[Callable[[int, int], int], Find]]:
-    faces = Settings().faces
+    faces = Settings(faces=FaceSettings(carry=carrying)).faces
+    together = faces.frames_together
     with MtcnnDetector(min_face_px=faces.min_face_px, threads=threads) as plain:
         detector: FaceDetector = plain
         if carrying:
@@ -72,8 +73,8 @@ def _ours(threads: int, *, carrying: bool) -> Iterator[tuple[Callable[[int, int]
 
         def find(small_BHWC: UInt8, times_s: list[float]) -> list[Float32]:
             boxes: list[Float32] = []
-            for start in range(0, len(small_BHWC), faces.batch_frames):
-                part = slice(start, start + faces.batch_frames)
+            for start in range(0, len(small_BHWC), together):
+                part = slice(start, start + together)
                 found = detector.detect_small(small_BHWC[part], divisor[0], times_s[part])
                 boxes += [found.boxes_N4[found.frame_N == n] for n in range(len(small_BHWC[part]))]
             return boxes
