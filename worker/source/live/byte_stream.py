@@ -40,6 +40,7 @@ class ByteStreamReader:
         self._patience, self._wall = patience, wall
         self._clock = StreamClock(new_cutter().wrap_s, position)
         self._heard_at: float | None = None if position is None else float(position["at"])
+        self._was_away = False
         self._held = _Held(max_behind_s)
         self._closing = threading.Event()
 
@@ -74,6 +75,7 @@ class ByteStreamReader:
     def _connect(self) -> bool:
         """One connection from its begin to its end; whether that was the stream's own."""
         cutter = self._new_cutter()
+        self._was_away = self._heard_at is not None
         # A session has an end that a stream has not: its limit of time is put off.
         ends_at = time.monotonic() + 10 * 365 * 86400
         with self._http.client(ends_at) as client:
@@ -90,6 +92,7 @@ class ByteStreamReader:
                             return True
                         for cut in cutter.feed(data):
                             if is_replay and self._clock.jump_s(cut) < -1:
+                                cutter.skip_to(0)
                                 return True  # it has no end but a closed connection, and begins anew
                             is_replay = False
                             self._put(cut)
@@ -97,15 +100,17 @@ class ByteStreamReader:
                 except MediaError as exc:
                     raise FetchTimeout(f"the stream cannot be read on: {exc}") from exc
                 finally:
-                    if not is_replay and (cut_off := cutter.rest()) is not None:
+                    if (cut_off := cutter.rest()) is not None and not (is_replay and self._clock.jump_s(cut_off) < -1):
                         self._put(cut_off)
         return is_told
 
     def _put(self, cut: Cut) -> None:
         self._patience.came()
         now = self._wall()
-        away_s = 0.0 if self._heard_at is None else max(0.0, now - self._heard_at)
-        self._heard_at = now
+        away_s = 0.0
+        if self._was_away and self._heard_at is not None:
+            away_s = max(0.0, now - self._heard_at - cut.span_s)
+        self._heard_at, self._was_away = now, False
         placed = self._clock.place(cut, away_s)
         if placed.gap_s:
             before = {"kind": self._kind, "at": now, "clock_s": placed.start_s, "raw_s": cut.begin_s}

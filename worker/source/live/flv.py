@@ -76,6 +76,8 @@ class FlvCutter:
         if _is_configuration(tag.body):
             self._configuration = tag.body
             return None
+        if not _is_frame(tag.body):
+            return None
         cut: Cut | None = None
         if _is_key(tag.body):
             held_ms = (tag.time_ms - self._tags[0].time_ms) % (1 << 32) if self._tags else None
@@ -118,6 +120,13 @@ def _is_configuration(body: bytes) -> bool:
     if body[0] & 0x80:  # enhanced FLV: the packet's type instead of the codec
         return body[0] & 0x0F == 0
     return body[0] & 0x0F in _WITH_CONFIGURATION and body[1] == 0
+
+
+def _is_frame(body: bytes) -> bool:
+    """Neither the end of a sequence nor what is about all of it."""
+    if body[0] & 0x80:
+        return body[0] & 0x0F in (1, 3)
+    return body[0] & 0x0F not in _WITH_CONFIGURATION or body[1] == 1
 
 
 def _written(time_ms: int, body: bytes) -> bytes:

@@ -1,0 +1,131 @@
+"""MPEG-TS and FLV cut at key frames: every cut decodes by itself, and together they are the stream; the stream's clock."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.worker.source.live.streams import FPS, made
+from worker.errors import CorruptMedia
+from worker.source.live.cuts import Cut, Cutter, StreamClock
+from worker.source.live.flv import FlvCutter
+from worker.source.live.mpegts import TsCutter, is_mpegts
+
+GREYS = [100, 120, 140, 160, 180, 200, 220]
+NEW: dict[str, Callable[[float], Cutter]] = {"mpegts": TsCutter, "flv": FlvCutter}
+
+
+def cuts_of(cutter: Cutter, data: bytes, portion: int = 1000) -> list[Cut]:
+    found = [cut for at in range(0, len(data), portion) for cut in cutter.feed(data[at : at + portion])]
+    last = cutter.rest()
+    return [*found, last] if last else found
+
+
+def greys_in(data: bytes) -> list[int]:
+    with av.open(io.BytesIO(data)) as media:
+        return [round(float(frame.to_ndarray(format="rgb24").mean())) for frame in media.decode(video=0)]
+
+
+@pytest.fixture(scope="module", params=["mpegts", "flv"])
+def muxer(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def stream(muxer: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return made(tmp_path_factory.mktemp("stream"), muxer, GREYS)["made"]
+
+
+def test_every_cut_decodes_by_itself_and_together_they_are_the_stream(stream: bytes, muxer: str) -> None:
+    cuts = cuts_of(NEW[muxer](2), stream)
+    shown = [greys_in(cut.data) for cut in cuts]
+    assert [len(one) for one in shown] == [20, 20, 20, 10]
+    assert [abs(shown[place // 20][place % 20] - GREYS[place // FPS]) < 4 for place in range(70)] == [True] * 70
+    clock = StreamClock(NEW[muxer](2).wrap_s)
+    placed = [clock.place(cut) for cut in cuts]
+    assert [round(one.start_s, 3) for one in placed] == [0, 2, 4, 6]
+    assert [round(one.duration_s, 2) for one in placed] == [2, 2, 2, 1]
+    assert cuts[-1].end_at == len(stream)
+
+
+@pytest.mark.parametrize("portion", [1, 187, 188, 4096, 1 << 20])
+def test_portions_do_not_matter(stream: bytes, muxer: str, portion: int) -> None:
+    assert cuts_of(NEW[muxer](2), stream, portion) == cuts_of(NEW[muxer](2), stream)
+
+
+def test_from_the_end_of_every_cut_the_rest_is_the_same(stream: bytes, muxer: str) -> None:
+    whole = cuts_of(NEW[muxer](1), stream)
+    for place, cut in enumerate(whole):
+        cutter = NEW[muxer](1)
+        list(cutter.feed(stream[:5000]))
+        cutter.skip_to(cut.end_at)
+        assert cuts_of(cutter, stream[cut.end_at :]) == whole[place + 1 :]
+
+
+def test_a_clock_that_wraps_runs_on(muxer: str, tmp_path: Path) -> None:
+    wrap_s = NEW[muxer](1).wrap_s
+    clock = StreamClock(wrap_s)
+    times = [wrap_s - 3, wrap_s - 1, 1, 3]
+    cuts = [Cut(data=b"", begin_s=a, end_s=b, span_s=2, end_at=0) for a, b in pairwise(times)]
+    assert [round(clock.place(cut).start_s, 3) for cut in cuts] == [0, 2, 4]
+
+
+def test_mpegts_whose_clock_wraps_is_cut_at_the_same_places(stream: bytes, muxer: str, tmp_path: Path) -> None:
+    if muxer == "flv":
+        pytest.skip("FLV wraps after 49 days, which FFmpeg does not write")
+    wrapping = made(tmp_path, muxer, GREYS, start_s=95440)["made"]
+    clock = StreamClock(TsCutter(2).wrap_s)
+    placed = [clock.place(cut) for cut in cuts_of(TsCutter(2), wrapping)]
+    assert [(round(one.gap_s), round(one.start_s), round(one.duration_s)) for one in placed] == [
+        (0, 0, 2), (0, 2, 2), (0, 4, 2), (0, 6, 1)
+    ]  # fmt: skip
+
+
+def test_jumps_are_gaps_where_they_are_plausible() -> None:
+    def cut(begin_s: float) -> Cut:
+        return Cut(data=b"", begin_s=begin_s, end_s=begin_s + 2, span_s=2, end_at=0)
+
+    clock = StreamClock(1000)
+    gaps = []
+    for begin_s, away_s in [(10, 0), (12, 0), (20, 0), (52, 30), (500, 0), (5, 0), (900, 7), (902.1, 0)]:
+        gaps.append(round(clock.place(cut(begin_s), away_s).gap_s, 3))
+    assert gaps == [0, 0, 6, 30, 0, 0, 7, 0]
+
+
+def test_a_clock_goes_on_from_its_state() -> None:
+    first = StreamClock(1000)
+    first.place(Cut(data=b"", begin_s=10, end_s=12, span_s=2, end_at=0))
+    placed = StreamClock(1000, first.state()).place(Cut(data=b"", begin_s=15, end_s=17, span_s=2, end_at=0))
+    assert (placed.gap_s, placed.start_s) == (3, 5)
+
+
+def test_damaged_packets_are_passed_over_and_what_is_none_is_refused(stream: bytes, muxer: str) -> None:
+    if muxer == "mpegts":
+        assert is_mpegts(stream)
+        damaged = stream[: 188 * 30] + b"noise" * 40 + stream[188 * 30 :]
+        assert len(cuts_of(NEW[muxer](2), b"xx" + damaged)) == 4
+    with pytest.raises(CorruptMedia):
+        cuts_of(NEW[muxer](2), b"\x00" * (3 << 20), 1 << 16)
+
+
+def test_hostile_bytes_raise_nothing_but_our_errors(stream: bytes, muxer: str) -> None:
+    draw = random.Random(7)
+    for _ in range(60):
+        damaged = bytearray(stream)
+        for _ in range(draw.choice([1, 20, 400])):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        clock = StreamClock(NEW[muxer](1).wrap_s)
+        cutter = NEW[muxer](1)
+        try:
+            for cut in cuts_of(cutter, bytes(damaged), 4096):
+                placed = clock.place(cut)
+                assert 0 <= placed.duration_s <= 60
+                assert 0 <= placed.gap_s <= 30
+        except CorruptMedia:
+            continue

@@ -1,0 +1,64 @@
+"""A file that grows while it is read, on the test's clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.worker.source.live.streams import Clock, made
+from worker.errors import EmptyMedia, SourceError, UnsupportedMedia
+from worker.source.live.growing import GrowingFile
+from worker.source.live.patience import Patience
+from worker.source.live.pieces import Gap, Piece
+from worker.types import Json
+
+GREYS = [100, 150] * 6
+
+
+def read(path: Path, clock: Clock, position: Json | None = None) -> list[Piece | Gap]:
+    patience = Patience(10, now=clock.now, sleep=clock.sleep)
+    reader = GrowingFile(path, cut_s=2, patience=patience, position=position)
+    return [item for item in reader.items() if item is not None]
+
+
+@pytest.mark.parametrize("muxer", ["mpegts", "flv"])
+def test_it_is_read_as_it_grows_and_ends_when_it_does_not(muxer: str, tmp_path: Path) -> None:
+    data = made(tmp_path / "made", muxer, GREYS)["made"]
+    path = tmp_path / "growing"
+    path.write_bytes(b"")
+    written = 0
+
+    def grow(now_s: float) -> None:
+        nonlocal written
+        with path.open("ab") as file:
+            written += file.write(data[written : written + 777])
+
+    clock = Clock(grow)
+    items = read(path, clock)
+    assert [round(item.start_s, 1) for item in items] == [0, 2, 4, 6, 8, 10]
+    assert [round(item.end_s, 1) for item in items] == [2, 4, 6, 8, 10, 12]
+    assert clock.now_s > 10 + 0.1 * len(data) / 777
+    for place, item in enumerate(items):
+        assert read(path, Clock(), item.position) == items[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("head", "word"),
+    [(b"\0\0\0\x20ftypisom", "MP4"), (b"\x1a\x45\xdf\xa3", "Matroska"), (b"RIFF", "no stream"), (b"<html>", "no stream")],
+)
+def test_what_cannot_be_read_while_it_grows_is_refused_with_a_word(head: bytes, word: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(head.ljust(1000, b"\0"))
+    with pytest.raises(UnsupportedMedia, match=word):
+        read(path, Clock())
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        read(tmp_path / "missing", Clock())
+    with pytest.raises(SourceError):
+        read(tmp_path, Clock())
+    (tmp_path / "empty").touch()
+    with pytest.raises(EmptyMedia):
+        read(tmp_path / "empty", Clock())

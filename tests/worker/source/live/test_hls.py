@@ -1,0 +1,177 @@
+"""HLS that runs on, from a server that publishes on the test's clock."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.worker.source.live.streams import Clock, LiveHls, segments
+from tests.worker.source.loopback import Answer, Loopback, in_turn, reply, serve
+from tests.worker.spy import Spy
+from worker.errors import FetchError, FetchGone, FetchTimeout
+from worker.source.guard import AddressGuard
+from worker.source.http import HttpSource
+from worker.source.live.connection import Connection
+from worker.source.live.hls import HlsReader
+from worker.source.live.patience import Patience
+from worker.source.live.pieces import Gap, Piece
+from worker.types import Json
+
+Read = Callable[..., list[Piece | Gap]]
+
+
+@pytest.fixture(scope="module")
+def held() -> dict[str, bytes]:
+    """Fifty short files that are no media: what is in a segment is not looked at here."""
+    return {f"seg{number}.ts": b"segment %d" % number for number in range(50)}
+
+
+def reader(
+    server: Loopback, clock: Clock, position: Json | None = None, *, give_up_s: float = 60, behind_s: float = 100
+) -> HlsReader:
+    guard = AddressGuard(allow_private_hosts=[server.at])
+    http = HttpSource(guard=guard, max_bytes=1 << 20, retries=0, ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    return HlsReader(
+        Connection(http),
+        server.url("/live.m3u8"),
+        patience=Patience(give_up_s, now=clock.now, sleep=clock.sleep),
+        max_behind_s=behind_s,
+        max_side_px=720,
+        max_segments=1000,
+        position=position,
+    )
+
+
+@contextlib.contextmanager
+def serving(answer: Answer, spy: Spy) -> Iterator[Loopback]:
+    with serve(answer) as server:
+        spy.allow(server.at)
+        yield server
+
+
+def read(one: HlsReader) -> list[Piece | Gap]:
+    return [item for item in one.items() if item is not None]
+
+
+def numbers(items: list[Piece | Gap]) -> list[int]:
+    return [int(item.data.split()[-1]) for item in items if isinstance(item, Piece)]
+
+
+def test_a_stream_is_joined_near_its_end_and_followed_to_the_last_segment(held: dict[str, bytes], spy: Spy) -> None:
+    clock = Clock()
+    with serving(LiveHls(held, clock, ready=10), spy) as server:
+        items = read(reader(server, clock))
+    assert numbers(items) == list(range(7, 50))
+    assert [item.start_s for item in items] == [float(i) for i in range(43)]
+    assert clock.now_s >= 39
+
+
+def test_from_every_position_on_the_rest_is_the_same(held: dict[str, bytes], spy: Spy) -> None:
+    clock = Clock()
+    with serving(LiveHls(held, clock, ready=50, listed=50, missing=frozenset({3, 8})), spy) as server:
+        whole = read(reader(server, clock))
+        assert numbers(whole) == [number for number in range(50) if number not in (3, 8)]
+        for place in range(0, 50, 7):
+            assert read(reader(server, clock, whole[place].position)) == whole[place + 1 :]
+
+
+def test_an_outage_of_20_seconds_is_outlived_and_what_is_no_longer_served_is_a_gap(held: dict[str, bytes], spy: Spy) -> None:
+    clock = Clock()
+    with serving(LiveHls(held, clock, listed=5, away_s=(10, 30)), spy) as server:
+        items = read(reader(server, clock))
+    (gap,) = [item for item in items if isinstance(item, Gap)]
+    missed = [number for number in range(50) if number not in numbers(items)]
+    assert missed == list(range(missed[0], missed[-1] + 1))
+    assert 15 <= len(missed) <= 20
+    assert (gap.cause, gap.duration_s, gap.start_s) == ("not_served", float(len(missed)), float(missed[0]))
+    assert items[-1].end_s == 50
+
+
+def test_an_outage_that_the_playlist_outlasts_costs_nothing(held: dict[str, bytes], spy: Spy) -> None:
+    clock = Clock()
+    with serving(LiveHls(held, clock, listed=40, away_s=(10, 30)), spy) as server:
+        assert numbers(read(reader(server, clock))) == list(range(50))
+
+
+def test_too_far_behind_the_oldest_is_left_out(held: dict[str, bytes], spy: Spy) -> None:
+    clock = Clock()
+    with serving(LiveHls(held, clock, listed=40, away_s=(10, 30)), spy) as server:
+        items = read(reader(server, clock, behind_s=10))
+    (gap,) = [item for item in items if isinstance(item, Gap)]
+    assert gap.cause == "behind"
+    assert len(numbers(items)) + gap.duration_s == 50
+    assert max(item.behind_s for item in items if isinstance(item, Piece)) < 3
+
+
+def test_segments_that_are_not_there_or_no_media_are_gaps(held: dict[str, bytes], spy: Spy) -> None:
+    clock = Clock()
+    changed = {**held, "seg12.ts": b"<html>", "seg13.ts": b""}
+    with serving(LiveHls(changed, clock, listed=9, missing=frozenset({5, 6})), spy) as server:
+        items = read(reader(server, clock))
+    assert [(item.start_s, item.cause) for item in items if isinstance(item, Gap)] == [
+        (5, "not_served"),
+        (6, "not_served"),
+        (12, "unreadable"),
+        (13, "unreadable"),
+    ]
+
+
+def test_an_initialisation_goes_before_every_segment(spy: Spy, tmp_path: Path) -> None:
+    clock = Clock()
+    fmp4 = segments(tmp_path / "fmp4", [100, 150, 200], kind="fmp4")
+    with serving(LiveHls(fmp4, clock), spy) as server:
+        items = read(reader(server, clock))
+        assert [path for path, _ in server.requests].count("/init.mp4") == 1
+    assert [item.data for item in items if isinstance(item, Piece)] == [
+        fmp4["init.mp4"] + fmp4[f"seg{number}.m4s"] for number in range(3)
+    ]
+
+
+def test_a_stream_that_is_not_there_fails_at_once_and_one_that_goes_away_is_lost(held: dict[str, bytes], spy: Spy) -> None:
+    clock = Clock()
+    with serving(reply(b"", 404), spy) as server, pytest.raises(FetchGone):
+        read(reader(server, clock))
+    assert clock.now_s == 0
+    found: list[Piece | Gap | None] = []
+    with serving(LiveHls(held, clock, away_s=(10, 1e9)), spy) as server, pytest.raises(FetchError):
+        found.extend(reader(server, clock, give_up_s=30).items())
+    assert 40 <= clock.now_s <= 50
+
+
+def test_a_stream_without_anything_new_is_lost(held: dict[str, bytes], spy: Spy) -> None:
+    clock = Clock()
+    few = {name: data for name, data in held.items() if len(name) == 7}
+    with serving(LiveHls(few, clock, is_open=True), spy) as server, pytest.raises(FetchTimeout):
+        read(reader(server, clock, give_up_s=30))
+
+
+def test_a_stream_that_begins_anew_is_joined_again(spy: Spy) -> None:
+    def playlist(first: int, *names: str, end: str = "") -> Answer:
+        lines = [f"#EXTINF:1,\n{name}" for name in names]
+        return reply("\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:1", f"#EXT-X-MEDIA-SEQUENCE:{first}", *lines, end]).encode())
+
+    listing = in_turn(playlist(100, "a", "b"), *[playlist(0, "c")] * 6, playlist(0, "c", "d", end="#EXT-X-ENDLIST"))
+    clock = Clock()
+
+    def answer(request, served):  # type: ignore[no-untyped-def]
+        name = request.path.strip("/")
+        (listing if name == "live.m3u8" else reply(f"segment {ord(name)}".encode()))(request, served)
+
+    with serving(answer, spy) as server:
+        items = read(reader(server, clock))
+    assert numbers(items) == [ord(letter) for letter in "abcd"]
+    assert [item.start_s for item in items] == [0, 1, 2, 3]
+
+
+def test_segments_at_refused_addresses_are_never_asked_for(spy: Spy) -> None:
+    clock = Clock()
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://169.254.169.254/a.ts\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
+    with serving(reply(playlist.encode()), spy) as server:
+        items = read(reader(server, clock))
+        assert set(spy.connections) == {server.at}
+    assert [item.cause for item in items if isinstance(item, Gap)] == ["not_served", "not_served"]
+    assert len(items) == 2
