@@ -72,6 +72,11 @@ class QueueSettings(Section):
     scans_per_child: int = Field(default=500, ge=0, description="the scanning process is replaced after so many; 0: never")
     child_growth_mib: int = Field(default=512, ge=0, description="or when its memory has grown by so much; 0: never")
     boot_timeout_s: float = Field(default=120, gt=0, description="until the model must have run once")
+    watch_slice_s: float = Field(
+        default=60,
+        gt=0,
+        description="a watch goes back to the queue after so long, at its next window; timeout_s is of one slice",
+    )
     media_roots: tuple[MediaRoot, ...] = Field(default=(), description="folders below which source.path may lie; none by default")
     hold_s: float = Field(default=0, ge=0, description="for drills: every scan stays so long in each stage")
 

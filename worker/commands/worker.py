@@ -21,6 +21,7 @@ EPILOG = """[bold]Examples[/]
 \b
 veriframe worker                                   all queues: live, then batch, then low
 veriframe worker --queue live --processes 2        two processes for live scans only
+veriframe worker --queue watch --processes 4       streams, one at a time each: a deployment of its own
 veriframe worker --probe 0.0.0.0:8081              /livez and /readyz for an orchestrator
 VERIFRAME_REDIS__URL=rediss://redis:6380/0 veriframe worker --config worker.yaml
 
@@ -37,6 +38,7 @@ class Queue(StrEnum):
     LIVE = "live"
     BATCH = "batch"
     LOW = "low"
+    WATCH = "watch"
 
 
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
@@ -45,7 +47,7 @@ app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_c
 @app.command(help=HELP, epilog=EPILOG)
 def worker(
     queue: Annotated[
-        list[Queue] | None, typer.Option(metavar="NAME", help="live, batch or low, in this order; default: all three.")
+        list[Queue] | None, typer.Option(metavar="NAME", help="live, batch, low, watch, in this order; default: the first three.")
     ] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Worker processes, each with a model.")] = 1,
     courier: Annotated[bool, typer.Option(help="Deliver callbacks as well.")] = True,
@@ -65,8 +67,9 @@ def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | No
     import signal
 
     from worker.errors import RedisDown
-    from worker.queue.assemble import SCANNER, brisk_redis, told_settings
+    from worker.queue.assemble import SCANNER, STREAMS, brisk_redis, told_settings
     from worker.queue.probes import probes
+    from worker.queue.requests import QUEUES
     from worker.queue.server import check_server
     from worker.queue.supervisor import Program, Supervisor
     from worker.settings import default_file, load_settings
@@ -81,7 +84,8 @@ def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | No
     for problem in problems:
         logging.getLogger("worker").warning("Redis: %s", problem)
     told = told_settings(settings)
-    order = {"settings": told, "queues": sorted(set(queues), key=("live", "batch", "low").index), "build": SCANNER}
+    served = sorted(set(queues), key=QUEUES.index)
+    order = {"settings": told, "queues": served, "build": SCANNER, "streams": STREAMS}
     programs = [Program(name=f"worker {n + 1}", module="worker.queue.parent", order=order) for n in range(processes)]
     if courier:
         programs.append(Program(name="courier", module="worker.queue.courier_process", order={"settings": told}))

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from worker.queue.courier import Courier
     from worker.queue.perform import Performer, QueueScanner
     from worker.queue.scan_worker import ScanWorker
+    from worker.queue.watching import Order
     from worker.source.guard import AddressGuard
 
 SCANNER = "worker.compose:build_scanner"
+STREAMS = "worker.watch.build:open_watcher"
+"""What scans, and what watches; drills and tests name others. The latter is imported when the first stream is to be watched."""
 
 
 def told_settings(settings: Settings) -> dict[str, Any]:
@@ -42,23 +45,39 @@ def read_settings(told: dict[str, Any]) -> Settings:
 
 
 @contextlib.contextmanager
-def build_performer(settings: Settings, scanner: QueueScanner, folder: Path) -> Iterator[Performer]:
-    """What the scanning process does its scans with; ``folder`` is for its downloads."""
+def build_performer(
+    settings: Settings, scanner: QueueScanner, folder: Path, *, streams: str, order: Order
+) -> Iterator[Performer]:
+    """What the scanning process does its scans with; ``folder`` is for its downloads, ``streams`` names what watches
+    (``worker.queue.streams``), ``order`` ends a slice of that."""
     from worker.artifacts import open_store
     from worker.queue.fetching import Artifacts, Sources
     from worker.queue.perform import Performer
     from worker.queue.site_limits import RedisSiteLimiter
+    from worker.queue.streams import opener
+    from worker.queue.watch_log import WatchLog
+    from worker.queue.watching import Slices
     from worker.sources import build_source
 
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(contextlib.closing(build_redis(settings)))
         store = open_store(settings.artifacts.url)
         limiter = RedisSiteLimiter(redis, settings.redis.namespace, per_minute=settings.source.site_requests_per_minute)
+        records, keeper = build_records(settings, redis), Artifacts(store=store, keep_s=settings.artifacts.keep_s)
         yield Performer(
-            records=build_records(settings, redis),
+            records=records,
             scanner=scanner,
             sources=Sources(urls=build_source(settings, limiter), roots=settings.queue.media_roots, store=store),
-            keeper=Artifacts(store=store, keep_s=settings.artifacts.keep_s),
+            keeper=keeper,
+            watches=Slices(
+                records=records,
+                log=WatchLog(redis, settings.redis.namespace),
+                open_watcher=opener(settings, scanner, streams),
+                keeper=keeper,
+                slice_s=settings.queue.watch_slice_s,
+                max_duration_s=settings.watch.max_duration_s,
+                order=order,
+            ),
             folder=folder,
             hold_s=settings.queue.hold_s,
         )
@@ -86,10 +105,11 @@ def build_worker(
     queues: Sequence[str],
     build: str = SCANNER,
     *,
+    streams: str = STREAMS,
     on_beat: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> ScanWorker:
     """``brisk``: a client without patience (``brisk_redis``); ``face``: one that RQ may have for itself; ``build`` names what
-    opens a scanner, for drills and tests."""
+    opens a scanner, ``streams`` what watches a stream, for drills and tests."""
     from worker.artifacts import open_store
     from worker.queue.doorbell import Doorbells
     from worker.queue.roster import Roster
@@ -104,7 +124,7 @@ def build_worker(
         bells=Doorbells(redis, namespace),
         roster=Roster(brisk, namespace),
         sweep=open_store(settings.artifacts.url).sweep,
-        child=WarmChild(settings=told_settings(settings), build=build, boot_timeout_s=queue.boot_timeout_s),
+        child=WarmChild(settings=told_settings(settings), build=build, streams=streams, boot_timeout_s=queue.boot_timeout_s),
         limits=Limits(
             timeout_s=queue.timeout_s,
             grace_s=queue.grace_s,

@@ -36,8 +36,8 @@ class Bulk:
     def rescan(self, model_sha256: str, *, priority: Priority = "low") -> Iterator[Redone]:
         """Submit anew the completed scans whose result is of another model. Callbacks are made again: the result is news.
 
-        Left out: a scan that was scanned again already (the newer one counts), and all but the latest of requests that were
-        equal in everything. Those for the same bytes cost one scan, by the cache. Raises BadRequest.
+        Left out: a scan that was scanned again already (the newer one counts), all but the latest of requests that were equal in
+        everything, and watches, whose streams are over. Those for the same bytes cost one scan, by the cache. Raises BadRequest.
         """
         if len(model_sha256) != 64 or set(model_sha256) - set("0123456789abcdef"):
             raise BadRequest("a model is named by its SHA-256: 64 hexadecimal digits")
@@ -47,7 +47,7 @@ class Bulk:
         def is_wanted(record: Record) -> bool:
             if record.retry_of and (record.id in replaced or record.state not in ("failed", "cancelled")):
                 replaced.add(record.retry_of)
-            if record.id in replaced or record.state != "completed" or record.report is None:
+            if record.request.kind == "watch" or record.id in replaced or record.state != "completed" or record.report is None:
                 return False
             request = (record.owner, record.request.body_sha256())
             if request in met:

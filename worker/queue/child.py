@@ -3,19 +3,18 @@
     python -m worker.queue.child FD PARENT_PID
 
 Orders come as lines of JSON on standard input, the first with the settings (so that no secret is in an argument); answers go as
-lines of JSON to FD. Its parent holds the lease and the clock: a hang here is ended from there.
+lines of JSON to FD. Its parent holds the lease and the clock: a hang here is ended from there. SIGUSR1: a watch is to end its
+slice, since the worker is going away.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,8 +22,10 @@ from worker.errors import LeaseLost, OutOfMemory, VeriframeError
 from worker.queue.assemble import build_performer, read_settings
 from worker.queue.away import AWAY
 from worker.queue.lifeline import end_with_parent
+from worker.queue.naming import attribute
 from worker.queue.perform import Performer
 from worker.queue.record import Claim, Ended
+from worker.queue.watching import Order
 from worker.scratch import claim_folder, sweep
 
 log = logging.getLogger(__name__)
@@ -37,15 +38,17 @@ def main(arguments: list[str]) -> None:
     end_with_parent(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    order = Order()
+    signal.signal(signal.SIGUSR1, lambda *_: setattr(order, "is_given", True))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with os.fdopen(answers, "wb", buffering=0) as out:
         try:
-            serve(sys.stdin.buffer, out)
+            serve(sys.stdin.buffer, out, order)
         except VeriframeError as exc:
             tell(out, {"refused": exc.code, "message": str(exc)})
 
 
-def serve(orders: BinaryIO, out: BinaryIO) -> None:
+def serve(orders: BinaryIO, out: BinaryIO, to_stop: Order) -> None:
     """Build the scanner, say so, and do what comes."""
     first = json.loads(orders.readline())
     settings = read_settings(first["settings"])
@@ -55,7 +58,8 @@ def serve(orders: BinaryIO, out: BinaryIO) -> None:
     with claim_folder(settings.source.temp_dir) as folder, contextlib.ExitStack() as stack:
         scanner = stack.enter_context(build(settings))
         warm_up(scanner, folder)
-        performer = stack.enter_context(build_performer(settings, scanner, folder))
+        parts = build_performer(settings, scanner, folder, streams=first["streams"], order=to_stop)
+        performer = stack.enter_context(parts)
         tell(out, {"ready": os.getpid(), "memory_mib": memory_mib()})
         for line in orders:
             order = json.loads(line)
@@ -120,13 +124,6 @@ def memory_mib() -> float:
     import resource
 
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-
-
-def attribute(name: str) -> Callable[[Any], Any]:
-    """``module:function``, named by the operator's own command, never by a job."""
-    module, _, function = name.partition(":")
-    found: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
-    return found
 
 
 if __name__ == "__main__":

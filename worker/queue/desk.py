@@ -83,7 +83,7 @@ class Desk:
         """Submissions made before; sent again under the same ids, they are the same scans."""
         made = self.records.submit(submissions)
         pairs = zip(submissions, made, strict=True)
-        self._bells.ring({one.id: submission.request.priority for submission, one in pairs if one.created})
+        self._bells.ring({one.id: submission.request.queue for submission, one in pairs if one.created})
         return made
 
     def record(self, scan_id: str, owner: str | None) -> Record:

@@ -13,7 +13,7 @@ from rq.exceptions import DequeueTimeout
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from worker.queue.requests import PRIORITIES
+from worker.queue.requests import QUEUES
 
 ENTRY = "worker.queue.doorbell.answer"
 NO_ID = "0" * 32
@@ -32,10 +32,10 @@ class Doorbells:
     def __init__(self, redis: Redis, namespace: str = "vf") -> None:
         self._redis = redis
         self._script = files("worker.queue").joinpath("scripts", "ring.lua").read_text("utf-8")
-        self.queues = {name: Queue(f"{namespace}-{name}", connection=redis, serializer=JSONSerializer) for name in PRIORITIES}
+        self.queues = {name: Queue(f"{namespace}-{name}", connection=redis, serializer=JSONSerializer) for name in QUEUES}
 
     def ring(self, priorities: Mapping[str, str], *, first: bool = False) -> None:
-        """One doorbell for each scan id, in the queue of its priority; ``first``: before all that wait there."""
+        """One doorbell for each scan id, in the queue named for it; ``first``: before all that wait there."""
         push = "LPUSH" if first else "RPUSH"
         by_queue: dict[str, list[str]] = defaultdict(list)
         for scan_id, priority in priorities.items():

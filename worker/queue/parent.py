@@ -2,8 +2,8 @@
 
     python -m worker.queue.parent FD SUPERVISOR_PID
 
-The first line of standard input holds settings, queues and the scanner's builder; beats go to FD as lines of JSON. Exit codes: 0
-stopped as asked, 2 a setting or model that cannot be used (starting again would not help), 4 anything else.
+The first line of standard input holds settings, queues, and by name what scans and what watches; beats go to FD as lines of JSON.
+Exit codes: 0 stopped as asked, 2 a setting or model that cannot be used (starting again would not help), 4 anything else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from worker.errors import ConfigError, ModelError, VeriframeError
-from worker.queue.assemble import brisk_redis, build_redis, build_worker, read_settings
+from worker.queue.assemble import STREAMS, brisk_redis, build_redis, build_worker, read_settings
 from worker.queue.lifeline import end_with_parent
 from worker.queue.scan_worker import stop_on_signals
 from worker.scratch import sweep
@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> int:
             clients = (build_redis(settings), brisk_redis(settings), brisk_redis(settings))
             redis, brisk, face = (stack.enter_context(contextlib.closing(client)) for client in clients)
             told = partial(beat, out)
-            worker = build_worker(settings, redis, brisk, face, order["queues"], order["build"], on_beat=told)
+            names = {"build": order["build"], "streams": order.get("streams", STREAMS)}
+            worker = build_worker(settings, redis, brisk, face, order["queues"], on_beat=told, **names)
             stop_on_signals(worker)
             try:
                 worker.run()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from worker.assemble import error_item
 from worker.content import Content, read_content
@@ -24,6 +24,9 @@ from worker.queue.reports import identified, taken_over
 from worker.queue.requests import RequestOptions, RequestSource
 from worker.report import ErrorItem, FrameItem, Report
 from worker.types import SamplingRequest, Strategy
+
+if TYPE_CHECKING:
+    from worker.queue.watching import Slices
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +103,7 @@ class Performer:
     scanner: QueueScanner
     sources: Fetcher
     keeper: Keeper
+    watches: Slices
     folder: Path
     hold_s: float = 0.0
     _told_s: float = 0.0
@@ -111,6 +115,8 @@ class Performer:
         self._has_inferred = False
         try:
             record = self.records.get(claim.id)
+            if record.request.kind == "watch":
+                return self.watches.watch(claim, record)
             adopted = readable(claim, self.records.stored_report(claim.adopts) if claim.adopts else None)
             if adopted is not None:
                 return self._complete(claim, record, taken_over(adopted))

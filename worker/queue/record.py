@@ -55,11 +55,13 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """An attempt that this worker holds. ``adopts``: the scan that this one followed, and whose result it takes over."""
+    """An attempt that this worker holds. ``adopts``: the scan that this one followed, and whose result it takes over. Of a watch,
+    an attempt is one slice."""
 
     id: str
     attempt: int
     adopts: str | None = None
+    is_watch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

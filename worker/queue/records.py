@@ -3,7 +3,8 @@
 Keys below the namespace: ``scan:ID`` (hash), ``waiting`` (ID -> when its doorbell is looked for), ``leases`` (ID -> when the
 running attempt is given up), ``index[:OWNER]`` (ID -> created), ``dead``, ``idempotency:OWNER:HASH``, ``result:KEY`` and
 ``lead:KEY`` (the scan that has, or makes, the result of the same bytes, model and options), ``followers:ID``, ``open`` (waiting
-and running scans by owner), ``override:OWNER:SHA256``, ``callback:EVENT`` and ``callbacks``. All times are Redis's.
+and running scans by owner), ``override:OWNER:SHA256``, ``callback:EVENT`` and ``callbacks``; of a watch also ``cursor:ID`` and
+``events:ID`` (``worker.queue.watch_log``). All times are Redis's.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from redis.exceptions import NoScriptError
 
 from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, RedisDown, UnreadableRecord
 from worker.queue.record import Claim, Ended, Purge, Record, Settled, Submission, Submitted, Terms, pack, read_record
+from worker.queue.requests import WATCH
 from worker.report import Report
 
 log = logging.getLogger(__name__)
@@ -59,7 +61,7 @@ class Records:
             self.namespace,
             submission.id,
             submission.owner,
-            request.priority,
+            request.queue,
             request.coded(),
             request.external_id or "",
             request.callback_url or "",
@@ -128,7 +130,7 @@ class Records:
         answer = self._call("claim", scan_id, worker, _ms(terms.lease_s), _ms(terms.follow_s), terms.keep_s)
         if answer[0] != b"claimed":
             return _told(answer)
-        return Claim(id=scan_id, attempt=int(answer[1]), adopts=answer[2].decode() or None)
+        return Claim(id=scan_id, attempt=int(answer[1]), adopts=answer[2].decode() or None, is_watch=answer[3].decode() == WATCH)
 
     def renew(self, claim: Claim) -> bool:
         """Keep the lease; True: the scan is to be cancelled."""
@@ -206,7 +208,7 @@ class Records:
             self.redis.zadd(self.key("waiting"), cast(Any, wanted), xx=True)
 
     def priorities(self, scan_ids: Sequence[str]) -> dict[str, str]:
-        """Of those that are there."""
+        """The queues of those that are there."""
         with self.redis.pipeline(transaction=False) as pipe:
             for scan_id in scan_ids:
                 pipe.hget(self.key("scan", scan_id), "priority")

@@ -46,6 +46,7 @@ def report_of(record: Record, stored: Report | None) -> Report:
         return stored.model_copy(update={"finished_at": moment(record.finished_ms or record.created_ms)})
     return Report(
         id=record.id,
+        kind=record.request.kind,
         owner=record.owner,
         external_id=record.request.external_id,
         source=wire_source(record.request.source),

@@ -14,6 +14,10 @@ from worker.types import Strategy
 MAX_REQUEST_BYTES = 65536
 PRIORITIES = ("live", "batch", "low")
 Priority = Literal["live", "batch", "low"]
+WATCH = "watch"
+QUEUES = (*PRIORITIES, WATCH)
+"""Scans wait by priority; watches, which run for hours, have a queue and workers of their own."""
+WATCH_OPTIONS = frozenset({"window_s", "hop_s", "max_duration_s"})
 OWNER = r"[a-z0-9][a-z0-9._-]{0,63}"
 ID = r"[0-9a-f]{32}"
 """Of scans and uploads."""
@@ -47,7 +51,7 @@ class RequestSource(Payload):
 
 
 class RequestOptions(Payload):
-    """What a scan looks at; unset: as the worker's settings say."""
+    """What a scan or a watch looks at; unset: as the worker's settings say."""
 
     max_frames: int | None = Field(default=None, ge=1, le=100_000)
     fps: float | None = Field(default=None, gt=0, le=240)
@@ -55,6 +59,13 @@ class RequestOptions(Payload):
     end_s: float | None = Field(default=None, gt=0, le=1e6)
     strategy: Literal["auto", "uniform", "fps", "keyframes"] | None = None
     exhaustive: bool | None = Field(default=None, description="score every frame, even where fewer settle the verdict")
+    window_s: float | None = Field(
+        default=None, gt=0, le=120, description="kind=watch: length of the stretch that a rolling verdict is about"
+    )
+    hop_s: float | None = Field(default=None, gt=0, le=120, description="kind=watch: a verdict every so often")
+    max_duration_s: float | None = Field(
+        default=None, gt=0, le=1e6, description="kind=watch: end after so much of the stream, at most the worker's own limit"
+    )
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -62,6 +73,8 @@ class RequestOptions(Payload):
             raise ValueError("end_s must lie after start_s")
         if (self.strategy == "fps") != (self.fps is not None):
             raise ValueError("strategy fps and fps go together")
+        if self.window_s is not None and self.hop_s is not None and self.hop_s > self.window_s:
+            raise ValueError("hop_s must be no longer than window_s")
         return self
 
     @property
@@ -70,16 +83,33 @@ class RequestOptions(Payload):
 
 
 class ScanRequest(Payload):
-    """One scan to be done. ``idempotency_key``: the same key with the same body names the same scan."""
+    """One scan to be done, or one stream to be watched. ``idempotency_key``: the same key with the same body names the same
+    scan. A watch's priority says nothing: watches have a queue of their own."""
 
     schema_version: int = Field(default=1, ge=1, le=1)
-    kind: Literal["scan"] = "scan"
+    kind: Literal["scan", "watch"] = "scan"
     source: RequestSource
     external_id: Text | None = None
     idempotency_key: Text | None = None
     priority: Priority = "batch"
     callback_url: Url | None = None
     options: RequestOptions = RequestOptions()
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        given = set(self.options.model_dump(exclude_none=True))
+        if self.kind == "scan" and given & WATCH_OPTIONS:
+            raise ValueError("window_s, hop_s and max_duration_s are options of a watch")
+        if self.kind == "watch" and given - WATCH_OPTIONS:
+            raise ValueError("a watch has the options window_s, hop_s and max_duration_s")
+        if self.kind == "watch" and self.source.url is None:
+            raise ValueError("a watch needs source.url")
+        return self
+
+    @property
+    def queue(self) -> str:
+        """Where its doorbell rings."""
+        return WATCH if self.kind == "watch" else self.priority
 
     def coded(self) -> str:
         """Canonical JSON, as it is stored."""

@@ -169,12 +169,14 @@ class ScanWorker:
             now = time.monotonic()
             if is_unwanted:  # the child sees it too, at its next progress: then the model stays warm
                 cancel_s = cancel_s or now
-                if now - cancel_s >= CANCEL_S:
+                if now - cancel_s >= (max(CANCEL_S, self.limits.grace_s) if claim.is_watch else CANCEL_S):
                     self._end(claim, "internal", "cancelled", retryable=False)
                     return None
             if now - started > self.limits.timeout_s:
                 self._time_out(claim)
                 return None
+            if self._stop.is_set() and claim.is_watch:  # it hands itself back
+                self.child.nudge()
             if self._stop.is_set() and now - self._stopped_s > self.limits.grace_s:
                 self.child.kill()
                 self._hand_back(claim)
@@ -194,7 +196,7 @@ class ScanWorker:
         self.child.served += 1
         if said["how"] == "redis_down":  # no fault of the scan's
             self._hand_back(claim)
-        self._ring(said["ring"])
+        self._ring(said["ring"], first=self._stop.is_set())
 
     def _hand_back(self, claim: Claim) -> None:
         """To whoever is free, before all that wait."""

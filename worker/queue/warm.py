@@ -41,6 +41,7 @@ class WarmChild:
 
     settings: dict[str, Any] = field(repr=False)
     build: str
+    streams: str
     boot_timeout_s: float
     served: int = 0
     starts: int = 0
@@ -80,7 +81,7 @@ class WarmChild:
         self._buffer, self.served, self.replace = b"", 0, False
         self._lines.clear()
         self.starts += 1
-        self.send({"settings": self.settings, "build": self.build})
+        self.send({"settings": self.settings, "build": self.build, "streams": self.streams})
         said = self._hear_until(time.monotonic() + self.boot_timeout_s, keep_waiting)
         if said is None and not keep_waiting():
             self.kill()
@@ -103,6 +104,11 @@ class WarmChild:
             self._process.stdin.flush()
         except OSError as exc:
             raise ChildDied(f"the scanning process ended ({self._bury()})") from exc
+
+    def nudge(self) -> None:
+        """Ask it to end its slice of a watch now; to be repeated until it does."""
+        if self._process is not None and self.is_ready:
+            self._process.send_signal(signal.SIGUSR1)
 
     def hear(self, timeout_s: float) -> dict[str, Any] | None:
         """The next answer, or None after ``timeout_s``. Raises ChildDied."""

@@ -17,6 +17,7 @@ from redis import Redis
 from starlette.testclient import TestClient
 
 from tests.worker.queue.fake_scanner import FakeScanner
+from tests.worker.queue.fake_streams import slices
 from worker.api.app import build_app
 from worker.api.intake import Intake
 from worker.api.metrics import Metrics
@@ -140,12 +141,14 @@ def scan_one(service: Service, scan_id: str, scanner: QueueScanner | None = None
     records = service.parts.desk.records
     claim = records.claim(scan_id, "w1")
     assert isinstance(claim, Claim), claim
+    keeper = Artifacts(store=open_store(None), keep_s=0)
     with tempfile.TemporaryDirectory() as folder:
         Performer(
             records=records,
             scanner=scanner or FakeScanner(),
             sources=Shelf(),
-            keeper=Artifacts(store=open_store(None), keep_s=0),
+            keeper=keeper,
+            watches=slices(records, keeper),
             folder=Path(folder),
         ).perform(claim)
 

@@ -55,9 +55,8 @@ def test_addresses_paths_and_folders(veriframe: Veriframe, desk: Desk, tmp_path:
     for name in ("a.mp4", "in/b.mp4", "in/c.mp4"):
         (tmp_path / name).write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
-    result = veriframe(
-        "enqueue", URLS[0], "a.mp4", "in", "/elsewhere/d.mp4", "--priority", "live", "--max-frames", "8", "--fps", "2", "--exhaustive"
-    )
+    sampling = ("--max-frames", "8", "--fps", "2", "--exhaustive")
+    result = veriframe("enqueue", URLS[0], "a.mp4", "in", "/elsewhere/d.mp4", "--priority", "live", *sampling)
     assert result.exit_code == 0, result.output
     assert sources(desk) == sorted([URLS[0], "/elsewhere/d.mp4", *(str(tmp_path / n) for n in ("a.mp4", "in/b.mp4", "in/c.mp4"))])
     records = desk.records.get_many(lines(result.stdout))

@@ -26,6 +26,7 @@ from worker.settings import Settings
 
 REPOSITORY = Path(__file__).parents[3]
 BUILD = "tests.worker.queue.fake_scanner:build"
+STREAMS = "tests.worker.queue.fake_streams:open_watcher"
 QUICK = {"lease_s": 3.0, "reconcile_s": 0.8, "ring_again_s": 1.0, "backoff_s": 0.05, "grace_s": 5.0}
 T = TypeVar("T")
 
@@ -70,6 +71,10 @@ class Service:
         path.write_text(text)
         return self.desk.submit_one(ScanRequest(source=RequestSource(path=str(path)), **more), "acme").id
 
+    def watch(self, url: str, **more: Any) -> str:
+        """A watch of what ``fake_streams.address`` names."""
+        return self.desk.submit_one(ScanRequest(kind="watch", source=RequestSource(url=url), **more), "acme").id
+
     def record(self, scan_id: str) -> Record:
         return self.desk.records.get(scan_id)
 
@@ -95,7 +100,7 @@ class Service:
         )
         os.close(write)
         os.close(read)
-        order = {"settings": told_settings(self.settings), "queues": queues, "build": build}
+        order = {"settings": told_settings(self.settings), "queues": queues, "build": build, "streams": STREAMS}
         assert worker.stdin is not None
         worker.stdin.write(json.dumps(order).encode() + b"\n")
         worker.stdin.close()

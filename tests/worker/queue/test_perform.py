@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from tests.worker.queue.fake_scanner import FakeScanner
+from tests.worker.queue.fake_streams import slices
 from worker.content import Content, read_content
 from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, StorageDown, StorageFull
 from worker.queue.child import is_poisoned
@@ -81,6 +82,7 @@ class Attempt:
             scanner=scanner or FakeScanner(),
             sources=source,
             keeper=KeepsNothing(),
+            watches=slices(self.records, KeepsNothing()),
             folder=self.folder,
         )
         return performer.perform(claim)

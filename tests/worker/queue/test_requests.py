@@ -26,13 +26,14 @@ URLS = st.sampled_from(
 )
 SOURCES = st.dictionaries(st.sampled_from(["url", "path", "upload", "more"]), URLS | JSON, max_size=3)
 OPTIONS = st.dictionaries(
-    st.sampled_from(["max_frames", "fps", "start_s", "end_s", "strategy", "exhaustive", "more"]),
+    st.sampled_from(["max_frames", "fps", "start_s", "end_s", "strategy", "exhaustive", "window_s", "hop_s", "more"]),
     st.integers() | st.floats() | st.sampled_from(["auto", "fps", "1"]) | JSON,
     max_size=4,
 )
 NEARLY = st.fixed_dictionaries(
     {"source": SOURCES},
-    optional={name: JSON for name in FIELDS if name not in ("source", "options")} | {"options": OPTIONS | JSON},
+    optional={name: JSON for name in FIELDS if name not in ("source", "options", "kind")}
+    | {"options": OPTIONS | JSON, "kind": st.sampled_from(["scan", "watch"]) | JSON},
 )
 
 
@@ -83,6 +84,34 @@ def test_any_dictionary(value: dict[str, Any]) -> None:
 def test_hostile_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(BadRequest):
         read_request(data)
+
+
+LIVE = {"url": "https://a.example/live.m3u8"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "scan", "source": LIVE, "options": {"window_s": 10}},
+        {"kind": "watch", "source": LIVE, "options": {"max_frames": 8}},
+        {"kind": "watch", "source": LIVE, "options": {"exhaustive": True}},
+        {"kind": "watch", "source": LIVE, "options": {"window_s": 4, "hop_s": 5}},
+        {"kind": "watch", "source": LIVE, "options": {"window_s": 121}},
+        {"kind": "watch", "source": LIVE, "options": {"max_duration_s": 0}},
+        {"kind": "watch", "source": {"path": "/media/a.ts"}},
+        {"kind": "watch", "source": {"upload": "0" * 32}},
+    ],
+)
+def test_scans_and_watches_have_options_and_sources_of_their_own(body: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest):
+        read_request(json.dumps(body))
+
+
+def test_watches_wait_in_a_queue_of_their_own() -> None:
+    body = {"kind": "watch", "source": LIVE, "options": {"window_s": 4, "hop_s": 2, "max_duration_s": 60}, "priority": "live"}
+    watch = read_request(json.dumps(body))
+    assert (watch.kind, watch.queue) == ("watch", "watch")
+    assert read_request(json.dumps(body | {"kind": "scan", "options": {}})).queue == "live"
 
 
 def test_a_refusal_repeats_no_value() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.queue.harness import BUILD, REPOSITORY, until
+from tests.worker.queue.harness import BUILD, REPOSITORY, STREAMS, until
 from worker.queue.assemble import told_settings
 from worker.queue.warm import ChildDied, WarmChild
 from worker.settings import Settings
@@ -19,7 +19,7 @@ from worker.settings import Settings
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WarmChild]:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     settings = Settings.model_validate({"source": {"temp_dir": str(tmp_path)}})
-    made = WarmChild(settings=told_settings(settings), build=BUILD, boot_timeout_s=120)
+    made = WarmChild(settings=told_settings(settings), build=BUILD, streams=STREAMS, boot_timeout_s=120)
     made.start()
     yield made
     made.retire()

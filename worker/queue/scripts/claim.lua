@@ -1,8 +1,8 @@
 -- ARGV: ns, id, worker, lease_ms, follow_ms, keep_s
--- Returns {'claimed', attempt, leader whose result is to be taken over or ''}, or {why not, scans to ring...}.
+-- Returns {'claimed', attempt, leader whose result is to be taken over or '', its queue}, or {why not, scans to ring...}.
 local id, worker = ARGV[2], ARGV[3]
 local k = scan_key(id)
-local r = redis.call('HMGET', k, 'state', 'cancel', 'not_before_ms', 'leader', 'cache_key', 'worker')
+local r = redis.call('HMGET', k, 'state', 'cancel', 'not_before_ms', 'leader', 'cache_key', 'worker', 'priority')
 if not r[1] then
   redis.call('ZREM', key('waiting'), id)
   return {'gone'}
@@ -10,7 +10,7 @@ end
 -- A worker does one scan at a time: one that claims what it holds never heard the answer to its first claim.
 local again = r[1] == 'running' and r[6] == worker
 if r[1] ~= 'queued' and not again then return {r[1]} end
-if r[2] == '1' then
+if r[2] == '1' and not has_cursor(id) then
   local rung = finalise(id, 'cancelled', ARGV[6], {})
   table.insert(rung, 1, 'cancelled')
   return rung
@@ -40,4 +40,4 @@ redis.call('HSETNX', k, 'started_ms', now)
 redis.call('HSET', k, 'state', 'running', 'worker', worker, 'stage', 'start', 'claimed_ms', now)
 redis.call('ZREM', key('waiting'), id)
 redis.call('ZADD', key('leases'), now + tonumber(ARGV[4]), id)
-return {'claimed', tostring(attempt), adopts}
+return {'claimed', tostring(attempt), adopts, r[7] or ''}

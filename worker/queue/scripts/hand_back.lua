@@ -1,7 +1,7 @@
 -- Not the scan's fault: the attempt is not counted. ARGV: ns, id, attempt, keep_s
 -- Returns {'queued', id} or {'cancelled', scans to ring...} or {'lost'}.
 if not holds(ARGV[2], ARGV[3]) then return {'lost'} end
-if redis.call('HGET', scan_key(ARGV[2]), 'cancel') == '1' then
+if redis.call('HGET', scan_key(ARGV[2]), 'cancel') == '1' and not has_cursor(ARGV[2]) then
   local rung = finalise(ARGV[2], 'cancelled', ARGV[4], {ended_by = ARGV[3]})
   table.insert(rung, 1, 'cancelled')
   return rung

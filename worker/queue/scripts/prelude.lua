@@ -43,6 +43,16 @@ local function decoded(text)
   return is_good and type(value) == 'table' and value or {}
 end
 
+-- A callback that is owed from now on.
+local function owe(event, id, owner, url, kind, body, now)
+  redis.call('HSET', key('callback', event), 'scan', id, 'owner', owner, 'url', url, 'type', kind,
+    'body', body, 'created_ms', now, 'tries', 0, 'state', 'waiting', 'fence', 0, 'last_error', '')
+  redis.call('ZADD', key('callbacks'), now, event)
+end
+
+-- A watch that has finished a window ends with a report, also when it is cancelled: some worker is to write it.
+local function has_cursor(id) return redis.call('EXISTS', key('cursor', id)) == 1 end
+
 -- One callback for each final state; its id follows from the scan's, so it can never be doubled.
 local function call_back(id, status, r, now)
   local summary = decoded(r.summary)
@@ -61,9 +71,7 @@ local function call_back(id, status, r, now)
     data.verdict, data.score, data.error = cjson.null, cjson.null, cjson.null
     body = cjson.encode(told)
   end
-  redis.call('HSET', key('callback', event), 'scan', id, 'owner', r.owner, 'url', r.callback_url, 'type', 'scan.' .. status,
-    'body', body, 'created_ms', now, 'tries', 0, 'state', 'waiting', 'fence', 0, 'last_error', '')
-  redis.call('ZADD', key('callbacks'), now, event)
+  owe(event, id, r.owner, r.callback_url, 'scan.' .. status, body, now)
 end
 
 -- Followers of a scan that ended: after a completed one all take over its result; else the first becomes the leader.
@@ -107,6 +115,10 @@ local function finalise(id, status, keep_s, fields)
   redis.call('ZREM', key('leases'), id)
   redis.call('ZREM', key('waiting'), id)
   redis.call('EXPIRE', k, keep_s)
+  if redis.call('HGET', k, 'priority') == 'watch' then
+    redis.call('DEL', key('cursor', id))
+    redis.call('EXPIRE', key('events', id), keep_s)
+  end
   local names = {'owner', 'callback_url', 'external_id', 'cache_key', 'sha256', 'summary', 'error', 'dead', 'leader'}
   local values = redis.call('HMGET', k, unpack(names))
   local r = {}

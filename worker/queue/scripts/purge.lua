@@ -11,7 +11,11 @@ if state and not (final and string.find(' ' .. ARGV[4] .. ' ', ' ' .. state .. '
   return 'kept'
 end
 if really then
-  redis.call('DEL', k, key('followers', id))
+  local callbacks = {'evt_' .. id}
+  for number = 0, tonumber(redis.call('HGET', k, 'events') or 0) - 1 do
+    callbacks[#callbacks + 1] = 'evt_' .. id .. '_' .. number
+  end
+  redis.call('DEL', k, key('followers', id), key('cursor', id), key('events', id))
   redis.call('ZREM', key('index'), id)
   redis.call('ZREM', key('index', owner), id)
   redis.call('ZREM', key('dead'), id)
@@ -22,11 +26,12 @@ if really then
   local remembered = key('idempotency', owner, r[6] or '')
   local old = redis.call('GET', remembered)
   if old and string.match(old, '%S+$') == id then redis.call('DEL', remembered) end
-  local callback = key('callback', 'evt_' .. id)
-  local sent = redis.call('HGET', callback, 'state')
-  if sent == 'delivered' or sent == 'dead' then
-    redis.call('DEL', callback)
-    redis.call('ZREM', key('callbacks', 'dead'), 'evt_' .. id)
+  for _, event in ipairs(callbacks) do
+    local sent = redis.call('HGET', key('callback', event), 'state')
+    if sent == 'delivered' or sent == 'dead' then
+      redis.call('DEL', key('callback', event))
+      redis.call('ZREM', key('callbacks', 'dead'), event)
+    end
   end
 end
 return state and 'purged' or 'gone'

@@ -1,0 +1,186 @@
+"""Watches in slices: one slice in this process, then real workers that are killed and told to go in mid-stream."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.worker.queue.fake_streams import address, slices
+from tests.worker.queue.harness import Service, is_running, service, until
+from worker.errors import FetchTimeout, LeaseLost
+from worker.queue.desk import Desk
+from worker.queue.doorbell import Doorbells
+from worker.queue.embedded import EmbeddedRedis
+from worker.queue.perform import Output
+from worker.queue.record import Claim
+from worker.queue.records import Records
+from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
+from worker.queue.watch_log import WatchLog
+from worker.queue.watching import Slices
+from worker.report import Report
+
+
+class KeepsNothing:
+    def keep(self, report: Report, output: Output) -> Report:
+        return report
+
+
+class Queue:
+    """Watches, done slice by slice in this process."""
+
+    def __init__(self, redis: Redis, **options: float) -> None:
+        self.records = Records(redis, "vf")
+        self.desk, self.bells = Desk(self.records, Doorbells(redis)), Doorbells(redis)
+        self.slices: Slices = slices(self.records, KeepsNothing(), **options)  # type: ignore[arg-type]
+
+    def submit(self, url: str, **options: float) -> str:
+        request = ScanRequest(kind="watch", source=RequestSource(url=url), options=RequestOptions(**options))  # type: ignore[arg-type]
+        return self.desk.submit_one(request, "acme").id
+
+    def claim(self, scan_id: str) -> Claim:
+        claim = self.records.claim(scan_id, "w")
+        assert isinstance(claim, Claim), claim
+        return claim
+
+    def slice(self, scan_id: str) -> str:
+        return self.slices.watch(self.claim(scan_id), self.records.get(scan_id)).how
+
+    def windows(self, scan_id: str) -> list[int]:
+        return [event.window for event in self.slices.log.page(scan_id).events]
+
+
+@pytest.fixture
+def queue(redis: Redis) -> Queue:
+    return Queue(redis)
+
+
+def test_a_stream_is_watched_to_its_end(queue: Queue) -> None:
+    scan_id = queue.submit(address(4), window_s=4, hop_s=2)
+    assert queue.bells.hear(("live", "batch", "low"), 1) is None, "not for those who scan"
+    assert queue.bells.hear(("watch",), 1) == scan_id
+    assert queue.slice(scan_id) == "finished"
+    report = queue.desk.report(scan_id, "acme")
+    assert (report.id, report.kind, report.owner, report.status, report.verdict) == (
+        scan_id,
+        "watch",
+        "acme",
+        "completed",
+        "fake",
+    )
+    assert report.watch is not None
+    assert (report.watch.windows, report.watch.hop_s, report.watch.ending) == (5, 2, "ended")
+    assert queue.windows(scan_id) == [0, 1, 2, 3, 4]
+    assert queue.records.get(scan_id).cache_key is None
+
+
+def test_slices_take_turns_and_lose_no_window(redis: Redis) -> None:
+    queue = Queue(redis, slice_s=0.0)
+    first, second = queue.submit(address(3)), queue.submit(address(3))
+    turns = []
+    while (scan_id := queue.bells.hear(("watch",), 1)) is not None:
+        ended = queue.slices.watch(queue.claim(scan_id), queue.records.get(scan_id))
+        queue.bells.ring(queue.records.priorities(ended.ring))
+        turns.append(scan_id)
+    assert turns == [first, second] * 4
+    for scan_id in (first, second):
+        record = queue.records.get(scan_id)
+        assert (record.state, record.attempt, record.tries) == ("completed", 4, 1)
+        assert queue.windows(scan_id) == [0, 1, 2, 3]
+
+
+def test_time_alone_ends_a_slice_only_at_a_window(redis: Redis) -> None:
+    """A stream that stands still is not handed round for ever: its reader's patience decides."""
+    queue = Queue(redis, slice_s=0.0)
+    scan_id = queue.submit(address(1, 0.1))
+    assert queue.slice(scan_id) == "queued"
+    assert queue.windows(scan_id) == [0]
+
+
+def test_cancelled_in_mid_stream_it_ends_with_a_normal_report(redis: Redis) -> None:
+    queue = Queue(redis, slice_s=0.0)
+    scan_id = queue.submit(address(1000))
+    assert queue.slice(scan_id) == "queued"
+    queue.desk.cancel(scan_id, "acme")
+    assert queue.slice(scan_id) == "finished"
+    report = queue.desk.report(scan_id, "acme")
+    assert report.watch is not None
+    assert (report.status, report.watch.ending, report.watch.windows) == ("completed", "stopped", 2)
+    assert queue.slices.log.page(scan_id).events[-1].kind == "stream_ended"
+
+
+def test_watches_of_one_address_have_nothing_to_do_with_each_other(queue: Queue) -> None:
+    first, second = queue.submit(address(2)), queue.submit(address(2))
+    assert [queue.slice(first), queue.slice(second)] == ["finished", "finished"]
+    assert queue.windows(first) == queue.windows(second) == [0, 1, 2]
+    assert queue.records.redis.keys("vf:lead:*") == queue.records.redis.keys("vf:result:*") == []
+
+
+def test_what_cannot_be_watched_at_all_is_the_callers_to_translate(queue: Queue) -> None:
+    with pytest.raises(FetchTimeout):
+        queue.slice(queue.submit(address(1, down=1)))
+
+
+def test_one_that_was_overtaken_stops(queue: Queue) -> None:
+    scan_id = queue.submit(address(1000, 0.01))
+    claim, record = queue.claim(scan_id), queue.records.get(scan_id)
+    queue.records.hand_back(claim)
+    queue.claim(scan_id)
+    with pytest.raises(LeaseLost):
+        queue.slices.watch(claim, record)
+    assert queue.windows(scan_id) == []
+
+
+@pytest.fixture
+def workers(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> Iterator[Service]:
+    with service(redis_server.url, redis, tmp_path, watch_slice_s=1.0) as made:
+        yield made
+
+
+def test_workers_killed_stopped_and_told_to_go_cost_no_window(workers: Service) -> None:
+    """A child killed, a worker frozen that wakes up when another has gone on, a parent killed with its child, SIGTERM."""
+    scan_id = workers.watch(address(10_000, 0.02))
+    log = WatchLog(workers.redis, "vf")
+
+    def goes_on() -> int:
+        count = log.page(scan_id, limit=1).count
+        until(lambda: log.page(scan_id, limit=1).count > count + 2, 120, "further windows")
+        return count
+
+    first = workers.start(queues=("watch",))
+    goes_on()
+    os.kill(workers.child_of(first), signal.SIGKILL)
+    goes_on()
+    child = workers.child_of(first)
+    os.kill(first.pid, signal.SIGSTOP)
+    os.kill(child, signal.SIGSTOP)
+    second = workers.start(queues=("watch",))
+    goes_on()
+    os.kill(child, signal.SIGCONT)
+    os.kill(first.pid, signal.SIGCONT)
+    goes_on()
+    first.kill()
+    first.wait()
+    until(lambda: not is_running(child), 60, "its child ends with it")
+    goes_on()
+    second.terminate()
+    assert second.wait(60) == 0
+    record = workers.record(scan_id)
+    assert (record.state, record.tries) == ("queued", 0), "handed back, and no attempt lost"
+    workers.start(queues=("watch",))
+    goes_on()
+    workers.desk.cancel(scan_id, "acme")
+    record = workers.ended(scan_id)
+    events = []
+    while page := log.page(scan_id, after=len(events) - 1).events:
+        events += page
+    assert [event.number for event in events] == list(range(len(events)))
+    assert [event.window for event in events] == list(range(len(events))), "the stand-in has one event in each window"
+    assert [event.kind for event in events].count("stream_ended") == 1
+    report = workers.desk.report(scan_id, "acme")
+    assert report.watch is not None
+    assert (report.status, report.watch.ending, report.watch.windows) == ("completed", "stopped", len(events))

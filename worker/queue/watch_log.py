@@ -1,0 +1,90 @@
+"""What a watch leaves in Redis as it goes: a cursor to go on from, and its events, each once.
+
+Keys below the namespace: ``cursor:ID`` (JSON, until the watch ends), ``events:ID`` (list of JSON, the latest ``EVENTS_KEPT``),
+and in ``scan:ID`` how many ``windows`` and ``events`` there were. An event is owed as a callback from the same moment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final, cast
+
+from redis import Redis
+
+from worker.errors import LeaseLost, UnreadableRecord
+from worker.queue.record import Claim, Record
+from worker.types import Json
+from worker.watch.events import WatchEvent, WindowResult
+
+EVENTS_KEPT: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsPage:
+    """Events in the order of their numbers. ``oldest``: number of the first one that is still kept; ``count``: how many there
+    were so far."""
+
+    events: tuple[WatchEvent, ...]
+    oldest: int
+    count: int
+
+
+class WatchLog:
+    """Written by the worker that holds the watch's attempt, read by whoever may see the scan."""
+
+    def __init__(self, redis: Redis, namespace: str = "vf", *, kept: int = EVENTS_KEPT) -> None:
+        self._redis, self._namespace, self._kept = redis, namespace, kept
+        folder = files("worker.queue").joinpath("scripts")
+        prelude = folder.joinpath("prelude.lua").read_text("utf-8")
+        self._store, self._read = (
+            redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8")) for name in ("watched", "events")
+        )
+
+    def cursor(self, scan_id: str) -> Json | None:
+        """Where to go on; None: at the beginning. Raises UnreadableRecord."""
+        stored = cast(bytes | None, self._redis.get(f"{self._namespace}:cursor:{scan_id}"))
+        try:
+            found: Json | None = None if stored is None else json.loads(stored)
+        except ValueError as exc:
+            raise UnreadableRecord(f"the cursor of scan {scan_id} was stored by another version of veriframe") from exc
+        return found
+
+    def store(
+        self, claim: Claim, record: Record, window: WindowResult, events: Sequence[WatchEvent], cursor: Json, progress: float
+    ) -> bool:
+        """Keep a window's events and the cursor behind it, both or neither, and only once; True: the watch is to be cancelled.
+
+        Raises LeaseLost where another attempt has taken over, UnreadableRecord where this is not the next window.
+        """
+        told = [
+            value
+            for event in events
+            for value in (event.number, event.kind, event.model_dump_json(), callback_data(record, event))
+        ]
+        args = [claim.id, claim.attempt, window.number, json.dumps(cursor), f"{progress:.3f}", self._kept, *told]
+        answer = self._store(args=[self._namespace, *args])
+        if answer == b"lost":
+            raise LeaseLost(f"scan {claim.id}: attempt {claim.attempt} is over")
+        if answer == b"gap":
+            raise UnreadableRecord(f"scan {claim.id}: window {window.number} is not the one after the last that was stored")
+        return bool(answer == b"cancel")
+
+    def page(self, scan_id: str, *, after: int = -1, limit: int = 1000) -> EventsPage:
+        """Up to ``limit`` events with higher numbers than ``after``. Raises UnreadableRecord."""
+        count, kept, *found = cast(list[Any], self._read(args=[self._namespace, scan_id, after, limit]))
+        try:
+            events = tuple(WatchEvent.model_validate_json(one) for one in found)
+        except ValueError as exc:
+            raise UnreadableRecord(f"the events of scan {scan_id} were stored by another version of veriframe") from exc
+        return EventsPage(events=events, oldest=count - kept, count=count)
+
+
+def callback_data(record: Record, event: WatchEvent) -> str:
+    """What a callback tells of an event; empty where nobody wants one."""
+    if not record.request.callback_url:
+        return ""
+    told = {"id": record.id, "external_id": record.request.external_id} | event.model_dump(mode="json", exclude={"kind"})
+    return json.dumps(told, separators=(",", ":"))

@@ -1,0 +1,137 @@
+"""One slice of a watch, inside the scanning process: from the stored cursor on, window by window, until its time is over.
+
+Whatever ends a slice in mid-window (a kill, an order to stop, a lost lease) costs no window: the next slice, here or elsewhere,
+begins behind the last one that was stored.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from worker.queue.away import AWAY
+from worker.queue.perform import Keeper
+from worker.queue.record import Claim, Ended, Record
+from worker.queue.records import Records
+from worker.queue.reports import identified
+from worker.queue.requests import RequestOptions
+from worker.queue.watch_log import WatchLog
+from worker.report import FrameItem, Report
+from worker.types import Json
+from worker.watch.events import WatchEvent, WindowResult
+
+log = logging.getLogger(__name__)
+
+TELL_S = 1.0
+
+
+class StreamWatcher(Protocol):
+    """Watches one stream from a cursor on (``worker.watch.session.Watcher``)."""
+
+    def run(
+        self,
+        stop: Callable[[], bool],
+        until_s: float | None,
+        on_window: Callable[[WindowResult, Sequence[WatchEvent], Json], None],
+    ) -> str: ...
+    def finish(self, ending: Any, on_window: Callable[[WindowResult, Sequence[WatchEvent], Json], None]) -> None: ...
+    def report(self) -> Report: ...
+    def crops(self, report: Report) -> Mapping[str, bytes]: ...
+
+
+OpenWatcher = Callable[[str, RequestOptions, Json | None], AbstractContextManager[StreamWatcher]]
+"""Watches an address, from a cursor on; None: from where the stream is now. Raises FetchError, MediaError, ConfigError."""
+
+
+@dataclass(slots=True)
+class Order:
+    """Set by a signal handler: the worker is going away. A plain flag, since a handler must take no lock."""
+
+    is_given: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """An ended watch as a ``Keeper`` takes it."""
+
+    report: Report
+    crops: Mapping[str, bytes]
+
+    @property
+    def frames(self) -> tuple[FrameItem, ...]:
+        return self.report.frames
+
+
+@dataclass(slots=True, kw_only=True)
+class Slices:
+    """``slice_s``: after so long, a watch goes back to the queue at its next window, for whoever waits. ``max_duration_s``: the
+    worker's own limit, for progress. ``order``: to stop at once."""
+
+    records: Records
+    log: WatchLog
+    open_watcher: OpenWatcher
+    keeper: Keeper
+    slice_s: float
+    max_duration_s: float
+    order: Order = field(default_factory=Order)
+
+    def watch(self, claim: Claim, record: Record) -> Ended:
+        """Raises LeaseLost, RedisDown, and what the watcher does where nothing could be watched at all."""
+        self.order.is_given = False  # it was for an earlier slice; one that is missed is given again
+        options, url = record.request.options, record.request.source.url or ""
+        longest_s = min(options.max_duration_s or self.max_duration_s, self.max_duration_s)
+        one = _Slice(
+            records=self.records, log=self.log, claim=claim, record=record, order=self.order, longest_s=longest_s,
+            until_s=time.monotonic() + self.slice_s, progress=record.progress, is_unwanted=record.cancel,
+        )  # fmt: skip
+        with self.open_watcher(url, options, self.log.cursor(claim.id)) as watcher:
+            if not one.is_unwanted and watcher.run(one.is_over, None, one.store) != "ended" and not one.is_unwanted:
+                return self.records.hand_back(claim)
+            watcher.finish("stopped", one.store)
+            report = watcher.report()
+            ended = Watched(report=identified(report, record, claim), crops=watcher.crops(report))
+        return self.records.finish(claim, self.keeper.keep(ended.report, ended))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Slice:
+    """What a running slice knows of itself; times on the monotonic clock."""
+
+    records: Records
+    log: WatchLog
+    claim: Claim
+    record: Record
+    order: Order
+    longest_s: float
+    until_s: float
+    progress: float
+    is_unwanted: bool
+    _is_at_window: bool = False
+    _told_s: float = 0.0
+
+    def is_over(self) -> bool:
+        """Asked several times a second. Time alone ends a slice only at a window, so that a stream that stands still is waited
+        for as long as its reader has patience, and not anew in each slice."""
+        is_at_window, self._is_at_window = self._is_at_window, False
+        now = time.monotonic()
+        if now - self._told_s >= TELL_S:
+            self._told_s = now
+            self._tell()
+        return self.is_unwanted or self.order.is_given or (is_at_window and now >= self.until_s)
+
+    def store(self, window: WindowResult, events: Sequence[WatchEvent], cursor: Json) -> None:
+        self._is_at_window = True
+        self.progress = min(1.0, window.end_ms / 1e3 / self.longest_s)
+        if self.log.store(self.claim, self.record, window, events, cursor, self.progress):
+            self.is_unwanted = True
+
+    def _tell(self) -> None:
+        """Being cancelled ends the watch; Redis's absence does not, until there is a window to store."""
+        try:
+            self.is_unwanted = self.records.enter(self.claim, "watch", self.progress) or self.is_unwanted
+        except AWAY as exc:
+            log.warning("scan %s: progress not told, Redis is away (%s)", self.claim.id, type(exc).__name__)
