@@ -10,14 +10,14 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from worker import __version__
-from worker.api import feedback, health, problems, scans, uploads
+from worker.api import events, feedback, health, problems, scans, uploads
 from worker.api.middleware import BodyCap, Boundary
 from worker.api.parts import Parts
 from worker.queue.requests import ScanRequest
 
 DESCRIPTION = (
-    "Scan video and pictures for deepfaked faces: a verdict with evidence for each. Hand over a scan, and read its report or be "
-    "called back. Errors are problem details (RFC 9457) with a stable `code`."
+    "Scan video and pictures for deepfaked faces, and watch live streams: a verdict with evidence for each. Hand over a scan, "
+    "and read its report or be called back. Errors are problem details (RFC 9457) with a stable `code`."
 )
 
 
@@ -45,7 +45,7 @@ def _application() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for router in (scans.router, uploads.router, feedback.router, health.router):
+    for router in (scans.router, events.router, uploads.router, feedback.router, health.router):
         app.include_router(router)
     problems.handle_errors(app)
 

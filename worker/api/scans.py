@@ -113,6 +113,15 @@ BODY = {
                             "callback_url": "https://moderation.example/hooks/veriframe",
                         },
                     },
+                    "stream": {
+                        "summary": "A live stream, watched for an hour",
+                        "value": {
+                            "kind": "watch",
+                            "source": {"url": "https://media.example/live.m3u8"},
+                            "options": {"window_s": 10, "hop_s": 5, "max_duration_s": 3600},
+                            "callback_url": "https://moderation.example/hooks/veriframe",
+                        },
+                    },
                     "upload": {
                         "summary": "What was uploaded before",
                         "value": {"source": {"upload": "8f14e45fceea167a5a36dedd4bea2543"}, "options": {"max_frames": 64}},
@@ -126,7 +135,7 @@ TAKEN: dict[str, Any] = {
     "headers": {"Location": {"description": "Where the scan's report is", "schema": {"type": "string"}}},
     "links": {
         name: {"operationId": name, "parameters": {"scan_id": "$response.body#/id"}}
-        for name in ("show_scan", "cancel_scan", "retry_scan", "give_feedback")
+        for name in ("show_scan", "list_events", "cancel_scan", "retry_scan", "give_feedback")
     },
 }
 
@@ -158,7 +167,8 @@ async def _request(body: Annotated[bytes, Depends(json_body)], idempotency_key: 
 def submit_scan(
     key: Submitter, request: Annotated[ScanRequest, Depends(_request)], parts: TheParts, response: Response
 ) -> Accepted:
-    """Hand over a scan. The answer comes at once; the report is at `Location`, and goes to `callback_url` when it is done."""
+    """Hand over a scan, or a stream to be watched. The answer comes at once; the report is at `Location`, and goes to
+    `callback_url` when it is done, as does each event of a watch."""
     _refuse_unusable(parts, key, request)
     made = _counted(parts, key.owner, lambda: parts.desk.submit_one(request, key.owner))
     response.headers["Location"] = f"/v1/scans/{made.id}"
@@ -215,7 +225,8 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
 
 @router.post("/v1/scans/{scan_id}/cancel", responses=documented(404))
 def cancel_scan(key: Submitter, scan_id: ScanId, parts: TheParts) -> Accepted:
-    """A waiting scan is cancelled at once, a running one within seconds; one that has ended stays as it is."""
+    """A waiting scan is cancelled at once, a running one within seconds; one that has ended stays as it is. A watch that is under
+    way is completed, with the report of what it saw."""
     return Accepted.model_validate({"id": scan_id, "status": parts.desk.cancel(scan_id, shown_to(key))})
 
 

@@ -36,6 +36,7 @@ veriframe enqueue --from posts.txt --callback-url https://example.org/hook
 find /media -name '*.mp4' -print0 | veriframe enqueue - > ids.txt
 veriframe enqueue - --room 3600 < million.txt         wait for room in the queue
 veriframe status --watch - < ids.txt
+veriframe enqueue --watch https://example.org/live.m3u8 --max-duration 1:00:00
 
 [bold]Exit codes[/]
 
@@ -47,7 +48,7 @@ veriframe status --watch - < ids.txt
 4    Redis is away, internal error
 130  stopped by Ctrl-C; what was queued stays queued
 """
-PANEL = "Sampling"
+PANEL, WATCHES = "Sampling", "Watches"
 
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
 
@@ -141,13 +142,27 @@ def enqueue(
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Score every frame, even where fewer settle the verdict.", rich_help_panel=PANEL)
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Watch the addresses, which are live streams, as they run.", rich_help_panel=WATCHES)
+    ] = False,
+    window: Annotated[
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="Length of a window.", rich_help_panel=WATCHES)
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="A verdict every so often.", rich_help_panel=WATCHES)
+    ] = None,
+    max_duration: Annotated[
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="End after so much of it.", rich_help_panel=WATCHES)
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """See HELP."""
     with outcome.exit_codes(), interruptible("what was queued stays queued (veriframe jobs list)"):
         sampling = {"max_frames": max_frames, "fps": fps, "start_s": start, "end_s": end, "exhaustive": exhaustive or None}
         options = {"strategy": strategy or ("fps" if fps is not None else None), **sampling}
+        options |= {"window_s": window, "hop_s": hop, "max_duration_s": max_duration}
         asked = {
+            "kind": "watch" if watch else "scan",
             "priority": priority,
             "callback_url": callback_url,
             "options": {name: value for name, value in options.items() if value is not None},

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +32,8 @@ EPILOG = """[bold]Examples[/]
 veriframe status 0123456789abcdef0123456789abcdef
 veriframe status --format jsonl ID | jq .progress
 veriframe enqueue - < posts.txt | veriframe status --watch -
+veriframe status --events ID                      what a watch of a stream has told so far
+veriframe status --events --watch ID              and goes on to tell, until it ends
 
 [bold]Exit codes[/]
 
@@ -41,6 +46,9 @@ veriframe enqueue - < posts.txt | veriframe status --watch -
 130  stopped by Ctrl-C; the scans go on
 """
 
+PAUSE_S = 0.5
+"""Between two looks for further events."""
+
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
 
 
@@ -49,6 +57,10 @@ def status(
     scan_ids: Annotated[list[str], typer.Argument(metavar="ID", help="Scans, or - for a list on standard input.")],
     watch: Annotated[bool, typer.Option("--watch", help="Wait until all have ended, and show them then.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, metavar="S", help="With --watch: for so long at most.")] = None,
+    events: Annotated[
+        bool, typer.Option("--events", help="Of watches: their events, a JSON object a line, and no report.")
+    ] = False,
+    after: Annotated[int, typer.Option(min=-1, metavar="N", help="With --events: those after this number.")] = -1,
     fail_on: Annotated[
         list[FailOn] | None,
         typer.Option(metavar="VERDICT", help="Exit with 1 on fake, real, uncertain or not_applicable; may be repeated."),
@@ -68,6 +80,8 @@ def status(
         ids = read_ids(scan_ids)
         if not ids:
             raise ConfigError("no scan ids: give some, or - with a list on standard input")
+        if events:
+            raise typer.Exit(run_events(ids, after, watch, timeout, owner, config))
         code = outcome.SCANNED
         with opened_desk(config) as desk:
             if watch:
@@ -94,3 +108,37 @@ def status(
         if code == outcome.SCANNED and verdicts & set(map(str, fail_on or ())):
             code = outcome.FAIL_ON
     raise typer.Exit(code)
+
+
+def run_events(ids: list[str], after: int, follow: bool, timeout_s: float | None, owner: str | None, config: Path | None) -> int:
+    """Print events of each watch as they come, until all have ended where they are followed; the exit code. Raises RedisDown."""
+    from worker.errors import Conflict, NoSuchScan
+    from worker.queue.record import FINAL
+
+    code = outcome.SCANNED
+    read = dict.fromkeys(ids, after)
+    deadline_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+    with opened_desk(config) as desk:
+        while read:
+            came = False
+            for scan_id in list(read):
+                try:
+                    state, page = desk.events(scan_id, owner, after=read[scan_id])
+                except (Conflict, NoSuchScan) as exc:
+                    complain(scan_id, exc)
+                    code = outcome.ITEMS_FAILED
+                    del read[scan_id]
+                    continue
+                for event in page.events:
+                    sys.stdout.write(json.dumps({"scan": scan_id, **event.model_dump(mode="json")}, ensure_ascii=True) + "\n")
+                    read[scan_id], came = event.number, True
+                if not page.events and (state in FINAL or not follow):
+                    if follow and state != "completed":
+                        code = outcome.ITEMS_FAILED
+                    del read[scan_id]
+            sys.stdout.flush()
+            if read and time.monotonic() >= deadline_s:
+                return outcome.ITEMS_FAILED
+            if read and not came:
+                time.sleep(PAUSE_S)
+    return code

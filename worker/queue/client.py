@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from worker.errors import BadRequest, Conflict, NoSuchScan, QueueFull
 from worker.queue.access import checked_owner
@@ -35,6 +35,7 @@ from worker.report import Report
 
 if TYPE_CHECKING:
     from worker.settings import Settings
+    from worker.watch.events import WatchEvent
 
 Item = str | Path | ScanRequest | Mapping[str, Any]
 """An address, a path (made absolute), a request, or a request's JSON."""
@@ -115,6 +116,7 @@ class ScanClient:
         self,
         source: Item,
         *,
+        kind: Literal["scan", "watch"] = "scan",
         priority: Priority = "batch",
         callback_url: str | None = None,
         external_id: str | None = None,
@@ -123,11 +125,12 @@ class ScanClient:
     ) -> str:
         """The scan's id; of the older scan where ``idempotency_key`` names one.
 
-        ``options`` are those of the wire contract (``max_frames``, ``fps``, ``strategy``...). The keywords are for a plain
+        ``options`` are those of the wire contract (``max_frames``, ``fps``, ``strategy``...; of a watch, which is for the address
+        of a stream, ``window_s``, ``hop_s``, ``max_duration_s``). The keywords are for a plain
         source; a whole request has its own. Raises BadRequest, Conflict, QueueFull, RedisDown.
         """
         told = {"callback_url": callback_url, "external_id": external_id, "idempotency_key": idempotency_key}
-        asked = {"priority": priority, "options": dict(options or {}), **told}
+        asked = {"kind": kind, "priority": priority, "options": dict(options or {}), **told}
         with translated():
             return self._desk.submit_one(_request(source, asked), self.owner).id
 
@@ -135,6 +138,7 @@ class ScanClient:
         self,
         sources: Iterable[Item],
         *,
+        kind: Literal["scan", "watch"] = "scan",
         priority: Priority = "batch",
         callback_url: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -146,7 +150,7 @@ class ScanClient:
         long to wait, all in all, where the queue or the owner has as many scans as may wait. Raises RedisDown: those not answered
         may have been enqueued; with an ``idempotency_key`` in each request it is safe to begin again.
         """
-        asked = {"priority": priority, "callback_url": callback_url, "options": dict(options or {})}
+        asked = {"kind": kind, "priority": priority, "callback_url": callback_url, "options": dict(options or {})}
         room = _Room(room_s)
         left = iter(sources)
         while batch := list(islice(left, AT_ONCE)):
@@ -202,8 +206,14 @@ class ScanClient:
             raise Conflict(f"scan {scan_id} is {report.status}: wait for it first")
         return report
 
+    def events(self, scan_id: str, after: int = -1, limit: int = 1000) -> tuple[WatchEvent, ...]:
+        """What a watch has told behind that number, so far. Raises NoSuchScan, RedisDown; Conflict for a scan."""
+        with translated():
+            return self._desk.events(scan_id, self.owner, after=after, limit=limit)[1].events
+
     def cancel(self, scan_id: str) -> State:
-        """The state now: ``cancelled``, ``running`` (it ends within seconds) or a final one. Raises NoSuchScan, RedisDown."""
+        """The state now: ``cancelled``, ``running`` (it ends within seconds) or a final one. A watch that has begun is then
+        ``completed``, with what it saw. Raises NoSuchScan, RedisDown."""
         with translated():
             return cast(State, self._desk.cancel(scan_id, self.owner))
 

@@ -16,10 +16,11 @@ from redis import Redis
 
 from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.doorbell import Doorbells
-from worker.queue.record import FINAL, Record, Submission, Submitted, unpack
+from worker.queue.record import FINAL, Record, State, Submission, Submitted, unpack
 from worker.queue.records import Records
 from worker.queue.reports import report_of
 from worker.queue.requests import ID, ScanRequest
+from worker.queue.watch_log import EventsPage, WatchLog
 from worker.report import Report
 from worker.types import Label
 
@@ -64,6 +65,7 @@ class Desk:
     def __init__(self, records: Records, bells: Doorbells) -> None:
         self.records, self._bells = records, bells
         self._redis: Redis = records.redis
+        self._log = WatchLog(records.redis, records.namespace)
 
     def submit(self, requests: Sequence[ScanRequest], owner: str) -> list[Submitted]:
         """Record scans and ring for the new ones; a refused one says so (``Submitted.refusal``)."""
@@ -96,6 +98,16 @@ class Desk:
     def report(self, scan_id: str, owner: str | None) -> Report:
         """The report in whatever state, a human's decision laid over it. Raises NoSuchScan, UnreadableRecord."""
         return self._report(self.record(scan_id, owner))
+
+    def events(self, scan_id: str, owner: str | None, *, after: int = -1, limit: int = 1000) -> tuple[State, EventsPage]:
+        """A watch's state, and its events behind a number: where the state is final, there will be no others.
+
+        Raises NoSuchScan, UnreadableRecord; Conflict for a scan, which has none.
+        """
+        record = self.record(scan_id, owner)
+        if record.request.kind != "watch":
+            raise Conflict(f"scan {scan_id} is no watch: it has no events")
+        return record.state, self._log.page(scan_id, after=after, limit=limit)
 
     def page(
         self,

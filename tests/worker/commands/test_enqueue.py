@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.commands.conftest import Veriframe
-from tests.worker.queue.scans import complete, fail, submit
+from tests.worker.queue.scans import complete, fail, submit, watched
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
@@ -162,6 +162,32 @@ def test_status(veriframe: Veriframe, desk: Desk) -> None:
     worker.join()
     assert watched.exit_code == 0
     assert json.loads(watched.stdout)["verdict"] == "real"
+
+
+def test_streams_are_watched(veriframe: Veriframe, desk: Desk) -> None:
+    live = "https://example.org/live.m3u8"
+    result = veriframe("enqueue", "--watch", live, "--window", "20", "--hop", "4", "--max-duration", "1:00:00")
+    assert result.exit_code == 0, result.output
+    (record,) = desk.records.get_many(lines(result.stdout))
+    options = {"window_s": 20.0, "hop_s": 4.0, "max_duration_s": 3600.0}
+    assert (record.request.kind, record.request.options.model_dump(exclude_none=True)) == ("watch", options)
+    assert len(Doorbells(desk.records.redis, "vf").queues["watch"]) == 1
+    assert veriframe("enqueue", "--watch", live, "--max-frames", "3").exit_code == 3
+    assert veriframe("enqueue", live, "--hop", "3").exit_code == 3
+
+
+def test_events_of_watches(veriframe: Veriframe, desk: Desk) -> None:
+    scan_id, scan = watched(desk, 3), submit(desk)
+    rows = [json.loads(line) for line in veriframe("status", "--events", scan_id).stdout.splitlines()]
+    assert [(row["scan"], row["number"], row["kind"]) for row in rows] == [(scan_id, n, "track_seen") for n in range(3)]
+    assert len(veriframe("status", "--events", "--after", "1", scan_id).stdout.splitlines()) == 1
+    other = veriframe("status", "--events", scan, scan_id)
+    assert (other.exit_code, len(other.stdout.splitlines())) == (3, 3)
+    assert "no watch" in other.stderr
+    assert veriframe("status", "--events", "--watch", "--timeout", "0", scan_id).exit_code == 3
+    complete(desk.records, scan_id)
+    followed = veriframe("status", "--events", "--watch", scan_id)
+    assert (followed.exit_code, len(followed.stdout.splitlines())) == (0, 3)
 
 
 def test_a_redis_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch, veriframe: Veriframe) -> None:

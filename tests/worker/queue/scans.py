@@ -8,7 +8,10 @@ from worker.queue.desk import Desk
 from worker.queue.record import Claim
 from worker.queue.records import Records
 from worker.queue.requests import RequestSource, ScanRequest
+from worker.queue.watch_log import WatchLog
 from worker.report import Model, Report, Source
+from worker.types import Label
+from worker.watch.events import WatchEvent, WindowResult
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OLD_MODEL, NEW_MODEL = "0" * 63 + "a", "0" * 63 + "b"
@@ -31,6 +34,18 @@ def report(scan_id: str, verdict: str = "fake", by_model: str = OLD_MODEL) -> Re
 
 def submit(desk: Desk, url: str = "https://example.org/a.mp4", owner: str = "acme", **more: object) -> str:
     return desk.submit_one(request(url, **more), owner).id
+
+
+def watched(desk: Desk, windows: int, **more: object) -> str:
+    """A watch that has told an event in each of so many windows, and waits for its next slice."""
+    scan_id = submit(desk, "https://example.org/live.m3u8", kind="watch", **more)
+    claimed, log = claim(desk.records, scan_id), WatchLog(desk.records.redis, desk.records.namespace)
+    for number in range(windows):
+        window = WindowResult(number=number, start_ms=0, end_ms=1, verdict=Label.REAL, frames=1, with_face=1)
+        event = WatchEvent(kind="track_seen", number=number, window=number, t_ms=number, track=number)
+        log.store(claimed, desk.record(scan_id, None), window, [event], {"n": number}, 0.5)
+    desk.records.hand_back(claimed)
+    return scan_id
 
 
 def claim(records: Records, scan_id: str) -> Claim:
