@@ -93,13 +93,21 @@ def open_watcher(settings: Settings, scanner: object, target: str, *, cursor: Js
     yield FakeWatcher(settings, target, cursor)
 
 
-def slices(records: Records, keeper: Keeper, *, slice_s: float = 60.0, settings: Settings | None = None) -> Slices:
-    """As a scanning process has them."""
+def slices(
+    records: Records,
+    keeper: Keeper,
+    *,
+    slice_s: float = 60.0,
+    settings: Settings | None = None,
+    scanner: object = None,
+    name: str = NAME,
+) -> Slices:
+    """As a scanning process has them; by default of the stand-in."""
     told = settings or Settings()
     return Slices(
         records=records,
         log=WatchLog(records.redis, records.namespace),
-        open_watcher=opener(told, None, NAME),
+        open_watcher=opener(told, scanner, name),
         keeper=keeper,
         slice_s=slice_s,
         max_duration_s=told.watch.max_duration_s,

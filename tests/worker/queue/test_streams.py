@@ -1,13 +1,30 @@
-"""What a request asks for, laid over a worker's own settings of watching."""
+"""What a request asks for, laid over a worker's own settings of watching; and the real engine, slice by slice."""
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
-from tests.worker.queue.fake_streams import NAME, address
+import pytest
+from redis import Redis
+
+from tests.worker.queue.fake_streams import NAME, address, slices
+from tests.worker.queue.scans import claim, submit
+from tests.worker.source.live.streams import Clock, LiveHls, segments
+from tests.worker.source.loopback import serve
+from tests.worker.spy import Spy
+from tests.worker.watch.stream import FAKE, REAL, OneFace, scanner
 from worker.errors import UnsupportedMedia
+from worker.frames.limits import Limits
+from worker.frames.sandbox import SandboxedFrames
+from worker.queue.assemble import STREAMS
+from worker.queue.desk import Desk
+from worker.queue.doorbell import Doorbells
+from worker.queue.perform import Output
+from worker.queue.records import Records
 from worker.queue.requests import RequestOptions
 from worker.queue.streams import laid_over, opener
+from worker.report import Report
 from worker.settings import Settings, WatchSettings
 
 DEFAULT = WatchSettings(window_s=10, hop_s=5, fps=2, max_duration_s=3600)
@@ -38,3 +55,38 @@ def test_the_watcher_is_found_by_name() -> None:
         watch = watcher.report().watch
     assert watch is not None
     assert (watch.window_s, watch.ending) == (4, "stopped")
+
+
+class KeepsNothing:
+    def keep(self, report: Report, output: Output) -> Report:
+        return report
+
+
+def test_the_real_engine_goes_on_from_slice_to_slice(redis: Redis, tmp_path: Path, spy: Spy) -> None:
+    """HLS on loopback, decoded in the sandbox, one window a slice: as if it had been watched in one go."""
+    held = segments(tmp_path / "made", [REAL] * 8 + [FAKE] * 8)
+    told = []
+    with (
+        serve(LiveHls(held, Clock(), listed=100, ready=16)) as server,
+        SandboxedFrames(Limits()) as frames,
+        scanner(frames, OneFace) as looking,
+    ):
+        spy.allow(server.at)
+        source = {"temp_dir": str(tmp_path), "allow_private_hosts": [server.at]}
+        settings = Settings.model_validate({"source": source, "watch": {"window_s": 4, "hop_s": 2}})
+        desk = Desk(Records(redis, "vf"), Doorbells(redis))
+        for slice_s in (600.0, 0.0):
+            scan_id = submit(desk, server.url("/live.m3u8"), kind="watch")
+            watches = slices(desk.records, KeepsNothing(), slice_s=slice_s, settings=settings, scanner=looking, name=STREAMS)
+            hows = []
+            while not desk.record(scan_id, None).is_final:
+                hows.append(watches.watch(claim(desk.records, scan_id), desk.record(scan_id, None)).how)
+                assert len(json.dumps(watches.log.cursor(scan_id))) < 65536
+            assert hows == ["finished"] if slice_s else ["queued"] * (len(hows) - 1) + ["finished"]
+            page, report = watches.log.page(scan_id), desk.report(scan_id, None)
+            assert [event.number for event in page.events] == list(range(page.count))
+            assert report.watch is not None
+            assert slice_s or len(hows) == report.watch.windows
+            told.append((page.events, report.watch, report.verdict, report.score))
+    assert told[0] == told[1]
+    assert [event.kind for event in told[0][0]][-1] == "stream_ended"
