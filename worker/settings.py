@@ -166,7 +166,7 @@ class WatchSettings(Section):
     """Streams watched as they run."""
 
     window_s: float = Field(default=10, gt=0, le=120, description="length of the stretch that a rolling verdict is about")
-    hop_s: float = Field(default=5, gt=0, le=120, description="a verdict every so often; no longer than the window")
+    hop_s: float = Field(default=5, ge=0.5, le=120, description="a verdict every so often; no longer than the window")
     fps: float = Field(default=2, gt=0, le=10, description="frames looked at in a second")
     max_duration_s: float = Field(default=6 * 3600, gt=0, description="a watch ends after so much of the stream")
     max_behind_s: float = Field(

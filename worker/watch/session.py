@@ -199,7 +199,8 @@ class Watcher:
                 state.counts.infer_s += look.infer_s
                 for frame in look.frames:
                     time_s = piece.start_s + frame.sighting.pts_s
-                    if state.counts.last_frame_s is None or time_s > state.counts.last_frame_s:
+                    is_new = state.counts.last_frame_s is None or time_s > state.counts.last_frame_s
+                    if is_new and frame.sighting.pts_s < piece.duration_s:
                         state.note(time_s, frame)
         state.counts.read_s += time.perf_counter() - started
 

@@ -161,6 +161,18 @@ def test_a_step_back_in_time_ends_tracks_of_a_linker() -> None:
     assert [linker.add(look(t, ("ann", 200, 150))) for t in (0, 5, 2, 3)] == [(0,), (0,), (1,), (1,)]
 
 
+def test_a_linker_made_from_the_state_of_another_goes_on_as_that_would() -> None:
+    frames = [look(t, ("ann", 200 + 9 * t, 150), ("bob", 450, 150)) for t in range(4)]
+    frames += [look(4 + t, ("cid", 300, 150), colour=STREET) for t in range(3)]
+    whole = Linker()
+    for place, frame in enumerate(frames):
+        assert [Linker(whole.state()).add(frame)] == link(frames)[place : place + 1]
+        whole.add(frame)
+    few = Linker(most_tracks=1)
+    few.add(frames[0])
+    assert len(few.state().tracks) == 1
+
+
 def test_times_that_fall_are_refused() -> None:
     with pytest.raises(ValueError, match="rising"):
         link([look(1), look(0)])

@@ -127,7 +127,7 @@ class HlsReader:
 
     def _read(self, segment: Segment, behind_s: float) -> Piece | Gap:
         """Raises FetchError where another try may help."""
-        duration_s = segment.part.duration_s
+        duration_s = min(segment.part.duration_s, LONGEST_GAP_S)
         try:
             data = self._bytes(segment)
         except FetchError as exc:

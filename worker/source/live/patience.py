@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from worker.errors import FetchError, FetchTimeout
+from worker.errors import FetchError, FetchRateLimited, FetchTimeout
 
 FIRST_WAIT_S: Final = 0.5
 MOST_WAIT_S: Final = 5.0
+LONGEST_ASKED_S: Final = 30.0
+"""A server that wants to be left alone for longer is asked nevertheless."""
 TICK_S: Final = 0.2
 """Whoever reads is asked so often whether to stop."""
 
@@ -45,7 +47,8 @@ class Patience:
             raise error
         wait_s: float = min(FIRST_WAIT_S * 2 ** min(self._failures, 10), MOST_WAIT_S)
         self._failures += 1
-        return wait_s
+        asked_s = error.retry_after_s if isinstance(error, FetchRateLimited) else None
+        return max(wait_s, min(asked_s or 0.0, LONGEST_ASKED_S))
 
     def is_over(self) -> bool:
         """Whether nothing new has come for too long."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.worker.source.live.streams import Clock
-from worker.errors import FetchGone, FetchTimeout
-from worker.source.live.patience import Patience
+from worker.errors import FetchGone, FetchRateLimited, FetchTimeout
+from worker.source.live.patience import LONGEST_ASKED_S, Patience
 
 
 def test_pauses_grow_and_begin_anew_once_somebody_answers() -> None:
@@ -16,6 +16,13 @@ def test_pauses_grow_and_begin_anew_once_somebody_answers() -> None:
     assert [patience.failed(away) for _ in range(6)] == [0.5, 1, 2, 4, 5, 5]
     patience.answered()
     assert patience.failed(away) == 0.5
+
+
+def test_a_server_that_asks_for_a_pause_gets_one() -> None:
+    patience = Patience(600)
+    assert patience.failed(FetchRateLimited("later", retry_after_s=12)) == 12
+    assert patience.failed(FetchRateLimited("later", retry_after_s=9999)) == LONGEST_ASKED_S
+    assert patience.failed(FetchRateLimited("later")) == 2
 
 
 def test_what_cannot_mend_itself_is_tried_again_only_if_it_was_there() -> None:

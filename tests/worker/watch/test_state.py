@@ -1,0 +1,159 @@
+"""What a watch remembers: bounded, and the same after a way through JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from worker.faces.track import FaceSighting, FrameSighting, Linker
+from worker.types import Face, Label
+from worker.watch.events import TrackResult, WindowResult
+from worker.watch.frames import MOST_EVEN, MOST_WORST, KeptFrames
+from worker.watch.packed import pack_faces, pack_linker, unpack_faces, unpack_linker
+from worker.watch.recent import MOST_FACES, Rhythm
+from worker.watch.stretches import MOST, Stretches
+from worker.watch.tracks import MOST_TRACKS, Tracks
+from worker.watch.votes import MOST_VOTES, OTHERS, Votes
+
+
+def face(pts_s: float, track: int = 0, logit: float | None = 1.0) -> Face:
+    x = pts_s // 0.25 * 0.25 % 7
+    return Face(pts_s=pts_s, box_xyxy=(x, x, x + 50, x + 60), det_prob=0.5, track=track, quality=0.25, logit=logit)
+
+
+def through_json(data: Any) -> Any:
+    return json.loads(json.dumps(data))
+
+
+def test_faces_are_packed_exactly() -> None:
+    faces = [face(0.1, 3, -2.5), face(1e6 + 0.1, -2, None), face(7.25, 0, 0.0)]
+    assert unpack_faces(through_json(pack_faces(faces))) == faces
+    assert unpack_faces(pack_faces([])) == []
+
+
+def test_a_linker_goes_on_exactly_as_it_would_have() -> None:
+    draw = np.random.default_rng(7)
+
+    def frame(time_s: float) -> FrameSighting:
+        box = tuple(float(v) for v in np.float32([10, 10, 60, 60]) + np.float32(draw.uniform(-9, 9)))
+        seen = FaceSighting(box_xyxy=box, appearance_A=draw.random(48, np.float32) * 0.05)  # type: ignore[arg-type]
+        cut = draw.random((64, 3), np.float32) if draw.random() < 0.2 else np.full((64, 3), 0.5, np.float32)
+        return FrameSighting(pts_s=time_s, signature_G3=cut, faces=(seen,))
+
+    frames = [frame(i / 2) for i in range(60)]
+    whole = Linker(most_tracks=5)
+    for place, one in enumerate(frames):
+        restored = Linker(unpack_linker(through_json(pack_linker(whole.state()))), most_tracks=5)
+        assert [restored.add(later) for later in frames[place : place + 9]] == [
+            copy.add(later) for copy in [Linker(whole.state(), most_tracks=5)] for later in frames[place : place + 9]
+        ]
+        whole.add(one)
+    assert whole.state().n_tracks > 5
+    assert len(whole.state().tracks) <= 5
+
+
+def test_votes_are_all_kept_until_they_are_too_many_and_then_by_stretches() -> None:
+    votes = Votes()
+    for i in range(MOST_VOTES):
+        votes.add(face(i / 2, i % 2, float(i % 4)))
+    votes.add(face(1.0, 0, None))
+    assert len(votes.faces()) == MOST_VOTES
+    assert votes.faces()[5].pts_s == 2.5
+    for i in range(MOST_VOTES, 9000):
+        votes.add(face(i / 2, i % 2, float(i % 4)))
+    kept = votes.faces()
+    assert MOST_VOTES / 4 < len(kept) <= MOST_VOTES
+    assert {one.track for one in kept} == {0, 1}
+    assert np.mean([one.logit for one in kept if one.track == 0]) == pytest.approx(1, abs=0.1)
+    assert np.mean([one.logit for one in kept if one.track == 1]) == pytest.approx(2, abs=0.1)
+    restored = Votes(through_json(votes.state()))
+    for _ in range(2):
+        assert restored.faces() == votes.faces()
+        for i in range(9000, 9200):
+            votes.add(face(i / 2, 0, 1.0))
+            restored.add(face(i / 2, 0, 1.0))
+
+
+def test_votes_of_tracks_that_had_to_go_are_tracks_of_one_face() -> None:
+    votes = Votes()
+    for i in range(6):
+        votes.add(face(float(i), i % 2))
+    votes.leave_out(1)
+    numbers = [one.track for one in votes.faces()]
+    assert numbers.count(0) == 3
+    others = [number for number in numbers if number <= OTHERS]
+    assert len(set(others)) == len(others) == 3
+
+
+def test_of_too_many_tracks_that_with_the_fewest_votes_goes() -> None:
+    tracks = Tracks(2)
+    number = 0
+    for track in range(MOST_TRACKS):
+        for i in range(5 if track != 7 else 1):
+            assert tracks.note(face(track + i / 10, track, float(i)), number) is None
+            number += 1
+    assert tracks.note(face(99.0, 99), number) == 7
+    assert tracks.left_out == 1
+    assert tracks.get(7) is None
+    kept = tracks.get(3)
+    assert kept is not None
+    assert (kept.faces, kept.votes, sorted(one[0] for one in kept.worst)) == (5, 5, [3.0, 4.0])
+    assert Tracks(2, through_json(tracks.state())).state() == through_json(tracks.state())
+
+
+def test_frames_are_evenly_spaced_ones_and_the_most_suspicious() -> None:
+    frames = KeptFrames()
+    for i in range(5000):
+        frames.add(i / 2, [face(i / 2, 0, 9.0 if i == 1237 else i % 3), face(i / 2, 1, -1.0), face(i / 2, 2, None)])
+    held = frames.held()
+    assert len(held) <= MOST_EVEN + MOST_WORST + 1
+    assert 1237 in {one.index for one in held}
+    assert {len(one.faces) for one in held} == {2}
+    even = [one.index for one in held if one.index % 128 == 0]
+    assert even == list(range(0, 5000, 128))
+    assert KeptFrames(through_json(frames.state())).state() == through_json(frames.state())
+
+
+def window(start_s: int, verdict: Label, score: float) -> WindowResult:
+    track = TrackResult(track=0, verdict=verdict, score=score, votes=9)
+    return WindowResult(
+        number=start_s,
+        start_ms=1000 * start_s,
+        end_ms=1000 * start_s + 10_000,
+        verdict=verdict,
+        tracks=(track,),
+        frames=9,
+        with_face=9,
+    )
+
+
+def test_fake_windows_that_touch_are_one_stretch_and_gaps_too() -> None:
+    stretches = Stretches()
+    for start_s, score in ((0, 0.7), (5, 0.9), (10, 0.8), (40, 0.75)):
+        stretches.note(window(start_s, Label.FAKE, score))
+        stretches.note(window(start_s + 60, Label.REAL, 0.1))
+    assert [(one.start_ms, one.end_ms, one.max_score) for one in stretches.fake] == [(0, 20_000, 0.9), (40_000, 50_000, 0.75)]
+    stretches.miss(1, 2, "behind")
+    stretches.miss(2, 4, "behind")
+    stretches.miss(4, 5, "outage")
+    assert [(one.start_ms, one.end_ms, one.cause) for one in stretches.missed] == [(1000, 4000, "behind"), (4000, 5000, "outage")]
+    for i in range(1, 200):
+        stretches.miss(i * 1000, i * 1000 + 2 + i, "outage")
+        stretches.note(window(1000 * i, Label.FAKE, 0.8))
+    assert (len(stretches.missed), len(stretches.fake)) == (MOST, MOST)
+    assert stretches.more_missed + MOST == 201
+    assert stretches.missed_ms["behind"] == 3000
+    assert Stretches(through_json(stretches.state())).state() == through_json(stretches.state())
+
+
+def test_a_rhythm_bounds_what_is_held() -> None:
+    for window_s, hop_s, fps in ((10, 5, 2), (2, 1, 1), (60, 30, 2), (100, 100, 1)):
+        rhythm = Rhythm(window_s=window_s, hop_s=hop_s, fps=fps)
+        assert 1 <= rhythm.faces_per_frame <= 8
+        assert rhythm.frames_held * rhythm.faces_per_frame <= MOST_FACES
+    for window_s, hop_s, fps in ((10, 11, 2), (10, 0, 2), (100, 100, 9), (10, 5, 0)):
+        with pytest.raises(ValueError, match=r"hop|frames"):
+            Rhythm(window_s=window_s, hop_s=hop_s, fps=fps)
