@@ -63,10 +63,14 @@ class Artifacts:
     store: ArtifactStore
     keep_s: float
 
+    @property
+    def keeps(self) -> bool:
+        return self.keep_s > 0 and self.store.retains
+
     def keep(self, report: Report, output: Output) -> Report:
         """The report with the crops that are kept; a crop that is not retained is not named. A store that is full or down costs a
         finished scan its crops, not its verdict."""
-        if self.keep_s <= 0 or not self.store.retains:
+        if not self.keeps:
             return without_crops(report)
         until = time.time() + self.keep_s
         try:

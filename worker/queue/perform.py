@@ -90,6 +90,11 @@ class Fetcher(Protocol):
 class Keeper(Protocol):
     """Keeps what a report names (``worker.queue.fetching.Artifacts``)."""
 
+    @property
+    def keeps(self) -> bool:
+        """False: nothing is ever kept."""
+        ...
+
     def keep(self, report: Report, output: Output) -> Report:
         """The report as it can be kept: crops that are not retained are not named."""
         ...

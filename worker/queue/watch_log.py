@@ -1,13 +1,14 @@
 """What a watch leaves in Redis as it goes: a cursor to go on from, and its events, each once.
 
-Keys below the namespace: ``cursor:ID`` (JSON, until the watch ends), ``events:ID`` (list of JSON, the latest ``EVENTS_KEPT``),
-and in ``scan:ID`` how many ``windows`` and ``events`` there were. An event is owed as a callback from the same moment.
+Keys below the namespace: ``cursor:ID`` (JSON) and ``crops:ID`` (names of kept crops), until the watch ends; ``events:ID``
+(list of JSON, the latest ``EVENTS_KEPT``); and in ``scan:ID`` how many ``windows`` and ``events`` there were. An event is owed as
+a callback from the same moment.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final, cast
@@ -71,6 +72,15 @@ class WatchLog:
         if answer == b"gap":
             raise UnreadableRecord(f"scan {claim.id}: window {window.number} is not the one after the last that was stored")
         return bool(answer == b"cancel")
+
+    def note_crops(self, scan_id: str, names: Collection[str]) -> None:
+        """These evidence crops are kept. More than the report will name: a later slice may find better ones."""
+        if names:
+            self._redis.sadd(f"{self._namespace}:crops:{scan_id}", *names)
+
+    def crops(self, scan_id: str) -> frozenset[str]:
+        found = cast(set[bytes], self._redis.smembers(f"{self._namespace}:crops:{scan_id}"))
+        return frozenset(name.decode() for name in found)
 
     def page(self, scan_id: str, *, after: int = -1, limit: int = 1000) -> EventsPage:
         """Up to ``limit`` events with higher numbers than ``after``. Raises UnreadableRecord."""

@@ -6,13 +6,15 @@ begins behind the last one that was stored.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from worker.errors import EmptyMedia
 from worker.queue.away import AWAY
 from worker.queue.perform import Keeper
 from worker.queue.record import Claim, Ended, Record
@@ -20,9 +22,10 @@ from worker.queue.records import Records
 from worker.queue.reports import identified
 from worker.queue.requests import RequestOptions
 from worker.queue.watch_log import WatchLog
-from worker.report import FrameItem, Report
+from worker.report import Evidence, FrameItem, Report
 from worker.types import Json
 from worker.watch.events import WatchEvent, WindowResult
+from worker.watch.watched import crop_name
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +93,40 @@ class Slices:
         )  # fmt: skip
         with self.open_watcher(url, options, self.log.cursor(claim.id)) as watcher:
             if not one.is_unwanted and watcher.run(one.is_over, None, one.store) != "ended" and not one.is_unwanted:
+                self._keep_crops(claim, record, watcher)
                 return self.records.hand_back(claim)
             watcher.finish("stopped", one.store)
-            report = watcher.report()
-            ended = Watched(report=identified(report, record, claim), crops=watcher.crops(report))
-        return self.records.finish(claim, self.keeper.keep(ended.report, ended))
+            report = self._kept(claim, record, watcher)
+        return self.records.finish(claim, with_crops(report, self.log.crops(claim.id)))
+
+    def _keep_crops(self, claim: Claim, record: Record, watcher: StreamWatcher) -> None:
+        """Those that this process has: the next one will not."""
+        if not self.keeper.keeps:
+            return
+        with contextlib.suppress(EmptyMedia):
+            self.log.note_crops(claim.id, crops_of(self._kept(claim, record, watcher)))
+
+    def _kept(self, claim: Claim, record: Record, watcher: StreamWatcher) -> Report:
+        report = watcher.report()
+        watched = Watched(report=identified(report, record, claim), crops=watcher.crops(report))
+        return self.keeper.keep(watched.report, watched)
+
+
+def crops_of(report: Report) -> set[str]:
+    return {one.crop for track in report.tracks for one in track.evidence if one.crop is not None}
+
+
+def with_crops(report: Report, kept: Collection[str]) -> Report:
+    """Evidence of earlier slices with its crops: what a crop is called follows from track and time."""
+
+    def named(track: int, one: Evidence) -> Evidence:
+        name = crop_name(track, one.t_ms / 1e3)
+        return one.model_copy(update={"crop": name}) if one.crop is None and name in kept else one
+
+    tracks = tuple(
+        track.model_copy(update={"evidence": tuple(named(track.id, one) for one in track.evidence)}) for track in report.tracks
+    )
+    return report.model_copy(update={"tracks": tracks})
 
 
 @dataclass(slots=True, kw_only=True)

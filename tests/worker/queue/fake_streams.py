@@ -9,8 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.worker.queue.fake_scanner import MODEL
 from worker.errors import EmptyMedia, FetchTimeout
-from worker.queue.perform import Keeper
+from worker.queue.perform import Keeper, Output
 from worker.queue.records import Records
+from worker.queue.reports import without_crops
 from worker.queue.streams import opener
 from worker.queue.watch_log import WatchLog
 from worker.queue.watching import Slices
@@ -91,6 +92,15 @@ class FakeWatcher:
 @contextlib.contextmanager
 def open_watcher(settings: Settings, scanner: object, target: str, *, cursor: Json | None = None) -> Iterator[FakeWatcher]:
     yield FakeWatcher(settings, target, cursor)
+
+
+class KeepsNothing:
+    """A ``Keeper``."""
+
+    keeps = False
+
+    def keep(self, report: Report, output: Output) -> Report:
+        return without_crops(report)
 
 
 def slices(

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from tests.worker.queue.fake_scanner import FakeScanner
-from tests.worker.queue.fake_streams import slices
+from tests.worker.queue.fake_streams import KeepsNothing, slices
 from worker.content import Content, read_content
 from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, StorageDown, StorageFull
 from worker.queue.child import is_poisoned
@@ -20,9 +20,8 @@ from worker.queue.doorbell import Doorbells
 from worker.queue.perform import Brought, OnBytes, Performer, cache_key, identity, sampling_request
 from worker.queue.record import Claim, Ended, Terms, unpack
 from worker.queue.records import Records
-from worker.queue.reports import without_crops
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
-from worker.report import Report, Source
+from worker.report import Source
 from worker.types import SamplingRequest, Strategy
 
 CONTENT = Content(sha256="ab" * 32, size_bytes=7)
@@ -50,11 +49,6 @@ class Here:
 
     def __exit__(self, *error: object) -> None:
         pass
-
-
-class KeepsNothing:
-    def keep(self, report: Report, output: object) -> Report:
-        return without_crops(report)
 
 
 class Attempt:

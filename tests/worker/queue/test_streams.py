@@ -14,17 +14,17 @@ from tests.worker.source.live.streams import Clock, LiveHls, segments
 from tests.worker.source.loopback import serve
 from tests.worker.spy import Spy
 from tests.worker.watch.stream import FAKE, REAL, OneFace, scanner
+from worker.artifacts import open_store
 from worker.errors import UnsupportedMedia
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
 from worker.queue.assemble import STREAMS
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
-from worker.queue.perform import Output
+from worker.queue.fetching import Artifacts, artifact_key
 from worker.queue.records import Records
 from worker.queue.requests import RequestOptions
 from worker.queue.streams import laid_over, opener
-from worker.report import Report
 from worker.settings import Settings, WatchSettings
 
 DEFAULT = WatchSettings(window_s=10, hop_s=5, fps=2, max_duration_s=3600)
@@ -57,11 +57,6 @@ def test_the_watcher_is_found_by_name() -> None:
     assert (watch.window_s, watch.ending) == (4, "stopped")
 
 
-class KeepsNothing:
-    def keep(self, report: Report, output: Output) -> Report:
-        return report
-
-
 def test_the_real_engine_goes_on_from_slice_to_slice(redis: Redis, tmp_path: Path, spy: Spy) -> None:
     """HLS on loopback, decoded in the sandbox, one window a slice: as if it had been watched in one go."""
     held = segments(tmp_path / "made", [REAL] * 8 + [FAKE] * 8)
@@ -77,7 +72,8 @@ def test_the_real_engine_goes_on_from_slice_to_slice(redis: Redis, tmp_path: Pat
         desk = Desk(Records(redis, "vf"), Doorbells(redis))
         for slice_s in (600.0, 0.0):
             scan_id = submit(desk, server.url("/live.m3u8"), kind="watch")
-            watches = slices(desk.records, KeepsNothing(), slice_s=slice_s, settings=settings, scanner=looking, name=STREAMS)
+            keeper = Artifacts(store=open_store(str(tmp_path / "kept")), keep_s=3600)
+            watches = slices(desk.records, keeper, slice_s=slice_s, settings=settings, scanner=looking, name=STREAMS)
             hows = []
             while not desk.record(scan_id, None).is_final:
                 hows.append(watches.watch(claim(desk.records, scan_id), desk.record(scan_id, None)).how)
@@ -87,6 +83,11 @@ def test_the_real_engine_goes_on_from_slice_to_slice(redis: Redis, tmp_path: Pat
             assert [event.number for event in page.events] == list(range(page.count))
             assert report.watch is not None
             assert slice_s or len(hows) == report.watch.windows
-            told.append((page.events, report.watch, report.verdict, report.score))
+            evidence = [one for track in report.tracks for one in track.evidence]
+            assert evidence
+            for one in evidence:
+                with keeper.store.open(artifact_key(scan_id, one.crop or "none")) as file:
+                    assert file.read(2) == b"\xff\xd8", "a JPEG"
+            told.append((page.events, report.watch, report.tracks, report.verdict, report.score))
     assert told[0] == told[1]
     assert [event.kind for event in told[0][0]][-1] == "stream_ended"

@@ -10,24 +10,17 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.worker.queue.fake_streams import address, slices
+from tests.worker.queue.fake_streams import KeepsNothing, address, slices
 from tests.worker.queue.harness import Service, is_running, service, until
 from worker.errors import FetchTimeout, LeaseLost
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
-from worker.queue.perform import Output
 from worker.queue.record import Claim
 from worker.queue.records import Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.queue.watch_log import WatchLog
 from worker.queue.watching import Slices
-from worker.report import Report
-
-
-class KeepsNothing:
-    def keep(self, report: Report, output: Output) -> Report:
-        return report
 
 
 class Queue:

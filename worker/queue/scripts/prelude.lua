@@ -116,7 +116,7 @@ local function finalise(id, status, keep_s, fields)
   redis.call('ZREM', key('waiting'), id)
   redis.call('EXPIRE', k, keep_s)
   if redis.call('HGET', k, 'priority') == 'watch' then
-    redis.call('DEL', key('cursor', id))
+    redis.call('DEL', key('cursor', id), key('crops', id))
     redis.call('EXPIRE', key('events', id), keep_s)
   end
   local names = {'owner', 'callback_url', 'external_id', 'cache_key', 'sha256', 'summary', 'error', 'dead', 'leader'}

@@ -15,7 +15,7 @@ if really then
   for number = 0, tonumber(redis.call('HGET', k, 'events') or 0) - 1 do
     callbacks[#callbacks + 1] = 'evt_' .. id .. '_' .. number
   end
-  redis.call('DEL', k, key('followers', id), key('cursor', id), key('events', id))
+  redis.call('DEL', k, key('followers', id), key('cursor', id), key('crops', id), key('events', id))
   redis.call('ZREM', key('index'), id)
   redis.call('ZREM', key('index', owner), id)
   redis.call('ZREM', key('dead'), id)
