@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from worker.api.parts import Parts, TheParts
 from worker.errors import ConfigError, RedisDown
 from worker.queue.connection import translated
+from worker.queue.requests import PRIORITIES
 from worker.queue.server import check_server
 
 router = APIRouter(tags=["operation"])
@@ -40,7 +41,7 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz", responses={503: {"model": Health, "description": "Not ready: see the checks"}})
 def readyz(parts: TheParts, response: Response) -> Health:
-    """Redis is one that the queue may run on, and a worker is ready to scan."""
+    """Redis is one that the queue may run on, and a worker is ready to scan; one for streams alone is not."""
     checks = _checks(parts)
     health = Health(ready=all(check.ok for check in checks), checks=checks)
     response.status_code = 200 if health.ready else 503
@@ -57,13 +58,18 @@ def _checks(parts: Parts) -> tuple[Check, ...]:
     try:
         facts = check_server(parts.desk.records.redis)
         with translated():
-            workers = parts.roster.live().values()
+            live = parts.roster.live().values()
     except (RedisDown, ConfigError, RedisError) as exc:
         detail = "Redis does not answer" if isinstance(exc, RedisDown) else "Redis refuses us: the log says more"
         return (Check(name="redis", ok=False, detail=detail), Check(name="workers", ok=False, detail="unknown"))
+    workers = [said for said in live if set(said.get("queues", PRIORITIES)) & set(PRIORITIES)]
     ready = sum(1 for said in workers if said.get("ready"))
     problems = "; ".join(facts.problems)
     return (
         Check(name="redis", ok=not problems, detail=problems or "Redis 6.2 or newer, noeviction"),
-        Check(name="workers", ok=ready > 0, detail=f"{ready} ready, {len(workers) - ready} starting"),
+        Check(
+            name="workers",
+            ok=ready > 0,
+            detail=f"{ready} ready, {len(workers) - ready} starting; {len(live) - len(workers)} for streams",
+        ),
     )

@@ -33,7 +33,9 @@ def test_ready_is_a_fit_redis_and_a_worker_whose_model_has_run(service: Service,
     assert ready() == (503, {"redis": True, "workers": False})
     service.parts.roster.tell("w1", {"ready": False})
     assert ready() == (503, {"redis": True, "workers": False})
-    service.parts.roster.tell("w1", {"ready": True})
+    service.parts.roster.tell("w2", {"ready": True, "queues": ["watch"]})
+    assert ready() == (503, {"redis": True, "workers": False}), "one that scans is needed"
+    service.parts.roster.tell("w1", {"ready": True, "queues": ["live", "watch"]})
     assert ready() == (200, {"redis": True, "workers": True})
     redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
