@@ -191,7 +191,7 @@ class Watch(Wire):
     fake_windows: int = Field(description="windows whose rolling verdict was fake; a report with any is never real")
     ending: Literal["ended", "lost", "max_duration", "stopped"] | None = Field(default=None, description="null: not yet")
     missed_ms: dict[str, int] = Field(description="what was not looked at, by cause")
-    gaps: tuple[WatchGap, ...] = Field(default=(), description="the longest of these stretches, at most 64")
+    gaps: tuple[WatchGap, ...] = Field(default=(), description="the longest of these stretches, at most 48")
     more_gaps: int = Field(default=0, description="further ones, not listed")
     tracks_left_out: int = Field(default=0, description="tracks of few votes that are not listed by themselves")
 

@@ -11,8 +11,8 @@ from typing import Final
 from worker.types import Face, Json
 from worker.watch.packed import pack_faces, unpack_faces
 
-MOST_EVEN: Final = 48
-MOST_WORST: Final = 24
+MOST_EVEN: Final = 40
+MOST_WORST: Final = 20
 FACES: Final = 2
 """Of a frame's faces the most suspicious are kept."""
 

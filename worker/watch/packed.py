@@ -22,6 +22,7 @@ _FACE = np.dtype(
     ]
 )
 """Without a vote the logit is not a number."""
+_VOTE = np.dtype([("pts_s", "<f8"), ("quality", "<f4"), ("logit", "<f4"), ("track", "<i4")])
 
 
 def pack_faces(faces: Sequence[Face]) -> str:
@@ -45,6 +46,27 @@ def unpack_faces(text: str) -> list[Face]:
             too_small=bool(row["too_small"]),
         )
         for row in np.frombuffer(_bytes(text), _FACE)
+    ]
+
+
+def pack_votes(faces: Sequence[Face]) -> str:
+    """Faces without their places, which a verdict does not ask for."""
+    rows = [(face.pts_s, face.quality, _or_nan(face.logit), face.track) for face in faces]
+    return _text(np.array(rows, _VOTE).tobytes())
+
+
+def unpack_votes(text: str) -> list[Face]:
+    """Raises ValueError."""
+    return [
+        Face(
+            pts_s=float(row["pts_s"]),
+            box_xyxy=(0.0, 0.0, 0.0, 0.0),
+            det_prob=1.0,
+            track=int(row["track"]),
+            quality=float(row["quality"]),
+            logit=None if np.isnan(row["logit"]) else float(row["logit"]),
+        )
+        for row in np.frombuffer(_bytes(text), _VOTE)
     ]
 
 

@@ -10,11 +10,13 @@ from worker.pipeline import max_gap_s
 from worker.types import Coverage, Face, Json, Label, MediaKind, NoVerdict, Strategy, Verdict
 from worker.verdict.decide import Policy, decide
 from worker.watch.events import TrackResult, WindowResult
-from worker.watch.packed import pack_faces, pack_times, unpack_faces, unpack_times
+from worker.watch.packed import pack_times, pack_votes, unpack_times, unpack_votes
 
 MOST_FACES = 320
 """Faces that are held, and stored in a cursor, at most."""
 FACES_PER_FRAME = 8
+MOST_AT_ONCE = 200
+"""Frames of one piece that are looked at, at most: of longer ones, more thinly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,11 @@ class Rhythm:
     @property
     def faces_per_frame(self) -> int:
         """Of a crowd only the largest are looked at, so that what is remembered has a bound."""
-        return max(1, min(FACES_PER_FRAME, MOST_FACES // self.frames_held))
+        return self.faces_for(0)
+
+    def faces_for(self, frames: int) -> int:
+        """The same where so many frames come at once, before the windows that they end are told."""
+        return max(1, min(FACES_PER_FRAME, MOST_FACES // (self.frames_held + frames)))
 
     def window(self, number: int) -> tuple[float, float]:
         return number * self.hop_s, number * self.hop_s + self.window_s
@@ -50,11 +56,11 @@ class Recent:
     def __init__(self, rhythm: Rhythm, state: Json | None = None) -> None:
         self._rhythm = rhythm
         self._times_s = unpack_times(state["times"]) if state else []
-        self._faces = unpack_faces(state["faces"]) if state else []
+        self._faces = unpack_votes(state["faces"]) if state else []
         self._gaps = [(float(start_s), float(end_s)) for start_s, end_s in state["gaps"]] if state else []
 
     def state(self) -> Json:
-        return {"times": pack_times(self._times_s), "faces": pack_faces(self._faces), "gaps": self._gaps}
+        return {"times": pack_times(self._times_s), "faces": pack_votes(self._faces), "gaps": self._gaps}
 
     def add(self, time_s: float, faces: Sequence[Face]) -> None:
         self._times_s.append(time_s)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from worker import report as wire
+from worker.content import full_told
 from worker.errors import DecodeError, FetchError, MediaError
 from worker.look import Look
 from worker.source.live.pieces import Gap, LiveReader, Piece
 from worker.types import Json, Label, MediaInfo, SamplingRequest, Strategy
 from worker.verdict.decide import Policy
 from worker.watch.events import Ending, WatchEvent, WindowResult
-from worker.watch.recent import Rhythm, result_of
+from worker.watch.recent import MOST_AT_ONCE, Rhythm, result_of
 from worker.watch.state import WatchState
 from worker.watch.telling import events_of
 from worker.watch.watched import crop_name, watch_report
@@ -178,19 +179,17 @@ class Watcher:
     def _look(self, piece: Piece) -> None:
         """At those moments of the piece that are whole multiples of 1 / fps on the watch's clock."""
         state, fps = self._state, self._rhythm.fps
-        step = 2 if piece.behind_s > self._max_behind_s / 2 else 1
+        step = max(2 if piece.behind_s > self._max_behind_s / 2 else 1, math.ceil(piece.duration_s * fps / MOST_AT_ONCE))
         first = max(math.ceil(piece.start_s * fps - 1e-6), state.next_grid())
-        first += first % step
+        first += -first % step
         start_s = max(0.0, first / fps - piece.start_s)
         if start_s >= piece.duration_s:
             return
         started = time.perf_counter()
+        count = math.ceil((piece.duration_s - start_s) * fps / step) + 1
+        most_faces = self._rhythm.faces_for(count)
         request = SamplingRequest(
-            strategy=Strategy.FPS,
-            fps=fps / step,
-            start_s=start_s,
-            end_s=piece.duration_s,
-            max_frames=math.ceil((piece.duration_s - start_s) * fps / step) + 1,
+            strategy=Strategy.FPS, fps=fps / step, start_s=start_s, end_s=piece.duration_s, max_frames=count
         )
         with self._file(piece) as path, closing(self._scanner.look_through(path, request)) as looks:
             for info, look in looks:
@@ -201,14 +200,15 @@ class Watcher:
                     time_s = piece.start_s + frame.sighting.pts_s
                     is_new = state.counts.last_frame_s is None or time_s > state.counts.last_frame_s
                     if is_new and frame.sighting.pts_s < piece.duration_s:
-                        state.note(time_s, frame)
+                        state.note(time_s, frame, most_faces)
         state.counts.read_s += time.perf_counter() - started
 
     @contextlib.contextmanager
     def _file(self, piece: Piece) -> Iterator[Path]:
         path = self._folder / "piece"
         try:
-            path.write_bytes(piece.data)
+            with full_told():
+                path.write_bytes(piece.data)
             yield path
         finally:
             path.unlink(missing_ok=True)

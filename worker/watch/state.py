@@ -21,7 +21,7 @@ from worker.watch.tracks import Tracks
 from worker.watch.votes import Votes
 
 VERSION: Final = 1
-MOST_LINKED: Final = 40
+MOST_LINKED: Final = 32
 """Tracks that a face may join."""
 
 
@@ -124,10 +124,9 @@ class WatchState:
             "stretches": self.stretches.state(),
         }
 
-    def note(self, time_s: float, look: FrameLook) -> None:
-        """Remember what a frame at ``time_s`` of the watch's clock showed; its times are those of its piece."""
+    def note(self, time_s: float, look: FrameLook, most: int) -> None:
+        """Remember what a frame at ``time_s`` of the watch's clock showed, ``most`` faces of it. Its own time is its piece's."""
         counts = self.counts
-        most = self.rhythm.faces_per_frame
         faces = self._linked(time_s, look, most)
         self.recent.add(time_s, faces)
         self.frames.add(time_s, faces)

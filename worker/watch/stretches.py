@@ -8,7 +8,7 @@ from typing import Final
 from worker.types import Json, Label
 from worker.watch.events import WindowResult
 
-MOST: Final = 64
+MOST: Final = 48
 """Of each kind; beyond that the shortest are only counted."""
 WHOLE: Final = -1
 """Number of the track of those that are judged together."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from worker.types import Face, Json, Label
 
-MOST_TRACKS: Final = 40
+MOST_TRACKS: Final = 32
 
 
 @dataclass(slots=True)

@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 
 from worker.types import Face, Json
-from worker.watch.packed import pack_faces, unpack_faces
+from worker.watch.packed import pack_votes, unpack_votes
 
-MOST_VOTES: Final = 300
+MOST_VOTES: Final = 240
 FIRST_STRETCH_S: Final = 1.0
 OTHERS: Final = -2
 """Number of all tracks that are not held by themselves any more. As faces each has another number, below this one: seen too
@@ -39,13 +39,13 @@ class Votes:
         self._stretch_s = float(state["stretch_s"]) if state else 0.0
         self._votes: list[_Vote] = []
         if state:
-            for face, weight in zip(unpack_faces(state["votes"]), state["weights"], strict=True):
+            for face, weight in zip(unpack_votes(state["votes"]), state["weights"], strict=True):
                 self._votes.append(_Vote(face.track, face.pts_s, face.logit or 0.0, face.quality, int(weight)))
 
     def state(self) -> Json:
         return {
             "stretch_s": self._stretch_s,
-            "votes": pack_faces([_face(one, one.track) for one in self._votes]),
+            "votes": pack_votes([_face(one, one.track) for one in self._votes]),
             "weights": [one.weight for one in self._votes],
         }
 

@@ -258,9 +258,13 @@ def test_a_stream_that_is_lost_ends_the_watch_unless_nothing_ever_came(watch: Wa
 
 def test_a_cursor_stays_small_in_a_crowd_and_is_only_good_for_the_same_windows(watch: Watch) -> None:
     heard = Heard()
-    parts = [(10, grey) for grey in (REAL, 20, 250, 90, 200, 40)] * 4
+    crowds = [(10, grey) for grey in (REAL, 20, 250, 90, 200, 40)] * 4 + [(60, FAKE), (60, 250), (300, FAKE)]
+    parts = [part for crowd in crowds for part in (crowd, (1, "behind"), (0.5, "not_served"))] + [
+        (0.5, "broken"),
+        (0.4, "behind"),
+    ] * 60
     watch(parts, faces=9, rhythm=Rhythm(window_s=10, hop_s=5, fps=2)).run(go_on, None, heard)
-    assert heard.windows[-1].number > 40
+    assert heard.windows[-1].number > 100
     assert max(len(json.dumps(cursor)) for cursor in heard.cursors) < CURSOR_BYTES
     with pytest.raises(ConfigError):
         watch(parts, cursor=heard.cursors[0], rhythm=SLOW)

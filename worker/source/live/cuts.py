@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from worker.source.live.pieces import LONGEST_GAP_S
 from worker.types import Json
 
 LONGEST_CUT_S: Final = 60.0
@@ -78,7 +79,7 @@ class StreamClock:
         jump_s = self.jump_s(cut)
         is_plausible = -SLACK_S <= jump_s <= away_s + PLAUSIBLE_S
         gap_s = jump_s if is_plausible else away_s
-        gap_s = gap_s if gap_s >= SLACK_S else 0.0
+        gap_s = min(gap_s, LONGEST_GAP_S) if gap_s >= SLACK_S else 0.0
         duration_s = (cut.end_s - cut.begin_s) % self._wrap_s
         if duration_s > LONGEST_CUT_S or not duration_s:
             duration_s = min(cut.span_s, LONGEST_CUT_S)
