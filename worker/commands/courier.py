@@ -44,16 +44,16 @@ def courier(
 def run_courier(config: Path | None, *, once: bool) -> None:
     """Raises ConfigError; RedisDown with ``once``."""
     import contextlib
-    import logging
     import signal
     import threading
     from concurrent.futures import ThreadPoolExecutor
 
     from worker.queue.assemble import build_courier
     from worker.queue.front import build_redis
+    from worker.queue.logs import begin_logging
     from worker.settings import default_file, load_settings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin_logging()
     settings = load_settings(config or default_file())
     with contextlib.closing(build_redis(settings)) as redis, build_courier(settings, redis) as made:
         if once:

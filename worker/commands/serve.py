@@ -60,14 +60,14 @@ def serve(
 def run_server(config: Path | None, flags: dict[str, str | int]) -> None:
     """Until SIGTERM or SIGINT. Raises ConfigError."""
     import contextlib
-    import logging
     import signal
 
     import uvicorn
 
+    from worker.queue.logs import begin_logging
     from worker.settings import default_file, load_settings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin_logging()
     settings = load_settings(config or default_file(), {"api": flags})
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(_listening(settings.api.host, settings.api.port))

@@ -68,13 +68,14 @@ def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | No
 
     from worker.errors import RedisDown
     from worker.queue.assemble import SCANNER, STREAMS, brisk_redis, told_settings
+    from worker.queue.logs import begin_logging
     from worker.queue.probes import probes
     from worker.queue.requests import QUEUES
     from worker.queue.server import check_server
     from worker.queue.supervisor import Program, Supervisor
     from worker.settings import default_file, load_settings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin_logging()
     settings = load_settings(config or default_file())
     with contextlib.closing(brisk_redis(settings)) as redis:
         try:

@@ -22,6 +22,7 @@ from worker.errors import LeaseLost, OutOfMemory, VeriframeError
 from worker.queue.assemble import build_performer, read_settings
 from worker.queue.away import AWAY
 from worker.queue.lifeline import end_with_parent
+from worker.queue.logs import begin_logging
 from worker.queue.naming import attribute
 from worker.queue.perform import Performer
 from worker.queue.record import Claim, Ended
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     order = Order()
     signal.signal(signal.SIGUSR1, lambda *_: setattr(order, "is_given", True))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin_logging()
     with os.fdopen(answers, "wb", buffering=0) as out:
         try:
             serve(sys.stdin.buffer, out, order)

@@ -13,6 +13,7 @@ import threading
 from worker.errors import ConfigError
 from worker.queue.assemble import build_courier, build_redis, read_settings
 from worker.queue.lifeline import end_with_parent
+from worker.queue.logs import begin_logging
 from worker.queue.parent import beat
 
 BEAT_S = 5.0
@@ -21,8 +22,7 @@ BEAT_S = 5.0
 def main(arguments: list[str]) -> int:
     beats, supervisor = int(arguments[0]), int(arguments[1])
     end_with_parent(supervisor, signal.SIGTERM)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs whole addresses
+    begin_logging()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -20,6 +20,7 @@ from typing import Any
 from worker.errors import ConfigError, ModelError, VeriframeError
 from worker.queue.assemble import STREAMS, brisk_redis, build_redis, build_worker, read_settings
 from worker.queue.lifeline import end_with_parent
+from worker.queue.logs import begin_logging
 from worker.queue.scan_worker import stop_on_signals
 from worker.scratch import sweep
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 def main(arguments: list[str]) -> int:
     beats, supervisor = int(arguments[0]), int(arguments[1])
     end_with_parent(supervisor, signal.SIGTERM)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin_logging()
     order = json.loads(sys.stdin.buffer.readline())
     try:
         settings = read_settings(order["settings"])
