@@ -7,8 +7,8 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from worker.report import Report
 from worker.settings import Settings
 
 REPOSITORY = Path(__file__).parents[3]
+Command = Callable[..., Result]
 
 
 @contextmanager
@@ -44,8 +45,18 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VERIFRAME_SOURCE__TEMP_DIR", str(tmp_path))
 
 
-def veriframe(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in ("watch", *arguments)], obj=build)
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Scanner]:
+    with build(Settings()) as scanner:
+        yield scanner
+
+
+@pytest.fixture
+def veriframe(opened: Scanner) -> Command:
+    """The command over one warm scanner."""
+    return lambda *arguments: CliRunner().invoke(
+        app, [str(a) for a in ("watch", *arguments)], obj=lambda settings: nullcontext(opened)
+    )
 
 
 @pytest.fixture
@@ -54,7 +65,7 @@ def recording(tmp_path: Path) -> Path:
     return tmp_path / "made" / "recording.ts"
 
 
-def test_a_table_of_windows_and_the_whole(recording: Path, tmp_path: Path) -> None:
+def test_a_table_of_windows_and_the_whole(veriframe: Command, recording: Path, tmp_path: Path) -> None:
     result = veriframe(recording, "--window", "4s", "--fail-on", "fake")
     assert result.exit_code == 1, result.output
     head, *rows = result.stdout.splitlines()
@@ -66,7 +77,7 @@ def test_a_table_of_windows_and_the_whole(recording: Path, tmp_path: Path) -> No
     assert list(tmp_path.glob("veriframe-scratch-*")) == []
 
 
-def test_events_as_json_lines_and_a_report_in_a_folder(recording: Path, tmp_path: Path) -> None:
+def test_events_as_json_lines_and_a_report_in_a_folder(veriframe: Command, recording: Path, tmp_path: Path) -> None:
     result = veriframe(recording, "--window", "4s", "--hop", "4s", "--format", "jsonl", "--windows", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     *lines, last = [json.loads(line) for line in result.stdout.splitlines()]
@@ -82,7 +93,7 @@ def test_events_as_json_lines_and_a_report_in_a_folder(recording: Path, tmp_path
     assert crops
 
 
-def test_a_longest_duration(recording: Path) -> None:
+def test_a_longest_duration(veriframe: Command, recording: Path) -> None:
     result = veriframe(recording, "--window", "4", "--max-duration", "10s", "--format", "jsonl")
     *_, ended, report = [json.loads(line) for line in result.stdout.splitlines()]
     assert ended["detail"]["ending"] == "max_duration"
@@ -90,7 +101,7 @@ def test_a_longest_duration(recording: Path) -> None:
     assert report["media"]["duration_s"] < 13
 
 
-def test_hls_from_an_allowed_private_host(spy: Spy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hls_from_an_allowed_private_host(veriframe: Command, spy: Spy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = segments(tmp_path / "made", [FAKE] * 5)
     with serve(LiveHls(held, Clock(), listed=9, ready=9)) as server:
         spy.allow(server.at)
@@ -106,7 +117,7 @@ def test_hls_from_an_allowed_private_host(spy: Spy, tmp_path: Path, monkeypatch:
     ("target", "code"),
     [("rtmp://example.org/live", "unsupported"), ("http://127.0.0.1:1/live", "fetch_refused")],
 )
-def test_what_cannot_be_watched_has_a_report_with_a_code(target: str, code: str) -> None:
+def test_what_cannot_be_watched_has_a_report_with_a_code(veriframe: Command, target: str, code: str) -> None:
     result = veriframe(target, "--format", "jsonl")
     assert result.exit_code == 3, result.output
     report = Report.model_validate_json(result.stdout)
@@ -115,7 +126,7 @@ def test_what_cannot_be_watched_has_a_report_with_a_code(target: str, code: str)
     assert report.source.url == target
 
 
-def test_a_stream_that_is_gone(spy: Spy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_is_gone(veriframe: Command, spy: Spy, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(reply(b"", 404)) as server:
         spy.allow(server.at)
         monkeypatch.setenv("VERIFRAME_SOURCE__ALLOW_PRIVATE_HOSTS", f'["{server.at}"]')
@@ -125,7 +136,7 @@ def test_a_stream_that_is_gone(spy: Spy, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("arguments", [["missing.ts"], ["clip.ts", "--window", "4s", "--hop", "9s"], ["clip.ts", "--hop", "x"]])
-def test_usage(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usage(veriframe: Command, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clip.ts").touch()
     assert veriframe(*arguments).exit_code == 2
