@@ -16,6 +16,7 @@ import typer
 from worker.commands import outcome
 from worker.commands.scan import FailOn, seconds
 from worker.commands.service import ConfigOption, Format, FormatOption, QuietOption, complain, interruptible, load, progress_bar
+from worker.commands.watch import duration
 
 if TYPE_CHECKING:
     from worker.errors import VeriframeError
@@ -36,7 +37,7 @@ veriframe enqueue --from posts.txt --callback-url https://example.org/hook
 find /media -name '*.mp4' -print0 | veriframe enqueue - > ids.txt
 veriframe enqueue - --room 3600 < million.txt         wait for room in the queue
 veriframe status --watch - < ids.txt
-veriframe enqueue --watch https://example.org/live.m3u8 --max-duration 1:00:00
+veriframe enqueue --watch https://example.org/live.m3u8 --max-duration 1h
 
 [bold]Exit codes[/]
 
@@ -146,13 +147,15 @@ def enqueue(
         bool, typer.Option("--watch", help="Watch the addresses, which are live streams, as they run.", rich_help_panel=WATCHES)
     ] = False,
     window: Annotated[
-        float | None, typer.Option(parser=seconds, metavar="TIME", help="Length of a window.", rich_help_panel=WATCHES)
+        float | None,
+        typer.Option(parser=duration, metavar="TIME", help="Length of a window, such as 10s.", rich_help_panel=WATCHES),
     ] = None,
     hop: Annotated[
-        float | None, typer.Option(parser=seconds, metavar="TIME", help="A verdict every so often.", rich_help_panel=WATCHES)
+        float | None, typer.Option(parser=duration, metavar="TIME", help="A verdict every so often.", rich_help_panel=WATCHES)
     ] = None,
     max_duration: Annotated[
-        float | None, typer.Option(parser=seconds, metavar="TIME", help="End after so much of it.", rich_help_panel=WATCHES)
+        float | None,
+        typer.Option(parser=duration, metavar="TIME", help="End after so much of it, such as 1h.", rich_help_panel=WATCHES),
     ] = None,
     config: ConfigOption = None,
 ) -> None:

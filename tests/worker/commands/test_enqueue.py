@@ -166,7 +166,7 @@ def test_status(veriframe: Veriframe, desk: Desk) -> None:
 
 def test_streams_are_watched(veriframe: Veriframe, desk: Desk) -> None:
     live = "https://example.org/live.m3u8"
-    result = veriframe("enqueue", "--watch", live, "--window", "20", "--hop", "4", "--max-duration", "1:00:00")
+    result = veriframe("enqueue", "--watch", live, "--window", "20", "--hop", "4s", "--max-duration", "1h")
     assert result.exit_code == 0, result.output
     (record,) = desk.records.get_many(lines(result.stdout))
     options = {"window_s": 20.0, "hop_s": 4.0, "max_duration_s": 3600.0}

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
-from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, claim, complete, fail, report, submit
+from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, claim, complete, fail, report, submit, watched
 from worker.errors import BadRequest
 from worker.queue.bulk import Bulk
 from worker.queue.desk import PAGE, Decision, Desk
@@ -41,6 +41,13 @@ def test_nothing_of_a_purged_scan_is_left(desk: Desk, bulk: Bulk, redis: Redis) 
     assert bulk.purge(Purge(), really=True) == 2
     assert our_keys(redis) == set()
     assert bulk.purge(Purge(), really=True) == 0
+
+
+def test_a_stream_that_is_over_is_not_watched_again(desk: Desk, bulk: Bulk) -> None:
+    watch, scan = watched(desk, 1), submit(desk)
+    for scan_id in (watch, scan):
+        complete(desk.records, scan_id)
+    assert [redone.old for redone in bulk.rescan(NEW_MODEL)] == [scan]
 
 
 def test_what_has_not_ended_is_never_purged(desk: Desk, bulk: Bulk) -> None:

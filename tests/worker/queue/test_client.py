@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.worker.queue.scans import complete, request
+from tests.worker.queue.scans import complete, request, watched
 from worker.errors import BadRequest, ConfigError, Conflict, NoSuchScan, QueueFull, RedisDown
 from worker.queue import ScanClient
 from worker.queue.connection import connect
+from worker.queue.desk import Desk
+from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.record import Terms
 from worker.queue.records import Records
@@ -49,6 +51,18 @@ def test_from_the_first_call_to_the_result(client: ScanClient, records: Records)
     assert (stored.owner, stored.request.priority, stored.request.options.max_frames) == ("acme", "live", 8)
     assert client.report(client.retry(scan_id)).retry_of == scan_id
     assert client.cancel(client.enqueue(url(2))) == "cancelled"
+
+
+def test_a_stream_is_watched_and_its_events_are_read(client: ScanClient, redis: Redis, records: Records) -> None:
+    scan_id = client.enqueue("https://example.org/live.m3u8", kind="watch", options={"hop_s": 2})
+    assert records.get(scan_id).request.queue == "watch"
+    assert client.events(scan_id) == ()
+    watch = watched(Desk(records, Doorbells(redis)), 3)
+    assert [event.number for event in client.events(watch, after=0)] == [1, 2]
+    with pytest.raises(Conflict):
+        client.events(client.enqueue(url(1)))
+    (made,) = client.enqueue_many(["/media/a.ts"], kind="watch")
+    assert isinstance(made.refusal, BadRequest)
 
 
 def test_what_may_be_enqueued(client: ScanClient, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
