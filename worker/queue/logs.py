@@ -1,4 +1,4 @@
-"""How the service's processes log: to standard error, and no address whole, since its query may hold a secret."""
+"""How the service's processes log: to standard error, what our own modules have to say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import logging
 
 
 def begin_logging() -> None:
-    """httpx would write every address that it goes to, as it is; what is worth telling of them our own modules tell."""
+    """httpx tells of every request, of a watched stream all the time (``worker.source.client`` keeps queries out of it)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

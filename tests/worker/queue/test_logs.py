@@ -1,4 +1,4 @@
-"""No secret of an address's query comes into the log."""
+"""The log of a service is not one of requests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def as_before() -> Iterator[None]:
     logging.getLogger("httpx").setLevel(level)
 
 
-def test_addresses_are_not_logged(as_before: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_requests_are_not_logged(as_before: None, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(204))) as client:
-        client.get("https://media.example/a.mp4?token=hush")
-        assert "hush" in caplog.text, "as httpx does by itself"
+        client.get("https://media.example/seg1.ts")
+        assert "seg1.ts" in caplog.text, "as httpx does by itself"
         caplog.clear()
         begin_logging()
-        client.get("https://media.example/a.mp4?token=hush")
+        client.get("https://media.example/seg2.ts")
     assert caplog.text == ""
