@@ -13,6 +13,7 @@ from typing import Final
 from worker.errors import CorruptMedia, EmptyMedia, FetchError, FetchTimeout, MediaError, UnsupportedMedia
 from worker.source.hls import MediaPlaylist, Segment, read_hls
 from worker.source.live.connection import Connection
+from worker.source.live.fragments import rebased
 from worker.source.live.patience import Patience
 from worker.source.live.pieces import LONGEST_GAP_S, Cause, Gap, Piece
 from worker.source.parts import Part
@@ -146,7 +147,7 @@ class HlsReader:
             return parts.read(segment.part)
         if self._init is None or self._init[0] != segment.init:
             self._init = (segment.init, parts.read(segment.init))
-        return self._init[1] + parts.read(segment.part)
+        return rebased(self._init[1], parts.read(segment.part))
 
     def _position(self) -> Json:
         return {"kind": "hls", "sequence": self._next, "clock_s": self._clock_s}

@@ -33,7 +33,7 @@ def made(
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def segments(folder: Path, greys: list[int], *, kind: str = "mpegts", seconds: int = 1) -> dict[str, bytes]:
+def segments(folder: Path, greys: list[int], *, kind: str = "mpegts", seconds: int = 1, start_s: float = 0) -> dict[str, bytes]:
     """``seg0.ts``, ``seg1.ts``, ... or ``init.mp4``, ``seg0.m4s``, ..., each of ``seconds`` seconds."""
     ending = "ts" if kind == "mpegts" else "m4s"
     found = made(
@@ -41,6 +41,7 @@ def segments(folder: Path, greys: list[int], *, kind: str = "mpegts", seconds: i
         "hls",
         greys,
         name="media.m3u8",
+        start_s=start_s,
         hls_time=str(seconds),
         hls_list_size="0",
         hls_segment_type=kind,

@@ -16,6 +16,7 @@ from worker.errors import FetchError, FetchGone, FetchTimeout
 from worker.source.guard import AddressGuard
 from worker.source.http import HttpSource
 from worker.source.live.connection import Connection
+from worker.source.live.fragments import rebased
 from worker.source.live.hls import HlsReader
 from worker.source.live.patience import Patience
 from worker.source.live.pieces import Gap, Piece
@@ -79,6 +80,17 @@ def test_from_every_position_on_the_rest_is_the_same(held: dict[str, bytes], spy
             assert read(reader(server, clock, whole[place].position)) == whole[place + 1 :]
 
 
+def test_whoever_comes_back_late_has_a_gap_of_what_is_gone(held: dict[str, bytes], spy: Spy) -> None:
+    clock = Clock()
+    with serving(LiveHls(held, clock, listed=5), spy) as server:
+        position = next(item for item in reader(server, clock).items() if item is not None).position
+        clock.sleep(20)
+        gap, *items = read(reader(server, clock, position))
+    assert isinstance(gap, Gap)
+    assert (gap.cause, gap.start_s, gap.duration_s) == ("not_served", 1, 15)
+    assert numbers(items) == list(range(16, 50))
+
+
 def test_an_outage_of_20_seconds_is_outlived_and_what_is_no_longer_served_is_a_gap(held: dict[str, bytes], spy: Spy) -> None:
     clock = Clock()
     with serving(LiveHls(held, clock, listed=5, away_s=(10, 30)), spy) as server:
@@ -127,7 +139,7 @@ def test_an_initialisation_goes_before_every_segment(spy: Spy, tmp_path: Path) -
         items = read(reader(server, clock))
         assert [path for path, _ in server.requests].count("/init.mp4") == 1
     assert [item.data for item in items if isinstance(item, Piece)] == [
-        fmp4["init.mp4"] + fmp4[f"seg{number}.m4s"] for number in range(3)
+        rebased(fmp4["init.mp4"], fmp4[f"seg{number}.m4s"]) for number in range(3)
     ]
 
 
