@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
 
 from worker.errors import MediaError
 from worker.frames import layout
@@ -38,9 +38,9 @@ class Passes:
         self._aside: dict[int, list[Frame]] = {}
         info = media.info
         self._asked = 1 if info.kind is MediaKind.PICTURE else frames_asked(request, info.duration_s, info.n_frames)
-        self._frame_bytes = layout.bytes_of(info.height, info.width, info.layout)
-        aside_bytes = (self._asked or 0) * len(LATER) // PERIOD * self._frame_bytes
-        self._room = hold_bytes // self._frame_bytes
+        frame_bytes = layout.bytes_of(info.height, info.width, info.layout)
+        aside_bytes = (self._asked or 0) * len(LATER) // PERIOD * frame_bytes
+        self._room_bytes = hold_bytes
         is_video = info.kind is MediaKind.VIDEO
         self.is_spread = is_video and not request.exhaustive and self._asked is not None and aside_bytes <= hold_bytes
         self.failure: MediaError | None = None
@@ -61,30 +61,32 @@ class Passes:
 
     def first(self) -> Iterator[Iterator[list[Frame]]]:
         """The first pass, a part at a time, each to be used up before the next. All is one part unless the pass is spread."""
-        yield self._batches(self._request)
+        yield _of_one_size(self._batches(self._request))
         self._n_first = len(self._times)
         for stride in LATER:
             if frames := self._aside.pop(stride, None):
-                yield iter(_even_batches(frames, self._batch_frames))
+                yield _of_one_size(_even_batches(frames, self._batch_frames))
 
     def second(self, times_s: tuple[float, ...]) -> Iterator[list[Frame]]:
         """Another pass over these moments; frames that were decoded before are left out."""
         self.wanted = len(self._times) + len(times_s)
         self.is_spread = False
-        yield from self._batches(dataclasses.replace(self._request, times_s=times_s))
+        yield from _of_one_size(self._batches(dataclasses.replace(self._request, times_s=times_s)))
 
     def _batches(self, request: SamplingRequest) -> Iterator[list[Frame]]:
-        """The frames that are to be looked at now, a bounded number of bytes at a time."""
+        """The frames that are to be looked at now, a bounded number of bytes at a time. Each counts as large as it is, not as the
+        file announced."""
         batch: list[Frame] = []
         for place, frame in enumerate(self._new_frames(request)):
+            frame_bytes = layout.bytes_of(frame.height, frame.width, self._media.info.layout)
             if self.is_spread and place % PERIOD in LATER:
-                if self._room > 0:
-                    self._room -= 1
+                if self._room_bytes >= frame_bytes:
+                    self._room_bytes -= frame_bytes
                     self._aside.setdefault(place % PERIOD, []).append(frame)
                     continue
-                self.is_spread = False  # more frames than were announced
+                self.is_spread = False  # more frames, or larger ones, than were announced
             batch.append(frame)
-            if len(batch) == self._batch_frames or (len(batch) + 1) * self._frame_bytes > self._batch_bytes:
+            if len(batch) == self._batch_frames or (len(batch) + 1) * frame_bytes > self._batch_bytes:
                 yield batch
                 batch = []
         if batch:
@@ -107,6 +109,13 @@ class Passes:
             if key not in self._times:
                 self._times[key] = frame.pts_s
                 yield frame
+
+
+def _of_one_size(batches: Iterable[list[Frame]]) -> Iterator[list[Frame]]:
+    """Batches cut where the frames' size changes, as where a stream turns itself in the middle."""
+    for batch in batches:
+        for _, frames in groupby(batch, key=lambda frame: (frame.height, frame.width)):
+            yield list(frames)
 
 
 def _even_batches(frames: Sequence[Frame], most: int) -> list[list[Frame]]:

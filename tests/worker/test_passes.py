@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -26,17 +26,20 @@ class Media:
         kind: MediaKind = MediaKind.VIDEO,
         error: VeriframeError | None = None,
         announced: int = 250,
+        sizes: Sequence[int] = (SIDE,),
     ) -> None:
         self.info = MediaInfo(
             kind=kind, container="mp4", codec="h264", width=SIDE, height=SIDE, duration_s=10.0, fps=25, n_frames=announced
         )
         self._count = count
         self._error = error
+        self._sizes = sizes
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         times = request.times_s or [(i + 0.5) * 10.0 / 32 for i in range(self._count)]
         for place, time_s in enumerate(times):
-            yield rgb_frame(time_s, np.full((SIDE, SIDE, 3), place, np.uint8))
+            side = self._sizes[min(place, len(self._sizes) - 1)]
+            yield rgb_frame(time_s, np.full((side, side, 3), place, np.uint8))
         if self._error:
             raise self._error
 
@@ -91,6 +94,23 @@ def test_a_file_that_announces_few_frames_and_has_many_is_not_kept_in_memory() -
     assert [place for batch in parts[0] for place in batch] == [0, 6, *range(8, 32)]
     assert sorted(place for part in parts[1:] for batch in part for place in batch) == [1, 2, 3, 4, 5, 7]
     assert not wanted.is_spread, "nothing is settled early then"
+
+
+def test_frames_larger_than_announced_are_not_kept_in_memory_either() -> None:
+    wanted = passes(Media(sizes=(SIDE, 4 * SIDE)), hold=32)
+    parts = [places(batches) for batches in wanted.first()]
+    assert sorted(place for part in parts[1:] for batch in part for place in batch) == [1, 2], "two of 16 times the size, no more"
+    assert sorted(place for part in parts for batch in part for place in batch) == list(range(32))
+    assert not wanted.is_spread
+
+
+def test_a_batch_holds_frames_of_one_size() -> None:
+    turned = Media(sizes=(*[SIDE] * 7, SIDE // 2))
+    parts = [places(batches) for batches in passes(turned).first()]
+    assert parts[0] == [[0, 6], [12, 18], [24, 30]]
+    assert parts[1] == [[3], [9], [15, 21, 27]]
+    (part,) = (places(batches) for batches in passes(turned, SamplingRequest(exhaustive=True)).first())
+    assert part[:3] == [[0, 1, 2, 3], [4, 5, 6], [7]]
 
 
 def test_a_batch_is_bounded_by_bytes() -> None:
