@@ -54,11 +54,17 @@ class OnnxClassifier:
         self._size = int(self._session.get_inputs()[0].shape[1])
 
     def logits(self, crops_FHWC: UInt8) -> Float32:
-        """uint8 RGB crops [F, size, size, 3] -> float32 [F], log p(fake) - log p(real). Raises ValueError for other input."""
+        """uint8 RGB crops [F, size, size, 3] -> float32 [F], log p(fake) - log p(real).
+
+        Raises ValueError for other input, ModelError where the runtime or its card fails.
+        """
         return in_batches(self._score, checked(crops_FHWC, self._size), self._max_batch)
 
     def _score(self, crops_FHWC: UInt8) -> Float32:
-        logits_F: Float32 = self._session.run([LOGIT], {INPUT: crops_FHWC})[0]
+        try:
+            logits_F: Float32 = self._session.run([LOGIT], {INPUT: crops_FHWC})[0]
+        except LOAD_ERRORS as exc:
+            raise ModelError(f"{self.name} failed while it scored: {exc}") from exc
         return logits_F
 
 

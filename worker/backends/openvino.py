@@ -66,16 +66,22 @@ class OpenVinoClassifier:
             raise ModelError(f"cannot load the network {onnx_path} on OpenVINO: {_first_line(exc)}") from exc
 
     def logits(self, crops_FHWC: UInt8) -> Float32:
-        """uint8 RGB crops [F, size, size, 3] -> float32 [F], log p(fake) - log p(real). Raises ValueError for other input."""
+        """uint8 RGB crops [F, size, size, 3] -> float32 [F], log p(fake) - log p(real).
+
+        Raises ValueError for other input, ModelError where the runtime fails.
+        """
         return in_batches(self._score, checked(crops_FHWC, self._size), self._max_batch)
 
     def _score(self, crops_FHWC: UInt8) -> Float32:
         carried: Any = crops_FHWC
         *before, last = self._compiled
-        for compiled in before:
-            # a request of this call alone: it is cheap (the graphs' memory belongs to the streams) and makes calls independent
-            carried = compiled.create_infer_request().infer({0: carried}, share_inputs=True)[0]
-        logits_F: Float32 = last.create_infer_request().infer({0: carried}, share_inputs=True)[LOGIT]
+        try:
+            for compiled in before:
+                # a request of this call alone: it is cheap (the streams hold the memory) and makes calls independent
+                carried = compiled.create_infer_request().infer({0: carried}, share_inputs=True)[0]
+            logits_F: Float32 = last.create_infer_request().infer({0: carried}, share_inputs=True)[LOGIT]
+        except RuntimeError as exc:
+            raise ModelError(f"{self.name} failed while it scored: {_first_line(exc)}") from exc
         return logits_F
 
 
