@@ -7,6 +7,8 @@ checkpoint, the machine or the installed library is refused with the command tha
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_tensors
 
 from worker.content import read_content
-from worker.errors import MediaError, ModelError, SourceError
+from worker.errors import ConfigError, MediaError, ModelError, SourceError
 from worker.model.graph import EXPORT_VERSION
 from worker.types import Float32, UInt8
 
@@ -182,8 +184,20 @@ def read_manifest(folder: Path) -> Manifest:
 
 def kept_artefacts(cache_dir: Path, kind: Kind, checkpoint_sha256: str) -> list[Path]:
     """Folders of the artefacts of a checkpoint that ``veriframe export`` keeps in the cache, newest first; none is opened."""
-    folders = (cache_dir / KEPT).glob(f"{kept_prefix(kind, checkpoint_sha256)}*/{MANIFEST}")
-    return [path.parent for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
+    return [folder for _, folder in _kept(cache_dir, kind, checkpoint_sha256)]
+
+
+def kept_marks(cache_dir: Path, kind: Kind, checkpoint_sha256: str) -> list[str]:
+    """Name and time of each kept artefact: another one after a new export."""
+    return [f"{folder.name}@{made_ns}" for made_ns, folder in _kept(cache_dir, kind, checkpoint_sha256)]
+
+
+def _kept(cache_dir: Path, kind: Kind, checkpoint_sha256: str) -> list[tuple[int, Path]]:
+    found: list[tuple[int, Path]] = []
+    for path in (cache_dir / KEPT).glob(f"{kept_prefix(kind, checkpoint_sha256)}*/{MANIFEST}"):
+        with contextlib.suppress(OSError):  # just replaced by another export
+            found.append((path.stat().st_mtime_ns, path.parent))
+    return sorted(found, reverse=True)
 
 
 def kept_prefix(kind: Kind, checkpoint_sha256: str) -> str:
@@ -232,6 +246,18 @@ def compare(p_F: Float32, reference_F: Float32, reference: str = "eager fp32") -
         return Parity(reference=reference, samples=len(reference_F), reason="some of the scores are missing or no numbers")
     dp = np.abs(p_F.astype(np.float64) - reference_F)
     return Parity(reference=reference, samples=len(dp), max_dp=float(dp.max()), mean_dp=float(dp.mean()))
+
+
+def check_owned(folder: Path) -> None:
+    """Raises ConfigError for a link, or a folder that another user owns or may write to."""
+    try:
+        state = folder.lstat()
+    except OSError as exc:
+        raise ConfigError(f"cannot use the folder {folder}: {exc.strerror}") from exc
+    if folder.is_symlink():
+        raise ConfigError(f"the folder {folder} is a link")
+    if hasattr(os, "geteuid") and (state.st_uid != os.geteuid() or state.st_mode & 0o022):
+        raise ConfigError(f"the folder {folder} belongs to another user, or others may write to it")
 
 
 def target_of(gpu: Gpu) -> str:

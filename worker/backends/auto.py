@@ -14,11 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from worker.backends.alone import alone
-from worker.backends.candidates import AUTO, REFERENCE, Opening, lacking, open_named
+from worker.backends.artefact import kept_marks
+from worker.backends.candidates import ARTEFACTS, AUTO, REFERENCE, Opening, lacking, open_named
 from worker.backends.kept import private_cache
 from worker.backends.remembered import Choice, machine_key, recall, remember
+from worker.backends.tensorrt import or_fall_back
 from worker.backends.trial import Trial, fastest, probe_crops, try_all
-from worker.errors import ConfigError, ModelError
+from worker.errors import ConfigError
 from worker.model.checkpoint import load_spec
 from worker.ports import Classifier
 
@@ -27,15 +29,11 @@ log = logging.getLogger(__name__)
 
 
 def open_auto(opening: Opening) -> Classifier:
-    """The chosen backend, opened; the reference where that one no longer opens, which is logged."""
+    """The chosen backend, opened; the reference where that one no longer opens, which is logged and counted."""
     choice = choose(opening)
     if choice.backend == REFERENCE:
         return open_named(REFERENCE, opening)
-    try:
-        return open_named(choice.backend, opening)
-    except (ConfigError, ModelError) as exc:
-        log.warning("%s runs instead of %s, which was chosen before: %s", REFERENCE, choice.backend, exc)
-        return open_named(REFERENCE, opening)
+    return or_fall_back(lambda: open_named(choice.backend, opening), lambda: open_named(REFERENCE, opening), choice.backend)
 
 
 def choose(opening: Opening, *, anew: bool = False) -> Choice:
@@ -78,7 +76,8 @@ def candidates(cache_dir: Path, digest: str) -> list[str]:
 
 
 def _key(opening: Opening, names: Sequence[str]) -> dict[str, str]:
-    return machine_key(opening.digest, names, threads=opening.threads)
+    made = [mark for kind in ARTEFACTS if kind in names for mark in kept_marks(opening.cache_dir, kind, opening.digest)]
+    return machine_key(opening.digest, names, threads=opening.threads, artefacts=made)
 
 
 def _chosen(key: dict[str, str], trials: Sequence[Trial]) -> Choice:

@@ -58,7 +58,7 @@ def open_classifier(
     if backend in ARTEFACTS:
         from worker.backends.tensorrt import or_fall_back
 
-        return or_fall_back(lambda: open_named(backend, opening), lambda: open_named(REFERENCE, opening))
+        return or_fall_back(lambda: open_named(backend, opening), lambda: open_named(REFERENCE, opening), backend)
     return open_named(backend, opening)
 
 

@@ -49,7 +49,7 @@ class Choice(BaseModel):
         )
 
 
-def machine_key(digest: str, names: Sequence[str], *, threads: int) -> dict[str, str]:
+def machine_key(digest: str, names: Sequence[str], *, threads: int, artefacts: Sequence[str] = ()) -> dict[str, str]:
     """Everything that a choice depends on: another value of any, and it is made again."""
     return {
         "checkpoint": digest,
@@ -60,6 +60,7 @@ def machine_key(digest: str, names: Sequence[str], *, threads: int) -> dict[str,
         "cpu": _cpu(),
         "gpu": _gpus(),
         "threads": str(threads),
+        "artefacts": " ".join(artefacts),
     }
 
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from worker.backends.artefact import CLASSIFIER, Artefact, Gpu, Machine, check_fits, check_parity, read_artefact
+from worker.backends.artefact import CLASSIFIER, Artefact, Gpu, Machine, check_fits, check_owned, check_parity, read_artefact
 from worker.backends.crops import checked, in_batches
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Why(StrEnum):
-    """Why another backend runs in TensorRT's place."""
+    """Why another backend runs in the wanted one's place."""
 
     MISSING = "missing"
     """No library, no card or no artefact."""
@@ -160,7 +160,8 @@ def run_padded(engine: Runs, pictures: Array) -> dict[str, Array]:
 def open_tensorrt(folder: Path, *, kind: RtKind = "tensorrt", checkpoint_sha256: str, max_batch: int = 16) -> TensorRtClassifier:
     """The classifier of an artefact, checked against this machine and against eager float32.
 
-    Raises ConfigError without library or card, ModelError for an artefact that does not fit or fails the gate.
+    Raises ConfigError without library, card or a folder of one's own, ModelError for an artefact that does not fit or fails
+    the gate.
     """
     trt, artefact = open_artefact(folder, kind=kind, checkpoint_sha256=checkpoint_sha256)
     engine = Engine(trt, artefact.path(CLASSIFIER).read_bytes())
@@ -171,7 +172,12 @@ def open_tensorrt(folder: Path, *, kind: RtKind = "tensorrt", checkpoint_sha256:
 
 
 def open_artefact(folder: Path, *, kind: RtKind, checkpoint_sha256: str) -> tuple[Any, Artefact]:
-    """The library and the artefact, if it fits this machine. Raises as ``open_tensorrt`` does."""
+    """The library and the artefact, if it fits this machine. Raises as ``open_tensorrt`` does.
+
+    An engine's hash says that it is whole, not who made it, and the library trusts what it reads: so it is only taken from a
+    folder that nobody else may write to.
+    """
+    check_owned(folder)
     trt = load_library(kind)
     gpu = this_gpu(f"the {kind} backend")
     artefact = read_artefact(folder)
@@ -211,13 +217,13 @@ def probabilities(classifier: Classifier, crops_FHWC: UInt8) -> Float32:
     return np.asarray(0.5 * (1 + np.tanh(logits_F / 2)), np.float32)
 
 
-def or_fall_back(open_wanted: Callable[[], Classifier], fall_back: Callable[[], Classifier]) -> Classifier:
-    """The wanted classifier; where it cannot be opened, the other one, which is logged and counted in ``fallbacks``."""
+def or_fall_back(open_wanted: Callable[[], Classifier], fall_back: Callable[[], Classifier], wanted: str) -> Classifier:
+    """The wanted classifier, of that name; where it cannot be opened, the other one: logged, and counted in ``fallbacks``."""
     try:
         return open_wanted()
     except (ConfigError, ModelError) as exc:
         why = Why.MISSING if isinstance(exc, ConfigError) else Why.REFUSED
         fallbacks[why] += 1
         classifier = fall_back()
-        log.warning("%s runs instead (%s): %s", classifier.name, why, exc)
+        log.warning("%s runs instead of %s (%s): %s", classifier.name, wanted, why, exc)
         return classifier

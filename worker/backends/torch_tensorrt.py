@@ -7,11 +7,10 @@ a saved program can run code that it carries, so it is only loaded from a folder
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
-from worker.backends.artefact import CLASSIFIER, Machine, check_fits, check_parity, read_artefact
+from worker.backends.artefact import CLASSIFIER, Machine, check_fits, check_owned, check_parity, read_artefact
 from worker.backends.tensorrt import Array, TensorRtClassifier, probabilities, this_gpu
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
@@ -50,18 +49,6 @@ def load_library() -> Any:
         return importlib.import_module(LIBRARY)
     except (ImportError, OSError, RuntimeError) as exc:
         raise ConfigError(f"{LIBRARY} is installed but does not load: {exc}") from exc
-
-
-def check_owned(folder: Path) -> None:
-    """Raises ConfigError for a link, or a folder that another user owns or may write to."""
-    try:
-        state = folder.lstat()
-    except OSError as exc:
-        raise ConfigError(f"cannot use the folder {folder}: {exc.strerror}") from exc
-    if folder.is_symlink():
-        raise ConfigError(f"the folder {folder} is a link")
-    if hasattr(os, "geteuid") and (state.st_uid != os.geteuid() or state.st_mode & 0o022):
-        raise ConfigError(f"the folder {folder} belongs to another user, or others may write to it")
 
 
 def open_torch_tensorrt(folder: Path, *, checkpoint_sha256: str, max_batch: int = 16) -> TensorRtClassifier:

@@ -25,13 +25,15 @@ from worker.backends.artefact import (
     StoredFile,
     TensorSpec,
     check_fits,
+    check_owned,
     check_parity,
     compare,
     kept_artefacts,
+    kept_marks,
     kept_prefix,
     read_artefact,
 )
-from worker.errors import ModelError
+from worker.errors import ConfigError, ModelError
 from worker.model.graph import EXPORT_VERSION, INPUT, LOGIT
 from worker.types import Float32
 
@@ -210,3 +212,20 @@ def test_kept_ones_come_newest_first(write: Write, tmp_path: Path) -> None:
     os.utime(folders[0] / MANIFEST, (2e9, 2e9))
     assert kept_artefacts(tmp_path, "tensorrt", CHECKPOINT) == folders
     assert kept_artefacts(tmp_path, "tensorrt", "b" * 64) == []
+    marks = kept_marks(tmp_path, "tensorrt", CHECKPOINT)
+    assert [mark.split("@")[0] for mark in marks] == [folder.name for folder in folders]
+    os.utime(folders[1] / MANIFEST, (1e9, 1e9))
+    assert kept_marks(tmp_path, "tensorrt", CHECKPOINT) != marks, "made anew"
+
+
+def test_folders_that_others_could_have_written_are_refused(tmp_path: Path) -> None:
+    """A saved program can carry code, and what reads engines trusts them."""
+    own, open_to_all, link = tmp_path / "own", tmp_path / "open", tmp_path / "link"
+    own.mkdir(mode=0o700)
+    check_owned(own)
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    link.symlink_to(own)
+    for folder in (open_to_all, link, tmp_path / "none"):
+        with pytest.raises(ConfigError):
+            check_owned(folder)

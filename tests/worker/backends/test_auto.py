@@ -14,6 +14,7 @@ import pytest
 from worker.backends.auto import candidates, choose, open_auto, remembered_choice
 from worker.backends.candidates import AUTO, Opening
 from worker.backends.remembered import Choice, remember
+from worker.backends.tensorrt import fallbacks
 from worker.extras import missing
 from worker.model.checkpoint import sha256
 
@@ -78,7 +79,9 @@ def test_what_no_longer_opens_is_replaced_and_logged(
     remember(opening.cache_dir / "backends", chosen.model_copy(update={"backend": "openvino", "trials": trials}))
     answers = [tmp_path / "gone.onnx", tiny_onnx]
     broken = replace(opening, onnx=lambda: answers.pop(0))
+    before = fallbacks.total()
     assert open_auto(broken).name == "onnxruntime"
+    assert fallbacks.total() == before + 1
     assert "onnxruntime runs instead of openvino" in caplog.text
 
 

@@ -38,7 +38,9 @@ def test_what_is_remembered_is_recalled_for_the_same_key_alone(tmp_path: Path) -
 
 
 def test_the_key_tells_machine_and_libraries() -> None:
-    assert key().keys() == {"checkpoint", "export", "veriframe", "candidates", "libraries", "cpu", "gpu", "threads"}
+    parts = ("checkpoint", "export", "veriframe", "candidates", "libraries", "cpu", "gpu", "threads", "artefacts")
+    assert set(key()) == set(parts)
+    assert machine_key("a" * 64, NAMES, threads=1, artefacts=["tensorrt-aaaa-1@2"]) != key()
     assert "onnxruntime" in key()["libraries"]
     assert len(key()["cpu"]) > 5
 

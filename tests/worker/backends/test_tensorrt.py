@@ -92,9 +92,9 @@ def test_falling_back_is_logged_and_counted(error: VeriframeError, why: Why, cap
 
     before = tensorrt.fallbacks[why]
     with caplog.at_level(logging.WARNING):
-        assert or_fall_back(refuse, lambda: other) is other
+        assert or_fall_back(refuse, lambda: other, "tensorrt") is other
     assert tensorrt.fallbacks[why] == before + 1
-    assert caplog.messages == [f"onnxruntime runs instead ({why}): {error}"]
+    assert caplog.messages == [f"onnxruntime runs instead of tensorrt ({why}): {error}"]
 
 
 def test_what_opens_is_used_and_nothing_is_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -104,7 +104,7 @@ def test_what_opens_is_used_and_nothing_is_counted(caplog: pytest.LogCaptureFixt
         raise AssertionError("opened in vain")
 
     before = tensorrt.fallbacks.total()
-    assert or_fall_back(lambda: wanted, fail) is wanted
+    assert or_fall_back(lambda: wanted, fail, "tensorrt") is wanted
     assert tensorrt.fallbacks.total() == before
     assert not caplog.messages
 
@@ -122,6 +122,12 @@ def test_without_a_card_nothing_is_opened(tmp_path: Path) -> None:
     if not missing(("tensorrt_rtx",)):
         with pytest.raises(ConfigError, match="the tensorrt-rtx backend needs an NVIDIA GPU"):
             open_tensorrt(tmp_path, kind="tensorrt-rtx", checkpoint_sha256="0" * 64)
+
+
+def test_an_engine_that_somebody_else_could_have_written_is_not_opened(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(ConfigError, match="others may write to it"):
+        open_tensorrt(tmp_path, checkpoint_sha256="0" * 64)
 
 
 def test_it_says_that_no_card_has_run_it() -> None:
