@@ -229,9 +229,11 @@ class Scanner:
         windows = self._policy.windows
         may_hide = windows is not None and run.info.duration_s > windows.min_span_s
         gap_s = max_gap_s(run.passes.times_s, coverage.start_s, min(run.info.duration_s, coverage.end_s))
-        again = gap_s > SecondPass().min_gap_s and run.second_budget > 0
+        second = max(0, run.second_budget) if gap_s > SecondPass().min_gap_s else 0
         outlook = Outlook(
-            share=len(seen.frames) / len(run.passes.times_s), hidden=run.hidden(seen), closer_look=may_hide or again
+            share=len(seen.frames) / (len(run.passes.times_s) + second),
+            hidden=run.hidden(seen),
+            closer_look=may_hide or second > 0,
         )
         return is_settled(seen.faces, coverage, self._policy, outlook)
 

@@ -287,6 +287,14 @@ def test_a_long_video_is_real_only_after_all_was_seen_but_fake_early(file: Path)
     assert (fake.sampling.stopped_by, fake.sampling.decoded) == ("verdict", 6)
 
 
+def test_frames_of_a_second_pass_are_still_to_be_seen_too(file: Path) -> None:
+    """Three quarters are fake: of the first pass alone enough would be seen after 27 frames, of both passes it never is."""
+    report = scanner(Clip(duration_s=150.0, swap_s=(0.0, 111.0))).scan(file).report
+    assert report.sampling is not None
+    assert not report.sampling.stopped_early
+    assert report.sampling.decoded > 32
+
+
 def test_frames_that_do_not_fit_into_memory_are_looked_at_as_they_come(file: Path) -> None:
     seen = scanner(Clip(duration_s=2000.0, swap_s=(0.0, 2000.0))).scan(file).report.sampling
     assert seen is not None

@@ -42,7 +42,7 @@ class Outlook:
     """What is left to be seen."""
 
     share: float
-    """Of the frames of the full budget, how many were looked at; above 0, at most 1."""
+    """Of the frames of the full budget, a second pass included, how many were looked at; above 0, at most 1."""
     hidden: int
     """Most frames in a row, between two that were looked at or at an end, that were not."""
     closer_look: bool = False
@@ -77,7 +77,8 @@ def is_settled(
     It is asked whether ``fake`` stays when the votes of every track are moved down, and ``real`` when they are moved up, as far
     as their mean may still move; also when faces of tracks seen too rarely to be judged count by themselves, as they may come to
     do; when long tracks are not searched; and when the limits of quality and deviation are stricter. ``real`` is settled only
-    where nothing can hide: not a face between two looked-at frames that the others would see often enough to judge it by itself.
+    where nothing can hide between two looked-at frames that would be seen often enough there to be judged by itself. What shows
+    only now and then, each time between looked-at frames, can: no bound holds for it but to look at all (the decision's limits).
     Only the rule ``mean_logit`` has such a bound; a picture has nothing left to be seen, and what is uncertain deserves all
     frames.
     """
