@@ -44,9 +44,8 @@ def choose(opening: Opening, *, anew: bool = False) -> Choice:
         return _chosen(key, [Trial(name=REFERENCE)])
     try:
         folder = private_cache(opening.cache_dir / "backends")
-    except ConfigError as exc:  # without a memory each scan might choose another one
-        log.warning("the backend is %s: a choice could not be remembered (%s)", REFERENCE, exc)
-        return _chosen(key, [Trial(name=REFERENCE)])
+    except ConfigError as exc:
+        return _not_remembered(key, exc)
     if not anew and (known := recall(folder, key)):
         return known
     with alone(folder / "lock", timeout_s=MEASURE_TIMEOUT_S, doing="choosing a backend"):
@@ -57,8 +56,8 @@ def choose(opening: Opening, *, anew: bool = False) -> Choice:
         choice = _chosen(key, try_all(names, lambda name: open_named(name, one_call), crops_FHWC))
         try:
             remember(folder, choice)
-        except OSError as exc:
-            raise ConfigError(f"cannot use the cache folder {folder}: {exc.strerror}; set model.cache_dir") from exc
+        except OSError as exc:  # a full disk
+            return _not_remembered(key, exc)
     log.info("the backend is %s: %s", choice.backend, choice.why())
     return choice
 
@@ -73,6 +72,12 @@ def remembered_choice(opening: Opening) -> Choice | None:
 def candidates(cache_dir: Path, digest: str) -> list[str]:
     """The backends whose libraries are installed here, and whose artefacts were made."""
     return [name for name in AUTO if lacking(name, cache_dir, digest) is None]
+
+
+def _not_remembered(key: dict[str, str], exc: Exception) -> Choice:
+    """The reference: without a memory each scan might choose another one."""
+    log.warning("the backend is %s: a choice could not be remembered (%s)", REFERENCE, exc)
+    return _chosen(key, [Trial(name=REFERENCE)])
 
 
 def _key(opening: Opening, names: Sequence[str]) -> dict[str, str]:

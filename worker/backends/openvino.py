@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ Precision = Literal["fp32", "bf16"]
 NAMES: dict[Precision, str] = {"fp32": "openvino", "bf16": "openvino-bf16"}
 HINTS = (("f32",), ("bf16", "f32"), ("f32", "bf16", "f32"))
 """Precision of the parts, by how often the graph is cut."""
+log = logging.getLogger(__name__)
 
 
 class OpenVinoClassifier:
@@ -126,8 +128,8 @@ class _Kept:
         compiled = self._core.compile_model(part, "CPU", properties)
         try:
             keep_bytes(self._folder, prefix, ".blob", compiled.export_model().getvalue())
-        except OSError as exc:
-            raise ConfigError(f"cannot use the cache folder {self._folder}: {exc.strerror}; set model.cache_dir") from exc
+        except OSError as exc:  # a full disk costs each start some time, and no scan
+            log.warning("a compiled graph is not kept in %s: %s", self._folder, exc.strerror)
         return compiled
 
 

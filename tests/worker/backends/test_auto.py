@@ -92,6 +92,16 @@ def test_where_nothing_can_be_remembered_it_is_the_reference(opening: Opening, c
     assert "could not be remembered" in caplog.text
 
 
+@needs_openvino
+def test_a_choice_that_cannot_be_written_is_the_reference_too(opening: Opening, caplog: pytest.LogCaptureFixture) -> None:
+    choose(opening)
+    (path,) = (opening.cache_dir / "backends").glob("*.json")
+    path.unlink()
+    path.mkdir()  # as a full disk: the file cannot be put there
+    assert choose(opening).backend == "onnxruntime"
+    assert "could not be remembered" in caplog.text
+
+
 def test_where_nothing_else_is_installed_nothing_is_measured_or_written(
     opening: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,15 @@ def test_senseless_options_are_refused(tiny_onnx: Path, given: dict[str, int]) -
         OpenVinoClassifier(tiny_onnx, **given)
 
 
+def test_a_graph_that_cannot_be_kept_is_used_all_the_same(
+    tiny_onnx: Path, tmp_path: Path, make_crops: Callable[[int], UInt8], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    opened = OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path / "cache")
+    assert opened.logits(make_crops(3)).shape == (3,)
+    assert "is not kept" in caplog.text
+
+
 def test_a_damaged_compiled_graph_is_made_again(tiny_onnx: Path, tmp_path: Path, make_crops: Callable[[int], UInt8]) -> None:
     """Damage in the middle would change the weights, and OpenVINO would not notice."""
     crops = make_crops(3)

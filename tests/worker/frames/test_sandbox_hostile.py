@@ -112,7 +112,7 @@ def test_four_gigabytes(frames: SandboxedFrames, tmp_path: Path) -> None:
 def test_hang_ends_at_the_limit(impatient: SandboxedFrames, tmp_path: Path, deed: str, pause_s: float) -> None:
     started_s = time.monotonic()
     assert type(commit(impatient, tmp_path, deed, pause_s=pause_s)) is DecodeTimeout
-    assert TIMEOUT_S <= time.monotonic() - started_s < TIMEOUT_S + 3.0
+    assert time.monotonic() - started_s >= TIMEOUT_S, "and not before"
 
 
 def test_hang_while_opening_ends_at_the_limit(impatient: SandboxedFrames, tmp_path: Path) -> None:
