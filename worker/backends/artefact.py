@@ -162,7 +162,7 @@ def read_artefact(folder: Path) -> Artefact:
             raise ModelError(f"{folder / name}: {exc}; {how_to_make(manifest)}") from exc
         if (found.sha256, found.size_bytes) != (stored.sha256, stored.size_bytes):
             raise ModelError(f"{folder / name}: not the file that was exported; {how_to_make(manifest)}")
-    if unlisted := {network.file for network in manifest.networks.values()} - manifest.files.keys():
+    if unlisted := {PROBE, *(network.file for network in manifest.networks.values())} - manifest.files.keys():
         raise ModelError(f"{folder}: no hash of {', '.join(sorted(unlisted))}; {how_to_make(manifest)}")
     return Artefact(folder=folder, manifest=manifest)
 

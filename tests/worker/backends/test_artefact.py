@@ -107,9 +107,15 @@ def test_a_changed_or_missing_file_is_refused(name: str, write: Write) -> None:
         read_artefact(folder)
 
 
-def test_a_network_without_a_hash_is_refused(write: Write) -> None:
-    with pytest.raises(ModelError, match=r"no hash of classifier\.engine"):
-        read_artefact(write(files={}))
+@pytest.mark.parametrize("name", ["classifier.engine", PROBE])
+def test_a_file_without_a_hash_is_refused(name: str, write: Write) -> None:
+    """The probe too: it is what the gate measures by."""
+    folder = write()
+    files = {path.name: stored(path) for path in folder.iterdir() if path.name not in (name, MANIFEST)}
+    manifest = read_artefact(folder).manifest.model_copy(update={"files": files})
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
+    with pytest.raises(ModelError, match=f"no hash of {name}"):
+        read_artefact(folder)
 
 
 @pytest.mark.parametrize(
