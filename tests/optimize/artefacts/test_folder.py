@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from optimize.artefacts.folder import is_sound, key_of, write_artefact
-from worker.backends.artefact import CLASSIFIER, MANIFEST, Manifest, Network, Parity, read_artefact
+from worker.backends.artefact import CLASSIFIER, MANIFEST, PROBE, Manifest, Network, Parity, read_artefact
 from worker.errors import ConfigError, ModelError
 
 
 def fill(folder: Path, content: bytes = b"engine") -> Manifest:
     (folder / "classifier.onnx").write_bytes(content)
+    (folder / PROBE).write_bytes(b"crops and scores")
     return Manifest(
         veriframe="0.1.0",
         kind="onnx",
@@ -32,8 +33,8 @@ def test_a_new_folder_is_written_whole_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "artefact"
     write_artefact(out, fill)
     artefact = read_artefact(out)
-    assert set(artefact.manifest.files) == {"classifier.onnx"}
-    assert sorted(path.name for path in out.iterdir()) == ["classifier.onnx", MANIFEST]
+    assert set(artefact.manifest.files) == {"classifier.onnx", PROBE}
+    assert sorted(path.name for path in out.iterdir()) == ["classifier.onnx", MANIFEST, PROBE]
     assert [path.name for path in out.parent.iterdir()] == ["artefact"]
 
 
