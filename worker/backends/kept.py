@@ -37,7 +37,8 @@ def keep_bytes(folder: Path, prefix: str, suffix: str, data: bytes) -> Path:
 
 
 def private_cache(folder: Path) -> Path:
-    """Make the folder, readable and writable by its owner alone; refuse one that belongs to somebody else."""
+    """Make the folder, readable and writable by its owner alone; refuse one that belongs to somebody else, or in which others may
+    have put files."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = folder.lstat()
@@ -45,6 +46,10 @@ def private_cache(folder: Path) -> Path:
             raise ConfigError(f"the cache folder {folder} belongs to another user: set model.cache_dir")
         if folder.is_symlink():
             raise ConfigError(f"the cache folder {folder} is a link: set model.cache_dir")
+        if state.st_mode & 0o022 and any(
+            folder.iterdir()
+        ):  # a name that carries a hash says that a file is whole, not whose it is
+            raise ConfigError(f"others may write to the cache folder {folder}, and could have put files there: empty it")
         if state.st_mode & 0o077:
             folder.chmod(0o700)
     except OSError as exc:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.backends.kept import find_kept, keep_bytes, user_cache
+from worker.backends.kept import find_kept, keep_bytes, private_cache, user_cache
+from worker.errors import ConfigError
 
 
 def test_kept_bytes_are_found_and_damaged_ones_removed(tmp_path: Path) -> None:
@@ -15,6 +16,20 @@ def test_kept_bytes_are_found_and_damaged_ones_removed(tmp_path: Path) -> None:
     kept.write_bytes(b"Graph")
     assert find_kept(tmp_path, "k-", ".blob") is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_which_others_could_have_put_files_is_refused(tmp_path: Path) -> None:
+    """The names of kept files hold no secret: anybody could make a file of the right name."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    folder.chmod(0o775)
+    assert private_cache(folder).stat().st_mode & 0o777 == 0o700, "an empty one is closed"
+    (folder / "k-planted.blob").write_bytes(b"graph")
+    folder.chmod(0o775)
+    with pytest.raises(ConfigError, match="others may write to"):
+        private_cache(folder)
+    folder.chmod(0o755)
+    assert private_cache(folder).stat().st_mode & 0o777 == 0o700, "others could read only"
 
 
 def test_the_cache_folder_follows_the_xdg_standard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
