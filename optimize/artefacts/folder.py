@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from worker.backends.artefact import MANIFEST, Manifest, StoredFile, read_artefact
+from worker.backends.artefact import MANIFEST, PROBE, Manifest, StoredFile, read_artefact
 from worker.content import read_content
 from worker.errors import ConfigError, ModelError
 
 MAX_FILE_BYTES = 8 << 30
+SUFFIXES = frozenset({".onnx", ".xml", ".bin", ".engine", ".pt2"})
+"""Of the files that makers write."""
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
@@ -37,7 +39,7 @@ def write_artefact(out: Path, fill: Callable[[Path], Manifest]) -> None:
 
     Another artefact there is replaced. Raises ConfigError where ``out`` is anything else, or cannot be written.
     """
-    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not _may_be_replaced(out):
         raise ConfigError(f"{out} exists and is no artefact: give --out another folder")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +58,15 @@ def write_artefact(out: Path, fill: Callable[[Path], Manifest]) -> None:
                 shutil.rmtree(scratch)
     except OSError as exc:
         raise ConfigError(f"cannot write {out}: {exc.strerror}") from exc
+
+
+def _may_be_replaced(out: Path) -> bool:
+    """An empty folder, or one with a manifest, whole or damaged, and nothing besides that no export writes."""
+    if not out.is_dir():
+        return False
+    found = list(out.iterdir())
+    ours = all(path.is_file() and (path.name in (MANIFEST, PROBE) or path.suffix in SUFFIXES) for path in found)
+    return not found or (ours and (out / MANIFEST).is_file())
 
 
 def stored_files(folder: Path) -> dict[str, StoredFile]:

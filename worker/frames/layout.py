@@ -14,8 +14,10 @@ Shape = tuple[int, ...]
 
 
 def fits_layout(height: int, width: int, layout: Layout) -> bool:
-    """Whether a frame of this size can have this layout: sides of subsampled planes are even."""
-    return layout is not Layout.YUV420 or not (height % 2 or width % 2)
+    """Whether a frame of this size can have this layout: something is left of it when it is shrunk, and subsampled planes have
+    even sides."""
+    is_too_long = min(height, width) < detection_divisor(height, width)
+    return not is_too_long and (layout is not Layout.YUV420 or not (height % 2 or width % 2))
 
 
 def bytes_of(height: int, width: int, layout: Layout) -> int:

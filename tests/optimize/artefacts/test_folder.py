@@ -74,6 +74,19 @@ def test_what_is_no_artefact_is_never_replaced(tmp_path: Path) -> None:
     assert (folder / "mine.txt").exists()
 
 
+def test_a_folder_with_a_manifest_of_something_else_is_never_replaced(tmp_path: Path) -> None:
+    """As of an app for the web. An artefact whose manifest is damaged may be made anew."""
+    for strange in ("index.html", "pictures"):
+        out = tmp_path / strange / "app"
+        out.mkdir(parents=True)
+        (out / MANIFEST).write_text("{}")
+        write_artefact(out, fill)
+        (out / strange).mkdir()
+        with pytest.raises(ConfigError, match="is no artefact"):
+            write_artefact(out, fill)
+        assert (out / strange).exists()
+
+
 def test_soundness(tmp_path: Path) -> None:
     out = tmp_path / "artefact"
     assert not is_sound(out)

@@ -54,6 +54,13 @@ def test_subsampled_planes_have_even_sides() -> None:
     assert layout.fits_layout(5, 7, Layout.RGB)
 
 
+def test_of_a_frame_something_is_left_when_it_is_shrunk() -> None:
+    """Decoders refuse sides this long; a process that lies may still claim them."""
+    assert detection_divisor(1, 30_000_000) > 1
+    assert not layout.fits_layout(1, 30_000_000, Layout.RGB)
+    assert layout.fits_layout(60, 60_000, Layout.RGB)
+
+
 @pytest.mark.parametrize(
     ("given", "kind"), [(Layout.RGB, Layout.YUV444), (Layout.YUV420, Layout.YUV444), (Layout.YUV444, Layout.RGB)]
 )
