@@ -16,7 +16,7 @@ import httpcore
 import httpx
 
 from worker import __version__
-from worker.source.guard import AddressGuard
+from worker.source.guard import MAX_URL, AddressGuard
 
 USER_AGENT = f"veriframe/{__version__}"
 
@@ -179,7 +179,12 @@ def plain_url(url: httpx.URL | str) -> str:
 
 
 def joined_url(base: str, text: str) -> str:
-    """``text`` as a reference from ``base``; as it stands where it is none, for the guard to refuse."""
+    """``text`` as a reference from ``base``; as it stands where it is none, for the guard to refuse.
+
+    Raises ValueError where either is longer than any address that is asked for: one name may stand for thousands of segments.
+    """
+    if max(len(base), len(text)) > MAX_URL:
+        raise ValueError("an address that is too long")
     try:
         return urljoin(base, text)
     except ValueError:

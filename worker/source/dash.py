@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from worker.errors import CorruptMedia, UnsupportedMedia
 from worker.source.client import joined_url
+from worker.source.guard import MAX_URL
 from worker.source.http import ByteRange
 from worker.source.parts import Part
 from worker.source.variants import Variant
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 MAX_SETS: Final = 64
 MAX_REPRESENTATIONS: Final = 64
 """Of a set, as the sets of the manifest: what lies beyond is not looked at."""
+MOST: Final = 10**12
+"""No side or rate is more than this: numbers of any length are whole numbers, but not fractions."""
 _DURATION = re.compile(r"P(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,8})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?", re.ASCII)
 _RANGE = re.compile(r"(\d{1,15})-(\d{1,15})", re.ASCII)
 _FIELD = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$", re.ASCII)
@@ -99,7 +102,7 @@ def _variant(
 
     def number(name: str) -> int | None:
         text = representation.get(name) or adaptation.get(name)
-        return int(text) if text else None
+        return min(int(text), MOST) if text else None
 
     return Variant(
         what=functools.partial(_guarded_parts, levels, base, duration_s, max_segments),
@@ -131,6 +134,8 @@ def _from_template(
         return next((template.get(name) for template in templates if template.get(name) is not None), None)
 
     def filled(text: str, number: int = 0, time: int = 0) -> str:
+        if max(len(text), len(representation.get("id", ""))) > MAX_URL:
+            raise ValueError("a template that is too long")
         values: dict[str, str | int] = {
             "RepresentationID": representation.get("id", ""),
             "Bandwidth": int(representation.get("bandwidth", 0)),

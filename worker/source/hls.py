@@ -18,6 +18,10 @@ from worker.source.sniff import Kind, sniff
 from worker.source.variants import Variant
 
 MAX_VARIANTS: Final = 256
+MAX_KEYS: Final = 2000
+"""The parser looks for each key among all others."""
+MAX_SEQUENCE: Final = 2**63
+"""RFC 8216, 4.2: numbers are below 2^64; half of that leaves room for counting on."""
 _RANGE = re.compile(r"(\d{1,15})(?:@(\d{1,15}))?", re.ASCII)
 _IV = re.compile(r"0[xX]([0-9a-fA-F]{1,32})")
 _NO_VIDEO = re.compile(r"\s*(mp4a|ac-3|ec-3|opus|flac|mp3|wvtt|stpp)[^,]*(,|$)", re.IGNORECASE)
@@ -63,6 +67,8 @@ def read_hls(data: bytes, url: str, *, max_segments: int) -> list[Variant[str]] 
         text = data.decode("utf-8")
         if text.count("#EXTINF") > max_segments:  # before they are made into objects
             raise UnsupportedMedia(f"a playlist of more than {max_segments} segments")
+        if text.count("#EXT-X-KEY") + text.count("#EXT-X-MAP") > MAX_KEYS:
+            raise UnsupportedMedia(f"a playlist of more than {MAX_KEYS} keys and initialisations")
         playlist = m3u8.loads(text, uri=url)
         if playlist.is_variant:
             return _variants(playlist, url)
@@ -103,6 +109,9 @@ def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool) ->
         raise UnsupportedMedia("a playlist of single frames for seeking")
     if len(playlist.segments) > max_segments:
         raise UnsupportedMedia(f"a playlist of more than {max_segments} segments")
+    target_s = float(playlist.target_duration or 0)
+    if not (0 <= target_s < 1e6 and 0 <= (playlist.media_sequence or 0) < MAX_SEQUENCE):
+        raise CorruptMedia("a playlist without a sensible target duration or number")
     segments = []
     ends: dict[str, int] = {}
     inits: dict[tuple[str, str | None], Part] = {}
@@ -126,9 +135,7 @@ def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool) ->
                 is_after_break=bool(one.discontinuity),
             )
         )
-    return MediaPlaylist(
-        segments=tuple(segments), target_s=float(playlist.target_duration or 0), has_ended=bool(playlist.is_endlist)
-    )
+    return MediaPlaylist(segments=tuple(segments), target_s=target_s, has_ended=bool(playlist.is_endlist))
 
 
 def _range(text: str | None, goes_on_at: int | None) -> ByteRange | None:

@@ -177,11 +177,15 @@ def _is_fetched(protocol: str, one: Mapping[str, Any]) -> bool:
 
 
 def _fragments(chosen: Mapping[str, Any]) -> list[Part]:
+    """Raises UnsupportedMedia."""
     base = str(chosen.get("fragment_base_url") or chosen.get("manifest_url") or chosen["url"])
     parts = []
-    for fragment in chosen["fragments"]:
-        url = fragment.get("url") or joined_url(base, str(fragment.get("path") or ""))
-        parts.append(Part(url=str(url), duration_s=_number(fragment.get("duration")) or 0.0))
+    try:
+        for fragment in chosen["fragments"]:
+            url = fragment.get("url") or joined_url(base, str(fragment.get("path") or ""))
+            parts.append(Part(url=str(url), duration_s=_number(fragment.get("duration")) or 0.0))
+    except (AttributeError, ValueError) as exc:
+        raise UnsupportedMedia("the site's list of segments cannot be read") from exc
     return parts
 
 

@@ -8,6 +8,7 @@ from worker.errors import CorruptMedia, MediaError, UnsupportedMedia
 from worker.source.dash import Presentation, read_dash
 from worker.source.http import ByteRange
 from worker.source.parts import Part
+from worker.source.variants import by_preference
 
 BASE = "https://media.example/a/list.mpd?token=1"
 LINE = '<SegmentTemplate media="$Number$"><SegmentTimeline>{}</SegmentTimeline></SegmentTemplate>'
@@ -101,6 +102,8 @@ def test_durations(text: str, seconds: float | None) -> None:
         ('<SegmentTemplate media="$Number$" duration="1" timescale="0"/>', CorruptMedia),
         ('<SegmentTemplate media="$Number$" duration="x"/>', CorruptMedia),
         ('<SegmentTemplate duration="1"/>', CorruptMedia),
+        (f'<SegmentTemplate media="{"k" * 8193}$Number$" duration="10"/>', CorruptMedia),
+        (f'<SegmentTemplate media="{"$Bandwidth%020d$" * 500}" duration="10"/>', CorruptMedia),
         ("<SegmentList>" + "<SegmentURL/>" * 101 + "</SegmentList>", UnsupportedMedia),
         ('<SegmentList><SegmentURL mediaRange="9-1"/></SegmentList>', CorruptMedia),
         ("<ContentProtection/>", UnsupportedMedia),
@@ -116,6 +119,11 @@ def test_what_lies_beyond_a_sensible_number_is_not_looked_at() -> None:
         manifest(f"{SET}{'<Representation/>' * 5000}</AdaptationSet>" + f"{SET}<Representation/></AdaptationSet>" * 5000)
     )
     assert len(found.variants) == 64 + 63
+
+
+def test_a_rate_of_four_hundred_digits_is_one_of_many() -> None:
+    found = read(manifest(f'{SET}<Representation bandwidth="{"9" * 400}"/></AdaptationSet>'))
+    assert by_preference(found.variants, max_side_px=720, max_bytes=1, duration_s=1.0) == found.variants
 
 
 def test_a_width_of_numbers_is_no_bomb() -> None:
@@ -136,6 +144,7 @@ def test_a_width_of_numbers_is_no_bomb() -> None:
         b'<!DOCTYPE MPD SYSTEM "file:///etc/passwd"><MPD/>',
         manifest('<AdaptationSet mimeType="audio/mp4"><Representation/></AdaptationSet>'),
         manifest(f'{SET}<Representation height="tall"/></AdaptationSet>'),
+        manifest(f"{SET}<BaseURL>{'b' * 8193}</BaseURL><Representation/></AdaptationSet>"),
     ],
 )
 def test_manifests_that_are_not_read(data: bytes) -> None:

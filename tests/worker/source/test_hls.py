@@ -112,6 +112,10 @@ sound.m3u8
         (["#EXTINF:soon,", "a"], CorruptMedia),
         (["#EXT-X-I-FRAMES-ONLY", "#EXTINF:4,", "a"], UnsupportedMedia),
         (["#EXTINF:1,\na"] * 101, UnsupportedMedia),
+        (["#EXT-X-TARGETDURATION:-5", "#EXTINF:4,", "a"], CorruptMedia),
+        (["#EXT-X-MEDIA-SEQUENCE:" + "9" * 400, "#EXTINF:4,", "a"], CorruptMedia),
+        (['#EXT-X-KEY:METHOD=AES-128,URI="k"'] * 1001 + ['#EXT-X-MAP:URI="i"'] * 1000, UnsupportedMedia),
+        ([f'#EXT-X-KEY:METHOD=AES-128,URI="{"k" * 8193}"', "#EXTINF:4,", "a"], CorruptMedia),
         (['#EXT-X-STREAM-INF:BANDWIDTH=64000,CODECS="mp4a.40.2"', "sound"], UnsupportedMedia),
     ],
 )

@@ -188,6 +188,22 @@ def test_parts_that_continue(content_range: str, fits: bool) -> None:
     assert not continues(answer_with(206, content_range=content_range, content_encoding="gzip"), mark, 5)
 
 
+@pytest.mark.parametrize(
+    ("validator", "told", "fits"),
+    [
+        ('"a"', {"etag": '"a"', "last_modified": "another"}, True),
+        ('"a"', {"etag": '"b"'}, False),
+        ('"a"', {"etag": 'W/"a"'}, False),
+        ("Tue, 01 Sep 2026 08:00:00 GMT", {"last_modified": "Tue, 01 Sep 2026 08:00:00 GMT"}, True),
+        ("Tue, 01 Sep 2026 08:00:00 GMT", {"last_modified": "Tue, 01 Sep 2026 09:00:00 GMT"}, False),
+    ],
+)
+def test_a_part_of_another_version_does_not_continue(validator: str, told: dict[str, str], fits: bool) -> None:
+    """From a server that does not look at If-Range."""
+    answer = answer_with(206, content_range="bytes 5-9/10", **told)
+    assert continues(answer, Mark(validator=validator, total=10), 5) is fits
+
+
 def test_tries_end() -> None:
     def tries(**changed: float) -> Tries:
         limits: dict[str, Any] = {"retries": 1, "patience_s": 100, "ends_at": time.monotonic() + 100, **changed}
