@@ -48,8 +48,10 @@ class WatchLog:
         """Where to go on; None: at the beginning. Raises UnreadableRecord."""
         stored = cast(bytes | None, self._redis.get(f"{self._namespace}:cursor:{scan_id}"))
         try:
-            found: Json | None = None if stored is None else json.loads(stored)
-        except ValueError as exc:
+            found: Any = None if stored is None else json.loads(stored)
+            if not isinstance(found, dict | None):
+                raise ValueError("no object")
+        except (ValueError, RecursionError) as exc:
             raise UnreadableRecord(f"the cursor of scan {scan_id} was stored by another version of veriframe") from exc
         return found
 

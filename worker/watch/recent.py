@@ -15,6 +15,8 @@ from worker.watch.packed import pack_times, pack_votes, unpack_times, unpack_vot
 MOST_FACES = 320
 """Faces that are held, and stored in a cursor, at most."""
 FACES_PER_FRAME = 8
+MOST_GAPS = 100
+"""Beyond that the shortest are not held, and no window counts them."""
 MOST_AT_ONCE = 200
 """Frames of one piece that are looked at, at most: of longer ones, more thinly."""
 
@@ -71,6 +73,8 @@ class Recent:
             self._gaps[-1] = (self._gaps[-1][0], end_s)
         else:
             self._gaps.append((start_s, end_s))
+            if len(self._gaps) > MOST_GAPS:
+                self._gaps.remove(min(self._gaps, key=lambda gap: gap[1] - gap[0]))
 
     def forget(self, before_s: float) -> None:
         """What lies before this moment is not needed any more."""

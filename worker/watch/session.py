@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 TRIES: Final = 5
 """So many first pieces that do not decode: it is no stream that we read."""
 
+SLOWEST: Final = 2.0
+SLACK_S: Final = 600.0
+"""A watch takes no longer on our own clock than so many times ``max_duration_s``, and this: a stream whose own stands still, or
+hardly moves, is not watched for ever."""
+
 Outcome = Literal["ended", "stopped", "slice_over"]
 OnWindow = Callable[[WindowResult, Sequence[WatchEvent], Json], None]
 OpenReader = Callable[[Json | None], LiveReader]
@@ -93,17 +98,21 @@ class Watcher:
         over = self._tell_due(stop, until_s, on_window)
         if over is not None:
             return over
+        begun_s = self._now() - counts.watched_s
         with closing(self._items()) as items:
             for item in items:
+                now = self._now()
+                counts.watched_s = now - begun_s
                 if item is not None:
                     self._take(item)
-                    if counts.end_s >= self._max_duration_s:
-                        self.finish("max_duration", on_window)
-                        return "ended"
+                if counts.end_s >= self._max_duration_s or counts.watched_s >= SLOWEST * self._max_duration_s + SLACK_S:
+                    self.finish("max_duration", on_window)
+                    return "ended"
+                if item is not None:
                     over = self._tell_due(stop, until_s, on_window)
                 if over is None and stop():
                     over = "stopped"
-                if over is None and until_s is not None and self._now() > until_s + late_s:
+                if over is None and until_s is not None and now > until_s + late_s:
                     over = "slice_over"
                 if over is not None:
                     return over

@@ -27,7 +27,7 @@ MOST_LINKED: Final = 32
 
 @dataclass(slots=True)
 class Counts:
-    """``end_s``: where the clock is; ``seen_until_s``: no frame before this is looked at again."""
+    """``end_s``: where the clock is; ``seen_until_s``: no frame before this is looked at again; ``watched_s``: on our clock."""
 
     next_window: int = 0
     next_event: int = 0
@@ -43,6 +43,7 @@ class Counts:
     detect_s: float = 0.0
     infer_s: float = 0.0
     read_s: float = 0.0
+    watched_s: float = 0.0
     label: Label | None = None
     ending: Ending | None = None
     ending_code: str | None = None
@@ -103,7 +104,7 @@ class WatchState:
                 media=None if media is None else MediaInfo(kind=MediaKind.VIDEO, duration_s=0.0, n_frames=1, **media),
                 position=cursor["position"],
             )
-        except (KeyError, TypeError, ValueError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as exc:
             raise ConfigError(f"the cursor of a watch cannot be read ({type(exc).__name__})") from exc
 
     def cursor(self) -> Json:

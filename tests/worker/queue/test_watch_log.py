@@ -66,6 +66,14 @@ def test_cursor_and_events_are_kept_together(redis: Redis) -> None:
     assert (record.state, record.stage, record.progress) == ("running", "watch", 0.5)
 
 
+@pytest.mark.parametrize("stored", ["[]", "7", "[" * 100_000, "\xff", ""])
+def test_what_is_no_cursor_is_unreadable(stored: str, redis: Redis) -> None:
+    watch = Watch(redis)
+    redis.set(f"vf:cursor:{watch.id}", stored)
+    with pytest.raises(UnreadableRecord):
+        watch.log.cursor(watch.id)
+
+
 def test_a_window_that_is_sent_again_is_kept_once(redis: Redis) -> None:
     watch = Watch(redis)
     for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -213,6 +214,16 @@ def test_it_ends_at_its_longest_duration(watch: Watch) -> None:
     assert heard.events[-1].detail["ending"] == "max_duration"
 
 
+def test_a_stream_whose_clock_stands_still_is_not_watched_for_ever(watch: Watch) -> None:
+    times = itertools.count()
+    heard = Heard()
+    watcher = watch([(4, REAL), *[(0, REAL)] * 2000], max_duration_s=100, now=lambda: float(next(times)))
+    assert watcher.run(go_on, None, heard) == "ended"
+    assert 800 <= next(times) < 1000
+    assert heard.events[-1].detail["ending"] == "max_duration"
+    assert watcher.report().verdict is Label.REAL
+
+
 def test_gaps_and_pieces_that_do_not_decode_are_counted_and_named(watch: Watch) -> None:
     heard = Heard()
     watcher = watch([(4, REAL), (4, "broken"), (20, "not_served"), (4, "not_served"), (8, REAL)])
@@ -270,6 +281,8 @@ def test_a_cursor_stays_small_in_a_crowd_and_is_only_good_for_the_same_windows(w
         watch(parts, cursor=heard.cursors[0], rhythm=SLOW)
     with pytest.raises(ConfigError):
         watch(parts, cursor={**heard.cursors[0], "linker": {}})
+    with pytest.raises(ConfigError):
+        watch(parts, cursor={**heard.cursors[0], "frames": {**heard.cursors[0]["frames"], "faces": ""}})
 
 
 def test_behind_the_stream_every_other_moment_is_left_out(watch: Watch) -> None:

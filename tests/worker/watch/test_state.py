@@ -13,7 +13,7 @@ from worker.types import Face, Label
 from worker.watch.events import TrackResult, WindowResult
 from worker.watch.frames import MOST_EVEN, MOST_WORST, KeptFrames
 from worker.watch.packed import pack_faces, pack_linker, unpack_faces, unpack_linker
-from worker.watch.recent import MOST_FACES, Rhythm
+from worker.watch.recent import MOST_FACES, MOST_GAPS, Recent, Rhythm
 from worker.watch.stretches import MOST, Stretches
 from worker.watch.tracks import MOST_TRACKS, Tracks
 from worker.watch.votes import MOST_VOTES, OTHERS, Votes
@@ -147,6 +147,15 @@ def test_fake_windows_that_touch_are_one_stretch_and_gaps_too() -> None:
     assert stretches.more_missed + MOST == 201
     assert stretches.missed_ms["behind"] == 3000
     assert Stretches(through_json(stretches.state())).state() == through_json(stretches.state())
+
+
+def test_of_too_many_gaps_in_a_window_the_shortest_are_not_held() -> None:
+    recent = Recent(Rhythm(window_s=10, hop_s=5, fps=2))
+    recent.miss(0, 1)
+    for i in range(5000):
+        recent.miss(1.001 + i / 1000, 1.0015 + i / 1000)
+    assert len(recent.state()["gaps"]) == MOST_GAPS
+    assert recent.dropped_ms(0, 10) == pytest.approx(1000 + 0.5 * (MOST_GAPS - 1), abs=1)
 
 
 def test_a_rhythm_bounds_what_is_held() -> None:

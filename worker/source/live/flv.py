@@ -13,6 +13,8 @@ from worker.source.live.pieces import MAX_PIECE_BYTES
 _HEADER: Final = b"FLV\x01\x01\x00\x00\x00\x09\x00\x00\x00\x00"
 """Video alone, and no tag before the first."""
 _VIDEO, _AUDIO, _SCRIPT = 9, 8, 18
+_TAG_BYTES: Final = 160
+"""What a tag takes in memory besides its body: of empty ones there may be millions."""
 _WITH_CONFIGURATION: Final = frozenset((7, 12, 13))
 """Codec numbers of H.264, and as they are used without being standard, H.265 and AV1."""
 
@@ -91,7 +93,7 @@ class FlvCutter:
 
     def _add(self, tag: _Tag) -> None:
         self._tags.append(tag)
-        self._size += len(tag.body) + 15
+        self._size += len(tag.body) + _TAG_BYTES
         if self._size > MAX_PIECE_BYTES:
             self._tags, self._size = [], 0
 

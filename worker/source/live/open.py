@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.errors import FetchError, UnsupportedMedia
+from worker.errors import ConfigError, FetchError, UnsupportedMedia
 from worker.source.answers import check_status
 from worker.source.http import HttpSource
 from worker.source.live.byte_stream import ByteStreamReader
@@ -24,6 +23,9 @@ from worker.source.sniff import HEAD_BYTES, Kind, sniff
 from worker.types import Json
 
 _RELAYED: Final = frozenset(("rtmp", "rtmps", "rtmpe", "rtmpt", "rtsp", "rtsps", "srt", "udp", "rtp", "mms"))
+_OF_BYTES: Final = ("at", "clock_s", "raw_s")
+_NUMBERS: Final = {"hls": ("sequence", "clock_s"), "ts": _OF_BYTES, "flv": _OF_BYTES, "file": _OF_BYTES}
+"""What a position holds, by its kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +70,12 @@ class LiveSource:
         """A reader of ``url`` from a position on. Raises FetchRefused, UnsupportedMedia."""
         check_protocol(url)
         self._http.guard.check_url(url)
-        return functools.partial(_Address, self, url)
+        return lambda position: _Address(self, url, _said(position))
 
     def file(self, path: Path) -> Callable[[Json | None], LiveReader]:
         """A reader of a growing file from a position on."""
         return lambda position: GrowingFile(
-            path, cut_s=self._options.cut_s, patience=self._patience(self._options.file_ends_s), position=position
+            path, cut_s=self._options.cut_s, patience=self._patience(self._options.file_ends_s), position=_said(position)
         )
 
     def _patience(self, give_up_s: float) -> Patience:
@@ -121,6 +123,20 @@ class LiveSource:
             position=position,
             wall=self._wall,
         )
+
+
+def _said(position: Json | None) -> Json | None:
+    """A position of one of our readers. Raises ConfigError for anything else."""
+    if position is None:
+        return None
+    names = _NUMBERS.get(str(position.get("kind"))) if isinstance(position, dict) else None
+    if names is None or not all(_is_number(position.get(name)) for name in names):
+        raise ConfigError("the position of a watch cannot be read")
+    return position
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < 2**64
 
 
 class _Address:

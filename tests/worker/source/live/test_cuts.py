@@ -16,6 +16,7 @@ from worker.errors import CorruptMedia
 from worker.source.live.cuts import Cut, Cutter, StreamClock
 from worker.source.live.flv import FlvCutter
 from worker.source.live.mpegts import TsCutter, is_mpegts
+from worker.source.live.pieces import MAX_PIECE_BYTES
 
 GREYS = [100, 120, 140, 160, 180, 200, 220]
 NEW: dict[str, Callable[[float], Cutter]] = {"mpegts": TsCutter, "flv": FlvCutter}
@@ -112,6 +113,19 @@ def test_damaged_packets_are_passed_over_and_what_is_none_is_refused(stream: byt
         assert len(cuts_of(NEW[muxer](2), b"xx" + damaged)) == 4
     with pytest.raises(CorruptMedia):
         cuts_of(NEW[muxer](2), b"\x00" * (3 << 20), 1 << 16)
+
+
+def test_millions_of_empty_tags_are_not_held() -> None:
+    header, key, tag = b"FLV\x01\x01\0\0\0\x09\0\0\0\0", b"\x12\0", b"\x22\0"
+    cutter = FlvCutter(1)
+    assert list(cutter.feed(header + _tag(key) + _tag(tag) * 1000)) == []
+    assert cutter.rest() is not None
+    assert list(cutter.feed(header + _tag(key) + _tag(tag) * (MAX_PIECE_BYTES // 160))) == []
+    assert cutter.rest() is None
+
+
+def _tag(body: bytes) -> bytes:
+    return b"\x09" + len(body).to_bytes(3, "big") + bytes(7) + body + (len(body) + 11).to_bytes(4, "big")
 
 
 def test_hostile_bytes_raise_nothing_but_our_errors(stream: bytes, muxer: str) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.worker.source.live.streams import Clock, LiveHls, made
 from tests.worker.source.loopback import Answer, Loopback, in_turn, reply, serve
 from tests.worker.spy import Spy
-from worker.errors import FetchGone, FetchRefused, FetchTimeout, UnsupportedMedia
+from worker.errors import ConfigError, FetchGone, FetchRefused, FetchTimeout, UnsupportedMedia
 from worker.source.guard import AddressGuard
 from worker.source.http import HttpSource
 from worker.source.live.open import LiveOptions, LiveSource, check_protocol
@@ -20,6 +22,10 @@ from worker.source.live.pieces import Gap, Piece
 
 OPTIONS = LiveOptions(max_behind_s=30, give_up_s=30, file_ends_s=5, cut_s=1, max_side_px=720, max_segments=100)
 Start = Callable[[Answer], tuple[Loopback, LiveSource]]
+
+
+NO_TIME = {"kind": "ts", "at": 0, "clock_s": math.nan, "raw_s": 0}
+BEFORE_ALL = {"kind": "file", "at": -1, "clock_s": 0, "raw_s": 0}
 
 
 @pytest.fixture
@@ -86,6 +92,17 @@ def test_refused_addresses_are_never_asked(start: Start, spy: Spy) -> None:
     with pytest.raises(FetchRefused):
         read(source, server.url("/live"))
     assert set(spy.connections) == {server.at}
+
+
+@pytest.mark.parametrize(
+    "position", [{}, [], {"kind": "hls"}, {"kind": "hls", "sequence": "1", "clock_s": 0}, {"kind": "x"}, NO_TIME, BEFORE_ALL]
+)
+def test_a_position_that_no_reader_said_is_told(position: Any, start: Start, tmp_path: Path) -> None:
+    server, source = start(reply())
+    with pytest.raises(ConfigError):
+        source.address(server.url("/live"))(position)
+    with pytest.raises(ConfigError):
+        source.file(tmp_path / "made")(position)
 
 
 def test_what_is_not_there_fails_at_once_and_what_does_not_answer_later(start: Start) -> None:
