@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from worker.backends.crops import checked, in_batches
 from worker.backends.kept import find_kept, keep_bytes
 from worker.backends.openvino_parts import cut, cut_points, where_to_cut
@@ -64,6 +66,9 @@ class OpenVinoClassifier:
             keep = _Kept(ov, core, cache, told=f"{digest} {threads} {parallel} {ends}")
             parts = zip(cut(ov, model, ends), HINTS[len(ends)], strict=True)
             self._compiled = [keep.compile(part, _properties(hint, threads, parallel)) for part, hint in parts]
+            # Two threads that are the first to hand an array over wait for each other for ever: the binding takes a lock
+            # while it holds the interpreter's, and looks NumPy up inside. So this thread is the first.
+            self._score(np.zeros((1, self._size, self._size, 3), np.uint8))
         except (RuntimeError, ValueError) as exc:  # OpenVINO raises nothing more exact
             raise ModelError(f"cannot load the network {onnx_path} on OpenVINO: {_first_line(exc)}") from exc
 

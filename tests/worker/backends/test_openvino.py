@@ -129,3 +129,30 @@ def test_bf16_is_refused_where_the_cpu_has_none() -> None:
             return ["FP32", "INT8"]
 
     assert "bfloat16" in str(bf16_lacking(Core()))
+
+
+RACE = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from worker.backends.openvino import OpenVinoClassifier
+sys.setswitchinterval(1e-6)
+opened = OpenVinoClassifier(Path(sys.argv[1]), threads=1, parallel=4)
+begin = threading.Barrier(8)
+def score():
+    begin.wait()
+    opened.logits(np.zeros((1, *[int(sys.argv[2])] * 2, 3), np.uint8))
+threads = [threading.Thread(target=score, daemon=True) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_that_are_the_first_to_score_do_not_wait_for_each_other(
+    tiny_onnx: Path, make_crops: Callable[[int], UInt8]
+) -> None:
+    """The binding looks NumPy up under a lock at its first array: without a first call at loading, two of three runs hung."""
+    command = [sys.executable, "-c", RACE, str(tiny_onnx), str(make_crops(1).shape[1])]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
