@@ -9,6 +9,8 @@ from worker.errors import FetchAuth, FetchError, FetchGeo, FetchGone, FetchRateL
 
 _ADDRESS = re.compile(r"\S*://\S*")
 _TOLD_LENGTH: Final = 160
+_READ_LENGTH: Final = 4000
+"""Of what a site says, so much is looked at: it may say megabytes, and looking for addresses takes time by the square of them."""
 _WORDS: Final[tuple[tuple[re.Pattern[str], type[FetchError]], ...]] = tuple(
     (re.compile(words, re.IGNORECASE), kind)
     for words, kind in (
@@ -30,6 +32,7 @@ _WORDS: Final[tuple[tuple[re.Pattern[str], type[FetchError]], ...]] = tuple(
 
 def error_of_text(text: str) -> FetchError | UnsupportedMedia:
     """``text`` goes on without addresses, which may hold secrets."""
+    text = text[:_READ_LENGTH]
     told = _ADDRESS.sub("(address)", text).strip()[:_TOLD_LENGTH]
     if re.search(r"\bDRM\b", text):
         return UnsupportedMedia("encrypted (DRM)")

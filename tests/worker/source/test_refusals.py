@@ -37,3 +37,8 @@ def test_addresses_are_not_repeated() -> None:
     told = str(error_of_text("Video unavailable: https://user:word@site.example/?token=SECRET and rtmp://SECRET" + "x" * 999))
     assert "SECRET" not in told
     assert len(told) < 200
+
+
+def test_a_site_that_says_megabytes_is_not_read_to_the_end() -> None:
+    """Without a bound this takes hours."""
+    assert type(error_of_text("Video unavailable " + "x" * 5_000_000)) is FetchGone

@@ -57,6 +57,8 @@ class HlsReader:
                 try:
                     playlist = self._playlist()
                 except FetchError as exc:
+                    if not exc.retryable:
+                        self._media_url = None  # it may have been signed for a while: the first playlist has a new one
                     yield from self._patience.wait(self._patience.failed(exc))
                     continue
                 self._patience.answered()

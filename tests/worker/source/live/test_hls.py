@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,24 @@ def test_a_stream_that_is_not_there_fails_at_once_and_one_that_goes_away_is_lost
     with serving(LiveHls(held, clock, away_s=(10, 1e9)), spy) as server, pytest.raises(FetchError):
         found.extend(reader(server, clock, give_up_s=30).items())
     assert 40 <= clock.now_s <= 50
+
+
+def test_a_rendition_whose_address_has_ended_is_looked_up_anew(held: dict[str, bytes], spy: Spy) -> None:
+    clock = Clock()
+    live = LiveHls(held, clock, listed=9)
+
+    def answer(request: BaseHTTPRequestHandler, served: Loopback) -> None:
+        signed = f"?until={clock.now_s // 10}"
+        name, _, query = request.path.partition("?")
+        if name == "/live.m3u8" and not query:
+            reply(f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlive.m3u8{signed}\n".encode())(request, served)
+        elif query and f"?{query}" != signed:
+            reply(b"", 403)(request, served)
+        else:
+            live(request, served)
+
+    with serving(answer, spy) as server:
+        assert numbers(read(reader(server, clock))) == list(range(50))
 
 
 def test_a_stream_without_anything_new_is_lost(held: dict[str, bytes], spy: Spy) -> None:
