@@ -30,6 +30,8 @@ SITES: Final = (
 """Networks on which people post video; what ``default`` in a list of extractors stands for."""
 HOLD_S: Final = 60.0
 """How long a site is left alone that asked for it without saying how long."""
+LONGEST_HOLD_S: Final = 900.0
+"""Nor longer than this, whatever one answer says: it may come from a poster's own server, and all workers would keep away."""
 LONGEST_WAIT_S: Final = 30.0
 """A turn that is further away is left to a later attempt."""
 _HEADERS: Final = ("user-agent", "referer", "origin", "accept", "accept-language")
@@ -70,7 +72,7 @@ class SocialSource:
         try:
             return self._first_of(session, self._look_at(session, url), folder / "post", on_progress)
         except FetchRateLimited as exc:
-            self._limiter.hold(site, exc.retry_after_s or HOLD_S)
+            self._limiter.hold(site, min(exc.retry_after_s or HOLD_S, LONGEST_HOLD_S))
             raise
 
     def _look_at(self, session: Session, url: str) -> list[Found]:

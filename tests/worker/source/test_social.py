@@ -37,7 +37,7 @@ from worker.source.guard import AddressGuard
 from worker.source.http import HttpSource
 from worker.source.limits import LocalSiteLimiter
 from worker.source.playlist import PlaylistLimits, Playlists
-from worker.source.social import SocialOptions, SocialSource, formats_by_preference
+from worker.source.social import LONGEST_HOLD_S, SocialOptions, SocialSource, formats_by_preference
 
 Pages = dict[str, Any]
 BODY = hashlib.shake_256(b"post").digest(5000)
@@ -257,6 +257,14 @@ def test_a_site_has_its_turns(spy: Spy, tmp_path: Path) -> None:
         assert held.value.retry_after_s is not None
         assert 30 < held.value.retry_after_s <= 80
     assert len(server.requests) == 3
+
+
+def test_one_answer_does_not_close_a_site_for_years(spy: Spy, tmp_path: Path) -> None:
+    with posts(site({"a": reply(b"", 429, Retry_After="999999999")}), spy) as (server, urls):
+        for words, longest_s in (("429", 1e9), ("often enough", LONGEST_HOLD_S)):
+            with pytest.raises(FetchRateLimited, match=words) as held:
+                urls.fetch(server.url("/post/a"), tmp_path)
+            assert 800 < (held.value.retry_after_s or 0) <= longest_s
 
 
 def test_a_page_where_media_are_said_to_be(spy: Spy, tmp_path: Path) -> None:
