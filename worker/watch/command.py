@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 
@@ -9,6 +10,7 @@ from worker.errors import ConfigError, ModelError, VeriframeError
 from worker.interrupts import Interrupts
 from worker.jobs import failed, sourced
 from worker.report import Report
+from worker.scratch import sweep
 from worker.settings import Settings
 from worker.source.files import Item
 from worker.types import Json
@@ -16,6 +18,8 @@ from worker.watch.build import open_watcher
 from worker.watch.events import WatchEvent, WindowResult
 from worker.watch.session import PieceScanner, Watcher
 from worker.watch.show import Show
+
+log = logging.getLogger(__name__)
 
 
 def watch_item(
@@ -43,6 +47,8 @@ def _watched(
     def on_window(window: WindowResult, events: Sequence[WatchEvent], cursor: Json) -> None:
         show.window(window, events)
 
+    for left in sweep(settings.source.temp_dir):
+        log.info("removed what a process that is gone has left: %s", left.name)
     try:
         with build(settings) as scanner, _opened(settings, scanner, item) as watcher:
             if watcher.run(stop, None, on_window) == "stopped":

@@ -66,6 +66,7 @@ def recording(tmp_path: Path) -> Path:
 
 
 def test_a_table_of_windows_and_the_whole(veriframe: Command, recording: Path, tmp_path: Path) -> None:
+    (tmp_path / "veriframe-scratch-left").mkdir()  # by a process that is gone
     result = veriframe(recording, "--window", "4s", "--fail-on", "fake")
     assert result.exit_code == 1, result.output
     head, *rows = result.stdout.splitlines()
