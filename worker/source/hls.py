@@ -18,6 +18,10 @@ from worker.source.sniff import Kind, sniff
 from worker.source.variants import Variant
 
 MAX_VARIANTS: Final = 256
+MAX_LISTED: Final = 1000
+"""The parser holds for each rendition all that is of its group."""
+MAX_CODECS: Final = 512
+"""Characters; a longer list is not looked at."""
 MAX_KEYS: Final = 2000
 """The parser looks for each key among all others."""
 MAX_SEQUENCE: Final = 2**63
@@ -69,6 +73,8 @@ def read_hls(data: bytes, url: str, *, max_segments: int) -> list[Variant[str]] 
             raise UnsupportedMedia(f"a playlist of more than {max_segments} segments")
         if text.count("#EXT-X-KEY") + text.count("#EXT-X-MAP") > MAX_KEYS:
             raise UnsupportedMedia(f"a playlist of more than {MAX_KEYS} keys and initialisations")
+        if max(text.count("STREAM-INF:"), text.count("#EXT-X-MEDIA:")) > MAX_LISTED:
+            raise UnsupportedMedia(f"a playlist of more than {MAX_LISTED} renditions")
         playlist = m3u8.loads(text, uri=url)
         if playlist.is_variant:
             return _variants(playlist, url)
@@ -101,7 +107,7 @@ def _variants(playlist: Any, url: str) -> list[Variant[str]]:
 
 
 def _has_no_video(codecs: str | None) -> bool:
-    return bool(codecs) and not _NO_VIDEO.sub("", codecs or "").strip()
+    return 0 < len(codecs or "") <= MAX_CODECS and not _NO_VIDEO.sub("", codecs or "").strip()
 
 
 def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool) -> MediaPlaylist:

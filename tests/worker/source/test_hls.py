@@ -112,6 +112,8 @@ sound.m3u8
         (["#EXTINF:soon,", "a"], CorruptMedia),
         (["#EXT-X-I-FRAMES-ONLY", "#EXTINF:4,", "a"], UnsupportedMedia),
         (["#EXTINF:1,\na"] * 101, UnsupportedMedia),
+        (["#EXT-X-STREAM-INF:BANDWIDTH=1", "a"] * 1001, UnsupportedMedia),
+        (['#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="b"'] * 1001, UnsupportedMedia),
         (["#EXT-X-TARGETDURATION:-5", "#EXTINF:4,", "a"], CorruptMedia),
         (["#EXT-X-MEDIA-SEQUENCE:" + "9" * 400, "#EXTINF:4,", "a"], CorruptMedia),
         (['#EXT-X-KEY:METHOD=AES-128,URI="k"'] * 1001 + ['#EXT-X-MAP:URI="i"'] * 1000, UnsupportedMedia),
@@ -122,6 +124,12 @@ sound.m3u8
 def test_playlists_that_are_not_read(lines: list[str], error: type[Exception]) -> None:
     with pytest.raises(error):
         media(*lines)
+
+
+def test_codecs_of_a_million_spaces_are_not_looked_at() -> None:
+    """Without a bound this takes hours."""
+    text = f'#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS="{" " * 1_000_000}x"\na\n'
+    assert read_hls(text.encode(), BASE, max_segments=10)
 
 
 def test_an_initialisation_that_changes_is_refused() -> None:
