@@ -148,6 +148,8 @@ def _from_template(
     if not media:
         raise CorruptMedia("a SegmentTemplate without media")
     timescale = int(inherited("timescale") or 1)
+    if timescale < 1:
+        raise CorruptMedia("a timescale that is none")
     first = int(inherited("startNumber") or 1)
     if timelines := [found for template in templates for found in _children(template, "SegmentTimeline")]:
         timed = list(_timeline(timelines[0], timescale, first, duration_s, max_segments))

@@ -100,6 +100,7 @@ def test_durations(text: str, seconds: float | None) -> None:
         (LINE.format('<S d="0"/>'), CorruptMedia),
         ('<SegmentTemplate media="$Number$"/>', CorruptMedia),
         ('<SegmentTemplate media="$Number$" duration="1" timescale="0"/>', CorruptMedia),
+        (LINE.replace("media=", 'timescale="-1" media=').format('<S d="1"/>'), CorruptMedia),
         ('<SegmentTemplate media="$Number$" duration="x"/>', CorruptMedia),
         ('<SegmentTemplate duration="1"/>', CorruptMedia),
         (f'<SegmentTemplate media="{"k" * 8193}$Number$" duration="10"/>', CorruptMedia),
