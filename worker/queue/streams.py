@@ -39,4 +39,6 @@ def laid_over(default: WatchSettings, options: RequestOptions) -> WatchSettings:
     try:
         return WatchSettings.model_validate(default.model_dump() | asked)
     except ValidationError as exc:
-        raise UnsupportedMedia(f"windows of {window_s:g} s are too long for {default.fps:g} frames a second") from exc
+        raise UnsupportedMedia(
+            f"windows of {window_s:g} s every {asked['hop_s']:g} s do not go with {default.fps:g} frames a second"
+        ) from exc

@@ -183,9 +183,9 @@ def test_marks() -> None:
 )
 def test_parts_that_continue(content_range: str, fits: bool) -> None:
     mark = Mark(validator='"a"', total=10)
-    assert continues(answer_with(206, content_range=content_range), mark, 5) is fits
-    assert not continues(answer_with(200, content_range=content_range), mark, 5)
-    assert not continues(answer_with(206, content_range=content_range, content_encoding="gzip"), mark, 5)
+    assert continues(answer_with(206, etag='"a"', content_range=content_range), mark, 5) is fits
+    assert not continues(answer_with(200, etag='"a"', content_range=content_range), mark, 5)
+    assert not continues(answer_with(206, etag='"a"', content_range=content_range, content_encoding="gzip"), mark, 5)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,8 @@ def test_parts_that_continue(content_range: str, fits: bool) -> None:
         ('"a"', {"etag": '"a"', "last_modified": "another"}, True),
         ('"a"', {"etag": '"b"'}, False),
         ('"a"', {"etag": 'W/"a"'}, False),
+        ('"a"', {}, False),
+        ("Tue, 01 Sep 2026 08:00:00 GMT", {}, True),
         ("Tue, 01 Sep 2026 08:00:00 GMT", {"last_modified": "Tue, 01 Sep 2026 08:00:00 GMT"}, True),
         ("Tue, 01 Sep 2026 08:00:00 GMT", {"last_modified": "Tue, 01 Sep 2026 09:00:00 GMT"}, False),
     ],
