@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,11 @@ SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ
 if SIDE_BY_SIDE:  # each test process has a core of its own: numeric libraries, not loaded yet, are to use no more
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(variable, "1")
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started in the background of a script: Ctrl-C is what some tests are about
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nor is anything measured before a test's scan: what "auto" would choose depends on the machine, and on what else it is doing.
 os.environ.setdefault("VERIFRAME_MODEL__BACKEND", "onnxruntime")

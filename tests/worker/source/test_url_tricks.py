@@ -20,13 +20,13 @@ from tests.worker.spy import Spy
 from worker.compose import build_scanner
 from worker.content import Content
 from worker.demo import demo_files
-from worker.errors import FetchGone, FetchRefused, UnsupportedMedia, VeriframeError
+from worker.errors import CorruptMedia, FetchGone, FetchRefused, UnsupportedMedia, VeriframeError
 from worker.queue.delivery import post
 from worker.settings import load_settings
 from worker.source.client import guarded_client
 from worker.source.dash import read_dash
 from worker.source.fetch import UrlSource
-from worker.source.guard import AddressGuard
+from worker.source.guard import MAX_URL, AddressGuard
 from worker.source.hls import MediaPlaylist, read_hls
 from worker.source.http import HttpSource
 from worker.source.limits import LocalSiteLimiter
@@ -60,6 +60,8 @@ class Place:
         self.server, self.site = server, site
         self.base = f"http://{ALLOWED}:{server.port}"
         self.tricks = [trick.replace("{port}", str(server.port)) for trick in TRICKS]
+        self.fitting = [trick for trick in self.tricks if len(trick) <= MAX_URL]
+        """A playlist with a longer one is refused whole."""
         self.guard = AddressGuard(
             allow_private_hosts=[f"{ALLOWED}:{server.port}"],
             ports=(80, 443, 8080, 8443),
@@ -146,7 +148,7 @@ def test_where_a_redirect_leads(place: Place, tmp_path: Path) -> None:
 
 def test_as_segments_maps_and_keys_of_hls(place: Place) -> None:
     lines = []
-    used = [trick for trick in place.tricks if not {'"', "\t", "\n"} & set(trick) and not trick.startswith("#")]
+    used = [trick for trick in place.fitting if not {'"', "\t", "\n"} & set(trick) and not trick.startswith("#")]
     for trick in used:
         lines += [f'#EXT-X-KEY:METHOD=AES-128,URI="{trick}",IV=0x1', f'#EXT-X-MAP:URI="{trick}"', "#EXTINF:1,", trick]
     text = "\n".join(["#EXTM3U", *lines, "#EXT-X-ENDLIST"])
@@ -165,13 +167,20 @@ def test_as_segments_maps_and_keys_of_hls(place: Place) -> None:
                     break
 
 
+def test_a_playlist_with_an_endless_address_is_refused_whole(place: Place) -> None:
+    (trick,) = set(place.tricks) - set(place.fitting)
+    for lines in (f"#EXTINF:1,\n{trick}\n#EXT-X-ENDLIST", f"#EXT-X-STREAM-INF:BANDWIDTH=1\n{trick}"):
+        with pytest.raises(CorruptMedia):
+            read_hls(f"#EXTM3U\n{lines}".encode(), f"{place.base}/list.m3u8", max_segments=9)
+
+
 def test_as_renditions_of_hls(place: Place) -> None:
-    lines = [f"#EXT-X-STREAM-INF:BANDWIDTH=1\n{trick}" for trick in place.tricks]
+    lines = [f"#EXT-X-STREAM-INF:BANDWIDTH=1\n{trick}" for trick in place.fitting]
     variants = read_hls("\n".join(["#EXTM3U", *lines]).encode(), f"{place.base}/list.m3u8", max_segments=1)
     assert isinstance(variants, list)
-    assert len(variants) == len(place.tricks)
+    assert len(variants) == len(place.fitting)
     with place.http.session() as session:
-        for trick, variant in zip(place.tricks, variants, strict=True):
+        for trick, variant in zip(place.fitting, variants, strict=True):
             refused(lambda url=variant.what: session.read(url, max_bytes=99), trick, leads_nowhere=(FetchGone,))  # type: ignore[misc]
 
 
@@ -189,6 +198,10 @@ def test_in_dash_manifests(where: str, place: Place) -> None:
             }[where]
             representation = f'<AdaptationSet mimeType="video/mp4"><Representation>{inside}</Representation></AdaptationSet>'
             text = f'<MPD mediaPresentationDuration="PT1S"><Period>{representation}</Period></MPD>'
+            if trick not in place.fitting:
+                with pytest.raises(CorruptMedia):
+                    read_dash(text.encode(), f"{place.base}/list.mpd", max_segments=9).variants[0].what()
+                continue
             (variant,) = read_dash(text.encode(), f"{place.base}/list.mpd", max_segments=9).variants
             part = variant.what()[0]
             refused(lambda part=part: reader.read(part), trick, leads_nowhere=(FetchGone,))  # type: ignore[misc]
