@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -124,21 +126,30 @@ class Scanner:
         yield self
 
 
+ROOT = Path(__file__).parents[3]
+STOPPED = """
+import sys
+from tests.training.commands.test_evaluate import Scanner, app
+scanner = Scanner()
+scanner.stop_after = 3
+app(args=sys.argv[1:], obj=scanner)
+"""
+
+
 def test_a_stopped_evaluation_goes_on_where_it_was(media: tuple[Path, Path], tmp_path: Path) -> None:
     manifest, _ = media
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join(line for line in lines if ".mp4" not in line) + "\n")
-    scanner = Scanner()
-    scanner.stop_after = 3
     arguments = [str(manifest), "--out", str(tmp_path / "out"), "--limit", "4", "--draws", "10"]
-    stopped = RUN.invoke(app, arguments, obj=scanner)
-    assert stopped.exit_code == 130
-    assert "goes on" in stopped.output
+    # in a process of its own: a signal is for all of a process, and this one belongs to the other tests too
+    stopped = subprocess.run([sys.executable, "-c", STOPPED, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "goes on" in stopped.stderr
     assert not (tmp_path / "out" / "report.json").exists()
-    scanner.stop_after = 1000
+    scanner = Scanner()
     done = RUN.invoke(app, arguments, obj=scanner)
     assert done.exit_code == 0, done.output
-    assert len(scanner.scanned) == len(set(scanner.scanned)) == 4
+    assert len(scanner.scanned) == 1, "three were scanned before"
     assert json.loads((tmp_path / "out" / "report.json").read_text())["left_out"]["beyond --limit"] == 20
 
 
