@@ -9,56 +9,15 @@ from datetime import UTC, datetime
 import pytest
 from redis import Redis
 
-from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, UnreadableRecord
-from worker.queue.record import Claim, Ended, Submission, Terms, unpack
+from tests.worker.queue.record_steps import TERMS, claimed, refused, report, submitted, wait_until_due
+from worker.errors import LeaseLost, NoSuchScan, QueueFull, UnreadableRecord
+from worker.queue.record import Claim, Terms, unpack
 from worker.queue.records import Records
-from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
-from worker.report import Report, Source
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-TERMS = Terms(lease_s=0.2, ring_again_s=0.0, follow_s=5, backoff_s=0.001, max_attempts=2)
-
-
-def request(url: str = "https://example.org/a.mp4", **more: object) -> ScanRequest:
-    return ScanRequest(source=RequestSource(url=url), **more)  # type: ignore[arg-type]
-
-
-def report(scan_id: str, verdict: str = "fake", score: float = 0.9) -> Report:
-    return Report.model_validate(
-        {"id": scan_id, "source": Source(kind="url", url="https://example.org/a.mp4"), "created_at": NOW, "status": "completed"}
-        | {"verdict": verdict, "score": score}
-    )
 
 
 @pytest.fixture
 def records(redis: Redis) -> Records:
     return Records(redis, "vf", TERMS)
-
-
-def submitted(records: Records, owner: str = "acme", **more: object) -> str:
-    (made,) = records.submit([Submission(request=request(**more), owner=owner)])
-    if made.refusal is not None:
-        raise made.refusal
-    return made.id
-
-
-def claimed(records: Records, scan_id: str) -> Claim:
-    claim = records.claim(scan_id, "w1")
-    assert isinstance(claim, Claim), claim
-    return claim
-
-
-def refused(records: Records, scan_id: str, worker: str) -> str:
-    ended = records.claim(scan_id, worker)
-    assert isinstance(ended, Ended), ended
-    return ended.how
-
-
-def wait_until_due(records: Records) -> None:
-    """Until the back-off of a millisecond is over, on Redis's clock."""
-    at = records.now_ms() + 5
-    while records.now_ms() < at:
-        pass
 
 
 def test_a_scan_from_submission_to_its_report(records: Records) -> None:
@@ -177,16 +136,6 @@ def test_cancelling(records: Records) -> None:
         records.cancel("0" * 32)
 
 
-def test_idempotency_keys(records: Records) -> None:
-    first = submitted(records, idempotency_key="k")
-    again = records.submit([Submission(request=request(idempotency_key="k"), owner="acme")])[0]
-    assert (again.id, again.created) == (first, False)
-    with pytest.raises(Conflict, match=first):
-        submitted(records, url="https://example.org/other.mp4", idempotency_key="k")
-    other = records.submit([Submission(request=request(idempotency_key="k"), owner="zenith")])[0]
-    assert other.id != first
-
-
 def test_limits_of_owner_and_backlog(redis: Redis) -> None:
     records = Records(redis, "vf", Terms(open_scans=2, max_backlog=3))
     mine = [submitted(records), submitted(records)]
@@ -198,54 +147,6 @@ def test_limits_of_owner_and_backlog(redis: Redis) -> None:
     submitted(records)
     with pytest.raises(QueueFull, match="queue"):
         submitted(records, owner="zenith")
-
-
-def test_the_same_bytes_again_are_answered_from_the_first_result(records: Records) -> None:
-    first, second = submitted(records), submitted(records)
-    claim = claimed(records, first)
-    records.settle(claim, "ab" * 32, "key")
-    records.finish(claim, report(first))
-    settled = records.settle(claimed(records, second), "ab" * 32, "key")
-    assert settled.cached is not None
-    assert unpack(settled.cached).id == first
-
-
-def test_followers_take_over_the_leaders_result(records: Records) -> None:
-    leader, follower = submitted(records), submitted(records)
-    lead = claimed(records, leader)
-    records.settle(lead, "ab" * 32, "key")
-    following = claimed(records, follower)
-    assert records.settle(following, "ab" * 32, "key").follows == leader
-    assert records.get(follower).state == "queued"
-    assert records.get(follower).tries == 0
-    assert refused(records, follower, "w1") == "following"
-    assert records.finish(lead, report(leader)).ring == (follower,)
-    claim = claimed(records, follower)
-    assert claim.adopts == leader
-    assert records.finish(claim, report(follower)).how == "finished"
-
-
-def test_a_failed_leader_is_followed_by_one_of_its_followers(records: Records) -> None:
-    leader, *followers = (submitted(records) for _ in range(4))
-    lead = claimed(records, leader)
-    records.settle(lead, "ab" * 32, "key")
-    for follower in followers:
-        records.settle(claimed(records, follower), "ab" * 32, "key")
-    ended = records.fail(lead, code="internal", message="", retryable=False)
-    (promoted,) = ended.ring
-    assert promoted in followers
-    others = [follower for follower in followers if follower != promoted]
-    assert {records.get(follower).leader for follower in others} == {promoted}
-    claim = claimed(records, promoted)
-    assert claim.adopts is None
-    assert records.settle(claim, "ab" * 32, "key").follows is None
-    assert sorted(records.finish(claim, report(promoted)).ring) == sorted(others)
-
-
-def test_other_options_are_another_result(records: Records) -> None:
-    first, second = submitted(records), submitted(records, options=RequestOptions(max_frames=8))
-    records.settle(claimed(records, first), "ab" * 32, "key")
-    assert records.settle(claimed(records, second), "ab" * 32, "key of other options").follows is None
 
 
 def test_a_callback_is_owed_from_the_moment_of_the_end(records: Records) -> None:
@@ -294,13 +195,6 @@ def test_a_report_of_another_version_is_told_as_such(stored: bytes) -> None:
         unpack(stored)
 
 
-def test_a_retried_submission_is_one_scan(records: Records) -> None:
-    submission = Submission(request=request(), owner="acme")
-    records.submit([submission])
-    assert records.submit([submission])[0].id == submission.id
-    assert records.redis.hget("vf:open", "acme") == b"1"
-
-
 def test_a_claim_whose_answer_was_lost_may_be_made_again(records: Records) -> None:
     scan_id = submitted(records)
     first = claimed(records, scan_id)
@@ -310,35 +204,6 @@ def test_a_claim_whose_answer_was_lost_may_be_made_again(records: Records) -> No
     with pytest.raises(LeaseLost):
         records.renew(first)
     assert records.finish(again, report(scan_id)).how == "finished"
-
-
-def test_a_leader_that_found_other_bytes_at_its_second_attempt_is_not_taken_for_the_first(records: Records) -> None:
-    leader, follower, later = (submitted(records) for _ in range(3))
-    lead = claimed(records, leader)
-    records.settle(lead, "aa" * 32, "key of a")
-    records.settle(claimed(records, follower), "aa" * 32, "key of a")
-    records.hand_back(lead)
-    lead = claimed(records, leader)
-    records.settle(lead, "bb" * 32, "key of b")
-    assert records.settle(claimed(records, later), "aa" * 32, "key of a").follows is None
-    assert records.finish(lead, report(leader, verdict="real")).ring == (follower,)
-    claim = claimed(records, follower)
-    assert claim.adopts is None
-    assert records.settle(claim, "aa" * 32, "key of a").follows == later
-
-
-def test_a_result_that_was_taken_over_grows_no_younger(redis: Redis) -> None:
-    records = Records(redis, "vf", Terms(cache_s=1000))
-    first, second = submitted(records), submitted(records)
-    claim = claimed(records, first)
-    records.settle(claim, "ab" * 32, "key")
-    records.finish(claim, report(first))
-    redis.expire("vf:result:key", 500)
-    claim = claimed(records, second)
-    assert records.settle(claim, "ab" * 32, "key").cached is not None
-    records.finish(claim, report(second))
-    assert redis.get("vf:result:key") == first.encode()
-    assert 0 < redis.ttl("vf:result:key") <= 500
 
 
 def test_a_live_scan_does_not_wait_for_a_low_ones_back_off(redis: Redis) -> None:
@@ -383,32 +248,3 @@ def test_a_record_of_another_version_breaks_no_list(records: Records) -> None:
     assert [record.id for record in records.get_many([odd, good])] == [good]
     with pytest.raises(UnreadableRecord, match=odd):
         records.get(odd)
-
-
-def test_one_that_leads_after_all_is_followed(records: Records) -> None:
-    leader, follower, later = (submitted(records) for _ in range(3))
-    lead = claimed(records, leader)
-    records.settle(lead, "ab" * 32, "key")
-    records.settle(claimed(records, follower), "ab" * 32, "key")
-    records.finish(lead, report(leader))
-    claim = claimed(records, follower)
-    assert claim.adopts == leader
-    assert records.settle(claim, "ab" * 32, "key", anew=True).cached is None, "its result is of no use"
-    assert records.get(follower).leader is None
-    assert records.settle(claimed(records, later), "ab" * 32, "key").follows == follower
-
-
-def test_whoever_follows_a_cancelled_scan_is_rung_for_at_once(records: Records) -> None:
-    leader, first, second, other = (submitted(records) for _ in range(4))
-    lead = claimed(records, leader)
-    records.settle(lead, "ab" * 32, "key")
-    records.settle(claimed(records, first), "ab" * 32, "key")
-    records.cancel(leader)
-    ended = records.claim(leader, "w1")  # the answer to its first claim was lost
-    assert ended == Ended(how="cancelled", ring=(first,))
-    records.settle(claimed(records, second), "cd" * 32, "of second")
-    records.settle(claimed(records, other), "cd" * 32, "of second")
-    records.settle(claimed(records, first), "ab" * 32, "key")
-    records.cancel(second)
-    settled = records.settle(Claim(id=second, attempt=1), "ab" * 32, "key")
-    assert (settled.follows, settled.ring) == ("", (other,))
