@@ -59,7 +59,7 @@ def completed_report(job: wire.Report, found: Findings, *, evidence_per_track: i
         "status": "completed",
         "finished_at": wire.now(),
         "progress": 1.0,
-        "media": _media(found),
+        "media": media_part(found.info, found.info.duration_s, found.sha256),
         "reasons": tuple(wire.ReasonItem(code=reason) for reason in verdict.reasons),
         "tracks": tracks,
         "frames": _frames(found.seen),
@@ -100,12 +100,12 @@ def _box(face: Face) -> wire.Box:
     return x1, y1, x2, y2
 
 
-def _media(found: Findings) -> wire.Media:
-    info = found.info
+def media_part(info: MediaInfo, duration_s: float, sha256: str | None = None) -> wire.Media:
+    """The report's ``media``; a live stream lasts as long as it was watched, and has no hash."""
     return wire.Media(
-        sha256=found.sha256,
+        sha256=sha256,
         kind=info.kind,
-        duration_s=round(info.duration_s, 3),
+        duration_s=round(duration_s, 3),
         fps=round(info.fps, 3),
         width=info.width,
         height=info.height,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from worker.commands.options import ConfigOption
 from worker.commands.outcome import exit_codes
 
 EPILOG = """[bold]Examples[/]
@@ -29,9 +30,7 @@ app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_c
 @app.command(epilog=EPILOG)
 def courier(
     once: Annotated[bool, typer.Option("--once", help="Deliver what is due now, then end.")] = False,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")
-    ] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Deliver callbacks: signed, at least once each, tried again for hours. Any number of couriers may run at a time.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from worker.commands.options import ConfigOption
 from worker.commands.outcome import ITEMS_FAILED, SCANNED, exit_codes
 
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
@@ -16,9 +17,7 @@ app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_c
 @app.command()
 def demo(
     ctx: typer.Context,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")
-    ] = None,
+    config: ConfigOption = None,
     queue: Annotated[
         bool, typer.Option("--queue", help="Through a Redis, a worker and callbacks, all started here and ended again.")
     ] = False,

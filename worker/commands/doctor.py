@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from worker.commands.options import ConfigOption
 from worker.commands.outcome import exit_codes
 
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
@@ -21,9 +22,7 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
     model: Annotated[Path | None, typer.Option(metavar="FILE", help="Look at this checkpoint.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")
-    ] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Say what works on this machine, and how to mend what does not.
 

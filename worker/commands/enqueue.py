@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from worker.commands import outcome
-from worker.commands.scan import FailOn, seconds
-from worker.commands.service import ConfigOption, Format, FormatOption, QuietOption, complain, interruptible, load, progress_bar
+from worker.commands.options import ConfigOption, FailOn, seconds
+from worker.commands.service import Format, FormatOption, QuietOption, complain, interruptible, load, progress_bar
 from worker.commands.watch import duration
 
 if TYPE_CHECKING:

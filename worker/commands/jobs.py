@@ -11,8 +11,8 @@ import typer
 
 from worker.commands import outcome
 from worker.commands.jobs_bulk import app as bulk
+from worker.commands.options import ConfigOption
 from worker.commands.service import (
-    ConfigOption,
     FormatOption,
     OwnerOption,
     for_each,
@@ -99,13 +99,13 @@ def show(
 ) -> None:
     """All that is known of a scan, as JSON: its report, and what the queue knows of it."""
     with outcome.exit_codes(), opened_desk(config) as desk:
-        from worker.errors import NoSuchScan
+        from worker.errors import NoSuchScan, UnreadableRecord
 
         (wanted,) = read_ids([scan_id]) or [scan_id]
         try:
             record = desk.record(wanted, owner)
             report = desk.report(wanted, owner)
-        except NoSuchScan as exc:
+        except (NoSuchScan, UnreadableRecord) as exc:
             _end(str(exc))
         kept = {
             field.name: getattr(record, field.name)

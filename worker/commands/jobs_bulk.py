@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from worker.commands import outcome
+from worker.commands.options import ConfigOption
 from worker.commands.service import (
-    ConfigOption,
     OwnerOption,
     QuietOption,
     complain,

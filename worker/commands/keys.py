@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.commands.options import ConfigOption
 from worker.commands.outcome import exit_codes
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ veriframe keys webhook acme --rotate                  a new secret; the old one 
 4    Redis is away, internal error
 """
 Owner = Annotated[str, typer.Argument(metavar="OWNER", help="Whose scans: a-z, 0-9, '.', '_', '-'.", show_default=False)]
-Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")]
 
 app = typer.Typer(
     help="Create, list and revoke keys of the HTTP API; show and rotate the secrets that sign callbacks.",
@@ -61,7 +61,7 @@ def create(
     ] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
     days: Annotated[float | None, typer.Option(min=0.001, max=36500, help="It ends after so many; default: never.")] = None,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """Make a key. Its token, the one line on standard output, is shown this once."""
     with _redis(config) as (redis, namespace):
@@ -77,7 +77,7 @@ def create(
 def list_keys(
     owner: Annotated[str | None, typer.Option(metavar="OWNER", help="Only this owner's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON array instead of a table.")] = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """List keys, the oldest first. Tokens are not stored."""
     with _redis(config) as (redis, namespace):
@@ -94,7 +94,7 @@ def list_keys(
 @app.command()
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, as list shows it.", show_default=False)],
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """End a key at once."""
     with _redis(config) as (redis, namespace):
@@ -114,7 +114,7 @@ def webhook(
         float,
         typer.Option(min=0, max=90 * 86400, metavar="S", help="With --rotate: old ones sign along for so long; 0: not at all."),
     ] = 86400,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """Show the secrets that sign an owner's callbacks now, the newest first, one a line."""
     with _redis(config) as (redis, namespace):

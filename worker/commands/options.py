@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +24,30 @@ def workers(text: str | int) -> int:
     return count
 
 
+class FailOn(StrEnum):
+    """The verdicts, as a choice; ``worker.types.Label`` would load numpy for ``--help``."""
+
+    FAKE = "fake"
+    REAL = "real"
+    UNCERTAIN = "uncertain"
+    NOT_APPLICABLE = "not_applicable"
+
+
+def seconds(text: str) -> float:
+    """Seconds of ``90``, ``1:30`` or ``0:01:30.5``. Raises BadParameter."""
+    parts = text.split(":")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if not 1 <= len(values) <= 3 or not all(0 <= value < float("inf") for value in values):
+        raise typer.BadParameter(f"{text!r} is no time: give seconds, mm:ss or h:mm:ss")
+    total = 0.0
+    for value in values:
+        total = 60 * total + value
+    return total
+
+
 WorkersOption = Annotated[
     int,
     typer.Option(parser=workers, metavar="N", help="Items scanned at once, each in a process; auto: one for each core."),
@@ -31,4 +57,21 @@ IncludeOption = Annotated[
 ]
 ExcludeOption = Annotated[
     list[str] | None, typer.Option(metavar="GLOB", help="No names, paths or folders like this; may be repeated.")
+]
+FailOnOption = Annotated[
+    list[FailOn] | None,
+    typer.Option(metavar="VERDICT", help="Exit with 1 on fake, real, uncertain or not_applicable; may be repeated."),
+]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A .safetensors checkpoint; default: the bundled one.", rich_help_panel="Engine"),
+]
+BackendOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="auto, onnxruntime, openvino, openvino-bf16, ... or torch.", rich_help_panel="Engine"),
+]
+ConfigOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")]
+EngineConfigOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.", rich_help_panel="Engine"),
 ]

@@ -6,27 +6,27 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from worker.commands import outcome
-from worker.commands.options import ExcludeOption, IncludeOption, WorkersOption
+from worker.commands.options import (
+    BackendOption,
+    EngineConfigOption,
+    ExcludeOption,
+    FailOn,
+    FailOnOption,
+    IncludeOption,
+    ModelOption,
+    WorkersOption,
+    seconds,
+)
 
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
 
 Format = Literal["table", "json", "jsonl", "csv"]
-
-
-class FailOn(StrEnum):
-    """The verdicts, as a choice; ``worker.types.Label`` would load numpy for ``--help``."""
-
-    FAKE = "fake"
-    REAL = "real"
-    UNCERTAIN = "uncertain"
-    NOT_APPLICABLE = "not_applicable"
 
 
 HELP = (
@@ -77,21 +77,6 @@ class ScanArguments:
     quiet: bool
 
 
-def seconds(text: str) -> float:
-    """Seconds of ``90``, ``1:30`` or ``0:01:30.5``. Raises BadParameter."""
-    parts = text.split(":")
-    try:
-        values = [float(part) for part in parts]
-    except ValueError:
-        values = []
-    if not 1 <= len(values) <= 3 or not all(0 <= value < float("inf") for value in values):
-        raise typer.BadParameter(f"{text!r} is no time: give seconds, mm:ss or h:mm:ss")
-    total = 0.0
-    for value in values:
-        total = 60 * total + value
-    return total
-
-
 @app.command(help=HELP, epilog=EPILOG)
 def scan(
     ctx: typer.Context,
@@ -107,10 +92,7 @@ def scan(
     out: Annotated[Path | None, typer.Option(help="Folder for reports (JSON) and evidence crops.", metavar="DIR")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what --out holds: same bytes, model and options.")] = False,
     workers: WorkersOption = 1,
-    fail_on: Annotated[
-        list[FailOn] | None,
-        typer.Option(metavar="VERDICT", help="Exit with 1 on fake, real, uncertain or not_applicable; may be repeated."),
-    ] = None,
+    fail_on: FailOnOption = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")] = False,
@@ -139,14 +121,8 @@ def scan(
         bool,
         typer.Option("--exhaustive", help="Score every frame, even where fewer settle the verdict.", rich_help_panel="Sampling"),
     ] = False,
-    model: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A .safetensors checkpoint; default: the bundled one.", rich_help_panel="Engine"),
-    ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="auto, onnxruntime, openvino, openvino-bf16, ... or torch.", rich_help_panel="Engine"),
-    ] = None,
+    model: ModelOption = None,
+    backend: BackendOption = None,
     decoder: Annotated[
         Literal["auto", "pyav", "decord"] | None,
         typer.Option(metavar="NAME", help="auto, pyav or decord.", rich_help_panel="Engine"),
@@ -161,10 +137,7 @@ def scan(
             rich_help_panel="Engine",
         ),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.", rich_help_panel="Engine"),
-    ] = None,
+    config: EngineConfigOption = None,
 ) -> None:
     """Flags to settings; see HELP."""
     with outcome.exit_codes():

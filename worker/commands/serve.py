@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.commands.options import ConfigOption
 from worker.commands.outcome import exit_codes
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_c
 def serve(
     host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Listen on this address.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Listen on this port; 0: any free one.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")
-    ] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Serve the HTTP API: scans, uploads, feedback, probes and metrics. docs/api.md describes it, /openapi.json defines it.
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "json", "jsonl"]
 FormatOption = Annotated[Format, typer.Option(metavar="NAME", help="table, json (an array) or jsonl (a line each).")]
-ConfigOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.")]
 OwnerOption = Annotated[str | None, typer.Option(metavar="NAME", help="Only this owner's scans; default: everybody's.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")]
 HASTY_S = 5.0

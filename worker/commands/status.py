@@ -12,9 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from worker.commands import outcome
-from worker.commands.scan import FailOn
+from worker.commands.options import ConfigOption, FailOnOption
 from worker.commands.service import (
-    ConfigOption,
     FormatOption,
     OwnerOption,
     QuietOption,
@@ -61,10 +60,7 @@ def status(
         bool, typer.Option("--events", help="Of watches: their events, a JSON object a line, and no report.")
     ] = False,
     after: Annotated[int, typer.Option(min=-1, metavar="N", help="With --events: those after this number.")] = -1,
-    fail_on: Annotated[
-        list[FailOn] | None,
-        typer.Option(metavar="VERDICT", help="Exit with 1 on fake, real, uncertain or not_applicable; may be repeated."),
-    ] = None,
+    fail_on: FailOnOption = None,
     format: FormatOption = "table",
     owner: OwnerOption = None,
     quiet: QuietOption = False,
@@ -74,7 +70,7 @@ def status(
     with outcome.exit_codes(), interruptible("the scans go on"):
         from rich.console import Console
 
-        from worker.errors import ConfigError, NoSuchScan
+        from worker.errors import ConfigError, NoSuchScan, UnreadableRecord
         from worker.queue.waiting import wait_for
 
         ids = read_ids(scan_ids)
@@ -94,7 +90,7 @@ def status(
                 for scan_id in ids:
                     try:
                         report = desk.report(scan_id, owner)
-                    except NoSuchScan as exc:
+                    except (NoSuchScan, UnreadableRecord) as exc:
                         complain(scan_id, exc)
                         code = outcome.ITEMS_FAILED
                         continue

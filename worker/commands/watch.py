@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from worker.commands import outcome
-from worker.commands.scan import FailOn
+from worker.commands.options import BackendOption, EngineConfigOption, FailOn, FailOnOption, ModelOption
 
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
 
@@ -86,25 +86,13 @@ def watch(
     ] = "table",
     windows: Annotated[bool, typer.Option("--windows", help="With jsonl: every window's result, too.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the report (JSON) and evidence crops.", metavar="DIR")] = None,
-    fail_on: Annotated[
-        list[FailOn] | None,
-        typer.Option(metavar="VERDICT", help="Exit with 1 on fake, real, uncertain or not_applicable; may be repeated."),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A .safetensors checkpoint; default: the bundled one.", rich_help_panel="Engine"),
-    ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="auto, onnxruntime, openvino, openvino-bf16, ... or torch.", rich_help_panel="Engine"),
-    ] = None,
+    fail_on: FailOnOption = None,
+    model: ModelOption = None,
+    backend: BackendOption = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=64, metavar="N", help="Threads; default: the cores.", rich_help_panel="Engine")
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Settings; default: configs/worker.yaml of a checkout.", rich_help_panel="Engine"),
-    ] = None,
+    config: EngineConfigOption = None,
 ) -> None:
     """Flags to settings; see HELP."""
     with outcome.exit_codes():

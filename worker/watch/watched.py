@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from worker import report as wire
-from worker.assemble import printable, probability
+from worker.assemble import media_part, probability
 from worker.errors import EmptyMedia
 from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, Strategy, Verdict
 from worker.verdict.decide import Policy, decide
@@ -40,7 +40,7 @@ def watch_report(
         started_at=created_at,
         finished_at=wire.now(),
         status="completed",
-        media=_media(state),
+        media=media_part(state.media, state.counts.end_s) if state.media else None,
         verdict=verdict.label if isinstance(verdict, Verdict) else Label.NOT_APPLICABLE,
         reasons=tuple(wire.ReasonItem(code=reason) for reason in verdict.reasons),
         tracks=tuple(_track(one, state, verdict) for one in state.tracks.held()),
@@ -88,22 +88,6 @@ def _coverage(state: WatchState) -> Coverage:
         with_face=counts.with_face,
         max_gap_s=max(counts.max_gap_s, counts.end_s - (counts.last_frame_s or 0.0)),
         end_s=max(counts.end_s, 1e-3),
-    )
-
-
-def _media(state: WatchState) -> wire.Media | None:
-    info = state.media
-    if info is None:
-        return None
-    return wire.Media(
-        kind=info.kind,
-        duration_s=round(state.counts.end_s, 3),
-        fps=round(info.fps, 3),
-        width=info.width,
-        height=info.height,
-        codec=printable(info.codec),
-        container=printable(info.container),
-        decoder=info.decoder,
     )
 
 

@@ -141,6 +141,18 @@ def test_a_wait_may_be_too_short(veriframe: Veriframe, desk: Desk) -> None:
     assert desk.count(None) == 1
 
 
+def test_a_report_of_another_version_ends_no_list(veriframe: Veriframe, desk: Desk) -> None:
+    odd, good = submit(desk), submit(desk)
+    for scan_id in (odd, good):
+        complete(desk.records, scan_id)
+    desk.records.redis.hset(f"vf:scan:{odd}", "report", b"of a later one")
+    shown = veriframe("status", odd, good, "--format", "jsonl")
+    assert shown.exit_code == 3
+    assert [json.loads(line)["id"] for line in shown.stdout.splitlines()] == [good]
+    assert odd in shown.stderr
+    assert veriframe("jobs", "show", odd).exit_code == 3
+
+
 def test_status(veriframe: Veriframe, desk: Desk) -> None:
     done, dead, waiting = (submit(desk) for _ in range(3))
     complete(desk.records, done)
