@@ -187,7 +187,7 @@ class Scanner:
                 hold_bytes=options.hold_bytes,
             )
             run = _Run(self._look_at, self._crew, passes, media.info, options, on_progress)
-            seen, settled = self._watch(run)
+            seen, settled = self._look_in_passes(run)
         if not passes.times_s:
             raise passes.failure or EmptyMedia("no frame lies in the scanned window")
         coverage = run.coverage(seen)
@@ -212,7 +212,7 @@ class Scanner:
     def _look_at(self, frames: list[Frame]) -> Look:
         return look_at(frames, self._new_detector(), self._classifier, self._rules)
 
-    def _watch(self, run: _Run) -> tuple[Observations, bool]:
+    def _look_in_passes(self, run: _Run) -> tuple[Observations, bool]:
         """Both passes, or what of them settles the verdict; and whether it did so before all was seen."""
         seen = run.observer.result()
         for batches in run.passes.first():

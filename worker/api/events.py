@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,18 +9,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from worker.api.parts import Reader, TheParts, shown_to
 from worker.api.problems import documented
-from worker.api.scans import ScanId
+from worker.api.scans import ScanId, whole_number
 from worker.report import Status
 from worker.watch.events import WatchEvent
 
 router = APIRouter(tags=["scans"])
-
-
-def _number(value: object) -> object:
-    """As JSON writes it: pydantic alone would take ``1.0`` and ``1_0`` too."""
-    if isinstance(value, str) and not re.fullmatch(r"-1|[0-9]{1,9}", value, re.ASCII):
-        raise ValueError("a whole number in digits")
-    return value
 
 
 class Events(BaseModel):
@@ -41,10 +33,10 @@ class Span(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    after: Annotated[int, BeforeValidator(_number)] = Field(
+    after: Annotated[int, BeforeValidator(whole_number)] = Field(
         default=-1, ge=-1, le=999_999_999, description="a number; -1: from 0 on"
     )
-    limit: Annotated[int, BeforeValidator(_number)] = Field(default=200, ge=1, le=1000)
+    limit: Annotated[int, BeforeValidator(whole_number)] = Field(default=200, ge=1, le=1000)
 
 
 @router.get("/v1/scans/{scan_id}/events", responses=documented(404, 409))

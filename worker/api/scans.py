@@ -70,9 +70,9 @@ class ScanList(BaseModel):
     next_cursor: str | None
 
 
-def _number(value: object) -> object:
+def whole_number(value: object) -> object:
     """As JSON writes it: pydantic alone would take ``1.0`` and ``1_0`` too."""
-    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,6}", value, re.ASCII):
+    if isinstance(value, str) and not re.fullmatch(r"-1|[0-9]{1,9}", value, re.ASCII):
         raise ValueError("a whole number in digits")
     return value
 
@@ -94,7 +94,7 @@ class Filters(BaseModel):
     external_id: str | None = Field(default=None, min_length=1, max_length=255)
     dead: Annotated[bool, BeforeValidator(_truth)] | None = Field(default=None, description="in the dead letter state")
     cursor: str | None = Field(default=None, pattern=rf"^[0-9]{{1,15}}-{ID}$", description="`next_cursor` of the page before")
-    limit: Annotated[int, BeforeValidator(_number)] = Field(default=50, ge=1, le=200)
+    limit: Annotated[int, BeforeValidator(whole_number)] = Field(default=50, ge=1, le=200)
 
 
 BODY = {
@@ -193,7 +193,7 @@ def list_scans(key: Reader, filters: Annotated[Filters, Query()], parts: ThePart
     return ScanList(scans=tuple(Summary.model_validate(report) for report in page.reports), next_cursor=page.cursor)
 
 
-@router.get("/v1/scans/{scan_id}", responses=documented(404))
+@router.get("/v1/scans/{scan_id}", responses=documented(404, 409))
 def show_scan(key: Reader, scan_id: ScanId, parts: TheParts) -> Report:
     """The report, in whatever state the scan is."""
     return parts.desk.report(scan_id, shown_to(key))
@@ -202,7 +202,7 @@ def show_scan(key: Reader, scan_id: ScanId, parts: TheParts) -> Report:
 @router.get(
     "/v1/scans/{scan_id}/artifacts/{name}",
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/octet-stream": {}}, "description": "The bytes"}, **documented(404)},
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "The bytes"}, **documented(404, 409)},
 )
 def show_artifact(
     key: Reader, scan_id: ScanId, name: Annotated[str, Path(pattern=ARTIFACT, examples=["frames.jsonl"])], parts: TheParts
@@ -223,7 +223,7 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
             yield piece
 
 
-@router.post("/v1/scans/{scan_id}/cancel", responses=documented(404))
+@router.post("/v1/scans/{scan_id}/cancel", responses=documented(404, 409))
 def cancel_scan(key: Submitter, scan_id: ScanId, parts: TheParts) -> Accepted:
     """A waiting scan is cancelled at once, a running one within seconds; one that has ended stays as it is. A watch that is under
     way is completed, with the report of what it saw."""

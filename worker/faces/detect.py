@@ -12,25 +12,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import cv2
 import numpy as np
 
 from worker.faces.candidates import AreaTable, SingleCuts
 from worker.faces.cascade import Cascade, no_faces, squared
 from worker.faces.nets import packaged_nets
-from worker.pixels import PART_PX, detection_divisor
+from worker.pixels import PART_PX, detection_divisor, shrink
 from worker.types import Detections, Float32, Int64, UInt8
 
 
-def _shrink(frames_BHWC: Sequence[UInt8] | UInt8, k: int) -> UInt8:
-    """Frames averaged over k x k pixels; the last rows and columns that fill no square are left out."""
-    if k == 1:
-        return np.asarray(frames_BHWC)
-    height, width = (side // k for side in frames_BHWC[0].shape[:2])
-    small_BHWC = np.empty((len(frames_BHWC), height, width, 3), np.uint8)
-    for frame_HWC, out in zip(frames_BHWC, small_BHWC, strict=True):
-        cv2.resize(frame_HWC[: height * k, : width * k], (width, height), out, interpolation=cv2.INTER_AREA)
-    return small_BHWC
+def _shrunk(frames_BHWC: Sequence[UInt8] | UInt8, times: int) -> UInt8:
+    return np.asarray(frames_BHWC if times == 1 else [shrink(frame_HWC, times) for frame_HWC in frames_BHWC])
 
 
 class MtcnnDetector:
@@ -87,16 +79,16 @@ class MtcnnDetector:
 
         return self._in_parts(small_BHWC, 1, divisor, confirmed)
 
-    def _detect(self, frames_BHWC: UInt8 | Sequence[UInt8], shrink: int, divisor: int) -> Detections:
-        """Faces of frames that are still to be shrunk ``shrink`` times, in pixels of frames ``divisor`` times the shrunk size."""
+    def _detect(self, frames_BHWC: UInt8 | Sequence[UInt8], times: int, divisor: int) -> Detections:
+        """Faces of frames still to be shrunk ``times`` times over, in pixels of frames ``divisor`` times the shrunk size."""
         return self._in_parts(
-            frames_BHWC, shrink, divisor, lambda part: self._cascade.detect(AreaTable(_shrink(frames_BHWC[part], shrink)))
+            frames_BHWC, times, divisor, lambda part: self._cascade.detect(AreaTable(_shrunk(frames_BHWC[part], times)))
         )
 
     def _in_parts(
         self,
         frames_BHWC: UInt8 | Sequence[UInt8],
-        shrink: int,
+        times: int,
         divisor: int,
         find: Callable[[slice], Detections],
     ) -> Detections:
@@ -108,7 +100,7 @@ class MtcnnDetector:
             if frame_HWC.shape != frames_BHWC[0].shape or frame_HWC.ndim != 3 or frame_HWC.shape[2] != 3:
                 raise ValueError(f"frames must be RGB and of one size: {frame_HWC.shape}, {frames_BHWC[0].shape}")
         height, width = frames_BHWC[0].shape[:2]
-        fits = max(1, PART_PX * shrink**2 // max(1, height * width))
+        fits = max(1, PART_PX * times**2 // max(1, height * width))
         size = min(fits, -(-n // self._threads))
         slices = [slice(start, start + size) for start in range(0, n, size)]
         spread = map if self._threads == 1 else self._pool.map

@@ -7,8 +7,6 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from pydantic import ValidationError
-
 from worker.errors import QueueError, UnreadableRecord
 from worker.queue.requests import ScanRequest
 from worker.report import Report, new_id
@@ -133,7 +131,7 @@ def unpack(stored: bytes) -> Report:
     """Raises UnreadableRecord."""
     try:
         return Report.model_validate_json(zlib.decompress(stored))
-    except (zlib.error, ValidationError, ValueError) as exc:
+    except (zlib.error, ValueError) as exc:
         raise UnreadableRecord("a report was stored by another version of veriframe") from exc
 
 

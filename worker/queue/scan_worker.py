@@ -132,7 +132,7 @@ class ScanWorker:
         said: dict[str, Any] | None = None
         try:
             self.child.send({"scan": claim.id, "attempt": claim.attempt, "adopts": claim.adopts})
-            said = self._watch(claim)
+            said = self._attend(claim)
         except ChildDied as exc:
             self._give_up(claim, f"{exc}")
         except LeaseLost:
@@ -145,7 +145,7 @@ class ScanWorker:
         if said is not None:
             self._heard(claim, said)
 
-    def _watch(self, claim: Claim) -> dict[str, Any] | None:
+    def _attend(self, claim: Claim) -> dict[str, Any] | None:
         """Renew the lease and look at the clock until the child is done with it: what it said. None: it was ended before.
 
         Raises ChildDied, LeaseLost.

@@ -40,10 +40,22 @@ class StreamWatcher(Protocol):
         stop: Callable[[], bool],
         until_s: float | None,
         on_window: Callable[[WindowResult, Sequence[WatchEvent], Json], None],
-    ) -> str: ...
-    def finish(self, ending: Any, on_window: Callable[[WindowResult, Sequence[WatchEvent], Json], None]) -> None: ...
-    def report(self) -> Report: ...
-    def crops(self, report: Report) -> Mapping[str, bytes]: ...
+    ) -> str:
+        """``ended``: nothing more will come, and the last window was told; otherwise ``stop`` or the clock said so. Raises
+        FetchError, MediaError, DecodeError, and what ``on_window`` raises."""
+        ...
+
+    def finish(self, ending: Any, on_window: Callable[[WindowResult, Sequence[WatchEvent], Json], None]) -> None:
+        """Tell the last window and ``stream_ended``; nothing where the stream has ended."""
+        ...
+
+    def report(self) -> Report:
+        """Of all that was watched so far. Raises EmptyMedia where nothing was seen."""
+        ...
+
+    def crops(self, report: Report) -> Mapping[str, bytes]:
+        """Evidence crops as JPEG bytes, by the names in ``report``."""
+        ...
 
 
 OpenWatcher = Callable[[str, RequestOptions, Json | None], AbstractContextManager[StreamWatcher]]

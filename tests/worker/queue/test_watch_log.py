@@ -114,7 +114,8 @@ def test_events_are_read_page_by_page_and_the_oldest_may_be_gone(redis: Redis) -
     assert ([one.number for one in page.events], page.oldest, page.count) == ([7, 8], 7, 12)
     assert watch.numbers(after=8) == [9, 10, 11]
     assert watch.numbers(after=3, limit=1) == [7]
-    assert watch.numbers(after=11) == watch.numbers(after=99) == []
+    assert watch.numbers(after=11) == watch.numbers(after=99) == watch.numbers(after=10**20) == []
+    assert watch.numbers(limit=0) == watch.numbers(limit=-1) == []
 
 
 def test_a_window_makes_the_attempt_as_good_as_the_first(redis: Redis) -> None:
@@ -175,6 +176,9 @@ def test_one_cancelled_between_two_slices_waits_for_its_report(redis: Redis) -> 
     watch.claim = watch.take()
     (lease_ms,) = watch.records.redis.zrange("vf:leases", 0, -1, withscores=True)[0][1:]
     assert watch.records.expire(watch.id, int(lease_ms)).how == "again", "or dies"
+    watch.claim = watch.take()
+    assert watch.records.fail(watch.claim, code="internal", message="", retryable=True).how == "again", "or its process"
+    assert watch.desk.record(watch.id, "acme").cancel
 
 
 def test_one_cancelled_before_its_first_window_is_cancelled(redis: Redis) -> None:

@@ -8,16 +8,18 @@ if not holds(id, attempt) then
 end
 local r = redis.call('HMGET', k, 'cancel', 'tries')
 local status, how, dead = 'failed', 'failed', 0
-if r[1] == '1' then
+local is_unwanted = r[1] == '1'
+-- A watch that has begun ends with its report, also where it is to end: by another attempt.
+if ARGV[5] == '1' and (not is_unwanted or has_cursor(id)) and tonumber(r[2]) < tonumber(ARGV[6]) then
+  redis.call('HSET', k, 'error', ARGV[4])
+  local longest = tonumber(ARGV[9])
+  local delay = math.min(longest, tonumber(ARGV[8]) * 2 ^ math.min(tonumber(r[2]) - 1, 30)) * tonumber(ARGV[10])
+  wait_again(id, now_ms() + math.floor(math.max(delay, math.min(longest, tonumber(ARGV[11])))))
+  return {'again'}
+end
+if is_unwanted then
   status, how = 'cancelled', 'cancelled'
 elseif ARGV[5] == '1' then
-  if tonumber(r[2]) < tonumber(ARGV[6]) then
-    redis.call('HSET', k, 'error', ARGV[4])
-    local longest = tonumber(ARGV[9])
-    local delay = math.min(longest, tonumber(ARGV[8]) * 2 ^ math.min(tonumber(r[2]) - 1, 30)) * tonumber(ARGV[10])
-    wait_again(id, now_ms() + math.floor(math.max(delay, math.min(longest, tonumber(ARGV[11])))))
-    return {'again'}
-  end
   how, dead = 'dead', 1
 end
 local rung = finalise(id, status, ARGV[7], {error = ARGV[4], dead = dead, ended_by = attempt})
