@@ -19,7 +19,7 @@ PACKAGES = (
     "facenet-pytorch",
     "numpy",
     "onnxruntime",
-    "opencv-python-headless",
+    "opencv-contrib-python-headless",
     "openvino",
     "tensorrt",
     "timm",
