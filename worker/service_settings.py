@@ -85,7 +85,7 @@ class SourceSettings(Section):
     max_bytes: int = Field(default=2 << 30, gt=0, description="largest download, in bytes as received")
     rate_bytes_s: int = Field(default=0, ge=0, description="a download is no faster than this on the average; 0: no limit")
     timeout_s: float = Field(default=300, gt=0, description="of a whole download")
-    connect_s: float = Field(default=10, gt=0)
+    connect_s: float = Field(default=10, gt=0, description="until a connection stands")
     stall_s: float = Field(default=30, gt=0, description="without a byte for so long, a connection is given up")
     retries: int = Field(default=2, ge=0, description="a download that must begin anew is tried so often again")
     patience_s: float = Field(default=60, ge=0, description="one that can go on is tried until so long without a byte")
@@ -125,7 +125,7 @@ class ArtifactSettings(Section):
 class CallbackSettings(Section):
     attempts: int = Field(default=8, ge=1, description="tries of one callback; then dead letter")
     backoff_s: float = Field(default=5, gt=0, description="wait before the second try; grows fourfold, with jitter")
-    backoff_max_s: float = Field(default=4 * 3600, gt=0)
+    backoff_max_s: float = Field(default=4 * 3600, gt=0, description="longest wait between two tries")
     timeout_s: float = Field(default=15, gt=0, description="of one delivery")
     lease_s: float = Field(default=30, gt=1, description="a delivery that is not ended by then is tried again by another courier")
     parallel: int = Field(default=8, ge=1, le=256, description="deliveries of one courier at a time")
@@ -138,10 +138,10 @@ class CallbackSettings(Section):
 
 
 class ApiSettings(Section):
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65535)
+    host: str = Field(default="127.0.0.1", description="address that veriframe serve listens on")
+    port: int = Field(default=8080, ge=0, le=65535, description="0: any free one")
     max_body_bytes: int = Field(default=65536, gt=0, le=65536, description="of a JSON request; no larger one would be stored")
-    max_upload_bytes: int = Field(default=2 << 30, gt=0)
+    max_upload_bytes: int = Field(default=2 << 30, gt=0, description="of an uploaded file")
     requests_per_minute: int = Field(default=600, gt=0, description="of one owner")
     open_scans: int = Field(default=10_000, gt=0, description="waiting and running scans of one owner")
     scans_per_day: int = Field(default=1_000_000, gt=0, description="of one owner")
