@@ -22,10 +22,10 @@ BOUNDS = (
 SETTINGS_HEAD = """\
 # Configuration
 
-Every setting of `configs/worker.yaml`, written from the program by `veriframe schema --settings`. Files win over the defaults
-below, environment variables over files, flags over both. `SECTION.KEY` here is the variable `VERIFRAME_SECTION__KEY`: `decode.timeout_s`
-is `VERIFRAME_DECODE__TIMEOUT_S`; lists are written as in YAML, `[a, b]`. A key that does not exist, or a value out of its
-bounds, is an error that names it. Without `--config`, a checkout's own `configs/worker.yaml` is read.
+Every setting of `configs/worker.yaml`, written from the program by `veriframe schema --settings`. A file wins over the defaults
+below, environment variables over the file, flags over both. `SECTION.KEY` here is the variable `VERIFRAME_SECTION__KEY`:
+`decode.timeout_s` is `VERIFRAME_DECODE__TIMEOUT_S`; lists are written as in YAML, `[a, b]`. A key that does not exist, or a value
+out of its bounds, is an error that names it. Without `--config`, a checkout's own `configs/worker.yaml` is read.
 """
 API_HEAD = """\
 # API reference
