@@ -1,0 +1,86 @@
+"""The documentation leads somewhere: links, headings, files, commands and settings that it names are there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from worker.cli import app
+from worker.queue.requests import RequestSource
+from worker.report import Model, Sampling, Source, Watch
+from worker.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"(?<!`)\[[^\]\[]*\]\(([^()\s]+)\)")
+CODE = re.compile(r"```.*?```", re.DOTALL)
+HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|[`\s(])veriframe ([a-z]+(?:-[a-z]+)*)(?=[\s`.,;)])")
+TARGET = re.compile(r"`make ([a-z-]+)|^make ([a-z-]+)", re.MULTILINE)
+SETTING = re.compile(r"`([a-z]+)\.([a-z0-9_]+)`")
+NOT_COMMANDS = frozenset(
+    {"looks", "is", "will", "has", "does", "says", "never", "keeps", "against", "and", "forgets", "on", "in", "from", "version"}
+)
+"""Words that follow the project's name in a sentence."""
+PARTS = {"sampling": Sampling.model_fields, "model": Model.model_fields, "watch": Watch.model_fields} | {
+    "source": Source.model_fields | RequestSource.model_fields
+}
+"""Parts of a report and of a request that are called like a section of the settings."""
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them from headings."""
+    found: set[str] = set()
+    for heading in HEADING.findall(CODE.sub("", text)):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        found.add(re.sub(r"[^\w\- ]", "", plain).replace(" ", "-"))
+    return found
+
+
+def broken(page: Path) -> Iterator[str]:
+    for link in LINK.findall(CODE.sub("", page.read_text("utf-8"))):
+        if link.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists():
+            yield link
+        elif anchor and target.suffix == ".md" and anchor not in anchors(target.read_text("utf-8")):
+            yield link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert list(broken(page)) == []
+
+
+def test_commands_exist() -> None:
+    known = set(typer.main.get_command(app).list_commands(typer.Context(typer.main.get_command(app))))  # type: ignore[attr-defined]
+    for page in PAGES:
+        named = set(COMMAND.findall(page.read_text("utf-8"))) - NOT_COMMANDS
+        assert named <= known, f"{page.name}: {sorted(named - known)}"
+
+
+def test_make_targets_exist() -> None:
+    known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        named = {first or second for first, second in TARGET.findall(page.read_text("utf-8"))}
+        assert named <= known, f"{page.name}: {sorted(named - known)}"
+
+
+def test_settings_exist() -> None:
+    sections = dict(Settings())
+    for page in PAGES:
+        for section, key in SETTING.findall(page.read_text("utf-8")):
+            if section in sections and key not in PARTS.get(section, {}):
+                assert key in type(sections[section]).model_fields, f"{page.name}: {section}.{key}"
+
+
+def test_a_link_to_nowhere_is_told(tmp_path: Path) -> None:
+    page = tmp_path / "a.md"
+    page.write_text("# One `two`\n\n[a](#one-two) [b](#three) [c](gone.md) [d](a.md#four) [e](a.md)\n\n```\n[f](gone.md)\n```\n")
+    assert list(broken(page)) == ["#three", "gone.md", "a.md#four"]
