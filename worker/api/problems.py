@@ -58,6 +58,7 @@ FRAMEWORK = {
     411: "length_required",
     413: "too_large",
     415: "unsupported_media_type",
+    416: "range_not_satisfiable",
     501: "not_configured",
 }
 
@@ -82,7 +83,12 @@ class HttpError(HTTPException):
 def answer(
     request_id: str, status: int, code: str, title: str, detail: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    problem = Problem(
+    problem = problem_of(request_id, status, code, title, detail)
+    return JSONResponse(problem.model_dump(), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def problem_of(request_id: str, status: int, code: str, title: str, detail: str) -> Problem:
+    return Problem(
         type=f"urn:veriframe:problem:{code}",
         title=title,
         status=status,
@@ -90,7 +96,6 @@ def answer(
         code=code,
         instance=request_id,
     )
-    return JSONResponse(problem.model_dump(), status, dict(headers or {}), MEDIA_TYPE)
 
 
 def internal(request_id: str) -> JSONResponse:
@@ -99,11 +104,17 @@ def internal(request_id: str) -> JSONResponse:
 
 def of_error(request_id: str, error: VeriframeError) -> JSONResponse | None:
     """None: a fault of the service itself."""
+    told = told_of(request_id, error)
+    return None if told is None else JSONResponse(told[0].model_dump(), told[0].status, told[1], MEDIA_TYPE)
+
+
+def told_of(request_id: str, error: VeriframeError) -> tuple[Problem, dict[str, str]] | None:
+    """What to say of an error, and the headers that go with it; None: a fault of the service itself."""
     found = next(((status, title) for kind, status, title in STATUS if isinstance(error, kind)), None)
     if found is None:
         return None
     status, title = found
-    detail, headers = str(error), {}
+    detail, headers = str(error), dict[str, str]()
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(error, QueueFull):
@@ -113,7 +124,7 @@ def of_error(request_id: str, error: VeriframeError) -> JSONResponse | None:
         detail = "Come again in a few seconds."
     elif status == 413:
         headers["Connection"] = "close"
-    return answer(request_id, status, error.code, title, detail, headers)
+    return problem_of(request_id, status, error.code, title, detail), headers
 
 
 def handle_errors(app: FastAPI) -> None:

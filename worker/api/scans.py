@@ -169,8 +169,8 @@ def submit_scan(
 ) -> Accepted:
     """Hand over a scan, or a stream to be watched. The answer comes at once; the report is at `Location`, and goes to
     `callback_url` when it is done, as does each event of a watch."""
-    _refuse_unusable(parts, key, request)
-    made = _counted(parts, key.owner, lambda: parts.desk.submit_one(request, key.owner))
+    refuse_unusable(parts, key, request)
+    made = counted(parts, key.owner, lambda: parts.desk.submit_one(request, key.owner))
     response.headers["Location"] = f"/v1/scans/{made.id}"
     if made.created:
         return Accepted(id=made.id, status="queued")
@@ -234,12 +234,12 @@ def cancel_scan(key: Submitter, scan_id: ScanId, parts: TheParts) -> Accepted:
 def retry_scan(key: Submitter, scan_id: ScanId, parts: TheParts, response: Response) -> Accepted:
     """The same request as a new scan, with `retry_of`; only for one that has ended."""
     owner = parts.desk.record(scan_id, shown_to(key)).owner
-    made = _counted(parts, owner, lambda: parts.desk.retry(scan_id, owner))
+    made = counted(parts, owner, lambda: parts.desk.retry(scan_id, owner))
     response.headers["Location"] = f"/v1/scans/{made.id}"
     return Accepted(id=made.id, status="queued")
 
 
-def _refuse_unusable(parts: Parts, key: KeyInfo, request: ScanRequest) -> None:
+def refuse_unusable(parts: Parts, key: KeyInfo, request: ScanRequest) -> None:
     """What no worker would do, told at once. Workers check again: names may lead elsewhere by then."""
     source = request.source
     if source.path is not None and not parts.takes_paths:
@@ -251,7 +251,7 @@ def _refuse_unusable(parts: Parts, key: KeyInfo, request: ScanRequest) -> None:
             parts.check_url(url)
 
 
-def _counted(parts: Parts, owner: str, submit: Callable[[], Submitted]) -> Submitted:
+def counted(parts: Parts, owner: str, submit: Callable[[], Submitted]) -> Submitted:
     """A submission counted against its owner's day, unless nothing new came of it."""
     parts.quotas.scans(owner)
     is_new = False

@@ -136,18 +136,34 @@ class ApiKeys:
             raise _refused()
         key_id, secret = parts.groups()
         with translated():
-            with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hgetall(self._key(key_id))
-                pipe.time()
-                stored, (now_s, now_us) = pipe.execute()
-            now_ms = now_s * 1000 + now_us // 1000
+            stored, now_ms = self._stored(key_id)
             digest = bytes.fromhex(stored[b"digest"].decode()) if stored else self._nobody
             opens = hmac.compare_digest(_digest(secret), digest)
-            if not stored or not opens or 0 < int(stored[b"expires_ms"]) <= now_ms:
+            if not opens or not _is_alive(stored, now_ms):
                 raise _refused()
-            if now_ms - int(stored.get(b"last_used_ms", 0)) > TOUCH_MS:
-                self._touch(keys=[self._key(key_id)], args=[now_ms])
+            self._note_use(key_id, stored, now_ms)
         return _info(key_id, stored)
+
+    def known(self, key_id: str) -> KeyInfo:
+        """A key whose token was shown before, as long as it opens anything. Raises Unauthorized."""
+        with translated():
+            stored, now_ms = self._stored(key_id)
+            if not _is_alive(stored, now_ms):
+                raise _refused()
+            self._note_use(key_id, stored, now_ms)
+        return _info(key_id, stored)
+
+    def _stored(self, key_id: str) -> tuple[dict[bytes, bytes], int]:
+        """What there is of a key, and Redis's time in milliseconds."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(self._key(key_id))
+            pipe.time()
+            stored, (now_s, now_us) = pipe.execute()
+        return stored, now_s * 1000 + now_us // 1000
+
+    def _note_use(self, key_id: str, stored: dict[bytes, bytes], now_ms: int) -> None:
+        if now_ms - int(stored.get(b"last_used_ms", 0)) > TOUCH_MS:
+            self._touch(keys=[self._key(key_id)], args=[now_ms])
 
     def _key(self, key_id: str) -> str:
         return f"{self._namespace}:key:{key_id}"
@@ -159,6 +175,10 @@ class ApiKeys:
 
 def _refused() -> Unauthorized:
     return Unauthorized("no such API key, or it has ended")
+
+
+def _is_alive(stored: dict[bytes, bytes], now_ms: int) -> bool:
+    return bool(stored) and not 0 < int(stored[b"expires_ms"]) <= now_ms
 
 
 def _scopes(names: Iterable[str]) -> frozenset[Scope]:

@@ -182,6 +182,7 @@ class Desk:
         with self._redis.pipeline() as pipe:
             pipe.set(self._override_key(record.owner, record.sha256), json.dumps(told))
             pipe.xadd(self.records.key("audit"), {"decision": json.dumps(entry)})
+            pipe.xadd(self._decisions_key(record.owner, record.sha256), {"decision": json.dumps(entry)})
             pipe.execute()
         return self._overlaid([(record, report)])[0]
 
@@ -191,6 +192,14 @@ class Desk:
         found = cast(list[tuple[bytes, dict[bytes, bytes]]], self._redis.xrange(self.records.key("audit"), start, "+", count))
         entries = [(number.decode(), json.loads(fields[b"decision"])) for number, fields in found]
         return [(number, entry) for number, entry in entries if owner is None or entry["owner"] == owner]
+
+    def decisions(self, record: Record, *, count: int = 50) -> list[tuple[int, dict[str, Any]]]:
+        """The latest decisions on a scan's bytes by its owner's reviewers, newest first, each with its time (ms)."""
+        if record.sha256 is None:
+            return []
+        key = self._decisions_key(record.owner, record.sha256)
+        found = cast(list[tuple[bytes, dict[bytes, bytes]]], self._redis.xrevrange(key, "+", "-", count))
+        return [(int(number.partition(b"-")[0]), json.loads(fields[b"decision"])) for number, fields in found]
 
     def batches(self, index: str) -> Iterator[list[str]]:
         """The ids of a whole list (``index_of``), newest first; whatever is added or forgotten in between, each comes once."""
@@ -268,6 +277,10 @@ class Desk:
         stored = self._redis.mget([self._override_key(record.owner, record.sha256 or "") for record in with_bytes])
         overrides = {record.id: json.loads(word) for record, word in zip(with_bytes, stored, strict=True) if word}
         return [_overlaid(report, overrides.get(report.id)) for _, report in read]
+
+    def _decisions_key(self, owner: str, sha256: str) -> str:
+        """The part of the audit log that is about one content, so that a page need not read all of it."""
+        return self.records.key("decisions", owner, sha256)
 
     def _override_key(self, owner: str, sha256: str) -> str:
         return self.records.key("override", owner, sha256)

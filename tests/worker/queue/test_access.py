@@ -40,6 +40,20 @@ def test_redis_and_reprs_hold_no_secret(keys: ApiKeys, redis: Redis, caplog: pyt
     assert made.id not in caplog.text + str(refused.value)
 
 
+def test_a_key_that_was_shown_before_is_known_until_it_ends(keys: ApiKeys, redis: Redis) -> None:
+    made, _ = keys.create("acme", ["read"], "n")
+    ending, _ = keys.create("acme", ["read"], expires_at=datetime.now(UTC) + timedelta(hours=1))
+    found = keys.known(made.id)
+    assert (found.id, found.owner, found.scopes) == (made.id, "acme", {Scope.READ})
+    assert keys.known(made.id).last_used_at is not None
+    assert keys.known(ending.id).id == ending.id
+    redis.hset(f"vf:key:{ending.id}", "expires_ms", 1)
+    keys.revoke(made.id)
+    for gone in (ending.id, made.id, "0" * 16):
+        with pytest.raises(Unauthorized):
+            keys.known(gone)
+
+
 @pytest.mark.parametrize("spoil", [lambda t: t + "x", lambda t: t[:-1], lambda t: t.upper(), lambda t: "", lambda t: t + "\n"])
 def test_what_is_not_quite_the_token_is_refused(keys: ApiKeys, spoil) -> None:  # type: ignore[no-untyped-def]
     _, token = keys.create("acme", ["read"])

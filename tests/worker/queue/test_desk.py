@@ -145,6 +145,23 @@ def test_the_audit_log_goes_on_where_it_was_left(desk: Desk) -> None:
     assert [entry["by"] for _, entry in desk.audit(None, after=number)] == ["bob", "eve"]
 
 
+def test_the_decisions_on_some_bytes_are_those_of_one_owner(desk: Desk) -> None:
+    scans = [submit(desk, owner=owner) for owner in ("acme", "acme", "acme", "zenith")]
+    first, again, other, theirs = scans
+    for scan_id, sha256 in zip(scans, ("ab" * 32, "ab" * 32, "cd" * 32, "ab" * 32), strict=True):
+        complete(desk.records, scan_id, sha256)
+    for scan_id, name in ((first, "ada"), (other, "bob"), (theirs, "eve"), (again, "kim")):
+        desk.decide(scan_id, None, Decision(verdict="real", by=name, note=f"by {name}"))
+    found = desk.decisions(desk.record(first, "acme"))
+    assert [(entry["by"], entry["scan"], entry["note"]) for _, entry in found] == [
+        ("kim", again, "by kim"),
+        ("ada", first, "by ada"),
+    ]
+    assert 0 <= desk.records.now_ms() - found[0][0] < 60_000
+    assert [entry["by"] for _, entry in desk.decisions(desk.record(first, "acme"), count=1)] == ["kim"]
+    assert desk.decisions(desk.record(submit(desk), "acme")) == []
+
+
 def test_what_was_never_seen_cannot_be_decided(desk: Desk) -> None:
     with pytest.raises(Conflict):
         desk.decide(submit(desk), "acme", Decision(verdict="real", by="ada"))
