@@ -109,7 +109,10 @@ class Evidence(Wire):
     box: Box = Field(description="xyxy, pixels of the frame as shown")
     score: Probability = Field(description="p(fake) of this one face by the network alone, not calibrated")
     crop: str | None = Field(default=None, description="file name of the evidence crop, relative to the report")
-    explanation: str | None = None
+    explanation: str | None = Field(
+        default=None, description="file name of a picture that shows how much of the score hangs on each part of the crop"
+    )
+    frame: str | None = Field(default=None, description="file name of the whole frame, made smaller; several may name one file")
 
 
 class Track(Wire):

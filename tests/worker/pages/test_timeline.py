@@ -1,0 +1,138 @@
+"""Scores over time as SVG: what lies where, what is left out, and that nothing of it needs a script or a style of its own."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from tests.worker.pages.reports import MEDIA, face, failed, frames, report, track, watched
+from worker.pages.timeline import MOST_ROWS, PLOT_PX, Axis, axis_of, left_out, moment, score_svg, timeline_svg
+from worker.report import FrameItem, Segment
+from worker.types import Label, MediaKind
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def parsed(svg: str) -> ET.Element:
+    return ET.fromstring(svg)
+
+
+def of_class(root: ET.Element, name: str) -> list[ET.Element]:
+    return [one for one in root.iter() if name in one.get("class", "").split()]
+
+
+def row(root: ET.Element, number: int) -> ET.Element:
+    return next(one for one in root.iter(f"{SVG}svg") if one.get("data-track") == str(number))
+
+
+def test_each_judged_face_is_a_dot_at_its_moment_and_height() -> None:
+    root = parsed(timeline_svg(report(frames=frames(0.25, 0.5, None, 0.0))))
+    circles = [one for one in of_class(root, "face") if one.tag == f"{SVG}circle"]
+    assert [one.get("data-t-ms") for one in circles] == ["0", "1000", "3000"]
+    assert [float(one.get("cy", "")) for one in circles] == [0.75 * PLOT_PX, 0.5 * PLOT_PX, PLOT_PX]
+    assert [one.get("cx") for one in circles] == ["0.0%", "10.0%", "30.0%"]
+
+
+def test_faces_above_the_threshold_have_another_shape_not_only_another_colour() -> None:
+    root = parsed(timeline_svg(report(frames=frames(0.64, 0.66))))
+    assert [one.tag for one in of_class(root, "face")] == [f"{SVG}circle", f"{SVG}path"]
+
+
+def test_faces_that_were_not_judged_and_moments_of_evidence_are_marked() -> None:
+    root = parsed(timeline_svg(report(frames=frames(0.2, None, 0.97))))
+    assert len(of_class(root, "moment-ring")) == 1
+    (unjudged,) = (one for one in of_class(root, "tick") if one.get("data-t-ms"))
+    assert unjudged.get("data-t-ms") == "1000"
+
+
+def test_the_undecided_band_lies_between_the_thresholds() -> None:
+    band = of_class(parsed(timeline_svg(report())), "undecided")[0]
+    top, height = float(band.get("y", "")), float(band.get("height", ""))
+    assert top == pytest.approx(PLOT_PX * (1 - 0.65), abs=0.1)
+    assert top + height == pytest.approx(PLOT_PX * (1 - 0.35), abs=0.1)
+
+
+def test_suspicious_stretches_lie_in_the_row_of_their_track() -> None:
+    two = report(
+        tracks=(track(0, 0.9), track(1, 0.2)),
+        frames=(FrameItem(index=0, t_ms=0, faces=(face(0, 0.9), face(1, 0.1))),),
+        segments=(Segment(start_ms=1000, end_ms=4000, max_score=0.95, track=0),),
+    )
+    root = parsed(timeline_svg(two))
+    (part,) = of_class(row(root, 0), "suspect")
+    assert (part.get("x"), part.get("width")) == ("10.0%", "30.0%")
+    assert not of_class(row(root, 1), "suspect")
+
+
+def test_faces_of_short_tracks_share_a_row_where_they_are_suspicious() -> None:
+    pooled = report(
+        tracks=(track(0, 0.9), track(7, None, votes=1)),
+        frames=frames(0.9, track=7),
+        segments=(Segment(start_ms=0, end_ms=500, max_score=0.9, track=-1),),
+    )
+    assert len(of_class(row(parsed(timeline_svg(pooled)), -1), "face")) == 1
+    assert of_class(row(parsed(timeline_svg(pooled)), -1), "suspect")
+
+
+def test_every_frame_that_was_looked_at_has_its_mark() -> None:
+    assert len(of_class(parsed(timeline_svg(report())), "rug")) == 10
+
+
+def test_of_many_tracks_the_most_suspicious_are_shown() -> None:
+    many = report(
+        tracks=tuple(track(i, i / 100) for i in range(MOST_ROWS + 3)),
+        frames=tuple(FrameItem(index=i, t_ms=i, faces=(face(i, 0.5),)) for i in range(MOST_ROWS + 3)),
+    )
+    shown = [one.get("data-track") for one in parsed(timeline_svg(many)).iter(f"{SVG}svg") if one.get("data-track")]
+    assert shown == [str(i) for i in range(MOST_ROWS + 2, 2, -1)]
+    assert left_out(many) == 3
+
+
+def test_the_gaps_of_a_watch_are_hatched() -> None:
+    root = parsed(timeline_svg(watched()))
+    (gap,) = of_class(root, "gap")
+    assert (gap.get("x"), gap.get("fill")) == ("50.0%", "url(#timeline-hatch)")
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [failed(), report(media=MEDIA.model_copy(update={"kind": MediaKind.PICTURE, "duration_s": 0.0})), report(frames=())],
+)
+def test_without_time_or_frames_there_is_no_timeline(nothing: object) -> None:
+    assert timeline_svg(nothing) == ""  # type: ignore[arg-type]
+
+
+def test_a_part_of_a_long_video_fills_the_width() -> None:
+    long = MEDIA.model_copy(update={"duration_s": 3600.0})
+    assert axis_of(report(media=long, frames=frames(0.1, 0.2, 0.3), segments=())) == Axis(start_ms=0, end_ms=2000)
+    assert axis_of(report(media=long, frames=frames(0.1, 0.2, step_ms=3_500_000))) == Axis(start_ms=0, end_ms=3_600_000)
+
+
+@pytest.mark.parametrize("span_ms", [100, 900, 4100, 59_999, 3_599_000, 6 * 3_600_000, 400 * 3_600_000])
+def test_the_axis_has_a_few_marks_at_round_moments(span_ms: int) -> None:
+    ticks = Axis(start_ms=0, end_ms=span_ms).ticks()
+    assert 2 <= len(ticks) <= 24
+    assert ticks[0] == (0.0, moment(0) if span_ms < 3000 else "0:00")
+
+
+@pytest.mark.parametrize(("t_ms", "said"), [(0, "0:00.0"), (65_432, "1:05.4"), (3_725_000, "1:02:05.0")])
+def test_moments_are_read_as_on_a_clock(t_ms: int, said: str) -> None:
+    assert moment(t_ms) == said
+
+
+def test_scales_say_their_score_and_thresholds() -> None:
+    root = parsed(score_svg(report()))
+    assert "0.90" in (root.findtext(f"{SVG}title") or "")
+    band = of_class(root, "undecided")[0]
+    assert (band.get("x"), band.get("width")) == ("35.0%", "30.0%")
+    assert score_svg(report(verdict=Label.NOT_APPLICABLE, score=None)) == ""
+
+
+def test_drawings_have_names_and_neither_scripts_nor_styles_of_their_own() -> None:
+    for svg in (timeline_svg(report()), score_svg(report())):
+        root = parsed(svg)
+        ids = {one.get("id"): one for one in root.iter() if one.get("id")}
+        assert all(ids[name].text for name in root.get("aria-labelledby", "").split())
+        assert not re.search(r"<script|\son\w+=|style=|javascript:|https?://(?!www\.w3\.org)", svg)

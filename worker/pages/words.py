@@ -1,0 +1,157 @@
+"""What verdicts, reasons, codes and states mean, in plain words: what pages say to the people who must act on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from worker.report import Report
+from worker.types import Label, Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """``mark``: a sign that does not need its colour. ``next_step``: what to do about it."""
+
+    name: str
+    mark: str
+    means: str
+    next_step: str = ""
+
+
+VERDICTS: Final[dict[Label, Words]] = {
+    Label.FAKE: Words(
+        name="Fake",
+        mark="▲",
+        means="At least one face looks swapped, re-enacted or generated. This is a reason to look closely, not a proof.",
+        next_step="Look at the moments shown below, and at where the media come from, before you act. Real media are "
+        "called fake, too: the model card says how often.",
+    ),
+    Label.REAL: Words(
+        name="Real",
+        mark="●",
+        means="No sign of manipulated faces was found in the frames that were looked at. This does not prove that the media are "
+        "genuine.",
+        next_step="Manipulations of other kinds, or of a kind that the model has never seen, would not show here.",
+    ),
+    Label.UNCERTAIN: Words(
+        name="Uncertain",
+        mark="◆",
+        means="Faces were judged, but not clearly enough to call them fake or real.",
+        next_step="A person should decide. A copy of better quality, or a scan of more frames, may settle it.",
+    ),
+    Label.NOT_APPLICABLE: Words(
+        name="Not applicable",
+        mark="○",
+        means="There was no face that could be judged, so there is neither a verdict nor a score.",
+        next_step="This says nothing about whether the media are genuine.",
+    ),
+}
+
+STATUSES: Final[dict[str, Words]] = {
+    "queued": Words(name="Waiting", mark="…", means="The scan has not begun yet."),
+    "running": Words(name="Running", mark="…", means="The scan is under way; there is no result yet."),
+    "completed": Words(name="Completed", mark="✓", means="The scan has ended with a result."),
+    "failed": Words(name="Failed", mark="✕", means="The scan could not be done, so nothing is known about the media."),
+    "cancelled": Words(name="Cancelled", mark="✕", means="Somebody cancelled the scan; nothing is known about the media."),
+}
+
+REASONS: Final[dict[Reason, str]] = {
+    Reason.NO_FACE: "No face was found in the frames that were looked at.",
+    Reason.FACE_TOO_SMALL: "There are faces, but all of them are too small or too blurred to be judged.",
+    Reason.TOO_FEW_FRAMES: "Faces were seen at too few moments to be judged.",
+    Reason.NEAR_THRESHOLD: "The score lies between the two thresholds, where the model is wrong too often to say either.",
+    Reason.LOW_QUALITY: "The faces that decide are of poor quality: blurred, small or strongly compressed.",
+    Reason.SPARSE_COVERAGE: "There are long stretches between the frames that were looked at: a short fake could lie there.",
+    Reason.HIGH_UNCERTAINTY: "The scores of single moments contradict each other.",
+}
+
+ERRORS: Final[dict[str, str]] = {
+    "unsupported": "This is not a video or picture of a kind that is read here.",
+    "corrupt": "The file is damaged: nothing in it could be decoded.",
+    "empty": "The file is empty, or has no frames in the part that was to be scanned.",
+    "too_large": "The file, or its picture, is larger than the limits allow.",
+    "too_long": "The video is longer than the limits allow.",
+    "decode_timeout": "Decoding took too long and was ended.",
+    "decode_crash": "The decoder died of this file. It runs apart, so nothing else was harmed.",
+    "out_of_memory": "Decoding needed more memory than it may have.",
+    "fetch_refused": "The address, path or protocol is one that is not fetched from.",
+    "fetch_auth": "The server wants a sign-in that is not set up here.",
+    "fetch_geo": "The server does not give this out in the place where the scanner runs.",
+    "fetch_gone": "There is nothing at this place, or not any more.",
+    "fetch_rate_limited": "The server asks to come back later.",
+    "fetch_timeout": "The server did not answer, or the transfer did not end, in time.",
+    "lease_lost": "The worker lost this scan to another one, or went away with it.",
+    "queue_full": "Too much is waiting, or a limit of this account is reached.",
+    "conflict": "The state that the scan is in does not allow it.",
+    "unreadable_record": "Another version of veriframe stored this, and this one cannot read it.",
+    "bad_request": "The request is not one that can be understood.",
+    "no_such_scan": "There is no such scan, or it belongs to someone else.",
+    "unauthorized": "There is no key, or none that is valid.",
+    "forbidden": "This key may not do that.",
+    "bad_signature": "The message was not signed with the agreed secret, or not lately.",
+    "redis_down": "The queue's database cannot be reached.",
+    "storage_full": "There is no room left where files are kept.",
+    "storage_down": "The place where files are kept does not answer.",
+    "source_unreadable": "The file is not there, or may not be read.",
+    "config": "A setting is wrong.",
+    "model": "There is no usable model.",
+    "internal": "Something went wrong inside veriframe; its log says more.",
+}
+
+GAP_CAUSES: Final[dict[str, str]] = {
+    "not_served": "was not served any more when it was asked for",
+    "unreadable": "could not be decoded",
+    "behind": "was left out to keep up with the stream",
+    "outage": "there was no connection",
+}
+
+ENDINGS: Final[dict[str, str]] = {
+    "ended": "The stream ended.",
+    "lost": "The stream was lost: nothing more came.",
+    "max_duration": "The longest time that was to be watched was over.",
+    "stopped": "The watch was stopped.",
+}
+
+STOPPED_BY: Final[dict[str, str]] = {
+    "verdict": "More frames could not have changed the verdict, so they were not looked at.",
+    "media": "The file is damaged: what could be decoded before that was looked at.",
+}
+
+HUMAN: Final = "A person decided this verdict. The score, tracks and reasons below are still what the model found."
+UNCALIBRATED: Final = (
+    "No calibration covers this kind of scan: the score orders media by suspicion, but is no probability that they are fake."
+)
+NOT_RETAINED: Final = "not retained"
+RETENTION: Final = "Pictures are kept only where, and as long as, retention is switched on."
+
+LIMITS: Final[tuple[str, ...]] = (
+    "Only faces are judged. Other manipulations (voices, text, backgrounds, cuts, false captions) are not looked for.",
+    "A score is a model's estimate. On media unlike those it was trained and calibrated on, it may be far off.",
+    "Real media are sometimes called fake, and fakes real. Nobody should be judged by this result alone.",
+    "Strong compression, small or blurred faces, filters and make-up make mistakes more likely.",
+    "Only some frames of a video are looked at. What lies between them is not seen.",
+    "A track is a face that could be followed from frame to frame. Two tracks may be one person.",
+)
+
+
+def headline(report: Report) -> Words:
+    """The verdict in words; of a scan that has none, its state."""
+    return VERDICTS[report.verdict] if report.verdict is not None else STATUSES[report.status]
+
+
+def tone(report: Report) -> str:
+    """Suffix of the CSS class of a report's headline: a verdict, ``failed`` or ``pending``."""
+    if report.verdict is not None:
+        return report.verdict.value
+    return "failed" if report.status in ("failed", "cancelled") else "pending"
+
+
+def reasons(report: Report) -> tuple[str, ...]:
+    """Why there is no plain verdict, a sentence each."""
+    return tuple(REASONS[reason.code] for reason in report.reasons)
+
+
+def error(code: str) -> str:
+    """The sentence of an error's code; codes of other versions have that of ``internal``."""
+    return ERRORS.get(code, ERRORS["internal"])
