@@ -22,6 +22,8 @@ from worker.types import Float32
 EAGER = "torch"
 MUST_RUN = (EAGER, REFERENCE)
 """These two may refuse no checkpoint."""
+LEAST_SCANNED = 0.9
+"""Share of the clips that must have been scanned: where both sides fail on a clip, it shows nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class Judged:
     gate_max: float
     gate_mean: float
     crops: int = 0
+    clips: int = 0
+    """Clips that both scanned."""
     max_dp: float | None = None
     mean_dp: float | None = None
     flips: tuple[Flip, ...] = ()
@@ -119,11 +123,14 @@ def _judged(name: str, reports: Sequence[Report], eager: Sequence[Report]) -> Ju
         failure = f"scores differ by up to {parity.max_dp:.4f} (mean {parity.mean_dp:.5f})"
     elif flips:
         failure = f"{len(flips)} verdicts of {len(eager)} differ"
+    elif (scanned := _scanned(reports, eager)) < LEAST_SCANNED * len(eager):
+        failure = f"only {scanned} of {len(eager)} clips could be scanned: give it media that decode"
     return Judged(
         backend=name,
         gate_max=gate_max,
         gate_mean=gate_mean,
         crops=len(expected_F),
+        clips=_scanned(reports, eager),
         max_dp=parity.max_dp,
         mean_dp=parity.mean_dp,
         flips=flips,
@@ -139,6 +146,10 @@ def _suspect(judged: Judged, settings: Settings, export: Exporter) -> Suspect | 
 def _scores(reports: Sequence[Report]) -> Float32:
     scores = [face.score for report in reports for frame in report.frames for face in frame.faces if face.score is not None]
     return np.asarray(scores, np.float32)
+
+
+def _scanned(reports: Sequence[Report], eager: Sequence[Report]) -> int:
+    return sum("completed" == report.status == expected.status for report, expected in zip(reports, eager, strict=True))
 
 
 def _answer(report: Report) -> str:

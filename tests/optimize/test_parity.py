@@ -36,10 +36,19 @@ def test_sound_backends_pass_and_the_others_say_why_not(tiny_checkpoint: Path, t
     assert (eager.max_dp, eager.passes, eager.flips) == (0.0, True, ())
     assert onnxruntime.passes
     assert onnxruntime.crops == eager.crops > 2
+    assert onnxruntime.clips == eager.clips == 1
     assert onnxruntime.max_dp is not None
     assert onnxruntime.max_dp <= 1e-3
     assert "needs" in (cuda.refusal or "") or cuda.passes
     assert "tensorrt" in (tensorrt.refusal or "") or tensorrt.passes
+
+
+def test_clips_that_nobody_can_scan_prove_nothing(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    settings = settings_with(tiny_checkpoint, tiny_onnx.parents[1])
+    (onnxruntime,) = judge(settings, [*CLIPS, broken], ["onnxruntime"])
+    assert (onnxruntime.clips, onnxruntime.failure) == (1, "only 1 of 2 clips could be scanned: give it media that decode")
 
 
 def test_a_tampered_export_is_caught_and_its_node_named(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:

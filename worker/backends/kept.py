@@ -36,6 +36,17 @@ def keep_bytes(folder: Path, prefix: str, suffix: str, data: bytes) -> Path:
     return kept
 
 
+def forget_oldest(folder: Path, suffix: str, *, most: int) -> None:
+    """Remove the files of that suffix that were not used for longest, until ``most`` are left. What cannot be removed stays."""
+    used: list[tuple[float, Path]] = []
+    for path in folder.glob(f"*{suffix}"):
+        with contextlib.suppress(OSError):  # another process may do the same
+            used.append((path.stat().st_mtime, path))
+    for _, path in sorted(used)[: max(0, len(used) - most)]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def private_cache(folder: Path) -> Path:
     """Make the folder, readable and writable by its owner alone; refuse one that belongs to somebody else, or in which others may
     have put files."""

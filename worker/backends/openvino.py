@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from worker.backends.crops import checked, in_batches
-from worker.backends.kept import find_kept, keep_bytes
+from worker.backends.kept import find_kept, forget_oldest, keep_bytes
 from worker.backends.openvino_parts import cut, cut_points, where_to_cut
 from worker.errors import ConfigError, ModelError
 from worker.model.checkpoint import sha256
@@ -24,6 +26,8 @@ Precision = Literal["fp32", "bf16"]
 NAMES: dict[Precision, str] = {"fp32": "openvino", "bf16": "openvino-bf16"}
 HINTS = (("f32",), ("bf16", "f32"), ("f32", "bf16", "f32"))
 """Precision of the parts, by how often the graph is cut."""
+MOST_KEPT = 64
+"""Compiled graphs in a cache; some 20 MB each. A scan of the bundled checkpoint uses up to three."""
 log = logging.getLogger(__name__)
 
 
@@ -127,12 +131,16 @@ class _Kept:
         prefix = f"{hashlib.sha256(told.encode()).hexdigest()[:32]}-"
         if kept := find_kept(self._folder, prefix, ".blob"):
             try:
-                return self._core.import_model(io.BytesIO(kept.read_bytes()), "CPU", properties)
+                data = kept.read_bytes()
+                with contextlib.suppress(OSError):  # it counts as used, where the folder may be written to
+                    os.utime(kept)
+                return self._core.import_model(io.BytesIO(data), "CPU", properties)
             except (OSError, RuntimeError):  # made by a build that only looks the same, or just removed
                 kept.unlink(missing_ok=True)
         compiled = self._core.compile_model(part, "CPU", properties)
         try:
             keep_bytes(self._folder, prefix, ".blob", compiled.export_model().getvalue())
+            forget_oldest(self._folder, ".blob", most=MOST_KEPT)
         except OSError as exc:  # a full disk costs each start some time, and no scan
             log.warning("a compiled graph is not kept in %s: %s", self._folder, exc.strerror)
         return compiled

@@ -7,6 +7,7 @@ a saved program can run code that it carries, so it is only loaded from a folder
 from __future__ import annotations
 
 import importlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ LEAST = 2
 
 
 class Program:
-    """A compiled program on the card, called as an engine is; its first output is the logit. One stream: torch's own."""
+    """A compiled program on the card, called as an engine is; its first output is the logit. One stream: torch's own.
+
+    One call at a time: nothing says that a program's buffers may be shared.
+    """
 
     def __init__(self, module: Any, *, least: int, greatest: int) -> None:
         self._module = module
+        self._lock = threading.Lock()
         self.least, self.greatest = max(LEAST, least), greatest
 
     def __call__(self, pictures: Array) -> dict[str, Array]:
@@ -34,9 +39,9 @@ class Program:
         import torch
 
         try:
-            with torch.inference_mode():
+            with self._lock, torch.inference_mode():
                 outputs = self._module(torch.from_numpy(pictures).cuda())
-            return {LOGIT: outputs[0].cpu().numpy()}
+                return {LOGIT: outputs[0].cpu().numpy()}
         except RuntimeError as exc:
             raise ModelError(f"the card failed: {exc}") from exc
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from worker.backends.kept import find_kept, keep_bytes, private_cache, user_cache
+from worker.backends.kept import find_kept, forget_oldest, keep_bytes, private_cache, user_cache
 from worker.errors import ConfigError
 
 
@@ -16,6 +17,15 @@ def test_kept_bytes_are_found_and_damaged_ones_removed(tmp_path: Path) -> None:
     kept.write_bytes(b"Graph")
     assert find_kept(tmp_path, "k-", ".blob") is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_not_used_for_longest_is_forgotten(tmp_path: Path) -> None:
+    for age, name in enumerate(["new.blob", "older.blob", "oldest.blob", "other.txt"]):
+        (tmp_path / name).write_bytes(b"graph")
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    forget_oldest(tmp_path, ".blob", most=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.blob", "older.blob", "other.txt"]
+    forget_oldest(tmp_path / "missing", ".blob", most=2)
 
 
 def test_a_folder_in_which_others_could_have_put_files_is_refused(tmp_path: Path) -> None:

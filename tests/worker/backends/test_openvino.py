@@ -72,8 +72,10 @@ def test_a_damaged_compiled_graph_is_made_again(tiny_onnx: Path, tmp_path: Path,
     (again,) = tmp_path.iterdir()
     assert again.read_bytes() != data
     inode = again.stat().st_ino
+    os.utime(again, (1e9, 1e9))
     np.testing.assert_array_equal(OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).logits(crops), expected)
     assert [path.stat().st_ino for path in tmp_path.iterdir()] == [inode], "a sound one is used again"
+    assert again.stat().st_mtime > 1e9, "and counts as used"
 
 
 @pytest.mark.skipif(without_bf16() is not None, reason="this CPU does not compute in bfloat16")
