@@ -32,7 +32,7 @@ WITHOUT_INFLUENCE = {
     "model": {"threads", "batch", "cache_dir", "checkpoint", "backend"},
 }
 """Settings that cannot change a result (the checkpoint counts by its hash, the backend by the name of the one that runs)."""
-SERVICE = {"redis", "queue", "source", "artifacts", "callbacks", "api", "watch"}
+SERVICE = {"redis", "queue", "source", "artifacts", "callbacks", "api", "watch", "telemetry"}
 """Sections of what is around the scans."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -120,6 +120,7 @@ class ArtifactSettings(Section):
     url: str | None = Field(default=None, description="folder or fsspec URL (s3://bucket/prefix); unset: nothing is kept")
     keep_s: int = Field(default=0, ge=0, description="crops and full frame lists are kept so long; 0: not at all")
     upload_keep_s: int = Field(default=86400, gt=0, description="an upload is deleted after so long, scanned or not")
+    media_keep_s: int = Field(default=0, ge=0, description="what was fetched or uploaded is kept so long behind its scan; 0: not")
 
 
 class CallbackSettings(Section):
@@ -137,6 +138,14 @@ class CallbackSettings(Section):
         return self
 
 
+class TelemetrySettings(Section):
+    host: str = Field(default="127.0.0.1", description="address that veriframe worker and courier serve their metrics on")
+    port: int | None = Field(default=9464, ge=0, le=65535, description="0: any free one, which the log names; unset: none")
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="auto: JSON lines where standard error is no terminal"
+    )
+
+
 class ApiSettings(Section):
     host: str = Field(default="127.0.0.1", description="address that veriframe serve listens on")
     port: int = Field(default=8080, ge=0, le=65535, description="0: any free one")
@@ -145,3 +154,8 @@ class ApiSettings(Section):
     requests_per_minute: int = Field(default=600, gt=0, description="of one owner")
     open_scans: int = Field(default=10_000, gt=0, description="waiting and running scans of one owner")
     scans_per_day: int = Field(default=1_000_000, gt=0, description="of one owner")
+    console: bool = Field(default=True, description="serve the review console below /console")
+    console_secure: bool = Field(
+        default=False, description="its cookie goes over https only; set it wherever a proxy ends TLS before this service"
+    )
+    console_session_s: int = Field(default=43200, gt=0, le=30 * 86400, description="who signed in is signed out after so long")

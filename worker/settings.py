@@ -19,6 +19,7 @@ from worker.service_settings import (
     RedisSettings,
     Section,
     SourceSettings,
+    TelemetrySettings,
     UserPath,
 )
 from worker.types import Json, MediaKind, Strategy
@@ -205,6 +206,7 @@ class Settings(Section):
     callbacks: CallbackSettings = CallbackSettings()
     api: ApiSettings = ApiSettings()
     watch: WatchSettings = WatchSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
 
 def _merged(low: Json, high: Json) -> Json:

@@ -5,8 +5,7 @@ Labels come from closed sets: route templates, methods, statuses. Nothing in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,18 +14,12 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from worker.errors import RedisDown
+from worker.queue.backlog import read_backlog
 from worker.queue.desk import Desk
-from worker.queue.record import FINAL
 from worker.queue.roster import Roster
+from worker.telemetry import catalogue
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
-GAUGES = {
-    "waiting": ("veriframe_scans_waiting", "Scans that no worker has begun, or that wait for another try"),
-    "running": ("veriframe_scans_running", "Scans that a worker holds"),
-    "dead": ("veriframe_scans_dead", "Scans in the dead letter state"),
-    "callbacks": ("veriframe_callbacks_owed", "Callbacks that are not delivered yet"),
-}
 
 
 class Metrics:
@@ -34,21 +27,16 @@ class Metrics:
 
     def __init__(self, desk: Desk, roster: Roster) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._requests = Counter(
-            "veriframe_http_requests", "Requests answered", ("method", "route", "status"), registry=self._registry
-        )
+        requests, request = catalogue.REQUESTS, catalogue.REQUEST
+        self._requests = Counter(requests.name, requests.help, requests.label_names, registry=self._registry)
         self._latency = Histogram(
-            "veriframe_http_request_seconds",
-            "From the first byte of a request to the last of its answer",
-            ("method", "route"),
-            buckets=BUCKETS_S,
-            registry=self._registry,
+            request.name, request.help, request.label_names, buckets=request.buckets, registry=self._registry
         )
         self._registry.register(_Queue(desk, roster))
 
     def answered(self, method: str, route: str, status: int, took_s: float) -> None:
         """``status`` 499: the caller went away before there was an answer."""
-        known = method if method in METHODS else "other"
+        known = method if method in METHODS else catalogue.OTHER
         self._requests.labels(known, route, str(status)).inc()
         self._latency.labels(known, route).observe(took_s)
 
@@ -67,24 +55,35 @@ class _Queue(Collector):
 
     def collect(self) -> Iterator[Metric]:
         try:
-            backlog, workers, ended = self._desk.backlog(), self._roster.live(), self._ended()
+            backlog, workers = read_backlog(self._desk.records), self._roster.live()
         except (RedisError, RedisDown):
-            yield GaugeMetricFamily("veriframe_redis_up", "Whether Redis answers", 0)
+            yield _gauge(catalogue.REDIS_UP, 0)
             return
-        yield GaugeMetricFamily("veriframe_redis_up", "Whether Redis answers", 1)
-        for name, (metric, meaning) in GAUGES.items():
-            yield GaugeMetricFamily(metric, meaning, backlog[name])
-        by_status = CounterMetricFamily("veriframe_scans_ended", "Scans by the state they ended in", labels=("status",))
-        for status in sorted(FINAL):
-            by_status.add_metric((status,), ended.get(status, 0))
-        yield by_status
         ready = sum(1 for facts in workers.values() if facts.get("ready"))
-        alive = GaugeMetricFamily("veriframe_workers", "Live workers by whether their model has run", labels=("state",))
-        alive.add_metric(("ready",), ready)
-        alive.add_metric(("starting",), len(workers) - ready)
-        yield alive
+        yield _gauge(catalogue.REDIS_UP, 1)
+        yield _gauge(catalogue.WAITING, backlog.waiting)
+        yield _gauge(catalogue.OLDEST, backlog.oldest_s)
+        yield _gauge(catalogue.RUNNING, backlog.running)
+        yield _gauge(catalogue.DEAD, backlog.dead)
+        yield _ended(backlog.ended)
+        yield _gauge(catalogue.CALLBACKS_OWED, backlog.callbacks_owed)
+        yield _gauge(catalogue.CALLBACKS_DEAD, backlog.callbacks_dead)
+        yield _gauge(catalogue.WORKERS, {"ready": ready, "starting": len(workers) - ready})
 
-    def _ended(self) -> dict[str, int]:
-        records = self._desk.records
-        found = cast(dict[bytes, bytes], records.redis.hgetall(records.key("ended")))
-        return {status.decode(): int(count) for status, count in found.items()}
+
+def _gauge(metric: catalogue.Metric, value: float | Mapping[str, float]) -> GaugeMetricFamily:
+    """``value``: one, or by the values of the metric's one label."""
+    if not isinstance(value, Mapping):
+        return GaugeMetricFamily(metric.name, metric.help, value)
+    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.label_names)
+    for label, one in value.items():
+        family.add_metric((label,), one)
+    return family
+
+
+def _ended(ended: Mapping[str, int]) -> CounterMetricFamily:
+    metric = catalogue.ENDED
+    family = CounterMetricFamily(metric.name, metric.help, labels=metric.label_names)
+    for (status,) in metric.from_the_start():
+        family.add_metric((status,), ended.get(status, 0))
+    return family

@@ -11,6 +11,9 @@ from redis import Redis
 from tests.worker.api.conftest import Serve, Service, scan_one
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
+from worker.queue.record import Claim
+from worker.queue.requests import QUEUES
+from worker.telemetry.catalogue import OF_THE_API
 
 
 def metrics(service: Service) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -49,26 +52,48 @@ def test_ready_is_a_fit_redis_and_a_worker_whose_model_has_run(service: Service,
 def test_metrics_count_scans_workers_and_requests(service: Service) -> None:
     service.parts.roster.tell("w1", {"ready": True})
     service.parts.roster.tell("w2", {"ready": False})
-    for n in range(3):
-        scan_id = service.submit(url=f"https://media.example/{n}")
+    for n, queue in enumerate(("live", "low", "batch", "batch")):
+        scan_id = service.submit(url=f"https://media.example/{n}", priority=queue)
     scan_one(service, scan_id)
+    running = service.submit(priority="low")
+    assert isinstance(service.parts.desk.records.claim(running, "w1"), Claim)
     for path in ("/v1/scans/" + "0" * 32, "/v1/scans/" + "1" * 32, "/nowhere/1", "/nowhere/2"):
         service.client.get(path, headers=service.as_())
     service.client.request("BREW", "/coffee")
     found = metrics(service)
     assert of(found, "veriframe_redis_up") == 1
-    assert of(found, "veriframe_scans_waiting") == 2
-    assert of(found, "veriframe_scans_running") == 0
+    waiting = {queue: of(found, "veriframe_scans_waiting", queue=queue) for queue in QUEUES}
+    assert waiting == {"live": 1, "batch": 1, "low": 1, "watch": 0}
+    oldest = {queue: of(found, "veriframe_scans_oldest_waiting_seconds", queue=queue) > 0 for queue in QUEUES}
+    assert oldest == {"live": True, "batch": True, "low": True, "watch": False}
+    assert {queue: of(found, "veriframe_scans_running", queue=queue) for queue in QUEUES} == dict.fromkeys(QUEUES, 0) | {"low": 1}
     assert of(found, "veriframe_scans_ended_total", status="completed") == 1
     assert of(found, "veriframe_scans_ended_total", status="failed") == 0
-    assert of(found, "veriframe_callbacks_owed") == 0
+    assert (of(found, "veriframe_callbacks_owed"), of(found, "veriframe_callbacks_dead")) == (0, 0)
+    assert of(found, "veriframe_scans_dead") == 0
     assert of(found, "veriframe_workers", state="ready") == 1
     assert of(found, "veriframe_workers", state="starting") == 1
-    assert of(found, "veriframe_http_requests_total", method="POST", route="/v1/scans", status="202") == 3
+    assert of(found, "veriframe_http_requests_total", method="POST", route="/v1/scans", status="202") == 5
     assert of(found, "veriframe_http_requests_total", method="GET", route="/v1/scans/{scan_id}", status="404") == 2
     assert of(found, "veriframe_http_requests_total", method="GET", route="unmatched", status="404") == 2
     assert of(found, "veriframe_http_requests_total", method="other", route="unmatched", status="404") == 1
-    assert of(found, "veriframe_http_request_seconds_count", method="POST", route="/v1/scans") == 3
+    assert of(found, "veriframe_http_request_seconds_count", method="POST", route="/v1/scans") == 5
+
+
+def test_what_the_api_tells_is_what_the_catalogue_says(service: Service) -> None:
+    service.client.get("/livez")
+    told = text_string_to_metric_families(service.client.get("/metrics").text)
+    families = {family.name: (family.type, family.documentation) for family in told if not family.name.endswith("_created")}
+    assert families == {metric.name.removesuffix("_total"): (metric.kind, metric.help) for metric in OF_THE_API}
+
+
+def test_dead_scans_and_callbacks_are_counted(service: Service, redis: Redis) -> None:
+    redis.zadd("vf:dead", {"a": 1, "b": 2})
+    redis.zadd("vf:callbacks", {"evt_a": 1})
+    redis.zadd("vf:callbacks:dead", {"evt_b": 1, "evt_c": 1, "evt_d": 1})
+    found = metrics(service)
+    names = ("scans_dead", "callbacks_owed", "callbacks_dead")
+    assert [of(found, f"veriframe_{name}") for name in names] == [2, 1, 3]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ local k = scan_key(id)
 local r = redis.call('HMGET', k, 'state', 'cancel', 'not_before_ms', 'leader', 'cache_key', 'worker', 'priority')
 if not r[1] then
   redis.call('ZREM', key('waiting'), id)
+  for _, queue in ipairs({'live', 'batch', 'low', 'watch'}) do redis.call('ZREM', key('queued', queue), id) end
   return {'gone'}
 end
 -- A worker does one scan at a time: one that claims what it holds never heard the answer to its first claim.
@@ -39,5 +40,6 @@ if not again then redis.call('HINCRBY', k, 'tries', 1) end
 redis.call('HSETNX', k, 'started_ms', now)
 redis.call('HSET', k, 'state', 'running', 'worker', worker, 'stage', 'start', 'claimed_ms', now)
 redis.call('ZREM', key('waiting'), id)
+redis.call('ZREM', key('queued', r[7] or ''), id)
 redis.call('ZADD', key('leases'), now + tonumber(ARGV[4]), id)
 return {'claimed', tostring(attempt), adopts, r[7] or ''}

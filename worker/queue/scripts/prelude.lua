@@ -106,6 +106,9 @@ local function release_followers(id, status, cache_key, now)
   return rung
 end
 
+-- What waits in each queue, by when it was or will be due: a view of ``waiting``, changed with it, that can be counted cheaply.
+local function queued_key(id) return key('queued', redis.call('HGET', scan_key(id), 'priority') or '') end
+
 -- A scan's last change but for its forgetting. Returns the scans whose doorbells should ring now.
 local function finalise(id, status, keep_s, fields)
   local now = now_ms()
@@ -114,6 +117,7 @@ local function finalise(id, status, keep_s, fields)
   for name, value in pairs(fields) do redis.call('HSET', k, name, value) end
   redis.call('ZREM', key('leases'), id)
   redis.call('ZREM', key('waiting'), id)
+  redis.call('ZREM', queued_key(id), id)
   redis.call('EXPIRE', k, keep_s)
   if redis.call('HGET', k, 'priority') == 'watch' then
     redis.call('DEL', key('cursor', id), key('crops', id))
@@ -136,4 +140,5 @@ local function wait_again(id, due_ms)
   redis.call('HSET', scan_key(id), 'state', 'queued', 'not_before_ms', due_ms, 'stage', '', 'worker', '')
   redis.call('ZREM', key('leases'), id)
   redis.call('ZADD', key('waiting'), due_ms, id)
+  redis.call('ZADD', queued_key(id), math.max(due_ms, now_ms()), id)
 end

@@ -18,6 +18,7 @@ redis.call('HSET', scan_key(id), 'id', id, 'owner', owner, 'priority', ARGV[4], 
   'callback_url', ARGV[7], 'retry_of', ARGV[10], 'state', 'queued', 'attempt', 0, 'tries', 0, 'created_ms', now,
   'not_before_ms', 0, 'progress', 0, 'dead', 0, 'idempotency', idempotency)
 redis.call('ZADD', key('waiting'), now + tonumber(ARGV[11]), id)
+redis.call('ZADD', key('queued', ARGV[4]), now, id)
 redis.call('ZADD', key('index', owner), now, id)
 redis.call('ZADD', key('index'), now, id)
 redis.call('HINCRBY', key('open'), owner, 1)

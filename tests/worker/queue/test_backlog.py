@@ -1,0 +1,126 @@
+"""What is told of the backlog is the backlog, whatever way scans take through it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from redis import Redis
+
+from tests.worker.queue.record_steps import TERMS, claimed, report, submitted, wait_until_due
+from worker.queue.backlog import Backlog, read_backlog
+from worker.queue.record import Claim
+from worker.queue.records import Records
+from worker.queue.requests import QUEUES
+
+
+@pytest.fixture
+def records(redis: Redis) -> Records:
+    return Records(redis, "vf", TERMS)
+
+
+def seen(records: Records) -> tuple[dict[str, int], dict[str, int]]:
+    """Waiting and running scans by queue, without those that have none."""
+    backlog = read_backlog(records)
+    return {name: n for name, n in backlog.waiting.items() if n}, {name: n for name, n in backlog.running.items() if n}
+
+
+def test_an_empty_queue(records: Records) -> None:
+    nothing = dict.fromkeys(QUEUES, 0)
+    assert read_backlog(records) == Backlog(
+        waiting=nothing, oldest_s=nothing, running=nothing, dead=0, callbacks_owed=0, callbacks_dead=0, ended={}
+    )
+
+
+def test_a_scan_moves_from_waiting_to_running_and_back(records: Records) -> None:
+    scan_id = submitted(records, priority="low")
+    assert seen(records) == ({"low": 1}, {})
+    claim = claimed(records, scan_id)
+    assert seen(records) == ({}, {"low": 1})
+    records.hand_back(claim)
+    assert seen(records) == ({"low": 1}, {})
+    claim = claimed(records, scan_id)
+    records.fail(claim, code="internal", message="", retryable=True)
+    assert seen(records) == ({"low": 1}, {})
+    wait_until_due(records)
+    records.finish(claimed(records, scan_id), report(scan_id))
+    assert seen(records) == ({}, {})
+    assert read_backlog(records).ended == {"completed": 1}
+
+
+def test_the_pause_before_another_try_is_no_waiting(redis: Redis) -> None:
+    records = Records(redis, "vf", replace(TERMS, backoff_s=3600))
+    claim = claimed(records, submitted(records, priority="live"))
+    records.fail(claim, code="internal", message="", retryable=True)
+    backlog = read_backlog(records)
+    assert (backlog.waiting["live"], backlog.oldest_s["live"]) == (1, 0)
+
+
+def test_the_oldest_is_the_one_that_has_been_due_longest(records: Records) -> None:
+    first = submitted(records)
+    second = submitted(records)
+    now_ms = records.now_ms()
+    records.redis.zadd("vf:queued:batch", {first: now_ms - 60_000, second: now_ms - 30_000})
+    assert 60 <= read_backlog(records).oldest_s["batch"] < 90
+    claimed(records, first)
+    assert 30 <= read_backlog(records).oldest_s["batch"] < 60
+
+
+def test_a_record_that_redis_forgot_waits_no_more(records: Records) -> None:
+    scan_id = submitted(records, priority="live")
+    records.redis.delete(f"vf:scan:{scan_id}")
+    records.claim(scan_id, "w1")
+    assert seen(records) == ({}, {})
+
+
+def test_whatever_happens_the_queues_hold_what_waits(records: Records) -> None:
+    """Random walks through submitting, claiming, failing, following, cancelling, expiring and ending."""
+    chance = random.Random(8)
+    scans: list[str] = []
+    held: dict[str, Claim] = {}
+    for step in range(300):
+        act = chance.choice(("submit", "submit", "claim", "claim", "claim", "end", "fail", "back", "follow", "cancel", "expire"))
+        if act == "submit":
+            scans.append(submitted(records, priority=chance.choice(("live", "batch", "low"))))
+        elif act == "claim" and scans:
+            scan_id = chance.choice(scans)
+            taken = records.claim(scan_id, f"w{step}")
+            if isinstance(taken, Claim):
+                held[scan_id] = taken
+        elif act == "cancel" and scans:
+            records.cancel(chance.choice(scans))
+        elif held:
+            scan_id = chance.choice(list(held))
+            claim = held.pop(scan_id)
+            if act == "end":
+                records.finish(claim, report(scan_id))
+            elif act == "fail":
+                records.fail(claim, code="internal", message="", retryable=chance.random() < 0.7)
+            elif act == "back":
+                records.hand_back(claim)
+            elif act == "follow" and records.settle(claim, "ab" * 32, "same bytes").follows is None:
+                held[scan_id] = claim
+            elif act == "expire":
+                lease = records.redis.zscore("vf:leases", scan_id)
+                assert lease is not None
+                records.expire(scan_id, int(lease))
+        waiting = [scan_id.decode() for scan_id in records.redis.zrange("vf:waiting", 0, -1)]
+        truth = Counter(records.priorities(waiting).values())
+        assert seen(records) == (truth, Counter(records.priorities(list(held)).values())), f"step {step}: {act}"
+
+
+def test_it_costs_redis_the_same_however_many_wait(records: Records, redis: Redis) -> None:
+    def commands() -> int:
+        before = redis.info("stats")["total_commands_processed"]
+        read_backlog(records)
+        return int(redis.info("stats")["total_commands_processed"] - before)
+
+    submitted(records)
+    few = commands()
+    ids = {f"{n:032x}": n for n in range(20_000)}
+    redis.zadd("vf:waiting", ids)
+    redis.zadd("vf:queued:low", ids)
+    assert read_backlog(records).waiting["low"] == 20_000
+    assert commands() == few

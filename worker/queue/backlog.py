@@ -1,0 +1,52 @@
+"""What waits, runs and is owed, by queue: asked by metrics, at the same price however many scans there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from worker.queue.records import Records
+from worker.queue.requests import QUEUES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Scans by queue; ``oldest_s``: how long the one that has been due longest has waited, 0 where none is due."""
+
+    waiting: Mapping[str, int]
+    oldest_s: Mapping[str, float]
+    running: Mapping[str, int]
+    dead: int
+    callbacks_owed: int
+    callbacks_dead: int
+    ended: Mapping[str, int]
+    """Ever, by final state."""
+
+
+def read_backlog(records: Records) -> Backlog:
+    """Two round trips; the second asks for the queues of what runs, of which there is one for each worker at most."""
+    key = records.key
+    with records.redis.pipeline(transaction=False) as pipe:
+        for queue in QUEUES:
+            pipe.zcard(key("queued", queue))
+            pipe.zrange(key("queued", queue), 0, 0, withscores=True)
+        for name in (("dead",), ("callbacks",), ("callbacks", "dead")):
+            pipe.zcard(key(*name))
+        pipe.zrange(key("leases"), 0, -1)
+        pipe.hgetall(key("ended"))
+        pipe.time()
+        *queued, dead, owed, given_up, leases, ended, (now_s, now_us) = pipe.execute()
+    now_ms = now_s * 1000 + now_us / 1000
+    due = {queue: first[0][1] if first else now_ms for queue, first in zip(QUEUES, queued[1::2], strict=True)}
+    running = Counter(records.priorities([scan_id.decode() for scan_id in cast(list[bytes], leases)]).values())
+    return Backlog(
+        waiting=dict(zip(QUEUES, queued[::2], strict=True)),
+        oldest_s={queue: max(0.0, now_ms - since_ms) / 1000 for queue, since_ms in due.items()},
+        running={queue: running[queue] for queue in QUEUES},
+        dead=dead,
+        callbacks_owed=owed,
+        callbacks_dead=given_up,
+        ended={state.decode(): int(count) for state, count in ended.items()},
+    )
