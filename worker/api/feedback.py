@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import posixpath
-import re
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import Field, StringConstraints, ValidationError
@@ -17,16 +13,12 @@ from worker.api.parts import Reviewer, TheParts, json_body, shown_to
 from worker.api.problems import documented
 from worker.api.scans import ScanId
 from worker.errors import BadRequest
-from worker.queue.desk import Decision, Desk
+from worker.queue.desk import Decision
+from worker.queue.feedback import COLUMNS, latest_decisions, manifest_row
 from worker.queue.requests import Payload, explained
 from worker.report import Report
 
 router = APIRouter(tags=["feedback"])
-COLUMNS = ("path", "label", "source", "group", "family", "scan", "sha256", "url", "category")
-"""The first five are those of a training manifest; its reader passes the others over."""
-FAMILIES = frozenset({"blend", "manipulation", "synthetic"})
-AT_ONCE = 1000
-SUFFIX = re.compile(r"\.[a-z0-9]{1,5}", re.ASCII)
 
 
 class Feedback(Payload):
@@ -73,42 +65,9 @@ def give_feedback(key: Reviewer, scan_id: ScanId, feedback: Annotated[Feedback, 
 )
 def feedback_manifest(key: Reviewer, parts: TheParts) -> Response:
     """The latest label of each content, as a training manifest (CSV). Media are not in it: put them at `path`, beside it."""
-    rows: dict[str, dict[str, str]] = {}
-    for entry in _decisions(parts.desk, shown_to(key)):
-        row = _row(entry)
-        rows[row["path"]] = row
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows.values())
+    writer.writerows(manifest_row(entry) for entry in latest_decisions(parts.desk, shown_to(key)))
     name = 'attachment; filename="feedback.csv"'
     return Response(text.getvalue(), media_type="text/csv", headers={"Content-Disposition": name})
-
-
-def _decisions(desk: Desk, owner: str | None) -> Iterator[dict[str, Any]]:
-    """Oldest first."""
-    after = "-"
-    while found := desk.audit(None, after=after, count=AT_ONCE):
-        yield from (entry for _, entry in found if owner in (None, entry["owner"]))
-        after = found[-1][0]
-
-
-def _row(entry: dict[str, Any]) -> dict[str, str]:
-    source, sha256, label = entry.get("source") or {}, entry["sha256"], entry["verdict"]
-    url, category = source.get("url") or "", entry.get("category") or ""
-    return {
-        "path": source.get("path") or sha256 + _suffix(url),
-        "label": label,
-        "source": "feedback",
-        "group": f"feedback/{sha256}",
-        "family": "real" if label == "real" else category if category in FAMILIES else "",
-        "scan": entry["scan"],
-        "sha256": sha256,
-        "url": url,
-        "category": category,
-    }
-
-
-def _suffix(url: str) -> str:
-    suffix = posixpath.splitext(urlsplit(url).path)[1].lower()
-    return suffix if SUFFIX.fullmatch(suffix) else ""

@@ -52,6 +52,7 @@ def build_performer(
     (``worker.queue.streams``), ``order`` ends a slice of that."""
     from worker.artifacts import open_store
     from worker.queue.fetching import Artifacts, Sources
+    from worker.queue.media import MediaShelf
     from worker.queue.perform import Performer
     from worker.queue.site_limits import RedisSiteLimiter
     from worker.queue.streams import opener
@@ -80,6 +81,7 @@ def build_performer(
             ),
             folder=folder,
             hold_s=settings.queue.hold_s,
+            retain=MediaShelf(store=store, keep_s=settings.artifacts.media_keep_s).keep,
         )
 
 

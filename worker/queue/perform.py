@@ -111,6 +111,8 @@ class Performer:
     watches: Slices
     folder: Path
     hold_s: float = 0.0
+    retain: Callable[[RequestSource, Path, str], None] = lambda source, path, sha256: None
+    """Keeps what was scanned, where that is wanted: told the source, the file and its SHA-256 while it is there."""
     _told_s: float = 0.0
     _has_inferred: bool = False
     _ended_early: LeaseLost | Cancelled | None = None
@@ -156,6 +158,7 @@ class Performer:
             if settled.follows is not None:
                 return Ended(how="following", ring=settled.ring)
             if known is not None:
+                self.retain(record.request.source, brought.path, content.sha256)
                 return self._complete(claim, record, taken_over(known))
             self._enter(claim, "decode", 0.05)
             output = self.scanner.scan(
@@ -166,6 +169,8 @@ class Performer:
             )
             if identity(brought) != as_hashed:
                 raise FetchTimeout("the file was changed while it was scanned")
+            if output.report.error is None:
+                self.retain(record.request.source, brought.path, content.sha256)
         if self._ended_early is not None:
             raise self._ended_early
         report = output.report

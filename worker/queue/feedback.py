@@ -1,0 +1,52 @@
+"""What people decided, as rows of a training manifest: the latest label of each content."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from worker.queue.desk import Desk
+
+COLUMNS = ("path", "label", "source", "group", "family", "scan", "sha256", "url", "category")
+"""The first five are those of a training manifest; its reader passes the others over."""
+FAMILIES = frozenset({"blend", "manipulation", "synthetic"})
+AT_ONCE = 1000
+SUFFIX = re.compile(r"\.[a-z0-9]{1,5}", re.ASCII)
+
+
+def latest_decisions(desk: Desk, owner: str | None) -> list[dict[str, Any]]:
+    """The last one on each content, in the order in which contents were first decided on; entries of ``Desk.audit``."""
+    return list({entry["sha256"]: entry for entry in _decisions(desk, owner)}.values())
+
+
+def manifest_row(entry: dict[str, Any], path: str | None = None) -> dict[str, str]:
+    """A decision by ``COLUMNS``; ``path`` None: where the file was, or what it is to be called beside the manifest."""
+    source, sha256, label = entry.get("source") or {}, entry["sha256"], entry["verdict"]
+    url, category = source.get("url") or "", entry.get("category") or ""
+    return {
+        "path": path or source.get("path") or sha256 + _suffix(url),
+        "label": label,
+        "source": "feedback",
+        "group": f"feedback/{sha256}",
+        "family": "real" if label == "real" else category if category in FAMILIES else "",
+        "scan": entry["scan"],
+        "sha256": sha256,
+        "url": url,
+        "category": category,
+    }
+
+
+def _decisions(desk: Desk, owner: str | None) -> Iterator[dict[str, Any]]:
+    """Oldest first."""
+    after = "-"
+    while found := desk.audit(None, after=after, count=AT_ONCE):
+        yield from (entry for _, entry in found if owner in (None, entry["owner"]))
+        after = found[-1][0]
+
+
+def _suffix(url: str) -> str:
+    suffix = posixpath.splitext(urlsplit(url).path)[1].lower()
+    return suffix if SUFFIX.fullmatch(suffix) else ""
