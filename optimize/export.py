@@ -6,7 +6,6 @@ cannot be run carries the reason instead of figures.
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -43,6 +42,7 @@ from worker.backends.choose import cached_export, ready_export
 from worker.backends.kept import private_cache, user_cache
 from worker.backends.torch import TorchClassifier
 from worker.errors import ConfigError, ModelError
+from worker.extras import version_of
 from worker.model.checkpoint import load_spec, sha256
 from worker.model.graph import EXPORT_VERSION, LOGIT
 from worker.model.mtcnn import FILE_NAMES
@@ -189,7 +189,7 @@ def check_targets(request: Request) -> tuple[str, ...]:
 def versions(kind: Kind) -> dict[str, str]:
     """Versions of everything between the checkpoint and the artefact, by module."""
     modules = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", *NEEDS[kind][1])
-    found = {module: importlib.metadata.version(module.replace("_", "-")) for module in modules}
+    found = {module: version_of(module) for module in modules}
     return {"python": platform.python_version()} | found
 
 

@@ -15,7 +15,7 @@ from worker import __version__
 from worker.backend_checks import backend_checks, chosen_backend
 from worker.check import Check
 from worker.errors import ConfigError, ModelError
-from worker.extras import how_to_install, missing
+from worker.extras import how_to_install, missing, version_of
 from worker.settings import CalibrationSettings, Settings
 
 _GPU_TIMEOUT_S = 10.0
@@ -64,7 +64,7 @@ def _installed(name: str, module: str, *, mend: str) -> Check:
         importlib.import_module(module)
     except ImportError as exc:
         return Check(name=name, status="bad", detail=f"cannot be imported: {exc}", mend=mend)
-    return Check(name=name, status="ok", detail=importlib.metadata.version(module))
+    return Check(name=name, status="ok", detail=version_of(module))
 
 
 def _decord(settings: Settings) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Iterable
 
@@ -28,6 +29,9 @@ MODULES = {
 NOT_IN_SETUP = {"gpu"}
 """``make setup`` leaves these out: their libraries download from a host of their own while they install."""
 
+STAND_INS = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime")}
+"""Distributions that bring the same module, by module."""
+
 
 def how_to_install(extra: str) -> str:
     """What to do. Veriframe is on no package index: it is installed from a checkout or a wheel."""
@@ -45,6 +49,17 @@ def extra_of(module: str) -> str | None:
 def missing(modules: Iterable[str]) -> list[str]:
     """Those that cannot be imported, without importing one."""
     return [name for name in modules if not _importable(name)]
+
+
+def version_of(module: str) -> str:
+    """Of the installed distribution that brings a module. Raises PackageNotFoundError where there is none."""
+    *others, last = STAND_INS.get(module, (module.replace("_", "-"),))
+    for name in others:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return importlib.metadata.version(last)
 
 
 def _importable(name: str) -> bool:
