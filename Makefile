@@ -1,7 +1,7 @@
 # Everything lands in .venv; only Python 3.11+ and make are needed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-base setup-service demo demo-queue test check bench soak chaos lock clean clean-all
+.PHONY: help setup setup-base setup-service demo demo-queue up down assets tools test check bench soak chaos lock clean clean-all
 
 PYTHON ?= python3
 DIR ?=
@@ -55,6 +55,18 @@ endif
 
 demo-queue: setup-service ## The demo media through a Redis, a worker and signed callbacks, all on this machine
 	$(BIN)/veriframe demo --queue
+
+up: setup-service ## Redis, API, two workers and the console, the demo media scanned; ARGS="--port 8090"
+	$(BIN)/veriframe up $(ARGS)
+
+down: ## End what `make up` started; nothing of it stays
+	@test ! -x $(BIN)/veriframe || $(BIN)/veriframe down $(ARGS)
+
+assets: ## htmx and uPlot for the console's pages, by npm, each checked against the lock; without them it serves plain pages
+	deploy/assets/install.sh
+
+tools: ## Prometheus with promtool, unpacked into .tools, and Chromium (as root): what some tests need
+	.ci/tools
 
 # Side by side on every core; each file's tests stay together until a process runs out of work. ARGS="-n 0": one after the other.
 test: setup ## All tests; ARGS are passed to pytest

@@ -83,7 +83,7 @@ class EmbeddedRedis:
         self.port = port
         self._fixed_port = port != 0
         self._password = password
-        self._binary = server_binary()
+        self.binary = server_binary()
         self._options = {
             "bind": "127.0.0.1",
             "dir": f'"{self.folder}"',
@@ -117,6 +117,13 @@ class EmbeddedRedis:
     def pid(self) -> int:
         """Raises RedisDown if it does not run."""
         return self._running().pid
+
+    def configuration(self) -> str:
+        """What the server reads when it starts, the password too."""
+        lines = [f"{name} {value}" for name, value in {**self._options, "port": str(self.port)}.items()]
+        if self._password is not None:
+            lines.append(f'requirepass "{self._password}"')
+        return "".join(f"{line}\n" for line in lines)
 
     def start(self) -> None:
         """Returns when it answers. Raises RedisDown if it does not, with the last line of its log."""
@@ -196,13 +203,10 @@ class EmbeddedRedis:
 
     def _execute(self) -> subprocess.Popen[bytes]:
         """The configuration goes in by standard input: a password is neither among its arguments nor in a file."""
-        lines = [f"{name} {value}" for name, value in {**self._options, "port": str(self.port)}.items()]
-        if self._password is not None:
-            lines.append(f'requirepass "{self._password}"')
         with self.log_path.open("ab") as log:
             self._log_start = log.seek(0, os.SEEK_END)
             process = subprocess.Popen(
-                [self._binary, "-"],
+                [self.binary, "-"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -213,7 +217,7 @@ class EmbeddedRedis:
             )
         assert process.stdin is not None
         with process.stdin as pipe:
-            pipe.write("\n".join(lines).encode() + b"\n")
+            pipe.write(self.configuration().encode())
         return process
 
     def _answers(self, process: subprocess.Popen[bytes], deadline_s: float) -> bool:
