@@ -24,6 +24,7 @@ class Findings:
 
     info: MediaInfo
     sha256: str
+    phash: str | None
     seen: Observations
     coverage: Coverage
     verdict: Verdict | NoVerdict
@@ -59,7 +60,7 @@ def completed_report(job: wire.Report, found: Findings, *, evidence_per_track: i
         "status": "completed",
         "finished_at": wire.now(),
         "progress": 1.0,
-        "media": media_part(found.info, found.info.duration_s, found.sha256),
+        "media": media_part(found.info, found.info.duration_s, found.sha256, found.phash),
         "reasons": tuple(wire.ReasonItem(code=reason) for reason in verdict.reasons),
         "tracks": tracks,
         "frames": _frames(found.seen),
@@ -100,10 +101,11 @@ def _box(face: Face) -> wire.Box:
     return x1, y1, x2, y2
 
 
-def media_part(info: MediaInfo, duration_s: float, sha256: str | None = None) -> wire.Media:
-    """The report's ``media``; a live stream lasts as long as it was watched, and has no hash."""
+def media_part(info: MediaInfo, duration_s: float, sha256: str | None = None, phash: str | None = None) -> wire.Media:
+    """The report's ``media``; a live stream lasts as long as it was watched, and has no hashes."""
     return wire.Media(
         sha256=sha256,
+        phash=phash,
         kind=info.kind,
         duration_s=round(duration_s, 3),
         fps=round(info.fps, 3),

@@ -15,6 +15,7 @@ from itertools import groupby, pairwise
 from worker.errors import MediaError
 from worker.frames import layout
 from worker.frames.sampling import frames_asked
+from worker.looks import Looks
 from worker.ports import OpenMedia
 from worker.types import Frame, MediaKind, SamplingRequest
 from worker.verdict.early import LATER, PERIOD
@@ -45,6 +46,8 @@ class Passes:
         self.is_spread = is_video and not request.exhaustive and self._asked is not None and aside_bytes <= hold_bytes
         self.failure: MediaError | None = None
         self.waited_s = 0.0
+        self.looks = Looks()
+        """Of all frames of the first pass, looked at or not: the same for the same file, wherever its verdict was settled."""
         self._n_first = 0
         self.wanted = self._asked
         """Frames wanted in all passes begun; None while unknown."""
@@ -108,6 +111,8 @@ class Passes:
             key = round(1e4 * frame.pts_s)
             if key not in self._times:
                 self._times[key] = frame.pts_s
+                if request.times_s is None:
+                    self.looks.add(frame.pts_s, frame.small_HWC)
                 yield frame
 
 

@@ -16,6 +16,7 @@ from redis import Redis
 
 from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.doorbell import Doorbells
+from worker.queue.near import NearIndex, still_there
 from worker.queue.record import FINAL, Record, State, Submission, Submitted, unpack
 from worker.queue.records import Records
 from worker.queue.reports import report_of
@@ -66,6 +67,7 @@ class Desk:
         self.records, self._bells = records, bells
         self._redis: Redis = records.redis
         self._log = WatchLog(records.redis, records.namespace)
+        self._near = NearIndex(records)
 
     def submit(self, requests: Sequence[ScanRequest], owner: str) -> list[Submitted]:
         """Record scans and ring for the new ones; a refused one says so (``Submitted.refusal``)."""
@@ -98,6 +100,14 @@ class Desk:
     def report(self, scan_id: str, owner: str | None) -> Report:
         """The report in whatever state, a human's decision laid over it. Raises NoSuchScan, UnreadableRecord."""
         return self._report(self.record(scan_id, owner))
+
+    def near_duplicates(self, scan_id: str, owner: str | None) -> list[tuple[Report, float]]:
+        """The owner's completed scans of near-identical media, without this one, newest first, with their distances
+        (``worker.queue.near``). They decide nothing. Raises NoSuchScan, UnreadableRecord."""
+        report = self.report(scan_id, owner)
+        distances = {near.id: near.distance for near in self._near.near(report)}
+        found = self._reports(self.records.get_many(list(distances)))
+        return [(near, distances[near.id]) for near in found]
 
     def events(self, scan_id: str, owner: str | None, *, after: int = -1, limit: int = 1000) -> tuple[State, EventsPage]:
         """A watch's state, and its events behind a number: where the state is final, there will be no others.
@@ -184,7 +194,7 @@ class Desk:
             pipe.xadd(self.records.key("audit"), {"decision": json.dumps(entry)})
             pipe.xadd(self._decisions_key(record.owner, record.sha256), {"decision": json.dumps(entry)})
             pipe.execute()
-        return self._overlaid([(record, report)])[0]
+        return still_there(self.records, self._overlaid([(record, report)]))[0]
 
     def audit(self, owner: str | None, *, after: str = "-", count: int = 1000) -> list[tuple[str, dict[str, Any]]]:
         """Decisions, oldest first, with the ids that continue the list."""
@@ -258,7 +268,7 @@ class Desk:
 
     def _report(self, record: Record) -> Report:
         """Raises UnreadableRecord."""
-        return self._overlaid([(record, as_stored(record))])[0]
+        return still_there(self.records, self._overlaid([(record, as_stored(record))]))[0]
 
     def _reports(self, records: Sequence[Record]) -> list[Report]:
         """Those that this version can read."""
@@ -268,7 +278,7 @@ class Desk:
                 read.append((record, as_stored(record)))
             except UnreadableRecord as exc:
                 log.warning("passed over: %s", exc)
-        return self._overlaid(read)
+        return still_there(self.records, self._overlaid(read))
 
     def _overlaid(self, read: Sequence[tuple[Record, Report]]) -> list[Report]:
         with_bytes = [record for record, _ in read if record.sha256 is not None and record.state == "completed"]

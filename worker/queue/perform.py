@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,7 @@ from worker.assemble import error_item
 from worker.content import Content, read_content
 from worker.errors import FetchGone, FetchTimeout, LeaseLost, RedisDown, UnreadableRecord, VeriframeError
 from worker.queue.away import AWAY
+from worker.queue.near import NearIndex
 from worker.queue.record import Claim, Ended, Record, unpack
 from worker.queue.records import Records
 from worker.queue.reports import identified, taken_over
@@ -113,9 +114,13 @@ class Performer:
     hold_s: float = 0.0
     retain: Callable[[RequestSource, Path, str], None] = lambda source, path, sha256: None
     """Keeps what was scanned, where that is wanted: told the source, the file and its SHA-256 while it is there."""
+    _near: NearIndex = field(init=False)
     _told_s: float = 0.0
     _has_inferred: bool = False
     _ended_early: LeaseLost | Cancelled | None = None
+
+    def __post_init__(self) -> None:
+        self._near = NearIndex(self.records)
 
     def perform(self, claim: Claim) -> Ended:
         self._ended_early = None
@@ -216,7 +221,12 @@ class Performer:
             time.sleep(self.hold_s)
 
     def _complete(self, claim: Claim, record: Record, report: Report) -> Ended:
-        return self.records.finish(claim, identified(report, record, claim))
+        """Store the result, and what of this owner's it resembles; then it can be found itself. A death in between costs that."""
+        own = identified(report, record, claim)
+        known = tuple(one.id for one in self._near.near(own))
+        ended = self.records.finish(claim, own.model_copy(update={"near_duplicates": known}))
+        self._near.add(own)
+        return ended
 
     def _failed(self, claim: Claim, error: ErrorItem, wait_s: float = 0.0) -> Ended:
         log.info("scan %s attempt %d: %s", claim.id, claim.attempt, error.code)

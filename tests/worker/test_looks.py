@@ -1,0 +1,80 @@
+"""The hash of a clip: at which frames it looks, what it takes copies for, and what says nothing."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from worker.looks import PLACES, Looks
+from worker.phash import NEAR, distance, hashes_of
+from worker.types import UInt8
+
+
+def picture(seed: int, height: int = 240, width: int = 320) -> UInt8:
+    """Smooth blobs of colour, like no other seed's."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def recompressed(rgb_HWC: UInt8, quality: int) -> UInt8:
+    file = io.BytesIO()
+    Image.fromarray(rgb_HWC).save(file, "JPEG", quality=quality)
+    return np.array(Image.open(file))
+
+
+def phash_of(frames: list[UInt8], start_s: float = 0.0, end_s: float = math.inf, most: int = 1024) -> str | None:
+    looks = Looks(most=most)
+    for second, frame in enumerate(frames):
+        looks.add(float(second), frame)
+    return looks.phash(start_s, end_s)
+
+
+def away(one: str | None, other: str | None) -> float:
+    assert one is not None
+    assert other is not None
+    return distance(hashes_of(one), hashes_of(other))
+
+
+def test_a_copy_is_near_and_another_clip_is_not() -> None:
+    clip = [picture(second // 4) for second in range(16)]
+    copy = [recompressed(picture(second // 4, 120, 160), 20) for second in range(16)]
+    assert away(phash_of(clip), phash_of(copy)) <= 2
+    assert away(phash_of(clip), phash_of(clip[2:])) <= NEAR, "cut at its beginning"
+    assert away(phash_of(clip), phash_of([picture(100 + second // 4) for second in range(16)])) > 2 * NEAR
+
+
+def test_places_are_those_of_the_window() -> None:
+    whole = phash_of([picture(seed) for seed in range(16)], 0, 16)
+    assert whole is not None
+    assert len(hashes_of(whole)) == PLACES
+    frames = {hashes_of(phash_of([picture(seed)]) or "")[0]: seed for seed in range(16)}
+    assert [frames[one] for one in hashes_of(whole)] == [1, 3, 5, 7, 9, 11, 13, 15]
+    half = phash_of([picture(seed) for seed in range(16)], 0, 8)
+    assert [frames[one] for one in hashes_of(half or "")][:3] == [0, 1, 2]
+
+
+def test_a_picture_has_one_hash_and_flat_ones_none() -> None:
+    flat = np.full((90, 90, 3), 7, np.uint8)
+    assert phash_of([picture(1)]) == "v1:" + f"{hashes_of(phash_of([picture(1)]) or '')[0]:016x}"
+    assert phash_of([flat]) is phash_of([flat, flat]) is phash_of([]) is None
+    mixed = phash_of([flat, picture(1), flat, picture(2)])
+    assert mixed is not None
+    assert "-" in mixed
+    assert set(hashes_of(mixed)) == {*hashes_of(phash_of([picture(1)]) or ""), *hashes_of(phash_of([picture(2)]) or "")}
+
+
+def test_of_a_great_many_frames_an_even_part_is_kept() -> None:
+    clip = [picture(seed // 8, 64, 64) for seed in range(64)]
+    few = phash_of(clip, most=32)
+    assert few is not None
+    assert away(phash_of(clip), few) == 0, "each of the eight pictures is still among them"
+
+
+def test_odd_sizes() -> None:
+    for height, width in ((1, 1), (7, 400), (33, 31), (1080, 33)):
+        seen = phash_of([picture(3, height, width)])
+        assert seen is None or len(hashes_of(seen)) == 1
