@@ -21,6 +21,9 @@ from worker.model.spec import ModelSpec
 from worker.overlap import Crew
 from worker.pipeline import Scanner, ScanOptions
 from worker.settings import Settings
+from worker.telemetry.catalogue import DECODER_RESTARTS, FALLBACKS, MODEL
+from worker.telemetry.measured import MeasuredClassifier, MeasuredDetector
+from worker.telemetry.port import SILENT, Telemetry
 from worker.types import SamplingRequest
 from worker.verdict.aggregate import Windows
 from worker.verdict.calibrate import Calibration
@@ -36,7 +39,7 @@ SERVICE = {"redis", "queue", "source", "artifacts", "callbacks", "api", "watch",
 """Sections of what is around the scans."""
 
 
-def build_scanner(settings: Settings) -> Scanner:
+def build_scanner(settings: Settings, telemetry: Telemetry = SILENT) -> Scanner:
     """Load the networks and start the sandbox. Raises ConfigError or ModelError; the scanner owns all it opened."""
     checkpoint = settings.model.checkpoint or default_checkpoint()
     spec = load_spec(checkpoint)
@@ -44,7 +47,8 @@ def build_scanner(settings: Settings) -> Scanner:
     policy = build_policy(settings, spec, digest)
     threads = settings.model.threads or scan_threads()
     with ExitStack() as stack:
-        frames = stack.enter_context(build_frames(settings))  # first: it imports decoders while the networks are loaded here
+        # First the frames: decoders are imported there while the networks are loaded here.
+        frames = stack.enter_context(build_frames(settings, telemetry))
         classifier = open_classifier(
             settings.model.checkpoint,
             backend=settings.model.backend,
@@ -52,14 +56,17 @@ def build_scanner(settings: Settings) -> Scanner:
             cache_dir=settings.model.cache_dir,
             max_batch=settings.model.batch,
             parallel=threads,
+            on_fallback=lambda wanted: telemetry.count(FALLBACKS, wanted),
         )
         detector = stack.enter_context(MtcnnDetector(min_face_px=settings.faces.min_face_px, threads=1))
         crew = stack.enter_context(Crew(threads))
         owned = stack.pop_all()
+    model = describe_model(spec, digest, classifier.name)
+    telemetry.set(MODEL, 1, model.name, model.version, model.sha256, model.backend)
     return Scanner(
         frames=frames,
-        new_detector=lambda: CarryingDetector(detector) if settings.faces.carry else detector,
-        classifier=classifier,
+        new_detector=lambda: MeasuredDetector(CarryingDetector(detector) if settings.faces.carry else detector, telemetry),
+        classifier=MeasuredClassifier(classifier, telemetry),
         crew=crew,
         rules=FaceRules(
             margin=spec.crop.margin,
@@ -70,13 +77,13 @@ def build_scanner(settings: Settings) -> Scanner:
         ),
         policy=policy,
         options=_options(settings),
-        model=describe_model(spec, digest, classifier.name),
+        model=model,
         fingerprint=fingerprint(settings, digest, classifier.name),
         owned=owned,
     )
 
 
-def build_frames(settings: Settings) -> SandboxedFrames:
+def build_frames(settings: Settings, telemetry: Telemetry = SILENT) -> SandboxedFrames:
     """The sandboxed frame source of these settings."""
     decode = settings.decode
     return SandboxedFrames(
@@ -94,6 +101,7 @@ def build_frames(settings: Settings) -> SandboxedFrames:
         memory_bytes=decode.memory_mib * MIB,
         cpu_s=decode.cpu_s,
         shared_bytes=decode.shared_mib * MIB,
+        on_lost=lambda why: telemetry.count(DECODER_RESTARTS, why),
     )
 
 

@@ -17,6 +17,7 @@ from worker.content import Content
 from worker.pipeline import Progress
 from worker.report import Report, Source, new_id, now
 from worker.settings import Settings
+from worker.telemetry.port import SILENT, Telemetry
 from worker.types import Label, SamplingRequest, Strategy
 
 WARM_UP = "warm-up.png"
@@ -27,8 +28,8 @@ class DrillScanner:
     max_bytes = 1 << 26
     request = SamplingRequest(strategy=Strategy.AUTO, max_frames=None, fps=None, start_s=0.0, end_s=None)
 
-    def __init__(self, settings: Settings, stack: contextlib.ExitStack) -> None:
-        self._settings, self._stack = settings, stack
+    def __init__(self, settings: Settings, stack: contextlib.ExitStack, telemetry: Telemetry) -> None:
+        self._settings, self._stack, self._telemetry = settings, stack, telemetry
         self._real: Any = None
 
     def scan(
@@ -38,6 +39,7 @@ class DrillScanner:
         content: Content | None = None,
         on_progress: Callable[[Any], None] | None = None,
         request: SamplingRequest | None = None,
+        explain: bool | None = None,
     ) -> Any:
         data = path.read_bytes()
         if data.startswith(DRILL):
@@ -47,8 +49,8 @@ class DrillScanner:
         if self._real is None:
             from worker.compose import build_scanner
 
-            self._real = self._stack.enter_context(build_scanner(self._settings))
-        return self._real.scan(path, content=content, on_progress=on_progress, request=request)
+            self._real = self._stack.enter_context(build_scanner(self._settings, self._telemetry))
+        return self._real.scan(path, content=content, on_progress=on_progress, request=request, explain=explain)
 
 
 def drilled(path: Path, data: bytes, on_progress: Callable[[Any], None] | None) -> Output:
@@ -69,6 +71,6 @@ def score_of(data: bytes) -> float:
 
 
 @contextlib.contextmanager
-def build(settings: Settings) -> Iterator[DrillScanner]:
+def build(settings: Settings, telemetry: Telemetry = SILENT) -> Iterator[DrillScanner]:
     with contextlib.ExitStack() as stack:
-        yield DrillScanner(settings, stack)
+        yield DrillScanner(settings, stack, telemetry)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from worker.api import problems
 from worker.api.metrics import Metrics
 from worker.errors import MediaTooLarge
+from worker.telemetry.context import about
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +57,17 @@ class Boundary:
             await send(message)
 
         began = time.perf_counter()
-        try:
-            await self._app(scope, receive, decorated)
-        except Exception:
-            log.exception("request %s failed", request_id)
-            if status is None:
-                await problems.internal(request_id)(scope, receive, decorated)
-        finally:
-            took_s = time.perf_counter() - began
-            self._metrics.answered(scope["method"], _template(scope), status or 499, took_s)
-            log.info(
-                "%s %s %s %.1f ms %s", scope["method"][:8], ascii(scope["path"][:SHOWN]), status or 499, 1e3 * took_s, request_id
-            )
+        with about(request_id=request_id):
+            try:
+                await self._app(scope, receive, decorated)
+            except Exception:
+                log.exception("request %s failed", request_id)
+                if status is None:
+                    await problems.internal(request_id)(scope, receive, decorated)
+            finally:
+                took_s = took_s or time.perf_counter() - began
+                self._metrics.answered(scope["method"], _template(scope), status or 499, took_s)
+                _log_request(scope, status or 499, took_s)
 
 
 class BodyCap:
@@ -107,3 +107,9 @@ class BodyCap:
 def _template(scope: Scope) -> str:
     """The route's path with the names of its parameters; requests to no route are one."""
     return getattr(scope.get("route"), "path", "unmatched")
+def _log_request(scope: Scope, status: int, took_s: float) -> None:
+    method, path, took_ms = scope["method"][:8], ascii(scope["path"][:SHOWN]), round(1e3 * took_s, 1)
+    told = {"method": method, "path": path.strip("'"), "status": status, "took_ms": took_ms}
+    log.info("%s %s %s %.1f ms", method, path, status, took_ms, extra=told)
+
+

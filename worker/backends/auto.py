@@ -8,7 +8,7 @@ all score alike.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,12 +28,13 @@ MEASURE_TIMEOUT_S = 300.0
 log = logging.getLogger(__name__)
 
 
-def open_auto(opening: Opening) -> Classifier:
-    """The chosen backend, opened; the reference where that one no longer opens, which is logged and counted."""
+def open_auto(opening: Opening, on_fallback: Callable[[str], None] = lambda wanted: None) -> Classifier:
+    """The chosen backend, opened; the reference where that one no longer opens, which is logged and counted (``or_fall_back``)."""
     choice = choose(opening)
     if choice.backend == REFERENCE:
         return open_named(REFERENCE, opening)
-    return or_fall_back(lambda: open_named(choice.backend, opening), lambda: open_named(REFERENCE, opening), choice.backend)
+    wanted = choice.backend
+    return or_fall_back(lambda: open_named(wanted, opening), lambda: open_named(REFERENCE, opening), wanted, on_fallback)
 
 
 def choose(opening: Opening, *, anew: bool = False) -> Choice:

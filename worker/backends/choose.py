@@ -39,13 +39,14 @@ def open_classifier(
     *,
     max_batch: int = 16,
     parallel: int = 1,
+    on_fallback: Callable[[str], None] = lambda wanted: None,
 ) -> Classifier:
     """The classifier for ``checkpoint``, or for the bundled one (None): ``parallel`` calls at once, each on ``threads`` threads.
 
     ``auto`` is the fastest that passes parity on this machine (``worker.backends.auto``). Any checkpoint but the bundled one is
     exported first, in a process of its own, so that this one never imports torch. Exports, compiled graphs and the choice are
     kept in ``cache_dir`` (the user's cache folder when None). A TensorRT artefact that cannot be used is replaced by ONNX
-    Runtime, which is logged and counted.
+    Runtime, which is logged, counted, and told to ``on_fallback`` with the name of the wanted one.
 
     Raises ConfigError for an unknown backend, a missing extra or a cache folder of somebody else, ModelError for a checkpoint
     that cannot be used.
@@ -54,11 +55,11 @@ def open_classifier(
         raise ConfigError(f"unknown backend {backend!r}: one of {', '.join(BACKENDS)}")
     opening = opening_of(checkpoint, threads=threads, parallel=parallel, max_batch=max_batch, cache_dir=cache_dir)
     if backend == "auto":
-        return open_auto(opening)
+        return open_auto(opening, on_fallback)
     if backend in ARTEFACTS:
         from worker.backends.tensorrt import or_fall_back
 
-        return or_fall_back(lambda: open_named(backend, opening), lambda: open_named(REFERENCE, opening), backend)
+        return or_fall_back(lambda: open_named(backend, opening), lambda: open_named(REFERENCE, opening), backend, on_fallback)
     return open_named(backend, opening)
 
 

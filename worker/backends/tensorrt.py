@@ -217,13 +217,19 @@ def probabilities(classifier: Classifier, crops_FHWC: UInt8) -> Float32:
     return np.asarray(0.5 * (1 + np.tanh(logits_F / 2)), np.float32)
 
 
-def or_fall_back(open_wanted: Callable[[], Classifier], fall_back: Callable[[], Classifier], wanted: str) -> Classifier:
-    """The wanted classifier, of that name; where it cannot be opened, the other one: logged, and counted in ``fallbacks``."""
+def or_fall_back(
+    open_wanted: Callable[[], Classifier],
+    fall_back: Callable[[], Classifier],
+    wanted: str,
+    on_fallback: Callable[[str], None] = lambda wanted: None,
+) -> Classifier:
+    """The wanted classifier, of that name; where it cannot be opened, the other one: logged, counted in ``fallbacks``, told."""
     try:
         return open_wanted()
     except (ConfigError, ModelError) as exc:
         why = Why.MISSING if isinstance(exc, ConfigError) else Why.REFUSED
         fallbacks[why] += 1
+        on_fallback(wanted)
         classifier = fall_back()
         log.warning("%s runs instead of %s (%s): %s", classifier.name, wanted, why, exc)
         return classifier

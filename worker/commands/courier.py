@@ -48,20 +48,29 @@ def run_courier(config: Path | None, *, once: bool) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     from worker.queue.assemble import build_courier
+    from worker.queue.board import open_board
     from worker.queue.front import build_redis
-    from worker.queue.logs import begin_logging
     from worker.settings import default_file, load_settings
+    from worker.telemetry.logs import begin_logging
 
     begin_logging()
     settings = load_settings(config or default_file())
-    with contextlib.closing(build_redis(settings)) as redis, build_courier(settings, redis) as made:
+    begin_logging(settings.telemetry.log_format)
+    shown = settings.telemetry.model_copy(update={"port": None} if once else {})
+    with contextlib.ExitStack() as stack:
+        board = stack.enter_context(open_board(shown, settings.source.temp_dir))
+        redis = stack.enter_context(contextlib.closing(build_redis(settings)))
+        made = stack.enter_context(build_courier(settings, redis, board.telemetry))
         if once:
             tries = made.run_once()
             typer.echo(f"{tries} tries; {made.callbacks.pending()} callbacks wait", err=True)
-        else:
-            stop = threading.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: stop.set())
-            # In a thread of its own: a handler that sets an event for which its own thread is just waiting can hang for ever.
-            with ThreadPoolExecutor(1, thread_name_prefix="run") as pool:
-                pool.submit(made.run, stop).result()
+            return
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        # In a thread of its own: a handler that sets an event for which its own thread is just waiting can hang for ever.
+        pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="run"))
+        running = pool.submit(made.run, stop)
+        stack.callback(stop.set)
+        stack.enter_context(board.serve({path: lambda: not running.done() for path in ("/livez", "/readyz")}))
+        running.result()

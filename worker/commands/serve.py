@@ -59,15 +59,17 @@ def serve(
 def run_server(config: Path | None, flags: dict[str, str | int]) -> None:
     """Until SIGTERM or SIGINT. Raises ConfigError."""
     import contextlib
+    import logging
     import signal
 
     import uvicorn
 
-    from worker.queue.logs import begin_logging
     from worker.settings import default_file, load_settings
+    from worker.telemetry.logs import begin_logging
 
     begin_logging()
     settings = load_settings(config or default_file(), {"api": flags})
+    begin_logging(settings.telemetry.log_format)
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(_listening(settings.api.host, settings.api.port))
         server = uvicorn.Server(
@@ -87,7 +89,8 @@ def run_server(config: Path | None, flags: dict[str, str | int]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         address, port = listening.getsockname()[:2]
-        typer.echo(f"veriframe: listening on http://{f'[{address}]' if ':' in address else address}:{port}", err=True)
+        shown = f"[{address}]" if ":" in address else address
+        logging.getLogger("worker").info("listening on http://%s:%d", shown, port)
         server.run(sockets=[listening])
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from worker.commands.outcome import exit_codes
+
+if TYPE_CHECKING:
+    from worker.queue.supervisor import Program
+    from worker.settings import Settings
 
 HELP = (
     "Scan what is queued in Redis, until told to stop.\n\n"
@@ -22,6 +26,7 @@ EPILOG = """[bold]Examples[/]
 veriframe worker                                   all queues: live, then batch, then low
 veriframe worker --queue live --processes 2        two processes for live scans only
 veriframe worker --queue watch --processes 4       streams, one at a time each: a deployment of its own
+VERIFRAME_TELEMETRY__PORT=0 veriframe worker       metrics on any free port, not 9464: several workers on one machine
 veriframe worker --probe 0.0.0.0:8081              /livez and /readyz for an orchestrator
 VERIFRAME_REDIS__URL=rediss://redis:6380/0 veriframe worker --config worker.yaml
 
@@ -63,20 +68,57 @@ def worker(
 def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | None, config: Path | None) -> int:
     """Supervise until a signal; returns the exit code. Raises ConfigError."""
     import contextlib
-    import logging
     import signal
 
-    from worker.errors import RedisDown
-    from worker.queue.assemble import SCANNER, STREAMS, brisk_redis, told_settings
-    from worker.queue.logs import begin_logging
+    from worker.queue.board import open_board
     from worker.queue.probes import probes
     from worker.queue.requests import QUEUES
-    from worker.queue.server import check_server
-    from worker.queue.supervisor import Program, Supervisor
+    from worker.queue.supervisor import Supervisor
     from worker.settings import default_file, load_settings
+    from worker.telemetry.logs import begin_logging
 
     begin_logging()
     settings = load_settings(config or default_file())
+    begin_logging(settings.telemetry.log_format)
+    _check_redis(settings)
+    with contextlib.ExitStack() as stack:
+        board = stack.enter_context(open_board(settings.telemetry, settings.source.temp_dir))
+        supervisor = Supervisor(
+            programs=_programs(settings, sorted(set(queues), key=QUEUES.index), processes, courier, board.folder),
+            grace_s=settings.queue.grace_s + 10,
+            silent_s=settings.queue.boot_timeout_s + 60 + 2 * (settings.redis.patience_s + settings.redis.timeout_s),
+            telemetry=board.telemetry,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: supervisor.stop())
+        answers = {"/livez": supervisor.is_live, "/readyz": supervisor.is_ready}
+        stack.enter_context(board.serve(answers))
+        if probe is not None:
+            stack.enter_context(probes(*address(probe), answers, setting="--probe"))
+        return supervisor.run()
+
+
+def _programs(settings: Settings, queues: list[str], processes: int, courier: bool, telemetry: str | None) -> list[Program]:
+    from worker.queue.assemble import SCANNER, STREAMS, told_settings
+    from worker.queue.supervisor import Program
+
+    told = {"settings": told_settings(settings), "telemetry": telemetry}
+    order = {**told, "queues": queues, "build": SCANNER, "streams": STREAMS}
+    programs = [Program(name=f"worker {n + 1}", module="worker.queue.parent", order=order) for n in range(processes)]
+    if courier:
+        programs.append(Program(name="courier", module="worker.queue.courier_process", order=told))
+    return programs
+
+
+def _check_redis(settings: Settings) -> None:
+    """Say what a queue should not run on. Raises ConfigError."""
+    import contextlib
+    import logging
+
+    from worker.errors import RedisDown
+    from worker.queue.assemble import brisk_redis
+    from worker.queue.server import check_server
+
     with contextlib.closing(brisk_redis(settings)) as redis:
         try:
             problems = check_server(redis).problems
@@ -84,24 +126,6 @@ def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | No
             problems = (str(exc),)
     for problem in problems:
         logging.getLogger("worker").warning("Redis: %s", problem)
-    told = told_settings(settings)
-    served = sorted(set(queues), key=QUEUES.index)
-    order = {"settings": told, "queues": served, "build": SCANNER, "streams": STREAMS}
-    programs = [Program(name=f"worker {n + 1}", module="worker.queue.parent", order=order) for n in range(processes)]
-    if courier:
-        programs.append(Program(name="courier", module="worker.queue.courier_process", order={"settings": told}))
-    supervisor = Supervisor(
-        programs=programs,
-        grace_s=settings.queue.grace_s + 10,
-        silent_s=settings.queue.boot_timeout_s + 60 + 2 * (settings.redis.patience_s + settings.redis.timeout_s),
-    )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: supervisor.stop())
-    with contextlib.ExitStack() as stack:
-        if probe is not None:
-            host, port = address(probe)
-            stack.enter_context(probes(host, port, {"/livez": supervisor.is_live, "/readyz": supervisor.is_ready}))
-        return supervisor.run()
 
 
 def address(text: str) -> tuple[str, int]:

@@ -100,6 +100,7 @@ def demo_settings(url: str, receiver_port: int) -> Settings:
             "redis": {"url": url},
             "queue": {"media_roots": [str(FOLDER)]},
             "source": {"allow_private_hosts": [f"127.0.0.1:{receiver_port}"]},
+            "telemetry": {"port": None},
         }
     )
 

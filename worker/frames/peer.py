@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from typing import Literal
 
-from worker.errors import DecodeCrash, DecodeError, DecodeTimeout, VeriframeError
+from worker.errors import DecodeCrash, DecodeError, DecodeTimeout, OutOfMemory, VeriframeError
 from worker.frames import wire
 from worker.frames.forkserver import Forked, ForkServer, ZygoteGone
 from worker.frames.limits import Limits
 from worker.types import Json, MediaInfo
 
+Lost = Literal["timeout", "crash", "protocol", "out_of_memory", "fork_server"]
 _EXIT_GRACE_S = 0.5
+_LOST: dict[type[VeriframeError], Lost] = {DecodeTimeout: "timeout", DecodeCrash: "crash", OutOfMemory: "out_of_memory"}
 _SIGNALS = {int(s): s.name for s in signal.Signals}
 
 
@@ -27,6 +30,8 @@ class Peer:
         self._left_s = timeout_s
         self._cpu_s = cpu_s
         self._ended = False
+        self.lost: Lost | None = None
+        """Why it ended before its work did; None: it did not. Media that it refused are its work."""
 
     @property
     def pid(self) -> int:
@@ -70,6 +75,7 @@ class Peer:
 
     def broke_protocol(self, exc: wire.ProtocolError) -> DecodeError:
         self.kill()
+        self.lost = "protocol"
         return DecodeCrash(f"the decoder broke the protocol: {exc}")
 
     def kill(self) -> None:
@@ -80,22 +86,29 @@ class Peer:
 
     def _timed_out(self) -> DecodeError:
         self.kill()
+        self.lost = "timeout"
         return DecodeTimeout(f"decoding took longer than {self._timeout_s:g} s")
 
     def _told(self, error: object) -> VeriframeError:
         self.kill()
-        return wire.error_from(error) if isinstance(error, dict) else DecodeCrash("the decoder broke the protocol: bad error")
+        told = wire.error_from(error) if isinstance(error, dict) else None
+        self.lost = "protocol" if told is None else _LOST.get(type(told))
+        return told or DecodeCrash("the decoder broke the protocol: bad error")
 
     def _died(self) -> DecodeError:
         self._ended = True
         try:
             end = self._server.end(self._forked, grace_s=_EXIT_GRACE_S)
         except ZygoteGone:
+            self.lost = "fork_server"
             return DecodeCrash("the decoder died with the process that started it")
         if end.killed:
+            self.lost = "crash"
             return DecodeCrash("the decoder hung up")
         if end.exit == -signal.SIGXCPU or (end.exit == -signal.SIGKILL and end.cpu_s >= self._cpu_s):
+            self.lost = "timeout"
             return DecodeTimeout(f"decoding took more than {self._cpu_s:g} s of CPU time")
+        self.lost = "crash"
         if end.exit == -signal.SIGSYS:
             return DecodeCrash("the decoder made a forbidden system call")
         if end.exit < 0:

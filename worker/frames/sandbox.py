@@ -16,7 +16,7 @@ import fcntl
 import os
 import socket
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +42,8 @@ class SandboxedFrames:
 
     ``timeout_s`` is how long a caller waits for one file in all, its own work between frames not counted; ``cpu_s`` the CPU time
     a child may take (default: ``threads * timeout_s``); ``memory_bytes`` what it may allocate beyond the imported libraries;
-    ``shared_bytes`` the memory its frames may take (but always one frame of the largest size allowed). ``opener`` and
+    ``shared_bytes`` the memory its frames may take (but always one frame of the largest size allowed). ``on_lost`` is told of each
+    child that ended before its work did, and why (``worker.frames.peer.Lost``). ``opener`` and
     ``import_path`` name the function that opens media in the child; they never come from a user or a file.
     """
 
@@ -56,11 +57,13 @@ class SandboxedFrames:
         memory_bytes: int = 2 << 30,
         cpu_s: float | None = None,
         shared_bytes: int = 64 << 20,
+        on_lost: Callable[[str], None] = lambda why: None,
         opener: str = DEFAULT_OPENER,
         import_path: Sequence[Path] = (),
     ) -> None:
         self._limits = limits
         self._timeout_s = timeout_s
+        self._on_lost = on_lost
         self._cpu_s = threads * timeout_s if cpu_s is None else cpu_s
         largest = 3 * (max(limits.max_pixels, limits.max_picture_pixels) + FRAME_PX)
         self._shared_bytes = _whole_pages(max(shared_bytes, largest))
@@ -103,13 +106,18 @@ class SandboxedFrames:
             with theirs:
                 forked = self._server.fork(self._options, (media_fd, shared_fd, theirs.fileno()))
             peer = Peer(self._server, forked, wire.Channel(ours), timeout_s=self._timeout_s, cpu_s=self._cpu_s)
-            stack.callback(peer.kill)
+            stack.callback(self._let_go, peer)
             shared = SharedBytes(shared_fd, self._shared_bytes, writable=False)
             stack.callback(shared.close)
             info = peer.open(self._limits)
             slots = slots_for(info, self._frame_bytes)
             max_pixels = wire.pixels_allowed(info.kind, self._limits)
             yield SandboxedMedia(peer, info, Room(shared, slots, self._shared_bytes // slots, max_pixels))
+
+    def _let_go(self, peer: Peer) -> None:
+        peer.kill()
+        if peer.lost is not None:
+            self._on_lost(peer.lost)
 
 
 def _whole_pages(size_bytes: int) -> int:

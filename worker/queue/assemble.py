@@ -15,6 +15,7 @@ from worker.queue.connection import connect_from
 from worker.queue.front import build_records as build_records
 from worker.queue.front import build_redis as build_redis
 from worker.settings import Settings
+from worker.telemetry.port import SILENT, Telemetry
 
 if TYPE_CHECKING:
     from worker.queue.courier import Courier
@@ -46,7 +47,7 @@ def read_settings(told: dict[str, Any]) -> Settings:
 
 @contextlib.contextmanager
 def build_performer(
-    settings: Settings, scanner: QueueScanner, folder: Path, *, streams: str, order: Order
+    settings: Settings, scanner: QueueScanner, folder: Path, *, streams: str, order: Order, telemetry: Telemetry = SILENT
 ) -> Iterator[Performer]:
     """What the scanning process does its scans with; ``folder`` is for its downloads, ``streams`` names what watches
     (``worker.queue.streams``), ``order`` ends a slice of that."""
@@ -64,7 +65,8 @@ def build_performer(
         redis = stack.enter_context(contextlib.closing(build_redis(settings)))
         store = open_store(settings.artifacts.url)
         limiter = RedisSiteLimiter(redis, settings.redis.namespace, per_minute=settings.source.site_requests_per_minute)
-        records, keeper = build_records(settings, redis), Artifacts(store=store, keep_s=settings.artifacts.keep_s)
+        records = build_records(settings, redis, telemetry)
+        keeper = Artifacts(store=store, keep_s=settings.artifacts.keep_s)
         yield Performer(
             records=records,
             scanner=scanner,
@@ -82,6 +84,7 @@ def build_performer(
             folder=folder,
             hold_s=settings.queue.hold_s,
             retain=MediaShelf(store=store, keep_s=settings.artifacts.media_keep_s).keep,
+            telemetry=telemetry,
         )
 
 
@@ -110,8 +113,10 @@ def build_worker(
     streams: str = STREAMS,
     on_beat: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> ScanWorker:
+    telemetry: Telemetry = SILENT,
+    telemetry_folder: str | None = None,
     """``brisk``: a client without patience (``brisk_redis``); ``face``: one that RQ may have for itself; ``build`` names what
-    opens a scanner, ``streams`` what watches a stream, for drills and tests."""
+    opens a scanner, ``streams`` what watches a stream, for drills and tests; ``telemetry_folder`` is for the scanning process."""
     from worker.artifacts import open_store
     from worker.queue.doorbell import Doorbells
     from worker.queue.roster import Roster
@@ -121,12 +126,18 @@ def build_worker(
     queue, namespace = settings.queue, settings.redis.namespace
     return ScanWorker(
         face=face,
-        records=build_records(settings, redis),
-        brisk=build_records(settings, brisk),
+        records=build_records(settings, redis, telemetry),
+        brisk=build_records(settings, brisk, telemetry),
         bells=Doorbells(redis, namespace),
         roster=Roster(brisk, namespace),
         sweep=open_store(settings.artifacts.url).sweep,
-        child=WarmChild(settings=told_settings(settings), build=build, streams=streams, boot_timeout_s=queue.boot_timeout_s),
+        child=WarmChild(
+            settings=told_settings(settings),
+            build=build,
+            streams=streams,
+            boot_timeout_s=queue.boot_timeout_s,
+            telemetry=telemetry_folder,
+        ),
         limits=Limits(
             timeout_s=queue.timeout_s,
             grace_s=queue.grace_s,
@@ -137,10 +148,11 @@ def build_worker(
         reconcile_s=queue.reconcile_s,
         on_beat=on_beat,
     )
+        telemetry=telemetry,
 
 
 @contextlib.contextmanager
-def build_courier(settings: Settings, redis: Redis) -> Iterator[Courier]:
+def build_courier(settings: Settings, redis: Redis, telemetry: Telemetry = SILENT) -> Iterator[Courier]:
     """Delivers callbacks through the guard of addresses."""
     import httpx
 
@@ -161,3 +173,4 @@ def build_courier(settings: Settings, redis: Redis) -> Iterator[Courier]:
         parallel=callbacks.parallel,
         keep_s=settings.queue.keep_s,
     )
+        telemetry=telemetry,

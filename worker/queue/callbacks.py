@@ -49,6 +49,13 @@ class Parcel:
     url: str = field(repr=False)
     type: str
     body: str = field(repr=False)
+    owed_s: float = 0.0
+    """How long it had been owed when it was taken."""
+
+    @property
+    def scan(self) -> str:
+        """The scan that it is about: events are named after it."""
+        return self.id.removeprefix("evt_").partition("_")[0]
 
 
 class Callbacks:
@@ -136,7 +143,7 @@ class Callbacks:
 
 
 def _parcel(parts: list[Any]) -> Parcel:
-    event, fence, tries, owner, url, kind, body = parts
+    event, fence, tries, owner, url, kind, body, owed_ms = parts
     # ``replace``: one that cannot be read as text must not keep the courier from all the others.
     return Parcel(
         id=event.decode(),
@@ -147,3 +154,4 @@ def _parcel(parts: list[Any]) -> Parcel:
         type=kind.decode(),
         body=body.decode(errors="replace"),
     )
+        owed_s=max(0, int(owed_ms)) / 1000,

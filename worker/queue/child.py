@@ -22,12 +22,14 @@ from worker.errors import LeaseLost, OutOfMemory, VeriframeError
 from worker.queue.assemble import build_performer, read_settings
 from worker.queue.away import AWAY
 from worker.queue.lifeline import end_with_parent
-from worker.queue.logs import begin_logging
 from worker.queue.naming import attribute
 from worker.queue.perform import Performer
 from worker.queue.record import Claim, Ended
 from worker.queue.watching import Order
 from worker.scratch import claim_folder, sweep
+from worker.telemetry.context import about
+from worker.telemetry.logs import begin_logging
+from worker.telemetry.shared import open_telemetry
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +55,21 @@ def serve(orders: BinaryIO, out: BinaryIO, to_stop: Order) -> None:
     """Build the scanner, say so, and do what comes."""
     first = json.loads(orders.readline())
     settings = read_settings(first["settings"])
+    begin_logging(settings.telemetry.log_format)
+    telemetry = open_telemetry(first.get("telemetry"))
     build = attribute(first["build"])
     for left in sweep(settings.source.temp_dir):
         log.info("removed what a process that is gone has left: %s", left.name)
     with claim_folder(settings.source.temp_dir) as folder, contextlib.ExitStack() as stack:
-        scanner = stack.enter_context(build(settings))
+        scanner = stack.enter_context(build(settings, telemetry))
         warm_up(scanner, folder)
-        parts = build_performer(settings, scanner, folder, streams=first["streams"], order=to_stop)
+        parts = build_performer(settings, scanner, folder, streams=first["streams"], order=to_stop, telemetry=telemetry)
         performer = stack.enter_context(parts)
         tell(out, {"ready": os.getpid(), "memory_mib": memory_mib()})
         for line in orders:
             order = json.loads(line)
-            tell(out, {**perform(performer, order), "memory_mib": memory_mib()})
+            with about(scan_id=order["scan"], attempt=order["attempt"]):
+                tell(out, {**perform(performer, order), "memory_mib": memory_mib()})
 
 
 def perform(performer: Performer, order: dict[str, Any]) -> dict[str, Any]:

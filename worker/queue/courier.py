@@ -20,6 +20,9 @@ from worker.errors import RedisDown
 from worker.queue.callbacks import Callbacks, Parcel
 from worker.queue.delivery import Answer, OpenClient, plain, post
 from worker.queue.webhooks import Secrets, sign
+from worker.telemetry.catalogue import CALLBACK_DELAY, DELIVERIES
+from worker.telemetry.context import about
+from worker.telemetry.port import SILENT, Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ class Courier:
         parallel: int = 8,
         keep_s: int = 7 * 86400,
         keep_dead_s: int = 30 * 86400,
+        telemetry: Telemetry = SILENT,
     ) -> None:
         self.callbacks = Callbacks(redis, namespace)
         self._secrets = Secrets(redis, namespace)
@@ -56,6 +60,7 @@ class Courier:
         self._attempts, self._backoff_s, self._backoff_max_s = attempts, backoff_s, backoff_max_s
         self._timeout_s, self._lease_s, self._parallel = timeout_s, lease_s, parallel
         self._keep_s, self._keep_dead_s = keep_s, keep_dead_s
+        self._telemetry = telemetry
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until ``stop`` is set; then what is being sent is finished. Redis's absence is ridden out."""
@@ -99,7 +104,11 @@ class Courier:
 
     def _deliver(self, parcel: Parcel) -> None:
         """One try and its outcome, within the lease."""
-        deadline_s = time.monotonic() + self._lease_s
+        with about(scan_id=parcel.scan, callback=parcel.id):
+            self._deliver_now(parcel, time.monotonic())
+
+    def _deliver_now(self, parcel: Parcel, taken_s: float) -> None:
+        deadline_s = taken_s + self._lease_s
         try:
             answer = self._send(parcel)
         except RedisDown as exc:
@@ -111,7 +120,8 @@ class Courier:
         if answer is None:
             log.info("callback %s was taken over by another courier", parcel.id)
             return
-        while not self._report(parcel, answer):
+        owed_s = parcel.owed_s + time.monotonic() - taken_s
+        while not self._report(parcel, answer, owed_s):
             if time.monotonic() > deadline_s:
                 log.warning("callback %s: the outcome could not be stored; it will be sent again", parcel.id)
                 return
@@ -124,22 +134,28 @@ class Courier:
             return None
         return post(self._open_client, parcel.url, parcel.body, headers, self._timeout_s)
 
-    def _report(self, parcel: Parcel, answer: Answer) -> bool:
-        """Store an outcome; False while Redis is away."""
+    def _report(self, parcel: Parcel, answer: Answer, owed_s: float) -> bool:
+        """Store an outcome; False while Redis is away. ``owed_s``: how long it had been owed when it was answered."""
+        is_last = answer.outcome == "dead" or parcel.tries >= self._attempts
+        outcome = "delivered" if answer.outcome == "delivered" else "dead" if is_last else "retry"
         try:
-            held = self._store(parcel, answer)
+            held = self._store(parcel, answer, outcome)
         except RedisDown:
             return False
         if not held:
             log.info("callback %s was taken over by another courier", parcel.id)
+            return True
+        self._telemetry.count(DELIVERIES, outcome)
+        if outcome == "delivered":
+            self._telemetry.observe(CALLBACK_DELAY, owed_s)
         return True
 
-    def _store(self, parcel: Parcel, answer: Answer) -> bool:
+    def _store(self, parcel: Parcel, answer: Answer, outcome: str) -> bool:
         where = plain(parcel.url)
-        if answer.outcome == "delivered":
+        if outcome == "delivered":
             log.info("callback %s delivered to %s", parcel.id, where)
             return self.callbacks.delivered(parcel, keep_s=self._keep_s)
-        if answer.outcome == "dead" or parcel.tries >= self._attempts:
+        if outcome == "dead":
             log.warning("callback %s to %s given up after %d tries: %s", parcel.id, where, parcel.tries, answer.error)
             return self.callbacks.give_up(parcel, error=answer.error, keep_s=self._keep_dead_s)
         wait_s = self._wait_s(parcel.tries, answer.retry_after_s)

@@ -13,8 +13,9 @@ import threading
 from worker.errors import ConfigError
 from worker.queue.assemble import build_courier, build_redis, read_settings
 from worker.queue.lifeline import end_with_parent
-from worker.queue.logs import begin_logging
 from worker.queue.parent import beat
+from worker.telemetry.logs import begin_logging
+from worker.telemetry.shared import open_telemetry
 
 BEAT_S = 5.0
 
@@ -29,9 +30,11 @@ def main(arguments: list[str]) -> int:
     order = json.loads(sys.stdin.buffer.readline())
     try:
         settings = read_settings(order["settings"])
+        begin_logging(settings.telemetry.log_format)
+        telemetry = open_telemetry(order.get("telemetry"))
         with os.fdopen(beats, "wb", buffering=0) as out, contextlib.ExitStack() as stack:
             redis = stack.enter_context(contextlib.closing(build_redis(settings)))
-            courier = stack.enter_context(build_courier(settings, redis))
+            courier = stack.enter_context(build_courier(settings, redis, telemetry))
             thread = threading.Thread(target=courier.run, args=(stop,), name="courier")
             thread.start()
             while thread.is_alive():

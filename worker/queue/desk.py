@@ -87,7 +87,11 @@ class Desk:
         """Submissions made before; sent again under the same ids, they are the same scans."""
         made = self.records.submit(submissions)
         pairs = zip(submissions, made, strict=True)
-        self._bells.ring({one.id: submission.request.queue for submission, one in pairs if one.created})
+        accepted = {one.id: submission.request for submission, one in pairs if one.created}
+        self._bells.ring({scan_id: request.queue for scan_id, request in accepted.items()})
+        for scan_id, request in accepted.items():
+            told = {"scan_id": scan_id, "queue": request.queue, "kind": request.kind}
+            log.info("scan %s accepted", scan_id, extra=told)
         return made
 
     def record(self, scan_id: str, owner: str | None) -> Record:
@@ -167,6 +171,7 @@ class Desk:
         self.record(scan_id, owner)
         ended = self.records.cancel(scan_id)
         self._bells.ring(self.records.priorities(ended.ring))
+        log.info("scan %s is to be cancelled: %s", scan_id, ended.how, extra={"scan_id": scan_id, "state": ended.how})
         return ended.how
 
     def retry(self, scan_id: str, owner: str | None) -> Submitted:

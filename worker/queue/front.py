@@ -10,6 +10,7 @@ from worker.queue.doorbell import Doorbells
 from worker.queue.record import Terms
 from worker.queue.records import Records
 from worker.settings import Settings
+from worker.telemetry.port import SILENT, Telemetry
 
 
 def build_redis(settings: Settings) -> Redis:
@@ -33,8 +34,8 @@ def build_terms(settings: Settings) -> Terms:
     )
 
 
-def build_records(settings: Settings, redis: Redis) -> Records:
-    return Records(redis, settings.redis.namespace, build_terms(settings))
+def build_records(settings: Settings, redis: Redis, telemetry: Telemetry = SILENT) -> Records:
+    return Records(redis, settings.redis.namespace, build_terms(settings), telemetry)
 
 
 def build_desk(settings: Settings, redis: Redis) -> Desk:

@@ -20,9 +20,10 @@ from typing import Any
 from worker.errors import ConfigError, ModelError, VeriframeError
 from worker.queue.assemble import STREAMS, brisk_redis, build_redis, build_worker, read_settings
 from worker.queue.lifeline import end_with_parent
-from worker.queue.logs import begin_logging
 from worker.queue.scan_worker import stop_on_signals
 from worker.scratch import sweep
+from worker.telemetry.logs import begin_logging
+from worker.telemetry.shared import open_telemetry
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +35,15 @@ def main(arguments: list[str]) -> int:
     order = json.loads(sys.stdin.buffer.readline())
     try:
         settings = read_settings(order["settings"])
+        begin_logging(settings.telemetry.log_format)
+        folder = order.get("telemetry")
+        telemetry = open_telemetry(folder)
         with os.fdopen(beats, "wb", buffering=0) as out, contextlib.ExitStack() as stack:
             clients = (build_redis(settings), brisk_redis(settings), brisk_redis(settings))
             redis, brisk, face = (stack.enter_context(contextlib.closing(client)) for client in clients)
             told = partial(beat, out)
-            names = {"build": order["build"], "streams": order.get("streams", STREAMS)}
-            worker = build_worker(settings, redis, brisk, face, order["queues"], on_beat=told, **names)
+            names = {"build": order["build"], "streams": order.get("streams", STREAMS), "telemetry_folder": folder}
+            worker = build_worker(settings, redis, brisk, face, order["queues"], on_beat=told, telemetry=telemetry, **names)
             stop_on_signals(worker)
             try:
                 worker.run()

@@ -24,6 +24,8 @@ from worker.queue.records import Records
 from worker.queue.reports import identified, taken_over
 from worker.queue.requests import RequestOptions, RequestSource
 from worker.report import ErrorItem, FrameItem, Report
+from worker.telemetry.catalogue import SCORE, STAGE
+from worker.telemetry.port import SILENT, Telemetry
 from worker.types import SamplingRequest, Strategy
 
 if TYPE_CHECKING:
@@ -115,6 +117,9 @@ class Performer:
     retain: Callable[[RequestSource, Path, str], None] = lambda source, path, sha256: None
     """Keeps what was scanned, where that is wanted: told the source, the file and its SHA-256 while it is there."""
     _near: NearIndex = field(init=False)
+    telemetry: Telemetry = SILENT
+    _stages: set[str] = field(default_factory=set)
+    """Those that this attempt has been in."""
     _told_s: float = 0.0
     _has_inferred: bool = False
     _ended_early: LeaseLost | Cancelled | None = None
@@ -126,6 +131,7 @@ class Performer:
         self._ended_early = None
         self._has_inferred = False
         try:
+        self._stages.clear()
             record = self.records.get(claim.id)
             if record.request.kind == "watch":
                 return self.watches.watch(claim, record)
@@ -186,7 +192,9 @@ class Performer:
             timings = report.timings_ms.model_copy(update={"fetch": fetched_ms})
             report = report.model_copy(update={"timings_ms": timings})
         kept = self.keeper.keep(identified(report, record, claim), output)
-        return self._complete(claim, record, kept)
+        ended = self._complete(claim, record, kept)
+        self._measure(report, time.monotonic() - started)
+        return ended
 
     def _on_bytes(self, claim: Claim, received: int, total: int | None) -> None:
         """At most once a second. Being cancelled or overtaken ends the download, Redis's absence does not."""
@@ -217,11 +225,23 @@ class Performer:
         self._told_s = time.monotonic()
         if self.records.enter(claim, stage, progress):
             raise Cancelled(f"scan {claim.id} is to be cancelled")
+        if stage not in self._stages:
+            self._stages.add(stage)
+            log.info("scan %s: %s", claim.id, stage, extra={"stage": stage})
         if hold and self.hold_s:
             time.sleep(self.hold_s)
 
     def _complete(self, claim: Claim, record: Record, report: Report) -> Ended:
         """Store the result, and what of this owner's it resembles; then it can be found itself. A death in between costs that."""
+    def _measure(self, report: Report, total_s: float) -> None:
+        """Of a scan that was done here."""
+        if report.timings_ms is not None:
+            for stage, took_ms in report.timings_ms.model_dump(exclude={"total"}, exclude_none=True).items():
+                self.telemetry.observe(STAGE, took_ms / 1000, stage)
+        self.telemetry.observe(STAGE, total_s, "total")
+        if report.score is not None and report.media is not None:
+            self.telemetry.observe(SCORE, report.score, report.media.kind)
+
         own = identified(report, record, claim)
         known = tuple(one.id for one in self._near.near(own))
         ended = self.records.finish(claim, own.model_copy(update={"near_duplicates": known}))
@@ -229,7 +249,6 @@ class Performer:
         return ended
 
     def _failed(self, claim: Claim, error: ErrorItem, wait_s: float = 0.0) -> Ended:
-        log.info("scan %s attempt %d: %s", claim.id, claim.attempt, error.code)
         return self.records.fail(
             claim,
             code=error.code,

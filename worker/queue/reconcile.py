@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from worker.queue.away import AWAY
 from worker.queue.doorbell import Doorbells
 from worker.queue.records import Records
+from worker.telemetry.catalogue import ACTIONS_TAKEN, LAST_PASS
+from worker.telemetry.port import SILENT, Telemetry
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 1000
 """Due scans looked at in one step of a pass."""
 SWEEP_S = 300.0
+TAKEN = {"again": "requeued"}
+"""What is counted of a scan that was taken from a lost worker; other words are their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,7 @@ class Reconciler:
     bells: Doorbells
     worker: str
     every_s: float
+    telemetry: Telemetry = SILENT
     _seen: dict[str, int] = field(default_factory=dict)
 
     def run(self, stop: threading.Event) -> None:
@@ -63,13 +69,18 @@ class Reconciler:
             ended = self.records.expire(scan_id, lease_ms)
             if ended.how != "held":
                 taken.append(scan_id)
-                log.warning("scan %s lost its worker: %s", scan_id, ended.how)
+                self.telemetry.count(ACTIONS_TAKEN, TAKEN.get(ended.how, ended.how))
+                log.warning("scan %s lost its worker: %s", scan_id, ended.how, extra={"scan_id": scan_id})
             ring += ended.ring
         self._seen = seen
-        ring += self._silent()
+        silent = self._silent()
+        ring += silent
         if ring:
             self._ring(ring)
+        if silent:
+            self.telemetry.count(ACTIONS_TAKEN, "rung", by=len(silent))
         self.records.forget()
+        self.telemetry.set(LAST_PASS, time.time())
         return Pass(elected=True, expired=tuple(taken), rung=tuple(ring))
 
     def _ring(self, scan_ids: list[str]) -> None:
@@ -108,6 +119,7 @@ class Sweeper:
     records: Records
     worker: str
     sweep: Callable[[], object]
+    telemetry: Telemetry = SILENT
 
     def run(self, stop: threading.Event) -> None:
         while not stop.wait(SWEEP_S):
@@ -121,4 +133,5 @@ class Sweeper:
         if not self.records.redis.set(self.records.key("sweep"), self.worker, nx=True, px=round(900 * SWEEP_S)):
             return False
         self.sweep()
+        self.telemetry.count(ACTIONS_TAKEN, "swept")
         return True

@@ -25,7 +25,9 @@ from redis.exceptions import NoScriptError
 from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, RedisDown, UnreadableRecord
 from worker.queue.record import Claim, Ended, Purge, Record, Settled, Submission, Submitted, Terms, pack, read_record
 from worker.queue.requests import WATCH
+from worker.queue.tally import tell_failed, tell_finished
 from worker.report import Report
+from worker.telemetry.port import SILENT, Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +36,14 @@ SCRIPTS = ("submit", "claim", "renew", "enter", "settle", "finish", "fail", "han
 
 
 class Records:
-    """All that may be done to scan records. Methods with ``attempt`` raise LeaseLost where another attempt has taken over."""
+    """All that may be done to scan records. Methods with ``attempt`` raise LeaseLost where another attempt has taken over.
 
-    def __init__(self, redis: Redis, namespace: str = "vf", terms: Terms | None = None) -> None:
+    ``telemetry`` is told how scans end here.
+    """
+
+    def __init__(self, redis: Redis, namespace: str = "vf", terms: Terms | None = None, telemetry: Telemetry = SILENT) -> None:
         self.redis, self.namespace, self.terms = redis, namespace, terms or Terms()
+        self._telemetry = telemetry
         folder = files("worker.queue").joinpath("scripts")
         prelude = folder.joinpath("prelude.lua").read_text("utf-8")
         self._scripts = {
@@ -170,7 +176,9 @@ class Records:
         """Store the result: the scan is completed. Asked twice, the second time changes nothing."""
         summary = json.dumps({"verdict": report.verdict, "score": report.score})
         args = ("completed", pack(report), summary, "", self.terms.keep_s, self.terms.cache_s)
-        return self._ended(claim, self._call("finish", claim.id, claim.attempt, *args))
+        ended = self._ended(claim, self._call("finish", claim.id, claim.attempt, *args))
+        tell_finished(self._telemetry, claim, report)
+        return ended
 
     def fail(self, claim: Claim, *, code: str, message: str, retryable: bool, wait_s: float = 0.0) -> Ended:
         """``again`` after a back-off that doubles with each try (at least ``wait_s``, where a server asked for that), ``failed``,
@@ -180,11 +188,14 @@ class Records:
         tried = (error, int(retryable), terms.max_attempts, terms.keep_s)
         backoff = (_ms(terms.backoff_s), _ms(terms.backoff_max_s), f"{random.uniform(0.5, 1):.3f}", _ms(wait_s))
         ended = self._ended(claim, self._call("fail", claim.id, claim.attempt, *tried, *backoff))
+        tell_failed(self._telemetry, claim.id, ended, code)
         return replace(ended, code=code)
 
     def hand_back(self, claim: Claim) -> Ended:
         """Into the queue again without counting the attempt: the worker is going away, or could not reach Redis."""
-        return self._ended(claim, self._call("hand_back", claim.id, claim.attempt, self.terms.keep_s))
+        ended = self._ended(claim, self._call("hand_back", claim.id, claim.attempt, self.terms.keep_s))
+        tell_failed(self._telemetry, claim.id, ended, "")
+        return ended
 
     # --- by the reconciler
 
@@ -194,8 +205,10 @@ class Records:
 
     def expire(self, scan_id: str, lease_ms: int) -> Ended:
         """Take a scan from the worker that let its lease run out at ``lease_ms``; ``held``: it did not."""
-        error = json.dumps({"code": "lease_lost", "message": "its worker was lost", "retryable": True})
-        return self._run("expire", scan_id, lease_ms, error, self.terms.max_attempts, self.terms.keep_s)
+        error = json.dumps({"code": LeaseLost.code, "message": "its worker was lost", "retryable": True})
+        ended = self._run("expire", scan_id, lease_ms, error, self.terms.max_attempts, self.terms.keep_s)
+        tell_failed(self._telemetry, scan_id, ended, LeaseLost.code)
+        return ended
 
     def due(self, limit: int = 1000) -> list[str]:
         """Waiting scans whose doorbell is to be looked for."""

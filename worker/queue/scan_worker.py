@@ -25,6 +25,9 @@ from worker.queue.record import Claim, Ended
 from worker.queue.records import Records
 from worker.queue.roster import Roster
 from worker.queue.warm import ChildDied, WarmChild
+from worker.telemetry.catalogue import CHILD_RESTARTS
+from worker.telemetry.context import about
+from worker.telemetry.port import SILENT, Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +78,9 @@ class ScanWorker:
     sweep: Callable[[], object] = lambda: None
     on_beat: Callable[[dict[str, Any]], None] = lambda facts: None
     """Told every few seconds that the worker lives, Redis or no Redis."""
+    telemetry: Telemetry = SILENT
     scans: int = 0
+    _why_killed: str = ""
     _stop: threading.Event = field(default_factory=threading.Event)
     _stopped_s: float = 0.0
     _told_s: float = 0.0
@@ -90,8 +95,9 @@ class ScanWorker:
 
     def run(self) -> None:
         """Raises ChildDied, NotReady, ConfigError or ModelError where the scanning process cannot be started."""
-        reconciler = Reconciler(records=self.records, bells=self.bells, worker=self.name, every_s=self.reconcile_s)
-        sweeper = Sweeper(records=self.records, worker=self.name, sweep=self.sweep)
+        shared: dict[str, Any] = {"records": self.records, "worker": self.name, "telemetry": self.telemetry}
+        reconciler = Reconciler(bells=self.bells, every_s=self.reconcile_s, **shared)
+        sweeper = Sweeper(sweep=self.sweep, **shared)
         threads = [
             threading.Thread(target=chore.run, args=(self._stop,), name=type(chore).__name__, daemon=True)
             for chore in (reconciler, sweeper)
@@ -127,7 +133,12 @@ class ScanWorker:
             log.debug("scan %s: nothing to do, it is %s", scan_id, claim.how)
             self._ring(claim.ring)
             return
-        self._scan = scan_id
+        with about(scan_id=claim.id, attempt=claim.attempt):
+            log.info("scan %s claimed, attempt %d", claim.id, claim.attempt, extra={"worker": self.name})
+            self._do(claim)
+
+    def _do(self, claim: Claim) -> None:
+        self._scan = claim.id
         self._tell(WorkerStatus.BUSY, at_once=True)
         said: dict[str, Any] | None = None
         try:
@@ -139,7 +150,7 @@ class ScanWorker:
             log.warning("scan %s: attempt %d was overtaken", claim.id, claim.attempt)
         finally:
             if said is None:  # it may still be at it, whatever ended the watch: the next scan is not to wait behind it
-                self.child.kill()
+                self._kill("overtaken")
             self._scan = ""
             self.scans += 1
         if said is not None:
@@ -170,6 +181,7 @@ class ScanWorker:
             if is_unwanted:  # the child sees it too, at its next progress: then the model stays warm
                 cancel_s = cancel_s or now
                 if now - cancel_s >= (max(CANCEL_S, self.limits.grace_s) if claim.is_watch else CANCEL_S):
+                    self._kill("cancelled")
                     self._end(claim, "internal", "cancelled", retryable=False)
                     return None
             if now - started > self.limits.timeout_s:
@@ -206,7 +218,7 @@ class ScanWorker:
             self._ring(ended.ring, first=True)
 
     def _time_out(self, claim: Claim) -> None:
-        self.child.kill()
+        self._kill("timeout")
         try:
             stage = self.brisk.stage(claim.id)
         except AWAY:
@@ -221,6 +233,12 @@ class ScanWorker:
         self._end(claim, "internal", message, retryable=True)
 
     def _end(self, claim: Claim, code: str, message: str, *, retryable: bool) -> None:
+    def _kill(self, why: str) -> None:
+        """``why`` it will have to be started again, where it was not dead already."""
+        if not self._why_killed and self.child.is_alive:
+            self._why_killed = why
+        self.child.kill()
+
         self.child.kill()
         with contextlib.suppress(LeaseLost):
             ended = self.records.fail(claim, code=code, message=message, retryable=retryable)
@@ -241,6 +259,11 @@ class ScanWorker:
         if child.is_alive and not (served or grown or child.replace):
             return
         log.info("starting a scanning process (%s)", "the last one ended" if not child.is_alive else "the last one has served")
+        why = self._why_killed or "died"
+        if child.is_alive:
+            why = "poisoned" if child.replace else "served" if served else "grown"
+        self.telemetry.count(CHILD_RESTARTS, why)
+        self._why_killed = ""
         self._start_child()
 
     def _start_child(self) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.queue.spawn import spawn
+from worker.telemetry.catalogue import CHILD_RESTARTS
+from worker.telemetry.port import SILENT, Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Kept:
     start_at_s: float = 0.0
     failures: int = 0
     was_ready: bool = False
+    is_hung: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -59,6 +62,7 @@ class Supervisor:
     grace_s: float
     silent_s: float
     """A process that has not given a beat for so long counts as hung, and is killed and started again."""
+    telemetry: Telemetry = SILENT
     _kept: list[Kept] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _code: int = 0
@@ -96,12 +100,14 @@ class Supervisor:
         if code is None:
             if self._is_hung(kept):
                 log.error("%s has not been heard of for %.0f s and is killed", kept.program.name, self.silent_s)
+                kept.is_hung = True
                 self._send(kept, signal.SIGKILL)
             return
         is_sound = now - kept.started_s > CALM_S or kept.facts.get("scans", 0) > 0
         kept.failures = 0 if is_sound else kept.failures + 1
         wait_s = back_off_s(kept.failures)
         log.warning("%s ended (%s), started again in %.1f s", kept.program.name, _ending(code), wait_s)
+        self.telemetry.count(CHILD_RESTARTS, "hung" if kept.is_hung else "died")
         self._forget(kept)
         kept.start_at_s = now + wait_s
         if code == USAGE and not kept.was_ready:
@@ -121,7 +127,7 @@ class Supervisor:
             log.error("%s cannot be started: %s", kept.program.name, exc)
             return
         os.set_blocking(kept.beats, False)
-        kept.buffer, kept.facts, kept.started_s = b"", {}, time.monotonic()
+        kept.buffer, kept.facts, kept.is_hung, kept.started_s = b"", {}, False, time.monotonic()
         if kept.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 kept.process.stdin.write(json.dumps(dict(kept.program.order)).encode() + b"\n")

@@ -43,6 +43,8 @@ class WarmChild:
     build: str
     streams: str
     boot_timeout_s: float
+    telemetry: str | None = None
+    """Folder of the metrics that all processes share; None: they tell none."""
     served: int = 0
     starts: int = 0
     replace: bool = False
@@ -81,7 +83,8 @@ class WarmChild:
         self._buffer, self.served, self.replace = b"", 0, False
         self._lines.clear()
         self.starts += 1
-        self.send({"settings": self.settings, "build": self.build, "streams": self.streams})
+        order = {"settings": self.settings, "build": self.build, "streams": self.streams, "telemetry": self.telemetry}
+        self.send(order)
         said = self._hear_until(time.monotonic() + self.boot_timeout_s, keep_waiting)
         if said is None and not keep_waiting():
             self.kill()

@@ -23,7 +23,11 @@ COMMAND = [sys.executable, "-m", "worker.cli", "courier"]
 @pytest.fixture
 def environment(redis_server: EmbeddedRedis) -> dict[str, str]:
     mine = {name: value for name, value in os.environ.items() if not name.startswith("VERIFRAME_")}
-    allowed = {"VERIFRAME_SOURCE__ALLOW_PRIVATE_HOSTS": "[127.0.0.1]", "VERIFRAME_CALLBACKS__BACKOFF_S": "1000"}
+    allowed = {
+        "VERIFRAME_SOURCE__ALLOW_PRIVATE_HOSTS": "[127.0.0.1]",
+        "VERIFRAME_CALLBACKS__BACKOFF_S": "1000",
+        "VERIFRAME_TELEMETRY__PORT": "0",
+    }
     return {**mine, **allowed, "VERIFRAME_REDIS__URL": redis_server.url}
 
 

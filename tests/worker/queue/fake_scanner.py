@@ -17,6 +17,7 @@ from worker.errors import DecodeCrash, VeriframeError
 from worker.pipeline import Progress
 from worker.report import ErrorItem, FrameItem, Model, Report, Source, new_id, now
 from worker.settings import Settings
+from worker.telemetry.port import SILENT, Telemetry
 from worker.types import Label, MediaKind, SamplingRequest, Strategy
 
 MODEL = Model(name="fake", version="1", sha256="00" * 32, licence="none", backend="none")
@@ -41,6 +42,7 @@ class FakeScanner:
         content: Content | None = None,
         on_progress: Callable[[Any], None] | None = None,
         request: SamplingRequest | None = None,
+        explain: bool | None = None,
     ) -> Output:
         report = Report(id=new_id(), source=Source.of(path), created_at=now(), started_at=now(), status="completed", model=MODEL)
         words = path.read_bytes().decode("ascii", "replace").split()
@@ -83,12 +85,12 @@ KIND = MediaKind.VIDEO
 
 
 @contextlib.contextmanager
-def build_slowly(settings: Settings) -> Iterator[FakeScanner]:
+def build_slowly(settings: Settings, telemetry: Telemetry = SILENT) -> Iterator[FakeScanner]:
     """A large model."""
     time.sleep(60)
     yield FakeScanner()
 
 
 @contextlib.contextmanager
-def build(settings: Settings) -> Iterator[FakeScanner]:
+def build(settings: Settings, telemetry: Telemetry = SILENT) -> Iterator[FakeScanner]:
     yield FakeScanner()

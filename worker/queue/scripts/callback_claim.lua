@@ -2,7 +2,7 @@
 -- No owner gets more than its share at a time. Where what is over fills the whole look and hands stay free, it is put off, each a
 -- little more than the one before, so that the next look sees others' and the owner itself is never without one that is due.
 -- ARGV: ns, lease_ms, how many, an owner's share, {owner, how many it has under way here}...
--- Returns {ms until another look is worth it or -1, {event, fence, the how manieth try, owner, url, type, body}...}
+-- Returns {ms until another look is worth it or -1, {event, fence, the how manieth try, owner, url, type, body, ms since it was owed}...}
 local LOOK, APART_MS = 256, 10
 local now, wanted, share = now_ms(), tonumber(ARGV[3]), tonumber(ARGV[4])
 local under_way, taken, over = {}, {}, {}
@@ -11,7 +11,7 @@ local due = redis.call('ZRANGEBYSCORE', key('callbacks'), '-inf', now, 'LIMIT', 
 for _, event in ipairs(due) do
   if #taken == wanted then break end
   local k = key('callback', event)
-  local r = redis.call('HMGET', k, 'owner', 'url', 'type', 'body', 'tries')
+  local r = redis.call('HMGET', k, 'owner', 'url', 'type', 'body', 'tries', 'created_ms')
   if not (r[1] and r[2] and r[3] and r[4]) then
     redis.call('ZREM', key('callbacks'), event)
   elseif (under_way[r[1]] or 0) >= share then
@@ -21,7 +21,7 @@ for _, event in ipairs(due) do
     redis.call('HSET', k, 'state', 'sending')
     local fence = redis.call('HINCRBY', k, 'fence', 1)
     redis.call('ZADD', key('callbacks'), now + tonumber(ARGV[2]), event)
-    taken[#taken + 1] = {event, fence, (tonumber(r[5]) or 0) + 1, r[1], r[2], r[3], r[4]}
+    taken[#taken + 1] = {event, fence, (tonumber(r[5]) or 0) + 1, r[1], r[2], r[3], r[4], now - (tonumber(r[6]) or now)}
   end
 end
 if #due == LOOK and #taken < wanted then
