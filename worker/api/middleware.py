@@ -45,12 +45,15 @@ class Boundary:
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         status: int | None = None
+        took_s: float | None = None
 
         async def decorated(message: Message) -> None:
-            nonlocal status
+            nonlocal status, took_s
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
+                if headers.get("content-type", "").startswith("text/event-stream"):
+                    took_s = time.perf_counter() - began  # a stream lasts as long as its reader likes: to its first byte
                 headers["X-Request-Id"] = request_id
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -104,12 +107,14 @@ class BodyCap:
         await self._app(scope, counted, send)
 
 
-def _template(scope: Scope) -> str:
-    """The route's path with the names of its parameters; requests to no route are one."""
-    return getattr(scope.get("route"), "path", "unmatched")
 def _log_request(scope: Scope, status: int, took_s: float) -> None:
     method, path, took_ms = scope["method"][:8], ascii(scope["path"][:SHOWN]), round(1e3 * took_s, 1)
     told = {"method": method, "path": path.strip("'"), "status": status, "took_ms": took_ms}
     log.info("%s %s %s %.1f ms", method, path, status, took_ms, extra=told)
 
 
+def _template(scope: Scope) -> str:
+    """The route's path with the names of its parameters, that of a mounted application with where it is mounted; requests to no
+    route are one."""
+    path = getattr(scope.get("route"), "path", None)
+    return "unmatched" if path is None else f"{scope.get('root_path', '')}{path}"

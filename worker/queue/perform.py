@@ -116,10 +116,10 @@ class Performer:
     hold_s: float = 0.0
     retain: Callable[[RequestSource, Path, str], None] = lambda source, path, sha256: None
     """Keeps what was scanned, where that is wanted: told the source, the file and its SHA-256 while it is there."""
-    _near: NearIndex = field(init=False)
     telemetry: Telemetry = SILENT
     _stages: set[str] = field(default_factory=set)
     """Those that this attempt has been in."""
+    _near: NearIndex = field(init=False)
     _told_s: float = 0.0
     _has_inferred: bool = False
     _ended_early: LeaseLost | Cancelled | None = None
@@ -130,8 +130,8 @@ class Performer:
     def perform(self, claim: Claim) -> Ended:
         self._ended_early = None
         self._has_inferred = False
-        try:
         self._stages.clear()
+        try:
             record = self.records.get(claim.id)
             if record.request.kind == "watch":
                 return self.watches.watch(claim, record)
@@ -223,16 +223,14 @@ class Performer:
 
     def _enter(self, claim: Claim, stage: str, progress: float, *, hold: bool = True) -> None:
         self._told_s = time.monotonic()
-        if self.records.enter(claim, stage, progress):
-            raise Cancelled(f"scan {claim.id} is to be cancelled")
         if stage not in self._stages:
             self._stages.add(stage)
             log.info("scan %s: %s", claim.id, stage, extra={"stage": stage})
+        if self.records.enter(claim, stage, progress):
+            raise Cancelled(f"scan {claim.id} is to be cancelled")
         if hold and self.hold_s:
             time.sleep(self.hold_s)
 
-    def _complete(self, claim: Claim, record: Record, report: Report) -> Ended:
-        """Store the result, and what of this owner's it resembles; then it can be found itself. A death in between costs that."""
     def _measure(self, report: Report, total_s: float) -> None:
         """Of a scan that was done here."""
         if report.timings_ms is not None:
@@ -242,6 +240,8 @@ class Performer:
         if report.score is not None and report.media is not None:
             self.telemetry.observe(SCORE, report.score, report.media.kind)
 
+    def _complete(self, claim: Claim, record: Record, report: Report) -> Ended:
+        """Store the result, and what of this owner's it resembles; then it can be found itself. A death in between costs that."""
         own = identified(report, record, claim)
         known = tuple(one.id for one in self._near.near(own))
         ended = self.records.finish(claim, own.model_copy(update={"near_duplicates": known}))

@@ -223,7 +223,8 @@ class ScanWorker:
             stage = self.brisk.stage(claim.id)
         except AWAY:
             stage = ""
-        code = {"fetch": "fetch_timeout", "decode": "decode_timeout", "infer": "decode_timeout"}.get(stage, "internal")
+        late = {"fetch": "fetch_timeout", "watch": "fetch_timeout", "decode": "decode_timeout", "infer": "decode_timeout"}
+        code = late.get(stage, "internal")
         message = f"ended after {self.limits.timeout_s:g} s in stage {stage or 'start'}"
         self._end(claim, code, message, retryable=code != "decode_timeout")
 
@@ -232,13 +233,13 @@ class ScanWorker:
         log.warning("scan %s: %s", claim.id, message)
         self._end(claim, "internal", message, retryable=True)
 
-    def _end(self, claim: Claim, code: str, message: str, *, retryable: bool) -> None:
     def _kill(self, why: str) -> None:
         """``why`` it will have to be started again, where it was not dead already."""
         if not self._why_killed and self.child.is_alive:
             self._why_killed = why
         self.child.kill()
 
+    def _end(self, claim: Claim, code: str, message: str, *, retryable: bool) -> None:
         self.child.kill()
         with contextlib.suppress(LeaseLost):
             ended = self.records.fail(claim, code=code, message=message, retryable=retryable)
@@ -258,12 +259,12 @@ class ScanWorker:
         grown = limits.child_growth_mib and child.grown_mib > limits.child_growth_mib
         if child.is_alive and not (served or grown or child.replace):
             return
-        log.info("starting a scanning process (%s)", "the last one ended" if not child.is_alive else "the last one has served")
         why = self._why_killed or "died"
         if child.is_alive:
             why = "poisoned" if child.replace else "served" if served else "grown"
         self.telemetry.count(CHILD_RESTARTS, why)
         self._why_killed = ""
+        log.info("starting a scanning process (%s)", "the last one ended" if not child.is_alive else "the last one has served")
         self._start_child()
 
     def _start_child(self) -> None:
