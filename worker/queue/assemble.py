@@ -83,8 +83,8 @@ def build_performer(
             ),
             folder=folder,
             hold_s=settings.queue.hold_s,
-            retain=MediaShelf(store=store, keep_s=settings.artifacts.media_keep_s).keep,
             telemetry=telemetry,
+            retain=MediaShelf(store=store, keep_s=settings.artifacts.media_keep_s).keep,
         )
 
 
@@ -112,9 +112,9 @@ def build_worker(
     *,
     streams: str = STREAMS,
     on_beat: Callable[[dict[str, Any]], None] = lambda facts: None,
-) -> ScanWorker:
     telemetry: Telemetry = SILENT,
     telemetry_folder: str | None = None,
+) -> ScanWorker:
     """``brisk``: a client without patience (``brisk_redis``); ``face``: one that RQ may have for itself; ``build`` names what
     opens a scanner, ``streams`` what watches a stream, for drills and tests; ``telemetry_folder`` is for the scanning process."""
     from worker.artifacts import open_store
@@ -147,8 +147,8 @@ def build_worker(
         queues=queues,
         reconcile_s=queue.reconcile_s,
         on_beat=on_beat,
-    )
         telemetry=telemetry,
+    )
 
 
 @contextlib.contextmanager
@@ -172,5 +172,5 @@ def build_courier(settings: Settings, redis: Redis, telemetry: Telemetry = SILEN
         lease_s=callbacks.lease_s,
         parallel=callbacks.parallel,
         keep_s=settings.queue.keep_s,
-    )
         telemetry=telemetry,
+    )

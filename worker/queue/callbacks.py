@@ -74,6 +74,11 @@ class Callbacks:
         with translated():
             return int(self._redis.zcard(self._key("callbacks")))
 
+    def given_up(self) -> int:
+        """How many are dead."""
+        with translated():
+            return int(self._redis.zcard(self._key("callbacks", "dead")))
+
     def dead(self, limit: int = 100) -> list[Callback]:
         """Those given up, the latest first."""
         with translated():
@@ -153,5 +158,5 @@ def _parcel(parts: list[Any]) -> Parcel:
         url=url.decode(errors="replace"),
         type=kind.decode(),
         body=body.decode(errors="replace"),
-    )
         owed_s=max(0, int(owed_ms)) / 1000,
+    )
