@@ -1,0 +1,99 @@
+"""Recording and alert rules: promtool's own tests, what every alert says, and that each of them is tested and documented."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.monitoring.expressions import RULES, Expression, rules
+from tests.deploy.monitoring.tools import ROOT, tool
+
+FOLDER = ROOT / "deploy" / "prometheus"
+TESTS = sorted((FOLDER / "tests").glob("*.yaml"))
+CONFIGS = sorted(FOLDER.glob("*.yaml"))
+ALERTS = {rule["alert"]: rule for rule in rules("alert")}
+MINUTES = {"h": 60, "m": 1}
+
+
+def promtool(*arguments: str) -> str:
+    done = subprocess.run([tool("promtool"), *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_promtool_accepts_each_configuration_and_its_rules(path: Path) -> None:
+    told = promtool("check", "config", path.name)
+    assert all(file.name in told for file in RULES)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
+def test_rules_say_what_they_should_of_series_that_are_made_up(path: Path) -> None:
+    promtool("test", "rules", f"tests/{path.name}")
+
+
+def test_a_rule_that_is_wrong_fails_its_test(tmp_path: Path) -> None:
+    """promtool is asked the right question."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "rules").mkdir()
+    for file in RULES:
+        (tmp_path / "rules" / file.name).write_text(
+            file.read_text().replace("max(veriframe_redis_up) == 0", "max(veriframe_redis_up) == 2")
+        )
+    copy = tmp_path / "tests" / "queue.yaml"
+    copy.write_text((FOLDER / "tests" / "queue.yaml").read_text())
+    done = subprocess.run([tool("promtool"), "test", "rules", str(copy)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "VeriframeRedisDown" in done.stderr
+
+
+@pytest.mark.parametrize("alert", ALERTS.values(), ids=ALERTS)
+def test_an_alert_says_what_is_the_matter_and_where_to_read_on(alert: dict[str, Any]) -> None:
+    assert set(alert) <= {"alert", "expr", "for", "labels", "annotations"}
+    assert alert["labels"]["severity"] in ("critical", "warning")
+    assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
+    page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+    assert anchor == alert["alert"].lower()
+    assert f"### {alert['alert']}\n" in (ROOT / page).read_text("utf-8")
+
+
+def test_every_documented_alert_is_there_once() -> None:
+    headings = re.findall(r"^### (.+)$", (ROOT / "docs" / "alerts.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(headings) == sorted(ALERTS)
+    assert len(ALERTS) == len(rules("alert"))
+
+
+def minutes(text: str) -> int:
+    return int(text[:-1]) * MINUTES[text[-1]]
+
+
+def test_every_alert_fires_and_clears_in_a_test() -> None:
+    fires: dict[str, int] = {}
+    clears: dict[str, int] = defaultdict(int)
+    for path in TESTS:
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            for asked in test.get("alert_rule_test", ()):
+                at = minutes(asked["eval_time"])
+                if asked["exp_alerts"]:
+                    fires.setdefault(asked["alertname"], at)
+                elif asked["alertname"] in fires:
+                    clears[asked["alertname"]] = max(at, clears[asked["alertname"]])
+    assert set(fires) == set(ALERTS)
+    assert [name for name in ALERTS if clears[name] <= fires[name]] == []
+
+
+def test_every_recorded_series_has_its_value_in_a_test() -> None:
+    asked = {
+        name
+        for path in TESTS
+        for test in yaml.safe_load(path.read_text())["tests"]
+        for one in test.get("promql_expr_test", ())
+        for name in Expression(place=path.name, text=one["expr"]).metrics
+    }
+    assert sorted({rule["record"] for rule in rules("record")} - asked) == []
