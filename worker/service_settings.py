@@ -121,7 +121,6 @@ class ArtifactSettings(Section):
     keep_s: int = Field(default=0, ge=0, description="crops and full frame lists are kept so long; 0: not at all")
     upload_keep_s: int = Field(default=86400, gt=0, description="an upload is deleted after so long, scanned or not")
     media_keep_s: int = Field(default=0, ge=0, description="what was fetched or uploaded is kept so long behind its scan; 0: not")
-    media_keep_s: int = Field(default=0, ge=0, description="what was fetched or uploaded is kept so long behind its scan; 0: not")
 
 
 class CallbackSettings(Section):
