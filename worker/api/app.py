@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI
@@ -21,11 +22,14 @@ DESCRIPTION = (
 )
 
 
-def build_app(parts: Parts, *, max_body_bytes: int, max_upload_bytes: int) -> FastAPI:
-    """An ASGI application; whoever built ``parts`` closes them. ``max_body_bytes`` is for everything but uploads."""
+def build_app(
+    parts: Parts, *, max_body_bytes: int, max_upload_bytes: int, limits: Mapping[str, int] = MappingProxyType({})
+) -> FastAPI:
+    """An ASGI application; whoever built ``parts`` closes them. ``max_body_bytes`` is for everything but uploads, and but for the
+    paths in ``limits``, which have their own."""
     app = _application()
     app.state.parts = parts
-    app.add_middleware(BodyCap, max_bytes=max_body_bytes, exceptions={uploads.PATH: max_upload_bytes})
+    app.add_middleware(BodyCap, max_bytes=max_body_bytes, exceptions={**limits, uploads.PATH: max_upload_bytes})
     app.add_middleware(Boundary, metrics=parts.metrics)
     return app
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import anyio
 from fastapi import Depends, Request
@@ -20,6 +20,7 @@ from worker.queue.desk import Desk
 from worker.queue.quotas import Quotas
 from worker.queue.roster import Roster
 
+T = TypeVar("T")
 BODY_TIMEOUT_S = 30.0
 """A JSON body must have come by then."""
 
@@ -85,7 +86,8 @@ async def json_body(request: Request) -> bytes:
     return await in_time(request.body(), BODY_TIMEOUT_S)
 
 
-async def in_time(coming: Awaitable[bytes], timeout_s: float) -> bytes:
+async def in_time(coming: Awaitable[T], timeout_s: float) -> T:
+    """Raises HttpError (408)."""
     try:
         with anyio.fail_after(timeout_s):
             return await coming

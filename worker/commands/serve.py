@@ -140,4 +140,11 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
         artifacts=store,
         takes_paths=bool(settings.queue.media_roots),
     )
-    return build_app(parts, max_body_bytes=api.max_body_bytes, max_upload_bytes=api.max_upload_bytes)
+    max_upload_bytes = api.max_upload_bytes
+    if not api.console:
+        return build_app(parts, max_body_bytes=api.max_body_bytes, max_upload_bytes=max_upload_bytes)
+    from worker.console.app import LIMITS, mount_console
+
+    app = build_app(parts, max_body_bytes=api.max_body_bytes, max_upload_bytes=max_upload_bytes, limits=LIMITS)
+    mount_console(app, parts, secure=api.console_secure, session_s=api.console_session_s, max_upload_bytes=max_upload_bytes)
+    return app

@@ -64,6 +64,17 @@ class Bulk:
             dead = [record for record in records if record.dead and self.owner in (None, record.owner)]
             yield from self._again(dead, "replay", None)
 
+    def replay(self, scan_ids: Sequence[str]) -> Iterator[Redone]:
+        """Submit anew those of these scans that are dead letters and were not before."""
+        dead = [record for record in self.desk.records.get_many(scan_ids) if record.dead and self.owner in (None, record.owner)]
+        yield from self._again(dead, "replay", None)
+
+    def replays(self, scan_ids: Sequence[str]) -> dict[str, str]:
+        """The scan that each of these was replayed as; those that were not are left out."""
+        named = {scan_id: _id_again(scan_id, "replay") for scan_id in scan_ids}
+        there = self.desk.records.states(list(named.values()), self.owner)
+        return {old: new for (old, new), state in zip(named.items(), there, strict=True) if state is not None}
+
     def purge(self, wanted: Purge, *, really: bool) -> int:
         """How many ended scans were (or, not ``really``, would be) forgotten; see ``Records.purge``."""
         purged = 0
@@ -98,5 +109,8 @@ def _is_of_another(stored: bytes, model_sha256: str) -> bool:
 
 def _again(record: Record, why: str, priority: Priority | None) -> Submission:
     request = record.request.model_copy(update={"idempotency_key": None} | ({"priority": priority} if priority else {}))
-    name = hashlib.sha256(f"{why}:{record.id}".encode()).hexdigest()[:32]
-    return Submission(request=request, owner=record.owner, id=name, retry_of=record.id)
+    return Submission(request=request, owner=record.owner, id=_id_again(record.id, why), retry_of=record.id)
+
+
+def _id_again(scan_id: str, why: str) -> str:
+    return hashlib.sha256(f"{why}:{scan_id}".encode()).hexdigest()[:32]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -89,6 +90,7 @@ def serve(redis: Redis, tmp_path: Path) -> Iterator[Serve]:
             requests_per_minute: int = 100_000,
             scans_per_day: int = 100_000,
             stall_s: float = 10,
+            limits: Mapping[str, int] = MappingProxyType({}),
             **terms: Any,
         ) -> Service:
             used = client or redis
@@ -105,7 +107,7 @@ def serve(redis: Redis, tmp_path: Path) -> Iterator[Serve]:
                 artifacts=store,
                 takes_paths=takes_paths,
             )
-            app = build_app(parts, max_body_bytes=MAX_BODY, max_upload_bytes=MAX_UPLOAD)
+            app = build_app(parts, max_body_bytes=MAX_BODY, max_upload_bytes=MAX_UPLOAD, limits=limits)
             http = stack.enter_context(TestClient(app))
             return Service(app=app, parts=parts, client=http)
 

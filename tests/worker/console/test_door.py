@@ -1,0 +1,66 @@
+"""Forms of other sites, of other sessions, and what is no form."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.worker.api.conftest import Service
+from tests.worker.console.conftest import SignIn
+
+
+@pytest.mark.parametrize(
+    ("headers", "passes"),
+    [
+        ({}, True),
+        ({"Origin": "http://testserver"}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://console.example"}, True),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Origin": "http://evil.example"}, False),
+        ({"Origin": "http://testserver.evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://testserver"}, False),
+    ],
+)
+def test_only_our_own_pages_send_forms(service: Service, sign_in: SignIn, headers: dict[str, str], passes: bool) -> None:
+    browser, scan_id = sign_in(), service.submit()
+    answer = browser.post(f"/scans/{scan_id}/cancel", headers=headers)
+    assert answer.status_code == (303 if passes else 403)
+    state = service.parts.desk.record(scan_id, None).state
+    assert state == ("cancelled" if passes else "queued")
+    if not passes:
+        assert "another site" in answer.text
+
+
+def test_a_sign_in_form_of_another_site_is_refused(service: Service, sign_in: SignIn) -> None:
+    """Nobody is to be signed in as somebody else."""
+    browser = sign_in()
+    answer = browser.client.post(
+        "/console/sign-in", data={"key": service.token("umbrella")}, headers={"Origin": "http://evil.example"}
+    )
+    assert answer.status_code == 403
+    assert "umbrella" not in browser.page()
+
+
+def test_the_token_of_another_session_is_refused(service: Service, sign_in: SignIn) -> None:
+    scan_id, mine, again = service.submit(), sign_in(), sign_in()
+    assert mine.token != again.token
+    for token in (again.token, "", "é", "0" * 64, mine.token[:-1]):
+        assert mine.post(f"/scans/{scan_id}/cancel", token=token).status_code == 403
+    assert service.parts.desk.record(scan_id, None).state == "queued"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("application/json", b"{}", 415),
+        ("text/plain", b"token=x", 415),
+        ("application/x-www-form-urlencoded", b"\xff=\xfe", 422),
+        ("application/x-www-form-urlencoded", b"a=%ff", 422),
+        ("application/x-www-form-urlencoded", b"a=1&" * 400, 422),
+    ],
+)
+def test_what_is_no_form_is_refused(sign_in: SignIn, kind: str, body: bytes, status: int) -> None:
+    answer = sign_in().client.post("/console/dead/scans", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("text/html")

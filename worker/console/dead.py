@@ -1,0 +1,88 @@
+"""Dead letters: scans and callbacks that were given up, and their replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import RedirectResponse
+
+from worker.api.parts import shown_to
+from worker.console.door import OwnForm, Reader, Submitter
+from worker.console.notices import notice
+from worker.console.parts import Console, TheConsole
+from worker.console.sessions import Session
+from worker.errors import BadRequest
+from worker.queue.bulk import Bulk, Redone
+from worker.queue.callbacks import Callback
+from worker.queue.doorbell import is_id
+from worker.queue.requests import ID
+
+router = APIRouter()
+AT_ONCE = 50
+MOST = 2000
+"""Replayed by one click; so that it is answered in seconds."""
+CALLBACKS_LOOKED_AT = 1000
+
+
+@router.get("/dead")
+def show_dead(
+    session: Reader,
+    console: TheConsole,
+    cursor: Annotated[str | None, Query(pattern=rf"^[0-9]{{1,15}}-{ID}$")] = None,
+    done: str = "",
+) -> Response:
+    page = console.api.desk.page(shown_to(session.key), dead=True, cursor=cursor, limit=AT_ONCE)
+    bulk = Bulk(desk=console.api.desk, owner=shown_to(session.key))
+    values = {
+        "here": "dead",
+        "notice": notice(done),
+        "reports": page.reports,
+        "replays": bulk.replays([report.id for report in page.reports]),
+        "older": f"/console/dead?cursor={page.cursor}" if page.cursor else None,
+        "newest": "/console/dead" if cursor else None,
+        "callbacks": _callbacks(console, session)[:AT_ONCE],
+    }
+    return console.pages.page("dead.html", session, values)
+
+
+@router.post("/dead/scans")
+def replay_scans(session: Submitter, form: OwnForm, console: TheConsole) -> Response:
+    """Each as a new scan, once: one that was replayed before is left as it is."""
+    bulk = Bulk(desk=console.api.desk, owner=shown_to(session.key))
+    if form.get("which") == "all":
+        return _told("replayed", _made(islice(bulk.replay_dead(), MOST)))
+    ids = form.all("scan")
+    if not all(is_id(scan_id) for scan_id in ids):
+        raise BadRequest("scan: not an id of a scan")
+    return _told("replayed", _made(bulk.replay(ids)))
+
+
+@router.post("/dead/callbacks")
+def replay_callbacks(session: Submitter, form: OwnForm, console: TheConsole) -> Response:
+    """Sent again from the first try on, under the same event id."""
+    found = {callback.id for callback in _callbacks(console, session)}
+    chosen = found if form.get("which") == "all" else found & set(form.all("callback"))
+    return _told("sent", sum(console.callbacks.replay(event) for event in chosen))
+
+
+def _callbacks(console: Console, session: Session) -> list[Callback]:
+    owner = shown_to(session.key)
+    return [callback for callback in console.callbacks.dead(CALLBACKS_LOOKED_AT) if owner in (None, callback.owner)]
+
+
+def _made(redone: Iterable[Redone]) -> int:
+    """How many new scans came of it. Raises QueueFull where none did because the queue takes no more."""
+    made, refusal = 0, None
+    for one in redone:
+        made += one.new.created
+        refusal = one.new.refusal or refusal
+    if refusal is not None and not made:
+        raise refusal
+    return made
+
+
+def _told(what: str, count: int) -> Response:
+    return RedirectResponse(f"/console/dead?done={f'{what}-{count}' if count else 'nothing'}", 303)

@@ -1,0 +1,146 @@
+"""One look at the queue, its workers and some scans, in a handful of questions to Redis: what live pages are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from worker.errors import RedisDown, UnreadableRecord
+from worker.queue.callbacks import Callbacks
+from worker.queue.connection import translated
+from worker.queue.desk import Desk
+from worker.queue.record import Record
+from worker.queue.roster import Roster
+from worker.watch.events import WatchEvent
+
+EVENTS_SHOWN = 20
+"""Of a watch, the latest so many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """What a worker last said. ``is_ready``: its model has run."""
+
+    name: str
+    host: str
+    queues: tuple[str, ...]
+    is_ready: bool
+    scan: str | None
+    scans: int
+    memory_mib: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """``open_scans``: waiting and running scans by owner. ``ended``: how many ever ended, by state."""
+
+    waiting: int
+    running: int
+    dead: int
+    callbacks: int
+    callbacks_dead: int
+    ended: Mapping[str, int]
+    open_scans: Mapping[str, int]
+    workers: tuple[Worker, ...]
+
+    @property
+    def ready(self) -> int:
+        return sum(worker.is_ready for worker in self.workers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """How far a scan is. ``events``: of a watch, the latest."""
+
+    id: str
+    state: str
+    progress: float
+    stage: str
+    attempt: int
+    is_final: bool
+    cancel: bool
+    events: tuple[WatchEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """``queue`` None: Redis does not answer, and nothing is known. ``scans``: None for one that is gone."""
+
+    queue: Queue | None = None
+    scans: Mapping[str, Scan | None]
+
+
+Looker = Callable[[Collection[str]], Look]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookout:
+    """Looks when it is called, with the ids of scans that somebody watches."""
+
+    desk: Desk
+    roster: Roster
+    callbacks: Callbacks
+
+    def __call__(self, scan_ids: Collection[str]) -> Look:
+        try:
+            with translated():
+                return Look(queue=self._queue(), scans=self._scans(scan_ids))
+        except (RedisDown, RedisError):
+            return Look(scans={})
+
+    def _queue(self) -> Queue:
+        backlog = self.desk.backlog()
+        return Queue(
+            waiting=backlog["waiting"],
+            running=backlog["running"],
+            dead=backlog["dead"],
+            callbacks=backlog["callbacks"],
+            callbacks_dead=self.callbacks.given_up(),
+            ended=self.desk.ended(),
+            open_scans=self.desk.open_scans(),
+            workers=tuple(_worker(name, facts) for name, facts in sorted(self.roster.live().items())),
+        )
+
+    def _scans(self, scan_ids: Collection[str]) -> dict[str, Scan | None]:
+        found = {record.id: self.scan(record) for record in self.desk.records.get_many(list(scan_ids))} if scan_ids else {}
+        return {scan_id: found.get(scan_id) for scan_id in scan_ids}
+
+    def scan(self, record: Record) -> Scan:
+        """How far it is."""
+        return Scan(
+            id=record.id,
+            state=record.state,
+            progress=record.progress,
+            stage=record.stage,
+            attempt=record.attempt,
+            is_final=record.is_final,
+            cancel=record.cancel,
+            events=self._events(record),
+        )
+
+    def _events(self, record: Record) -> tuple[WatchEvent, ...]:
+        """The latest of a watch, the newest first."""
+        if record.request.kind != "watch":
+            return ()
+        try:
+            _, so_far = self.desk.events(record.id, None, limit=0)
+            _, page = self.desk.events(record.id, None, after=max(-1, so_far.count - EVENTS_SHOWN - 1), limit=2 * EVENTS_SHOWN)
+        except UnreadableRecord:
+            return ()
+        return page.events[::-1]
+
+
+def _worker(name: str, facts: Mapping[str, object]) -> Worker:
+    """Workers of other versions may say less."""
+    queues, memory = facts.get("queues"), facts.get("memory_mib")
+    return Worker(
+        name=name,
+        host=str(facts.get("host", "")),
+        queues=tuple(str(queue) for queue in queues) if isinstance(queues, list) else (),
+        is_ready=bool(facts.get("ready")),
+        scan=str(facts["scan"]) if facts.get("scan") else None,
+        scans=int(str(facts.get("scans") or 0)),
+        memory_mib=float(memory) if isinstance(memory, int | float) else 0.0,
+    )

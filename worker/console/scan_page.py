@@ -1,0 +1,83 @@
+"""What the page of one scan shows: a report and its record in the order in which a reviewer asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from worker.api.parts import Parts
+from worker.console.look import Scan
+from worker.errors import StorageError
+from worker.pages import words
+from worker.pages.timeline import judged, moment, score_svg, timeline_svg
+from worker.queue.desk import as_stored
+from worker.queue.media import is_retained, media_type
+from worker.queue.record import Record
+from worker.report import Report, Track
+
+TRACKS_SHOWN = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footage:
+    """Kept media, as a page shows them."""
+
+    url: str
+    is_video: bool
+    mime: str
+
+
+def facts_of(report: Report, record: Record, parts: Parts, going: Scan) -> dict[str, Any]:
+    """Values of ``scan.html``. ``going``: how far the scan is."""
+    tracks = _in_order(report)
+    return {
+        "report": report,
+        "record": record,
+        "going": None if record.is_final else going,
+        "headline": words.headline(report),
+        "tone": words.tone(report),
+        "reasons": words.reasons(report),
+        "error_says": words.error(report.error.code) if report.error else None,
+        "human": words.HUMAN if report.decided_by == "human" else None,
+        "uncalibrated": words.UNCALIBRATED if report.score is not None and not report.calibrated else None,
+        "stopped_by": words.STOPPED_BY.get(report.sampling.stopped_by or "") if report.sampling else None,
+        "ending": words.ENDINGS.get(report.watch.ending or "") if report.watch else None,
+        "gap_causes": words.GAP_CAUSES,
+        "limits": words.LIMITS,
+        "model_said": _model_said(report, record),
+        "score_svg": score_svg(report),
+        "timeline_svg": timeline_svg(report),
+        "tracks": tracks[:TRACKS_SHOWN],
+        "tracks_left_out": max(0, len(tracks) - TRACKS_SHOWN),
+        "footage": _footage(report, parts),
+        "decisions": parts.desk.decisions(record),
+        "events": going.events,
+        "moment": moment,
+    }
+
+
+def _in_order(report: Report) -> list[Track]:
+    """The highest score first, then those that were not judged."""
+    scored = judged(report)
+    return scored + [track for track in report.tracks if track.score is None]
+
+
+def _model_said(report: Report, record: Record) -> words.Words | None:
+    """The model's own word under a human's."""
+    if report.decided_by != "human":
+        return None
+    stored = as_stored(record)
+    return None if stored.verdict is None else words.VERDICTS[stored.verdict]
+
+
+def _footage(report: Report, parts: Parts) -> Footage | None:
+    """None: not retained, or the store does not answer, which costs a page its video and no more."""
+    if report.media is None:
+        return None
+    try:
+        if not is_retained(parts.artifacts, report):
+            return None
+    except StorageError:
+        return None
+    mime, _ = media_type(report.media)
+    return Footage(url=f"/console/scans/{report.id}/media", is_video=mime.startswith("video/"), mime=mime)
