@@ -78,6 +78,7 @@ def build_performer(
                 open_watcher=opener(settings, scanner, streams),
                 keeper=keeper,
                 slice_s=settings.queue.watch_slice_s,
+                timeout_s=settings.queue.timeout_s,
                 max_duration_s=settings.watch.max_duration_s,
                 order=order,
             ),

@@ -2,6 +2,9 @@
 
 Whatever ends a slice in mid-window (a kill, an order to stop, a lost lease) costs no window: the next slice, here or elsewhere,
 begins behind the last one that was stored.
+
+A slice ends by itself before its parent would kill it (``queue.timeout_s``): by a window, or, where the stream gave none for so
+long, as one whose stream is lost.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from worker.errors import EmptyMedia
+from worker.errors import EmptyMedia, FetchTimeout
 from worker.queue.away import AWAY
 from worker.queue.perform import Keeper
 from worker.queue.record import Claim, Ended, Record
@@ -30,6 +33,8 @@ from worker.watch.watched import crop_name
 log = logging.getLogger(__name__)
 
 TELL_S = 1.0
+IN_TIME: Final = 0.8
+"""Of the time after which a slice is killed: what is left is for the last piece, the report and its crops."""
 
 
 class StreamWatcher(Protocol):
@@ -38,15 +43,16 @@ class StreamWatcher(Protocol):
     def run(
         self,
         stop: Callable[[], bool],
-        until_s: float | None,
         on_window: Callable[[WindowResult, Sequence[WatchEvent], Json], None],
     ) -> str:
-        """``ended``: nothing more will come, and the last window was told; otherwise ``stop`` or the clock said so. Raises
-        FetchError, MediaError, DecodeError, and what ``on_window`` raises."""
+        """``ended``: nothing more will come, and the last window was told; otherwise ``stop`` said so. Raises FetchError,
+        MediaError, DecodeError, and what ``on_window`` raises."""
         ...
 
-    def finish(self, ending: Any, on_window: Callable[[WindowResult, Sequence[WatchEvent], Json], None]) -> None:
-        """Tell the last window and ``stream_ended``; nothing where the stream has ended."""
+    def finish(
+        self, ending: Any, on_window: Callable[[WindowResult, Sequence[WatchEvent], Json], None], code: str | None = None
+    ) -> None:
+        """Tell the last window and ``stream_ended``; nothing where the stream has ended. ``code``: why it is lost."""
         ...
 
     def report(self) -> Report:
@@ -83,14 +89,15 @@ class Watched:
 
 @dataclass(slots=True, kw_only=True)
 class Slices:
-    """``slice_s``: after so long, a watch goes back to the queue at its next window, for whoever waits. ``max_duration_s``: the
-    worker's own limit, for progress. ``order``: to stop at once."""
+    """``slice_s``: after so long, a watch goes back to the queue at its next window, for whoever waits. ``timeout_s``: a slice
+    that takes longer is killed. ``max_duration_s``: the worker's own limit, for progress. ``order``: to stop at once."""
 
     records: Records
     log: WatchLog
     open_watcher: OpenWatcher
     keeper: Keeper
     slice_s: float
+    timeout_s: float
     max_duration_s: float
     order: Order = field(default_factory=Order)
 
@@ -99,17 +106,29 @@ class Slices:
         self.order.is_given = False  # it was for an earlier slice; one that is missed is given again
         options, url = record.request.options, record.request.source.url or ""
         longest_s = min(options.max_duration_s or self.max_duration_s, self.max_duration_s)
+        begun_s = time.monotonic()
         one = _Slice(
             records=self.records, log=self.log, claim=claim, record=record, order=self.order, longest_s=longest_s,
-            until_s=time.monotonic() + self.slice_s, progress=record.progress, is_unwanted=record.cancel,
+            until_s=begun_s + self.slice_s, ends_s=begun_s + IN_TIME * self.timeout_s, progress=record.progress,
+            is_unwanted=record.cancel,
         )  # fmt: skip
         with self.open_watcher(url, options, self.log.cursor(claim.id)) as watcher:
-            if not one.is_unwanted and watcher.run(one.is_over, None, one.store) != "ended" and not one.is_unwanted:
-                self._keep_crops(claim, record, watcher)
-                return self.records.hand_back(claim)
+            if not one.is_unwanted and watcher.run(one.is_over, one.store) != "ended" and not one.is_unwanted:
+                if not one.is_late:
+                    self._keep_crops(claim, record, watcher)
+                    return self.records.hand_back(claim)
+                self._lose(one, watcher)
             watcher.finish("stopped", one.store)
             report = self._kept(claim, record, watcher)
         return self.records.finish(claim, with_crops(report, self.log.crops(claim.id)))
+
+    def _lose(self, one: _Slice, watcher: StreamWatcher) -> None:
+        """A stream without a window for the whole of a slice. Raises FetchTimeout where there was nothing at all to look at."""
+        try:
+            watcher.report()
+        except EmptyMedia as exc:
+            raise FetchTimeout(f"nothing of the stream came within {IN_TIME * self.timeout_s:g} s") from exc
+        watcher.finish("lost", one.store, FetchTimeout.code)
 
     def _keep_crops(self, claim: Claim, record: Record, watcher: StreamWatcher) -> None:
         """Those that this process has: the next one will not."""
@@ -152,20 +171,26 @@ class _Slice:
     order: Order
     longest_s: float
     until_s: float
+    ends_s: float
     progress: float
     is_unwanted: bool
+    is_late: bool = False
+    """It was over before another window came."""
     _is_at_window: bool = False
     _told_s: float = 0.0
 
     def is_over(self) -> bool:
-        """Asked several times a second. Time alone ends a slice only at a window, so that a stream that stands still is waited
-        for as long as its reader has patience, and not anew in each slice."""
+        """Asked several times a second. A slice is over at a window, so that a stream that stands still is waited for as long as
+        its reader has patience, and not anew in each slice; or when it would not end in time otherwise."""
         is_at_window, self._is_at_window = self._is_at_window, False
         now = time.monotonic()
         if now - self._told_s >= TELL_S:
             self._told_s = now
             self._tell()
-        return self.is_unwanted or self.order.is_given or (is_at_window and now >= self.until_s)
+        if self.is_unwanted or self.order.is_given or (is_at_window and now >= min(self.until_s, self.ends_s)):
+            return True
+        self.is_late = now >= self.ends_s
+        return self.is_late
 
     def store(self, window: WindowResult, events: Sequence[WatchEvent], cursor: Json) -> None:
         self._is_at_window = True

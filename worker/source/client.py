@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urljoin
 
 import httpcore
@@ -19,6 +19,16 @@ from worker import __version__
 from worker.source.guard import MAX_URL, AddressGuard
 
 USER_AGENT = f"veriframe/{__version__}"
+ASK_S: Final = 0.5
+"""Whoever waits for bytes is asked so often whether to go on."""
+
+
+class Stopped(Exception):
+    """Whoever asked for bytes does not want them any more. No error: it ends at whoever said so."""
+
+
+def _never() -> bool:
+    return False
 
 
 def guarded_client(
@@ -30,18 +40,21 @@ def guarded_client(
     connections: int = 100,
     proxy: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    stop: Callable[[], bool] = _never,
 ) -> httpx.Client:
     """A client for http and https that connects to what ``guard`` lets pass and to nothing else; redirects are not followed.
 
     ``connect_s`` is for each of connecting and TLS, ``stall_s`` for each wait for a byte. ``ends_at`` (``time.monotonic()``) ends
     all of it, whatever the other end does. Behind ``proxy`` (http://HOST:PORT) it connects to that and nothing else, and checks
     how URLs are written; where names lead is the proxy's to check. It takes no proxy, certificate or password from the
-    environment and keeps no cookies.
-    A request raises FetchError for what the guard refuses, httpx.HTTPError for the rest. The caller closes it.
+    environment and keeps no cookies. ``stop`` is asked at every byte that comes or goes, and each ``ASK_S`` where none does.
+    A request raises FetchError for what the guard refuses, Stopped where ``stop`` said so, httpx.HTTPError for the rest. The
+    caller closes it.
     """
     _keep_secrets_from_logs()
+    backend = _GuardedBackend(guard.resolve if proxy is None else lambda host, port: (host,), ends_at, stop)
     return httpx.Client(
-        transport=_GuardedTransport(guard, ends_at, connections, proxy, ssl_context or httpx.create_ssl_context(trust_env=False)),
+        transport=_GuardedTransport(guard, backend, connections, proxy, ssl_context or httpx.create_ssl_context(trust_env=False)),
         timeout=httpx.Timeout(stall_s, connect=connect_s),
         headers={"user-agent": USER_AGENT},
         cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=())),
@@ -66,21 +79,16 @@ class _GuardedTransport(httpx.HTTPTransport):
     """httpx's own transport over a pool whose connections are made by ``_GuardedBackend``."""
 
     def __init__(
-        self, guard: AddressGuard, ends_at: float | None, connections: int, proxy: str | None, ssl_context: ssl.SSLContext
+        self, guard: AddressGuard, backend: _GuardedBackend, connections: int, proxy: str | None, ssl_context: ssl.SSLContext
     ) -> None:
         super().__init__(verify=ssl_context, trust_env=False)
         self._guard = guard
         # httpx has no public way to give its pool a network backend; test_guard.py fails should this one end.
         if proxy is None:
-            self._pool = httpcore.ConnectionPool(
-                ssl_context=ssl_context, max_connections=connections, network_backend=_GuardedBackend(guard.resolve, ends_at)
-            )
+            self._pool = httpcore.ConnectionPool(ssl_context=ssl_context, max_connections=connections, network_backend=backend)
         else:
             self._pool = httpcore.HTTPProxy(
-                proxy_url=proxy,
-                ssl_context=ssl_context,
-                max_connections=connections,
-                network_backend=_GuardedBackend(lambda host, port: (host,), ends_at),
+                proxy_url=proxy, ssl_context=ssl_context, max_connections=connections, network_backend=backend
             )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -91,8 +99,8 @@ class _GuardedTransport(httpx.HTTPTransport):
 class _GuardedBackend(httpcore.NetworkBackend):
     """Connects to the addresses that it is given for a host, the guard's checked ones; TLS goes on with the name."""
 
-    def __init__(self, addresses: Callable[[str, int], Sequence[str]], ends_at: float | None) -> None:
-        self._addresses, self._ends_at = addresses, ends_at
+    def __init__(self, addresses: Callable[[str, int], Sequence[str]], ends_at: float | None, stop: Callable[[], bool]) -> None:
+        self._addresses, self._ends_at, self._stop = addresses, ends_at, stop
         self._sockets = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -106,6 +114,8 @@ class _GuardedBackend(httpcore.NetworkBackend):
         addresses = self._addresses(host, port)
         until = _earlier(None if timeout is None else time.monotonic() + timeout, self._ends_at)
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            if self._stop():
+                raise Stopped
             wait_s = _left_s(None, until, httpcore.ConnectTimeout)
             try:
                 stream = self._sockets.connect_tcp(
@@ -115,7 +125,7 @@ class _GuardedBackend(httpcore.NetworkBackend):
                 if left == 1:
                     raise
             else:
-                return _EndingStream(stream, self._ends_at)
+                return _EndingStream(stream, self._ends_at, self._stop)
         raise httpcore.ConnectError("no address")
 
     def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None) -> httpcore.NetworkStream:
@@ -123,15 +133,28 @@ class _GuardedBackend(httpcore.NetworkBackend):
 
 
 class _EndingStream(httpcore.NetworkStream):
-    """A connection that nothing keeps open beyond ``ends_at``: httpx's own limits begin anew with every byte."""
+    """A connection that nothing keeps open beyond ``ends_at``: httpx's own limits begin anew with every byte. It is waited on in
+    short steps, between which ``stop`` is asked."""
 
-    def __init__(self, stream: httpcore.NetworkStream, ends_at: float | None) -> None:
-        self._stream, self._ends_at = stream, ends_at
+    def __init__(self, stream: httpcore.NetworkStream, ends_at: float | None, stop: Callable[[], bool]) -> None:
+        self._stream, self._ends_at, self._stop = stream, ends_at, stop
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left_s(timeout, self._ends_at, httpcore.ReadTimeout))
+        until = _earlier(None if timeout is None else time.monotonic() + timeout, self._ends_at)
+        while True:
+            if self._stop():
+                raise Stopped
+            left_s = _left_s(None, until, httpcore.ReadTimeout)
+            is_last = left_s is not None and left_s <= ASK_S
+            try:
+                return self._stream.read(max_bytes, left_s if is_last else ASK_S)
+            except httpcore.ReadTimeout:
+                if is_last:
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self._stop():
+            raise Stopped
         self._stream.write(buffer, _left_s(timeout, self._ends_at, httpcore.WriteTimeout))
 
     def close(self) -> None:
@@ -141,7 +164,7 @@ class _EndingStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         wait_s = _left_s(timeout, self._ends_at, httpcore.ConnectTimeout)
-        return _EndingStream(self._stream.start_tls(ssl_context, server_hostname, wait_s), self._ends_at)
+        return _EndingStream(self._stream.start_tls(ssl_context, server_hostname, wait_s), self._ends_at, self._stop)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

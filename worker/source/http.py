@@ -19,7 +19,7 @@ import httpx
 from worker.content import Intake, taking_in
 from worker.errors import EmptyMedia, FetchError, FetchRefused, FetchTimeout, MediaTooLarge
 from worker.source.answers import check_status, coding_of, declared_size, declared_type, decoded, translated
-from worker.source.client import guarded_client, plain_url
+from worker.source.client import ASK_S, Stopped, guarded_client, plain_url
 from worker.source.guard import AddressGuard
 from worker.source.resume import Mark, Tries, continues, mark_of, part_of, range_headers
 
@@ -59,6 +59,12 @@ OnProgress = Callable[[int, int | None], None]
 """Bytes that have come and, where the server said so, bytes in all; called for every piece."""
 CookieFor = Callable[[str], str | None]
 """The cookies that go with a URL."""
+Stop = Callable[[], bool]
+"""Asked at least each second, also while nothing comes; True ends the request by ``worker.source.client.Stopped``."""
+
+
+def never() -> bool:
+    return False
 
 
 class HttpSource:
@@ -106,14 +112,14 @@ class HttpSource:
             return session.download(url, into, on_progress)
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Several requests that share connections and one limit of time."""
-        ends_at = time.monotonic() + self.timeout_s
-        with self.client(ends_at) as client:
-            yield Session(self, client, ends_at)
+    def session(self, stop: Stop = never, ends_at: float | None = None) -> Iterator[Session]:
+        """Several requests that share connections and one limit of time; ``ends_at``: another than in ``timeout_s``."""
+        if ends_at is None:
+            ends_at = time.monotonic() + self.timeout_s
+        with self._client(ends_at, stop) as client:
+            yield Session(self, client, ends_at, stop)
 
-    def client(self, ends_at: float) -> httpx.Client:
-        """A guarded client of this source's; the caller closes it."""
+    def _client(self, ends_at: float, stop: Stop) -> httpx.Client:
         return guarded_client(
             self.guard,
             connect_s=self.connect_s,
@@ -121,6 +127,7 @@ class HttpSource:
             ends_at=ends_at,
             proxy=self._proxy,
             ssl_context=self._ssl_context,
+            stop=stop,
         )
 
 
@@ -130,8 +137,9 @@ class Session:
     ``headers`` go with every request; ``cookie_for`` gives the cookies for each hop.
     """
 
-    def __init__(self, source: HttpSource, client: httpx.Client, ends_at: float) -> None:
+    def __init__(self, source: HttpSource, client: httpx.Client, ends_at: float, stop: Stop = never) -> None:
         self.source, self.client, self.ends_at = source, client, ends_at
+        self._stop = stop
         self.headers: Mapping[str, str] = {}
         self.cookie_for: CookieFor | None = None
         self._pace = _Pace(source.rate_bytes_s)
@@ -198,7 +206,7 @@ class Session:
             if received > self.source.max_bytes:
                 raise MediaTooLarge(f"more than {self.source.max_bytes} bytes")
             yield piece
-            self._pace.keep(len(piece), self.ends_at)
+            self._pace.keep(len(piece), self.ends_at, self._stop)
 
     def translated(self) -> AbstractContextManager[None]:
         source = self.source
@@ -293,11 +301,13 @@ class _Pace:
         self._begun_at = time.monotonic()
         self._bytes = 0
 
-    def keep(self, size_bytes: int, ends_at: float) -> None:
-        """Wait until so many more bytes were allowed to come, at most until ``ends_at``."""
+    def keep(self, size_bytes: int, ends_at: float, stop: Stop) -> None:
+        """Wait until so many more bytes were allowed to come, at most until ``ends_at``. Raises Stopped."""
         if not self._bytes_s:
             return
         self._bytes += size_bytes
         due_at = min(self._begun_at + self._bytes / self._bytes_s, ends_at)
-        if (early_s := due_at - time.monotonic()) > 0:
-            time.sleep(early_s)
+        while (early_s := due_at - time.monotonic()) > 0:
+            if stop():
+                raise Stopped
+            time.sleep(min(early_s, ASK_S))

@@ -51,7 +51,7 @@ def _watched(
         log.info("removed what a process that is gone has left: %s", left.name)
     try:
         with build(settings) as scanner, _opened(settings, scanner, item) as watcher:
-            if watcher.run(stop, None, on_window) == "stopped":
+            if watcher.run(stop, on_window) == "stopped":
                 watcher.finish("stopped", on_window)
             report = watcher.report()
             return report, watcher.crops(report)

@@ -34,7 +34,7 @@ SLACK_S: Final = 600.0
 """A watch takes no longer on our own clock than so many times ``max_duration_s``, and this: a stream whose own stands still, or
 hardly moves, is not watched for ever."""
 
-Outcome = Literal["ended", "stopped", "slice_over"]
+Outcome = Literal["ended", "stopped"]
 OnWindow = Callable[[WindowResult, Sequence[WatchEvent], Json], None]
 OpenReader = Callable[[Json | None], LiveReader]
 """A reader from a position on; None: from the beginning, or where a live stream is now."""
@@ -50,6 +50,18 @@ class PieceScanner(Protocol):
     def model(self) -> wire.Model: ...
 
     def look_through(self, path: Path, request: SamplingRequest) -> Generator[tuple[MediaInfo, Look]]: ...
+
+
+class _Lasting:
+    """Asks whether to stop until the answer is yes, which then holds."""
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        self._stop = stop
+        self.has_said = False
+
+    def __call__(self) -> bool:
+        self.has_said = self.has_said or self._stop()
+        return self.has_said
 
 
 class Watcher:
@@ -84,48 +96,42 @@ class Watcher:
         self._behind_s = 0.0
         self._created_at = wire.now()
 
-    def run(self, stop: Callable[[], bool], until_s: float | None, on_window: OnWindow) -> Outcome:
-        """Watch until the stream ends, ``stop`` says so, or the clock (``time.monotonic``) passes ``until_s``.
+    def run(self, stop: Callable[[], bool], on_window: OnWindow) -> Outcome:
+        """Watch until the stream ends or ``stop`` says so, which is asked after each window and several times a second.
 
-        ``on_window`` is called for each finished window in order, with its events and the cursor after it; the slice ends right
-        after one, unless none comes for two hops. Raises FetchError, MediaError or DecodeError where nothing could be watched
-        at all, and what ``on_window`` raises.
+        ``on_window`` is called for each finished window in order, with its events and the cursor after it. Raises FetchError,
+        MediaError or DecodeError where nothing could be watched at all, and what ``on_window`` raises.
         """
         counts = self._state.counts
         if counts.ending is not None:
             return "ended"
-        late_s = 2 * self._rhythm.hop_s
-        over = self._tell_due(stop, until_s, on_window)
-        if over is not None:
-            return over
+        stopping = _Lasting(stop)
+        if self._tell_due(stopping, on_window):
+            return "stopped"
         begun_s = self._now() - counts.watched_s
-        with closing(self._items()) as items:
+        with closing(self._items(stopping)) as items:
             for item in items:
-                now = self._now()
-                counts.watched_s = now - begun_s
+                counts.watched_s = self._now() - begun_s
                 if item is not None:
                     self._take(item)
                 if counts.end_s >= self._max_duration_s or counts.watched_s >= SLOWEST * self._max_duration_s + SLACK_S:
                     self.finish("max_duration", on_window)
                     return "ended"
-                if item is not None:
-                    over = self._tell_due(stop, until_s, on_window)
-                if over is None and stop():
-                    over = "stopped"
-                if over is None and until_s is not None and now > until_s + late_s:
-                    over = "slice_over"
-                if over is not None:
-                    return over
+                if (item is not None and self._tell_due(stopping, on_window)) or stopping():
+                    return "stopped"
+        if stopping.has_said:
+            return "stopped"
         self.finish("lost" if counts.ending_code is not None else "ended", on_window)
         return "ended"
 
-    def finish(self, ending: Ending, on_window: OnWindow) -> None:
-        """Tell what is due, then the last window, which reaches to where the stream was followed, and ``stream_ended``."""
+    def finish(self, ending: Ending, on_window: OnWindow, code: str | None = None) -> None:
+        """Tell what is due, then the last window, which reaches to where the stream was followed, and ``stream_ended``; ``code``
+        says why it is lost. Nothing where it has ended."""
         counts = self._state.counts
         if counts.ending is not None:
             return
-        self._tell_due(lambda: False, None, on_window)
-        counts.ending = ending
+        self._tell_due(lambda: False, on_window)
+        counts.ending, counts.ending_code = ending, code or counts.ending_code
         self._tell(max(0.0, counts.end_s - self._rhythm.window_s), counts.end_s, on_window)
 
     def cursor(self) -> Json:
@@ -150,9 +156,9 @@ class Watcher:
         named = {evidence.crop for track in report.tracks for evidence in track.evidence}
         return {name: jpeg for name, jpeg in found.items() if name in named}
 
-    def _items(self) -> Generator[Piece | Gap | None]:
+    def _items(self, stop: Callable[[], bool]) -> Generator[Piece | Gap | None]:
         """The reader's, until it is lost: then the watch ends, unless nothing was ever seen."""
-        with closing(self._open_reader(self._state.position).items()) as items:
+        with closing(self._open_reader(self._state.position).items(stop)) as items:
             try:
                 yield from items
             except (FetchError, MediaError) as exc:
@@ -222,16 +228,14 @@ class Watcher:
         finally:
             path.unlink(missing_ok=True)
 
-    def _tell_due(self, stop: Callable[[], bool], until_s: float | None, on_window: OnWindow) -> Outcome | None:
-        """All windows that are over; after each it may be time to stop."""
+    def _tell_due(self, stop: Callable[[], bool], on_window: OnWindow) -> bool:
+        """All windows that are over; whether after one of them it is time to stop."""
         counts = self._state.counts
         while (span := self._rhythm.window(counts.next_window))[1] <= counts.end_s + 1e-6:
             self._tell(*span, on_window)
             if stop():
-                return "stopped"
-            if until_s is not None and self._now() >= until_s:
-                return "slice_over"
-        return None
+                return True
+        return False
 
     def _tell(self, start_s: float, end_s: float, on_window: OnWindow) -> None:
         state, counts = self._state, self._state.counts

@@ -37,8 +37,7 @@ class FakeWatcher:
         self._url, self._watch = url, settings.watch
         self._state: Json = dict(cursor) if cursor else {"window": 0, "event": 0, "ending": None}
 
-    def run(self, stop: Callable[[], bool], until_s: float | None, on_window: OnWindow) -> str:
-        assert until_s is None
+    def run(self, stop: Callable[[], bool], on_window: OnWindow) -> str:
         if self._state["ending"] is not None:
             return "ended"
         if self._is_down:
@@ -55,7 +54,7 @@ class FakeWatcher:
         self.finish("ended", on_window)
         return "ended"
 
-    def finish(self, ending: Ending, on_window: OnWindow) -> None:
+    def finish(self, ending: Ending, on_window: OnWindow, code: str | None = None) -> None:
         if self._state["ending"] is None:
             self._state["ending"] = ending
             self._tell(on_window, "stream_ended")
@@ -120,5 +119,6 @@ def slices(
         open_watcher=opener(told, scanner, name),
         keeper=keeper,
         slice_s=slice_s,
+        timeout_s=told.queue.timeout_s,
         max_duration_s=told.watch.max_duration_s,
     )

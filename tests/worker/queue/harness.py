@@ -89,7 +89,13 @@ class Service:
     def live(self) -> dict[str, dict[str, Any]]:
         return Roster(self.redis, self.settings.redis.namespace).live()
 
-    def start(self, build: str = BUILD, queues: tuple[str, ...] = ("live", "batch", "low"), wait: bool = True) -> Any:
+    def start(
+        self,
+        build: str = BUILD,
+        queues: tuple[str, ...] = ("live", "batch", "low"),
+        wait: bool = True,
+        streams: str = STREAMS,
+    ) -> Any:
         """A worker's parent process, ready."""
         read, write = os.pipe()
         worker = subprocess.Popen(
@@ -100,7 +106,7 @@ class Service:
         )
         os.close(write)
         os.close(read)
-        order = {"settings": told_settings(self.settings), "queues": queues, "build": build, "streams": STREAMS}
+        order = {"settings": told_settings(self.settings), "queues": queues, "build": build, "streams": streams}
         assert worker.stdin is not None
         worker.stdin.write(json.dumps(order).encode() + b"\n")
         worker.stdin.close()
@@ -122,9 +128,17 @@ class Service:
 
 @contextlib.contextmanager
 def service(
-    url: str, redis: Redis, folder: Path, *, silence_s: float = 5, patience_s: float = 30, **queue: Any
+    url: str,
+    redis: Redis,
+    folder: Path,
+    *,
+    silence_s: float = 5,
+    patience_s: float = 30,
+    others: dict[str, Any] | None = None,
+    **queue: Any,
 ) -> Iterator[Service]:
-    """Everything below ``folder``; how long the workers wait for Redis; ``queue`` overrides settings of the queue."""
+    """Everything below ``folder``; how long the workers wait for Redis; ``queue`` overrides settings of the queue, ``others`` has
+    whole sections besides."""
     media = folder / "media"
     media.mkdir()
     scratch = folder / "scratch"
@@ -134,6 +148,7 @@ def service(
             "redis": {"url": url, "timeout_s": silence_s, "patience_s": patience_s},
             "queue": {**QUICK, "media_roots": [str(media)], **queue},
             "source": {"temp_dir": str(scratch), "allow_private_hosts": ["127.0.0.1"]},
+            **(others or {}),
         }
     )
     made = Service(settings=settings, redis=redis, media=media)

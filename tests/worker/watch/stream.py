@@ -158,7 +158,7 @@ class ToldReader:
         self._at = 0 if position is None else position["at"]
         self._clock_s = 0.0 if position is None else position["clock_s"]
 
-    def items(self) -> Generator[Piece | Gap | None]:
+    def items(self, stop: Callable[[], bool]) -> Generator[Piece | Gap | None]:
         while self._at < len(self._parts):
             duration_s, what = self._parts[self._at]
             self._at += 1

@@ -87,7 +87,7 @@ def test_a_splice_is_told_within_one_window_and_the_report_says_where(
 ) -> None:
     heard = Heard()
     one = watcher(stream, looking, tmp_path)
-    assert one.run(go_on, None, heard) == "ended"
+    assert one.run(go_on, heard) == "ended"
     told = [event for event in heard.events if event.kind == "verdict_changed" and event.verdict is Label.FAKE]
     assert {event.track for event in told} == {0, None}
     assert {SPLICE_S < event.t_ms / 1000 <= SPLICE_S + RHYTHM.window_s for event in told} == {True}
@@ -111,7 +111,7 @@ def test_an_outage_of_20_seconds_in_mid_stream_costs_what_is_no_longer_served_an
     with from_server(LiveHls(held, clock, listed=8, away_s=(6, 26)), clock, spy) as opened:
         heard = Heard()
         one = watcher(opened, looking, tmp_path)
-        assert one.run(go_on, None, heard) == "ended"
+        assert one.run(go_on, heard) == "ended"
         report = one.report()
         assert report.watch is not None
         (gap,) = report.watch.gaps
@@ -132,11 +132,11 @@ def test_another_worker_goes_on_where_one_was_stopped(looking: Scanner, tmp_path
     held = segments(tmp_path / "made", GREYS)
     with from_server(LiveHls(held, clock, listed=100, ready=16), clock, spy) as opened:
         whole = Heard()
-        watcher(opened, looking, tmp_path).run(go_on, None, whole)
+        watcher(opened, looking, tmp_path).run(go_on, whole)
         parts, runs = Heard(), 0
         while not parts.windows or not parts.windows[-1].is_last:
             cursor = parts.cursors[-1] if parts.cursors else None
-            watcher(opened, looking, tmp_path, cursor).run(partial(has_more_than, parts, runs), None, parts)
+            watcher(opened, looking, tmp_path, cursor).run(partial(has_more_than, parts, runs), parts)
             runs += 1
         assert runs > 5
         assert parts.windows == whole.windows

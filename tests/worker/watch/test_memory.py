@@ -57,7 +57,7 @@ def test_after_the_first_minute_memory_stays_within_five_percent(traced: None, g
         max_duration_s=1e6,
         max_behind_s=30,
     )
-    assert watcher.run(go_on, None, on_window) == "ended"
+    assert watcher.run(go_on, on_window) == "ended"
     process_bytes = psutil.Process().memory_info().rss
     assert held[HALF_HOUR] - held[MINUTE] < 0.05 * process_bytes
     assert held[HALF_HOUR] - held[HALF_HOUR // 2] < 256 << 10

@@ -84,7 +84,7 @@ def go_on() -> bool:
 
 def test_windows_follow_each_other_and_the_last_one_reaches_to_the_end(watch: Watch) -> None:
     heard = Heard()
-    assert watch([(4, REAL)] * 7).run(go_on, None, heard) == "ended"
+    assert watch([(4, REAL)] * 7).run(go_on, heard) == "ended"
     assert [(one.start_ms, one.end_ms) for one in heard.windows] == [
         (0, 10_000),
         (5_000, 15_000),
@@ -106,7 +106,7 @@ def test_a_splice_at_a_known_time_is_told_within_one_window_and_is_in_the_report
     spliced_s = 21.0
     parts = [(4, REAL)] * 5 + [(4, [(0.0, REAL), (1.0, FAKE)])] + [(4, FAKE)] * 15
     watcher = watch(parts)
-    watcher.run(go_on, None, heard)
+    watcher.run(go_on, heard)
     told = [event for event in heard.events if event.kind == "verdict_changed" and event.verdict is Label.FAKE]
     assert {event.track for event in told} == {0, None}
     for event in told:
@@ -125,7 +125,7 @@ def test_a_splice_at_a_known_time_is_told_within_one_window_and_is_in_the_report
 def test_a_short_splice_in_a_long_stream_is_never_called_real(watch: Watch) -> None:
     heard = Heard()
     watcher = watch([(12, REAL)] * 20 + [(16, FAKE)] + [(12, REAL)] * 20, rhythm=SLOW)
-    watcher.run(go_on, None, heard)
+    watcher.run(go_on, heard)
     report = watcher.report()
     assert report.watch is not None
     assert report.watch.fake_windows > 0
@@ -141,12 +141,12 @@ def timeless(cursor: Json) -> Json:
 
 def _changes(parts: Parts, watch: Watch, faces: int) -> tuple[Heard, list[tuple[Heard, Watcher]]]:
     whole = Heard()
-    watch(parts, faces=faces, rhythm=SLOW).run(go_on, None, whole)
+    watch(parts, faces=faces, rhythm=SLOW).run(go_on, whole)
     resumed = []
     for cursor in whole.cursors:
         heard = Heard()
         watcher = watch(parts, cursor=cursor, faces=faces, rhythm=SLOW)
-        watcher.run(go_on, None, heard)
+        watcher.run(go_on, heard)
         resumed.append((heard, watcher))
     return whole, resumed
 
@@ -173,9 +173,9 @@ def test_from_every_cursor_on_windows_and_events_are_those_of_the_whole_run(watc
 def test_a_watch_is_stopped_between_two_pieces_and_goes_on_from_its_last_cursor(watch: Watch) -> None:
     heard = Heard()
     parts = [(4, REAL)] * 12
-    assert watch(parts).run(lambda: len(heard.windows) >= 2, None, heard) == "stopped"
+    assert watch(parts).run(lambda: len(heard.windows) >= 2, heard) == "stopped"
     assert len(heard.windows) == 2
-    assert watch(parts, cursor=heard.cursors[-1]).run(go_on, None, heard) == "ended"
+    assert watch(parts, cursor=heard.cursors[-1]).run(go_on, heard) == "ended"
     assert [one.number for one in heard.windows] == list(range(len(heard.windows)))
     assert [event.number for event in heard.events] == list(range(len(heard.events)))
 
@@ -183,33 +183,37 @@ def test_a_watch_is_stopped_between_two_pieces_and_goes_on_from_its_last_cursor(
 def test_slices_end_after_a_window_and_together_are_the_whole_run(watch: Watch) -> None:
     parts = [(4, REAL), (17, REAL), (4, FAKE), (4, FAKE), (4, FAKE)]
     whole, sliced = Heard(), Heard()
-    watch(parts).run(go_on, None, whole)
+    watch(parts).run(go_on, whole)
     cursor, outcomes = None, []
     while "ended" not in outcomes:
-        outcomes.append(watch(parts, cursor=cursor, now=lambda: 5.0).run(go_on, 5.0, sliced))
+        before = len(sliced.windows)
+        outcomes.append(watch(parts, cursor=cursor).run(lambda: len(sliced.windows) > before, sliced))  # noqa: B023 (called at once)
         cursor = sliced.cursors[-1]
-    assert outcomes == ["slice_over"] * (len(whole.windows) - 1) + ["ended"]
+    assert outcomes == ["stopped"] * (len(whole.windows) - 1) + ["ended"]
     assert (sliced.windows, sliced.events) == (whole.windows, whole.events)
     again = Heard()
-    assert watch(parts, cursor=cursor).run(go_on, None, again) == "ended"
+    assert watch(parts, cursor=cursor).run(go_on, again) == "ended"
     assert again.windows == []
 
 
-def test_a_slice_ends_without_a_window_where_none_comes_for_two_hops(watch: Watch) -> None:
-    class Silent:
-        def items(self) -> Iterator[None]:
-            while True:
-                yield None
+def test_a_reader_that_was_told_to_stop_has_not_ended(watch: Watch) -> None:
+    class Waiting(ToldReader):
+        def items(self, stop: Callable[[], bool]) -> Iterator[object]:  # type: ignore[override]
+            yield from itertools.islice(super().items(stop), 8)
+            while not stop():
+                pass
 
-    times = iter([0.0, 5.0, 10.0, 15.0, 15.1])
+    asked = itertools.count()
     heard = Heard()
-    assert watch(lambda position: Silent(), now=lambda: next(times)).run(go_on, 5.0, heard) == "slice_over"  # type: ignore[arg-type, return-value]
-    assert heard.windows == []
+    parts = [(4, REAL)] * 9
+    waiting = watch(lambda position: Waiting(parts, position))
+    assert waiting.run(lambda: next(asked) == 50, heard) == "stopped", "said once, it holds"
+    assert [window.is_last for window in heard.windows] == [False, False]
 
 
 def test_it_ends_at_its_longest_duration(watch: Watch) -> None:
     heard = Heard()
-    assert watch([(4, REAL)] * 1000, max_duration_s=21).run(go_on, None, heard) == "ended"
+    assert watch([(4, REAL)] * 1000, max_duration_s=21).run(go_on, heard) == "ended"
     assert heard.windows[-1].end_ms == 24_000
     assert heard.events[-1].detail["ending"] == "max_duration"
 
@@ -218,7 +222,7 @@ def test_a_stream_whose_clock_stands_still_is_not_watched_for_ever(watch: Watch)
     times = itertools.count()
     heard = Heard()
     watcher = watch([(4, REAL), *[(0, REAL)] * 2000], max_duration_s=100, now=lambda: float(next(times)))
-    assert watcher.run(go_on, None, heard) == "ended"
+    assert watcher.run(go_on, heard) == "ended"
     assert 800 <= next(times) < 1000
     assert heard.events[-1].detail["ending"] == "max_duration"
     assert watcher.report().verdict is Label.REAL
@@ -227,7 +231,7 @@ def test_a_stream_whose_clock_stands_still_is_not_watched_for_ever(watch: Watch)
 def test_gaps_and_pieces_that_do_not_decode_are_counted_and_named(watch: Watch) -> None:
     heard = Heard()
     watcher = watch([(4, REAL), (4, "broken"), (20, "not_served"), (4, "not_served"), (8, REAL)])
-    watcher.run(go_on, None, heard)
+    watcher.run(go_on, heard)
     assert [(one.start_ms, one.dropped_ms, one.frames) for one in heard.windows][:4] == [
         (0, 6_000, 8),
         (5_000, 10_000, 0),
@@ -248,23 +252,23 @@ def test_gaps_and_pieces_that_do_not_decode_are_counted_and_named(watch: Watch) 
 def test_what_never_decodes_is_no_stream(watch: Watch) -> None:
     watcher = watch([(4, "broken")] * 9)
     with pytest.raises(CorruptMedia):
-        watcher.run(go_on, None, Heard())
+        watcher.run(go_on, Heard())
     with pytest.raises(EmptyMedia):
         watcher.report()
 
 
 def test_a_stream_that_is_lost_ends_the_watch_unless_nothing_ever_came(watch: Watch) -> None:
     class Lost(ToldReader):
-        def items(self) -> Iterator[object]:  # type: ignore[override]
-            yield from super().items()
+        def items(self, stop: Callable[[], bool]) -> Iterator[object]:  # type: ignore[override]
+            yield from super().items(stop)
             raise FetchGone("not there any more")
 
     heard = Heard()
-    assert watch(lambda position: Lost([(4, REAL)] * 3, position)).run(go_on, None, heard) == "ended"
+    assert watch(lambda position: Lost([(4, REAL)] * 3, position)).run(go_on, heard) == "ended"
     assert heard.events[-1].detail["ending"] == "lost"
     assert heard.events[-1].detail["code"] == "fetch_gone"
     with pytest.raises(FetchGone):
-        watch(lambda position: Lost([], position)).run(go_on, None, Heard())
+        watch(lambda position: Lost([], position)).run(go_on, Heard())
 
 
 def test_a_cursor_stays_small_in_a_crowd_and_is_only_good_for_the_same_windows(watch: Watch) -> None:
@@ -274,7 +278,7 @@ def test_a_cursor_stays_small_in_a_crowd_and_is_only_good_for_the_same_windows(w
         (0.5, "broken"),
         (0.4, "behind"),
     ] * 60
-    watch(parts, faces=9, rhythm=Rhythm(window_s=10, hop_s=5, fps=2)).run(go_on, None, heard)
+    watch(parts, faces=9, rhythm=Rhythm(window_s=10, hop_s=5, fps=2)).run(go_on, heard)
     assert heard.windows[-1].number > 100
     assert max(len(json.dumps(cursor)) for cursor in heard.cursors) < CURSOR_BYTES
     with pytest.raises(ConfigError):
@@ -287,11 +291,11 @@ def test_a_cursor_stays_small_in_a_crowd_and_is_only_good_for_the_same_windows(w
 
 def test_behind_the_stream_every_other_moment_is_left_out(watch: Watch) -> None:
     class Behind(ToldReader):
-        def items(self) -> Iterator[object]:  # type: ignore[override]
-            for item in super().items():
+        def items(self, stop: Callable[[], bool]) -> Iterator[object]:  # type: ignore[override]
+            for item in super().items(stop):
                 yield item and replace(item, behind_s=16.0)
 
     heard = Heard()
-    watch(lambda position: Behind([(4, REAL)] * 5, position)).run(go_on, None, heard)
+    watch(lambda position: Behind([(4, REAL)] * 5, position)).run(go_on, heard)
     assert {one.frames for one in heard.windows} == {10}
     assert heard.windows[0].behind_ms == 16_000

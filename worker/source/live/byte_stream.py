@@ -11,13 +11,17 @@ from typing import Final
 
 from worker.errors import FetchError, FetchTimeout, MediaError
 from worker.source.answers import check_status, coding_of, declared_size
-from worker.source.http import HttpSource, Session
+from worker.source.client import Stopped
+from worker.source.http import HttpSource
 from worker.source.live.cuts import Cut, Cutter, StreamClock
 from worker.source.live.patience import TICK_S, Patience
 from worker.source.live.pieces import MAX_PIECE_BYTES, Gap, Piece
 from worker.types import Json
 
 _JOIN_S: Final = 5.0
+"""A thread that is still connecting then is left to end by itself."""
+_ENDLESS_S: Final = 10 * 365 * 86400.0
+"""A session has an end that a stream has not: its limit of time is put off."""
 
 
 class ByteStreamReader:
@@ -44,7 +48,7 @@ class ByteStreamReader:
         self._held = _Held(max_behind_s)
         self._closing = threading.Event()
 
-    def items(self) -> Generator[Piece | Gap | None]:
+    def items(self, stop: Callable[[], bool]) -> Generator[Piece | Gap | None]:
         thread = threading.Thread(target=self._drain, name="live stream", daemon=True)
         thread.start()
         try:
@@ -54,7 +58,7 @@ class ByteStreamReader:
                 raise self._held.error
         finally:
             self._closing.set()
-            thread.join(self._http.stall_s + _JOIN_S)
+            thread.join(_JOIN_S)
 
     def _drain(self) -> None:
         error: BaseException | None = None
@@ -64,6 +68,8 @@ class ByteStreamReader:
                     if self._connect():
                         break
                     raise FetchTimeout("the server broke off")
+                except Stopped:
+                    break
                 except FetchError as exc:
                     for _ in self._patience.wait(self._patience.failed(exc)):
                         if self._closing.is_set():
@@ -76,32 +82,27 @@ class ByteStreamReader:
         """One connection from its begin to its end; whether that was the stream's own."""
         cutter = self._new_cutter()
         self._was_away = self._heard_at is not None
-        # A session has an end that a stream has not: its limit of time is put off.
-        ends_at = time.monotonic() + 10 * 365 * 86400
-        with self._http.client(ends_at) as client:
-            session = Session(self._http, client, ends_at)
-            with session.translated(), session.answer(self._url) as response:
-                check_status(response)
-                if coding_of(response):
-                    raise FetchTimeout("the server compresses what was asked for as it is")
-                is_told = declared_size(response) is not None or "chunked" in response.headers.get("transfer-encoding", "")
-                is_replay = self._heard_at is not None and not is_told
-                try:
-                    for data in response.iter_raw():
-                        if self._closing.is_set():
-                            return True
-                        for cut in cutter.feed(data):
-                            if is_replay and self._clock.jump_s(cut) < -1:
-                                cutter.skip_to(0)
-                                return True  # it has no end but a closed connection, and begins anew
-                            is_replay = False
-                            self._put(cut)
-                        self._patience.check()
-                except MediaError as exc:
-                    raise FetchTimeout(f"the stream cannot be read on: {exc}") from exc
-                finally:
-                    if (cut_off := cutter.rest()) is not None and not (is_replay and self._clock.jump_s(cut_off) < -1):
-                        self._put(cut_off)
+        stop = self._patience.stopping(self._closing.is_set)
+        ends_at = time.monotonic() + _ENDLESS_S
+        with self._http.session(stop, ends_at) as session, session.translated(), session.answer(self._url) as response:
+            check_status(response)
+            if coding_of(response):
+                raise FetchTimeout("the server compresses what was asked for as it is")
+            is_told = declared_size(response) is not None or "chunked" in response.headers.get("transfer-encoding", "")
+            is_replay = self._heard_at is not None and not is_told
+            try:
+                for data in response.iter_raw():
+                    for cut in cutter.feed(data):
+                        if is_replay and self._clock.jump_s(cut) < -1:
+                            cutter.skip_to(0)
+                            return True  # it has no end but a closed connection, and begins anew
+                        is_replay = False
+                        self._put(cut)
+            except MediaError as exc:
+                raise FetchTimeout(f"the stream cannot be read on: {exc}") from exc
+            finally:
+                if (cut_off := cutter.rest()) is not None and not (is_replay and self._clock.jump_s(cut_off) < -1):
+                    self._put(cut_off)
         return is_told
 
     def _put(self, cut: Cut) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from worker.source.http import HttpSource, Session
+from worker.source.http import HttpSource, Session, Stop, never
 from worker.source.parts import PartReader
 
 
@@ -17,11 +17,13 @@ class Connection:
         self._open = ExitStack()
         self._session: Session | None = None
         self._parts: PartReader | None = None
+        self.stop: Stop = never
+        """As it is when a session is opened, it holds for all of it."""
 
     def session(self) -> Session:
         if self._session is None or self._session.ends_at - time.monotonic() < self.http.timeout_s / 2:
             self.close()
-            self._session = self._open.enter_context(self.http.session())
+            self._session = self._open.enter_context(self.http.session(self.stop))
             self._parts = None
         return self._session
 

@@ -34,7 +34,7 @@ class GrowingFile:
         self._path, self._cut_s, self._patience = path, cut_s, patience
         self._position = position
 
-    def items(self) -> Generator[Piece | Gap | None]:
+    def items(self, stop: Callable[[], bool]) -> Generator[Piece | Gap | None]:
         with _open(self._path) as file:
             head = yield from self._head(file)
             cutter = cutter_of(head, self._cut_s)()

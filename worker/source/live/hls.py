@@ -6,11 +6,12 @@ What fell out of the playlist before we came for it is a gap of as many target d
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from typing import Final
 
 from worker.errors import CorruptMedia, EmptyMedia, FetchError, FetchTimeout, MediaError, UnsupportedMedia
+from worker.source.client import Stopped
 from worker.source.hls import MediaPlaylist, Segment, read_hls
 from worker.source.live.connection import Connection
 from worker.source.live.fragments import rebased
@@ -51,8 +52,9 @@ class HlsReader:
         self._init: tuple[Part, bytes] | None = None
         self._stale = 0
 
-    def items(self) -> Generator[Piece | Gap | None]:
-        with closing(self._connection):
+    def items(self, stop: Callable[[], bool]) -> Generator[Piece | Gap | None]:
+        self._connection.stop = self._patience.stopping(stop)
+        with closing(self._connection), suppress(Stopped):
             while True:
                 try:
                     playlist = self._playlist()
@@ -103,7 +105,10 @@ class HlsReader:
         for segment in new:
             yield from self._missed(playlist, segment.sequence)
             waiting_s -= segment.part.duration_s
-            yield self._read(segment, 0.0 if playlist.has_ended else max(waiting_s, 0.0))
+            item = self._read(segment, 0.0 if playlist.has_ended else max(waiting_s, 0.0))
+            yield item
+            if isinstance(item, Piece):  # now, since it is not the stream's fault how long it took to look at
+                self._patience.came()
 
     def _unread(self, playlist: MediaPlaylist) -> Sequence[Segment]:
         segments = playlist.segments
@@ -139,7 +144,6 @@ class HlsReader:
             return self._gap("not_served", duration_s, segment.sequence + 1)
         except MediaError:
             return self._gap("unreadable", duration_s, segment.sequence + 1)
-        self._patience.came()
         start_s, self._clock_s, self._next = self._clock_s, self._clock_s + duration_s, segment.sequence + 1
         return Piece(data=data, start_s=start_s, duration_s=duration_s, position=self._position(), behind_s=behind_s)
 

@@ -10,7 +10,8 @@ from typing import Final
 
 from worker.errors import ConfigError, FetchError, UnsupportedMedia
 from worker.source.answers import check_status
-from worker.source.http import HttpSource
+from worker.source.client import Stopped
+from worker.source.http import HttpSource, Stop
 from worker.source.live.byte_stream import ByteStreamReader
 from worker.source.live.connection import Connection
 from worker.source.live.flv import FlvCutter
@@ -81,9 +82,9 @@ class LiveSource:
     def _patience(self, give_up_s: float) -> Patience:
         return Patience(give_up_s, now=self._now, sleep=self._sleep)
 
-    def _kind(self, url: str) -> str:
-        """By the first bytes. Raises FetchError, UnsupportedMedia."""
-        with self._http.session() as session, session.translated(), session.answer(url) as response:
+    def _kind(self, url: str, stop: Stop) -> str:
+        """By the first bytes. Raises FetchError, UnsupportedMedia, Stopped."""
+        with self._http.session(stop) as session, session.translated(), session.answer(url) as response:
             check_status(response)
             head = b""
             for data in response.iter_raw():
@@ -145,12 +146,14 @@ class _Address:
     def __init__(self, source: LiveSource, url: str, position: Json | None) -> None:
         self._source, self._url, self._position = source, url, position
 
-    def items(self) -> Generator[Piece | Gap | None]:
+    def items(self, stop: Callable[[], bool]) -> Generator[Piece | Gap | None]:
         kind = self._position["kind"] if self._position else None
         patience = self._source._patience(self._source._options.give_up_s)
         while kind is None:
             try:
-                kind = self._source._kind(self._url)
+                kind = self._source._kind(self._url, patience.stopping(stop))
+            except Stopped:
+                return
             except FetchError as exc:
                 yield from patience.wait(patience.failed(exc))
-        yield from self._source._reader(self._url, kind, self._position).items()
+        yield from self._source._reader(self._url, kind, self._position).items(stop)

@@ -59,6 +59,17 @@ class Patience:
         if self.is_over():
             raise FetchTimeout(f"nothing new came for {self.give_up_s:g} s")
 
+    def stopping(self, stop: Callable[[], bool]) -> Callable[[], bool]:
+        """``stop``, asked while bytes come: too few of them for too long end it, too. The answer raises FetchTimeout then."""
+
+        def asked() -> bool:
+            if stop():
+                return True
+            self.check()
+            return False
+
+        return asked
+
     def wait(self, seconds: float) -> Iterator[None]:
         """Wait so long in small steps."""
         until = self.now() + seconds

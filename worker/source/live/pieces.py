@@ -6,7 +6,7 @@ clock and gaps.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -54,8 +54,9 @@ class Gap:
 class LiveReader(Protocol):
     """Reads one stream, once."""
 
-    def items(self) -> Generator[Piece | Gap | None]:
+    def items(self, stop: Callable[[], bool]) -> Generator[Piece | Gap | None]:
         """Pieces and gaps in rising time as they come; None every so often while there is nothing. It ends with the stream.
+        Where it waits for bytes without a word, ``stop`` is asked at least each second, and ends it.
 
         Raises FetchError where the stream cannot be had, at once or any more, and MediaError where it is none that is read.
         Closing the iterator closes what it opened.

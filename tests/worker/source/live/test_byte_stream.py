@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.worker.source.live.streams import Clock, made
-from tests.worker.source.loopback import Answer, Loopback, in_turn, reply, serve
+from tests.worker.source.loopback import Answer, Loopback, in_turn, raw, reply, serve
 from tests.worker.spy import Spy
-from worker.errors import FetchError, FetchGone
+from worker.errors import FetchError, FetchGone, FetchTimeout
 from worker.source.guard import AddressGuard
-from worker.source.http import HttpSource
+from worker.source.http import HttpSource, never
 from worker.source.live.byte_stream import ByteStreamReader
 from worker.source.live.flv import FlvCutter
 from worker.source.live.mpegts import TsCutter
@@ -52,9 +52,15 @@ def until_closed(data: bytes) -> Answer:
 
 
 def reader(
-    server: Loopback, muxer: str, position: Json | None = None, *, behind_s: float = 100, wall: Callable[[], float] = lambda: 0.0
+    server: Loopback,
+    muxer: str,
+    position: Json | None = None,
+    *,
+    behind_s: float = 100,
+    wall: Callable[[], float] = lambda: 0.0,
+    clock: Clock | None = None,
 ) -> ByteStreamReader:
-    clock = Clock()
+    clock = clock or Clock()
     guard = AddressGuard(allow_private_hosts=[server.at])
     http = HttpSource(guard=guard, max_bytes=1 << 20, retries=0, ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     return ByteStreamReader(
@@ -70,7 +76,7 @@ def reader(
 
 
 def read(one: ByteStreamReader) -> list[Piece | Gap]:
-    return [item for item in one.items() if item is not None]
+    return [item for item in one.items(never) if item is not None]
 
 
 @pytest.fixture(scope="module", params=["mpegts", "flv"])
@@ -137,7 +143,7 @@ def test_a_later_reader_goes_on_with_a_gap_of_the_time_between(
 def test_what_nobody_takes_is_left_out_from_its_oldest(serving: Callable[[Answer], Loopback], stream: bytes, muxer: str) -> None:
     sent = threading.Event()
     one = reader(serving(chunked(stream, waits=sent)), muxer, behind_s=4)
-    items = one.items()
+    items = one.items(never)
     found = [next(item for item in items if item is not None)]
     sent.set()
     while one._held._has_ended is False:  # all of it has come, and only the first piece was taken
@@ -157,7 +163,23 @@ def test_one_that_is_not_there_fails_at_once(serving: Callable[[Answer], Loopbac
 
 def test_whoever_stops_ends_the_thread(serving: Callable[[Answer], Loopback], stream: bytes, muxer: str) -> None:
     before = {thread.name for thread in threading.enumerate()}
-    items = reader(serving(chunked(stream)), muxer).items()
+    items = reader(serving(chunked(stream)), muxer).items(never)
     next(items)
     items.close()
     assert "live stream" not in {thread.name for thread in threading.enumerate()} - before
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 200 OK\r\nX-A", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["headers", "body"])
+def test_a_trickle_keeps_nobody_who_stops_and_is_lost_when_nothing_comes_of_it(
+    first: bytes, serving: Callable[[Answer], Loopback], muxer: str
+) -> None:
+    server = serving(raw(first, b"a", every_s=0.02, forever=True))
+    items = reader(server, muxer).items(never)
+    assert next(items) is None
+    items.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "live stream"]
+    clock = Clock()
+    lost = reader(server, muxer, clock=clock)
+    with pytest.raises(FetchTimeout, match="nothing new"):  # noqa: PT012 (the clock moves while nothing comes)
+        for _ in lost.items(never):
+            clock.sleep(10)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.worker.source.live.streams import Clock, made
 from worker.errors import EmptyMedia, SourceError, UnsupportedMedia
+from worker.source.http import never
 from worker.source.live.growing import GrowingFile
 from worker.source.live.patience import Patience
 from worker.source.live.pieces import Gap, Piece
@@ -19,7 +20,7 @@ GREYS = [100, 150] * 6
 def read(path: Path, clock: Clock, position: Json | None = None) -> list[Piece | Gap]:
     patience = Patience(10, now=clock.now, sleep=clock.sleep)
     reader = GrowingFile(path, cut_s=2, patience=patience, position=position)
-    return [item for item in reader.items() if item is not None]
+    return [item for item in reader.items(never) if item is not None]
 
 
 @pytest.mark.parametrize("muxer", ["mpegts", "flv"])

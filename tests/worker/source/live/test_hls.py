@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.worker.source.live.streams import Clock, LiveHls, segments
-from tests.worker.source.loopback import Answer, Loopback, in_turn, reply, serve
+from tests.worker.source.loopback import Answer, Loopback, in_turn, raw, reply, serve
 from tests.worker.spy import Spy
 from worker.errors import FetchError, FetchGone, FetchTimeout
 from worker.source.guard import AddressGuard
-from worker.source.http import HttpSource
+from worker.source.http import HttpSource, never
 from worker.source.live.connection import Connection
 from worker.source.live.fragments import rebased
 from worker.source.live.hls import HlsReader
@@ -56,7 +56,7 @@ def serving(answer: Answer, spy: Spy) -> Iterator[Loopback]:
 
 
 def read(one: HlsReader) -> list[Piece | Gap]:
-    return [item for item in one.items() if item is not None]
+    return [item for item in one.items(never) if item is not None]
 
 
 def numbers(items: list[Piece | Gap]) -> list[int]:
@@ -84,7 +84,7 @@ def test_from_every_position_on_the_rest_is_the_same(held: dict[str, bytes], spy
 def test_whoever_comes_back_late_has_a_gap_of_what_is_gone(held: dict[str, bytes], spy: Spy) -> None:
     clock = Clock()
     with serving(LiveHls(held, clock, listed=5), spy) as server:
-        position = next(item for item in reader(server, clock).items() if item is not None).position
+        position = next(item for item in reader(server, clock).items(never) if item is not None).position
         clock.sleep(20)
         gap, *items = read(reader(server, clock, position))
     assert isinstance(gap, Gap)
@@ -151,7 +151,7 @@ def test_a_stream_that_is_not_there_fails_at_once_and_one_that_goes_away_is_lost
     assert clock.now_s == 0
     found: list[Piece | Gap | None] = []
     with serving(LiveHls(held, clock, away_s=(10, 1e9)), spy) as server, pytest.raises(FetchError):
-        found.extend(reader(server, clock, give_up_s=30).items())
+        found.extend(reader(server, clock, give_up_s=30).items(never))
     assert 40 <= clock.now_s <= 50
 
 
@@ -196,6 +196,47 @@ def test_a_stream_that_begins_anew_is_joined_again(spy: Spy) -> None:
         items = read(reader(server, clock))
     assert numbers(items) == [ord(letter) for letter in "abcd"]
     assert [item.start_s for item in items] == [0, 1, 2, 3]
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+TRICKLES = raw(HEAD, b"#", every_s=0.1, forever=True)
+STALLS = raw(HEAD, b"#", every_s=600)
+
+
+def slow_at(name: str, slow: Answer, rest: Answer) -> Answer:
+    def answer(request: BaseHTTPRequestHandler, served: Loopback) -> None:
+        (slow if request.path == f"/{name}" else rest)(request, served)
+
+    return answer
+
+
+@pytest.mark.parametrize("slow", [TRICKLES, STALLS], ids=["trickles", "stalls"])
+@pytest.mark.parametrize("name", ["live.m3u8", "init.mp4", "seg1.ts"])
+def test_whoever_stops_need_not_wait_for_a_slow_server(name: str, slow: Answer, held: dict[str, bytes], spy: Spy) -> None:
+    """Otherwise it would be as long as a whole download may take."""
+    with serving(slow_at(name, slow, LiveHls({**held, "init.mp4": b"init"}, Clock(), ready=4)), spy) as server:
+
+        def stop() -> bool:
+            return f"/{name}" in [path for path, _ in server.requests]
+
+        items = [item for item in reader(server, Clock()).items(stop) if item is not None]
+        assert stop()
+    assert numbers(items) == []
+
+
+def test_a_segment_that_trickles_for_longer_than_anybody_waits_is_lost(held: dict[str, bytes], spy: Spy) -> None:
+    clock = Clock()
+
+    def trickle(request: BaseHTTPRequestHandler, served: Loopback) -> None:
+        request.wfile.write(HEAD)
+        while not served.stopping.wait(0.01):
+            request.wfile.write(b"#")
+            clock.sleep(1)
+
+    with serving(slow_at("seg3.ts", trickle, LiveHls(held, clock, ready=4)), spy) as server:
+        found: list[Piece | Gap | None] = []
+        with pytest.raises(FetchTimeout, match="nothing new"):
+            found.extend(reader(server, clock, give_up_s=30).items(never))
 
 
 def test_segments_at_refused_addresses_are_never_asked_for(spy: Spy) -> None:

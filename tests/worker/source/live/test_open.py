@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.worker.source.live.streams import Clock, LiveHls, made
-from tests.worker.source.loopback import Answer, Loopback, in_turn, reply, serve
+from tests.worker.source.loopback import Answer, Loopback, in_turn, raw, reply, serve
 from tests.worker.spy import Spy
 from worker.errors import ConfigError, FetchGone, FetchRefused, FetchTimeout, UnsupportedMedia
 from worker.source.guard import AddressGuard
-from worker.source.http import HttpSource
+from worker.source.http import HttpSource, never
 from worker.source.live.open import LiveOptions, LiveSource, check_protocol
 from worker.source.live.pieces import Gap, Piece
 
@@ -44,7 +44,7 @@ def start(spy: Spy) -> Iterator[Start]:
 
 
 def read(source: LiveSource, url: str) -> list[Piece | Gap]:
-    return [item for item in source.address(url)(None).items() if item is not None]
+    return [item for item in source.address(url)(None).items(never) if item is not None]
 
 
 @pytest.mark.parametrize("muxer", ["mpegts", "flv"])
@@ -53,7 +53,7 @@ def test_byte_streams_are_told_by_their_first_bytes(start: Start, muxer: str, tm
     items = read(source, server.url("/live"))
     assert [round(item.start_s, 1) for item in items] == [0, 1, 2]
     position = items[0].position
-    assert list(source.address(server.url("/live"))(position).items())
+    assert list(source.address(server.url("/live"))(position).items(never))
 
 
 def test_hls_is_told_by_its_first_bytes_after_a_while_without_answers(start: Start) -> None:
@@ -114,8 +114,13 @@ def test_what_is_not_there_fails_at_once_and_what_does_not_answer_later(start: S
         read(source, server.url("/live"))
 
 
+def test_whoever_stops_need_not_wait_for_the_first_bytes(start: Start) -> None:
+    server, source = start(raw(b"HTTP/1.1 200 OK\r\n\r\n", b"#", every_s=0.1, forever=True))
+    assert [item for item in source.address(server.url("/live"))(None).items(lambda: bool(server.requests)) if item] == []
+
+
 def test_a_file_is_read_until_it_does_not_grow(start: Start, tmp_path: Path) -> None:
     _, source = start(reply())
     made(tmp_path, "mpegts", [100] * 3)
-    items = [item for item in source.file(tmp_path / "made")(None).items() if item is not None]
+    items = [item for item in source.file(tmp_path / "made")(None).items(never) if item is not None]
     assert [round(item.start_s, 1) for item in items] == [0, 1, 2]
