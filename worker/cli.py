@@ -35,10 +35,11 @@ OWN = {
     "status": "Show how far scans are.",
     "jobs": "List, show, retry, cancel, decide and purge scans.",
     "keys": "Create, list and revoke keys of the HTTP API.",
+    "feedback": "List what people decided about scans, and export it for training.",
     "up": "Bring the whole service up on this machine, and scan the demo by it.",
     "down": "End what up has started; nothing of it stays.",
 }
-SERVICE = {"worker", "courier", "serve", "enqueue", "status", "jobs", "keys", "up", "down"}
+SERVICE = {"worker", "courier", "serve", "enqueue", "status", "jobs", "keys", "feedback", "up", "down"}
 """Commands that need the extra ``service``."""
 
 

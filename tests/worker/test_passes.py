@@ -157,3 +157,28 @@ def test_a_second_pass_leaves_out_what_was_decoded() -> None:
     assert batch == [1, 2]
     assert wanted.wanted == 35
     assert wanted.requested == 32
+
+
+class Noise(Media):
+    """Frames that look like no other."""
+
+    def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+        for frame in Media.frames(self, request):
+            draw = np.random.default_rng(round(1e4 * frame.pts_s))
+            yield rgb_frame(frame.pts_s, draw.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8))
+
+
+def test_what_a_file_looks_like_goes_by_all_frames_of_the_first_pass_however_many_are_looked_at() -> None:
+    settled, exhaustive = passes(Noise()), passes(Noise(), SamplingRequest(exhaustive=True))
+    for _ in next(settled.first()):
+        pass
+    for batches in exhaustive.first():
+        for _ in batches:
+            pass
+    seen = settled.looks.phash(0, 10)
+    assert seen is not None
+    assert seen == exhaustive.looks.phash(0, 10)
+    assert len(set(seen.removeprefix("v1:").split("."))) == 8
+    for _ in exhaustive.second(tuple(np.linspace(0.6, 9.4, 64))):
+        pass
+    assert exhaustive.looks.phash(0, 10) == seen, "a second pass is about the verdict"
