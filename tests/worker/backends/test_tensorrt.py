@@ -90,9 +90,11 @@ def test_falling_back_is_logged_and_counted(error: VeriframeError, why: Why, cap
     def refuse() -> Classifier:
         raise error
 
+    told: list[str] = []
     before = tensorrt.fallbacks[why]
     with caplog.at_level(logging.WARNING):
-        assert or_fall_back(refuse, lambda: other, "tensorrt") is other
+        assert or_fall_back(refuse, lambda: other, "tensorrt", told.append) is other
+    assert told == ["tensorrt"]
     assert tensorrt.fallbacks[why] == before + 1
     assert caplog.messages == [f"onnxruntime runs instead of tensorrt ({why}): {error}"]
 
@@ -103,8 +105,11 @@ def test_what_opens_is_used_and_nothing_is_counted(caplog: pytest.LogCaptureFixt
     def fail() -> Classifier:
         raise AssertionError("opened in vain")
 
+    def fail_to_tell(wanted: str) -> None:
+        raise AssertionError("nothing fell back")
+
     before = tensorrt.fallbacks.total()
-    assert or_fall_back(lambda: wanted, fail, "tensorrt") is wanted
+    assert or_fall_back(lambda: wanted, fail, "tensorrt", fail_to_tell) is wanted
     assert tensorrt.fallbacks.total() == before
     assert not caplog.messages
 

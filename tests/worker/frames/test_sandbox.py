@@ -263,8 +263,15 @@ def assert_dies(process: psutil.Process) -> None:
             time.sleep(0.005)
 
 
-def test_zygote_killed_in_mid_file_takes_its_child_along(sandbox: Sandbox, tmp_path: Path) -> None:
-    frames = sandbox()
+def test_zygote_killed_in_mid_file_takes_its_child_along(tmp_path: Path) -> None:
+    lost: list[str] = []
+    opener = "hostile:open_misbehaving"
+    with SandboxedFrames(Limits(), opener=opener, import_path=[HERE], on_lost=lost.append) as frames:
+        zygote_is_killed(frames, tmp_path)
+    assert lost == ["fork_server"]
+
+
+def zygote_is_killed(frames: SandboxedFrames, tmp_path: Path) -> None:
     with frames.open(patterns_file(tmp_path, 8, 8, 500)) as media:
         zygote = psutil.Process(frames.zygote_pid)
         child = zygote.children()[0]

@@ -24,24 +24,32 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="system-call fil
 HERE = Path(__file__).parent
 ALL = SamplingRequest()
 TIMEOUT_S = 0.5
+LOST: list[str] = []
+"""Why children were lost, as it was told."""
 
 
 @pytest.fixture(scope="module")
 def frames() -> Iterator[SandboxedFrames]:
-    with SandboxedFrames(Limits(), opener="hostile:open_misbehaving", import_path=[HERE], timeout_s=30.0) as sandboxed:
+    with SandboxedFrames(
+        Limits(), opener="hostile:open_misbehaving", import_path=[HERE], timeout_s=30.0, on_lost=LOST.append
+    ) as sandboxed:
         yield sandboxed
 
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[SandboxedFrames]:
-    with SandboxedFrames(Limits(), opener="hostile:open_misbehaving", import_path=[HERE], timeout_s=TIMEOUT_S) as sandboxed:
+    with SandboxedFrames(
+        Limits(), opener="hostile:open_misbehaving", import_path=[HERE], timeout_s=TIMEOUT_S, on_lost=LOST.append
+    ) as sandboxed:
         yield sandboxed
 
 
 @pytest.fixture(scope="module")
 def frugal() -> Iterator[SandboxedFrames]:
     opener = "hostile:open_misbehaving"
-    with SandboxedFrames(Limits(), opener=opener, import_path=[HERE], timeout_s=60.0, cpu_s=1.0) as sandboxed:
+    with SandboxedFrames(
+        Limits(), opener=opener, import_path=[HERE], timeout_s=60.0, cpu_s=1.0, on_lost=LOST.append
+    ) as sandboxed:
         yield sandboxed
 
 
@@ -50,13 +58,16 @@ def commit(frames: SandboxedFrames, folder: Path, deed: str, **arguments: object
     path = folder / "deed.json"
     path.write_text(json.dumps({"deed": deed, **arguments}))
     zygote_pid = frames.zygote_pid
+    LOST.clear()
     given: list[float] = []
     with pytest.raises(VeriframeError) as caught, frames.open(path) as media:
         given.extend(frame.pts_s for frame in media.frames(ALL))
     assert given[0] == 0.0
+    told = list(LOST)
     assert_scans_good_file(frames, folder)
     assert frames.zygote_pid == zygote_pid or zygote_pid is None
     assert psutil.Process(frames.zygote_pid).children() == []
+    assert told == LOST, "the good file's child is not lost"
     return caught.value
 
 
@@ -147,6 +158,7 @@ def test_cpu_time(frugal: SandboxedFrames, tmp_path: Path, deed: str) -> None:
     error = commit(frugal, tmp_path, deed)
     assert type(error) is DecodeTimeout
     assert "CPU" in str(error)
+    assert LOST == ["timeout"]
 
 
 @pytest.mark.parametrize(("deed", "words"), [("kill_itself", "SIGKILL"), ("segfault", "SIGSEGV"), ("leave_quietly", "status 0")])
@@ -154,6 +166,31 @@ def test_sudden_deaths(frames: SandboxedFrames, tmp_path: Path, deed: str, words
     error = commit(frames, tmp_path, deed)
     assert type(error) is DecodeCrash
     assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("deed", "arguments", "why"),
+    [
+        ("kill_itself", {}, ["crash"]),
+        ("hang_up", {}, ["crash"]),
+        ("fail_unforeseen", {}, ["crash"]),
+        ("send", {"message": 7}, ["protocol"]),
+        ("send", {"message": {"error": {"code": "out_of_memory", "message": "no more"}}}, ["out_of_memory"]),
+        ("send", {"message": {"error": "text"}}, ["protocol"]),
+        ("fail_as_media", {}, []),
+    ],
+    ids=str,
+)
+def test_it_is_told_why_a_child_was_lost(
+    frames: SandboxedFrames, tmp_path: Path, deed: str, arguments: dict[str, object], why: list[str]
+) -> None:
+    commit(frames, tmp_path, deed, **arguments)
+    assert why == LOST
+
+
+def test_one_that_hangs_was_lost_in_time(impatient: SandboxedFrames, tmp_path: Path) -> None:
+    commit(impatient, tmp_path, "hang", pause_s=600)
+    assert LOST == ["timeout"]
 
 
 def test_hanging_up(frames: SandboxedFrames, tmp_path: Path) -> None:

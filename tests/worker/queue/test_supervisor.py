@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 
 from tests.worker.queue.harness import until
+from tests.worker.telemetry.recorded import Recorded
 from worker.queue.supervisor import Program, Supervisor, back_off_s
+from worker.telemetry.port import SILENT, Telemetry
 
 
 @contextmanager
-def supervised(starts: Path, beat: dict[str, Any], silent_s: float = 120) -> Iterator[Supervisor]:
+def supervised(starts: Path, beat: dict[str, Any], silent_s: float = 120, telemetry: Telemetry = SILENT) -> Iterator[Supervisor]:
     starts.touch()
     program = Program(name="mortal", module="tests.worker.queue.mortal", order={"starts": str(starts), "beat": beat})
-    supervisor = Supervisor(programs=[program], grace_s=5, silent_s=silent_s)
+    supervisor = Supervisor(programs=[program], grace_s=5, silent_s=silent_s, telemetry=telemetry)
     thread = threading.Thread(target=supervisor.run)
     thread.start()
     try:
@@ -39,13 +41,14 @@ def kill_when_ready(supervisor: Supervisor, starts: Path, number: int) -> None:
 
 @pytest.mark.parametrize(("scans", "waits"), [(1, ["0.0", "0.0"]), (0, ["0.5", "1.0"])], ids=["had worked", "never worked"])
 def test_how_long_a_killed_process_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture, scans: int, waits: list[str]) -> None:
-    starts = tmp_path / "starts"
-    with supervised(starts, {"ready": True, "scans": scans}) as supervisor:
+    starts, told_of = tmp_path / "starts", Recorded()
+    with supervised(starts, {"ready": True, "scans": scans}, telemetry=told_of) as supervisor:
         for number in (1, 2):
             kill_when_ready(supervisor, starts, number)
         until(lambda: len(starts.read_text().splitlines()) == 3, 60, "a third start")
     told = [record.message for record in caplog.records if "SIGKILL" in record.message]
     assert told == [f"mortal ended (SIGKILL), started again in {wait} s" for wait in waits]
+    assert told_of.counts == {("child_restarts_total", "died"): 2}
 
 
 def test_the_wait_stays_bounded_for_ever() -> None:
@@ -54,8 +57,10 @@ def test_the_wait_stays_bounded_for_ever() -> None:
 
 def test_a_process_that_says_nothing_is_ended_and_started_again(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
-    with supervised(starts, {"ready": True, "scans": 1}, silent_s=1.5):
+    told = Recorded()
+    with supervised(starts, {"ready": True, "scans": 1}, silent_s=1.5, telemetry=told):
         until(lambda: len(starts.read_text().splitlines()) >= 2, 60, "a second start")
+    assert set(told.counts) == {("child_restarts_total", "hung")}
 
 
 def test_a_setting_that_cannot_be_used_ends_it_before_it_was_ever_ready(tmp_path: Path) -> None:
