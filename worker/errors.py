@@ -111,14 +111,14 @@ class FetchGone(FetchError):
 
 
 class FetchRateLimited(FetchError):
-    """``retry_after_s``: when the server wants to be asked again, if it said so."""
+    """``retry_after_s``: when the server wants to be asked again, if it said so; ``host``: which one, where it was one."""
 
     code = "fetch_rate_limited"
     retryable = True
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, host: str | None = None) -> None:
         super().__init__(message)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.host = retry_after_s, host
 
 
 class FetchTimeout(FetchError):

@@ -38,11 +38,11 @@ _BY_STATUS: Final[dict[int, type[FetchError]]] = {
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,64}/[\w.+-]{1,64}", re.ASCII)
 
 
-def error_of_status(status: int, retry_after_s: float | None = None) -> FetchError:
-    """What a status that brings no bytes means."""
+def error_of_status(status: int, retry_after_s: float | None = None, host: str | None = None) -> FetchError:
+    """What a status that brings no bytes means, said by ``host``."""
     message = f"the server answered with status {status}"
     if status == 429 or (status == 503 and retry_after_s is not None):
-        return FetchRateLimited(message, retry_after_s=retry_after_s)
+        return FetchRateLimited(message, retry_after_s=retry_after_s, host=host)
     if status in _BY_STATUS:
         return _BY_STATUS[status](message)
     return FetchTimeout(message) if status >= 500 else FetchRefused(message)
@@ -54,7 +54,7 @@ def check_status(response: httpx.Response) -> None:
     if status in (204, 205):
         raise EmptyMedia(f"the server answered with status {status}")
     if status not in (200, 203):
-        raise error_of_status(status, retry_after_s(response))
+        raise error_of_status(status, retry_after_s(response), response.url.host)
 
 
 def declared_size(response: httpx.Response) -> int | None:

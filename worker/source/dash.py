@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_SETS: Final = 64
 MAX_REPRESENTATIONS: Final = 64
 """Of a set, as the sets of the manifest: what lies beyond is not looked at."""
+MAX_TAGS: Final = 400_000
+"""The parser holds all elements; 10,000 segments with their times are some ten thousand."""
 MOST: Final = 10**12
 """No side or rate is more than this: numbers of any length are whole numbers, but not fractions."""
 _DURATION = re.compile(r"P(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,8})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?", re.ASCII)
@@ -59,9 +61,20 @@ def read_dash(data: bytes, url: str, *, max_segments: int) -> Presentation:
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import fromstring
 
+    if data.count(b"<") > MAX_TAGS:
+        raise UnsupportedMedia(f"a manifest of more than {MAX_TAGS} tags")
     try:
-        return _presentation(fromstring(data, forbid_dtd=True), url, max_segments)
-    except (ParseError, DefusedXmlException, ValueError, OverflowError, LookupError) as exc:
+        mpd = fromstring(data, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as exc:
+        raise CorruptMedia(f"the DASH manifest cannot be read ({type(exc).__name__})") from exc
+    return presentation_of(mpd, url, max_segments=max_segments)
+
+
+def presentation_of(mpd: Element, url: str, *, max_segments: int) -> Presentation:
+    """Of a manifest that is parsed already. Raises CorruptMedia, UnsupportedMedia."""
+    try:
+        return _presentation(mpd, url, max_segments)
+    except (ValueError, OverflowError, LookupError) as exc:
         raise CorruptMedia(f"the DASH manifest cannot be read ({type(exc).__name__})") from exc
 
 

@@ -26,9 +26,13 @@ from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError, Unsu
 from worker.errors import ConfigError, FetchError, FetchGeo, FetchRefused, FetchTimeout, UnsupportedMedia, VeriframeError
 from worker.source.answers import decoded, error_of_status
 from worker.source.client import retry_after_s
+from worker.source.manifests import bounded
 from worker.source.refusals import error_of_text
 
-MAX_PAGE_BYTES: Final = 32 << 20
+MAX_PAGE_BYTES: Final = 16 << 20
+MAX_FORMATS: Final = 300
+"""Of a video; what lies beyond is not looked at."""
+_NOT_NEEDED: Final = ("thumbnails", "subtitles", "automatic_captions", "chapters", "comments", "heatmap", "tags", "categories")
 _OURS: Final = ("accept-encoding", "connection", "host", "content-length", "transfer-encoding", "cookie")
 """Headers that are made here, whatever an extractor says."""
 
@@ -58,16 +62,18 @@ def look_at(
     extractors: Sequence[type[Any]],
     items: int,
     max_redirects: int,
+    max_segments: int,
     cookies: Path | None = None,
 ) -> list[Found]:
-    """The videos of a post, the first ``items`` if it is a list of them. ``cookies``: a file in Netscape's format.
+    """The videos of a post, the first ``items`` if it is a list of them. ``max_segments``: of a manifest that an extractor reads.
+    ``cookies``: a file in Netscape's format.
 
     Raises FetchError, UnsupportedMedia; ConfigError for a file of cookies that cannot be read.
     """
     refused: list[FetchError] = []
     handler = functools.partial(_GuardedRH, client=client, max_redirects=max_redirects, refused=refused)
     with _translated(refused):
-        downloader = _Downloader(_options(items), handler)
+        downloader = _Downloader(_options(items), handler, max_segments)
         try:
             if cookies is not None:
                 _load(downloader.cookiejar, cookies)
@@ -144,10 +150,10 @@ class _Silent:
 
 
 class _Downloader(YoutubeDL):  # type: ignore[misc]  # has no types
-    """A YoutubeDL that knows the given extractors alone and has one way to the network."""
+    """A YoutubeDL that knows the given extractors alone, has one way to the network, and reads manifests by our readers."""
 
-    def __init__(self, options: dict[str, Any], handler: Any) -> None:
-        self._only_handler = handler
+    def __init__(self, options: dict[str, Any], handler: Any, max_segments: int) -> None:
+        self._only_handler, self._max_segments = handler, max_segments
         super().__init__(options, auto_init=False)
 
     def get_info_extractor(self, ie_key: str) -> Any:
@@ -156,9 +162,17 @@ class _Downloader(YoutubeDL):  # type: ignore[misc]  # has no types
         if found is None:
             if ie_key not in self._ies:
                 raise UnsupportedError(ie_key)
-            found = self._ies[ie_key]()
+            found = bounded(self._ies[ie_key](), max_segments=self._max_segments)
             self.add_info_extractor(found)
         return found
+
+    def process_video_result(self, info_dict: Any, download: bool = True) -> Any:
+        """Much is done for each format, and for what is not needed."""
+        for name in _NOT_NEEDED:
+            info_dict.pop(name, None)
+        if isinstance(info_dict.get("formats"), list):
+            del info_dict["formats"][MAX_FORMATS:]
+        return super().process_video_result(info_dict, download)
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
         return super().build_request_director([self._only_handler])
@@ -246,7 +260,8 @@ def error_of(error: BaseException) -> VeriframeError:
             return UnsupportedMedia("an address of no kind that is read from this site")
     for one in chain:
         if isinstance(one, HTTPError):
-            return error_of_status(one.status, retry_after_s(httpx.Response(one.status, headers=_retry_after(one))))
+            wait_s = retry_after_s(httpx.Response(one.status, headers=_retry_after(one)))
+            return error_of_status(one.status, wait_s, httpx.URL(one.response.url).host)
         if isinstance(one, network_exceptions):
             return FetchTimeout("the site did not answer")
         if isinstance(one, RequestError):

@@ -13,6 +13,8 @@ from worker.source.sniff import Kind, sniff
 MAX_PART_BYTES: Final = 64 << 20
 """A part is held in memory."""
 _KEYS_HELD: Final = 64
+PARTS: Final = "parts"
+"""Under this name a post's format holds what gives its parts when it is chosen, where our own reader has read its manifest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

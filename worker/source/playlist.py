@@ -37,6 +37,10 @@ class Playlists:
     def __init__(self, limits: PlaylistLimits) -> None:
         self._limits = limits
 
+    @property
+    def max_segments(self) -> int:
+        return self._limits.max_segments
+
     def fetch(
         self, session: Session, kind: Kind, data: bytes, url: str, into: Path, on_progress: OnProgress | None = None
     ) -> Fetched:

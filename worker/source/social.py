@@ -13,25 +13,19 @@ from worker.errors import FetchAuth, FetchGone, FetchRateLimited, MediaTooLong, 
 from worker.source.client import joined_url
 from worker.source.http import Fetched, OnProgress, Session
 from worker.source.limits import SiteLimiter
-from worker.source.parts import Part
+from worker.source.parts import PARTS, Part
 from worker.source.playlist import MAX_PLAYLIST_BYTES, Playlists
+from worker.source.sites import SITES, is_own_host
 from worker.source.sniff import Kind, sniff, sniff_file
 from worker.source.variants import Variant, by_preference
 
 if TYPE_CHECKING:
     from worker.source.extract import Found
 
-SITES: Final = (
-    *("9gag", "bilibili", "bitchute", "bluesky", "coub", "dailymotion", "douyin", "facebook", "gab", "imgur", "instagram"),
-    *("kick", "lbry", "likee", "linkedin", "niconico", "odnoklassniki", "pinterest", "reddit", "rumble", "rutube"),
-    *("snapchatspotlight", "streamable", "telegram", "tiktok", "truth", "tumblr", "twitch", "twitter", "vimeo", "vk"),
-    *("vm.tiktok", "weibo", "xiaohongshu", "youku", "youtube"),
-)
-"""Networks on which people post video; what ``default`` in a list of extractors stands for."""
 HOLD_S: Final = 60.0
 """How long a site is left alone that asked for it without saying how long."""
 LONGEST_HOLD_S: Final = 900.0
-"""Nor longer than this, whatever one answer says: it may come from a poster's own server, and all workers would keep away."""
+"""Nor longer than this, whatever one answer says."""
 LONGEST_WAIT_S: Final = 30.0
 """A turn that is further away is left to a later attempt."""
 _HEADERS: Final = ("user-agent", "referer", "origin", "accept", "accept-language")
@@ -72,7 +66,8 @@ class SocialSource:
         try:
             return self._first_of(session, self._look_at(session, url), folder / "post", on_progress)
         except FetchRateLimited as exc:
-            self._limiter.hold(site, min(exc.retry_after_s or HOLD_S, LONGEST_HOLD_S))
+            if exc.host is None or is_own_host(exc.host, site, url):  # a poster's own server speaks for itself alone
+                self._limiter.hold(site, min(exc.retry_after_s or HOLD_S, LONGEST_HOLD_S))
             raise
 
     def _look_at(self, session: Session, url: str) -> list[Found]:
@@ -84,6 +79,7 @@ class SocialSource:
             extractors=self._extractors(),
             items=self._options.items,
             max_redirects=session.source.max_redirects,
+            max_segments=self._playlists.max_segments,
             cookies=self._options.cookies,
         )
 
@@ -124,7 +120,8 @@ class SocialSource:
                 raise UnsupportedMedia("no HLS playlist where the site says that one is")
             return self._playlists.fetch(session, Kind.HLS, body.data, body.url, into, on_progress)
         if protocol == "http_dash_segments":
-            return self._playlists.join(session, _fragments(chosen), url, into, on_progress)
+            parts = chosen[PARTS]() if callable(chosen.get(PARTS)) else _fragments(chosen)
+            return self._playlists.join(session, parts, url, into, on_progress)
         fetched = session.download(url, into, on_progress)
         if sniff_file(fetched.path) is not Kind.MEDIA:
             fetched.path.unlink()
@@ -174,7 +171,9 @@ def formats_by_preference(
 
 def _is_fetched(protocol: str, one: Mapping[str, Any]) -> bool:
     if protocol == "http_dash_segments":
-        return isinstance(one.get("fragments"), Sequence)  # those of live streams are made while they run
+        return callable(one.get(PARTS)) or isinstance(
+            one.get("fragments"), Sequence
+        )  # those of live streams are made as they run
     return protocol in ("http", "https", "m3u8", "m3u8_native") and one.get("ext") != "mhtml"
 
 

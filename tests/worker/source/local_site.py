@@ -12,7 +12,7 @@ class LocalSiteIE(InfoExtractor):  # type: ignore[misc]  # has no types
     """``http://HOST:PORT/post/NAME``: the page is the info dictionary, its addresses relative to the page.
 
     What a page wants besides: ``ask`` (addresses that are asked for, come what may), ``need`` (one that must answer), ``say`` (an
-    error in words), ``geo``, ``login``, ``drm``, ``run`` (a bug).
+    error in words), ``geo``, ``login``, ``drm``, ``run`` (a bug), ``manifest`` (a file that yt-dlp's own methods are given).
     """
 
     IE_NAME = "localsite"
@@ -40,4 +40,8 @@ class LocalSiteIE(InfoExtractor):  # type: ignore[misc]  # has no types
             raise KeyError("a bug in the extractor")
         if page.pop("hls", None):
             page["formats"] = self._extract_m3u8_formats(url.rpartition("/post/")[0] + "/media.m3u8", name, "mp4")
+        if (manifest := page.pop("manifest", None)) is not None:
+            read = {"mpd": self._extract_mpd_formats, "ism": self._extract_ism_formats, "m3u8": self._extract_m3u8_formats}
+            place = url.rpartition("/post/")[0]
+            page["formats"] = read[manifest.rpartition(".")[2]](f"{place}/{manifest}", name, fatal=page.pop("fatal", True))
         return {"id": name, "title": name, **page}

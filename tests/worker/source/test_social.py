@@ -8,7 +8,7 @@ import json
 import logging
 import ssl
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,14 @@ def site(pages: Pages, held: Mapping[str, bytes] | None = None) -> Answer:
 
 
 @contextlib.contextmanager
-def posts(answer: Answer, spy: Spy, **changed: Any) -> Iterator[tuple[Loopback, UrlSource]]:
+def posts(answer: Answer, spy: Spy, *, names: Sequence[str] = (), **changed: Any) -> Iterator[tuple[Loopback, UrlSource]]:
+    """``names``: of this machine, besides its address."""
     options = {name: changed.pop(name) for name in ("items", "cookies", "max_duration_s") if name in changed}
     per_minute = changed.pop("per_minute", 1000)
     with serve(answer) as server:
         spy.allow(server.at)
-        guard = AddressGuard(allow_private_hosts=[server.at])
+        allowed = [server.at, *(f"{name}:{server.port}" for name in names)]
+        guard = AddressGuard(allow_private_hosts=allowed, resolve=lambda host, port: ["127.0.0.1"])
         limits: dict[str, Any] = {"max_bytes": 1 << 20, "timeout_s": 60, "retries": 0, **changed}
         http = HttpSource(guard=guard, ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), **limits)
         playlists = Playlists(PlaylistLimits())
@@ -257,6 +259,30 @@ def test_a_site_has_its_turns(spy: Spy, tmp_path: Path) -> None:
         assert held.value.retry_after_s is not None
         assert 30 < held.value.retry_after_s <= 80
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("way", ["media", "page"])
+@pytest.mark.parametrize(("host", "closes"), [("cdn.site.example", True), ("poster.example", False)])
+def test_only_the_site_itself_closes_it_for_all(host: str, closes: bool, way: str, spy: Spy, tmp_path: Path) -> None:
+    """A poster's own server says 429: it was asked for the media, or by the extractor."""
+
+    def answer(request: BaseHTTPRequestHandler, served: Loopback) -> None:
+        if request.path == "/full":
+            reply(b"", 429, Retry_After="600")(request, served)
+        else:
+            full = f"http://{host}:{served.port}/full"
+            pages = {"a": one(full) if way == "media" else {"need": full}, "b": one("HERE/clip.mp4")}
+            site(pages, {"clip.mp4": BODY})(request, served)
+
+    with posts(answer, spy, names=["www.site.example", host]) as (server, urls):
+        with pytest.raises(FetchRateLimited, match="429") as caught:
+            urls.fetch(server.url("/post/a", "www.site.example"), tmp_path)
+        assert caught.value.retry_after_s == 600
+        if closes:
+            with pytest.raises(FetchRateLimited, match="often enough"):
+                urls.fetch(server.url("/post/b", "www.site.example"), tmp_path)
+        else:
+            assert urls.fetch(server.url("/post/b", "www.site.example"), tmp_path).size_bytes == len(BODY)
 
 
 def test_one_answer_does_not_close_a_site_for_years(spy: Spy, tmp_path: Path) -> None:
