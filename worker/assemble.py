@@ -146,7 +146,9 @@ def _tracks(found: Findings, evidence_per_track: int) -> tuple[tuple[wire.Track,
             name = f"track{track:03d}_{_ms(face.pts_s):09d}ms.jpg" if jpeg is not None else None
             if name is not None and jpeg is not None:
                 crops[name] = jpeg
-            evidence.append(wire.Evidence(t_ms=_ms(face.pts_s), box=_box(face), score=probability(logit), crop=name))
+            frame = _key_frame(found.seen, face.pts_s, crops)
+            item = wire.Evidence(t_ms=_ms(face.pts_s), box=_box(face), score=probability(logit), crop=name, frame=frame)
+            evidence.append(item)
         tracks.append(
             wire.Track(
                 id=track,
@@ -159,6 +161,16 @@ def _tracks(found: Findings, evidence_per_track: int) -> tuple[tuple[wire.Track,
             )
         )
     return tuple(tracks), crops
+
+
+def _key_frame(seen: Observations, pts_s: float, pictures: dict[str, bytes]) -> str | None:
+    """The name of the whole frame of a moment, added to ``pictures``; None where it was not kept."""
+    jpeg = seen.key_frames.jpeg(pts_s)
+    if jpeg is None:
+        return None
+    name = f"frame_{_ms(pts_s):09d}ms.jpg"
+    pictures[name] = jpeg
+    return name
 
 
 def _worst(faces: Sequence[Face], numbers: Sequence[int], most: int) -> list[tuple[float, int]]:

@@ -183,4 +183,5 @@ def _options(settings: Settings) -> ScanOptions:
         hold_bytes=settings.sampling.hold_mib * MIB,
         evidence_per_track=settings.output.evidence_per_track,
         max_bytes=settings.decode.max_bytes,
+        explain=settings.output.explain,
     )

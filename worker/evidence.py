@@ -38,7 +38,7 @@ class EvidenceStore:
             return
         if lost is not None:
             del self._jpeg[lost]
-        self._jpeg[face] = _jpeg(crop_HWC)
+        self._jpeg[face] = encoded(crop_HWC, JPEG_QUALITY)
 
     def _drop(self, track: int) -> int:
         """Forget the lowest of a track; returns its number."""
@@ -52,8 +52,9 @@ class EvidenceStore:
         return self._jpeg.get(face)
 
 
-def _jpeg(crop_HWC: UInt8) -> bytes:
-    ok, coded = cv2.imencode(".jpg", cv2.cvtColor(crop_HWC, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+def encoded(rgb_HWC: UInt8, quality: int) -> bytes:
+    """RGB pixels as JPEG."""
+    ok, coded = cv2.imencode(".jpg", cv2.cvtColor(rgb_HWC, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
-        raise RuntimeError("OpenCV could not encode a crop as JPEG")
+        raise RuntimeError("OpenCV could not encode a picture as JPEG")
     return bytes(coded)

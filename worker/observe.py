@@ -8,7 +8,8 @@ import numpy as np
 
 from worker.evidence import EvidenceStore
 from worker.faces.track import FrameSighting, Linker, link
-from worker.look import FaceLook, Look
+from worker.key_frames import KeyFrames
+from worker.look import FaceLook, FrameLook, Look
 from worker.types import Face
 
 
@@ -27,6 +28,7 @@ class Observations:
     frames: tuple[FrameSeen, ...]
     faces: tuple[Face, ...]
     evidence: EvidenceStore
+    key_frames: KeyFrames
 
     @property
     def frames_with_face(self) -> int:
@@ -51,6 +53,7 @@ class Observer:
         self._frames: list[FrameSighting] = []
         self._linker = Linker()
         self._evidence = EvidenceStore(evidence_per_track)
+        self._key_frames = KeyFrames() if evidence_per_track else KeyFrames(capacity=0)
 
     @property
     def n_frames(self) -> int:
@@ -61,12 +64,14 @@ class Observer:
         for frame in look.frames:
             self._frames.append(frame.sighting)
             for track, face in zip(self._linker.add(frame.sighting), frame.faces, strict=True):
-                self._note_face(face, track)
+                self._note_face(face, track, frame)
 
-    def _note_face(self, face: FaceLook, track: int) -> None:
+    def _note_face(self, face: FaceLook, track: int, frame: FrameLook) -> None:
         """``track`` is provisional, linked over the frames so far."""
         if face.crop_HWC is not None and face.logit is not None:
             self._evidence.offer(track, len(self._faces), face.logit, face.crop_HWC)
+            if frame.picture_HWC is not None:
+                self._key_frames.offer(track, face.logit, frame.sighting.pts_s, frame.picture_HWC)
         self._faces.append(_Noted(prob=face.prob, quality=face.quality, too_small=face.too_small, logit=face.logit))
 
     def result(self) -> Observations:
@@ -91,4 +96,9 @@ class Observer:
                     too_small=noted.too_small,
                 )
             seen.append(FrameSeen(pts_s=frame.pts_s, faces=tuple(numbers)))
-        return Observations(frames=tuple(seen), faces=tuple(faces[n] for n in sorted(faces)), evidence=self._evidence)
+        return Observations(
+            frames=tuple(seen),
+            faces=tuple(faces[n] for n in sorted(faces)),
+            evidence=self._evidence,
+            key_frames=self._key_frames,
+        )

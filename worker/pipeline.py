@@ -19,12 +19,13 @@ from worker import report as wire
 from worker.assemble import Findings, all_frames, completed_report, failed_report
 from worker.content import Content, read_content
 from worker.errors import EmptyMedia, VeriframeError
+from worker.explain import explained
 from worker.look import FaceRules, Look, look_at
 from worker.observe import Observations, Observer
 from worker.overlap import Crew
 from worker.passes import Passes
 from worker.ports import Classifier, FaceDetector, FrameSource
-from worker.types import Coverage, Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
+from worker.types import Coverage, Float32, Frame, MediaInfo, MediaKind, SamplingRequest, Strategy, UInt8
 from worker.verdict.decide import Policy, decide
 from worker.verdict.early import Outlook, is_settled
 from worker.verdict.second_pass import SecondPass, second_pass_times
@@ -46,7 +47,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanResult:
-    """A report, the evidence crops that it names, as JPEG bytes by file name, and every looked-at frame."""
+    """A report, the pictures that it names (crops, maps, whole frames), as JPEG bytes by file name, and every looked-at frame."""
 
     report: wire.Report
     crops: Mapping[str, bytes]
@@ -64,6 +65,8 @@ class ScanOptions:
     hold_bytes: int
     evidence_per_track: int
     max_bytes: int
+    explain: bool = False
+    """Make occlusion maps of evidence crops."""
 
 
 class Scanner:
@@ -146,8 +149,10 @@ class Scanner:
         content: Content | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         request: SamplingRequest | None = None,
+        explain: bool | None = None,
     ) -> ScanResult:
-        """Report on one file; ``content``, where it was hashed just before, saves hashing it again."""
+        """Report on one file; ``content``, where it was hashed just before, saves hashing it again. ``request`` and ``explain``:
+        other than in the options."""
         job = wire.Report(
             id=wire.new_id(),
             source=wire.Source.of(path),
@@ -158,7 +163,11 @@ class Scanner:
             model=self.model,
         )
         try:
-            options = self._options if request is None else dataclasses.replace(self._options, request=request)
+            options = dataclasses.replace(
+                self._options,
+                request=self._options.request if request is None else request,
+                explain=self._options.explain if explain is None else explain,
+            )
             return self._scan(path, job, content, on_progress, options)
         except VeriframeError as exc:
             return ScanResult(report=failed_report(job, exc), crops={})
@@ -208,7 +217,20 @@ class Scanner:
             stopped_by="media" if passes.failure is not None else "verdict" if settled else None,
         )
         report, crops = completed_report(job, found, evidence_per_track=options.evidence_per_track)
+        if options.explain:
+            explaining = time.perf_counter()
+            report, crops = explained(report, crops, self._score)
+            took_ms = round(1e3 * (time.perf_counter() - explaining), 1)
+            told = {"infer": round(timings.infer + took_ms, 1), "total": round(timings.total + took_ms, 1)}
+            report = report.model_copy(update={"timings_ms": timings.model_copy(update=told)})
         return ScanResult(report=report, crops=crops, frames=all_frames(seen))
+
+    def _score(self, crops_FHWC: UInt8) -> Float32:
+        """Logits of any number of crops, on the crew's threads."""
+        step = self._rules.batch
+        parts = (crops_FHWC[start : start + step] for start in range(0, len(crops_FHWC), step))
+        with closing(self._crew.map(self._classifier.logits, parts)) as logits:
+            return np.concatenate(list(logits))
 
     def _look_at(self, frames: list[Frame]) -> Look:
         return look_at(frames, self._new_detector(), self._classifier, self._rules)

@@ -161,6 +161,7 @@ class CalibrationSettings(Section):
 
 class OutputSettings(Section):
     evidence_per_track: int = Field(default=3, ge=0, le=32, description="evidence crops kept for each track")
+    explain: bool = Field(default=False, description="occlusion maps of the worst crop of up to 4 tracks, where crops are kept")
 
 
 class WatchSettings(Section):

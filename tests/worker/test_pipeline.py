@@ -268,7 +268,8 @@ def test_a_picture_needs_one_face(file: Path) -> None:
 def test_evidence_names_crops_that_are_handed_over(file: Path) -> None:
     result = scanner(Clip(swap_s=(1.0, 2.0))).scan(file)
     evidence = [item for track in result.report.tracks for item in track.evidence]
-    assert {item.crop for item in evidence} == set(result.crops)
+    assert {name for item in evidence for name in (item.crop, item.frame) if name} == set(result.crops)
+    assert all(item.explanation is None for item in evidence)
     assert all(data[:2] == b"\xff\xd8" for data in result.crops.values())
     assert evidence[0].score > 0.9
     assert 1000 <= evidence[0].t_ms < 2000

@@ -89,12 +89,16 @@ def scan(
     format: Annotated[
         Format, typer.Option(metavar="NAME", help="table, or whole reports as json or jsonl (each at once), or csv.")
     ] = "table",
-    out: Annotated[Path | None, typer.Option(help="Folder for reports (JSON) and evidence crops.", metavar="DIR")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for pages, reports (JSON) and evidence.", metavar="DIR")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what --out holds: same bytes, model and options.")] = False,
     workers: WorkersOption = 1,
     fail_on: FailOnOption = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
+    explain: Annotated[
+        bool | None,
+        typer.Option("--explain/--no-explain", help="With --out: maps of what in a face the score hangs on; takes longer."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")] = False,
     strategy: Annotated[
         Literal["auto", "uniform", "fps", "keyframes"] | None,
@@ -152,6 +156,7 @@ def scan(
             },
             "model": {"checkpoint": model, "backend": backend, "threads": threads},
             "decode": {"decoder": decoder, "threads": threads},
+            "output": {"explain": explain},
         }
         arguments = ScanArguments(
             paths=paths,
@@ -185,6 +190,10 @@ def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dic
 
     if arguments.resume and arguments.out is None:
         raise ConfigError("--resume needs --out DIR: that is where earlier reports are")
+    if arguments.out is None:
+        if flags["output"]["explain"]:
+            raise ConfigError("--explain needs --out DIR: that is where maps are kept")
+        flags = flags | {"output": {"explain": False}}
     settings = _settings(config, flags, arguments)
     folder = ReportFolder(arguments.out) if arguments.out else None
     console = Console(stderr=True)

@@ -10,7 +10,7 @@ from typing import Final
 from markupsafe import Markup
 
 from worker.pages.render import render
-from worker.report import FrameItem, Report, Track
+from worker.report import FrameItem, Report, Segment, Track
 from worker.types import MediaKind
 
 MOST_ROWS: Final = 12
@@ -30,7 +30,8 @@ class Dot:
     y: float | None
     t_ms: int
     score: float | None
-    is_high: bool
+    is_suspicious: bool
+    """In a suspicious stretch: by its own score it cannot be told, as the thresholds are for calibrated ones."""
     is_evidence: bool
 
 
@@ -156,22 +157,21 @@ def rows_of(report: Report, axis: Axis) -> tuple[Row, ...]:
 
 def _row(report: Report, axis: Axis, track: int, title: str, score: float | None, members: set[int]) -> Row:
     evidence = {(one.t_ms, track.id) for track in report.tracks for one in track.evidence}
-    limit = report.thresholds.fake_above if report.thresholds else 0.5
-    dots = tuple(dot for frame in report.frames for dot in _dots(frame, axis, members, limit, evidence))
-    suspects = tuple(
-        axis.stretch(part.start_ms, part.end_ms, score=part.max_score) for part in report.segments if part.track in members
-    )
+    parts = [part for part in report.segments if part.track in members]
+    dots = tuple(dot for frame in report.frames for dot in _dots(frame, axis, members, parts, evidence))
+    suspects = tuple(axis.stretch(part.start_ms, part.end_ms, score=part.max_score) for part in parts)
     return Row(track=track, title=title, level=score, dots=dots, suspects=suspects)
 
 
-def _dots(frame: FrameItem, axis: Axis, members: set[int], limit: float, evidence: set[tuple[int, int]]) -> list[Dot]:
+def _dots(frame: FrameItem, axis: Axis, members: set[int], parts: list[Segment], evidence: set[tuple[int, int]]) -> list[Dot]:
+    is_suspicious = any(part.start_ms <= frame.t_ms <= part.end_ms for part in parts)
     return [
         Dot(
             x=axis.x(frame.t_ms),
             y=None if face.score is None else _height(face.score),
             t_ms=frame.t_ms,
             score=face.score,
-            is_high=face.score is not None and face.score > limit,
+            is_suspicious=face.score is not None and is_suspicious,
             is_evidence=face.score is not None and (frame.t_ms, face.track) in evidence,
         )
         for face in frame.faces
@@ -186,11 +186,11 @@ def _height(score: float) -> float:
 
 def _said(report: Report, rows: tuple[Row, ...]) -> str:
     """What the picture shows, for those who do not see it."""
-    counts = Counter(dot.is_high for row in rows for dot in row.dots if dot.score is not None)
+    counts = Counter(dot.is_suspicious for row in rows for dot in row.dots if dot.score is not None)
     faces = counts.total()
     parts = [f"{len(rows)} {'track' if len(rows) == 1 else 'tracks'}, {faces} judged {'face' if faces == 1 else 'faces'}"]
     if counts[True]:
-        parts.append(f"{counts[True]} of them above the threshold for fake")
+        parts.append(f"{counts[True]} of them in suspicious stretches")
     suspects = sum(len(row.suspects) for row in rows)
     parts.append(f"{suspects} suspicious {'stretch' if suspects == 1 else 'stretches'}" if suspects else "no suspicious stretch")
     return "; ".join(parts) + ". The table below holds the values."

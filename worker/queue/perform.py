@@ -78,6 +78,7 @@ class QueueScanner(Protocol):
         content: Content | None = None,
         on_progress: Callable[[Any], None] | None = None,
         request: SamplingRequest | None = None,
+        explain: bool | None = None,
     ) -> Output: ...
 
 
@@ -177,6 +178,7 @@ class Performer:
                 content=content,
                 on_progress=lambda progress: self._on_progress(claim, progress),
                 request=sampling_request(self.scanner.request, record.request.options),
+                explain=record.request.options.explain if self.keeper.keeps else False,
             )
             if identity(brought) != as_hashed:
                 raise FetchTimeout("the file was changed while it was scanned")
@@ -266,7 +268,7 @@ def cache_key(content: Content, fingerprint: str, options: RequestOptions) -> st
 
 def sampling_request(default: SamplingRequest, options: RequestOptions) -> SamplingRequest:
     """The worker's own request with what this scan asked for."""
-    given = options.model_dump(exclude_none=True)
+    given = options.model_dump(exclude_none=True, exclude={"explain"})
     if options.sampling is not None:
         given["strategy"] = options.sampling
         if options.sampling is not Strategy.FPS:

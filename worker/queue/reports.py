@@ -10,9 +10,10 @@ from worker.report import ErrorItem, Report, Source
 
 
 def without_crops(report: Report) -> Report:
-    """A result that another scan paid for: its crops belong to that one."""
+    """A result that another scan paid for: its crops, maps and frames belong to that one."""
+    nothing = {"crop": None, "explanation": None, "frame": None}
     tracks = tuple(
-        track.model_copy(update={"evidence": tuple(one.model_copy(update={"crop": None}) for one in track.evidence)})
+        track.model_copy(update={"evidence": tuple(one.model_copy(update=nothing) for one in track.evidence)})
         for track in report.tracks
     )
     return report.model_copy(update={"tracks": tracks})

@@ -59,6 +59,9 @@ class RequestOptions(Payload):
     end_s: float | None = Field(default=None, gt=0, le=1e6)
     strategy: Literal["auto", "uniform", "fps", "keyframes"] | None = None
     exhaustive: bool | None = Field(default=None, description="score every frame, even where fewer settle the verdict")
+    explain: bool | None = Field(
+        default=None, description="occlusion maps of the worst crop of up to 4 tracks, where crops are kept; takes longer"
+    )
     window_s: float | None = Field(
         default=None, gt=0, le=120, description="kind=watch: length of the stretch that a rolling verdict is about"
     )

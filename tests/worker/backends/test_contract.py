@@ -17,6 +17,7 @@ from worker.backends.kept import user_cache
 from worker.backends.onnx import OnnxClassifier
 from worker.backends.torch import TorchClassifier
 from worker.errors import ConfigError, ModelError
+from worker.explain import occlusion_map
 from worker.extras import missing
 from worker.model.checkpoint import sha256
 from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, INPUT, LOGIT
@@ -73,6 +74,16 @@ def test_crops_score_differently_so_that_the_tests_below_mean_something(referenc
     probability = p(reference.logits(make_crops(11)))
     assert probability.std() > 0.1
     assert 0.2 < np.median(probability) < 0.8
+
+
+def test_what_a_score_hangs_on_agrees_with_the_reference(
+    classifier: Classifier, reference: Classifier, make_crops: MakeCrops
+) -> None:
+    """Falls of the logit are differences of what the gates bound as probabilities: about four times as much in the middle."""
+    crop_HWC = make_crops(1)[0]
+    expected_GG = occlusion_map(crop_HWC, reference.logits)
+    assert np.abs(expected_GG).max() > 0.1
+    np.testing.assert_allclose(occlusion_map(crop_HWC, classifier.logits), expected_GG, atol=10 * gate(classifier))
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, MAX_BATCH, MAX_BATCH + 1, 3 * MAX_BATCH, 3 * MAX_BATCH + 1])

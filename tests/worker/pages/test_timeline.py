@@ -28,16 +28,16 @@ def row(root: ET.Element, number: int) -> ET.Element:
 
 
 def test_each_judged_face_is_a_dot_at_its_moment_and_height() -> None:
-    root = parsed(timeline_svg(report(frames=frames(0.25, 0.5, None, 0.0))))
-    circles = [one for one in of_class(root, "face") if one.tag == f"{SVG}circle"]
+    root = parsed(timeline_svg(report(frames=frames(0.25, 0.5, None, 0.0), segments=())))
+    circles = of_class(root, "face")
     assert [one.get("data-t-ms") for one in circles] == ["0", "1000", "3000"]
     assert [float(one.get("cy", "")) for one in circles] == [0.75 * PLOT_PX, 0.5 * PLOT_PX, PLOT_PX]
     assert [one.get("cx") for one in circles] == ["0.0%", "10.0%", "30.0%"]
 
 
-def test_faces_above_the_threshold_have_another_shape_not_only_another_colour() -> None:
-    root = parsed(timeline_svg(report(frames=frames(0.64, 0.66))))
-    assert [one.tag for one in of_class(root, "face")] == [f"{SVG}circle", f"{SVG}path"]
+def test_suspicious_faces_have_another_shape_not_only_another_colour() -> None:
+    root = parsed(timeline_svg(report(frames=frames(0.99, 0.4, 0.9, 0.9, 0.9, 0.9))))
+    assert [one.tag.removeprefix(SVG) for one in of_class(root, "face")] == ["circle", "path", "path", "path", "path", "circle"]
 
 
 def test_faces_that_were_not_judged_and_moments_of_evidence_are_marked() -> None:

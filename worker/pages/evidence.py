@@ -1,0 +1,93 @@
+"""The tracks and moments that a page shows, with their pictures and the boxes in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from worker.pages.pictures import Picture, Pictures
+from worker.pages.timeline import judged, moment
+from worker.report import Box, Evidence, Report, Track
+
+MOST_TRACKS: Final = 24
+"""Tracks whose evidence is shown, those of the highest score first; a table names further ones up to ``MOST_NAMED``."""
+MOST_NAMED: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A box in a frame. ``is_this``: the one that the moment is about."""
+
+    box: Box
+    label: str
+    said: str
+    is_this: bool
+
+    @property
+    def width(self) -> float:
+        return max(1.0, self.box[2] - self.box[0])
+
+    @property
+    def height(self) -> float:
+        return max(1.0, self.box[3] - self.box[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """``frame`` None: another face or moment has its whole frame. ``map`` None: none was made."""
+
+    said: str
+    score: float
+    crop: Picture
+    map: Picture | None
+    frame: Picture | None
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownTrack:
+    track: Track
+    moments: tuple[Moment, ...]
+
+
+def ordered(report: Report) -> list[Track]:
+    """Judged tracks by score, then the others by the number of faces."""
+    first = judged(report)
+    rest = sorted((track for track in report.tracks if track.score is None), key=lambda track: (-track.votes, track.id))
+    return [*first, *rest]
+
+
+def shown_tracks(report: Report, pictures: Pictures) -> tuple[ShownTrack, ...]:
+    """Of those that have evidence."""
+    with_evidence = [track for track in ordered(report) if track.evidence][:MOST_TRACKS]
+    return tuple(
+        ShownTrack(track=track, moments=tuple(_moment(report, track, one, pictures) for one in track.evidence))
+        for track in with_evidence
+    )
+
+
+def _moment(report: Report, track: Track, one: Evidence, pictures: Pictures) -> Moment:
+    is_first = one is track.evidence[0]
+    return Moment(
+        said=moment(one.t_ms),
+        score=one.score,
+        crop=pictures.get(one.crop),
+        map=pictures.get(one.explanation) if one.explanation is not None else None,
+        frame=pictures.get(one.frame) if one.frame is not None or is_first else None,
+        marks=_marks(report, track.id, one),
+    )
+
+
+def _marks(report: Report, track: int, one: Evidence) -> tuple[Mark, ...]:
+    """The face itself, and the others that were seen in the same frame."""
+    others = [
+        Mark(box=face.box, label=str(face.track), said=f"track {face.track}", is_this=False)
+        for frame in report.frames
+        if frame.t_ms == one.t_ms
+        for face in frame.faces
+        if face.track != track
+    ]
+    return (
+        *others,
+        Mark(box=one.box, label=f"{track}: {one.score:.2f}", said=f"track {track}, score {one.score:.2f}", is_this=True),
+    )
