@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
+from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from worker.queue.assemble import build_records, told_settings
@@ -23,6 +24,7 @@ from worker.queue.record import Record
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.queue.roster import Roster
 from worker.settings import Settings
+from worker.telemetry.exposition import Exposition
 
 REPOSITORY = Path(__file__).parents[3]
 BUILD = "tests.worker.queue.fake_scanner:build"
@@ -60,6 +62,10 @@ class Service:
     redis: Redis
     media: Path
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    metrics: Path | None = None
+    """Folder that workers started from now on share their metrics in."""
+    log: IO[bytes] | None = None
+    """What they log goes here; None: where the test's own does."""
 
     @property
     def desk(self) -> Desk:
@@ -101,12 +107,14 @@ class Service:
         worker = subprocess.Popen(
             [sys.executable, "-m", "worker.queue.parent", str(write), str(os.getpid())],
             stdin=subprocess.PIPE,
+            stderr=self.log,
             pass_fds=(write,),
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )
         os.close(write)
         os.close(read)
         order = {"settings": told_settings(self.settings), "queues": queues, "build": build, "streams": streams}
+        order["telemetry"] = None if self.metrics is None else str(self.metrics)
         assert worker.stdin is not None
         worker.stdin.write(json.dumps(order).encode() + b"\n")
         worker.stdin.close()
@@ -114,6 +122,13 @@ class Service:
         if wait:
             until(lambda: any(facts["pid"] == worker.pid and facts["ready"] for facts in self.live().values()), 120, "a worker")
         return worker
+
+    def told(self) -> dict[str, float]:
+        """The workers' metrics: samples by name, without our prefix, and label values."""
+        assert self.metrics is not None
+        families = text_string_to_metric_families(Exposition(self.metrics, None)().decode())
+        samples = [sample for family in families for sample in family.samples]
+        return {" ".join((s.name[len("veriframe_") :], *s.labels.values())): s.value for s in samples}
 
     def child_of(self, worker: subprocess.Popen[bytes]) -> int:
         return next(int(facts["child"]) for facts in self.live().values() if facts["pid"] == worker.pid)

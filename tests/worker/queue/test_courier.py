@@ -11,7 +11,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +20,7 @@ from redis import Redis
 
 from tests.worker.queue.couriers import BODY, due_in_s, open_client, post, shown
 from tests.worker.queue.receivers import Receiver, soon
+from tests.worker.telemetry.recorded import Recorded
 from worker.queue.callbacks import Callbacks
 from worker.queue.connection import connect
 from worker.queue.courier import Courier
@@ -29,6 +30,7 @@ from worker.queue.record import Submission
 from worker.queue.records import Records
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.queue.webhooks import Secrets, verify
+from worker.telemetry.context import now_about
 
 
 def test_a_callback_arrives_signed_and_byte_for_byte(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
@@ -110,6 +112,31 @@ def test_after_its_last_try_it_is_dead_and_kept(
     assert (dead.id, dead.tries, dead.body) == ("evt_s1", 3, BODY)
     assert error in dead.last_error
     assert Callbacks(redis).pending() == 0
+
+
+def test_tries_are_counted_and_the_delay_is_that_since_the_end(
+    redis: Redis, courier: Callable[..., Courier], receiver: Receiver
+) -> None:
+    told = Recorded()
+    seconds, micros = redis.time()
+    for event, path in (("evt_s1", "/ok"), ("evt_s2_0", "/gone"), ("evt_s3", "/bad")):
+        post(redis, receiver.url + path, event=event)
+        redis.hset(f"vf:callback:{event}", "created_ms", seconds * 1000 + micros // 1000 - 7000)
+    courier(telemetry=told, backoff_s=1000).run_once()
+    assert told.counts == {("callback_deliveries_total", outcome): 1 for outcome in ("delivered", "dead", "retry")}
+    (delay_s,) = told.seen["callback_delay_seconds",]
+    assert 7 <= delay_s < 60
+
+
+def test_lines_of_a_callback_are_about_its_scan(
+    redis: Redis, courier: Callable[..., Courier], receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    about: list[Mapping[str, str | int]] = []
+    caplog.handler.addFilter(lambda record: not about.append(now_about()))
+    caplog.set_level(logging.INFO, "worker.queue.courier")
+    post(redis, receiver.url + "/ok", event="evt_s2_0")
+    courier().run_once()
+    assert {"scan_id": "s2", "callback": "evt_s2_0"} in about
 
 
 def test_a_dead_one_is_played_again(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:

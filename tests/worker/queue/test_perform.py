@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from redis import Redis
 
 from tests.worker.queue.fake_scanner import FakeScanner
 from tests.worker.queue.fake_streams import KeepsNothing, slices
+from tests.worker.telemetry.recorded import Recorded
 from worker.content import Content, read_content
 from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, StorageDown, StorageFull
 from worker.queue.child import is_poisoned
@@ -21,8 +24,8 @@ from worker.queue.perform import Brought, OnBytes, Performer, cache_key, identit
 from worker.queue.record import Claim, Ended, Terms, unpack
 from worker.queue.records import Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
-from worker.report import Source
-from worker.types import SamplingRequest, Strategy
+from worker.report import Media, Source, Timings
+from worker.types import MediaKind, SamplingRequest, Strategy
 
 CONTENT = Content(sha256="ab" * 32, size_bytes=7)
 DEFAULT = SamplingRequest(strategy=Strategy.AUTO, max_frames=None, fps=None, start_s=0.0, end_s=None)
@@ -58,6 +61,7 @@ class Attempt:
         self.records = Records(redis, "vf", Terms(backoff_s=1))
         self.desk = Desk(self.records, Doorbells(redis))
         self.folder = folder
+        self.told = Recorded()
 
     def submit(self, external_id: str | None = None) -> str:
         request = ScanRequest(source=RequestSource(url=URL), external_id=external_id)
@@ -78,6 +82,7 @@ class Attempt:
             keeper=KeepsNothing(),
             watches=slices(self.records, KeepsNothing()),
             folder=self.folder,
+            telemetry=self.told,
         )
         return performer.perform(claim)
 
@@ -102,6 +107,36 @@ def test_the_report_is_this_scans_own(attempt: Attempt) -> None:
     report = attempt.desk.report(scan_id, "acme")
     assert (report.id, report.owner, report.external_id, report.status) == (scan_id, "acme", "post 7", "completed")
     assert report.source == Source(kind="url", url=URL)
+
+
+class Timed(FakeScanner):
+    """As the real one: with times and media."""
+
+    def scan(self, path: Path, **more: Any) -> Any:
+        output = FakeScanner.scan(self, path, **more)
+        media = Media(
+            kind=MediaKind.PICTURE, duration_s=0, fps=0, width=8, height=8, codec="png", container="png", decoder="pillow"
+        )
+        timings = Timings(decode=1000, detect=2000, infer=3000, total=4000)
+        return replace(output, report=output.report.model_copy(update={"media": media, "timings_ms": timings}))
+
+
+def test_stages_and_scores_of_what_was_scanned_are_told(attempt: Attempt, caplog: pytest.LogCaptureFixture) -> None:
+    path = attempt.folder / "media"
+    path.write_text("ok")
+    first, second = attempt.submit(), attempt.submit()
+    with caplog.at_level(logging.INFO, "worker.queue.perform"):
+        attempt.perform_with(Here(path), first, Timed())
+    told = attempt.told.seen
+    assert told["stage_seconds", "decode"] == [1.0]
+    assert told["stage_seconds", "detect"] == [2.0]
+    assert told["stage_seconds", "infer"] == [3.0]
+    assert [len(told["stage_seconds", stage]) for stage in ("fetch", "total")] == [1, 1]
+    assert told["score", "picture"] == [0.1]
+    assert [vars(record)["stage"] for record in caplog.records] == ["fetch", "decode", "infer", "store"]
+    before = {name: list(values) for name, values in told.items()}
+    attempt.perform_with(Here(path), second, Timed())
+    assert told == before, "a result from the cache took no time and is no other score"
 
 
 def test_a_stored_result_is_taken_over_without_a_word_of_whose_it_was(attempt: Attempt) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from redis import Redis
 
 from tests.worker.queue.harness import until
+from tests.worker.telemetry.recorded import Recorded
 from worker.queue.connection import connect
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
@@ -15,6 +17,7 @@ from worker.queue.reconcile import Reconciler, Sweeper
 from worker.queue.record import Claim, Submission, Terms
 from worker.queue.records import Records
 from worker.queue.requests import RequestSource, ScanRequest
+from worker.telemetry.port import SILENT, Telemetry
 
 
 @pytest.fixture
@@ -22,8 +25,8 @@ def records(redis: Redis) -> Records:
     return Records(redis, "vf", Terms(lease_s=0.05, ring_again_s=0.0))
 
 
-def reconciler(records: Records, name: str = "a") -> Reconciler:
-    return Reconciler(records=records, bells=Doorbells(records.redis), worker=name, every_s=5)
+def reconciler(records: Records, name: str = "a", telemetry: Telemetry = SILENT) -> Reconciler:
+    return Reconciler(records=records, bells=Doorbells(records.redis), worker=name, every_s=5, telemetry=telemetry)
 
 
 def submitted(records: Records, priority: str = "batch") -> str:
@@ -65,6 +68,43 @@ def test_a_lease_is_taken_at_the_second_sight_only(records: Records) -> None:
     assert records.get(scan_id).state == "queued"
 
 
+def test_what_a_pass_does_is_counted(redis: Redis) -> None:
+    told = Recorded()
+    records = Records(redis, "vf", Terms(lease_s=0.05, ring_again_s=0.0, max_attempts=2), told)
+    one = reconciler(records, telemetry=told)
+    lost, unwanted, silent = submitted(records), submitted(records), submitted(records)
+    for _ in range(2):  # attempts, which both end with their worker
+        assert isinstance(records.claim(lost, "gone"), Claim)
+        wait_ms(records, 60)
+        one.run_once()
+        one.run_once()
+    assert isinstance(records.claim(unwanted, "gone"), Claim)
+    records.cancel(unwanted)
+    wait_ms(records, 60)
+    one.run_once()
+    one.run_once()
+    assert records.get(lost).dead
+    assert records.get(silent).state == "queued"
+    actions = {labels[0]: n for (name, *labels), n in told.counts.items() if name == "reconciler_actions_total"}
+    assert actions == {"requeued": 1, "dead": 1, "cancelled": 1, "rung": actions["rung"]}
+    assert actions["rung"] >= 2, "those that wait had no doorbell"
+    ended = {key: n for key, n in told.counts.items() if key[0] != "reconciler_actions_total"}
+    assert ended == {
+        ("scan_retries_total", "lease_lost"): 1,
+        ("dead_letters_total", "lease_lost"): 1,
+        ("scans_total", "none", "lease_lost"): 1,
+        ("scans_total", "none", "none"): 1,
+    }
+    assert abs(told.shown["reconciler_last_pass_timestamp_seconds",] - time.time()) < 60
+
+
+def test_who_is_not_elected_says_nothing(records: Records) -> None:
+    told = Recorded()
+    reconciler(records, "a").run_once()
+    reconciler(records, "b", told).run_once()
+    assert (told.counts, told.shown) == ({}, {})
+
+
 def test_a_lease_renewed_between_the_sights_is_kept(records: Records) -> None:
     scan_id = submitted(records)
     claim = records.claim(scan_id, "slow")
@@ -104,6 +144,8 @@ def test_a_redis_that_takes_no_writes_ends_no_reconciler(own_redis: EmbeddedRedi
 
 def test_one_worker_sweeps_at_a_time(records: Records) -> None:
     swept: list[str] = []
+    told = Recorded()
     for name in ("a", "b"):
-        Sweeper(records=records, worker=name, sweep=lambda: swept.append("swept")).run_once()
+        Sweeper(records=records, worker=name, sweep=lambda: swept.append("swept"), telemetry=told).run_once()
     assert swept == ["swept"]
+    assert told.counts == {("reconciler_actions_total", "swept"): 1}

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,24 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         connect(url=server.url, timeout_s=5, patience_s=30) as redis,
         service(server.url, redis, folder) as made,
     ):
+        made.metrics = folder / "metrics"
+        made.metrics.mkdir()
         made.start()
         yield made
+
+
+@contextmanager
+def restarted(queue: Service, why: str, times: int = 1) -> Iterator[None]:
+    """Inside, scanning processes are started again so often for this reason, and for no other."""
+
+    def restarts() -> dict[str, float]:
+        found = {name: value for name, value in queue.told().items() if name.startswith("child_restarts_total ")}
+        return {name.split()[1]: value for name, value in found.items()}
+
+    before = restarts()
+    yield
+    expected = before | {why: before.get(why, 0) + times}
+    until(lambda: restarts() == expected, 60, f"{expected}, not {restarts()}")
 
 
 def test_scans_are_done_on_one_warm_model(queue: Service) -> None:
@@ -60,8 +77,9 @@ def test_a_killed_child_costs_one_attempt(standing: Service) -> None:
     (worker,) = standing.workers
     scan_id = standing.submit("sleep:1.5")
     standing.staged(scan_id, "infer")
-    os.kill(standing.child_of(worker), signal.SIGKILL)
-    record = standing.ended(scan_id)
+    with restarted(standing, "died"):
+        os.kill(standing.child_of(worker), signal.SIGKILL)
+        record = standing.ended(scan_id)
     assert (record.state, record.attempt) == ("completed", 2)
     assert worker.poll() is None
 
@@ -118,15 +136,18 @@ def test_a_coded_error_is_the_records_and_retried_if_it_may_help(standing: Servi
 
 
 def test_a_bug_costs_the_scan_and_the_process_not_the_worker(standing: Service) -> None:
-    record = standing.ended(standing.submit("bug"))
+    with restarted(standing, "poisoned", times=3):
+        record = standing.ended(standing.submit("bug"))
     assert record.error == {"code": "internal", "message": "RuntimeError", "retryable": True}
     assert standing.ended(standing.submit("fine")).state == "completed"
 
 
 def test_a_hang_in_c_is_ended_at_the_limit(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
     with service(redis_server.url, redis, tmp_path, timeout_s=1.0) as queue:
+        queue.metrics = tmp_path
         worker = queue.start()
-        record = queue.ended(queue.submit("hang"))
+        with restarted(queue, "timeout"):
+            record = queue.ended(queue.submit("hang"))
         assert record.state == "failed"
         assert record.error is not None
         assert record.error["code"] == "decode_timeout"
@@ -170,8 +191,9 @@ def test_a_cancelled_scan_leaves_the_model_warm(standing: Service) -> None:
 def test_cancelling_ends_a_running_scan(standing: Service) -> None:
     scan_id = standing.submit("sleep:600")
     standing.staged(scan_id, "infer")
-    assert standing.desk.cancel(scan_id, "acme") == "running"
-    assert standing.ended(scan_id).state == "cancelled"
+    with restarted(standing, "cancelled"):
+        assert standing.desk.cancel(scan_id, "acme") == "running"
+        assert standing.ended(scan_id).state == "cancelled"
 
 
 def test_sigterm_lets_a_short_scan_end(queue: Service) -> None:
@@ -226,20 +248,24 @@ def test_all_of_rqs_keys_may_go(standing: Service) -> None:
 
 def test_a_child_is_recycled_after_so_many_scans(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
     with service(redis_server.url, redis, tmp_path, scans_per_child=2) as queue:
+        queue.metrics = tmp_path
         worker = queue.start()
         first = queue.child_of(worker)
-        for n in range(4):
-            queue.ended(queue.submit(f"ok {n}"))
-        until(lambda: queue.child_of(worker) != first, 60)
+        with restarted(queue, "served", times=2):
+            for n in range(4):
+                queue.ended(queue.submit(f"ok {n}"))
+            until(lambda: queue.child_of(worker) != first, 60)
         assert not is_running(first)
 
 
 def test_a_child_that_grew_is_recycled(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
     with service(redis_server.url, redis, tmp_path, child_growth_mib=50) as queue:
+        queue.metrics = tmp_path
         worker = queue.start()
         first = queue.child_of(worker)
-        queue.ended(queue.submit("leak:80"))
-        until(lambda: not is_running(first), 60, "the grown child ends")
+        with restarted(queue, "grown"):
+            queue.ended(queue.submit("leak:80"))
+            until(lambda: not is_running(first), 60, "the grown child ends")
         assert queue.ended(queue.submit("fine")).state == "completed"
 
 
