@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+from itertools import islice
+from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from PIL import Image
@@ -78,3 +81,34 @@ def test_odd_sizes() -> None:
     for height, width in ((1, 1), (7, 400), (33, 31), (1080, 33)):
         seen = phash_of([picture(3, height, width)])
         assert seen is None or len(hashes_of(seen)) == 1
+
+
+def clip_of(path: Path, frames: int = 40) -> list[UInt8]:
+    """Its first frames, every fifth of them."""
+    with av.open(str(path)) as container:
+        decoded = islice(container.decode(video=0), 0, frames, 5)
+        return [frame.to_ndarray(format="rgb24") for frame in decoded]
+
+
+def encoded_anew(clip: list[UInt8], path: Path, height: int, crf: int) -> list[UInt8]:
+    width = round(clip[0].shape[1] * height / clip[0].shape[0] / 2) * 2
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=5, options={"crf": str(crf), "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for rgb_HWC in clip:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb_HWC, format="rgb24").reformat(width, height)))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_a_real_clip_its_copies_its_face_swap_and_another_clip(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "videos" / "ffpp"
+    clip = clip_of(folder / "real" / "youtube_183.mp4")
+    phash = phash_of(clip)
+    assert away(phash, phash_of(encoded_anew(clip, tmp_path / "a.mp4", 360, 35))) <= NEAR / 2
+    cropped = [rgb_HWC[14:-14, 20:-20] for rgb_HWC in clip]
+    assert away(phash, phash_of(encoded_anew(cropped, tmp_path / "b.mp4", 240, 28))) <= NEAR
+    swap = folder / "fake" / "faceswap_183_253.mp4"
+    assert away(phash, phash_of(clip_of(swap))) <= NEAR, "near, and yet a fake: it decides nothing"
+    assert away(phash, phash_of(clip_of(folder / "real" / "youtube_634.mp4"))) > 2 * NEAR

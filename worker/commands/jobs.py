@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -20,6 +20,9 @@ from worker.commands.service import (
     print_reports,
     read_ids,
 )
+
+if TYPE_CHECKING:
+    from worker.report import Report
 
 EPILOG = """[bold]Examples[/]
 
@@ -105,6 +108,7 @@ def show(
         try:
             record = desk.record(wanted, owner)
             report = desk.report(wanted, owner)
+            near = desk.near_duplicates(wanted, owner)
         except (NoSuchScan, UnreadableRecord) as exc:
             _end(str(exc))
         kept = {
@@ -113,7 +117,7 @@ def show(
             if field.name not in ("report", "request", "id", "owner")
         }
         request = record.request.model_dump(mode="json", exclude_none=True)
-        told = {"report": report.model_dump(mode="json"), "record": kept, "request": request}
+        told = {"report": report.model_dump(mode="json"), "record": kept, "request": request, "near_duplicates": _near(near)}
         typer.echo(json.dumps(told, indent=2, ensure_ascii=True))
 
 
@@ -197,6 +201,12 @@ def callbacks(
                 typer.echo(f"veriframe: {event}: no dead callback", err=True)
                 code = outcome.ITEMS_FAILED
     raise typer.Exit(code)
+
+
+def _near(found: list[tuple[Report, float]]) -> list[dict[str, Any]]:
+    """What was said of near-identical media, the newest first."""
+    shown = {"id", "verdict", "decided_by", "score", "finished_at"}
+    return [{**one.model_dump(mode="json", include=shown), "distance": round(distance, 2)} for one, distance in found]
 
 
 def _end(message: str) -> NoReturn:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from redis.exceptions import ResponseError
+
 from worker.assemble import error_item
 from worker.content import Content, read_content
 from worker.errors import FetchGone, FetchTimeout, LeaseLost, RedisDown, UnreadableRecord, VeriframeError
@@ -243,11 +245,19 @@ class Performer:
             self.telemetry.observe(SCORE, report.score, report.media.kind)
 
     def _complete(self, claim: Claim, record: Record, report: Report) -> Ended:
-        """Store the result, and what of this owner's it resembles; then it can be found itself. A death in between costs that."""
+        """Store the result, and what of this owner's it resembles; then it can be found itself. A death in between, or an index
+        that cannot be read or written, costs that alone."""
         own = identified(report, record, claim)
-        known = tuple(one.id for one in self._near.near(own))
+        try:
+            known = tuple(one.id for one in self._near.near(own))
+        except ResponseError as exc:
+            log.warning("scan %s: near-duplicates are not looked for (%s)", claim.id, exc)
+            known = ()
         ended = self.records.finish(claim, own.model_copy(update={"near_duplicates": known}))
-        self._near.add(own)
+        try:
+            self._near.add(own)
+        except AWAY as exc:
+            log.warning("scan %s is not among those that are looked for (%s)", claim.id, type(exc).__name__)
         return ended
 
     def _failed(self, claim: Claim, error: ErrorItem, wait_s: float = 0.0) -> Ended:

@@ -58,6 +58,7 @@ def test_show(veriframe: Veriframe, desk: Desk) -> None:
     shown = json.loads(veriframe("jobs", "show", scan_id).stdout)
     assert (shown["report"]["verdict"], shown["record"]["attempt"]) == ("fake", 1)
     assert (shown["record"]["worker"], shown["request"]["external_id"]) == ("w1", "7")
+    assert shown["near_duplicates"] == []
     assert veriframe("jobs", "show", "0" * 32).exit_code == 3
     assert veriframe("jobs", "show", scan_id, "--owner", "zenith").exit_code == 3
 

@@ -13,8 +13,10 @@ from redis import Redis
 from tests.worker.queue.fake_scanner import FakeScanner, Output
 from tests.worker.queue.fake_streams import KeepsNothing, slices
 from worker.content import Content
+from worker.queue.connection import connect
 from worker.queue.desk import Decision, Desk
 from worker.queue.doorbell import Doorbells
+from worker.queue.embedded import EmbeddedRedis
 from worker.queue.near import AGES, LISTED, NearIndex
 from worker.queue.perform import Brought, Performer
 from worker.queue.record import Claim, Purge, Terms, pack
@@ -231,3 +233,21 @@ def test_one_look_costs_few_commands_however_many_there_are(redis: Redis) -> Non
     near_of(index, clips[7])
     calls = sum(int(stat["calls"]) for name, stat in redis.info("commandstats").items() if name != "cmdstat_info")
     assert calls <= AGES * 32 + 16
+
+
+@pytest.mark.parametrize("keys", ["%R~vf:near:*", "~nothing"], ids=["cannot be written", "cannot be read"])
+def test_a_scan_is_completed_whatever_becomes_of_its_place_in_the_index(
+    redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path, keys: str
+) -> None:
+    one = clip()
+    first = Posts(redis, tmp_path).post(one)
+    redis.execute_command("ACL", "SETUSER", "limited", "on", "nopass", "+@all", "&*", "~rq:*", "~vf:[a-mo-z]*", keys)
+    try:
+        with connect(url=redis_server.url, username="limited", password="any", timeout_s=10, patience_s=10) as limited:
+            second = Posts(limited, tmp_path).post(one)
+    finally:
+        redis.acl_deluser("limited")
+    posts = Posts(redis, tmp_path)
+    assert posts.desk.report(second, "acme").status == "completed"
+    assert posts.named(second) == ((first,) if "R" in keys else ())
+    assert posts.near(first) == [], "it cannot be found, that is all"
