@@ -61,14 +61,13 @@ def mount_console(app: FastAPI, parts: Parts, *, secure: bool, session_s: int, m
     """Serve the console below ``/console`` of the API's application, on the same parts; the console's own is given back."""
     records = parts.desk.records
     found = assets.packaged_assets()
-    callbacks = Callbacks(records.redis, records.namespace)
-    look = Lookout(desk=parts.desk, roster=parts.roster, callbacks=callbacks)
+    look = Lookout(desk=parts.desk, roster=parts.roster)
     console = _application()
     console.state.console = Console(
         api=parts,
         sessions=Sessions(records.redis, parts.keys, records.namespace, keep_s=session_s),
         attempts=Quotas(records.redis, records.namespace, requests_per_minute=ATTEMPTS_PER_MINUTE),
-        callbacks=callbacks,
+        callbacks=Callbacks(records.redis, records.namespace),
         look=look,
         pages=Pages(found),
         board=Board(look),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 
 from worker.errors import RedisDown, UnreadableRecord
-from worker.queue.callbacks import Callbacks
+from worker.queue.backlog import Backlog, read_backlog
 from worker.queue.connection import translated
 from worker.queue.desk import Desk
 from worker.queue.record import Record
@@ -34,16 +34,19 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """``open_scans``: waiting and running scans by owner. ``ended``: how many ever ended, by state."""
+    """``open_scans``: waiting and running scans by owner."""
 
-    waiting: int
-    running: int
-    dead: int
-    callbacks: int
-    callbacks_dead: int
-    ended: Mapping[str, int]
+    backlog: Backlog
     open_scans: Mapping[str, int]
     workers: tuple[Worker, ...]
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.backlog.waiting.values())
+
+    @property
+    def running(self) -> int:
+        return sum(self.backlog.running.values())
 
     @property
     def ready(self) -> int:
@@ -81,7 +84,6 @@ class Lookout:
 
     desk: Desk
     roster: Roster
-    callbacks: Callbacks
 
     def __call__(self, scan_ids: Collection[str]) -> Look:
         try:
@@ -91,14 +93,8 @@ class Lookout:
             return Look(scans={})
 
     def _queue(self) -> Queue:
-        backlog = self.desk.backlog()
         return Queue(
-            waiting=backlog["waiting"],
-            running=backlog["running"],
-            dead=backlog["dead"],
-            callbacks=backlog["callbacks"],
-            callbacks_dead=self.callbacks.given_up(),
-            ended=self.desk.ended(),
+            backlog=read_backlog(self.desk.records),
             open_scans=self.desk.open_scans(),
             workers=tuple(_worker(name, facts) for name, facts in sorted(self.roster.live().items())),
         )
@@ -134,13 +130,13 @@ class Lookout:
 
 def _worker(name: str, facts: Mapping[str, object]) -> Worker:
     """Workers of other versions may say less."""
-    queues, memory = facts.get("queues"), facts.get("memory_mib")
+    queues, memory, scans = facts.get("queues"), facts.get("memory_mib"), facts.get("scans")
     return Worker(
         name=name,
         host=str(facts.get("host", "")),
         queues=tuple(str(queue) for queue in queues) if isinstance(queues, list) else (),
         is_ready=bool(facts.get("ready")),
         scan=str(facts["scan"]) if facts.get("scan") else None,
-        scans=int(str(facts.get("scans") or 0)),
+        scans=scans if isinstance(scans, int) else 0,
         memory_mib=float(memory) if isinstance(memory, int | float) else 0.0,
     )

@@ -40,6 +40,7 @@ def environment() -> Environment:
         "at": at,
         "clock": clock,
         "duration": duration,
+        "lasted": lasted,
         "lines": lines,
         "percent": percent,
         "plain": plain,
@@ -116,11 +117,16 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
     """How long since, in one unit."""
     if moment is None:
         return NOTHING
-    seconds = max(0, int(((now or datetime.now(UTC)) - moment).total_seconds()))
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
+    return "just now" if seconds < 5 else f"{lasted(seconds)} ago"
+
+
+def lasted(seconds: float) -> str:
+    """In one unit, rounded down."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return "just now" if seconds < 5 else f"{seconds} s ago"
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
 
 
 def duration(seconds: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -20,14 +19,11 @@ from worker.console.notices import notice
 from worker.console.parts import TheConsole
 from worker.console.scan_page import facts_of
 from worker.console.stream import streamed
-from worker.errors import NoSuchScan, UnreadableRecord
-from worker.queue.desk import Desk
 from worker.queue.requests import ID
-from worker.report import Report, Status
+from worker.report import Status
 
 router = APIRouter()
 AT_ONCE = 50
-NEAR_SHOWN = 20
 ScanId = Annotated[str, Path(pattern=rf"^{ID}$")]
 LAST_ID = "f" * 32
 """No scan of the same millisecond lies behind it in a list."""
@@ -100,7 +96,7 @@ def show_scan(session: Reader, console: TheConsole, scan_id: ScanId, t: str = ""
         "here": "scans",
         "notice": notice(done),
         "begin_s": float(t) if re.fullmatch(r"\d{1,6}(\.\d{1,3})?", t, re.ASCII) else None,
-        "near": near(console.api.desk, report, shown_to(session.key)),
+        "near": console.api.desk.near_duplicates(scan_id, shown_to(session.key)),
     }
     return console.pages.page("scan.html", session, values)
 
@@ -119,12 +115,3 @@ async def live(session: Watcher, console: TheConsole, scan_id: ScanId) -> EventS
         return "update", console.pages.text("parts/progress.html", session, {"going": scan})
 
     return streamed(console.board, session, draw, (scan_id,))
-
-
-def near(desk: Desk, report: Report, owner: str | None) -> list[Report]:
-    """Scans of nearly the same media that are still there, each with its verdict as it stands now."""
-    found = []
-    for scan_id in report.near_duplicates[:NEAR_SHOWN]:
-        with contextlib.suppress(NoSuchScan, UnreadableRecord):
-            found.append(desk.report(scan_id, owner))
-    return found

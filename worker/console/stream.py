@@ -24,7 +24,7 @@ def streamed(
 ) -> EventSourceResponse:
     """Raises QueueFull."""
     board.refuse_crowds(session.key.id)
-    return EventSourceResponse(_events(board, session.key.id, draw, scan_ids, life_s), sep="\n")
+    return EventSourceResponse(_events(board, session.key.id, draw, scan_ids, life_s))
 
 
 async def _events(

@@ -74,11 +74,6 @@ class Callbacks:
         with translated():
             return int(self._redis.zcard(self._key("callbacks")))
 
-    def given_up(self) -> int:
-        """How many are dead."""
-        with translated():
-            return int(self._redis.zcard(self._key("callbacks", "dead")))
-
     def dead(self, limit: int = 100) -> list[Callback]:
         """Those given up, the latest first."""
         with translated():

@@ -1,0 +1,77 @@
+"""Dead letters of scans and callbacks, and their replay."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.worker.api.conftest import Service
+from tests.worker.console.conftest import SignIn, read
+from tests.worker.queue import scans
+from worker.queue.callbacks import Callbacks
+
+
+def dead(service: Service, owner: str, **more: object) -> str:
+    """A scan that was given up."""
+    desk = service.parts.desk
+    scan_id = scans.submit(desk, owner=owner, **more)
+    for _ in range(desk.records.terms.max_attempts):
+        desk.records.redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
+        scans.fail(desk.records, scan_id, dead=True)
+    assert desk.record(scan_id, None).dead
+    return scan_id
+
+
+def test_the_selected_are_scanned_again_once(service: Service, sign_in: SignIn) -> None:
+    first, second, third, theirs = (dead(service, owner) for owner in ("acme", "acme", "acme", "umbrella"))
+    browser = sign_in()
+    page = read(browser.page("/dead"))
+    boxes = {box["value"] for box in page.all("input") if box.get("name") == "scan"}
+    assert boxes == {first, second, third}
+    assert "internal" in page.text
+    answer = browser.post("/dead/scans", which="selected", scan=[first, third, theirs])
+    assert answer.headers["location"] == "/console/dead?done=replayed-2"
+    assert "2 dead letters are scanned again" in browser.page("/dead?done=replayed-2")
+    again = [report.retry_of for report in service.parts.desk.page(None, status="queued").reports]
+    assert sorted(again, key=str) == sorted([first, third])
+    page = read(browser.page("/dead"))
+    assert {box["value"] for box in page.all("input") if box.get("name") == "scan"} == {second}
+    assert page.text.count("replayed") == 2
+    assert browser.post("/dead/scans", which="selected", scan=[first]).headers["location"] == "/console/dead?done=nothing"
+    assert browser.post("/dead/scans", which="all").headers["location"] == "/console/dead?done=replayed-1"
+    assert len(service.parts.desk.page(None, status="queued").reports) == 3
+
+
+@pytest.mark.parametrize("scan", ["x", "../../etc", "0" * 31])
+def test_what_is_no_scans_id_is_refused(sign_in: SignIn, scan: str) -> None:
+    assert sign_in().post("/dead/scans", which="selected", scan=scan).status_code == 422
+
+
+def test_callbacks_are_sent_again(service: Service, sign_in: SignIn) -> None:
+    kept = Callbacks(service.parts.desk.records.redis)
+    for owner in ("acme", "acme", "umbrella"):
+        scan_id = scans.submit(service.parts.desk, owner=owner, callback_url="https://hook.example/in?key=hush")
+        scans.complete(service.parts.desk.records, scan_id, verdict="real")
+    parcels, _ = kept.claim(10, lease_s=10, share=10)
+    assert len(parcels) == 3
+    for parcel in parcels:
+        kept.give_up(parcel, error='<b>HTTP</b> "500"', keep_s=1000)
+    browser = sign_in()
+    html = browser.page("/dead")
+    boxes = [box["value"] or "" for box in read(html).all("input") if box.get("name") == "callback"]
+    assert len(boxes) == 2
+    assert "https://hook.example/in?…" in read(html).text
+    assert "hush" not in html
+    assert "<b>" not in html
+    theirs = next(parcel.id for parcel in parcels if parcel.owner == "umbrella")
+    answer = browser.post("/dead/callbacks", which="selected", callback=[boxes[0], theirs])
+    assert answer.headers["location"] == "/console/dead?done=sent-1"
+    assert {one.id for one in kept.dead()} == {boxes[1], theirs}
+    assert browser.post("/dead/callbacks", which="all").headers["location"] == "/console/dead?done=sent-1"
+    assert sign_in("ops", "admin").post("/dead/callbacks", which="all").headers["location"] == "/console/dead?done=sent-1"
+    assert kept.dead() == []
+
+
+def test_nothing_is_dead(sign_in: SignIn) -> None:
+    page = read(sign_in().page("/dead"))
+    assert page.by_id("no-dead") is not None
+    assert page.by_id("no-callbacks") is not None
