@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 
 from tests.browser.chromium import Visits, serious_faults
 from tests.browser.site import Site
 from tests.worker.source.loopback import reply, serve
 
-NARROW_PX = 360
+NARROW: ViewportSize = {"width": 360, "height": 740}
+WIDE: ViewportSize = {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +21,8 @@ def paths(site: Site) -> dict[str, str]:
     with serve(reply(b"", 503)) as media:
         dead = site.submit(media.url("/gone.mp4"), f"dead-{secrets.token_hex(4)}")
         assert site.ended(dead).dead
-    clips = {name: f"/scans/{site.scan(f'{name}.mp4')}" for name in ("swapped", "no_face")}
-    return clips | {
+    return {
+        "a scan": f"/scans/{site.scan('swapped.mp4')}",
         "overview": "/",
         "scans": "/scans",
         "dead letters": "/dead",
@@ -30,19 +31,32 @@ def paths(site: Site) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_keeps_anybody_out(site: Site, visits: Visits, paths: dict[str, str], scheme: str) -> None:
-    page = visits.page(key=site.key, color_scheme=scheme, viewport={"width": 1280, "height": 900})
-    faults = {name: found for name, path in paths.items() if (found := seen(page, f"{site.console}{path}", scheme))}
-    stranger = visits.page(color_scheme=scheme)
-    assert faults == {}
-    assert seen(stranger, f"{site.console}/sign-in", scheme) == []
+def test_no_page_keeps_anybody_out(site: Site, visits: Visits, paths: dict[str, str]) -> None:
+    page = visits.page(key=site.key, viewport=WIDE)
+    faults = {}
+    for name, path in paths.items():
+        page.goto(f"{site.console}{path}")
+        faults[name] = serious_faults(page) + in_the_dark(page) + on_a_telephone(page)
+    stranger = visits.page(viewport=WIDE)
+    stranger.goto(f"{site.console}/sign-in")
+    faults["sign in"] = serious_faults(stranger) + in_the_dark(stranger) + on_a_telephone(stranger)
+    assert {name: found for name, found in faults.items() if found} == {}
 
 
-def seen(page: Page, address: str, scheme: str) -> list[str]:
-    """In the dark, colours alone are different."""
-    page.goto(address)
-    return serious_faults(page, only="color-contrast" if scheme == "dark" else None)
+def in_the_dark(page: Page) -> list[str]:
+    """Colours alone are different there."""
+    page.emulate_media(color_scheme="dark")
+    found = serious_faults(page, only="color-contrast")
+    page.emulate_media(color_scheme="light")
+    return [f"in the dark: {fault}" for fault in found]
+
+
+def on_a_telephone(page: Page) -> list[str]:
+    """Nothing is to be scrolled sideways."""
+    page.set_viewport_size(NARROW)
+    width = page.evaluate("document.documentElement.scrollWidth")
+    page.set_viewport_size(WIDE)
+    return [f"{width} px wide on {NARROW['width']}"] if width > NARROW["width"] else []
 
 
 def test_the_page_of_an_error_too(site: Site, visits: Visits) -> None:
@@ -51,15 +65,6 @@ def test_the_page_of_an_error_too(site: Site, visits: Visits) -> None:
     assert serious_faults(page) == []
     assert [complaint for complaint in visits.complaints if "404" not in complaint] == []
     visits.complaints.clear()
-
-
-def test_every_page_fits_a_telephone(site: Site, visits: Visits, paths: dict[str, str]) -> None:
-    page = visits.page(key=site.key, viewport={"width": NARROW_PX, "height": 740})
-    widths = {}
-    for name, path in paths.items():
-        page.goto(f"{site.console}{path}")
-        widths[name] = page.evaluate("document.documentElement.scrollWidth")
-    assert {name: width for name, width in widths.items() if width > NARROW_PX} == {}
 
 
 BAD_PAGE = b"""<!doctype html><title>x</title><img src="http://127.0.0.2:1/spy.png"><p style="color: #777; background: #888">x</p>

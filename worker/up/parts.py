@@ -40,7 +40,7 @@ def plan(folder: RunFolder, base: Settings, *, port: int | None) -> Settings:
     told["source"]["temp_dir"] = str(folder.temp)
     told["artifacts"] |= {"url": str(folder.artifacts), "keep_s": KEEP_S, "media_keep_s": KEEP_S, "upload_keep_s": KEEP_S}
     told["telemetry"]["port"] = 0  # two workers share no port
-    told["api"]["port"] = api or free_port()
+    told["api"] |= {"port": api or free_port(), "console": True, "console_secure": False}
     folder.write(folder.settings, yaml.safe_dump(told))
     return read_settings(told)
 
