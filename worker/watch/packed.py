@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 
-from worker.faces.track import THUMBNAIL, FrameSighting, LinkerState, TrackState
+from worker.faces.track import GRID, THUMBNAIL, FrameSighting, LinkerState, TrackState
 from worker.types import Face, Json
 
 _FACE = np.dtype(
@@ -22,6 +23,8 @@ _FACE = np.dtype(
     ]
 )
 """Without a vote the logit is not a number."""
+_MOST: Final = {"pts_s": 1e9, "box_xyxy": 1e6, "prob": 1.01, "quality": 1.01, "logit": 1e4}
+"""No value is further from 0; the limits are those of ``worker.watch.cursor``."""
 _VOTE = np.dtype([("pts_s", "<f8"), ("quality", "<f4"), ("logit", "<f4"), ("track", "<i4")])
 
 
@@ -45,7 +48,7 @@ def unpack_faces(text: str) -> list[Face]:
             logit=None if np.isnan(row["logit"]) else float(row["logit"]),
             too_small=bool(row["too_small"]),
         )
-        for row in np.frombuffer(_bytes(text), _FACE)
+        for row in _rows(text, _FACE)
     ]
 
 
@@ -66,7 +69,7 @@ def unpack_votes(text: str) -> list[Face]:
             quality=float(row["quality"]),
             logit=None if np.isnan(row["logit"]) else float(row["logit"]),
         )
-        for row in np.frombuffer(_bytes(text), _VOTE)
+        for row in _rows(text, _VOTE)
     ]
 
 
@@ -76,7 +79,7 @@ def pack_times(times_s: Sequence[float]) -> str:
 
 def unpack_times(text: str) -> list[float]:
     """Raises ValueError."""
-    return [float(time_s) for time_s in np.frombuffer(_bytes(text), "<f8")]
+    return [float(time_s) for time_s in _numbers(text, "<f8", 1e9)]
 
 
 def pack_linker(state: LinkerState) -> Json:
@@ -98,8 +101,8 @@ def unpack_linker(data: Json) -> LinkerState:
         tracks=tuple(
             TrackState(
                 number=int(number),
-                box_xyxy=_box(np.frombuffer(_bytes(box), "<f4")),
-                appearance_A=np.frombuffer(_bytes(appearance), "<f4").astype(np.float32),
+                box_xyxy=_box(_numbers(box, "<f4", 1e6)),
+                appearance_A=_numbers(appearance, "<f4", 1e3).reshape(3 * GRID**2).astype(np.float32),
             )
             for number, box, appearance in data["tracks"]
         ),
@@ -108,7 +111,7 @@ def unpack_linker(data: Json) -> LinkerState:
         if before is None
         else FrameSighting(
             pts_s=float(before[0]),
-            signature_G3=np.frombuffer(_bytes(before[1]), "<f4").reshape(THUMBNAIL**2, 3).astype(np.float32),
+            signature_G3=_numbers(before[1], "<f4", 1e3).reshape(THUMBNAIL**2, 3).astype(np.float32),
             faces=(),
         ),
     )
@@ -121,6 +124,26 @@ def _or_nan(value: float | None) -> float:
 def _box(values: object) -> tuple[float, float, float, float]:
     x1, y1, x2, y2 = (float(value) for value in np.asarray(values))
     return x1, y1, x2, y2
+
+
+def _rows(text: str, kind: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Raises ValueError for what is out of bounds."""
+    rows = np.frombuffer(_bytes(text), kind)
+    for name in kind.names or ():
+        values, most = np.asarray(rows[name], np.float64), _MOST.get(name)
+        if name == "logit":
+            values = values[~np.isnan(values)]
+        least = 0.0 if name in ("pts_s", "prob", "quality") else -(most or 0.0)
+        if most is not None and not np.all((values >= least) & (values <= most)):
+            raise ValueError(f"{name} out of bounds")
+    return rows
+
+
+def _numbers(text: str, kind: str, most: float) -> np.ndarray[Any, Any]:
+    values = np.frombuffer(_bytes(text), kind)
+    if not np.all(np.abs(values) <= most):
+        raise ValueError("a number out of bounds")
+    return values
 
 
 def _text(data: bytes) -> str:

@@ -12,6 +12,7 @@ from worker.evidence import EvidenceStore
 from worker.faces.track import Linker
 from worker.look import FrameLook
 from worker.types import Face, Json, Label, MediaInfo, MediaKind
+from worker.watch.cursor import VERSION, check_cursor
 from worker.watch.events import Ending
 from worker.watch.frames import KeptFrames
 from worker.watch.packed import pack_linker, unpack_linker
@@ -20,7 +21,6 @@ from worker.watch.stretches import Stretches
 from worker.watch.tracks import Tracks
 from worker.watch.votes import Votes
 
-VERSION: Final = 1
 MOST_LINKED: Final = 32
 """Tracks that a face may join."""
 
@@ -84,10 +84,14 @@ class WatchState:
 
     @classmethod
     def restored(cls, rhythm: Rhythm, cursor: Json, *, evidence_per_track: int) -> WatchState:
-        """As it was when ``cursor`` was made. Raises ConfigError where that was made by another version or for other windows."""
+        """As it was when ``cursor`` was made. Raises ConfigError where that was made by another version or for other windows, or
+        is none."""
+        if not isinstance(cursor, dict):
+            raise ConfigError("the cursor of a watch cannot be read")
         if cursor.get("version") != VERSION or cursor.get("rhythm") != [rhythm.window_s, rhythm.hop_s, rhythm.fps]:
             raise ConfigError("the watch was begun by another version, or with another window, hop or rate: begin it anew")
         try:
+            check_cursor(cursor)
             counts = Counts(**cursor["counts"])
             counts.label = None if counts.label is None else Label(counts.label)
             media = cursor["media"]

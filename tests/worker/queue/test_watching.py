@@ -12,7 +12,8 @@ from redis import Redis
 
 from tests.worker.queue.fake_streams import KeepsNothing, address, slices
 from tests.worker.queue.harness import Service, is_running, service, until
-from worker.errors import FetchTimeout, LeaseLost
+from worker.errors import ConfigError, FetchTimeout, LeaseLost, UnreadableRecord
+from worker.queue.assemble import STREAMS
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
@@ -177,3 +178,12 @@ def test_workers_killed_stopped_and_told_to_go_cost_no_window(workers: Service) 
     report = workers.desk.report(scan_id, "acme")
     assert report.watch is not None
     assert (report.status, report.watch.ending, report.watch.windows) == ("completed", "stopped", len(events))
+
+
+@pytest.mark.parametrize("stored", [b"", b"[]", b"{}", b'{"version": 1}', b"\xff", b"[" * 100_000, b'{"version": 1e400}'])
+def test_a_cursor_that_is_none_ends_the_attempt_with_a_code(stored: bytes, redis: Redis) -> None:
+    queue = Queue(redis, name=STREAMS)  # type: ignore[arg-type]
+    scan_id = queue.submit("http://stream.example/live.m3u8")
+    redis.set(f"vf:cursor:{scan_id}", stored)
+    with pytest.raises((ConfigError, UnreadableRecord)):
+        queue.slice(scan_id)

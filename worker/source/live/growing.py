@@ -9,7 +9,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from worker.errors import EmptyMedia, SourceError, UnsupportedMedia
+from worker.errors import ConfigError, EmptyMedia, SourceError, UnsupportedMedia
 from worker.source.live.cuts import Cut, Cutter, StreamClock
 from worker.source.live.flv import FlvCutter
 from worker.source.live.mpegts import PACKET, TsCutter, is_mpegts
@@ -42,7 +42,10 @@ class GrowingFile:
             if self._position is not None:
                 for _ in cutter.feed(file.read(_LEARNT)):
                     pass
-                cutter.skip_to(file.seek(int(self._position["at"])))
+                at = int(self._position["at"])
+                if at > os.fstat(file.fileno()).st_size:
+                    raise ConfigError("the file is shorter than it was when its watch was begun")
+                cutter.skip_to(file.seek(at))
             begins_at = file.tell()
             while True:
                 data = file.read(_PORTION)

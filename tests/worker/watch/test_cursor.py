@@ -1,0 +1,146 @@
+"""Cursors of any shape: a watch goes on from one, or refuses it with a code; nothing else comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.worker.watch.stream import EMPTY, FAKE, REAL, ToldReader, scanner
+from tests.worker.watch.test_session import Heard, go_on
+from worker.errors import ConfigError, VeriframeError
+from worker.pipeline import Scanner
+from worker.report import Report, Source
+from worker.types import Json
+from worker.watch.recent import Rhythm
+from worker.watch.session import Watcher
+from worker.watch.state import WatchState
+
+RHYTHM = Rhythm(window_s=4, hop_s=2, fps=1)
+PARTS = [(4.0, REAL), (2.0, "behind"), (4.0, FAKE), (4.0, "broken"), (2.0, EMPTY), (3.0, FAKE)]
+
+
+@pytest.fixture(scope="module")
+def looking() -> Iterator[Scanner]:
+    with scanner() as made:
+        yield made
+
+
+def watcher(looking: Scanner, folder: Path, cursor: Json | None) -> Watcher:
+    return Watcher(
+        open_reader=lambda position: ToldReader(PARTS, position, faces=2),
+        scanner=looking,
+        folder=folder,
+        source=Source(kind="url", url="http://stream.test/"),
+        rhythm=RHYTHM,
+        max_duration_s=100,
+        max_behind_s=30,
+        evidence_per_track=2,
+        cursor=cursor,
+    )
+
+
+class Cursors(list[Json]):
+    """Of a whole run."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} cursors"
+
+
+@pytest.fixture(scope="module")
+def cursors(looking: Scanner, tmp_path_factory: pytest.TempPathFactory) -> Cursors:
+    heard = Heard()
+    watcher(looking, tmp_path_factory.mktemp("whole"), None).run(go_on, heard)
+    return Cursors(heard.cursors)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths to everything in a value of JSON."""
+    yield at
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, one in inside:
+        yield from places(one, (*at, name))
+
+
+def changed(value: Any, at: tuple[Any, ...], into: Any) -> Any:
+    if not at:
+        return into
+    made = copy.deepcopy(value)
+    holder = made
+    for name in at[:-1]:
+        holder = holder[name]
+    holder[at[-1]] = into
+    return made
+
+
+NUMBERS = st.sampled_from([-1, 0, 1, 2**31, 2**53, 2**63, 10**30, -0.5, 0.5, 1e9, 1e300, float("inf"), float("nan")])
+TEXTS = st.sampled_from(["", "AAAA", "AAAAAAAAAAA=", "////" * 7, "fake", "not_served", "\ud800", "x" * 999])
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.sampled_from(["a", "clock_s", "at"]), inside, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 10_000), into=VALUES)
+def test_a_cursor_that_was_changed_anywhere_is_refused_or_gone_on_from(
+    place: int, into: object, looking: Scanner, cursors: Cursors, tmp_path: Path
+) -> None:
+    everywhere = [(cursor, at) for cursor in cursors for at in places(cursor)]
+    cursor, at = everywhere[place % len(everywhere)]
+    made = changed(cursor, at, into)
+    asked = itertools.count()
+    with contextlib.suppress(VeriframeError, TypeError if at[:1] == ("position",) else VeriframeError):
+        one = watcher(looking, tmp_path, made)
+        heard = Heard()
+        one.run(lambda: next(asked) > 4000, heard)
+        assert len(heard.windows) < 2000
+        assert Report.model_validate_json(one.report().model_dump_json())
+
+
+@pytest.mark.parametrize("cursor", [None, [], "", 1, {}, {"version": 1}])
+def test_what_is_no_cursor_is_refused(cursor: Any) -> None:
+    with pytest.raises(ConfigError):
+        WatchState.restored(RHYTHM, cursor, evidence_per_track=1)
+
+
+@pytest.mark.parametrize(
+    ("at", "into"),
+    [
+        (("counts", "end_s"), 1e300),
+        (("counts", "end_s"), 9e8),
+        (("counts", "next_window"), -5),
+        (("counts", "next_window"), 10**6),
+        (("counts", "faces"), "many"),
+        (("counts", "last_frame_s"), float("nan")),
+        (("counts", "ending"), "soon"),
+        (("position", "clock_s"), 2**60),
+        (("position", "clock_s"), "2"),
+        (("frames", "step"), 0),
+        (("stretches", "missed"), [[0, 1, "because"]]),
+        (("votes", "weights"), [0]),
+        (("recent", "times"), "////" * 6),
+        (("media", "width"), 0),
+        (("media", "fps"), float("inf")),
+        (("linker", "n"), 2**31),
+    ],
+)
+def test_numbers_have_bounds_and_kinds(at: tuple[str, ...], into: object, cursors: Cursors) -> None:
+    """Of those that are plausible by their kind, some would have windows told for years, others fail when the report is made."""
+    with pytest.raises(ConfigError):
+        WatchState.restored(RHYTHM, changed(cursors[1], at, into), evidence_per_track=1)
+
+
+def test_every_cursor_of_a_run_is_one(cursors: Cursors) -> None:
+    for cursor in cursors:
+        restored = WatchState.restored(RHYTHM, json.loads(json.dumps(cursor)), evidence_per_track=2)
+        assert json.loads(json.dumps(restored.cursor())) == cursor
