@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
@@ -47,15 +47,15 @@ def visitor(session: Annotated[Session, Depends(signed_in)], console: TheConsole
     return session
 
 
-def _with(scope: Scope) -> Callable[[Session], Session]:
-    def allowed(session: Annotated[Session, Depends(visitor)]) -> Session:
+def _with(scope: Scope) -> Callable[[Session], Awaitable[Session]]:
+    async def allowed(session: Annotated[Session, Depends(visitor)]) -> Session:
         session.key.require(scope)
         return session
 
     return allowed
 
 
-def _watching(session: Annotated[Session, Depends(signed_in)]) -> Session:
+async def _watching(session: Annotated[Session, Depends(signed_in)]) -> Session:
     session.key.require(Scope.READ)
     return session
 
@@ -105,7 +105,7 @@ async def _form(request: Request) -> Form:
 AnyForm = Annotated[Form, Depends(_form)]
 
 
-def _own_form(form: AnyForm, session: Annotated[Session, Depends(signed_in)]) -> Form:
+async def _own_form(form: AnyForm, session: Annotated[Session, Depends(signed_in)]) -> Form:
     check_token(session, form.get("token"))
     return form
 

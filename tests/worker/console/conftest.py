@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
@@ -24,6 +24,7 @@ class Browser:
 
     service: Service
     client: TestClient
+    _tokens: dict[str, str] = field(default_factory=dict)
 
     def get(self, path: str = "/", **more: Any) -> Response:
         answer: Response = self.client.get(f"/console{path}", **more)
@@ -48,9 +49,13 @@ class Browser:
 
     @property
     def token(self) -> str:
-        found = re.search(r'name="token" value="([0-9a-f]{64})"', self.page())
-        assert found is not None
-        return found[1]
+        """The session's, from a form of its first page."""
+        cookie = self.client.cookies["veriframe"]
+        if cookie not in self._tokens:
+            found = re.search(r'name="token" value="([0-9a-f]{64})"', self.page())
+            assert found is not None
+            self._tokens[cookie] = found[1]
+        return self._tokens[cookie]
 
 
 SignIn = Callable[..., Browser]

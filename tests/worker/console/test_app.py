@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.worker.api.conftest import Serve, Service, fields_of
-from tests.worker.console.conftest import LIMITS, Browser, SignIn, read, with_console
+from tests.worker.console.conftest import LIMITS, Browser, Page, SignIn, read, with_console
 from tests.worker.queue import scans
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
@@ -25,36 +25,27 @@ POLICY = {
 }
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/", 200),
-        ("/scans", 200),
-        ("/sign-in", 200),
-        ("/scans/" + "0" * 32, 404),
-        ("/scans/x", 404),
-        ("/nope", 404),
-        ("/live", 405),
-    ],
-)
-def test_every_answer_has_the_headers(sign_in: SignIn, path: str, status: int) -> None:
+PATHS = {"/": 200, "/scans": 200, "/sign-in": 200, "/scans/" + "0" * 32: 404, "/scans/x": 404, "/nope": 404, "/live": 405}
+
+
+def test_every_answer_has_the_headers(sign_in: SignIn) -> None:
     browser = sign_in()
-    answer = browser.get(path) if status != 405 else browser.client.put("/console/live")
-    assert answer.status_code == status
-    assert set(answer.headers["content-security-policy"].split("; ")) == POLICY
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["referrer-policy"] == "same-origin"
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    page = read(answer.text)
-    assert page.by_id("main") is not None
-    outside = [
-        value
-        for tag, attributes in page.tags
-        for name, value in attributes.items()
-        if name in ("src", "href", "action") and tag != "path" and not (value or "").startswith(("/console/", "#"))
-    ]
-    assert outside == [], "nothing but this service is asked for anything"
+    for path, status in PATHS.items():
+        answer = browser.get(path) if status != 405 else browser.client.put(f"/console{path}")
+        assert answer.status_code == status, path
+        assert set(answer.headers["content-security-policy"].split("; ")) == POLICY
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "same-origin"
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        page = read(answer.text)
+        assert page.by_id("main") is not None
+        assert outside(page) == [], "nothing but this service is asked for anything"
+
+
+def outside(page: Page) -> list[str]:
+    named = [attributes[name] or "" for tag, attributes in page.tags for name in ("src", "href", "action") if name in attributes]
+    return [value for value in named if not value.startswith(("/console/", "#"))]
 
 
 def test_the_api_answers_as_before(service: Service) -> None:

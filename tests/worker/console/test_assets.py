@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.worker.api.conftest import Service
 from tests.worker.console.conftest import read
 from worker.console.assets import ASK_AGAIN, FOREVER, Assets, packaged_assets
@@ -14,24 +12,22 @@ OURS = {"console.css": b"a{}", "console.js": b"1", "pages.css": b"b{}", "icon.sv
 SIGN_IN = {"next": "", "complaint": None, "notice": None, "here": ""}
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("console.css", "text/css"), ("console.js", "text/javascript"), ("icon.svg", "image/svg")]
-)
-def test_ours_are_kept_by_browsers_for_as_long_as_they_are_the_same(service: Service, name: str, kind: str) -> None:
-    url = packaged_assets().url(name)
-    assert url is not None
-    exact = service.client.get(url)
-    assert (exact.status_code, exact.headers["cache-control"]) == (200, FOREVER)
-    assert exact.headers["content-type"].startswith(kind)
-    other = service.client.get(url[:-1] + "x")
-    assert other.headers["cache-control"] == ASK_AGAIN
-    same = service.client.get(url, headers={"If-None-Match": exact.headers["etag"]})
-    assert (same.status_code, same.content) == (304, b"")
+def test_ours_are_kept_by_browsers_for_as_long_as_they_are_the_same(service: Service) -> None:
+    for name, kind in (("console.css", "text/css"), ("console.js", "text/javascript"), ("icon.svg", "image/svg+xml")):
+        url = packaged_assets().url(name)
+        assert url is not None
+        exact = service.client.get(url)
+        assert (exact.status_code, exact.headers["cache-control"]) == (200, FOREVER)
+        assert exact.headers["content-type"].startswith(kind)
+        other = service.client.get(url[:-1] + "x")
+        assert other.headers["cache-control"] == ASK_AGAIN
+        same = service.client.get(url, headers={"If-None-Match": exact.headers["etag"]})
+        assert (same.status_code, same.content) == (304, b"")
 
 
-@pytest.mark.parametrize("name", ["nope.js", "htmx-LICENSE.txt", "..%2fapp.py", "app.py", "__init__.py"])
-def test_nothing_else_is_given_out(service: Service, name: str) -> None:
-    assert service.client.get(f"/console/assets/{name}").status_code == 404
+def test_nothing_else_is_given_out(service: Service) -> None:
+    for name in ("nope.js", "htmx-LICENSE.txt", "..%2fapp.py", "app.py", "__init__.py"):
+        assert service.client.get(f"/console/assets/{name}").status_code == 404, name
 
 
 def test_the_look_is_that_of_all_pages(service: Service) -> None:

@@ -41,15 +41,15 @@ def test_redis_holds_neither_the_cookie_nor_the_forms_token(service: Service, si
     assert token not in everything
 
 
-@pytest.mark.parametrize("key", ["", "vf_0000000000000000_" + "A" * 43, "nonsense", "<script>"])
-def test_another_key_is_refused_on_the_page(service: Service, open_browser: OpenBrowser, key: str) -> None:
+def test_another_key_is_refused_on_the_page(service: Service, open_browser: OpenBrowser) -> None:
     browser = open_browser(service)
-    answer = browser.client.post("/console/sign-in", data={"key": key})
-    assert answer.status_code == 401
-    assert "No such API key" in answer.text
-    assert "<script>" not in answer.text
-    assert not browser.client.cookies
-    assert "www-authenticate" not in answer.headers
+    for key in ("", "vf_0000000000000000_" + "A" * 43, "nonsense", "<script>"):
+        answer = browser.client.post("/console/sign-in", data={"key": key})
+        assert answer.status_code == 401, key
+        assert "No such API key" in answer.text
+        assert "<script>" not in answer.text
+        assert not browser.client.cookies
+        assert "www-authenticate" not in answer.headers
 
 
 def test_attempts_are_limited(service: Service, open_browser: OpenBrowser) -> None:
@@ -84,11 +84,11 @@ def test_who_signs_out_is_out_with_a_kept_cookie_too(sign_in: SignIn) -> None:
     assert browser.get().status_code == 303
 
 
-@pytest.mark.parametrize("cookie", ["", "x", "A" * 43, "../" * 14 + "A", "é" * 43])
-def test_a_cookie_of_nobodys_opens_nothing(service: Service, open_browser: OpenBrowser, cookie: str) -> None:
+def test_a_cookie_of_nobodys_opens_nothing(service: Service, open_browser: OpenBrowser) -> None:
     browser = open_browser(service)
-    answer = browser.client.get("/console/", headers={"Cookie": f"veriframe={cookie}".encode()})
-    assert answer.status_code == 303
+    for cookie in ("", "x", "A" * 43, "../" * 14 + "A", "é" * 43):
+        answer = browser.client.get("/console/", headers={"Cookie": f"veriframe={cookie}".encode()})
+        assert answer.status_code == 303, cookie
 
 
 def test_a_page_sends_to_the_sign_in_and_comes_back(service: Service, open_browser: OpenBrowser) -> None:
@@ -105,14 +105,13 @@ def test_a_page_sends_to_the_sign_in_and_comes_back(service: Service, open_brows
     assert answer.headers["location"] == f"/console/scans/{scan_id}"
 
 
-@pytest.mark.parametrize(
-    "below", ["//evil.example", "https://evil.example/", "/etc", "\\evil", "..%2f", "scans\r\nSet-Cookie: a=b", "a" * 200]
-)
-def test_after_signing_in_nobody_is_sent_elsewhere(service: Service, open_browser: OpenBrowser, below: str) -> None:
+def test_after_signing_in_nobody_is_sent_elsewhere(service: Service, open_browser: OpenBrowser) -> None:
     browser = open_browser(service)
-    answer = browser.client.post("/console/sign-in", data={"key": service.token(), "next": below})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/console/")
-    assert "go-on" not in browser.client.get("/console/sign-in", params={"next": below}).text
+    elsewhere = ["//evil.example", "https://evil.example/", "/etc", "\\evil", "..%2f", "scans\r\nSet-Cookie: a=b", "a" * 200]
+    for below in elsewhere:
+        answer = browser.client.post("/console/sign-in", data={"key": service.token(), "next": below})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console/"), below
+        assert "go-on" not in browser.client.get("/console/sign-in", params={"next": below}).text
 
 
 def test_forms_scripts_and_streams_learn_that_the_session_is_over(service: Service, open_browser: OpenBrowser) -> None:
