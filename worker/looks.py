@@ -19,11 +19,12 @@ MOST_KEPT: Final = 1024
 
 
 class Looks:
-    """Small grey pictures of frames as they come, in bounded memory: of a great many frames, an even part."""
+    """Small grey pictures of frames as they come, in bounded memory: of a great many frames, an even part. ``expected``: how many
+    will come, where that is known; two for each place are enough."""
 
-    def __init__(self, *, most: int = MOST_KEPT) -> None:
+    def __init__(self, expected: int | None = None, *, most: int = MOST_KEPT) -> None:
         self._kept: list[tuple[float, UInt8]] = []
-        self._most, self._every, self._came = most, 1, 0
+        self._most, self._every, self._came = most, max(1, (expected or 0) // (2 * PLACES)), 0
 
     def add(self, pts_s: float, rgb_HWC: UInt8) -> None:
         """Note a frame, of any size."""

@@ -46,7 +46,7 @@ class Passes:
         self.is_spread = is_video and not request.exhaustive and self._asked is not None and aside_bytes <= hold_bytes
         self.failure: MediaError | None = None
         self.waited_s = 0.0
-        self.looks = Looks()
+        self.looks = Looks(self._asked)
         """Of all frames of the first pass, looked at or not: the same for the same file, wherever its verdict was settled."""
         self._n_first = 0
         self.wanted = self._asked

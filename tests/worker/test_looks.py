@@ -77,6 +77,16 @@ def test_of_a_great_many_frames_an_even_part_is_kept() -> None:
     assert away(phash_of(clip), few) == 0, "each of the eight pictures is still among them"
 
 
+def test_of_frames_that_are_announced_two_for_each_place_are_looked_at() -> None:
+    expected, looked_at = Looks(32), Looks()
+    for second in range(32):
+        expected.add(float(second), picture(second, 64, 64))
+        if second % 2 == 0:
+            looked_at.add(float(second), picture(second, 64, 64))
+    assert expected.phash(0, 32) is not None
+    assert expected.phash(0, 32) == looked_at.phash(0, 32)
+
+
 def test_odd_sizes() -> None:
     for height, width in ((1, 1), (7, 400), (33, 31), (1080, 33)):
         seen = phash_of([picture(3, height, width)])
