@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.monitoring.expressions import RULES, Expression, rules
+from tests.deploy.monitoring.expressions import MANIFESTS, RULES, Expression, rules
 from tests.deploy.monitoring.tools import ROOT, tool
 
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -97,3 +97,20 @@ def test_every_recorded_series_has_its_value_in_a_test() -> None:
         for name in Expression(place=path.name, text=one["expr"]).metrics
     }
     assert sorted({rule["record"] for rule in rules("record")} - asked) == []
+
+
+def test_a_pod_is_found_by_the_labels_and_ports_of_the_manifests() -> None:
+    (job,) = yaml.safe_load((FOLDER / "prometheus-kubernetes.yaml").read_text())["scrape_configs"]
+    (discovery,) = job["kubernetes_sd_configs"]
+    kept = {one["source_labels"][0]: one["regex"] for one in job["relabel_configs"] if one.get("action") == "keep"}
+    pods = [
+        one for path in MANIFESTS for one in filter(None, yaml.safe_load_all(path.read_text())) if one["kind"] == "Deployment"
+    ]
+    assert pods
+    for pod in pods:
+        labels = pod["spec"]["template"]["metadata"]["labels"]
+        ports = [port for one in pod["spec"]["template"]["spec"]["containers"] for port in one.get("ports", ())]
+        assert pod["metadata"]["namespace"] in discovery["namespaces"]["names"]
+        assert labels["app.kubernetes.io/name"] == kept["__meta_kubernetes_pod_label_app_kubernetes_io_name"]
+        assert labels["app.kubernetes.io/component"] in ("api", "worker", "courier")
+        assert len([p for p in ports if re.fullmatch(kept["__meta_kubernetes_pod_container_port_name"], p["name"])]) == 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.deploy.monitoring.expressions import ALL_METRICS, all_expressions, of_dashboards, rules, series_of
+from tests.deploy.monitoring.expressions import ALL_METRICS, all_expressions, of_dashboards, of_scalers, rules, series_of
 from tests.deploy.monitoring.prometheus import FIRING, Prometheus
 from tests.deploy.monitoring.props import Answer, answering
 from tests.deploy.monitoring.stand import standing
@@ -27,7 +27,7 @@ def test_every_metric_moves_and_every_alert_fires_and_clears(tmp_path: Path) -> 
         prometheus = stand.prometheus
         assert {one.labels["alertname"] for one in prometheus.ask_range(FIRING, began_s, ended_s)} == ALERTS
         assert silent_metrics(prometheus, began_s, ended_s) == []
-        assert empty_panels(prometheus, began_s, ended_s) == []
+        assert silent_places(prometheus, began_s, ended_s) == []
 
 
 def silent_metrics(prometheus: Prometheus, began_s: float, ended_s: float) -> list[str]:
@@ -39,6 +39,7 @@ def silent_metrics(prometheus: Prometheus, began_s: float, ended_s: float) -> li
     ]
 
 
-def empty_panels(prometheus: Prometheus, began_s: float, ended_s: float) -> list[str]:
-    """Places on dashboards whose expressions never gave anything."""
-    return [one.place for one in of_dashboards("5s") if not prometheus.ask_range(one.text, began_s, ended_s)]
+def silent_places(prometheus: Prometheus, began_s: float, ended_s: float) -> list[str]:
+    """Panels and scalers whose expressions never gave anything."""
+    asked = (*of_dashboards("5s"), *of_scalers())
+    return [one.place for one in asked if not prometheus.ask_range(one.text, began_s, ended_s)]
