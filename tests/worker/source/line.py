@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 
 class Line:
-    """``at``: where it begins. ``cut`` and ``mend`` it; ``refused`` counts the connections that came to nothing."""
+    """``at``: where it begins. ``cut`` and ``mend`` it; ``refused`` counts the connections that came to nothing, ``brought`` the
+    bytes of answers that came through."""
 
     def __init__(self, listener: socket.socket, port: int) -> None:
         self._listener, self._port = listener, port
         self.at = f"127.0.0.1:{listener.getsockname()[1]}"
-        self.refused = 0
+        self.refused = self.brought = 0
         self._is_cut = False
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
@@ -50,15 +51,16 @@ class Line:
                 near.close()
                 continue
             for source, target in ((near, far), (far, near)):
-                threading.Thread(target=_pass_on, args=(source, target), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(source, target, target is near), daemon=True).start()
 
-
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            target.sendall(data)
-    _end(source)
-    _end(target)
+    def _pass_on(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+                with self._lock:
+                    self.brought += len(data) if is_answer else 0
+        _end(source)
+        _end(target)
 
 
 def _end(one: socket.socket) -> None:
