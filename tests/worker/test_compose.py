@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.worker.telemetry.recorded import Recorded
 from worker.compose import build_policy, build_scanner, fingerprint
+from worker.demo import demo_files
 from worker.errors import ConfigError
 from worker.model.spec import Calibration, ModelSpec, Thresholds
 from worker.settings import load_settings
@@ -59,3 +61,17 @@ def test_the_backend_that_runs_makes_resumed_reports_stale_and_how_it_was_chosen
     auto, named = (load_settings(flags={"model": {"backend": name}}) for name in ("auto", "openvino-bf16"))
     assert fingerprint(auto, SHA, "openvino-bf16") == fingerprint(named, SHA, "openvino-bf16")
     assert fingerprint(auto, SHA, "openvino-bf16") != fingerprint(auto, SHA, "onnxruntime")
+
+
+def test_a_scan_tells_its_batches_faces_and_model() -> None:
+    told = Recorded()
+    settings = load_settings(flags={"model": {"backend": "onnxruntime", "threads": 1}, "sampling": {"max_frames": 4}})
+    with build_scanner(settings, told) as scanner:
+        report = scanner.scan(demo_files()[0].path).report
+        assert report.error is None
+        assert report.sampling is not None
+        model = scanner.model
+    assert told.shown == {("model_info", model.name, model.version, model.sha256, "onnxruntime"): 1}
+    assert len(told.seen["faces_per_frame",]) == report.sampling.decoded
+    assert sum(told.seen["batch_crops",]) == sum(track.votes for track in report.tracks) > 0
+    assert told.counts == {}, "no decoder was lost, no backend was missing"
