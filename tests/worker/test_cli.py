@@ -209,12 +209,34 @@ def test_reports_and_crops_are_written_where_they_are_found(media: Callable[...,
     for _ in range(2):  # the second time, the reports in the scanned folder are not scanned themselves
         result = veriframe("scan", folder, "--out", out, "--format", "jsonl")
         assert len(lines(result.stdout)) == 1
-    (place,) = out.iterdir()
+    (place,) = out.glob("*-*")
     assert place.name.startswith("a.mp4-")
     report = Report.model_validate_json((place / "report.json").read_bytes())
     crops = [evidence.crop for track in report.tracks for evidence in track.evidence]
     assert sorted(path.name for path in place.glob("*.jpg")) == sorted(str(crop) for crop in crops)
     assert (place / "t5000.jpg").read_bytes() == b"\xff\xd85000"
+
+
+def test_pages_are_written_beside_reports_and_listed(media: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    folder = media(a="fake", b="broken")
+    assert veriframe("scan", folder, "--out", out, "--quiet").exit_code == 3
+    first, second = sorted(out.glob("*-*"))
+    index = (out / "index.html").read_text("utf-8")
+    for place, said in ((first, "Fake"), (second, "Failed")):
+        assert f'href="{place.name}/page.html"' in index
+        assert said in (place / "page.html").read_text("utf-8")
+    for left in (first / "page.html", out / "index.html"):
+        left.unlink()
+    assert veriframe("scan", folder, "--out", out, "--quiet", "--resume").exit_code == 3
+    assert (first / "page.html").is_file()
+    assert (out / "index.html").read_text("utf-8") == index
+
+
+def test_maps_need_a_folder(media: Callable[..., Path]) -> None:
+    result = veriframe("scan", media(a="fake"), "--explain")
+    assert result.exit_code == 2
+    assert "--explain needs --out" in result.stderr
 
 
 def test_reports_of_equal_names_do_not_meet(tmp_path: Path) -> None:
@@ -317,10 +339,10 @@ def test_ctrl_c_while_processes_start_is_quiet(media: Callable[..., Path], start
 def iter_place(out: Path, timeout_s: float = 60.0) -> Iterator[Path]:
     """Folders of items as soon as there is one."""
     deadline = time.monotonic() + timeout_s
-    while not (out.exists() and any(out.iterdir())):
+    while not (out.exists() and any(out.glob("*-*"))):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    yield from out.iterdir()
+    yield from out.glob("*-*")
 
 
 def test_a_killed_process_costs_one_try_of_one_item(

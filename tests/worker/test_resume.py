@@ -95,7 +95,7 @@ def test_failures_that_may_pass_are_tried_again(tmp_path: Path, scans: Scans) ->
 def test_what_is_damaged_is_scanned_anew(tmp_path: Path, scans: Scans, name: str, damage: bytes | None) -> None:
     write(tmp_path, a="fake")
     scans()
-    (place,) = (tmp_path / "out").iterdir()
+    (place,) = (tmp_path / "out").glob("a-*")
     (place / name).unlink()
     if damage is not None:
         (place / name).write_bytes(damage)
@@ -106,7 +106,7 @@ def test_what_is_damaged_is_scanned_anew(tmp_path: Path, scans: Scans, name: str
 def test_a_report_that_was_edited_is_scanned_anew(tmp_path: Path, scans: Scans) -> None:
     write(tmp_path, a="fake")
     scans()
-    (place,) = (tmp_path / "out").iterdir()
+    (place,) = (tmp_path / "out").glob("a-*")
     edited = (place / "report.json").read_text().replace('"fake"', '"real"')
     (place / "report.json").write_text(edited)
     assert scans() == (["fake"], ["a"])
@@ -115,10 +115,10 @@ def test_a_report_that_was_edited_is_scanned_anew(tmp_path: Path, scans: Scans) 
 def test_crops_of_an_earlier_report_do_not_stay(tmp_path: Path, scans: Scans) -> None:
     write(tmp_path, a="fake")
     scans()
-    (place,) = (tmp_path / "out").iterdir()
+    (place,) = (tmp_path / "out").glob("a-*")
     write(tmp_path, a="broken")
     scans()
-    assert sorted(path.name for path in place.iterdir()) == ["report.json", "state.json"]
+    assert sorted(path.name for path in place.iterdir()) == ["page.html", "report.json", "state.json"]
 
 
 def test_a_file_that_changes_while_it_is_scanned_leaves_no_state_that_fits(tmp_path: Path) -> None:

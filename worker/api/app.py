@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from worker import __version__
-from worker.api import events, feedback, health, media, near, problems, scans, uploads
+from worker.api import events, feedback, health, media, near, pages, problems, scans, uploads
 from worker.api.middleware import BodyCap, Boundary
 from worker.api.parts import Parts
 from worker.queue.requests import ScanRequest
@@ -49,7 +49,16 @@ def _application() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for router in (scans.router, events.router, media.router, near.router, uploads.router, feedback.router, health.router):
+    for router in (
+        scans.router,
+        pages.router,
+        events.router,
+        media.router,
+        near.router,
+        uploads.router,
+        feedback.router,
+        health.router,
+    ):
         app.include_router(router)
     problems.handle_errors(app)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -195,7 +195,11 @@ def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dic
             raise ConfigError("--explain needs --out DIR: that is where maps are kept")
         flags = flags | {"output": {"explain": False}}
     settings = _settings(config, flags, arguments)
-    folder = ReportFolder(arguments.out) if arguments.out else None
+    folder = None
+    if arguments.out is not None:
+        from worker.pages.folder import FolderPages
+
+        folder = ReportFolder(arguments.out, FolderPages(arguments.out))
     console = Console(stderr=True)
     with console.status("listing"):
         items = list(
@@ -228,7 +232,7 @@ def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dic
         sink=SINKS[arguments.format](sys.stdout),
         bar=Bar(console, total=len(items), live=console.is_terminal and not arguments.quiet and not both_on_terminal),
     )
-    with logs_on(console):
+    with logs_on(console), closing(folder) if folder else nullcontext():
         tally = batch.run(items)
     if not arguments.quiet:
         console.print(str(tally), highlight=False, markup=False, soft_wrap=True)

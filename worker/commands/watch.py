@@ -126,7 +126,11 @@ def run_watch(arguments: WatchArguments, config: Path | None, flags: dict[str, d
     items = list(find_items([arguments.target], urls=True))
     if len(items) != 1 or items[0].refusal is not None:
         raise ConfigError(f"{arguments.target}: {items[0].refusal if len(items) == 1 else 'give one address or one file'}")
-    folder = ReportFolder(arguments.out) if arguments.out else None
+    folder = None
+    if arguments.out is not None:
+        from worker.pages.folder import FolderPages
+
+        folder = ReportFolder(arguments.out, FolderPages(arguments.out))
     show = JsonLines(sys.stdout, windows=arguments.windows) if arguments.format == "jsonl" else Table(sys.stdout)
     if build is None:
         from worker.compose import build_scanner
@@ -137,6 +141,7 @@ def run_watch(arguments: WatchArguments, config: Path | None, flags: dict[str, d
     report, crops, stopped = watch_item(settings, build, items[0], show)
     if folder is not None:
         folder.save(items[0].path, report, crops, None, "")
+        folder.close()
     show.report(report)
     if stopped:
         return stopped

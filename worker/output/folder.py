@@ -1,4 +1,4 @@
-"""Reports in a folder: for each item a folder of its own with ``report.json``, its evidence crops and ``state.json``.
+"""Reports in a folder: for each item a folder of its own with ``report.json``, its pictures, its page and ``state.json``.
 
 The item's folder is named by the file's name, made safe, and 16 hex digits of the SHA-256 of its absolute path: names never
 collide, and hold nothing that a shell or another file system minds. Every file appears whole or not at all; ``state.json`` comes
@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -36,10 +37,18 @@ class Stored:
     state: State
 
 
+class Pages(Protocol):
+    """Makes pages of what is kept (``worker.pages.folder.FolderPages``)."""
+
+    def add(self, place: Path, report: Report, pictures: Mapping[str, bytes]) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class ReportFolder:
     """The folder of ``--out``; made if it is missing. Raises ConfigError where that is impossible."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, pages: Pages | None = None) -> None:
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
@@ -47,6 +56,7 @@ class ReportFolder:
         if not os.access(root, os.W_OK | os.X_OK):
             raise ConfigError(f"--out {root}: not writable")
         self.root = root
+        self._pages = pages
 
     def place(self, path: Path) -> Path:
         """The folder of one item."""
@@ -55,7 +65,7 @@ class ReportFolder:
         return self.root / (f"{safe}-{digest}" if safe else digest)
 
     def save(self, path: Path, report: Report, crops: Mapping[str, bytes], content: Content | None, fingerprint: str) -> None:
-        """Write an item's report and crops over those of an earlier run. Raises OSError."""
+        """Write an item's report, pictures and page over those of an earlier run. Raises OSError."""
         place = self.place(path)
         place.mkdir(exist_ok=True)
         (place / STATE).unlink(missing_ok=True)
@@ -68,6 +78,8 @@ class ReportFolder:
         for left in place.glob("*.jpg"):
             if left.name not in crops:
                 left.unlink()
+        if self._pages is not None:
+            self._pages.add(place, report, crops)
         if content is not None and is_lasting(report):
             state = State(
                 sha256=content.sha256,
@@ -88,7 +100,13 @@ class ReportFolder:
             report = Report.model_validate_json(data)
         except (OSError, ValidationError):
             return None
-        crops = (evidence.crop for track in report.tracks for evidence in track.evidence)
-        if not all((place / crop).is_file() for crop in crops if crop is not None):
+        evidence = [one for track in report.tracks for one in track.evidence]
+        pictures = {name for one in evidence for name in (one.crop, one.explanation, one.frame)}
+        if not all((place / name).is_file() for name in pictures if name is not None):
             return None
         return Stored(report=report, state=state)
+
+    def close(self) -> None:
+        """Write the index of the pages. Raises OSError."""
+        if self._pages is not None:
+            self._pages.close()

@@ -1,0 +1,222 @@
+"""The page of a report: whole, escaped, self-contained, and usable without seeing or colours."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import get_args
+
+import pytest
+
+from tests.worker.pages.html import Page
+from tests.worker.pages.reports import MEDIA, failed, frames, report, track, watched
+from worker.pages import words
+from worker.pages.page import MOST_VALUES, name_of, report_page, values_of
+from worker.pages.timeline import MOST_ROWS
+from worker.report import ErrorCode, FrameItem, Model, Report, Source
+from worker.types import Label, MediaKind, Reason
+
+JPEG = b"\xff\xd8 a picture"
+PICTURE = report(media=MEDIA.model_copy(update={"kind": MediaKind.PICTURE, "duration_s": 0.0, "fps": 0.0}), segments=())
+HOSTILE = '"><script>alert(1)</script>{{ 7 * 7 }}\u202egpj.exe\x1b[2J'
+
+
+def nothing(name: str) -> bytes | None:
+    return None
+
+
+def everything(name: str) -> bytes | None:
+    return JPEG + name.encode()
+
+
+STATES = {
+    "fake": report(),
+    "real": report(verdict=Label.REAL, score=0.1, segments=()),
+    "uncertain": report(verdict=Label.UNCERTAIN, score=0.5, reasons=({"code": Reason.NEAR_THRESHOLD},)),
+    "no face": report(verdict=Label.NOT_APPLICABLE, score=None, odds=None, thresholds=None, tracks=(), segments=(), frames=(),
+                      reasons=({"code": Reason.NO_FACE},)),
+    "failed": failed(),
+    "queued": failed().model_copy(update={"status": "queued", "error": None}),
+    "human": report(verdict=Label.REAL, decided_by="human"),
+    "uncalibrated": report(calibrated=False),
+    "picture": PICTURE,
+    "watch": watched(),
+}  # fmt: skip
+
+
+@pytest.fixture(params=STATES, scope="module")
+def page(request: pytest.FixtureRequest) -> Page:
+    return Page(report_page(STATES[request.param], everything))
+
+
+def test_a_page_asks_for_nothing_and_runs_nothing(page: Page) -> None:
+    assert not {tag.name for tag in page.tags} & {"script", "link", "iframe", "object", "embed", "form", "base", "video"}
+    for tag in page.tags:
+        assert not [name for name in tag.attributes if name.startswith("on") or name == "style"]
+        for name in ("src", "href", "srcset", "xlink:href"):
+            assert tag.attributes.get(name, "#").startswith(("#", "data:image/jpeg;base64,"))
+    assert "url(" not in page.html.replace("url(#timeline-hatch)", "")
+    assert "@import" not in page.html
+
+
+def test_a_page_has_landmarks_and_headings_in_order(page: Page) -> None:
+    assert [len(page.of(name)) for name in ("header", "main", "footer", "h1", "title")][:4] == [1, 1, 1, 1]
+    assert page.of("html")[0].attributes["lang"] == "en"
+    levels = [int(tag.name[1]) for tag in page.tags if re.fullmatch("h[1-6]", tag.name)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    ids = [tag.attributes["id"] for tag in page.tags if "id" in tag.attributes]
+    assert len(ids) == len(set(ids))
+    named = [name for tag in page.tags for name in tag.attributes.get("aria-labelledby", "").split()]
+    assert set(named) <= set(ids)
+
+
+def test_tables_and_pictures_have_names_and_what_scrolls_is_reached_by_keyboard(page: Page) -> None:
+    assert len(page.of("caption")) == len(page.of("table"))
+    assert all(tag.attributes.get("scope") for tag in page.of("th"))
+    assert all(tag.attributes.get("alt") for tag in page.of("img"))
+    for tag in page.of("svg"):
+        if tag.attributes.get("role") == "img":
+            assert tag.attributes.get("aria-label") or tag.attributes.get("aria-labelledby")
+    for tag in page.tags:
+        if tag.attributes.get("class") == "scroll":
+            assert (tag.attributes["tabindex"], tag.attributes["role"]) == ("0", "region")
+            assert tag.attributes["aria-label"]
+
+
+def test_every_page_tells_the_limits(page: Page) -> None:
+    assert all(said in page.text for said in words.LIMITS)
+
+
+def test_the_verdict_is_a_word_and_its_meaning() -> None:
+    for label, said in words.VERDICTS.items():
+        reasons = ({"code": Reason.NO_FACE},) if label in (Label.UNCERTAIN, Label.NOT_APPLICABLE) else ()
+        text = Page(report_page(report(verdict=label, reasons=reasons), nothing)).text
+        assert f"{said.mark} {said.name}" in text
+        assert said.means in text
+        assert said.next_step in text
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_reasons_are_sentences(reason: Reason) -> None:
+    text = Page(report_page(report(verdict=Label.UNCERTAIN, reasons=({"code": reason},)), nothing)).text
+    assert words.REASONS[reason] in text
+    assert reason.value not in text.replace(words.REASONS[reason], "")
+
+
+@pytest.mark.parametrize("code", get_args(ErrorCode))
+def test_errors_are_sentences_with_their_code(code: str) -> None:
+    text = Page(report_page(failed(code), nothing)).text
+    assert words.ERRORS[code] in text
+    assert f"({code}: moov atom not found)" in text
+
+
+@pytest.mark.parametrize(("state", "said"), [("human", words.HUMAN), ("uncalibrated", words.UNCALIBRATED)])
+def test_what_changes_the_meaning_of_a_score_is_said(state: str, said: str) -> None:
+    assert said in Page(report_page(STATES[state], nothing)).text
+    assert said not in Page(report_page(STATES["fake"], nothing)).text
+
+
+def test_facts_of_media_model_and_scan_are_there() -> None:
+    text = Page(report_page(report(), nothing)).text
+    for fact in ("640 x 360 pixels", "h264 in mp4", "ab" * 32, "tiny 2, run by onnxruntime", "cd" * 32, "Research only", "1.25"):
+        assert fact in text
+    assert "real below 0.35, fake above 0.65" in text
+
+
+def test_a_watch_tells_its_windows_and_gaps() -> None:
+    text = Page(report_page(watched(), nothing)).text
+    assert "12 of 10 s, one every 5 s" in text
+    assert words.ENDINGS["lost"] in text
+    assert "2.5 s: " + words.GAP_CAUSES["outage"] in text
+    assert "0:05.0" in text
+
+
+def test_pictures_are_inside_with_their_boxes() -> None:
+    page = Page(report_page(report(), everything))
+    assert len(page.of("img")) == 2
+    (image,) = page.of("image")
+    assert image.attributes["width"] == "640"
+    box = next(tag for tag in page.of("rect") if tag.attributes.get("class") == "box")
+    assert [float(box.attributes[name]) for name in ("x", "y", "width", "height")] == [100, 50, 100, 120]
+
+
+def test_other_faces_of_a_frame_have_broken_boxes() -> None:
+    other = {"box": (300, 60, 350, 110), "det_conf": 0.9, "score": 0.1, "track": 5, "quality": 0.9}
+    both = FrameItem.model_validate({"index": 2, "t_ms": 2000, "faces": (*frames(0.97)[0].faces, other)})
+    page = Page(report_page(report(frames=(both,)), everything))
+    classes = [tag.attributes.get("class") for tag in page.of("rect")]
+    assert classes.count("box") == classes.count("box other") == 1
+    assert any("track 5" in tag.attributes.get("aria-label", "") for tag in page.of("svg"))
+
+
+def test_what_is_not_retained_is_said() -> None:
+    page = Page(report_page(report(), nothing))
+    assert not page.of("img")
+    assert page.text.count(words.NOT_RETAINED) >= 3
+    bare = track(evidence=(track().evidence[0].model_copy(update={"crop": None, "frame": None, "explanation": None}),))
+    assert (
+        page.text.count(words.NOT_RETAINED)
+        >= Page(report_page(report(tracks=(bare,)), nothing)).text.count(words.NOT_RETAINED)
+        >= 2
+    )
+
+
+def test_a_page_has_a_bound_whatever_the_report_holds() -> None:
+    """The largest report that there is: 256 frames with 64 faces each."""
+    faces = [{"box": (i, i, i + 9, i + 9), "det_conf": 0.9, "score": 0.5, "track": i, "quality": 0.9} for i in range(64)]
+    crowd = tuple(FrameItem.model_validate({"index": i, "t_ms": 40 * i, "faces": tuple(faces)}) for i in range(256))
+    many = report(frames=crowd, tracks=tuple(track(i, i / 500) for i in range(500)))
+    large = b"\xff\xd8" + bytes(1 << 20)
+    html = report_page(many, lambda name: large, most_bytes=4 << 20)
+    assert html.count("data:image/jpeg") <= 4 + 24  # one frame may be in the page once for each track
+    assert len(values_of(many)) == MOST_VALUES
+    assert f"{500 - MOST_ROWS} more tracks of lower scores have no timeline here." in html
+    assert "left out: the page would become too large" in html
+
+
+@pytest.mark.parametrize("kind", ["path", "url", "external_id", "message", "model", "codec"])
+def test_nothing_from_outside_can_write_into_the_page(kind: str) -> None:
+    given = {
+        "path": lambda: report(source=Source(kind="path", path=f"/clips/{HOSTILE}/{HOSTILE}.mp4")),
+        "url": lambda: report(source=Source(kind="url", url=f"https://[{HOSTILE}/{HOSTILE}")),
+        "external_id": lambda: report(external_id=HOSTILE),
+        "message": lambda: failed(message=HOSTILE),
+        "model": lambda: report(model=Model(name=HOSTILE, version=HOSTILE, sha256="0", licence=HOSTILE, backend=HOSTILE)),
+        "codec": lambda: report(media=MEDIA.model_copy(update={"codec": HOSTILE, "container": HOSTILE, "decoder": HOSTILE})),
+    }
+    html = report_page(given[kind](), everything)
+    assert "&lt;script&gt;" in html
+    assert "{{ 7 * 7 }}" in html
+    assert not re.search("<script|\u202e|\x1b", html)
+    assert Page(html).of("main")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (Source(kind="path", path="/a/b.mp4"), "b.mp4"),
+        (Source(kind="path", path="/"), "/"),
+        (Source(kind="url", url="https://x.example/v/17.mp4?token=t#f"), "17.mp4"),
+        (Source(kind="url", url="https://x.example/watch/"), "watch"),
+        (Source(kind="url", url="https://x.example"), "x.example"),
+        (Source(kind="url", url="https://[x"), "https://[x"),
+        (Source(kind="upload"), "upload of scan 8f14e45f"),
+    ],
+)
+def test_media_are_called_by_the_last_part_of_their_place(source: Source, name: str) -> None:
+    assert name_of(report(source=source)) == name
+
+
+def test_a_link_back_is_there_where_there_is_an_index() -> None:
+    assert not Page(report_page(report(), nothing)).of("nav")
+    (link,) = [
+        tag for tag in Page(report_page(report(), nothing, up="../index.html")).of("a") if tag.attributes["href"] != "#main"
+    ]
+    assert link.attributes["href"] == "../index.html"
+
+
+def test_one_page_is_as_long_as_another_of_the_same_report() -> None:
+    """Nothing of the moment at which it is made: pages can be compared."""
+    same: Report = report()
+    assert report_page(same, everything) == report_page(same, everything)
