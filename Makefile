@@ -94,6 +94,9 @@ lock: .venv/build.stamp ## Resolve the dependencies of pyproject.toml anew into 
 	$(LOCK) --extra train --extra service --extra embedded --extra openvino --extra rtx --extra dev pyproject.toml -o requirements-dev.lock
 	$(LOCK) -c requirements-dev.lock pyproject.toml -o requirements.lock
 	$(LOCK) -c requirements-dev.lock --extra service --extra embedded pyproject.toml -o requirements-service.lock
+	rm -f deploy/locks/*.lock
+	$(LOCK) --no-annotate deploy/locks/store.in -o deploy/locks/store.lock
+	for image in cpu cuda; do $(LOCK) --no-annotate -c requirements-dev.lock deploy/locks/$$image.in -o deploy/locks/$$image.lock || exit 1; done
 
 LOCK := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
