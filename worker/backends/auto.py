@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def open_auto(opening: Opening, on_fallback: Callable[[str], None] = lambda wanted: None) -> Classifier:
-    """The chosen backend, opened; the reference where that one no longer opens, which is logged and counted (``or_fall_back``)."""
+    """The chosen backend, opened; the reference where that one no longer opens, which is logged, counted and told."""
     choice = choose(opening)
     if choice.backend == REFERENCE:
         return open_named(REFERENCE, opening)

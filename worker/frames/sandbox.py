@@ -42,8 +42,8 @@ class SandboxedFrames:
 
     ``timeout_s`` is how long a caller waits for one file in all, its own work between frames not counted; ``cpu_s`` the CPU time
     a child may take (default: ``threads * timeout_s``); ``memory_bytes`` what it may allocate beyond the imported libraries;
-    ``shared_bytes`` the memory its frames may take (but always one frame of the largest size allowed). ``on_lost`` is told of each
-    child that ended before its work did, and why (``worker.frames.peer.Lost``). ``opener`` and
+    ``shared_bytes`` the memory its frames may take (but always one frame of the largest size allowed). ``on_lost`` is told of
+    each child that ended before its work did, and why (``worker.frames.peer.Lost``). ``opener`` and
     ``import_path`` name the function that opens media in the child; they never come from a user or a file.
     """
 
