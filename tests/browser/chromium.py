@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 PATIENCE_MS = 120_000
-AXE = Path(__file__).resolve().parents[2] / ".tools/npm/node_modules/axe-core/axe.min.js"
 
 
 def path_of_chromium() -> str:
@@ -74,19 +72,3 @@ class Visits:
     def _note_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.complaints.append(f"console: {message.text}")
-
-
-def serious_faults(page: Page, *, only: str | None = None) -> list[str]:
-    """What axe finds that is serious or critical, a line each; ``only``: one rule."""
-    if not AXE.is_file():
-        pytest.skip("axe is not installed: `make assets`, which needs npm")
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    options = {} if only is None else {"runOnly": {"type": "rule", "values": [only]}}
-    found = page.evaluate("options => axe.run(document, options)", options)
-    assert found["passes"], "axe looked at nothing"
-    return [
-        f"{fault['id']} ({fault['impact']}): {fault['help']}: {node['html']}"
-        for fault in found["violations"]
-        if fault["impact"] in ("serious", "critical")
-        for node in fault["nodes"]
-    ]

@@ -65,11 +65,11 @@ def take_console(site: Site, visits: Visits) -> None:
 
 
 def take_pages(page: Page, out: Path) -> None:
-    done = veriframe("scan", str(FOLDER), "--out", str(out), "--include", "*.mp4", "--quiet")
+    done = veriframe("scan", str(FOLDER), "--out", str(out), "--include", "*.mp4", "--explain", "--quiet")
     assert done.returncode == 0, done.stderr
     page.goto((out / "index.html").as_uri())
     take(page, "report-index")
-    page.goto(next(out.glob("swapped*/*.html")).as_uri())
+    page.goto(next(out.glob("swapped*/page.html")).as_uri())
     take(page, "report-page")
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import secrets
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize
+from playwright.sync_api import Browser
 
-from tests.browser.chromium import Visits, serious_faults
+from tests.browser.access import WIDE, faults, serious_faults
+from tests.browser.chromium import Visits
 from tests.browser.site import Site
 from tests.worker.source.loopback import reply, serve
-
-NARROW: ViewportSize = {"width": 360, "height": 740}
-WIDE: ViewportSize = {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
@@ -33,30 +31,14 @@ def paths(site: Site) -> dict[str, str]:
 
 def test_no_page_keeps_anybody_out(site: Site, visits: Visits, paths: dict[str, str]) -> None:
     page = visits.page(key=site.key, viewport=WIDE)
-    faults = {}
+    found = {}
     for name, path in paths.items():
         page.goto(f"{site.console}{path}")
-        faults[name] = serious_faults(page) + in_the_dark(page) + on_a_telephone(page)
+        found[name] = faults(page)
     stranger = visits.page(viewport=WIDE)
     stranger.goto(f"{site.console}/sign-in")
-    faults["sign in"] = serious_faults(stranger) + in_the_dark(stranger) + on_a_telephone(stranger)
-    assert {name: found for name, found in faults.items() if found} == {}
-
-
-def in_the_dark(page: Page) -> list[str]:
-    """Colours alone are different there."""
-    page.emulate_media(color_scheme="dark")
-    found = serious_faults(page, only="color-contrast")
-    page.emulate_media(color_scheme="light")
-    return [f"in the dark: {fault}" for fault in found]
-
-
-def on_a_telephone(page: Page) -> list[str]:
-    """Nothing is to be scrolled sideways."""
-    page.set_viewport_size(NARROW)
-    width = page.evaluate("document.documentElement.scrollWidth")
-    page.set_viewport_size(WIDE)
-    return [f"{width} px wide on {NARROW['width']}"] if width > NARROW["width"] else []
+    found["sign in"] = faults(stranger)
+    assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 
 def test_the_page_of_an_error_too(site: Site, visits: Visits) -> None:
