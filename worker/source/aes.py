@@ -17,6 +17,8 @@ _UInt8 = NDArray[np.uint8]
 _UInt32 = NDArray[np.uint32]
 ROUNDS = 10
 BLOCK = 16
+AT_ONCE = 1 << 16
+"""Blocks that are worked on at once: a round takes some ten times their size in memory."""
 
 
 def decrypt_cbc(data: bytes, key: bytes, iv: bytes) -> bytes:
@@ -24,12 +26,17 @@ def decrypt_cbc(data: bytes, key: bytes, iv: bytes) -> bytes:
     if len(key) != BLOCK or len(iv) != BLOCK or not data or len(data) % BLOCK:
         raise ValueError("not whole blocks of AES-128")
     cipher_N4 = np.frombuffer(data, "<u4").reshape(-1, 4)
-    before_N4 = np.vstack([np.frombuffer(iv, "<u4").reshape(1, 4), cipher_N4[:-1]])
-    plain: bytes = (_decrypt_blocks(cipher_N4, key) ^ before_N4).astype("<u4").tobytes()
+    plain = bytearray()
+    before_14 = np.frombuffer(iv, "<u4").reshape(1, 4)
+    for at in range(0, len(cipher_N4), AT_ONCE):
+        some_N4 = cipher_N4[at : at + AT_ONCE]
+        before_N4 = np.vstack([before_14, some_N4[:-1]])
+        plain += (_decrypt_blocks(some_N4, key) ^ before_N4).astype("<u4").tobytes()
+        before_14 = some_N4[-1:]
     pad = plain[-1]
     if not 1 <= pad <= BLOCK or plain[-pad:] != bytes([pad]) * pad:
         raise ValueError("no padding at the end")
-    return plain[:-pad]
+    return bytes(plain[:-pad])
 
 
 def _decrypt_blocks(cipher_N4: _UInt32, key: bytes) -> _UInt32:

@@ -30,6 +30,8 @@ from worker.source.manifests import bounded
 from worker.source.refusals import error_of_text
 
 MAX_PAGE_BYTES: Final = 16 << 20
+MAX_ALL_PAGES_BYTES: Final = 128 << 20
+"""Of a site, for one post."""
 MAX_FORMATS: Final = 300
 """Of a video; what lies beyond is not looked at."""
 _NOT_NEEDED: Final = ("thumbnails", "subtitles", "automatic_captions", "chapters", "comments", "heatmap", "tags", "categories")
@@ -188,6 +190,7 @@ class _GuardedRH(RequestHandler):  # type: ignore[misc]  # has no types
     def __init__(self, *, client: httpx.Client, max_redirects: int, refused: list[FetchError], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._client, self._max_redirects, self._refused = client, max_redirects, refused
+        self._left_bytes = MAX_ALL_PAGES_BYTES
 
     def _check_extensions(self, extensions: dict[str, Any]) -> None:
         super()._check_extensions(extensions)
@@ -208,7 +211,7 @@ class _GuardedRH(RequestHandler):  # type: ignore[misc]  # has no types
                 try:
                     cookies.extract_cookies(response)
                     if response.next_request is None:
-                        return _answered(response)
+                        return self._answered(response)
                     hop = response.next_request
                 finally:
                     response.close()
@@ -219,19 +222,19 @@ class _GuardedRH(RequestHandler):  # type: ignore[misc]  # has no types
             raise TransportError(type(exc).__name__) from exc
         raise TransportError("too many redirects")
 
-
-def _answered(response: httpx.Response) -> Response:
-    """The whole answer, in memory. Raises HTTPError."""
-    held = bytearray()
-    for piece in decoded(response, response.iter_raw()):
-        held += piece
-        if len(held) > MAX_PAGE_BYTES:
-            raise TransportError("a page that is too large")
-    headers = {name: value for name, value in response.headers.items() if name not in ("content-encoding", "content-length")}
-    answer = Response(io.BytesIO(bytes(held)), url=str(response.url), headers=headers, status=response.status_code)
-    if not response.is_success:
-        raise HTTPError(answer)
-    return answer
+    def _answered(self, response: httpx.Response) -> Response:
+        """The whole answer, in memory. Raises HTTPError."""
+        held = bytearray()
+        for piece in decoded(response, response.iter_raw()):
+            held += piece
+            self._left_bytes -= len(piece)
+            if len(held) > MAX_PAGE_BYTES or self._left_bytes < 0:
+                raise TransportError("a page that is too large")
+        headers = {name: value for name, value in response.headers.items() if name not in ("content-encoding", "content-length")}
+        answer = Response(io.BytesIO(bytes(held)), url=str(response.url), headers=headers, status=response.status_code)
+        if not response.is_success:
+            raise HTTPError(answer)
+        return answer
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from worker.source.sniff import Kind, sniff
 
 MAX_PART_BYTES: Final = 64 << 20
 """A part is held in memory."""
+MAX_INIT_BYTES: Final = 4 << 20
+"""An initialisation goes before every segment of a live stream, and is read again and again."""
 _KEYS_HELD: Final = 64
 PARTS: Final = "parts"
 """Under this name a post's format holds what gives its parts when it is chosen, where our own reader has read its manifest."""
@@ -45,7 +47,8 @@ class PartReader:
 
     def read(self, part: Part) -> bytes:
         """The part's bytes, decrypted. Raises FetchError, MediaTooLarge, EmptyMedia, CorruptMedia."""
-        data = self._session.read(part.url, max_bytes=MAX_PART_BYTES, part=part.range).data
+        most = MAX_INIT_BYTES if part.is_init else MAX_PART_BYTES
+        data = self._session.read(part.url, max_bytes=most, part=part.range).data
         if part.key is not None:
             try:
                 data = decrypt_cbc(data, self._key(part.key.url), part.key.iv)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.source.aes import decrypt_cbc
+from worker.source.aes import AT_ONCE, BLOCK, decrypt_cbc
 
 KEY = bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c")
 IV = bytes(range(16))
@@ -22,6 +22,13 @@ PADDING = bytes.fromhex("8cb82807230e1321d3fae00d18cc2012")
 
 def test_published_vectors() -> None:
     assert decrypt_cbc(CIPHER + PADDING, KEY, IV) == PLAIN
+
+
+def test_what_is_longer_than_is_worked_on_at_once() -> None:
+    """The seam lies between the vector's first block and its second."""
+    plain = decrypt_cbc(bytes(BLOCK) * (AT_ONCE - 1) + CIPHER + PADDING, KEY, IV)
+    assert len(plain) == BLOCK * (AT_ONCE - 1) + len(PLAIN)
+    assert plain.endswith(PLAIN[BLOCK:])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.worker.source.loopback import reply, serve
 from tests.worker.source.recordings import FPS, SECONDS, dash, frames_in
 from tests.worker.source.test_social import one, posts, site
 from tests.worker.spy import Spy
-from worker.errors import UnsupportedMedia, VeriframeError
+from worker.errors import FetchTimeout, UnsupportedMedia, VeriframeError
 from worker.source.client import guarded_client
 from worker.source.extract import MAX_FORMATS, look_at
 from worker.source.guard import AddressGuard
@@ -85,6 +85,18 @@ def test_of_a_page_of_formats_without_end_the_first_are_looked_at(spy: Spy) -> N
             server.url("/post/a"), client=client, extractors=[LocalSiteIE], items=1, max_redirects=1, max_segments=9
         )
     assert len(found.info["formats"]) == MAX_FORMATS
+
+
+@pytest.mark.parametrize(("pages", "are_read"), [(7, True), (9, False)])
+def test_of_all_pages_of_a_post_so_many_bytes_are_read(pages: int, are_read: bool, spy: Spy, tmp_path: Path) -> None:
+    page = {"ask": ["HERE/large"] * pages, "need": "HERE/small", **one()}
+    held = {"large": b" " * (15 << 20), "small": b"small", "clip.mp4": b"clip"}
+    with posts(site({"a": page}, held), spy) as (server, urls):
+        if are_read:
+            assert urls.fetch(server.url("/post/a"), tmp_path).size_bytes == 4
+        else:
+            with pytest.raises(FetchTimeout):
+                urls.fetch(server.url("/post/a"), tmp_path)
 
 
 def test_a_page_too_large_to_be_one_is_not_read(spy: Spy, tmp_path: Path) -> None:

@@ -32,29 +32,36 @@ class FlvCutter:
 
     def __init__(self, cut_s: float) -> None:
         self._cut_s = cut_s
-        self._rest = b""
+        self._rest = bytearray()
         self._at = 0
         """Place of ``_rest`` in the stream."""
         self._has_begun = False
+        self._needed = 13
+        """Bytes of the rest with which something can be done again."""
         self._configuration: bytes | None = None
         self._tags: list[_Tag] = []
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[Cut]:
-        data = self._rest + data
+        self._rest += data
+        if len(self._rest) >= self._needed:  # a tag may come in a million portions
+            yield from self._tags_of(bytes(self._rest))
+
+    def _tags_of(self, data: bytes) -> Iterator[Cut]:
         at = 0
         if not self._has_begun:
             if len(data) < 13:
-                self._rest = data
                 return
             if data[:3] != b"FLV":
                 raise CorruptMedia("not FLV")
             at, self._has_begun = int.from_bytes(data[5:9], "big") + 4, True
+        self._needed = 11
         while at + 11 <= len(data):
             kind, size = data[at] & 0x1F, int.from_bytes(data[at + 1 : at + 4], "big")
             if kind not in (_VIDEO, _AUDIO, _SCRIPT):
                 raise CorruptMedia("FLV that is broken")
             if at + 15 + size > len(data):
+                self._needed = 15 + size
                 break
             time_ms = data[at + 7] << 24 | int.from_bytes(data[at + 4 : at + 7], "big")
             body = data[at + 11 : at + 11 + size]
@@ -62,16 +69,16 @@ class FlvCutter:
             at += 15 + size
             if cut is not None:
                 yield cut
-        self._rest, self._at = data[at:], self._at + at
+        self._rest, self._at = bytearray(data[at:]), self._at + at
 
     def rest(self) -> Cut | None:
         """A stream that goes on after this begins with a header again."""
         end_at = self._at + len(self._rest)
-        self._rest, self._has_begun = b"", False
+        self._rest, self._has_begun, self._needed = bytearray(), False, 13
         return self._finish(None, end_at)
 
     def skip_to(self, at: int) -> None:
-        self._rest, self._at, self._has_begun = b"", at, True
+        self._rest, self._at, self._has_begun, self._needed = bytearray(), at, True, 11
         self._finish(None, at)
 
     def _take(self, tag: _Tag, at: int) -> Cut | None:

@@ -124,6 +124,16 @@ def test_millions_of_empty_tags_are_not_held() -> None:
     assert cutter.rest() is None
 
 
+def test_a_tag_that_comes_in_a_million_portions_is_copied_once() -> None:
+    """Were it at each portion, this would take minutes."""
+    cutter = FlvCutter(1)
+    large = b"FLV\x01\x01\0\0\0\x09\0\0\0\0" + _tag(b"\x12\0" + bytes(1 << 20))
+    assert [cut for at in range(0, len(large), 8) for cut in cutter.feed(large[at : at + 8])] == []
+    cut = cutter.rest()
+    assert cut is not None
+    assert len(cut.data) == len(large)
+
+
 def _tag(body: bytes) -> bytes:
     return b"\x09" + len(body).to_bytes(3, "big") + bytes(7) + body + (len(body) + 11).to_bytes(4, "big")
 
