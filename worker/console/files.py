@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from worker.api.media import IfNoneMatch, IfRange, RangeHeader, media_response
+from worker.api.pages import show_page
 from worker.api.parts import shown_to
 from worker.api.scans import ARTIFACT, show_artifact
 from worker.console.door import Watcher
@@ -33,6 +34,12 @@ def show_media(
     """For the page's ``video`` and ``img``; opened by itself it is saved, and runs nothing."""
     report = console.api.desk.report(scan_id, shown_to(session.key))
     return media_response(console.api.artifacts, report, wanted, if_range, if_none_match)
+
+
+@router.get("/scans/{scan_id}/page")
+def show_report_page(session: Watcher, console: TheConsole, scan_id: ScanId) -> Response:
+    """The report as one page that prints and can be saved; it has a Content-Security-Policy of its own."""
+    return show_page(session.key, scan_id, console.api)
 
 
 @router.get("/scans/{scan_id}/report.json")

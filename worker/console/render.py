@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
 
 from worker import __version__
 from worker.console.assets import Assets
@@ -27,7 +27,7 @@ NOTHING = "\N{EN DASH}"
 def environment() -> Environment:
     """Compiles each template once."""
     made = Environment(
-        loader=PackageLoader("worker.console"),
+        loader=ChoiceLoader([PackageLoader("worker.console"), PrefixLoader({"pages": PackageLoader("worker.pages")})]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -9,13 +9,13 @@ from worker.api.parts import Parts
 from worker.console.look import Scan
 from worker.errors import StorageError
 from worker.pages import words
-from worker.pages.timeline import judged, moment, score_svg, timeline_svg
+from worker.pages.evidence import MOST_NAMED, ordered, shown_tracks
+from worker.pages.pictures import Picture
+from worker.pages.timeline import moment, score_svg, timeline_svg
 from worker.queue.desk import as_stored
 from worker.queue.media import is_retained, media_type
 from worker.queue.record import Record
-from worker.report import Report, Track
-
-TRACKS_SHOWN = 24
+from worker.report import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +27,22 @@ class Footage:
     mime: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linked:
+    """A scan's pictures by their addresses; one that is not retained any more is missing where it is asked for."""
+
+    scan_id: str
+
+    def get(self, name: str | None) -> Picture:
+        if name is None:
+            return Picture(missing=words.NOT_RETAINED)
+        return Picture(uri=f"/console/scans/{self.scan_id}/crops/{name}")
+
+
 def facts_of(report: Report, record: Record, parts: Parts, going: Scan) -> dict[str, Any]:
     """Values of ``scan.html``. ``going``: how far the scan is."""
-    tracks = _in_order(report)
+    shown = shown_tracks(report, Linked(scan_id=report.id))
+    named = {one.track.id for one in shown}
     return {
         "report": report,
         "record": record,
@@ -47,19 +60,14 @@ def facts_of(report: Report, record: Record, parts: Parts, going: Scan) -> dict[
         "model_said": _model_said(report, record),
         "score_svg": score_svg(report),
         "timeline_svg": timeline_svg(report),
-        "tracks": tracks[:TRACKS_SHOWN],
-        "tracks_left_out": max(0, len(tracks) - TRACKS_SHOWN),
+        "shown": shown,
+        "has_map": any(moment.map is not None for one in shown for moment in one.moments),
+        "others": [track for track in ordered(report) if track.id not in named][:MOST_NAMED],
         "footage": _footage(report, parts),
         "decisions": parts.desk.decisions(record),
         "events": going.events,
         "moment": moment,
     }
-
-
-def _in_order(report: Report) -> list[Track]:
-    """The highest score first, then those that were not judged."""
-    scored = judged(report)
-    return scored + [track for track in report.tracks if track.score is None]
 
 
 def _model_said(report: Report, record: Record) -> words.Words | None:

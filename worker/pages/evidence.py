@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from worker.pages.pictures import Picture, Pictures
+from worker.pages.pictures import Picture, PictureSource
 from worker.pages.timeline import judged, moment
 from worker.report import Box, Evidence, Report, Track
 
@@ -57,7 +57,7 @@ def ordered(report: Report) -> list[Track]:
     return [*first, *rest]
 
 
-def shown_tracks(report: Report, pictures: Pictures) -> tuple[ShownTrack, ...]:
+def shown_tracks(report: Report, pictures: PictureSource) -> tuple[ShownTrack, ...]:
     """Of those that have evidence."""
     with_evidence = [track for track in ordered(report) if track.evidence][:MOST_TRACKS]
     return tuple(
@@ -66,7 +66,7 @@ def shown_tracks(report: Report, pictures: Pictures) -> tuple[ShownTrack, ...]:
     )
 
 
-def _moment(report: Report, track: Track, one: Evidence, pictures: Pictures) -> Moment:
+def _moment(report: Report, track: Track, one: Evidence, pictures: PictureSource) -> Moment:
     is_first = one is track.evidence[0]
     return Moment(
         said=moment(one.t_ms),

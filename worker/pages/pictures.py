@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from worker.pages.words import NOT_RETAINED
 
@@ -23,6 +23,12 @@ class Picture:
 
     uri: str = ""
     missing: str = ""
+
+
+class PictureSource(Protocol):
+    """Gives the pictures that a report names, inside the page or by their addresses."""
+
+    def get(self, name: str | None) -> Picture: ...
 
 
 class Pictures:

@@ -118,6 +118,9 @@ def test_kept_media_are_shown_and_seek_without_scripts(service: Service, sign_in
     assert moved is not None
     assert (moved["src"] or "").endswith("/media#t=1.0")
     assert 'src="javascript' not in browser.page(f"/scans/{scan_id}?t=javascript:alert(1)")
+    printed = browser.get(f"/scans/{scan_id}/page")
+    assert "data:image/jpeg" not in printed.text, "a crop that is no picture is not shown"
+    assert "sha256-" in printed.headers["content-security-policy"]
     part = browser.get(f"/scans/{scan_id}/media", headers={"Range": "bytes=2-4"})
     assert (part.status_code, part.content, part.headers["content-type"]) == (206, b"234", "video/mp4")
     (crop,) = page.all("img")
@@ -153,7 +156,7 @@ def test_another_owners_scan_does_not_exist(service: Service, sign_in: SignIn) -
     scan_id = service.submit("umbrella")
     completed(service.parts.desk.records, scan_id, with_faces(scan_id))
     browser = sign_in()
-    for path in ("", "/media", "/report.json", "/crops/t1-0.jpg", "/live"):
+    for path in ("", "/media", "/page", "/report.json", "/crops/t1-0.jpg", "/live"):
         answer = browser.get(f"/scans/{scan_id}{path}")
         assert (answer.status_code, "umbrella" in answer.text) == (404, False), path
     for action in ("decision", "cancel", "retry"):

@@ -116,7 +116,7 @@
     if (!svg || !(span > 0)) return;
     const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
     line.setAttribute("class", "playhead");
-    line.setAttribute("y1", "8");
+    line.setAttribute("y1", "28");
     line.setAttribute("y2", String(svg.height.baseVal.value - 36));
     svg.append(line);
     plot.classList.add("seeks");
