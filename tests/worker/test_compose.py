@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.worker.telemetry.recorded import Recorded
-from worker.compose import build_policy, build_scanner, fingerprint
+from worker.compose import build_frames, build_policy, build_scanner, fingerprint
 from worker.demo import demo_files
-from worker.errors import ConfigError
+from worker.errors import ConfigError, DecodeTimeout
 from worker.model.spec import Calibration, ModelSpec, Thresholds
 from worker.settings import load_settings
 from worker.types import MediaKind, Strategy
@@ -63,9 +65,10 @@ def test_the_backend_that_runs_makes_resumed_reports_stale_and_how_it_was_chosen
     assert fingerprint(auto, SHA, "openvino-bf16") != fingerprint(auto, SHA, "onnxruntime")
 
 
-def test_a_scan_tells_its_batches_faces_and_model() -> None:
+def test_a_scan_tells_its_batches_faces_model_and_a_backend_that_was_not_to_be_had(tmp_path: Path) -> None:
     told = Recorded()
-    settings = load_settings(flags={"model": {"backend": "onnxruntime", "threads": 1}, "sampling": {"max_frames": 4}})
+    wanted = {"backend": "tensorrt", "threads": 1, "cache_dir": str(tmp_path)}
+    settings = load_settings(flags={"model": wanted, "sampling": {"max_frames": 4}})
     with build_scanner(settings, told) as scanner:
         report = scanner.scan(demo_files()[0].path).report
         assert report.error is None
@@ -74,4 +77,12 @@ def test_a_scan_tells_its_batches_faces_and_model() -> None:
     assert told.shown == {("model_info", model.name, model.version, model.sha256, "onnxruntime"): 1}
     assert len(told.seen["faces_per_frame",]) == report.sampling.decoded
     assert sum(told.seen["batch_crops",]) == sum(track.votes for track in report.tracks) > 0
-    assert told.counts == {}, "no decoder was lost, no backend was missing"
+    assert told.counts == {("backend_fallbacks_total", "tensorrt"): 1}, "and no decoder was lost"
+
+
+def test_a_decoder_that_is_lost_is_told() -> None:
+    told = Recorded()
+    settings = load_settings(flags={"decode": {"timeout_s": 1e-6}})
+    with build_frames(settings, told) as frames, pytest.raises(DecodeTimeout), frames.open(demo_files()[0].path):
+        pass
+    assert told.counts == {("decoder_restarts_total", "timeout"): 1}

@@ -169,6 +169,8 @@ class Performer:
             known = readable(claim, settled.cached)
             if settled.cached is not None and known is None:
                 settled = self.records.settle(claim, content.sha256, key, anew=True)
+            if settled.follows:
+                log.info("scan %s waits for scan %s, which has the same bytes", claim.id, settled.follows)
             if settled.follows is not None:
                 return Ended(how="following", ring=settled.ring)
             if known is not None:

@@ -168,6 +168,8 @@ class Records:
         self._refuse_lost(claim, answer[0])
         if answer[0] == b"cached":
             return Settled(cached=answer[1])
+        if answer[0] == b"follow" and not answer[1]:
+            tell_failed(self._telemetry, claim.id, Ended(how="cancelled"), "")
         if answer[0] == b"follow":
             return Settled(follows=answer[1].decode(), ring=tuple(part.decode() for part in answer[2:]))
         return Settled()

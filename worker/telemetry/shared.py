@@ -7,6 +7,7 @@ in a process, and only in those of our own: from then on, all metrics of prometh
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from worker import __version__
 from worker.telemetry.catalogue import BUILD, OF_A_WORKER, Metric
 from worker.telemetry.places import make_room, take_place
 from worker.telemetry.port import SILENT, Telemetry
+
+log = logging.getLogger(__name__)
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 MODES = {False: "max", True: "livemax"}
@@ -26,12 +29,12 @@ class SharedTelemetry:
     """``folder`` is private and the same for all processes of one supervisor. Raises OSError where there is no room in it."""
 
     def __init__(self, folder: Path) -> None:
-        os.environ[FOLDER] = str(folder)  # the library has no other way to be told
         from prometheus_client import CollectorRegistry, multiprocess, values
 
         place = take_place(folder)
         multiprocess.mark_process_dead(place, str(folder))  # type: ignore[no-untyped-call]
         make_room(folder, place, KINDS)
+        os.environ[FOLDER] = str(folder)  # the library has no other way to be told
         values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
         registry = CollectorRegistry(auto_describe=False)
         self._made = {metric: _made(metric, registry) for metric in OF_A_WORKER}
@@ -58,8 +61,14 @@ class SharedTelemetry:
 
 
 def open_telemetry(folder: str | None) -> Telemetry:
-    """What a process below a supervisor is told its folder for; None: nobody listens."""
-    return SharedTelemetry(Path(folder)) if folder else SILENT
+    """For a process below a supervisor, which told it the folder; None: nobody listens. Without room it works uncounted."""
+    if not folder:
+        return SILENT
+    try:
+        return SharedTelemetry(Path(folder))
+    except OSError as exc:
+        log.warning("what this process does is not counted: %s", exc.strerror)
+        return SILENT
 
 
 def _made(metric: Metric, registry: Any) -> Any:

@@ -76,6 +76,14 @@ def test_a_cancelled_one_has_neither_verdict_nor_code(records: Records, told: Re
     assert told.counts == {("scans_total", "none", "none"): 1}
 
 
+def test_one_that_was_to_follow_another_and_is_cancelled(records: Records, told: Recorded) -> None:
+    leader, other = (claimed(records, submitted(records)) for _ in range(2))
+    records.settle(leader, "ab" * 32, "same bytes")
+    records.cancel(other.id)
+    assert records.settle(other, "ab" * 32, "same bytes").follows == ""
+    assert told.counts == {("scans_total", "none", "none"): 1}
+
+
 def test_what_is_no_end_is_not_counted(records: Records, told: Recorded) -> None:
     records.hand_back(claimed(records, submitted(records)))
     records.cancel(submitted(records))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import resource
 import signal
 import subprocess
@@ -10,12 +12,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from worker import __version__
 from worker.telemetry.catalogue import OF_A_WORKER
 from worker.telemetry.exposition import Exposition
-from worker.telemetry.shared import KINDS, open_telemetry
+from worker.telemetry.port import SILENT
+from worker.telemetry.shared import FOLDER, KINDS, open_telemetry
 
 COMMAND = [sys.executable, "-m", "tests.worker.telemetry.counting"]
 ROOT = Path(__file__).parents[3]
@@ -120,6 +124,13 @@ def test_a_full_disk_is_told_at_once_and_kills_nobody_later(tmp_path: Path) -> N
     done = subprocess.run([*COMMAND, str(tmp_path)], cwd=ROOT, preexec_fn=no_room, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "OSError" in done.stderr.splitlines()[-1]
+
+
+def test_a_process_without_room_does_its_work_uncounted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert open_telemetry(str(tmp_path / "gone")) is SILENT
+    assert caplog.messages == ["what this process does is not counted: No such file or directory"]
+    assert FOLDER not in os.environ, "this process may still have metrics of its own"
 
 
 def test_nobody_listens_without_a_folder_and_no_library_is_loaded() -> None:
