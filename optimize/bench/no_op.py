@@ -11,6 +11,7 @@ from typing import Any
 from worker.content import Content
 from worker.report import Report, Source, new_id, now
 from worker.settings import Settings
+from worker.telemetry.port import SILENT, Telemetry
 from worker.types import Label, SamplingRequest, Strategy
 
 
@@ -34,6 +35,7 @@ class NoOpScanner:
         content: Content | None = None,
         on_progress: Callable[[Any], None] | None = None,
         request: SamplingRequest | None = None,
+        explain: bool | None = None,
     ) -> NoOutput:
         moment = now()
         report = Report(id=new_id(), source=Source.of(path), created_at=moment, started_at=moment, status="completed")
@@ -41,6 +43,6 @@ class NoOpScanner:
 
 
 @contextmanager
-def build(settings: Settings) -> Iterator[NoOpScanner]:
+def build(settings: Settings, telemetry: Telemetry = SILENT) -> Iterator[NoOpScanner]:
     """Named by the bench as the worker's builder."""
     yield NoOpScanner()
