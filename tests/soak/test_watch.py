@@ -27,6 +27,7 @@ from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
 from worker.pipeline import Scanner
 from worker.settings import Settings
+from worker.telemetry.port import SILENT, Telemetry
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
@@ -37,7 +38,7 @@ HALF_HOUR = 1800
 
 
 @contextmanager
-def build(settings: Settings) -> Iterator[Scanner]:
+def build(settings: Settings, telemetry: Telemetry = SILENT) -> Iterator[Scanner]:
     """The sandbox is real, faces and scores are stand-ins."""
     with SandboxedFrames(Limits()) as frames, scanner(frames, OneFace) as opened:
         yield opened
