@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,12 +21,17 @@ import pytest
 from tests.soak.splice import encode_unit, join_units
 from tests.soak.test_splice import held_out_pairs
 from tests.soak.test_worker_memory import pss_mib
+from tests.worker.queue.harness import service, until
 from tests.worker.source.live.streams import Clock, LiveHls
 from tests.worker.source.loopback import Loopback, serve
 from tests.worker.watch.stream import OneFace, scanner
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
 from worker.pipeline import Scanner
+from worker.queue.assemble import SCANNER, STREAMS
+from worker.queue.connection import connect
+from worker.queue.embedded import EmbeddedRedis
+from worker.queue.watch_log import WatchLog
 from worker.settings import Settings
 from worker.telemetry.port import SILENT, Telemetry
 
@@ -132,3 +138,52 @@ def test_a_swap_spliced_into_a_stream_is_told_within_one_window_by_the_real_mode
     print("told fake at", told, "spliced at", spliced_s)
     in_time = [at is not None and spliced_s < at <= spliced_s + window_s for at in told]
     assert sum(in_time) >= 2
+
+
+def test_a_worker_killed_in_mid_stream_costs_no_window_with_the_real_model(tmp_path: Path, shared_data: Path) -> None:
+    """Each watched as a job: once undisturbed; once with the scanning process killed, then the whole worker."""
+    seconds, clock = 40, Clock()
+    (real, _), *_ = held_out_pairs(shared_data)
+    encode_unit(real, tmp_path / "unit.mp4", seconds=seconds)
+    held = {f"seg{number}.ts": data for number, data in enumerate(cut_to_segments(tmp_path / "unit.mp4", tmp_path / "cut"))}
+    live = LiveHls(held, clock, seconds=SECONDS, listed=1000, ready=3)
+    with (
+        EmbeddedRedis(tmp_path / "redis") as server,
+        connect(url=server.url, timeout_s=10, patience_s=60) as redis,
+        service(server.url, redis, tmp_path, others={"watch": {"max_behind_s": 1000}}) as queue,
+        serve(live) as media,
+    ):
+        log = WatchLog(redis, "vf")
+
+        def begin() -> tuple[str, Any]:
+            clock.now_s = 0.0
+            asked = len(media.requests)
+            scan_id, worker = queue.watch(media.url("/live.m3u8")), queue.start(SCANNER, ("watch",), streams=STREAMS)
+            until(lambda: "/seg0.ts" in [path for path, _ in media.requests[asked:]], what="the stream is joined")
+            return scan_id, worker
+
+        def windows_told(scan_id: str) -> int:
+            return int(redis.hget(f"vf:scan:{scan_id}", "windows") or 0)  # type: ignore[arg-type]
+
+        undisturbed, worker = begin()
+        clock.sleep(seconds)
+        assert queue.ended(undisturbed).state == "completed"
+        worker.terminate()
+        assert worker.wait(60) == 0
+        disturbed, worker = begin()
+        clock.sleep(seconds / 2)
+        until(lambda: windows_told(disturbed) >= 2, what="two windows")
+        os.kill(queue.child_of(worker), signal.SIGKILL)
+        clock.sleep(seconds / 4)
+        until(lambda: windows_told(disturbed) >= 3, what="a third window")
+        worker.kill()
+        queue.start(SCANNER, ("watch",), streams=STREAMS)
+        clock.sleep(seconds)
+        assert queue.ended(disturbed).state == "completed"
+        told = [[event.model_dump() for event in log.page(scan_id).events] for scan_id in (undisturbed, disturbed)]
+        reports = [queue.desk.report(scan_id, "acme") for scan_id in (undisturbed, disturbed)]
+    assert told[0] == told[1]
+    assert [event["kind"] for event in told[1]].count("stream_ended") == 1
+    left = {"id", "created_at", "started_at", "finished_at", "timings_ms", "attempt", "tracks"}
+    assert len({report.model_dump_json(exclude=left) for report in reports}) == 1
+    print("windows", [report.watch.windows for report in reports if report.watch], "verdicts", [one.verdict for one in reports])

@@ -1,8 +1,9 @@
 """DASH manifests (ISO/IEC 23009-1) of recordings as renditions and parts; nothing is fetched here.
 
 Read: SegmentTemplate with $Number$ or $Time$, by duration or SegmentTimeline, SegmentList, SegmentBase, BaseURL, inherited as the
-standard says. Refused as ``unsupported``: live (``dynamic``) manifests, DRM, more than one period (each has an initialisation of
-its own). Numbers of segments are checked before any list of them is made.
+standard says; several periods, where each has an initialisation and a rendition like the first's. Refused as ``unsupported``:
+live (``dynamic``) manifests, DRM, periods that lie elsewhere (xlink). Numbers of segments are checked before any list of them is
+made.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from worker.errors import CorruptMedia, UnsupportedMedia
@@ -24,6 +25,7 @@ from worker.source.variants import Variant
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+MAX_PERIODS: Final = 100
 MAX_SETS: Final = 64
 MAX_REPRESENTATIONS: Final = 64
 """Of a set, as the sets of the manifest: what lies beyond is not looked at."""
@@ -52,6 +54,19 @@ class _Timed:
     number: int
     time: int
     duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rendition:
+    """One of a period."""
+
+    name: str
+    variant: Variant[Callable[[], Sequence[Part]]]
+
+    def unlikeness(self, other: _Rendition) -> tuple[bool, bool, float]:
+        one, two = self.variant, other.variant
+        is_other_size = (one.width_px, one.height_px) != (two.width_px, two.height_px)
+        return is_other_size, self.name != other.name, abs((one.bandwidth_bps or 0.0) - (two.bandwidth_bps or 0.0))
 
 
 def read_dash(data: bytes, url: str, *, max_segments: int) -> Presentation:
@@ -84,13 +99,52 @@ def _presentation(mpd: Element, url: str, max_segments: int) -> Presentation:
     if mpd.get("type", "static") != "static":
         raise UnsupportedMedia("a live stream, which has no end to wait for")
     periods = _children(mpd, "Period")
-    if len(periods) != 1:
-        raise UnsupportedMedia(f"a DASH manifest of {len(periods)} periods; only one is read")
-    (period,) = periods
-    duration_s = _seconds(period.get("duration") or mpd.get("mediaPresentationDuration"))
-    base = _based(_based(url, mpd), period)
+    if not 0 < len(periods) <= MAX_PERIODS:
+        raise UnsupportedMedia(f"a DASH manifest of {len(periods)} periods, limit {MAX_PERIODS}")
+    base, durations_s = _based(url, mpd), _durations_s(mpd, periods)
+    found = [_renditions(period, base, duration_s, max_segments) for period, duration_s in zip(periods, durations_s, strict=True)]
+    whole_s = None if None in durations_s else sum(one for one in durations_s if one is not None)
+    variants = [one.variant if len(found) == 1 else _through(one, found[1:], max_segments) for one in found[0]]
+    return Presentation(variants=variants, duration_s=whole_s)
+
+
+def _durations_s(mpd: Element, periods: Sequence[Element]) -> list[float | None]:
+    """As periods say, or from one's start to the next one's or the end."""
+    whole_s = _seconds(mpd.get("mediaPresentationDuration"))
+    starts_s = [_seconds(period.get("start")) for period in periods]
+    starts_s[0] = starts_s[0] or 0.0
+    found: list[float | None] = []
+    for period, start_s, end_s in zip(periods, starts_s, [*starts_s[1:], whole_s], strict=True):
+        between_s = None if start_s is None or end_s is None else max(end_s - start_s, 0.0)
+        told_s = _seconds(period.get("duration"))
+        found.append(told_s if told_s is not None else whole_s if len(periods) == 1 else between_s)
+    return found
+
+
+def _through(
+    first: _Rendition, later: Sequence[Sequence[_Rendition]], max_segments: int
+) -> Variant[Callable[[], Sequence[Part]]]:
+    """A rendition of the first period, and of each later one that which is most like it."""
+    chosen = [first, *(min(one, key=first.unlikeness) for one in later)]
+
+    def parts() -> Sequence[Part]:
+        joined: list[Part] = []
+        for one in chosen:
+            of_period = one.variant.what()
+            if not of_period or not of_period[0].is_init:
+                raise UnsupportedMedia("a DASH manifest of several periods without initialisations")
+            _check_count(len(joined) + len(of_period), max_segments)
+            joined += of_period
+        return joined
+
+    return replace(first.variant, what=parts)
+
+
+def _renditions(period: Element, base: str, duration_s: float | None, max_segments: int) -> list[_Rendition]:
+    """Raises UnsupportedMedia where there is none."""
+    base = _based(base, period)
     is_closed = bool(_children(period, _CLOSED))
-    variants = []
+    found: list[_Rendition] = []
     closed = 0
     for adaptation in _children(period, "AdaptationSet")[:MAX_SETS]:
         of_set = _children(adaptation, "Representation")[:MAX_REPRESENTATIONS]
@@ -102,10 +156,11 @@ def _presentation(mpd: Element, url: str, max_segments: int) -> Presentation:
                 closed += 1
                 continue
             levels = (representation, adaptation, period)
-            variants.append(_variant(levels, _based(base_of_set, representation), duration_s, max_segments))
-    if not variants:
+            variant = _variant(levels, _based(base_of_set, representation), duration_s, max_segments)
+            found.append(_Rendition(name=representation.get("id", ""), variant=variant))
+    if not found:
         raise UnsupportedMedia("encrypted (DRM)" if closed else "the DASH manifest has no rendition with video")
-    return Presentation(variants=variants, duration_s=duration_s)
+    return found
 
 
 def _variant(

@@ -1,6 +1,6 @@
 """HLS playlists (RFC 8216) as renditions and parts; nothing is fetched here. A live reader reads its playlists by the same.
 
-Refused as ``unsupported``: DRM and SAMPLE-AES, an initialisation that changes in the middle. Audio and subtitles of their own are
+Refused as ``unsupported``: DRM and SAMPLE-AES, an initialisation that comes in the middle. Audio and subtitles of their own are
 left aside: a scan looks at pictures.
 """
 
@@ -54,11 +54,18 @@ class MediaPlaylist:
         return sum(segment.part.duration_s for segment in self.segments)
 
     def parts(self) -> list[Part]:
-        """What is joined to one file. Raises UnsupportedMedia where the initialisation changes."""
-        inits = dict.fromkeys(segment.init for segment in self.segments if segment.init is not None)
-        if len(inits) > 1 or (inits and any(segment.init is None for segment in self.segments)):
-            raise UnsupportedMedia("the stream's initialisation changes in the middle")
-        return [*inits, *(segment.part for segment in self.segments)]
+        """What is joined to one file: an initialisation where a run of segments begins that has one (``worker.source.runs``).
+        Raises UnsupportedMedia where only some have."""
+        if len({segment.init is None for segment in self.segments}) > 1:
+            raise UnsupportedMedia("the stream's initialisation comes in the middle")
+        parts: list[Part] = []
+        before: Part | None = None
+        for segment in self.segments:
+            if segment.init is not None and (segment.init != before or segment.is_after_break):
+                before = segment.init
+                parts.append(segment.init)
+            parts.append(segment.part)
+        return parts
 
 
 def read_hls(data: bytes, url: str, *, max_segments: int) -> list[Variant[str]] | MediaPlaylist:

@@ -14,6 +14,7 @@ from worker.source.dash import read_dash
 from worker.source.hls import MediaPlaylist, read_hls
 from worker.source.http import Fetched, OnProgress, Session
 from worker.source.parts import Part, PartReader
+from worker.source.runs import Runs
 from worker.source.sniff import Kind, sniff_file
 from worker.source.variants import by_preference
 
@@ -65,10 +66,11 @@ class Playlists:
             raise MediaTooLong(f"{duration_s:.0f} s, limit {limits.max_duration_s:.0f}")
         if len(parts) == 1 and parts[0].range is None and parts[0].key is None:
             return _checked(session.download(parts[0].url, into, on_progress))  # a whole file, which need not fit into memory
-        reader = PartReader(session)
+        reader, runs = PartReader(session), Runs() if sum(part.is_init for part in parts) > 1 else None
         with taking_in(into, session.source.max_bytes) as intake:
             for done, part in enumerate(parts, 1):
-                intake.write(reader.read(part))
+                data = reader.read(part)
+                intake.write(runs.take(part, data) if runs else data)
                 if on_progress is not None:
                     on_progress(intake.size_bytes, intake.size_bytes * len(parts) // done)
             content = intake.content()

@@ -132,13 +132,15 @@ def test_codecs_of_a_million_spaces_are_not_looked_at() -> None:
     assert read_hls(text.encode(), BASE, max_segments=10)
 
 
-def test_an_initialisation_that_changes_is_refused() -> None:
-    for lines in (
-        ['#EXT-X-MAP:URI="i"', "#EXTINF:4,", "a", '#EXT-X-MAP:URI="j"', "#EXTINF:4,", "b"],
-        ["#EXTINF:4,", "a", '#EXT-X-MAP:URI="j"', "#EXTINF:4,", "b"],
-    ):
-        with pytest.raises(UnsupportedMedia, match="changes"):
-            media(*lines).parts()
+def test_an_initialisation_stands_where_a_run_begins() -> None:
+    lines = ['#EXT-X-MAP:URI="i"', "#EXTINF:4,", "a", "#EXTINF:4,", "b", "#EXT-X-DISCONTINUITY", "#EXTINF:4,", "c"]
+    lines += ['#EXT-X-MAP:URI="j"', "#EXTINF:4,", "d", '#EXT-X-MAP:URI="i"', "#EXTINF:4,", "e"]
+    assert "".join(part.url[-1] for part in media(*lines).parts()) == "iabicjdie"
+
+
+def test_an_initialisation_that_comes_in_the_middle_is_refused() -> None:
+    with pytest.raises(UnsupportedMedia, match="middle"):
+        media("#EXTINF:4,", "a", '#EXT-X-MAP:URI="j"', "#EXTINF:4,", "b").parts()
 
 
 _TAGS = ["#EXTINF:", "#EXT-X-KEY:", "#EXT-X-MAP:", "#EXT-X-BYTERANGE:", "#EXT-X-STREAM-INF:", "#EXT-X-PROGRAM-DATE-TIME:", ""]

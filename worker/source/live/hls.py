@@ -12,9 +12,9 @@ from typing import Final
 
 from worker.errors import CorruptMedia, EmptyMedia, FetchError, FetchTimeout, MediaError, UnsupportedMedia
 from worker.source.client import Stopped
+from worker.source.fragments import rebased
 from worker.source.hls import MediaPlaylist, Segment, read_hls
 from worker.source.live.connection import Connection
-from worker.source.live.fragments import rebased
 from worker.source.live.patience import Patience
 from worker.source.live.pieces import LONGEST_GAP_S, Cause, Gap, Piece
 from worker.source.parts import Part

@@ -13,7 +13,7 @@ import pytest
 from tests.worker.source.live.streams import segments
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
-from worker.source.live.fragments import rebased
+from worker.source.fragments import rebased
 from worker.types import SamplingRequest, Strategy
 
 

@@ -1,0 +1,111 @@
+"""Fragments of MP4 (ISO 14496-12) behind an initialisation: their times counted anew, and what their decoder must know.
+
+Live streams count their time from when they began, or from 1970: to a decoder such a fragment is a file of hours or decades, and
+too long. Recordings that are put together of several count each by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+_FREE = b"free"
+Box = tuple[bytes, int, int, int]
+"""Kind; where it begins, its content does, and it ends."""
+
+
+def rebased(init: bytes, segment: bytes) -> bytes:
+    """``init`` without edit lists and total length, then ``segment`` with each track's time counted from its first fragment. What
+    cannot be read is left as it is."""
+    return without_lengths(init) + retimed(segment, {}, {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What an initialisation says of its tracks: the units of a second of each, and, as bytes to compare, all that matters for
+    decoding (sample descriptions and defaults)."""
+
+    timescales: Mapping[bytes, int]
+    decoding: tuple[bytes, ...]
+
+
+def described(init: bytes) -> Described:
+    data = bytearray(init)
+    timescales: dict[bytes, int] = {}
+    decoding: list[bytes] = []
+    for _, _, moov, end in _of(data, b"moov", 0, len(data)):
+        for _, _, trak, trak_end in _of(data, b"trak", moov, end):
+            track = b"".join(_field(data, at, 12, 20) for _, _, at, _ in _of(data, b"tkhd", trak, trak_end))
+            for _, _, mdia, mdia_end in _of(data, b"mdia", trak, trak_end):
+                for _, _, at, _ in _of(data, b"mdhd", mdia, mdia_end):
+                    timescales[track] = int.from_bytes(_field(data, at, 12, 20), "big")
+                decoding += [track, *_descriptions(data, mdia, mdia_end)]
+        for _, _, mvex, mvex_end in _of(data, b"mvex", moov, end):
+            decoding += [bytes(data[at:to]) for _, _, at, to in _of(data, b"trex", mvex, mvex_end)]
+    return Described(timescales=timescales, decoding=tuple(decoding))
+
+
+def _field(data: bytearray, at: int, short: int, long: int) -> bytes:
+    """Four bytes of a full box whose version 1 has longer times in front of them."""
+    at += long if data[at : at + 1] == b"\1" else short
+    return bytes(data[at : at + 4])
+
+
+def _descriptions(data: bytearray, mdia: int, mdia_end: int) -> Iterator[bytes]:
+    for _, _, minf, minf_end in _of(data, b"minf", mdia, mdia_end):
+        for _, _, stbl, stbl_end in _of(data, b"stbl", minf, minf_end):
+            for _, _, at, to in _of(data, b"stsd", stbl, stbl_end):
+                yield bytes(data[at:to])
+
+
+def without_lengths(init: bytes) -> bytes:
+    """Without edit lists and total length."""
+    head = bytearray(init)
+    for moov in _of(head, b"moov", 0, len(head)):
+        for trak in _of(head, b"trak", moov[2], moov[3]):
+            _blank(head, _of(head, b"edts", trak[2], trak[3]))
+        for mvex in _of(head, b"mvex", moov[2], moov[3]):
+            _blank(head, _of(head, b"mehd", mvex[2], mvex[3]))
+    return bytes(head)
+
+
+def retimed(segment: bytes, begins: dict[bytes, int], starts: Mapping[bytes, int]) -> bytes:
+    """A segment with each track's time counted from ``begins``, where the first time of a track is noted that is not there yet,
+    and set off by ``starts``; both by the track's number, in its own units. Raises OverflowError for times that do not fit."""
+    body = bytearray(segment)
+    _blank(body, _of(body, b"sidx", 0, len(body)))
+    for moof in _of(body, b"moof", 0, len(body)):
+        for traf in _of(body, b"traf", moof[2], moof[3]):
+            _retime(body, traf, begins, starts)
+    return bytes(body)
+
+
+def _retime(data: bytearray, traf: Box, begins: dict[bytes, int], starts: Mapping[bytes, int]) -> None:
+    track = b"".join(bytes(data[at + 4 : at + 8]) for _, _, at, _ in _of(data, b"tfhd", traf[2], traf[3]))
+    for _, _, at, end in _of(data, b"tfdt", traf[2], traf[3]):
+        size = 8 if data[at] == 1 else 4
+        if at + 4 + size > end:
+            continue
+        time = int.from_bytes(data[at + 4 : at + 4 + size], "big")
+        begin = begins.setdefault(track, time)
+        data[at + 4 : at + 4 + size] = (max(time - begin, 0) + starts.get(track, 0)).to_bytes(size, "big")
+
+
+def _blank(data: bytearray, boxes: Iterator[Box]) -> None:
+    """Readers skip these boxes."""
+    for _, start, _, _ in boxes:
+        data[start + 4 : start + 8] = _FREE
+
+
+def _of(data: bytearray, kind: bytes, at: int, end: int) -> Iterator[Box]:
+    """Boxes of this kind in [at, end), up to one that is broken."""
+    while at + 8 <= end:
+        size, content = int.from_bytes(data[at : at + 4], "big"), at + 8
+        if size == 1:
+            size, content = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
+        size = size or end - at
+        if size < content - at or at + size > end:
+            return
+        if data[at + 4 : at + 8] == kind and size > content - at:
+            yield kind, at, content, at + size
+        at += size
