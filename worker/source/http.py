@@ -201,10 +201,15 @@ class Session:
     def pieces(self, response: httpx.Response) -> Iterator[bytes]:
         """The body as it comes, no faster than it may and no more than it may. Raises MediaTooLarge."""
         received = 0
-        for piece in response.iter_raw():
+        for piece in self.endless(response):
             received += len(piece)
             if received > self.source.max_bytes:
                 raise MediaTooLarge(f"more than {self.source.max_bytes} bytes")
+            yield piece
+
+    def endless(self, response: httpx.Response) -> Iterator[bytes]:
+        """As ``pieces``, of what has no end."""
+        for piece in response.iter_raw():
             yield piece
             self._pace.keep(len(piece), self.ends_at, self._stop)
 

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Final
 
 from worker.errors import FetchError, FetchTimeout, MediaError
@@ -20,6 +20,8 @@ from worker.types import Json
 
 _JOIN_S: Final = 5.0
 """A thread that is still connecting then is left to end by itself."""
+_MOST_HELD: Final = 1000
+"""Pieces; there are streams whose key frames all claim to be seconds apart, or none."""
 _ENDLESS_S: Final = 10 * 365 * 86400.0
 """A session has an end that a stream has not: its limit of time is put off."""
 
@@ -91,7 +93,7 @@ class ByteStreamReader:
             is_told = declared_size(response) is not None or "chunked" in response.headers.get("transfer-encoding", "")
             is_replay = self._heard_at is not None and not is_told
             try:
-                for data in response.iter_raw():
+                for data in session.endless(response):
                     for cut in cutter.feed(data):
                         if is_replay and self._clock.jump_s(cut) < -1:
                             cutter.skip_to(0)
@@ -126,11 +128,13 @@ class _End:
 
 
 class _Held:
-    """What came and was not taken yet, bounded by its length in seconds and in bytes."""
+    """What came and was not taken yet, bounded by its length in seconds, in bytes and in pieces."""
 
     def __init__(self, max_behind_s: float) -> None:
         self._max_behind_s = max_behind_s
         self._items: deque[Piece | Gap] = deque()
+        self._pieces = self._bytes = 0
+        self._seconds = 0.0
         self._changed = threading.Condition()
         self._has_ended = False
         self.error: BaseException | None = None
@@ -138,13 +142,9 @@ class _Held:
     def put(self, item: Piece | Gap) -> None:
         with self._changed:
             self._items.append(item)
-            at = 0
-            while self._is_too_much() and at < len(self._items) - 1:
-                old = self._items[at]
-                if isinstance(old, Piece):
-                    gap = Gap(start_s=old.start_s, duration_s=old.duration_s, cause="behind", position=old.position)
-                    self._items[at] = gap
-                at += 1
+            self._count(item, 1)
+            while self._pieces > 1 and self._is_too_much():
+                self._leave_out()
             self._changed.notify()
 
     def end(self, error: BaseException | None) -> None:
@@ -160,13 +160,24 @@ class _Held:
             if not self._items:
                 return _End() if self._has_ended else None
             item = self._items.popleft()
-            behind_s = sum(one.duration_s for one in self._pieces())
+            self._count(item, -1)
+            behind_s = max(self._seconds, 0.0)
         return dataclasses.replace(item, behind_s=behind_s) if isinstance(item, Piece) else item
 
-    def _pieces(self) -> Iterator[Piece]:
-        return (one for one in self._items if isinstance(one, Piece))
+    def _count(self, item: Piece | Gap, sign: int) -> None:
+        if isinstance(item, Piece):
+            self._pieces += sign
+            self._bytes += sign * len(item.data)
+            self._seconds += sign * item.duration_s
 
     def _is_too_much(self) -> bool:
-        pieces = list(self._pieces())
-        too_long = sum(one.duration_s for one in pieces) > self._max_behind_s
-        return len(pieces) > 1 and (too_long or sum(len(one.data) for one in pieces) > MAX_PIECE_BYTES)
+        return self._seconds > self._max_behind_s or self._bytes > MAX_PIECE_BYTES or self._pieces > _MOST_HELD
+
+    def _leave_out(self) -> None:
+        """The oldest piece, which with all gaps before it becomes one gap."""
+        begin_s = self._items[0].start_s
+        while not isinstance(item := self._items.popleft(), Piece):
+            pass
+        self._count(item, -1)
+        gap = Gap(start_s=begin_s, duration_s=item.end_s - begin_s, cause="behind", position=item.position)
+        self._items.appendleft(gap)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfigError, FetchError, UnsupportedMedia
-from worker.source.answers import check_status
+from worker.source.answers import check_status, decoded
 from worker.source.client import Stopped
 from worker.source.http import HttpSource, Stop
 from worker.source.live.byte_stream import ByteStreamReader
@@ -87,7 +87,7 @@ class LiveSource:
         with self._http.session(stop) as session, session.translated(), session.answer(url) as response:
             check_status(response)
             head = b""
-            for data in response.iter_raw():
+            for data in decoded(response, response.iter_raw()):
                 head += data
                 if len(head) >= HEAD_BYTES:
                     break

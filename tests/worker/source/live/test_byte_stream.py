@@ -17,7 +17,7 @@ from tests.worker.spy import Spy
 from worker.errors import FetchError, FetchGone, FetchTimeout
 from worker.source.guard import AddressGuard
 from worker.source.http import HttpSource, never
-from worker.source.live.byte_stream import ByteStreamReader
+from worker.source.live.byte_stream import _MOST_HELD, ByteStreamReader, _Held
 from worker.source.live.flv import FlvCutter
 from worker.source.live.mpegts import TsCutter
 from worker.source.live.patience import Patience
@@ -151,7 +151,8 @@ def test_what_nobody_takes_is_left_out_from_its_oldest(serving: Callable[[Answer
     found += [item for item in items if item is not None]
     assert {kind for kind, _, _ in spans(found)} == {"piece", "behind"}
     assert spans(found)[-2:] == WHOLE[-2:]
-    assert [start for _, start, _ in spans(found)] == [0, 2, 4, 6, 8]
+    assert [kind for kind, _, _ in spans(found)].count("behind") == 1, "what is left out together is one gap"
+    assert [end for _, _, end in spans(found)][:-1] == [start for _, start, _ in spans(found)][1:]
 
 
 def test_one_that_is_not_there_fails_at_once(serving: Callable[[Answer], Loopback], muxer: str) -> None:
@@ -183,3 +184,20 @@ def test_a_trickle_keeps_nobody_who_stops_and_is_lost_when_nothing_comes_of_it(
     with pytest.raises(FetchTimeout, match="nothing new"):  # noqa: PT012 (the clock moves while nothing comes)
         for _ in lost.items(never):
             clock.sleep(10)
+
+
+def test_what_is_held_is_bounded_and_gaps_are_one() -> None:
+    """Of a stream whose pieces have no length, and one that has an outage before each."""
+    held = _Held(30)
+    for number in range(10_000):
+        held.put(Piece(data=b"x", start_s=0.0, duration_s=0.0, position={"at": number}))
+    assert len(held._items) <= _MOST_HELD + 1
+    held = _Held(30)
+    for number in range(2_000):
+        held.put(Gap(start_s=10.0 * number, duration_s=8, cause="outage", position={"at": number}))
+        held.put(Piece(data=b"x", start_s=10.0 * number + 8, duration_s=2, position={"at": number}))
+    gap, *rest = iter(lambda: held.take(0), None)
+    assert isinstance(gap, Gap)
+    assert (gap.cause, gap.start_s, gap.end_s) == ("behind", 0, 19_850)
+    assert [type(item) for item in rest] == [Gap, Piece] * 15
+    assert [item.behind_s for item in rest if isinstance(item, Piece)] == [28.0 - 2 * i for i in range(15)]

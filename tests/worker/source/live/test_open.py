@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import ssl
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.worker.source.live.streams import Clock, LiveHls, made
-from tests.worker.source.loopback import Answer, Loopback, in_turn, raw, reply, serve
+from tests.worker.source.loopback import Answer, Loopback, by_path, in_turn, raw, reply, serve
 from tests.worker.spy import Spy
 from worker.errors import ConfigError, FetchGone, FetchRefused, FetchTimeout, UnsupportedMedia
 from worker.source.guard import AddressGuard
@@ -117,6 +118,13 @@ def test_what_is_not_there_fails_at_once_and_what_does_not_answer_later(start: S
 def test_whoever_stops_need_not_wait_for_the_first_bytes(start: Start) -> None:
     server, source = start(raw(b"HTTP/1.1 200 OK\r\n\r\n", b"#", every_s=0.1, forever=True))
     assert [item for item in source.address(server.url("/live"))(None).items(lambda: bool(server.requests)) if item] == []
+
+
+def test_a_playlist_that_is_compressed_unasked_is_one(start: Start) -> None:
+    body = gzip.compress(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nseg\n#EXT-X-ENDLIST\n" + b"#" * 100_000)
+    answers = by_path(live=reply(body, Content_Encoding="gzip"), seg=reply(b"segment"))
+    server, source = start(answers)
+    assert len(read(source, server.url("/live"))) == 1
 
 
 def test_a_file_is_read_until_it_does_not_grow(start: Start, tmp_path: Path) -> None:
