@@ -1,7 +1,7 @@
 # Everything lands in .venv; only Python 3.11+ and make are needed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-base setup-service demo demo-queue up down assets tools test check bench soak chaos lock clean clean-all
+.PHONY: help setup setup-base setup-service demo demo-queue up down assets tools screenshots test check bench soak chaos lock clean clean-all
 
 PYTHON ?= python3
 DIR ?=
@@ -67,6 +67,9 @@ assets: ## htmx and uPlot for the console's pages, by npm, each checked against 
 
 tools: ## Prometheus with promtool, unpacked into .tools, and Chromium (as root): what some tests need
 	.ci/tools
+
+screenshots: setup assets ## The pictures in docs/screenshots, made anew; needs Chromium
+	$(BIN)/python -m tests.browser.screenshots
 
 # Side by side on every core; each file's tests stay together until a process runs out of work. ARGS="-n 0": one after the other.
 test: setup ## All tests; ARGS are passed to pytest

@@ -15,11 +15,12 @@ from playwright.sync_api import Page
 from tests.browser.chromium import Visits, launched
 from tests.browser.site import SETTINGS, Site, up, veriframe
 from tests.worker.source.loopback import reply, serve
-from worker.demo import FOLDER
+from worker.demo import demo_files
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 SIZE = {"width": 1100, "height": 800}
-COLOURS = 128
+COLOURS = 96
+MOST_HEIGHT = 2000
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
         with launched() as browser:
             visits = Visits(browser=browser, home=site.api)
             take_console(site, visits)
-            take_pages(visits.page(viewport=SIZE), scratch / "reports")
+            take_pages(visits.page(viewport=SIZE), scratch)
             visits.close()
     finally:
         print(veriframe("down", "--dir", str(scratch / "run")).stderr, file=sys.stderr)
@@ -55,30 +56,32 @@ def take_console(site: Site, visits: Visits) -> None:
         ("console-dead-letters", f"{site.console}/dead"),
         ("console-submit", f"{site.console}/submit"),
     ):
-        page.goto(address)
-        take(page, name)
-    dark.goto(people)
-    take(dark, "console-scan-dark")
+        take(page, address, name)
+    take(dark, people, "console-scan-dark", full=False)
     telephone = visits.page(key=site.key, viewport={"width": 390, "height": 780})
-    telephone.goto(swapped)
-    take(telephone, "console-telephone", full=False)
+    take(telephone, swapped, "console-telephone", full=False)
+    assert not visits.complaints, visits.complaints
 
 
-def take_pages(page: Page, out: Path) -> None:
-    done = veriframe("scan", str(FOLDER), "--out", str(out), "--include", "*.mp4", "--explain", "--quiet")
+def take_pages(page: Page, folder: Path) -> None:
+    """Of copies: the pages name the folder."""
+    clips, out = folder / "clips", folder / "reports"
+    clips.mkdir()
+    for file in demo_files():
+        shutil.copy(file.path, clips)
+    done = veriframe("scan", str(clips), "--out", str(out), "--explain", "--quiet")
     assert done.returncode == 0, done.stderr
-    page.goto((out / "index.html").as_uri())
-    take(page, "report-index")
-    page.goto(next(out.glob("swapped*/page.html")).as_uri())
-    take(page, "report-page")
+    take(page, (out / "index.html").as_uri(), "report-index")
+    take(page, next(out.glob("swapped*/page.html")).as_uri(), "report-page")
 
 
-def take(page: Page, name: str, *, full: bool = True) -> None:
-    """In so many colours that all of them together are small."""
-    page.wait_for_load_state("load")
+def take(page: Page, address: str, name: str, *, full: bool = True) -> None:
+    """In so few colours that all of them together are small."""
+    page.goto(address)
     page.wait_for_function("[...document.querySelectorAll('video')].every(video => video.readyState >= 2)")  # HAVE_CURRENT_DATA
     with Image.open(io.BytesIO(page.screenshot(full_page=full))) as picture:
-        small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        shown = picture.crop((0, 0, picture.width, min(picture.height, MOST_HEIGHT)))
+        small = shown.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         small.save(PICTURES / f"{name}.png", optimize=True)
 
 
