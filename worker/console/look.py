@@ -64,6 +64,7 @@ class Scan:
     attempt: int
     is_final: bool
     cancel: bool
+    is_watch: bool = False
     events: tuple[WatchEvent, ...] = ()
 
 
@@ -113,6 +114,7 @@ class Lookout:
             attempt=record.attempt,
             is_final=record.is_final,
             cancel=record.cancel,
+            is_watch=record.request.kind == "watch",
             events=self._events(record),
         )
 
