@@ -21,6 +21,7 @@ def paths(site: Site) -> dict[str, str]:
         assert site.ended(dead).dead
     return {
         "a scan": f"/scans/{site.scan('swapped.mp4')}",
+        "its page to print": f"/scans/{site.scan('swapped.mp4')}/page",
         "overview": "/",
         "scans": "/scans",
         "dead letters": "/dead",

@@ -152,6 +152,24 @@ def test_a_dead_letter_is_replayed(site: Site, visits: Visits, name: str) -> Non
     assert site.report(dead).dead, "what has ended stays as it is"
 
 
+def test_video_and_timeline_go_together(site: Site, visits: Visits) -> None:
+    page = visits.page(key=site.key)
+    page.goto(f"{site.console}/scans/{site.scan('swapped.mp4')}")
+    video = page.locator("#video")
+    slider = page.get_by_role("slider", name="Moment of the video")
+    link = page.locator("#over-time a.t").first
+    page.wait_for_function("document.getElementById('video').readyState >= 1")
+    moment_s = int(link.get_attribute("data-t-ms") or 0) / 1000
+    assert moment_s > 0
+    link.click()
+    assert video.evaluate("video => video.currentTime") == pytest.approx(moment_s, abs=0.05)
+    expect(slider).to_have_attribute("aria-valuetext", f"{moment_s:.1f} seconds")
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(slider).to_have_attribute("aria-valuetext", "0.0 seconds")
+    assert video.evaluate("video => video.currentTime") < moment_s
+
+
 def test_by_keyboard_alone(site: Site, visits: Visits) -> None:
     """In and to a verdict without a pointer; whatever has the focus shows it."""
     page = visits.page()
