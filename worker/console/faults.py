@@ -88,8 +88,13 @@ def _to_sign_in(request: Request, problem: Problem) -> Response:
 
 
 def _page(request: Request, problem: Problem, headers: dict[str, str]) -> Response:
-    """The links at the top are those of a session that was found before; a Redis that is away is not asked for it."""
+    """The links at the top are those of a session that was found before; a Redis that is away is not asked for it.
+
+    A part of a page that was to be renewed in place (htmx) becomes this page, as a whole.
+    """
     console: Console = request.app.state.console
     session: Session | None = getattr(request.state, "session", None)
+    if request.method == "GET" and request.headers.get("hx-request"):
+        headers = {**headers, "HX-Redirect": request.url.path + (f"?{request.url.query}" if request.url.query else "")}
     values = {"problem": problem, "notice": None, "here": ""}
     return console.pages.page("problem.html", session, values, status=problem.status, headers=headers)

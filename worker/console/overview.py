@@ -15,8 +15,11 @@ from worker.console.parts import TheConsole
 from worker.console.sessions import Session
 from worker.console.stream import streamed
 from worker.queue.access import Scope
+from worker.types import Label
 
 LATEST = 8
+LOOKED_AT = 40
+"""Of the latest scans; a first page does not search the whole list."""
 router = APIRouter()
 
 
@@ -26,10 +29,9 @@ def show_overview(session: Visitor, console: TheConsole, done: str = "") -> Resp
     may_read = session.key.may(Scope.READ)
     values: dict[str, Any] = {"here": "overview", "notice": notice(done), "latest": (), "unsure": ()}
     if may_read:
-        desk, owner = console.api.desk, shown_to(session.key)
-        values["latest"] = desk.page(owner, limit=LATEST).reports
-        unsure = desk.page(owner, verdict="uncertain", limit=LATEST).reports
-        values["unsure"] = tuple(report for report in unsure if report.decided_by == "model")
+        found = console.api.desk.page(shown_to(session.key), limit=LOOKED_AT).reports
+        values["latest"] = found[:LATEST]
+        values["unsure"] = tuple(report for report in found if report.verdict is Label.UNCERTAIN)[:LATEST]
     return console.pages.page("overview.html", session, values | _figures(console.look(()), session))
 
 

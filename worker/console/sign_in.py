@@ -36,13 +36,15 @@ def sign_in(request: Request, form: AnyForm, console: TheConsole) -> Response:
         cookie, _ = console.sessions.open((form.get("key") or "").strip())
     except Unauthorized:
         return _asked(console, below, "No such API key, or it has ended.", 401)
+    if (before := request.cookies.get(console.cookie)) is not None:
+        console.sessions.close(before)
     answer = RedirectResponse(f"{ROOT}/{below if BELOW.fullmatch(below) else ''}", 303)
     answer.set_cookie(
         console.cookie,
         cookie,
         max_age=console.sessions.keep_s,
         path="/",
-        secure=console.secure,
+        secure=console.secure or request.url.scheme == "https",
         httponly=True,
         samesite="strict",
     )

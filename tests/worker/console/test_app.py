@@ -62,6 +62,11 @@ def test_a_problem_says_what_to_do_and_its_number(service: Service, sign_in: Sig
     assert "acme" in page.text, "who is signed in stays so"
 
 
+def test_a_problem_where_a_part_was_to_be_renewed_becomes_a_page(sign_in: SignIn) -> None:
+    answer = sign_in().get("/scans?before=soon&status=queued", headers={"HX-Request": "true"})
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (422, "/console/scans?before=soon&status=queued")
+
+
 def test_a_fault_of_ours_is_a_page_without_its_inside(
     service: Service, sign_in: SignIn, caplog: pytest.LogCaptureFixture
 ) -> None:

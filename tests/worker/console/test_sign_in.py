@@ -74,6 +74,14 @@ def test_a_session_ends_with_its_key_or_its_time(service: Service, sign_in: Sign
     assert outlived.get().status_code == 303
 
 
+def test_signing_in_again_ends_the_session_before(service: Service, sign_in: SignIn, redis: Redis) -> None:
+    browser = sign_in()
+    before = browser.client.cookies["veriframe"]
+    browser.client.post("/console/sign-in", data={"key": service.token()})
+    assert browser.client.cookies["veriframe"] != before
+    assert len(redis.keys("vf:session:*")) == 1
+
+
 def test_who_signs_out_is_out_with_a_kept_cookie_too(sign_in: SignIn) -> None:
     browser = sign_in()
     cookie = browser.client.cookies["veriframe"]

@@ -11,16 +11,22 @@
     const state = $("live-state");
     const said = $("live-says");
     const source = new EventSource(place.dataset.live);
+    let later = 0;
     const tell = (text, isLive) => {
       if (!state) return;
       state.textContent = text;
       state.classList.toggle("is-live", isLive);
     };
-    source.addEventListener("open", () => tell("Live", true));
+    source.addEventListener("open", () => {
+      clearTimeout(later);
+      tell("Live", true);
+    });
     source.addEventListener("update", (event) => {
       const open = [...place.querySelectorAll("details[open]")].map((one) => one.id);
+      const held = place.contains(document.activeElement) ? focusOf(document.activeElement) : null;
       place.innerHTML = event.data;
       open.forEach((id) => $(id)?.setAttribute("open", ""));
+      if (held) place.querySelector(held)?.focus();
       if (said) sayStep(said, place);
       place.dispatchEvent(new CustomEvent("veriframe:update", { bubbles: true }));
     });
@@ -28,11 +34,22 @@
       source.close();
       location.replace(location.pathname + location.hash);
     });
+    // Streams end every minute and are taken up again within a second, of which nobody need hear.
     source.addEventListener("error", () => {
-      tell(source.readyState === EventSource.CLOSED ? "Not live any more: refresh the page" : "Connecting again…", false);
+      clearTimeout(later);
+      if (source.readyState === EventSource.CLOSED) tell("Not live any more: refresh the page", false);
+      else later = setTimeout(() => tell("Connecting again…", false), 4000);
     });
     addEventListener("pagehide", () => source.close());
     addEventListener("pageshow", (event) => event.persisted && location.reload());
+  }
+
+  // Where the keyboard was, so that it is there again in what was drawn anew.
+  function focusOf(held) {
+    if (held.id) return `#${CSS.escape(held.id)}`;
+    if (held.tagName === "SUMMARY") return `#${CSS.escape(held.parentElement.id)} > summary`;
+    const href = held.getAttribute("href");
+    return href ? `a[href="${CSS.escape(href)}"]` : null;
   }
 
   // Screen readers hear of a new stage, and of every quarter, not of each percent.
