@@ -15,11 +15,11 @@ QUALITY: Final = 80
 
 
 def reduced(small_HWC: UInt8) -> UInt8:
-    """A copy whose longer side has at most ``MOST_SIDE_PX`` pixels."""
+    """Its longer side has at most ``MOST_SIDE_PX`` pixels."""
     height, width = small_HWC.shape[:2]
     scale = MOST_SIDE_PX / max(height, width)
     if scale >= 1:
-        return small_HWC.copy()
+        return small_HWC
     size = (max(1, round(scale * width)), max(1, round(scale * height)))
     return np.asarray(cv2.resize(small_HWC, size, interpolation=cv2.INTER_AREA), np.uint8)
 
@@ -27,8 +27,8 @@ def reduced(small_HWC: UInt8) -> UInt8:
 class KeyFrames:
     """Keeps a frame for each of the ``capacity`` tracks of the highest logits, once where several share it (some 60 KB each).
 
-    Only what is kept is encoded: of n frames of a track in any order, about log n. Tracks may be provisional: the worst face of
-    those that become one is the worst of one of them.
+    Only what is kept is made smaller and encoded: of n frames of a track in any order, about log n. Tracks may be provisional:
+    the worst face of those that become one is the worst of one of them.
     """
 
     def __init__(self, capacity: int = 64) -> None:
@@ -38,7 +38,7 @@ class KeyFrames:
         self._jpeg: dict[float, bytes] = {}
         """By moment."""
 
-    def offer(self, track: int, logit: float, pts_s: float, picture_HWC: UInt8) -> None:
+    def offer(self, track: int, logit: float, pts_s: float, small_HWC: UInt8) -> None:
         """Show the store the frame in which a face was scored; of equal logits the earlier offer stays."""
         held = self._best.get(track)
         if held is not None and logit <= held[0]:
@@ -50,7 +50,7 @@ class KeyFrames:
             held = self._best.pop(lowest)
         self._best[track] = (logit, pts_s)
         if pts_s not in self._jpeg:
-            self._jpeg[pts_s] = encoded(picture_HWC, QUALITY)
+            self._jpeg[pts_s] = encoded(reduced(small_HWC), QUALITY)
         if held is not None and all(moment != held[1] for _, moment in self._best.values()):
             del self._jpeg[held[1]]
 

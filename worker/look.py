@@ -12,7 +12,6 @@ import numpy.typing as npt
 from worker.faces.crop import crop_faces
 from worker.faces.quality import face_quality
 from worker.faces.track import FaceSighting, FrameSighting, describe_face, describe_frame
-from worker.key_frames import reduced
 from worker.ports import Classifier, FaceDetector
 from worker.types import Float32, Frame, UInt8
 
@@ -48,8 +47,8 @@ class FrameLook:
 
     sighting: FrameSighting
     faces: tuple[FaceLook, ...]
-    picture_HWC: UInt8 | None = None
-    """All of it, made smaller, where a face votes."""
+    small_HWC: UInt8 | None = None
+    """A copy of it at detection scale, where a face votes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,5 +123,5 @@ def _seen(frame: Frame, cut: _Cut, logits: Iterator[float]) -> FrameLook:
         for i in range(len(cut.boxes_N4))
     )
     sighting = describe_frame(frame.pts_s, frame.small_HWC, [face.sighting for face in faces])
-    picture_HWC = reduced(frame.small_HWC) if cut.votes_N.any() else None
-    return FrameLook(sighting=sighting, faces=faces, picture_HWC=picture_HWC)
+    small_HWC = frame.small_HWC.copy() if cut.votes_N.any() else None  # a view would hold all of the frame's memory
+    return FrameLook(sighting=sighting, faces=faces, small_HWC=small_HWC)

@@ -70,8 +70,8 @@ class Observer:
         """``track`` is provisional, linked over the frames so far."""
         if face.crop_HWC is not None and face.logit is not None:
             self._evidence.offer(track, len(self._faces), face.logit, face.crop_HWC)
-            if frame.picture_HWC is not None:
-                self._key_frames.offer(track, face.logit, frame.sighting.pts_s, frame.picture_HWC)
+            if frame.small_HWC is not None:
+                self._key_frames.offer(track, face.logit, frame.sighting.pts_s, frame.small_HWC)
         self._faces.append(_Noted(prob=face.prob, quality=face.quality, too_small=face.too_small, logit=face.logit))
 
     def result(self) -> Observations:

@@ -66,13 +66,6 @@ def test_frames_are_made_smaller_never_larger(size: tuple[int, int], expected: t
     assert max(expected) <= MOST_SIDE_PX
 
 
-def test_what_is_kept_is_a_copy() -> None:
-    given = frame()
-    copy = reduced(given)
-    given[...] = 0
-    assert copy.min() == 90
-
-
 def test_frames_are_rgb() -> None:
     store = KeyFrames()
     store.offer(0, 0.0, 1.0, np.full((32, 32, 3), (200, 40, 10), np.uint8))

@@ -82,6 +82,15 @@ def test_faces_too_small_or_too_poor_are_told_but_not_scored() -> None:
     assert classifier.batches == [1]
 
 
+def test_a_frame_is_kept_as_a_copy_where_a_face_votes() -> None:
+    given = [frame(0.0, 10, 20), frame(1.0, 10, 20)]
+    voting, voteless = look_at(given, Faces([LEFT], [TINY]), Grey(), RULES).frames
+    assert voting.small_HWC is not None
+    assert np.array_equal(voting.small_HWC, given[0].small_HWC)
+    assert not np.shares_memory(voting.small_HWC, given[0].small_HWC)
+    assert voteless.small_HWC is None
+
+
 def test_of_a_crowd_only_the_largest_are_looked_at() -> None:
     few = FaceRules(margin=1.0, size=64, min_vote_px=40, min_vote_quality=0.0, batch=2, faces_per_frame=1)
     (seen,) = look_at([frame(0.0, 10, 20)], Faces([LEFT, RIGHT, TINY]), Grey(), few).frames

@@ -17,7 +17,7 @@ def batch(*times_s: float) -> Look:
     for time_s in times_s:
         sighting = describe_face(np.array([0, 0, 20, 20], np.float32), GREY)
         face = FaceLook(sighting=sighting, prob=0.9, quality=0.8, too_small=False, logit=time_s, crop_HWC=GREY)
-        frames.append(FrameLook(sighting=describe_frame(time_s, GREY, [sighting]), faces=(face,)))
+        frames.append(FrameLook(sighting=describe_frame(time_s, GREY, [sighting]), faces=(face,), small_HWC=GREY))
     return Look(frames=tuple(frames), detect_s=0.0, infer_s=0.0)
 
 
@@ -45,3 +45,16 @@ def test_the_worst_faces_evidence_is_there_whichever_stride_they_came_in() -> No
 def test_nothing_noted_is_nothing_seen() -> None:
     seen = Observer(evidence_per_track=1).result()
     assert (seen.frames, seen.faces, seen.frames_with_face) == ((), (), 0)
+
+
+def test_the_frame_of_the_worst_face_is_kept_unless_no_evidence_is_wanted() -> None:
+    def kept(per_track: int) -> list[float]:
+        observer = Observer(evidence_per_track=per_track)
+        for look in (batch(0.0, 3.0), batch(1.0, 6.0), batch(2.0, 5.0)):
+            observer.note(look)
+        seen = observer.result()
+        return [frame.pts_s for frame in seen.frames if seen.key_frames.jpeg(frame.pts_s) is not None]
+
+    assert 6.0 in kept(1)
+    assert len(kept(1)) < 6
+    assert kept(0) == []

@@ -275,6 +275,16 @@ def test_evidence_names_crops_that_are_handed_over(file: Path) -> None:
     assert 1000 <= evidence[0].t_ms < 2000
 
 
+def test_maps_are_made_where_they_are_asked_for_and_take_their_time(file: Path) -> None:
+    result = scanner(Clip(swap_s=(1.0, 2.0))).scan(file, explain=True)
+    (track,) = (track for track in result.report.tracks if track.evidence)
+    assert [item.explanation is not None for item in track.evidence] == [True, False]
+    assert result.crops[str(track.evidence[0].explanation)][:2] == b"\xff\xd8"
+    timings = result.report.timings_ms
+    assert timings is not None
+    assert timings.total >= timings.infer > 0
+
+
 def test_every_person_has_evidence_however_fake_another_is(file: Path) -> None:
     clip = Clip(duration_s=600.0, swap_s=(0.0, 600.0), bystander=True)
     result = scanner(clip, strategy=Strategy.UNIFORM, max_frames=300, detector=TwoFaces()).scan(file)

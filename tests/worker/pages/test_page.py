@@ -163,8 +163,8 @@ def test_what_is_not_retained_is_said() -> None:
 
 
 def test_a_page_has_a_bound_whatever_the_report_holds() -> None:
-    """The largest report that there is: 256 frames with 64 faces each."""
-    faces = [{"box": (i, i, i + 9, i + 9), "det_conf": 0.9, "score": 0.5, "track": i, "quality": 0.9} for i in range(64)]
+    """The largest report that there is: 256 frames, each with a crowd."""
+    faces = [{"box": (i, i, i + 9, i + 9), "det_conf": 0.9, "score": 0.5, "track": i, "quality": 0.9} for i in range(24)]
     crowd = tuple(FrameItem.model_validate({"index": i, "t_ms": 40 * i, "faces": tuple(faces)}) for i in range(256))
     many = report(frames=crowd, tracks=tuple(track(i, i / 500) for i in range(500)))
     large = b"\xff\xd8" + bytes(1 << 20)

@@ -15,12 +15,14 @@ from redis import Redis
 from tests.worker.queue.fake_scanner import FakeScanner
 from tests.worker.queue.fake_streams import KeepsNothing, slices
 from tests.worker.telemetry.recorded import Recorded
+from worker.artifacts import open_store
 from worker.content import Content, read_content
 from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, StorageDown, StorageFull
 from worker.queue.child import is_poisoned
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
-from worker.queue.perform import Brought, OnBytes, Performer, cache_key, identity, sampling_request
+from worker.queue.fetching import Artifacts
+from worker.queue.perform import Brought, Keeper, OnBytes, Performer, cache_key, identity, sampling_request
 from worker.queue.record import Claim, Ended, Terms, unpack
 from worker.queue.records import Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
@@ -63,8 +65,8 @@ class Attempt:
         self.folder = folder
         self.told = Recorded()
 
-    def submit(self, external_id: str | None = None) -> str:
-        request = ScanRequest(source=RequestSource(url=URL), external_id=external_id)
+    def submit(self, external_id: str | None = None, **options: Any) -> str:
+        request = ScanRequest(source=RequestSource(url=URL), external_id=external_id, options=RequestOptions(**options))
         return self.desk.submit_one(request, "acme").id
 
     def perform(self, scan_id: str, text: str = "ok", error: Exception | None = None) -> str:
@@ -72,14 +74,14 @@ class Attempt:
         path.write_text(text)
         return self.perform_with(Here(path, error), scan_id).how
 
-    def perform_with(self, source: Here, scan_id: str, scanner: FakeScanner | None = None) -> Ended:
+    def perform_with(self, source: Here, scan_id: str, scanner: FakeScanner | None = None, keeper: Keeper | None = None) -> Ended:
         claim = self.records.claim(scan_id, "w")
         assert isinstance(claim, Claim), claim
         performer = Performer(
             records=self.records,
             scanner=scanner or FakeScanner(),
             sources=source,
-            keeper=KeepsNothing(),
+            keeper=keeper or KeepsNothing(),
             watches=slices(self.records, KeepsNothing()),
             folder=self.folder,
             telemetry=self.told,
@@ -256,6 +258,29 @@ def test_a_servers_waiting_time_is_kept(attempt: Attempt) -> None:
     assert attempt.records.get(scan_id).not_before_ms >= before_ms + 40_000
 
 
+class Asked(FakeScanner):
+    """Remembers whether maps were to be made."""
+
+    def __init__(self) -> None:
+        self.explain: list[bool | None] = []
+
+    def scan(self, path: Path, **more: Any) -> Any:
+        self.explain.append(more["explain"])
+        return FakeScanner.scan(self, path, **more)
+
+
+def test_maps_are_made_only_where_they_can_be_kept(attempt: Attempt, tmp_path: Path) -> None:
+    path = attempt.folder / "media"
+    path.write_text("ok")
+    keeps = Artifacts(store=open_store(str(tmp_path / "artifacts")), keep_s=60)
+    scanner = Asked()
+    for keeper in (keeps, KeepsNothing()):
+        for number, options in enumerate(({}, {"explain": True}, {"explain": False})):
+            path.write_text(f"ok {number} {keeper.keeps}")
+            attempt.perform_with(Here(path), attempt.submit(**options), scanner, keeper)
+    assert scanner.explain == [None, True, False, False, False, False]
+
+
 def test_options_are_laid_over_the_workers_own() -> None:
     assert sampling_request(DEFAULT, RequestOptions()) == DEFAULT
     asked = sampling_request(DEFAULT, RequestOptions(strategy="fps", fps=2, start_s=1, end_s=9, max_frames=5))
@@ -266,6 +291,7 @@ def test_options_are_laid_over_the_workers_own() -> None:
     assert every.exhaustive
     assert not sampling_request(every, RequestOptions(exhaustive=False)).exhaustive
     assert sampling_request(every, RequestOptions()).exhaustive
+    assert sampling_request(DEFAULT, RequestOptions(explain=True)) == DEFAULT
 
 
 def test_a_result_is_one_for_bytes_model_settings_and_options() -> None:
@@ -276,6 +302,7 @@ def test_a_result_is_one_for_bytes_model_settings_and_options() -> None:
         cache_key(CONTENT, "a", RequestOptions(max_frames=8)),
         cache_key(CONTENT, "a", RequestOptions(exhaustive=True)),
         cache_key(CONTENT, "a", RequestOptions(exhaustive=False)),
+        cache_key(CONTENT, "a", RequestOptions(explain=True)),
     }
-    assert len(keys) == 6
+    assert len(keys) == 7
     assert cache_key(CONTENT, "a", RequestOptions()) in keys
