@@ -13,33 +13,48 @@ import pytest
 from redis import Redis
 
 from tests.worker.queue import told_streams
+from tests.worker.queue.fake_streams import KeepsNothing, slices
 from tests.worker.queue.harness import Service, service, until
 from tests.worker.source.line import Line, line_to
 from tests.worker.source.live.streams import Clock, LiveHls
 from tests.worker.source.loopback import Answer, Loopback, raw, serve
-from tests.worker.watch.stream import REAL
+from tests.worker.watch.stream import REAL, scanner
+from worker.queue.assemble import STREAMS
+from worker.queue.connection import connect
+from worker.queue.desk import Desk
+from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
+from worker.queue.record import Claim
+from worker.queue.records import Records
+from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.queue.watch_log import WatchLog
 from worker.report import Report
-from worker.watch.build import open_watcher
+from worker.settings import Settings
 
-STREAMS = f"{open_watcher.__module__}:{open_watcher.__name__}"
 WINDOW_S, HOP_S, FPS = 4, 2, 2
-Start = Callable[..., Service]
+WATCH = {"window_s": WINDOW_S, "hop_s": HOP_S, "fps": FPS, "give_up_s": 60.0}
+SHORT = RequestOptions(window_s=2, hop_s=1)
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A queue with one worker for watches, whose slices are short."""
+    folder = tmp_path_factory.mktemp("watching")
+    with (
+        EmbeddedRedis(folder / "redis") as server,
+        connect(url=server.url, timeout_s=10, patience_s=30) as redis,
+        service(server.url, redis, folder, others={"watch": WATCH}, timeout_s=10.0, max_attempts=1) as made,
+    ):
+        made.start(told_streams.BUILD, ("watch",), streams=STREAMS)
+        yield made
 
 
 @pytest.fixture
-def start(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> Iterator[Start]:
-    """A queue with one worker for watches."""
-    with ExitStack() as stack:
-
-        def begin(watch: dict[str, Any], **queue: Any) -> Service:
-            watching = {"window_s": WINDOW_S, "hop_s": HOP_S, "fps": FPS, **watch}
-            made = stack.enter_context(service(redis_server.url, redis, tmp_path, others={"watch": watching}, **queue))
-            made.start(told_streams.BUILD, ("watch",), streams=STREAMS)
-            return made
-
-        yield begin
+def patient_workers(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> Iterator[Service]:
+    """With time limits as they come."""
+    with service(redis_server.url, redis, tmp_path, others={"watch": {**WATCH, "max_behind_s": 200.0}}) as made:
+        made.start(told_streams.BUILD, ("watch",), streams=STREAMS)
+        yield made
 
 
 @pytest.fixture
@@ -65,20 +80,29 @@ STALLED = LiveHls(told_streams.told(*[REAL] * 9), Clock(), ready=8, listed=100, 
 
 
 def test_a_stream_that_stalls_is_lost_when_patience_ends_and_has_its_report(
-    start: Start, serving: Callable[[Answer], Loopback]
+    redis: Redis, serving: Callable[[Answer], Loopback]
 ) -> None:
-    workers = start({"give_up_s": 1.0, "window_s": 2, "hop_s": 1})
-    report, events = ended(workers, workers.watch(serving(STALLED).url("/live.m3u8")))
-    assert events[-1]["detail"] == {"ending": "lost", "code": "fetch_timeout", "missed_ms": {}}
+    server = serving(STALLED)
+    settings = Settings.model_validate({"watch": {**WATCH, "give_up_s": 0.5}, "source": {"allow_private_hosts": ["127.0.0.1"]}})
+    desk, records = Desk(Records(redis, "vf"), Doorbells(redis)), Records(redis, "vf")
+    request = ScanRequest(kind="watch", source=RequestSource(url=server.url("/live.m3u8")), options=SHORT)
+    scan_id = desk.submit_one(request, "acme").id
+    claim = records.claim(scan_id, "w")
+    assert isinstance(claim, Claim)
+    with scanner() as looking:
+        made = slices(records, KeepsNothing(), settings=settings, scanner=looking, name=STREAMS)
+        assert made.watch(claim, records.get(scan_id)).how == "finished"
+    (*_, last) = made.log.page(scan_id).events
+    assert last.detail == {"ending": "lost", "code": "fetch_timeout", "missed_ms": {}}
+    report = desk.report(scan_id, "acme")
     assert report.watch is not None
     assert (report.watch.ending, report.watch.windows, report.verdict) == ("lost", 3, "real")
 
 
-def test_a_slice_ends_before_it_would_be_killed(start: Start, serving: Callable[[Answer], Loopback]) -> None:
+def test_a_slice_ends_before_it_would_be_killed(workers: Service, serving: Callable[[Answer], Loopback]) -> None:
     """With more patience than a slice may take: with something seen there is a report, without there is a code."""
-    workers = start({"give_up_s": 600, "window_s": 2, "hop_s": 1}, timeout_s=8.0, max_attempts=1)
     nothing = raw(b"HTTP/1.1 200 OK\r\n\r\n", b"", every_s=600)
-    seen, unseen = (workers.watch(serving(answer).url("/live.m3u8")) for answer in (STALLED, nothing))
+    seen, unseen = (workers.watch(serving(answer).url("/live.m3u8"), options=SHORT) for answer in (STALLED, nothing))
     report, events = ended(workers, seen)
     assert events[-1]["detail"]["ending"] == "lost"
     assert events[-1]["detail"]["code"] == "fetch_timeout"
@@ -89,7 +113,7 @@ def test_a_slice_ends_before_it_would_be_killed(start: Start, serving: Callable[
     assert (record.state, record.error["code"], record.error["message"]) == (
         "failed",
         "fetch_timeout",
-        "nothing of the stream came within 6.4 s",
+        "nothing of the stream came within 8 s",
     )
 
 
@@ -126,20 +150,12 @@ def check_that_nothing_was_missed(report: Report, events: list[dict[str, Any]], 
     assert len({json.dumps(event["detail"]) + event["kind"] + str(event["track"]) for event in events}) == len(events)
 
 
+@pytest.mark.parametrize(("seconds", "outage_s"), [(24, 0.2), pytest.param(60, 20, marks=pytest.mark.soak, id="for 20 seconds")])
 def test_a_line_cut_in_mid_stream_costs_no_window_and_gives_one_report(
-    start: Start, serving: Callable[[Answer], Loopback]
+    seconds: int, outage_s: float, serving: Callable[[Answer], Loopback], request: pytest.FixtureRequest
 ) -> None:
-    seconds, clock = 24, Clock()
+    clock = Clock()
     server = serving(LiveHls(told_streams.told(*[REAL] * seconds), clock, ready=3, listed=100))
-    workers = start({"give_up_s": 60})
-    report, events = watched_through(server, clock, workers, seconds, outage_s=0.5)
-    check_that_nothing_was_missed(report, events, seconds)
-
-
-@pytest.mark.soak
-def test_a_line_cut_for_20_seconds_in_mid_stream(start: Start, serving: Callable[[Answer], Loopback]) -> None:
-    seconds, clock = 60, Clock()
-    server = serving(LiveHls(told_streams.told(*[REAL] * seconds), clock, ready=3, listed=100))
-    workers = start({"max_behind_s": 200})
-    report, events = watched_through(server, clock, workers, seconds, outage_s=20)
+    workers = request.getfixturevalue("patient_workers" if outage_s > 8 else "workers")
+    report, events = watched_through(server, clock, workers, seconds, outage_s)
     check_that_nothing_was_missed(report, events, seconds)
