@@ -15,6 +15,8 @@ from worker.console.sessions import Session
 LIFE_S = 50.0
 """Browsers come again by themselves, and need a session that still stands then: no stream outlives its key for longer."""
 COME_AGAIN_MS = 1000
+LOOK_UP_S, GRACE_S = 0.5, 3.0
+"""How often a stream looks whether the server stops, and how long it may take to end then."""
 Draw = Callable[[Look], tuple[str, str] | None]
 """The event's name and HTML; None: this look says nothing of what is watched."""
 
@@ -24,18 +26,21 @@ def streamed(
 ) -> EventSourceResponse:
     """Raises QueueFull."""
     board.refuse_crowds(session.key.id)
-    return EventSourceResponse(_events(board, session.key.id, draw, scan_ids, life_s))
+    ending = anyio.Event()
+    told = _events(board, session.key.id, draw, scan_ids, life_s, ending)
+    return EventSourceResponse(told, shutdown_event=ending, shutdown_grace_period=GRACE_S)
 
 
 async def _events(
-    board: Board, viewer: str, draw: Draw, scan_ids: Collection[str], life_s: float
+    board: Board, viewer: str, draw: Draw, scan_ids: Collection[str], life_s: float, ending: anyio.Event
 ) -> AsyncIterator[ServerSentEvent]:
+    """Until its time is over or the server is about to stop."""
     until_s, number, last = time.monotonic() + life_s, board.number, None
     yield ServerSentEvent(comment="live", retry=COME_AGAIN_MS)
     async with board.viewing(viewer, scan_ids):
-        while (left_s := until_s - time.monotonic()) > 0:
+        while not ending.is_set() and (left_s := until_s - time.monotonic()) > 0:
             drawn = None
-            with anyio.move_on_after(left_s):
+            with anyio.move_on_after(min(left_s, LOOK_UP_S)):
                 number, look = await board.after(number)
                 drawn = draw(look)
             if drawn is not None and drawn != last:
