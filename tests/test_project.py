@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCKS = {"requirements.lock": (), "requirements-dev.lock": ("train", "dev")}
 ALL_LOCKS = [*LOCKS, "requirements-build.lock"]
 TRAIN_PART = {"torch", "torchvision", "timm", "facenet-pytorch", "decord", "tensorrt"}
-TRAIN_PART |= {"jinja2", "lightning-fabric", "matplotlib", "optuna", "scikit-learn", "scipy", "tensorboard", "torchmetrics"}
+TRAIN_PART |= {"lightning-fabric", "matplotlib", "optuna", "scikit-learn", "scipy", "tensorboard", "torchmetrics"}
 
 
 @pytest.fixture(scope="module")
