@@ -27,7 +27,7 @@ class Stopped(Exception):
     """Whoever asked for bytes does not want them any more. No error: it ends at whoever said so."""
 
 
-def _never() -> bool:
+def never() -> bool:
     return False
 
 
@@ -40,7 +40,7 @@ def guarded_client(
     connections: int = 100,
     proxy: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
-    stop: Callable[[], bool] = _never,
+    stop: Callable[[], bool] = never,
 ) -> httpx.Client:
     """A client for http and https that connects to what ``guard`` lets pass and to nothing else; redirects are not followed.
 

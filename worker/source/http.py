@@ -19,7 +19,7 @@ import httpx
 from worker.content import Intake, taking_in
 from worker.errors import EmptyMedia, FetchError, FetchRefused, FetchTimeout, MediaTooLarge
 from worker.source.answers import check_status, coding_of, declared_size, declared_type, decoded, translated
-from worker.source.client import ASK_S, Stopped, guarded_client, plain_url
+from worker.source.client import ASK_S, Stopped, guarded_client, never, plain_url
 from worker.source.guard import AddressGuard
 from worker.source.resume import Mark, Tries, continues, mark_of, part_of, range_headers
 
@@ -61,10 +61,6 @@ CookieFor = Callable[[str], str | None]
 """The cookies that go with a URL."""
 Stop = Callable[[], bool]
 """Asked at least each second, also while nothing comes; True ends the request by ``worker.source.client.Stopped``."""
-
-
-def never() -> bool:
-    return False
 
 
 class HttpSource:

@@ -139,7 +139,7 @@ class SocialSource:
         if self._loaded is None:
             import os
 
-            os.environ.setdefault("YTDLP_NO_PLUGINS", "1")  # read when yt-dlp first looks for extractors
+            os.environ["YTDLP_NO_PLUGINS"] = "1"  # read when yt-dlp first looks for extractors
             from worker.source.extract import extractors_of
 
             names = {name for one in self._options.extractors for name in (SITES if one == "default" else (one,))}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from worker.source.http import HttpSource, Session, Stop, never
+from worker.source.client import never
+from worker.source.http import HttpSource, Session, Stop
 from worker.source.parts import PartReader
 
 

@@ -15,8 +15,9 @@ from tests.worker.source.live.streams import Clock, made
 from tests.worker.source.loopback import Answer, Loopback, in_turn, raw, reply, serve
 from tests.worker.spy import Spy
 from worker.errors import FetchError, FetchGone, FetchTimeout
+from worker.source.client import never
 from worker.source.guard import AddressGuard
-from worker.source.http import HttpSource, never
+from worker.source.http import HttpSource
 from worker.source.live.byte_stream import _MOST_HELD, ByteStreamReader, _Held
 from worker.source.live.flv import FlvCutter
 from worker.source.live.mpegts import TsCutter

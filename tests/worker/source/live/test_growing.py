@@ -8,7 +8,7 @@ import pytest
 
 from tests.worker.source.live.streams import Clock, made
 from worker.errors import EmptyMedia, SourceError, UnsupportedMedia
-from worker.source.http import never
+from worker.source.client import never
 from worker.source.live.growing import GrowingFile
 from worker.source.live.patience import Patience
 from worker.source.live.pieces import Gap, Piece

@@ -14,9 +14,10 @@ from tests.worker.source.live.streams import Clock, LiveHls, segments
 from tests.worker.source.loopback import Answer, Loopback, in_turn, raw, reply, serve
 from tests.worker.spy import Spy
 from worker.errors import FetchError, FetchGone, FetchTimeout
+from worker.source.client import never
 from worker.source.fragments import rebased
 from worker.source.guard import AddressGuard
-from worker.source.http import HttpSource, never
+from worker.source.http import HttpSource
 from worker.source.live.connection import Connection
 from worker.source.live.hls import HlsReader
 from worker.source.live.patience import Patience

@@ -16,8 +16,9 @@ from tests.worker.source.live.streams import Clock, LiveHls, made
 from tests.worker.source.loopback import Answer, Loopback, by_path, in_turn, raw, reply, serve
 from tests.worker.spy import Spy
 from worker.errors import ConfigError, FetchGone, FetchRefused, FetchTimeout, UnsupportedMedia
+from worker.source.client import never
 from worker.source.guard import AddressGuard
-from worker.source.http import HttpSource, never
+from worker.source.http import HttpSource
 from worker.source.live.open import LiveOptions, LiveSource, check_protocol
 from worker.source.live.pieces import Gap, Piece
 

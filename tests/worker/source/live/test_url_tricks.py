@@ -15,7 +15,7 @@ from tests.worker.spy import Spy
 from tests.worker.watch.stream import FAKE, piece_data, scanner
 from worker.errors import FetchGone, UnsupportedMedia
 from worker.report import Report, Source
-from worker.source.http import never
+from worker.source.client import never
 from worker.source.live.byte_stream import ByteStreamReader
 from worker.source.live.cuts import Cutter
 from worker.source.live.flv import FlvCutter
