@@ -9,7 +9,15 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.chromium import Visits, launched
-from tests.browser.site import Site, shared_site
+from tests.browser.site import LIMIT_S, Site, shared_site
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever comes first brings the service up, and others wait for it: on a busy machine that takes its time."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.timeout(2 * LIMIT_S + 100))
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import yaml
 from tests.worker.queue.receivers import soon
 from worker.report import Report
 
-LIMIT_S = 280
+LIMIT_S = 400
 SETTINGS = {
     "queue": {"max_attempts": 1},
     "source": {"allow_private_hosts": ["127.0.0.1"], "retries": 0, "patience_s": 0},
