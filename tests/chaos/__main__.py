@@ -16,6 +16,7 @@ def main() -> int:
     drive.add_argument("--seed", type=int, default=1)
     drive.add_argument("--workers", type=int, default=2, help="worker processes of each of the two supervisors")
     drive.add_argument("--short", action="store_true", help="short times and a fake scanner only: a minute")
+    drive.add_argument("--watch-metrics", action="store_true", help="kill each part once; a Prometheus beside it is to see it")
     drive.add_argument("--folder", type=Path, help="keep the run's files in this new folder")
     audit = parts.add_parser("audit", help="compare what a run left: its files, Redis and the machine")
     audit.add_argument("folder", type=Path)
@@ -43,7 +44,14 @@ def main() -> int:
     from tests.chaos.drive import drive as drill
     from tests.chaos.plan import Plan
 
-    plan = Plan(scans=given.scans, faults=given.faults, seed=given.seed, workers=given.workers, short=given.short)
+    plan = Plan(
+        scans=given.scans,
+        faults=given.faults,
+        seed=given.seed,
+        workers=given.workers,
+        short=given.short,
+        watched=given.watch_metrics,
+    )
     return drill(plan, given.folder)
 
 

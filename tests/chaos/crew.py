@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from worker.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
 SUPERVISORS = 2
+METRICS = re.compile(r"metrics at http://127\.0\.0\.1:(\d+)")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class Crew:
     workers: int
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     started: int = 0
+    numbers: dict[int, int] = field(default_factory=dict)
+    """Of their logs, by process id."""
 
     def keep(self) -> None:
         self.processes = [process for process in self.processes if process.poll() is None]
@@ -37,6 +41,11 @@ class Crew:
 
     def pids(self) -> list[int]:
         return [process.pid for process in self.processes]
+
+    def ports(self) -> list[int]:
+        """Where those that run show their metrics, as far as they have said so."""
+        logs = [self.folder.logs / f"supervisor-{self.numbers[pid]}.log" for pid in self.pids()]
+        return [int(found[1]) for log in logs if (found := METRICS.search(log.read_text()))]
 
     def _start(self) -> None:
         self.started += 1
@@ -55,6 +64,7 @@ class Crew:
         with process.stdin as pipe:
             pipe.write(json.dumps(order).encode() + b"\n")
         self.processes.append(process)
+        self.numbers[process.pid] = self.started
 
     def end(self) -> None:
         for process in self.processes:

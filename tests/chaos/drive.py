@@ -20,9 +20,11 @@ from tests.chaos.crew import REPOSITORY, SUPERVISORS, Crew, beside
 from tests.chaos.faults import Saboteur, delete_rq_keys
 from tests.chaos.ledger import Ledger, RunFolder, read_lines
 from tests.chaos.outcome import told_faults, told_recovery
+from tests.chaos.parts import Parts
 from tests.chaos.plan import Plan
 from tests.chaos.recovery import Hit, Watch, sent_again
-from tests.chaos.scans import OWNERS, Mix, real_verdicts
+from tests.chaos.scans import KILL_THEIR_PROCESS, OWNERS, Mix, real_verdicts
+from tests.chaos.spectator import watching
 from tests.chaos.submit import Submitter
 from tests.chaos.victims import Eyes
 from worker.queue.assemble import build_records
@@ -66,6 +68,7 @@ def run(
         receiver_port=receiver,
         media=folder.media,
         verdicts={} if plan.short else real_verdicts(),
+        left_out=KILL_THEIR_PROCESS if plan.watched else (),
     )
     watch = Watch(redis=redis, namespace=namespace, ends=Ledger(folder.ends))
     submitter = Submitter(
@@ -74,7 +77,7 @@ def run(
         ledger=Ledger(folder.submissions),
         watch=watch,
         scans=plan.scans,
-        window=3 * plan.workers + 2,
+        window=plan.open_scans,
     )
     crew = Crew(folder=folder, settings=settings, workers=plan.workers)
     eyes = Eyes(redis=redis, namespace=namespace, receiver_port=receiver, supervisors=crew.pids, may_be_hit=submitter.may_be_hit)
@@ -88,9 +91,15 @@ def run(
     )
     crew.keep()
     wait_for_workers(redis, namespace, SUPERVISORS * plan.workers)
-    with in_the_background(watch, submitter):
+    with contextlib.ExitStack() as until_all_has_ended, in_the_background(watch, submitter):
         try:
-            lacking = strike_all(plan, saboteur, crew, submitter, folder)
+            if plan.watched:
+                spectator = until_all_has_ended.enter_context(watching(crew, folder, settings))
+                workers = SUPERVISORS * plan.workers
+                parts = Parts(spectator=spectator, saboteur=saboteur, crew=crew, workers=workers, was_hit=submitter.was_hit)
+                lacking = parts.kill_each()
+            else:
+                lacking = strike_all(plan, saboteur, crew, submitter, folder)
             submitter.finish()
             ended = wait_for_the_end(saboteur, crew, submitter, redis, namespace)
         finally:
@@ -169,12 +178,13 @@ def wait_for_the_end(saboteur: Saboteur, crew: Crew, submitter: Submitter, redis
 
 def conclude(plan: Plan, folder: RunFolder, watch: Watch, lacking: list[tuple[str, str]], ended: bool) -> int:
     print(plan.told())
-    print("\n".join(told_faults(watch.hits)))
+    if not plan.watched:
+        print("\n".join(told_faults(watch.hits)))
     latest = told_recovery(watch)
     if not ended:
         print(f"not everything had ended within {END_S:g} s")
     sys.stdout.flush()
     audited = subprocess.run([sys.executable, "-m", "tests.chaos", "audit", str(folder.root)], cwd=REPOSITORY, check=False)
-    is_good = not lacking and ended and audited.returncode == 0 and latest <= plan.latest_s and len(watch.hits) >= plan.faults
+    is_good = not lacking and ended and audited.returncode == 0 and latest <= plan.latest_s and len(watch.hits) >= plan.least_hits
     print("chaos: green" if is_good else "chaos: RED")
     return 0 if is_good else 1

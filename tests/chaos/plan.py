@@ -15,13 +15,24 @@ from worker.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """``short``: short leases and no real scanner; each kind and each stage once, not each pair."""
+    """``short``: short leases and no real scanner; each kind and each stage once, not each pair. ``watched``: each part is killed
+    once instead, and a Prometheus is to see it."""
 
     scans: int = 200
     faults: int = 30
     seed: int = 1
     workers: int = 2
     short: bool = False
+    watched: bool = False
+
+    @property
+    def open_scans(self) -> int:
+        """So many are kept in the queue: a little more than the workers have hands for, or four times as much."""
+        return 4 * SUPERVISORS * self.workers if self.watched else 3 * self.workers + 2
+
+    @property
+    def least_hits(self) -> int:
+        return 0 if self.watched else self.faults
 
     def pairs(self) -> list[tuple[str, str]]:
         """In the order in which they strike; those beyond the first of each are drawn."""
@@ -43,8 +54,8 @@ class Plan:
     @property
     def times(self) -> Times:
         if self.short:
-            return Times(redis_down_s=0.5, redis_pause_s=2.5, stop_s=8, find_s=30)
-        return Times(redis_down_s=2, redis_pause_s=10, stop_s=40, find_s=120)
+            return Times(redis_down_s=5 if self.watched else 0.5, redis_pause_s=2.5, stop_s=8, find_s=90)
+        return Times(redis_down_s=5 if self.watched else 2, redis_pause_s=10, stop_s=40, find_s=120)
 
     def settings(self, folder: RunFolder, redis_url: str) -> Settings:
         """Leases, reconciler and back-off are the defaults of ``configs/worker.yaml``, but for the short form."""
@@ -73,6 +84,7 @@ class Plan:
                     "timeout_s": 30,
                 },
                 "model": {"threads": 1},
+                "telemetry": {"port": 0 if self.watched else None},
             }
         )
 

@@ -36,6 +36,7 @@ SHARES = {
     "stall": 1,
 }
 NEED_THE_REAL_SCANNER = ("clip", "noise")
+KILL_THEIR_PROCESS = ("kill", "crash", "bug")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,7 @@ class Mix:
     media: Path
     verdicts: Mapping[str, str]
     """Of the clips, by a scan that nothing disturbs; empty: the real scanner is left out."""
+    left_out: tuple[str, ...] = ()
     _number: int = 0
     _duplicated: str = ""
     _left: int = 0
@@ -96,8 +98,9 @@ class Mix:
     def _kind(self) -> str:
         """Each share of kinds once before any comes again, so that a short run has them all as well."""
         if not self._kinds:
+            left_out = self.left_out if self.verdicts else (*self.left_out, *NEED_THE_REAL_SCANNER)
             for kind, share in SHARES.items():
-                if self.verdicts or kind not in NEED_THE_REAL_SCANNER:
+                if kind not in left_out:
                     self._kinds += [kind] * -(-share // (1 if self.verdicts else 4))
             self.random.shuffle(self._kinds)
         return self._kinds.pop()

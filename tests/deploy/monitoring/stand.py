@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import subprocess
@@ -22,9 +21,9 @@ import yaml
 from redis import Redis
 
 from tests.chaos.media import CLIPS, MediaServer
+from tests.deploy.monitoring.config import set_target, write_config
 from tests.deploy.monitoring.prometheus import Prometheus
 from tests.deploy.monitoring.props import Answer, Card
-from tests.deploy.monitoring.scaled import write_scaled
 from worker.queue.access import ApiKeys
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
@@ -33,7 +32,6 @@ from worker.queue.records import Records
 WAIT_S = 120.0
 LOOK_S = 0.2
 FINAL = ("completed", "failed", "cancelled")
-SCRAPE = "1s"
 ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 
 
@@ -117,12 +115,8 @@ class Stand:
     # --- Prometheus
 
     def target(self, name: str, *ports: int) -> None:
-        """From now on, what is called so is to be scraped at these ports; none: it is forgotten."""
-        fresh = self.folder / "targets" / f"{name}.new"
-        fresh.write_text(
-            json.dumps([{"targets": [f"127.0.0.1:{port}" for port in ports], "labels": {"job": f"veriframe-{name}"}}])
-        )
-        fresh.rename(fresh.with_suffix(".json"))
+        """See ``set_target``."""
+        set_target(self.folder, name, *ports)
 
     def await_firing(self, *alerts: str, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Until each of them has fired, now or before."""
@@ -220,22 +214,6 @@ def settings(redis_url: str, pictures: Path) -> dict[str, Any]:
         "model": {"backend": "tensorrt", "threads": 1},
         "verdict": {"fake_above": 0.5, "real_below": 0.3},
     }
-
-
-def write_config(folder: Path) -> Path:
-    """Prometheus's, with our rules scaled down."""
-    write_scaled(folder / "rules")
-    (folder / "targets").mkdir()
-    intervals = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}
-    found = {"files": [str(folder / "targets" / "*.json")], "refresh_interval": "1s"}
-    config = {
-        "global": intervals,
-        "rule_files": [str(folder / "rules" / "*.yaml")],
-        "scrape_configs": [{"job_name": "veriframe", "file_sd_configs": [found]}],
-    }
-    path = folder / "prometheus.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 @contextlib.contextmanager

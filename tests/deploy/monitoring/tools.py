@@ -11,12 +11,19 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
-def tool(name: str) -> str:
-    """The path of a program. Skips where it is absent, and fails in CI, where it must be there."""
-    folder = str(ROOT / ".tools")
-    found = shutil.which(name, path=os.pathsep.join((folder, os.environ.get("PATH", ""))))
-    if found is None and os.environ.get("CI"):
-        pytest.fail(f"{name} must be there in CI: make tools")
+def find_tool(name: str) -> str:
+    """The path of a program. Raises FileNotFoundError."""
+    found = shutil.which(name, path=os.pathsep.join((str(ROOT / ".tools"), os.environ.get("PATH", ""))))
     if found is None:
-        pytest.skip(f"needs {name}, which is not on this machine: make tools")
+        raise FileNotFoundError(f"{name} is not on this machine: make tools")
     return found
+
+
+def tool(name: str) -> str:
+    """The same for tests: skips where it is absent, and fails in CI, where it must be there."""
+    try:
+        return find_tool(name)
+    except FileNotFoundError as exc:
+        if os.environ.get("CI"):
+            pytest.fail(f"needed in CI: {exc}")
+        pytest.skip(str(exc))
