@@ -25,6 +25,7 @@ veriframe serve                               127.0.0.1:8080, or as the settings
 veriframe serve --host 0.0.0.0 --port 80      behind a proxy that ends TLS
 VERIFRAME_ARTIFACTS__URL=/srv/veriframe veriframe serve     takes uploads
 veriframe keys create acme                    an API key for it
+veriframe keys create acme --scope read --scope feedback    one for reviewers, to sign in at /console
 
 [bold]Exit codes[/]
 
@@ -46,7 +47,8 @@ def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Listen on this port; 0: any free one.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Serve the HTTP API: scans, uploads, feedback, probes and metrics. docs/api.md describes it, /openapi.json defines it.
+    """Serve the HTTP API: scans, uploads, feedback, probes and metrics (docs/api.md describes it, /openapi.json defines it); and
+    the review console at /console (docs/console.md).
 
     It needs Redis; workers scan what it takes in. Any number of servers may run at a time. It speaks plain HTTP and believes no
     proxy's headers: let a proxy end TLS, and pass /readyz and /metrics to your own machines only.

@@ -39,8 +39,20 @@ class Linked:
         return Picture(uri=f"/console/scans/{self.scan_id}/crops/{name}")
 
 
-def facts_of(report: Report, record: Record, parts: Parts, going: Scan) -> dict[str, Any]:
-    """Values of ``scan.html``. ``going``: how far the scan is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A human's word as the page tells it; ``by`` is the name of the key, or what the audit log has."""
+
+    when_ms: int
+    verdict: str
+    by: str
+    scan: str
+    category: str | None
+    note: str | None
+
+
+def facts_of(report: Report, record: Record, parts: Parts, going: Scan, owner: str | None) -> dict[str, Any]:
+    """Values of ``scan.html``. ``going``: how far the scan is; ``owner`` None: an operator looks."""
     shown = shown_tracks(report, Linked(scan_id=report.id))
     named = {one.track.id for one in shown}
     return {
@@ -64,7 +76,7 @@ def facts_of(report: Report, record: Record, parts: Parts, going: Scan) -> dict[
         "has_map": any(moment.map is not None for one in shown for moment in one.moments),
         "others": [track for track in ordered(report) if track.id not in named][:MOST_NAMED],
         "footage": _footage(report, parts),
-        "decisions": parts.desk.decisions(record),
+        "decisions": _decisions(record, parts, owner),
         "events": going.events,
         "moment": moment,
     }
@@ -76,6 +88,23 @@ def _model_said(report: Report, record: Record) -> words.Words | None:
         return None
     stored = as_stored(record)
     return None if stored.verdict is None else words.VERDICTS[stored.verdict]
+
+
+def _decisions(record: Record, parts: Parts, owner: str | None) -> list[Decided]:
+    found = parts.desk.decisions(record)
+    keys = {str(entry["by"]).removeprefix("key:") for _, entry in found if str(entry["by"]).startswith("key:")}
+    names = {f"key:{key_id}": name for key_id, name in parts.keys.names(keys, owner).items()}
+    return [
+        Decided(
+            when_ms=when_ms,
+            verdict=entry["verdict"],
+            by=names.get(entry["by"], entry["by"]),
+            scan=entry["scan"],
+            category=entry.get("category"),
+            note=entry.get("note"),
+        )
+        for when_ms, entry in found
+    ]
 
 
 def _footage(report: Report, parts: Parts) -> Footage | None:

@@ -92,7 +92,7 @@ def show_scan(session: Reader, console: TheConsole, scan_id: ScanId, t: str = ""
     record = console.api.desk.record(scan_id, shown_to(session.key))
     report = console.api.desk.report(scan_id, shown_to(session.key))
     values = {
-        **facts_of(report, record, console.api, console.look.scan(record)),
+        **facts_of(report, record, console.api, console.look.scan(record), shown_to(session.key)),
         "here": "scans",
         "notice": notice(done),
         "begin_s": float(t) if re.fullmatch(r"\d{1,6}(\.\d{1,3})?", t, re.ASCII) else None,

@@ -153,6 +153,16 @@ class ApiKeys:
             self._note_use(key_id, stored, now_ms)
         return _info(key_id, stored)
 
+    def names(self, key_ids: Iterable[str], owner: str | None = None) -> dict[str, str]:
+        """What these keys are called, as far as they are still there, are called anything, and are this owner's."""
+        wanted = list(key_ids)
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            for key_id in wanted:
+                pipe.hmget(self._key(key_id), "name", "owner")
+            found = pipe.execute()
+        named = zip(wanted, found, strict=True)
+        return {key_id: name.decode() for key_id, (name, whose) in named if name and owner in (None, whose.decode())}
+
     def _stored(self, key_id: str) -> tuple[dict[bytes, bytes], int]:
         """What there is of a key, and Redis's time in milliseconds."""
         with self._redis.pipeline(transaction=False) as pipe:

@@ -17,10 +17,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
+from worker.commands.serve import build_application
 from worker.queue.access import ApiKeys
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
+from worker.settings import Settings
 
 LIMIT_S = 60
 
@@ -133,6 +136,15 @@ def refuses(port: int) -> bool:
     except OSError:
         return True
     return False
+
+
+def test_the_console_is_served_unless_the_settings_say_no(redis_server: EmbeddedRedis) -> None:
+    for is_served in (True, False):
+        settings = Settings.model_validate({"redis": {"url": redis_server.url}, "api": {"console": is_served}})
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(TestClient(build_application(settings, stack), follow_redirects=False))
+            assert client.get("/console/").status_code == (303 if is_served else 404)
+            assert client.get("/livez").status_code == 200
 
 
 def test_a_port_that_is_taken_is_said_so() -> None:

@@ -26,6 +26,9 @@ def test_a_verdict_with_its_reason_and_the_trail_of_all(service: Service, sign_i
     assert trail.index("Fake") < trail.index("Real satire"), "the latest first"
     (key,) = [key.id for key in service.parts.keys.list() if "feedback" in key.scopes and "scan" not in key.scopes]
     assert f"key:{key}" in trail
+    service.parts.desk.records.redis.hset(f"vf:key:{key}", "name", "Ada <b>")
+    named = read(browser.page(f"/scans/{first}")).text
+    assert ("Ada <b>" in named, key in named) == (True, False)
     assert "shot on set, saw it myself" in trail
     assert f"/console/scans/{again}" in [link["href"] for link in page.all("a")]
     stored = [entry for _, entry in service.parts.desk.audit("acme")]

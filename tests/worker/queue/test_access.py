@@ -54,6 +54,16 @@ def test_a_key_that_was_shown_before_is_known_until_it_ends(keys: ApiKeys, redis
             keys.known(gone)
 
 
+def test_keys_have_names_for_their_owner(keys: ApiKeys) -> None:
+    ada, _ = keys.create("acme", ["feedback"], "Ada")
+    nobody, _ = keys.create("acme", ["feedback"])
+    theirs, _ = keys.create("ops", ["admin"], "night shift")
+    ids = [ada.id, nobody.id, theirs.id, "0" * 16, "of the command line"]
+    assert keys.names(ids, "acme") == {ada.id: "Ada"}
+    assert keys.names(ids) == {ada.id: "Ada", theirs.id: "night shift"}
+    assert keys.names([]) == {}
+
+
 @pytest.mark.parametrize("spoil", [lambda t: t + "x", lambda t: t[:-1], lambda t: t.upper(), lambda t: "", lambda t: t + "\n"])
 def test_what_is_not_quite_the_token_is_refused(keys: ApiKeys, spoil) -> None:  # type: ignore[no-untyped-def]
     _, token = keys.create("acme", ["read"])
