@@ -11,7 +11,7 @@ EPILOG = """[bold]Exit codes[/]
 
 \b
 0    nothing of it is left; also when nothing was up
-2    another veriframe up or down is at work in the folder, or it cannot be opened
+2    another veriframe up or down is at work in the folder, it cannot be opened, or veriframe up did not make it
 4    a process does not end
 """
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)

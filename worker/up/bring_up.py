@@ -53,6 +53,7 @@ def bring_up(folder: RunFolder, base: Settings, *, port: int | None, workers: in
     What is started in vain is ended again. Raises ConfigError, StorageFull, RedisDown, QueueError."""
     folder.make()
     with folder.locked():
+        folder.mark()
         settings = stored(folder) if any(folder.running(name) for name in folder.names()) else None
         if settings is None:  # also after a start that failed, and after a reboot: what Redis and the store hold stays
             settings = plan(folder, base, port=port)

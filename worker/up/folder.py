@@ -56,6 +56,7 @@ class RunFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.path.stat().st_uid != os.geteuid():
                 raise ConfigError(f"{self.path} is another user's: give a folder of your own by --dir")
+            self.refuse_others()
             self.path.chmod(0o700)
             free = shutil.disk_usage(self.path).free
         if free < self.least_free_bytes:
@@ -63,6 +64,16 @@ class RunFolder:
         with writing(self.path):
             for folder in (self.redis, self.artifacts, self.temp):
                 folder.mkdir(mode=0o700, exist_ok=True)
+
+    def refuse_others(self) -> None:
+        """What is ours has the mark, or no more than ``make`` makes before there is one. Raises ConfigError for a folder that
+        holds anything else: to write into it, or to clear it, would cost somebody his files."""
+        if self.known_mark() is not None:
+            return
+        fresh = (self.redis, self.artifacts, self.temp)
+        for path in self.path.iterdir():
+            if path not in fresh or not path.is_dir() or any(path.iterdir()):
+                raise ConfigError(f"{self.path} was not made by `veriframe up`, and holds {path.name!r}: give another by --dir")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

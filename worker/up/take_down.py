@@ -24,10 +24,12 @@ class Down:
 
 
 def take_down(folder: RunFolder) -> Down | None:
-    """None: nothing is up. Raises ConfigError while another command is at work, QueueError for a process that does not end."""
+    """None: nothing is up. Raises ConfigError while another command is at work and for a folder that is none of ours, QueueError
+    for a process that does not end."""
     if not folder.path.is_dir():
         return None
     with folder.locked():
+        folder.refuse_others()
         parts = {name: process for name in folder.names() if (process := folder.running(name)) is not None}
         server = parts.pop(REDIS, None)
         stubborn = [end_all(parts.values(), grace_s=GRACE_S), end_all([server] if server else [], grace_s=GRACE_S)]

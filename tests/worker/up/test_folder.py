@@ -104,6 +104,23 @@ def test_a_place_that_is_no_folder_is_said_so(tmp_path: Path) -> None:
         RunFolder(path=tmp_path / "file").make()
 
 
+@pytest.mark.parametrize("name", ["worker.yaml", "notes.txt", "artifacts/clip.mp4", "mark"])
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    tmp_path.chmod(0o755)
+    with pytest.raises(ConfigError, match="was not made by"):
+        RunFolder(path=tmp_path).make()
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_one_that_was_only_begun_is_ours(folder: RunFolder) -> None:
+    folder.make()
+    folder.refuse_others()
+    assert folder.clear() == []
+
+
 def test_last_words(folder: RunFolder) -> None:
     assert folder.last_words("api") == ""
     folder.log("api").write_text("first\nlast\n\n")

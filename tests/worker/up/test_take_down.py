@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.queue.receivers import soon
-from worker.errors import QueueError
+from worker.errors import ConfigError, QueueError
 from worker.up.folder import RunFolder
 from worker.up.identity import Identity, identity_of, is_running, send
 from worker.up.parts import Part, start
@@ -30,6 +30,7 @@ WITH_CHILD = (
 def folder(tmp_path: Path) -> RunFolder:
     made = RunFolder(path=tmp_path / "run")
     made.make()
+    made.mark()
     return made
 
 
@@ -69,3 +70,13 @@ def test_a_part_that_cannot_be_started_is_said_so(folder: RunFolder) -> None:
     with pytest.raises(QueueError, match="cannot be started"):
         start(folder, Part(name="api", command=("/no/such/program",)))
     assert folder.names() == []
+
+
+def test_a_folder_that_up_did_not_make_stays_as_it_is(tmp_path: Path) -> None:
+    for name in ("tmp/notes", "worker.yaml", "build.log", "key"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match="was not made by"):
+        take_down(RunFolder(path=tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["build.log", "key", "tmp", "worker.yaml"]
+    assert (tmp_path / "tmp" / "notes").read_text() == "mine"
