@@ -15,6 +15,7 @@ import pytest
 
 from tests.deploy.dockerfile import ROOT
 from tests.worker.queue.receivers import soon
+from worker.queue.embedded import free_port
 from worker.settings import Settings
 from worker.source import guard
 
@@ -61,20 +62,22 @@ def test_squid_reads_it_without_an_error() -> None:
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[int]:
     """Squid with our configuration, on a free port of the loopback interface."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    conf = tmp_path / "squid.conf"
-    text = CONF.read_text().replace("http_port 3128", f"http_port 127.0.0.1:{port}")
-    # Where root starts it, it becomes another user, who may not open this test's own output.
-    conf.write_text(
-        re.sub(r"^(access_log|cache_log) .*$", "", text, flags=re.MULTILINE) + "access_log none\ncache_log /dev/null\n"
-    )
-    with subprocess.Popen(["squid", "-N", "-f", conf], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            soon(lambda: answers(port), within_s=60)
-            yield port
-        finally:
-            process.kill()
+    for _ in range(5):
+        port = free_port()
+        # Where root starts it, it becomes another user, who may not open this test's own output.
+        text = re.sub(r"^(access_log|cache_log) .*$", "", CONF.read_text(), flags=re.MULTILINE)
+        text = text.replace("http_port 3128", f"http_port 127.0.0.1:{port}") + "access_log none\ncache_log /dev/null\n"
+        (tmp_path / "squid.conf").write_text(text)
+        command = ["squid", "-N", "-f", tmp_path / "squid.conf"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                soon(lambda: process.poll() is not None or answers(port), within_s=120)  # noqa: B023
+                if process.poll() is None:
+                    yield port
+                    return
+            finally:
+                process.kill()
+    pytest.fail("squid did not start: its port was taken each time, or its configuration is refused")
 
 
 def answers(port: int) -> bool:

@@ -117,7 +117,7 @@ def running(installed: Installed, log: Path, *arguments: str, **settings: str) -
 
 
 def address(log: Path, pattern: str) -> str:
-    soon(lambda: re.search(pattern, log.read_text()))
+    soon(lambda: re.search(pattern, log.read_text()), within_s=120)
     found = re.search(pattern, log.read_text())
     assert found, log.read_text()
     return found[1]
@@ -149,11 +149,11 @@ def test_api_and_worker_come_up_and_end_by_sigterm(installed: Installed, redis_s
         assert healthy(f"{served}/livez") == 0
         assert healthy(f"{shown}/livez") == 0
         with httpx.Client(verify=False, timeout=60) as client:
-            assert soon(lambda: client.get(f"{shown}/readyz").status_code == 200), worker_log.read_text()
+            assert soon(lambda: client.get(f"{shown}/readyz").status_code == 200, within_s=120), worker_log.read_text()
             assert client.get(f"{served}/readyz").json()["ready"] is True
         for process in (api, worker):
             process.send_signal(signal.SIGTERM)
-        assert (api.wait(60), worker.wait(60)) == (0, 0)
+        assert (api.wait(100), worker.wait(100)) == (0, 0)
         assert healthy(f"{served}/livez") == 1
     assert files_of(installed.prefix) == before, "the root may be read-only"
 
