@@ -88,7 +88,7 @@ soak: setup ## Longer checks: memory over 10 seconds and 30 minutes of 720p; a f
 	$(BIN)/veriframe bench memory $(ARGS)
 	$(BIN)/python -m pytest -q -s -m soak
 
-chaos: setup ## Break a running queue in every way and stage, minutes; an auditor compares; ARGS="--short", "--scans 500 --seed 2"
+chaos: setup ## Break a running queue in every way and stage, minutes; an auditor compares; ARGS="--short", "--scans 500 --seed 2", "--watch-metrics"
 	$(BIN)/python -m tests.chaos drive $(ARGS)
 
 lock: .venv/build.stamp ## Resolve the dependencies of pyproject.toml anew into the lock files
