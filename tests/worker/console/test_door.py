@@ -15,6 +15,8 @@ STRANGERS: tuple[dict[str, str], ...] = (
     {"Origin": "http://evil.example"},
     {"Origin": "http://testserver.evil.example"},
     {"Origin": "null"},
+    {"Origin": "http://["},
+    {"Origin": ""},
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site", "Origin": "http://testserver"},
 )
