@@ -95,6 +95,6 @@ def _page(request: Request, problem: Problem, headers: dict[str, str]) -> Respon
     console: Console = request.app.state.console
     session: Session | None = getattr(request.state, "session", None)
     if request.method == "GET" and request.headers.get("hx-request"):
-        headers = {**headers, "HX-Redirect": request.url.path + (f"?{request.url.query}" if request.url.query else "")}
+        headers = {**headers, "HX-Redirect": quote(request.url.path) + (f"?{request.url.query}" if request.url.query else "")}
     values = {"problem": problem, "notice": None, "here": ""}
     return console.pages.page("problem.html", session, values, status=problem.status, headers=headers)
