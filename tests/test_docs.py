@@ -23,12 +23,31 @@ COMMAND = re.compile(r"(?:^|[`\s(])veriframe ([a-z]+(?:-[a-z]+)*)(?=[\s`.,;)])")
 TARGET = re.compile(r"`make ([a-z-]+)|^make ([a-z-]+)", re.MULTILINE)
 SETTING = re.compile(r"`([a-z]+)\.([a-z0-9_]+)`")
 NOT_COMMANDS = frozenset(
-    {"looks", "is", "will", "has", "does", "says", "never", "keeps", "against", "and", "forgets", "on", "in", "from", "version"}
+    {
+        "looks",
+        "is",
+        "will",
+        "has",
+        "does",
+        "says",
+        "never",
+        "keeps",
+        "against",
+        "and",
+        "forgets",
+        "on",
+        "in",
+        "from",
+        "version",
+        "defends",
+    }
 )
 """Words that follow the project's name in a sentence."""
-PARTS = {"sampling": Sampling.model_fields, "model": Model.model_fields, "watch": Watch.model_fields} | {
-    "source": Source.model_fields | RequestSource.model_fields
-}
+PARTS = {
+    "sampling": Sampling.model_fields,
+    "model": Model.model_fields | {"safetensors": "a file's name"},
+    "watch": Watch.model_fields,
+} | {"source": Source.model_fields | RequestSource.model_fields}
 """Parts of a report and of a request that are called like a section of the settings."""
 
 
