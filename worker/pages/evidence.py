@@ -34,7 +34,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """``frame`` None: another face or moment has its whole frame. ``map`` None: none was made."""
+    """``frame`` None: none was to be kept of this moment. ``map`` None: none was made."""
 
     said: str
     score: float
@@ -67,13 +67,13 @@ def shown_tracks(report: Report, pictures: PictureSource) -> tuple[ShownTrack, .
 
 
 def _moment(report: Report, track: Track, one: Evidence, pictures: PictureSource) -> Moment:
-    is_first = one is track.evidence[0]
+    is_due = one is track.evidence[0] and report.kind == "scan"  # of watches no whole frames are kept
     return Moment(
         said=moment(one.t_ms),
         score=one.score,
         crop=pictures.get(one.crop),
         map=pictures.get(one.explanation) if one.explanation is not None else None,
-        frame=pictures.get(one.frame) if one.frame is not None or is_first else None,
+        frame=pictures.get(one.frame) if one.frame is not None or is_due else None,
         marks=_marks(report, track.id, one),
     )
 

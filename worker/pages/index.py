@@ -37,7 +37,8 @@ def write_index(root: Path, rows: Rows, *, per_table: int = PER_TABLE) -> None:
     """Write all tables; those of an earlier index that are no more are deleted. Raises OSError."""
     folder = root / FOLDER
     folder.mkdir(exist_ok=True)
-    count = len(rows)
+    counts = rows.counts()
+    count = sum(number for *_, number in counts)
     last = max(1, math.ceil(count / per_table))
     template = environment().get_template("index.html.j2")
     written = set()
@@ -54,7 +55,7 @@ def write_index(root: Path, rows: Rows, *, per_table: int = PER_TABLE) -> None:
                 last=last,
                 first_row=(number - 1) * per_table + 1,
                 count=count,
-                groups=list(_groups(rows, per_table, up)),
+                groups=list(_groups(counts, per_table, up)),
                 href=lambda order, number, up=up: up + table_name(order, number),
                 place=lambda row, up=up: f"{up}{row.place}/{PAGE}",
                 length=_length,
@@ -74,9 +75,9 @@ def table_name(order: str, number: int) -> str:
     return INDEX if (order, number) == ("verdict", 1) else f"{FOLDER}/{order}-{number}.html"
 
 
-def _groups(rows: Rows, per_table: int, up: str) -> Iterator[Group]:
+def _groups(counts: list[tuple[str, str, str, int]], per_table: int, up: str) -> Iterator[Group]:
     before = 0
-    for tone, mark, verdict, count in rows.counts():
+    for tone, mark, verdict, count in counts:
         yield Group(tone=tone, mark=mark, verdict=verdict, count=count, href=up + table_name("verdict", before // per_table + 1))
         before += count
 

@@ -115,10 +115,6 @@ class Rows:
             self._database.execute("DELETE FROM rows WHERE place NOT IN (SELECT place FROM here)")
             self._database.execute("DROP TABLE here")
 
-    def __len__(self) -> int:
-        count: int = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
-        return count
-
     def in_order(self, order: str) -> Iterator[Row]:
         """All rows; ``order`` is one of ``ORDERS``."""
         for values in self._database.execute(f"SELECT {_COLUMNS} FROM rows ORDER BY {ORDERS[order]}"):

@@ -130,6 +130,9 @@ def test_a_watch_tells_its_windows_and_gaps() -> None:
     assert words.ENDINGS["lost"] in text
     assert "2.5 s: " + words.GAP_CAUSES["outage"] in text
     assert "0:05.0" in text
+    assert "neither whole frames nor maps" in text
+    bare = track(evidence=(track().evidence[0].model_copy(update={"frame": None, "explanation": None}),))
+    assert "Frame at" not in Page(report_page(watched(tracks=(bare,)), nothing)).text
 
 
 def test_pictures_are_inside_with_their_boxes() -> None:
