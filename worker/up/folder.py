@@ -135,11 +135,14 @@ class RunFolder:
         return process if process is not None and is_running(process) else None
 
     def last_words(self, name: str) -> str:
+        """The last error in a part's log, or its last line: after an error come lines on what follows from it."""
         try:
-            lines = self.log(name).read_bytes()[-4096:].decode(errors="replace").split("\n")
+            text = self.log(name).read_bytes()[-4096:].decode(errors="replace")
         except OSError:
             return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        errors = [line for line in lines if "[error " in line]
+        return (errors or lines or [""])[-1]
 
     def clear(self) -> list[str]:
         """Remove what is ours, and the folder; returns the names of what is not ours and keeps it there."""

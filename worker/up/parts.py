@@ -39,7 +39,7 @@ def plan(folder: RunFolder, base: Settings, *, port: int | None) -> Settings:
     told["redis"] = {"url": f"redis://127.0.0.1:{free_port()}/0", "password": secrets.token_urlsafe(24)}
     told["source"]["temp_dir"] = str(folder.temp)
     told["artifacts"] |= {"url": str(folder.artifacts), "keep_s": KEEP_S, "media_keep_s": KEEP_S, "upload_keep_s": KEEP_S}
-    told["telemetry"]["port"] = 0  # two workers share no port
+    told["telemetry"] |= {"port": 0, "log_format": "text"}  # two workers share no port, and people read these logs
     told["api"] |= {"port": api or free_port(), "console": True, "console_secure": False}
     folder.write(folder.settings, yaml.safe_dump(told))
     return read_settings(told)

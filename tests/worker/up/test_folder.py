@@ -125,3 +125,5 @@ def test_last_words(folder: RunFolder) -> None:
     assert folder.last_words("api") == ""
     folder.log("api").write_text("first\nlast\n\n")
     assert folder.last_words("api") == "last"
+    folder.log("api").write_text("first\n[error    ] no model\n[warning  ] started again\n")
+    assert folder.last_words("api") == "[error    ] no model"
