@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
@@ -145,6 +145,8 @@ class Desk:
             looked += step
             records = {record.id: record for record in self.records.get_many([place.id for place in places])}
             wanted = {key: record for key, record in records.items() if _fits(record, owner, status, external_id, dead)}
+            if verdict is not None:
+                wanted = self._with_verdict(wanted, verdict)
             reports = {report.id: report for report in self._reports(list(wanted.values()))}
             for at in places:
                 report = reports.get(at.id)
@@ -286,12 +288,26 @@ class Desk:
         return still_there(self.records, self._overlaid(read))
 
     def _overlaid(self, read: Sequence[tuple[Record, Report]]) -> list[Report]:
-        with_bytes = [record for record, _ in read if record.sha256 is not None and record.state == "completed"]
-        if not with_bytes:
-            return [report for _, report in read]
-        stored = self._redis.mget([self._override_key(record.owner, record.sha256 or "") for record in with_bytes])
-        overrides = {record.id: json.loads(word) for record, word in zip(with_bytes, stored, strict=True) if word}
+        overrides = self._overrides([record for record, _ in read])
         return [_overlaid(report, overrides.get(report.id)) for _, report in read]
+
+    def _overrides(self, records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+        """The decisions that hold for these, by the scan's id."""
+        with_bytes = [record for record in records if record.sha256 is not None and record.state == "completed"]
+        if not with_bytes:
+            return {}
+        stored = self._redis.mget([self._override_key(record.owner, record.sha256 or "") for record in with_bytes])
+        return {record.id: json.loads(word) for record, word in zip(with_bytes, stored, strict=True) if word}
+
+    def _with_verdict(self, records: Mapping[str, Record], verdict: str) -> dict[str, Record]:
+        """Those that may have this verdict, by what is known without their reports."""
+        overrides = self._overrides(list(records.values()))
+        found = {}
+        for key, record in records.items():
+            said = overrides.get(key) or record.summary
+            if record.report is not None and (said is None or said.get("verdict") == verdict):
+                found[key] = record
+        return found
 
     def _decisions_key(self, owner: str, sha256: str) -> str:
         """The part of the audit log that is about one content, so that a page need not read all of it."""

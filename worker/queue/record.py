@@ -105,6 +105,8 @@ class Record:
     dead: bool
     cancel: bool
     error: dict[str, Any] | None
+    summary: dict[str, Any] | None
+    """Of a result, the model's verdict and score, so that lists need not read the report to pass it over."""
     report: bytes | None = field(repr=False)
 
     @property
@@ -173,5 +175,6 @@ def _read(stored: dict[bytes, bytes]) -> Record:
         dead=text("dead") == "1",
         cancel=text("cancel") == "1",
         error=json.loads(text("error")) if text("error") else None,
+        summary=json.loads(text("summary")) if text("summary") else None,
         report=stored.get(b"report") or None,
     )

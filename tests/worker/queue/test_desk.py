@@ -181,6 +181,18 @@ def test_a_result_of_another_version_breaks_no_list(desk: Desk, caplog: pytest.L
     assert desk.audit("acme") == []
 
 
+def test_a_list_by_verdict_reads_no_other_reports(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    fake, real, turned = (submit(desk, f"https://example.org/{n}.mp4") for n in range(3))
+    for scan_id, sha256, verdict in ((fake, "aa" * 32, "fake"), (real, "bb" * 32, "real"), (turned, "cc" * 32, "fake")):
+        complete(desk.records, scan_id, sha256, verdict)
+    desk.decide(turned, "acme", Decision(verdict="real", by="ada"))
+    desk.records.redis.hset(f"vf:scan:{fake}", "report", b"that nobody can read")
+    assert set(ids(desk.page("acme", verdict="real").reports)) == {real, turned}
+    assert "passed over" not in caplog.text
+    assert desk.page("acme", verdict="fake").reports == ()
+    assert "passed over" in caplog.text
+
+
 def test_a_retry_is_a_scan_of_its_own(desk: Desk) -> None:
     scan_id = submit(desk, idempotency_key="k", external_id="7", priority="live")
     with pytest.raises(Conflict):
