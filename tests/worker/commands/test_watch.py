@@ -41,7 +41,7 @@ def build(settings: Settings) -> Iterator[Scanner]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VERIFRAME_WATCH__FILE_ENDS_S", "0.3")
-    monkeypatch.setenv("VERIFRAME_WATCH__GIVE_UP_S", "0.3")
+    monkeypatch.setenv("VERIFRAME_WATCH__GIVE_UP_S", "10")
     monkeypatch.setenv("VERIFRAME_SOURCE__TEMP_DIR", str(tmp_path))
 
 

@@ -83,7 +83,7 @@ def test_a_stream_that_stalls_is_lost_when_patience_ends_and_has_its_report(
     redis: Redis, serving: Callable[[Answer], Loopback]
 ) -> None:
     server = serving(STALLED)
-    settings = Settings.model_validate({"watch": {**WATCH, "give_up_s": 0.5}, "source": {"allow_private_hosts": ["127.0.0.1"]}})
+    settings = Settings.model_validate({"watch": {**WATCH, "give_up_s": 5.0}, "source": {"allow_private_hosts": ["127.0.0.1"]}})
     desk, records = Desk(Records(redis, "vf"), Doorbells(redis)), Records(redis, "vf")
     request = ScanRequest(kind="watch", source=RequestSource(url=server.url("/live.m3u8")), options=SHORT)
     scan_id = desk.submit_one(request, "acme").id
