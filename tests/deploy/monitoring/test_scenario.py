@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.deploy.monitoring.expressions import ALL_METRICS, all_expressions, of_dashboards, of_scalers, rules, series_of
 from tests.deploy.monitoring.prometheus import FIRING, Prometheus
 from tests.deploy.monitoring.props import Answer, answering
@@ -18,6 +20,7 @@ from tests.deploy.monitoring.trouble import play
 ALERTS = {rule["alert"] for rule in rules("alert")}
 
 
+@pytest.mark.timeout(600)
 def test_every_metric_moves_and_every_alert_fires_and_clears(tmp_path: Path) -> None:
     program = tool("prometheus")
     with answering(Answer(500)) as receiver, standing(program, tmp_path, receiver) as stand:
