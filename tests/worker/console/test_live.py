@@ -14,7 +14,7 @@ from worker.console.live import Board
 from worker.console.look import Look, Scan
 from worker.errors import QueueFull
 
-LIMIT_S = 30
+LIMIT_S = 120
 
 
 class Looks:

@@ -20,7 +20,7 @@ from worker.console.look import Look
 from worker.console.sessions import Session
 from worker.queue.access import KeyInfo
 
-LIMIT_S = 30
+LIMIT_S = 120
 Events = Callable[[], Awaitable[tuple[str, str]]]
 
 
