@@ -10,7 +10,7 @@ from worker.api.media import IfNoneMatch, IfRange, RangeHeader, media_response
 from worker.api.pages import show_page
 from worker.api.parts import shown_to
 from worker.api.scans import ARTIFACT, show_artifact
-from worker.console.door import Watcher
+from worker.console.door import Reader, Watcher
 from worker.console.parts import TheConsole
 from worker.console.scans import ScanId
 
@@ -37,13 +37,13 @@ def show_media(
 
 
 @router.get("/scans/{scan_id}/page")
-def show_report_page(session: Watcher, console: TheConsole, scan_id: ScanId) -> Response:
+def show_report_page(session: Reader, console: TheConsole, scan_id: ScanId) -> Response:
     """The report as one page that prints and can be saved; it has a Content-Security-Policy of its own."""
     return show_page(session.key, scan_id, console.api)
 
 
 @router.get("/scans/{scan_id}/report.json")
-def show_report(session: Watcher, console: TheConsole, scan_id: ScanId) -> Response:
+def show_report(session: Reader, console: TheConsole, scan_id: ScanId) -> Response:
     """The report as the API gives it."""
     report = console.api.desk.report(scan_id, shown_to(session.key))
     name = f'attachment; filename="{scan_id}.json"'

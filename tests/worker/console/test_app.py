@@ -106,4 +106,6 @@ def test_requests_of_one_owner_are_limited(serve: Serve, open_browser: Callable[
     service = with_console(serve(limits=LIMITS, requests_per_minute=1))
     browser = sign_in(service=service)
     assert [browser.get("/scans").status_code for _ in range(2)] == [200, 429]
+    for name in ("page", "report.json"):
+        assert browser.get(f"/scans/{'0' * 32}/{name}").status_code == 429, "as the API's"
     assert browser.client.get("/console/assets/console.css").status_code == 200
