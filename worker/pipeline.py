@@ -218,12 +218,23 @@ class Scanner:
         )
         report, crops = completed_report(job, found, evidence_per_track=options.evidence_per_track)
         if options.explain:
-            explaining = time.perf_counter()
-            report, crops = explained(report, crops, self._score)
-            took_ms = round(1e3 * (time.perf_counter() - explaining), 1)
-            told = {"infer": round(timings.infer + took_ms, 1), "total": round(timings.total + took_ms, 1)}
-            report = report.model_copy(update={"timings_ms": timings.model_copy(update=told)})
+            report, crops = self._explained(report, crops)
         return ScanResult(report=report, crops=crops, frames=all_frames(seen))
+
+    def _explained(self, report: wire.Report, crops: Mapping[str, bytes]) -> tuple[wire.Report, Mapping[str, bytes]]:
+        """With maps, and the time they took; as it was where they cannot be made."""
+        started = time.perf_counter()
+        try:
+            told, pictures = explained(report, crops, self._score)
+        except Exception:  # the maps' outermost boundary: they may not cost a verdict
+            log.exception("scan %s: no maps can be made", report.id)
+            return report, crops
+        took_ms = 1e3 * (time.perf_counter() - started)
+        timings = told.timings_ms
+        if timings is not None:
+            longer = {"infer": round(timings.infer + took_ms, 1), "total": round(timings.total + took_ms, 1)}
+            told = told.model_copy(update={"timings_ms": timings.model_copy(update=longer)})
+        return told, pictures
 
     def _score(self, crops_FHWC: UInt8) -> Float32:
         """Logits of any number of crops, on the crew's threads."""

@@ -14,7 +14,7 @@ from worker.look import FaceRules
 from worker.overlap import Crew
 from worker.pipeline import Scanner, ScanOptions
 from worker.pixels import rgb_frame
-from worker.ports import OpenMedia
+from worker.ports import Classifier, OpenMedia
 from worker.report import Model
 from worker.types import Detections, Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
 from worker.verdict.calibrate import Calibration
@@ -128,6 +128,7 @@ def scanner(
     window_s: tuple[float, float | None] = (0.0, None),
     detector: OneFace | None = None,
     exhaustive: bool = False,
+    classifier: Classifier | None = None,
 ) -> Scanner:
     plain = Calibration(
         kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset({Strategy.AUTO}), frames=(1, 512), a=1.0, b=0.0
@@ -137,7 +138,7 @@ def scanner(
     return Scanner(
         frames=clip,
         new_detector=lambda: face,
-        classifier=ByGrey(),
+        classifier=classifier or ByGrey(),
         crew=owned.enter_context(Crew(2)),
         rules=FaceRules(margin=1.3, size=224, min_vote_px=48, min_vote_quality=0.0, batch=5),
         policy=Policy(calibrations=(plain,), min_quality=0.0),

@@ -11,12 +11,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.worker.grey_media import SIZE, Clip, OneFace, TwoFaces, scanner
+from tests.worker.grey_media import SIZE, ByGrey, Clip, OneFace, TwoFaces, scanner
 from worker.content import Content
-from worker.errors import CorruptMedia, DecodeCrash, LeaseLost, VeriframeError
+from worker.errors import CorruptMedia, DecodeCrash, LeaseLost, ModelError, VeriframeError
 from worker.pipeline import Progress, max_gap_s
 from worker.report import Report
 from worker.types import Detections, Label, MediaKind, Reason, SamplingRequest, Strategy
+
+
+class FailsAfter(ByGrey):
+    """A card that fails when more than ``left`` crops were scored."""
+
+    def __init__(self) -> None:
+        self.left, self.asked = 10**6, 0
+        self._lock = threading.Lock()
+
+    def logits(self, crops_FHWC: np.ndarray) -> np.ndarray:
+        with self._lock:
+            self.asked += len(crops_FHWC)
+            if self.asked > self.left:
+                raise ModelError("the card failed")
+        return super().logits(crops_FHWC)
 
 
 @pytest.fixture
@@ -283,6 +298,19 @@ def test_maps_are_made_where_they_are_asked_for_and_take_their_time(file: Path) 
     timings = result.report.timings_ms
     assert timings is not None
     assert timings.total >= timings.infer > 0
+
+
+def test_maps_that_cannot_be_made_cost_no_verdict(file: Path) -> None:
+    failing = FailsAfter()
+    one = scanner(Clip(swap_s=(1.0, 2.0)), classifier=failing)
+    one.scan(file)
+    failing.left, failing.asked = failing.asked, 0
+    result = one.scan(file, explain=True)
+    assert failing.asked > failing.left, "maps were begun"
+    assert (result.report.status, result.report.error) == ("completed", None)
+    evidence = [item for track in result.report.tracks for item in track.evidence]
+    assert {name for item in evidence for name in (item.crop, item.frame) if name} == set(result.crops)
+    assert all(item.explanation is None for item in evidence)
 
 
 def test_every_person_has_evidence_however_fake_another_is(file: Path) -> None:
