@@ -29,7 +29,8 @@ def path_of_chromium() -> str:
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
         missing = "there is no Chromium on this machine: `make tools` as root, or install the package chromium"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+        in_vain = os.environ.get("CI") != "true" or os.environ.get("CI_TOOLS") == "missing"
+        pytest.skip(missing) if in_vain else pytest.fail(missing)
     return found
 
 
