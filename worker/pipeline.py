@@ -221,7 +221,7 @@ class Scanner:
             report, crops = self._explained(report, crops)
         return ScanResult(report=report, crops=crops, frames=all_frames(seen))
 
-    def _explained(self, report: wire.Report, crops: Mapping[str, bytes]) -> tuple[wire.Report, Mapping[str, bytes]]:
+    def _explained(self, report: wire.Report, crops: dict[str, bytes]) -> tuple[wire.Report, dict[str, bytes]]:
         """With maps, and the time they took; as it was where they cannot be made."""
         started = time.perf_counter()
         try:
