@@ -174,6 +174,7 @@ class Performer:
             if settled.follows is not None:
                 return Ended(how="following", ring=settled.ring)
             if known is not None:
+                self._enter(claim, "store", 0.95)
                 self.retain(record.request.source, brought.path, content.sha256)
                 return self._complete(claim, record, taken_over(known))
             self._enter(claim, "decode", 0.05)
@@ -186,14 +187,13 @@ class Performer:
             )
             if identity(brought) != as_hashed:
                 raise FetchTimeout("the file was changed while it was scanned")
-            if output.report.error is None:
-                self.retain(record.request.source, brought.path, content.sha256)
-        if self._ended_early is not None:
-            raise self._ended_early
-        report = output.report
-        if report.error is not None:
-            return self._failed(claim, report.error)
-        self._enter(claim, "store", 0.95)
+            if self._ended_early is not None:
+                raise self._ended_early
+            report = output.report
+            if report.error is not None:
+                return self._failed(claim, report.error)
+            self._enter(claim, "store", 0.95)  # from here on, what takes too long is the store, and no fault of the media
+            self.retain(record.request.source, brought.path, content.sha256)
         if report.timings_ms is not None:
             timings = report.timings_ms.model_copy(update={"fetch": fetched_ms})
             report = report.model_copy(update={"timings_ms": timings})

@@ -112,12 +112,13 @@ class Here:
 def test_scans_that_are_completed_keep_theirs_the_taken_over_ones_too(
     redis: Redis, tmp_path: Path, words: str, kept: int
 ) -> None:
-    records, told = Records(redis), list[tuple[str | None, bytes]]()
+    records, told, stages = Records(redis), list[tuple[str | None, bytes]](), list[str]()
     desk = Desk(records, Doorbells(redis))
 
     def retain(source: RequestSource, path: Path, sha256: str) -> None:
         told.append((source.url, path.read_bytes()))
         assert read_content(path, 99).sha256 == sha256
+        stages.append(records.stage(claim.id))
 
     for _ in range(2):
         file = tmp_path / "media"
@@ -128,3 +129,4 @@ def test_scans_that_are_completed_keep_theirs_the_taken_over_ones_too(
         parts: dict[str, Any] = {"scanner": FakeScanner(), "keeper": keeper, "watches": slices(records, keeper)}
         Performer(records=records, sources=Here(file), folder=tmp_path, retain=retain, **parts).perform(claim)
     assert told == [(URL.url, words.encode())] * kept
+    assert stages == ["store"] * kept, "a slow store is no slow decoder: that would be final"
