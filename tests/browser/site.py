@@ -22,9 +22,9 @@ SETTINGS = {
     "queue": {"max_attempts": 1},
     "source": {"allow_private_hosts": ["127.0.0.1"], "retries": 0, "patience_s": 0},
     "model": {"backend": "onnxruntime"},
-    "telemetry": {"port": None},
+    "api": {"requests_per_minute": 100_000},
 }
-"""One attempt, so that a failure is a dead letter at once; addresses of the tests' own."""
+"""One attempt, so that a failure is a dead letter at once; addresses of the tests' own; tests that ask often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,11 +125,16 @@ def _scan_demo(folder: RunFolder, wanted: Sequence[Part], caller: Caller, tell: 
     done: dict[str, dict[str, Any]] = {}
 
     def are_final() -> bool:
+        """One request, or one for each that has ended: asking has its quota, too."""
         for name, scan_id in ids.items():
-            if name not in done and (report := caller.report(scan_id))["status"] in FINAL:
-                done[name] = report
-                tell(f"{name}: {str(report['verdict'] or report['status']).replace('_', ' ')}")
-        return len(done) == len(ids)
+            if name in done:
+                continue
+            report = caller.report(scan_id)
+            if report["status"] not in FINAL:
+                return False
+            done[name] = report
+            tell(f"{name}: {str(report['verdict'] or report['status']).replace('_', ' ')}")
+        return True
 
     _wait(folder, names, are_final, "not every demo scan has ended")
     return tuple(done[name] for name in ids)
