@@ -36,6 +36,8 @@ veriframe keys create acme --scope read --scope feedback    one for reviewers, t
 """
 PATIENCE_S = 5.0
 """A caller waits no longer than this for a Redis that is away; then 503."""
+SCRAPE_S = 2.0
+"""Prometheus waits no longer than some seconds: that Redis does not answer is an answer, too, and must come in time."""
 STOP_S = 30
 """On SIGTERM, requests under way may take so long."""
 app = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False)
@@ -126,6 +128,9 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
     patience_s = min(settings.redis.patience_s, PATIENCE_S)
     impatient = settings.model_copy(update={"redis": settings.redis.model_copy(update={"patience_s": patience_s})})
     redis = stack.enter_context(contextlib.closing(build_redis(impatient)))
+    hasty = {"timeout_s": min(settings.redis.timeout_s, SCRAPE_S), "patience_s": min(settings.redis.patience_s, SCRAPE_S / 2)}
+    brisk = settings.model_copy(update={"redis": settings.redis.model_copy(update=hasty)})
+    scraped = stack.enter_context(contextlib.closing(build_redis(brisk)))
     namespace, api = settings.redis.namespace, settings.api
     desk, roster, store = build_desk(settings, redis), Roster(redis, namespace), open_store(settings.artifacts.url)
     keep_s = settings.artifacts.upload_keep_s
@@ -136,7 +141,7 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
         keys=ApiKeys(redis, namespace),
         quotas=Quotas(redis, namespace, **limits),
         roster=roster,
-        metrics=Metrics(desk, roster),
+        metrics=Metrics(build_desk(settings, scraped), Roster(scraped, namespace)),
         check_url=build_guard(settings).check_url,
         intake=intake,
         artifacts=store,

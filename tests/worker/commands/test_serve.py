@@ -130,6 +130,19 @@ def test_on_sigterm_what_is_under_way_is_answered(redis_server: EmbeddedRedis, t
         assert "Traceback" not in server.log.read_text()
 
 
+def test_metrics_tell_in_time_of_a_redis_that_hangs(
+    own_redis: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VERIFRAME_REDIS__TIMEOUT_S", str(100 * LIMIT_S))
+    with started(own_redis, tmp_path) as server:
+        own_redis.pause()
+        try:
+            told = httpx.get(f"{server.url}/metrics", timeout=LIMIT_S).text
+        finally:
+            own_redis.resume()
+    assert "\nveriframe_redis_up 0.0\n" in told
+
+
 def refuses(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
