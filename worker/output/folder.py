@@ -38,7 +38,7 @@ class Stored:
 
 
 class Pages(Protocol):
-    """Makes pages of what is kept (``worker.pages.folder.FolderPages``)."""
+    """Makes pages of what is kept (``worker.pages.folder.FolderPages``). It raises nothing: reports do without them."""
 
     def add(self, place: Path, report: Report, pictures: Mapping[str, bytes]) -> None: ...
 
@@ -107,6 +107,6 @@ class ReportFolder:
         return Stored(report=report, state=state)
 
     def close(self) -> None:
-        """Write the index of the pages. Raises OSError."""
+        """Write the index of the pages."""
         if self._pages is not None:
             self._pages.close()

@@ -160,6 +160,19 @@ def test_a_report_without_its_page_gets_one_and_a_damaged_one_is_passed_over(tmp
     assert page.count("data:image/jpeg") == 1
 
 
+def test_what_goes_wrong_with_pages_costs_pages_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = save(tmp_path, ITEMS[:2])
+    blocked, stale = (folder.place(Path(item.source.path or "")) for item in ITEMS[:2])
+    (blocked / PAGE).unlink()
+    (blocked / PAGE).mkdir()
+    (tmp_path / "index.html").unlink()
+    (tmp_path / "index.html").mkdir()
+    save(tmp_path, [ITEMS[0], ITEMS[1].model_copy(update={"created_at": None})])
+    assert "no page is written in" in caplog.text
+    assert (blocked / "report.json").is_file()
+    assert not (stale / PAGE).exists(), "rather none than an earlier one"
+
+
 def test_hostile_names_cannot_write_into_the_index(tmp_path: Path) -> None:
     save(tmp_path, [named('"><img src=x onerror=alert(1)>\u202e{{ 7 * 7 }}.mp4', report())])
     for table in (tmp_path / "index.html", *(tmp_path / "index").iterdir()):
