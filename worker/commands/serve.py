@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from worker.api.metrics import Metrics
     from worker.settings import Settings
 
 EPILOG = """[bold]Examples[/]
@@ -116,7 +117,6 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
 
     from worker.api.app import build_app
     from worker.api.intake import Intake
-    from worker.api.metrics import Metrics
     from worker.api.parts import Parts
     from worker.artifacts import open_store
     from worker.queue.access import ApiKeys
@@ -128,9 +128,6 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
     patience_s = min(settings.redis.patience_s, PATIENCE_S)
     impatient = settings.model_copy(update={"redis": settings.redis.model_copy(update={"patience_s": patience_s})})
     redis = stack.enter_context(contextlib.closing(build_redis(impatient)))
-    hasty = {"timeout_s": min(settings.redis.timeout_s, SCRAPE_S), "patience_s": min(settings.redis.patience_s, SCRAPE_S / 2)}
-    brisk = settings.model_copy(update={"redis": settings.redis.model_copy(update=hasty)})
-    scraped = stack.enter_context(contextlib.closing(build_redis(brisk)))
     namespace, api = settings.redis.namespace, settings.api
     desk, roster, store = build_desk(settings, redis), Roster(redis, namespace), open_store(settings.artifacts.url)
     keep_s = settings.artifacts.upload_keep_s
@@ -141,7 +138,7 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
         keys=ApiKeys(redis, namespace),
         quotas=Quotas(redis, namespace, **limits),
         roster=roster,
-        metrics=Metrics(build_desk(settings, scraped), Roster(scraped, namespace)),
+        metrics=_build_metrics(settings, stack),
         check_url=build_guard(settings).check_url,
         intake=intake,
         artifacts=store,
@@ -155,3 +152,17 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
     app = build_app(parts, max_body_bytes=api.max_body_bytes, max_upload_bytes=max_upload_bytes, limits=LIMITS)
     mount_console(app, parts, secure=api.console_secure, session_s=api.console_session_s, max_upload_bytes=max_upload_bytes)
     return app
+
+
+def _build_metrics(settings: Settings, stack: contextlib.ExitStack) -> Metrics:
+    """They ask Redis by a client of their own, which gives up in time."""
+    import contextlib
+
+    from worker.api.metrics import Metrics
+    from worker.queue.front import build_desk, build_redis
+    from worker.queue.roster import Roster
+
+    hasty = {"timeout_s": min(settings.redis.timeout_s, SCRAPE_S), "patience_s": min(settings.redis.patience_s, SCRAPE_S / 2)}
+    brisk = settings.model_copy(update={"redis": settings.redis.model_copy(update=hasty)})
+    redis = stack.enter_context(contextlib.closing(build_redis(brisk)))
+    return Metrics(build_desk(settings, redis), Roster(redis, settings.redis.namespace))
