@@ -47,6 +47,14 @@ def all_ready(workers: int) -> Sight:
     return Sight(board="overview", panel="Workers", labels={"state": "ready"}, holds=holds, words=f"{workers} workers are ready")
 
 
+def fewer_ready(workers: int) -> Sight:
+    def holds(value: float) -> bool:
+        return value < workers
+
+    words = f"fewer than {workers} workers are ready"
+    return Sight(board="overview", panel="Workers", labels={"state": "ready"}, holds=holds, words=words)
+
+
 def oldest(holds: Callable[[float], bool], words: str) -> Sight:
     """Of batch, of which there always is some in the drill's mix."""
     return Sight(board="overview", panel="Oldest waiting scan", labels={"queue": "batch"}, holds=holds, words=words)
@@ -69,7 +77,8 @@ class Parts:
         lacking = self._part("scanning process", lambda: self._strike("child", "infer"), [DIED, AGAIN], [NONE_DIES])
         lacking += self._part("worker", lambda: self._strike("parent", "decode"), [DIED, TAKEN], [NONE_DIES, ready])
         lacking += self._part("courier", lambda: self._strike("child", "callback"), [DIED], [NONE_DIES])
-        lacking += self._part("supervisor", lambda: self._strike("parent", "callback"), [ONE_DOWN], [ready, ENDS], keep=False)
+        gone = [ONE_DOWN, fewer_ready(self.workers)]
+        lacking += self._part("supervisor", lambda: self._strike("parent", "callback"), gone, [ready, ENDS], keep=False)
         lacking += self._part("API", self._kill_api, [API_DOWN], [API_UP, REDIS_UP], back=self.spectator.start_api)
         lacking += self._part("Redis", lambda: self._strike("redis-kill", "fetch"), [REDIS_DOWN], [REDIS_UP, ENDS])
         before_s = self._age_s()

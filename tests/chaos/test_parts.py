@@ -15,7 +15,12 @@ from tests.chaos.spectator import Sight
 from tests.deploy.monitoring.expressions import Expression
 from tests.deploy.monitoring.tools import tool
 
-SIGHTS = [*(one for one in vars(parts).values() if isinstance(one, Sight)), parts.all_ready(4), parts.oldest(parts.some, "")]
+SIGHTS = [
+    *(one for one in vars(parts).values() if isinstance(one, Sight)),
+    parts.all_ready(4),
+    parts.fewer_ready(4),
+    parts.oldest(parts.some, ""),
+]
 
 
 @pytest.mark.parametrize("sight", SIGHTS, ids=lambda sight: sight.words or sight.panel)
