@@ -79,6 +79,7 @@ class Reconciler:
             self._ring(ring)
         if silent:
             self.telemetry.count(ACTIONS_TAKEN, "rung", by=len(silent))
+        self.records.tidy(())
         self.records.forget()
         self.telemetry.set(LAST_PASS, time.time())
         return Pass(elected=True, expired=tuple(taken), rung=tuple(ring))
@@ -96,6 +97,7 @@ class Reconciler:
         while due := self.records.due(AT_ONCE):
             heard = self.bells.waiting() if heard is None else heard
             self.records.put_off(due)
+            self.records.tidy(due)
             silent += [scan_id for scan_id in due if scan_id not in heard]
             if len(due) < AT_ONCE:
                 break

@@ -32,7 +32,9 @@ from worker.telemetry.port import SILENT, Telemetry
 log = logging.getLogger(__name__)
 
 TIMES_RESTARTED = 10
-SCRIPTS = ("submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "cancel", "expire", "purge")
+TIDIED = 64
+"""So many of the oldest of each queue are compared with what waits at a time."""
+SCRIPTS = ("submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "cancel", "expire", "tidy", "purge")
 
 
 class Records:
@@ -221,6 +223,11 @@ class Records:
         at = self.now_ms() + _ms(self.terms.ring_again_s)
         if wanted := dict.fromkeys(scan_ids, at):
             self.redis.zadd(self.key("waiting"), cast(Any, wanted), xx=True)
+
+    def tidy(self, waiting: Sequence[str]) -> int:
+        """Make ``queued:QUEUE`` what ``waiting`` says of these, and of the oldest in each; how many were not so. Workers of a
+        version that does not know it let it drift while both are at work."""
+        return int(self._call("tidy", TIDIED, *waiting))
 
     def priorities(self, scan_ids: Sequence[str]) -> dict[str, str]:
         """The queues of those that are there."""

@@ -10,6 +10,7 @@ from redis import Redis
 
 from tests.worker.queue.harness import until
 from tests.worker.telemetry.recorded import Recorded
+from worker.queue.backlog import read_backlog
 from worker.queue.connection import connect
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
@@ -66,6 +67,23 @@ def test_a_lease_is_taken_at_the_second_sight_only(records: Records) -> None:
     assert one.run_once().expired == ()
     assert one.run_once().expired == (scan_id,)
     assert records.get(scan_id).state == "queued"
+
+
+def test_queues_that_another_version_let_drift_are_put_right(records: Records) -> None:
+    """Of a scan that it took, or accepted, ``queued:QUEUE`` was told nothing."""
+    accepted, taken, ended = submitted(records, "live"), submitted(records), submitted(records)
+    for scan_id, queue in ((taken, "batch"), (ended, "low")):
+        claim = records.claim(scan_id, f"w {queue}")
+        assert isinstance(claim, Claim)
+        records.redis.zadd(f"vf:queued:{queue}", {scan_id: 1})
+    records.redis.delete("vf:queued:live", f"vf:scan:{ended}")
+    records.redis.zrem("vf:leases", ended)
+    wait_ms(records, 2)
+    reconciler(records).run_once()
+    backlog = read_backlog(records)
+    assert {queue: n for queue, n in backlog.waiting.items() if n} == {"live": 1}
+    assert records.redis.zscore("vf:queued:live", accepted) == records.get(accepted).created_ms
+    assert backlog.running["batch"] == 1
 
 
 def test_what_a_pass_does_is_counted(redis: Redis) -> None:
