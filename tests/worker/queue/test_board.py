@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.worker.queue.receivers import soon
 from worker.errors import ConfigError
 from worker.queue.board import open_board
-from worker.queue.probes import probes
+from worker.queue.probes import AT_ONCE, probes
 from worker.service_settings import TelemetrySettings
 from worker.telemetry.port import SILENT
 
@@ -45,6 +48,38 @@ def test_metrics_that_cannot_be_told_are_an_error_not_an_empty_page(caplog: pyte
     with caplog.at_level(logging.ERROR), probes("127.0.0.1", 0, {}, broken, setting="here") as port:
         assert asked(port, "/metrics")[0] == 500
     assert "a bug" in caplog.text
+
+
+def test_whoever_asks_slowly_holds_no_thread_for_long() -> None:
+    def is_closed(slow: socket.socket) -> bool:
+        try:
+            slow.send(b"x")
+            slow.setblocking(False)
+            return slow.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    before = threading.active_count()
+    with probes("127.0.0.1", 0, {"/livez": lambda: True}, setting="here", ask_s=0.5) as port, contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(AT_ONCE // 2)]
+        for slow in crowd:
+            slow.send(b"GET /livez HTTP/1.1\r\nX: ")
+        assert soon(lambda: all([is_closed(slow) for slow in crowd])), "although each sends something all the time"
+        assert asked(port, "/livez")[0] == 200
+    assert soon(lambda: threading.active_count() <= before)
+
+
+def test_a_crowd_is_turned_away_before_it_has_threads() -> None:
+    with probes("127.0.0.1", 0, {}, setting="here", ask_s=60) as port, contextlib.ExitStack() as stack:
+        before = threading.active_count()
+        for _ in range(AT_ONCE):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert soon(lambda: threading.active_count() == before + AT_ONCE)
+        more = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+        with contextlib.suppress(ConnectionError):
+            assert more.recv(1) == b""
 
 
 def test_a_taken_port_and_a_host_that_is_none_are_the_users_to_mend() -> None:
