@@ -288,6 +288,11 @@ def test_damage_turns_it_red(run: Recorded, damage: Callable[[Recorded], None], 
     assert made.table().endswith("RED")
 
 
+def test_what_copies_are_found_by_is_no_damage(run: Recorded) -> None:
+    run.redis.hset(run.key("good"), "phash", "v1:00")
+    assert run.found() == set()
+
+
 def test_a_process_that_still_runs_is_an_orphan(run: Recorded) -> None:
     environment = {**os.environ, "TMPDIR": str(run.folder.temp)}
     with subprocess.Popen(["sleep", "60"], env=environment) as orphan:
