@@ -256,7 +256,7 @@ def test_killed_zygote_is_replaced(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def assert_dies(process: psutil.Process) -> None:
     """Soon; an orphan may then still wait for the system to reap it."""
-    deadline_s = time.monotonic() + 5.0
+    deadline_s = time.monotonic() + 60.0
     with contextlib.suppress(psutil.NoSuchProcess):
         while process.status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline_s
@@ -265,24 +265,18 @@ def assert_dies(process: psutil.Process) -> None:
 
 def test_zygote_killed_in_mid_file_takes_its_child_along(tmp_path: Path) -> None:
     lost: list[str] = []
-    opener = "hostile:open_misbehaving"
-    with SandboxedFrames(Limits(), opener=opener, import_path=[HERE], on_lost=lost.append) as frames:
-        zygote_is_killed(frames, tmp_path)
+    with SandboxedFrames(Limits(), opener="hostile:open_misbehaving", import_path=[HERE], on_lost=lost.append) as frames:
+        with frames.open(patterns_file(tmp_path, 8, 8, 500)) as media:
+            (child,) = (zygote := psutil.Process(frames.zygote_pid)).children()
+            given = media.frames(ALL)
+            next(given)
+            zygote.kill()
+            with pytest.raises(DecodeCrash):
+                list(given)
+        assert_dies(child)
+        with frames.open(patterns_file(tmp_path, 8, 8, 2)) as media:
+            assert len(list(media.frames(ALL))) == 2
     assert lost == ["fork_server"]
-
-
-def zygote_is_killed(frames: SandboxedFrames, tmp_path: Path) -> None:
-    with frames.open(patterns_file(tmp_path, 8, 8, 500)) as media:
-        zygote = psutil.Process(frames.zygote_pid)
-        child = zygote.children()[0]
-        given = media.frames(ALL)
-        next(given)
-        zygote.kill()
-        with pytest.raises(DecodeCrash):
-            list(given)
-    assert_dies(child)
-    with frames.open(patterns_file(tmp_path, 8, 8, 2)) as media:
-        assert len(list(media.frames(ALL))) == 2
 
 
 @pytest.mark.parametrize(("name", "layout"), [("clip", Layout.RGB), ("large_clip", Layout.YUV420)])
