@@ -19,6 +19,7 @@ ROW_PX, PLOT_PX, TOP_PX = 132, 84, 28
 POOLED: Final = -1
 """Number of the pseudo-track of all faces whose own track is too short."""
 STEPS_MS: Final = (100, 200, 500, *(1000 * s for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)))
+DAY_MS: Final = 86_400_000
 MOST_TICKS: Final = 6
 
 
@@ -75,9 +76,10 @@ class Axis:
 
     def ticks(self) -> tuple[tuple[float, str], ...]:
         span_ms = self.end_ms - self.start_ms
-        step = next((step for step in STEPS_MS if span_ms / step <= MOST_TICKS), STEPS_MS[-1])
+        days = -(-span_ms // (MOST_TICKS * DAY_MS)) * DAY_MS  # times may be anything: a media file says them
+        step = next((step for step in STEPS_MS if span_ms / step <= MOST_TICKS), days)
         first = -(-self.start_ms // step) * step
-        return tuple((self.x(t_ms), moment(t_ms, step)) for t_ms in range(first, self.end_ms + 1, step))[: 4 * MOST_TICKS]
+        return tuple((self.x(t_ms), moment(t_ms, step)) for t_ms in range(first, self.end_ms + 1, step))
 
 
 def moment(t_ms: int, step_ms: int = 100) -> str:
