@@ -24,7 +24,7 @@ from redis.exceptions import NoScriptError
 
 from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, RedisDown, UnreadableRecord
 from worker.queue.record import Claim, Ended, Purge, Record, Settled, Submission, Submitted, Terms, pack, read_record
-from worker.queue.requests import WATCH
+from worker.queue.requests import QUEUES, WATCH
 from worker.queue.tally import tell_failed, tell_finished
 from worker.report import Report
 from worker.telemetry.port import SILENT, Telemetry
@@ -227,7 +227,12 @@ class Records:
     def tidy(self, waiting: Sequence[str]) -> int:
         """Make ``queued:QUEUE`` what ``waiting`` says of these, and of the oldest in each; how many were not so. Workers of a
         version that does not know it let it drift while both are at work."""
-        return int(self._call("tidy", TIDIED, *waiting))
+        with self.redis.pipeline(transaction=False) as pipe:
+            for queue in QUEUES if waiting else ():
+                pipe.zmscore(self.key("queued", queue), list(waiting))
+            found = pipe.execute()
+        missing = [scan_id for scan_id, *places in zip(waiting, *found, strict=True) if all(place is None for place in places)]
+        return int(self._call("tidy", TIDIED, *missing))
 
     def priorities(self, scan_ids: Sequence[str]) -> dict[str, str]:
         """The queues of those that are there."""
