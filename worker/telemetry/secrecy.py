@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-_URL = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]{1,15}://)(?:[^\s/?#@'\"<>]{0,512}@)?([^\s?#'\"<>]*)(?:[?#][^\s'\"<>]*)?")
-_TOKEN = re.compile(r"\b(vf_[0-9a-f]{16}_|whsec_|[Bb]earer )[A-Za-z0-9+/=._~-]+")
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{1,15}://)(?:[^\s/?#@'\"<>]{0,512}@)?([^\s?#'\"<>]*)(?:[?#][^\s'\"<>]*)?")
+_TOKEN = re.compile(r"(vf_[0-9a-f]{16}_|whsec_|\b[Bb]earer )[A-Za-z0-9+/=._~-]+")
 
 
 def without_secrets(text: str) -> str:

@@ -17,6 +17,9 @@ from worker.telemetry.secrecy import without_secrets
         ("Authorization: Bearer HUSH", "Authorization: Bearer ***"),
         ("key vf_0123456789abcdef_HUSHHUSH-_x of acme", "key vf_0123456789abcdef_*** of acme"),
         ("whsec_HUSHHUSH+/=", "whsec_***"),
+        (r"GET '/\nvf_0123456789abcdef_HUSH' 404", r"GET '/\nvf_0123456789abcdef_***' 404"),
+        (r"no such key: '\x00whsec_HUSH'", r"no such key: '\x00whsec_***'"),
+        ("aaaaaaaaaaaaaaaaaaaahttps://me:HUSH@cdn.example/a", "aaaaaaaaaaaaaaaaaaaahttps://cdn.example/a"),
         ("two http://a.example/?HUSH and http://b.example/?HUSH", "two http://a.example/ and http://b.example/"),
     ],
 )
