@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 PAGE = 100
 SCANNED_A_PAGE = 2000
 """Records looked at for one page of a filtered list; a page may therefore be short and still have a next one."""
+DECISIONS = 50
+"""On one content of one owner, the latest so many are kept beside the audit log, which has all."""
 
 
 class Place(NamedTuple):
@@ -199,7 +201,8 @@ class Desk:
         with self._redis.pipeline() as pipe:
             pipe.set(self._override_key(record.owner, record.sha256), json.dumps(told))
             pipe.xadd(self.records.key("audit"), {"decision": json.dumps(entry)})
-            pipe.xadd(self._decisions_key(record.owner, record.sha256), {"decision": json.dumps(entry)})
+            key = self._decisions_key(record.owner, record.sha256)
+            pipe.xadd(key, {"decision": json.dumps(entry)}, maxlen=DECISIONS, approximate=False)
             pipe.execute()
         return still_there(self.records, self._overlaid([(record, report)]))[0]
 
@@ -210,7 +213,7 @@ class Desk:
         entries = [(number.decode(), json.loads(fields[b"decision"])) for number, fields in found]
         return [(number, entry) for number, entry in entries if owner is None or entry["owner"] == owner]
 
-    def decisions(self, record: Record, *, count: int = 50) -> list[tuple[int, dict[str, Any]]]:
+    def decisions(self, record: Record, *, count: int = DECISIONS) -> list[tuple[int, dict[str, Any]]]:
         """The latest decisions on a scan's bytes by its owner's reviewers, newest first, each with its time (ms)."""
         if record.sha256 is None:
             return []

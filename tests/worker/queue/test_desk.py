@@ -7,7 +7,7 @@ from redis import Redis
 
 from tests.worker.queue.scans import complete, fail, submit
 from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
-from worker.queue.desk import PAGE, Decision, Desk
+from worker.queue.desk import DECISIONS, PAGE, Decision, Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.record import Purge, Terms
 from worker.queue.records import Records
@@ -160,6 +160,16 @@ def test_the_decisions_on_some_bytes_are_those_of_one_owner(desk: Desk) -> None:
     assert 0 <= desk.records.now_ms() - found[0][0] < 60_000
     assert [entry["by"] for _, entry in desk.decisions(desk.record(first, "acme"), count=1)] == ["kim"]
     assert desk.decisions(desk.record(submit(desk), "acme")) == []
+
+
+def test_of_many_decisions_on_some_bytes_the_latest_are_kept_twice(desk: Desk) -> None:
+    scan_id = submit(desk)
+    complete(desk.records, scan_id, "ab" * 32)
+    for number in range(DECISIONS + 3):
+        desk.decide(scan_id, None, Decision(verdict="real", by=str(number)))
+    found = desk.decisions(desk.record(scan_id, None), count=2 * DECISIONS)
+    assert [entry["by"] for _, entry in found] == [str(number) for number in range(DECISIONS + 2, 2, -1)]
+    assert len(desk.audit(None)) == DECISIONS + 3
 
 
 def test_what_was_never_seen_cannot_be_decided(desk: Desk) -> None:
