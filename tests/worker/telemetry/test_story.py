@@ -123,9 +123,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         assert queue.ended(good).state == "completed"
         assert queue.ended(bad).dead
         until(lambda: queue.redis.zcard("vf:callbacks") == 0, 120, "callbacks")
-        courier_metrics = httpx.get(metrics_url, trust_env=False).text
-        assert 'veriframe_callback_deliveries_total{outcome="delivered"} 1.0' in courier_metrics
-        assert "veriframe_callback_delay_seconds_count 1.0" in courier_metrics
+        for line in ('callback_deliveries_total{outcome="delivered"} 1.0', "callback_delay_seconds_count 1.0"):
+            # An outcome is counted once it is stored, a moment later.
+            until(lambda line=line: f"veriframe_{line}\n" in httpx.get(metrics_url, trust_env=False).text, 60, line)  # type: ignore[misc]
         for path in ("/livez", "/readyz"):
             assert httpx.get(metrics_url.replace("/metrics", path), trust_env=False).status_code == 200
         yield Told(
