@@ -11,6 +11,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from worker.console.live import Board
 from worker.console.look import Look
 from worker.console.sessions import Session
+from worker.errors import QueueFull
 
 LIFE_S = 50.0
 """Browsers come again by themselves, and need a session that still stands then: no stream outlives its key for longer."""
@@ -37,6 +38,10 @@ async def _events(
     """Until its time is over or the server is about to stop."""
     until_s, number, last = time.monotonic() + life_s, board.number, None
     yield ServerSentEvent(comment="live", retry=COME_AGAIN_MS)
+    try:
+        board.refuse_crowds(viewer)
+    except QueueFull:  # those who came in the same moment were let in, too; they come again, and are told
+        return
     async with board.viewing(viewer, scan_ids):
         while not ending.is_set() and (left_s := until_s - time.monotonic()) > 0:
             drawn = None

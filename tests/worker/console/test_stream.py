@@ -15,7 +15,7 @@ from tests.worker.api.conftest import Service
 from tests.worker.console.conftest import SignIn
 from tests.worker.queue import scans
 from worker.console import stream
-from worker.console.live import Board
+from worker.console.live import MOST_OF_ONE, Board
 from worker.console.look import Look
 from worker.console.sessions import Session
 from worker.queue.access import KeyInfo
@@ -102,14 +102,32 @@ def test_a_scans_progress_until_its_end(service: Service, sign_in: SignIn) -> No
     asyncio.run(main())
 
 
-def test_a_stream_ends_in_time_to_ask_for_the_session_again() -> None:
+def session() -> Session:
     key = KeyInfo(
         id="k", owner="acme", scopes=frozenset(), name="", created_at=datetime.now(UTC), expires_at=None, last_used_at=None
     )
+    return Session(key=key, form_token="t")
 
+
+def test_those_who_come_in_the_same_moment_are_no_more_than_others() -> None:
     async def main() -> None:
         board = Board(lambda scan_ids: Look(scans={}), every_s=0.001)
-        answer = stream.streamed(board, Session(key=key, form_token="t"), lambda look: ("update", "x"), life_s=0.2)
+        came = [stream.streamed(board, session(), lambda look: ("update", "x")) for _ in range(MOST_OF_ONE + 5)]
+        streams = [aiter(answer.body_iterator) for answer in came]
+        with anyio.fail_after(LIMIT_S):
+            assert all([(await anext(one)).comment for one in streams])
+            told = await asyncio.gather(*(anext(one, None) for one in streams))
+        assert [event is not None for event in told] == [True] * MOST_OF_ONE + [False] * 5
+        for one in streams:
+            await one.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(main())
+
+
+def test_a_stream_ends_in_time_to_ask_for_the_session_again() -> None:
+    async def main() -> None:
+        board = Board(lambda scan_ids: Look(scans={}), every_s=0.001)
+        answer = stream.streamed(board, session(), lambda look: ("update", "x"), life_s=0.2)
         with anyio.fail_after(LIMIT_S):
             told = [event async for event in answer.body_iterator]
         assert len([event for event in told if event.data]) <= 1, "many looks, and nothing new in them"
