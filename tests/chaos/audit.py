@@ -23,6 +23,7 @@ from redis import Redis
 from tests.chaos.ledger import RunFolder, read_lines
 
 FINAL = ("completed", "failed", "cancelled")
+QUEUED = ("queued:live", "queued:batch", "queued:low", "queued:watch")
 ADDED_BEHIND_THE_END = {"phash"}
 """What copies are found by: it is written once, when the scan has ended, and decides nothing."""
 SKEW_S = 300
@@ -128,7 +129,7 @@ class Audit:
             self.wrong["unexpected"].append(f"{scan}: dead letter {record['dead']!r}, listed {is_listed}")
 
     def _check_nothing_waits(self, submitted: dict[str, dict[str, Any]], records: dict[str, dict[str, bytes]]) -> None:
-        for name in ("waiting", "leases", "callbacks"):
+        for name in ("waiting", *QUEUED, "leases", "callbacks"):
             left: Any = self.redis.zrange(self._key(name), 0, -1)
             self.wrong["left in Redis"] += [f"{one.decode()} is still among the {name}" for one in left]
         for key in self.redis.scan_iter(self._key("followers", "*")):

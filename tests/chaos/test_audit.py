@@ -193,6 +193,10 @@ def lease_left(run: Recorded) -> None:
     run.redis.zadd("vf:leases", {run.ids["good"]: 1})
 
 
+def counted_as_waiting(run: Recorded) -> None:
+    run.redis.zadd("vf:queued:batch", {run.ids["good"]: 1})
+
+
 def follower_left(run: Recorded) -> None:
     run.redis.sadd(f"vf:followers:{run.ids['good']}", "f" * 32)
 
@@ -266,6 +270,7 @@ def temporary_file_left(run: Recorded) -> None:
         (fail_for_another_reason, "unexpected"),
         (list_as_dead, "unexpected"),
         (lease_left, "left in Redis"),
+        (counted_as_waiting, "left in Redis"),
         (follower_left, "left in Redis"),
         (open_scan_left, "left in Redis"),
         (callback_waits, "left in Redis"),
