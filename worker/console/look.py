@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from worker.errors import RedisDown, UnreadableRecord
+from worker.errors import NoSuchScan, RedisDown, UnreadableRecord
 from worker.queue.backlog import Backlog, read_backlog
 from worker.queue.connection import translated
 from worker.queue.desk import Desk
@@ -125,7 +125,7 @@ class Lookout:
         try:
             _, so_far = self.desk.events(record.id, None, limit=0)
             _, page = self.desk.events(record.id, None, after=max(-1, so_far.count - EVENTS_SHOWN - 1), limit=2 * EVENTS_SHOWN)
-        except UnreadableRecord:
+        except (NoSuchScan, UnreadableRecord):  # forgotten since it was looked up, or of another version
             return ()
         return page.events[::-1]
 
