@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -53,11 +52,11 @@ def replay_scans(session: Submitter, form: OwnForm, console: TheConsole) -> Resp
     """Each as a new scan, once: one that was replayed before is left as it is."""
     bulk = Bulk(desk=console.api.desk, owner=shown_to(session.key))
     if form.get("which") == "all":
-        return _told("replayed", _made(islice(bulk.replay_dead(), MOST)))
+        return _told("replayed", replayed(bulk.replay_dead()))
     ids = form.all("scan")
     if not all(is_id(scan_id) for scan_id in ids):
         raise BadRequest("scan: not an id of a scan")
-    return _told("replayed", _made(bulk.replay(ids)))
+    return _told("replayed", replayed(bulk.replay(ids)))
 
 
 @router.post("/dead/callbacks")
@@ -73,12 +72,17 @@ def _callbacks(console: Console, session: Session) -> list[Callback]:
     return [callback for callback in console.callbacks.dead(CALLBACKS_LOOKED_AT) if owner in (None, callback.owner)]
 
 
-def _made(redone: Iterable[Redone]) -> int:
-    """How many new scans came of it. Raises QueueFull where none did because the queue takes no more."""
+def replayed(redone: Iterable[Redone], *, most: int = MOST) -> int:
+    """How many new scans came of it, at most so many; those that were replayed before are passed over, however many they are.
+
+    Raises QueueFull where none came of it because the queue takes no more.
+    """
     made, refusal = 0, None
     for one in redone:
         made += one.new.created
         refusal = one.new.refusal or refusal
+        if made == most:
+            break
     if refusal is not None and not made:
         raise refusal
     return made

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from tests.worker.api.conftest import Service
 from tests.worker.console.conftest import SignIn, read
 from tests.worker.queue import scans
+from worker.console.dead import replayed
+from worker.queue.bulk import Redone
 from worker.queue.callbacks import Callbacks
+from worker.queue.record import Submitted
 
 
 def dead(service: Service, owner: str, **more: object) -> str:
@@ -37,6 +42,13 @@ def test_the_selected_are_scanned_again_once(service: Service, sign_in: SignIn) 
     assert browser.post("/dead/scans", which="selected", scan=[first]).headers["location"] == "/console/dead?done=nothing"
     assert browser.post("/dead/scans", which="all").headers["location"] == "/console/dead?done=replayed-1"
     assert len(service.parts.desk.page(None, status="queued").reports) == 3
+
+
+def test_those_replayed_before_do_not_hide_the_others() -> None:
+    before = [Redone(old=str(n), new=Submitted(id=str(n), created=False)) for n in range(7)]
+    fresh = iter([Redone(old=str(n), new=Submitted(id=str(n), created=True)) for n in range(7, 15)])
+    assert replayed(chain(before, fresh), most=5) == 5
+    assert [one.old for one in fresh] == ["12", "13", "14"], "for another click"
 
 
 def test_what_is_no_scans_id_is_refused(sign_in: SignIn) -> None:
