@@ -90,10 +90,10 @@ class Desk:
         made = self.records.submit(submissions)
         pairs = zip(submissions, made, strict=True)
         accepted = {one.id: submission.request for submission, one in pairs if one.created}
-        self._bells.ring({scan_id: request.queue for scan_id, request in accepted.items()})
-        for scan_id, request in accepted.items():
+        for scan_id, request in accepted.items():  # before a worker can say that it has it
             told = {"scan_id": scan_id, "queue": request.queue, "kind": request.kind}
             log.info("scan %s accepted", scan_id, extra=told)
+        self._bells.ring({scan_id: request.queue for scan_id, request in accepted.items()})
         return made
 
     def record(self, scan_id: str, owner: str | None) -> Record:
