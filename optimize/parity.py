@@ -76,6 +76,9 @@ def judge(
         judged = _judged(name, eager, eager) if name == EAGER else _run(settings, name, clips, eager)
         if judged.failure is not None and judged.refusal is None:
             judged = replace(judged, suspect=_suspect(judged, settings, export))
+        elif judged.refusal is None and judged.clips < LEAST_SCANNED * len(eager):
+            few = f"only {judged.clips} of {len(eager)} clips could be scanned: give it media that decode"
+            judged = replace(judged, failure=few)
         on_backend(judged)
         found.append(judged)
     return found
@@ -123,14 +126,12 @@ def _judged(name: str, reports: Sequence[Report], eager: Sequence[Report]) -> Ju
         failure = f"scores differ by up to {parity.max_dp:.4f} (mean {parity.mean_dp:.5f})"
     elif flips:
         failure = f"{len(flips)} verdicts of {len(eager)} differ"
-    elif (scanned := _scanned(reports, eager)) < LEAST_SCANNED * len(eager):
-        failure = f"only {scanned} of {len(eager)} clips could be scanned: give it media that decode"
     return Judged(
         backend=name,
         gate_max=gate_max,
         gate_mean=gate_mean,
         crops=len(expected_F),
-        clips=_scanned(reports, eager),
+        clips=sum("completed" == r.status == e.status for e, r in zip(eager, reports, strict=True)),
         max_dp=parity.max_dp,
         mean_dp=parity.mean_dp,
         flips=flips,
@@ -146,10 +147,6 @@ def _suspect(judged: Judged, settings: Settings, export: Exporter) -> Suspect | 
 def _scores(reports: Sequence[Report]) -> Float32:
     scores = [face.score for report in reports for frame in report.frames for face in frame.faces if face.score is not None]
     return np.asarray(scores, np.float32)
-
-
-def _scanned(reports: Sequence[Report], eager: Sequence[Report]) -> int:
-    return sum("completed" == report.status == expected.status for report, expected in zip(reports, eager, strict=True))
 
 
 def _answer(report: Report) -> str:

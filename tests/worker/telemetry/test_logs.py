@@ -62,7 +62,12 @@ def test_every_librarys_lines_look_alike_and_a_newline_breaks_none(monkeypatch: 
     stderr = written_to(monkeypatch)
     begin_logging("json")
     for name in ("uvicorn.error", "rq.worker", "worker.queue"):
-        logging.getLogger(name).warning("one\ntwo\x1b[31m")
+        logger = logging.getLogger(name)
+        # Where no handler is there before RQ begins, as in other tests of this process, it keeps its lines to itself.
+        monkeypatch.setattr(logger, "propagate", True)
+        monkeypatch.setattr(logger, "disabled", False)
+        monkeypatch.setattr(logger, "handlers", [])
+        logger.warning("one\ntwo\x1b[31m")
     assert [(line["logger"], line["event"]) for line in lines(stderr)] == [
         (name, "one\ntwo\x1b[31m") for name in ("uvicorn.error", "rq.worker", "worker.queue")
     ]
