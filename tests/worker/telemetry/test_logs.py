@@ -63,10 +63,10 @@ def test_every_librarys_lines_look_alike_and_a_newline_breaks_none(monkeypatch: 
     begin_logging("json")
     for name in ("uvicorn.error", "rq.worker", "worker.queue"):
         logger = logging.getLogger(name)
-        # Where no handler is there before RQ begins, as in other tests of this process, it keeps its lines to itself.
+        # RQ keeps its lines to itself where it found no handler, and at the level it was told: other tests of this process.
         monkeypatch.setattr(logger, "propagate", True)
-        monkeypatch.setattr(logger, "disabled", False)
         monkeypatch.setattr(logger, "handlers", [])
+        logger.setLevel(logging.NOTSET)
         logger.warning("one\ntwo\x1b[31m")
     assert [(line["logger"], line["event"]) for line in lines(stderr)] == [
         (name, "one\ntwo\x1b[31m") for name in ("uvicorn.error", "rq.worker", "worker.queue")
