@@ -19,7 +19,7 @@ from worker.queue.callbacks import Callbacks
 from worker.queue.quotas import Quotas
 
 ATTEMPTS_PER_MINUTE = 30
-"""Sign-ins from one address. A key cannot be guessed; this spares Redis the guessing."""
+"""Sign-ins with one key from one address. A key cannot be guessed; this spares Redis the guessing."""
 NO_LIMIT = 1 << 62
 LIMITS = {submit.PATH: NO_LIMIT}
 """Bodies that the console caps by itself, so that a page tells of it."""

@@ -12,6 +12,7 @@ from worker.console.door import AnyForm, OwnForm, signed_in
 from worker.console.parts import ROOT, Console, TheConsole
 from worker.console.sessions import Session
 from worker.errors import QueueFull, Unauthorized
+from worker.queue.access import key_id_of
 
 router = APIRouter()
 BELOW = re.compile(r"[a-z0-9][a-z0-9/-]{0,99}", re.ASCII)
@@ -25,15 +26,16 @@ def ask(console: TheConsole, next: str = "") -> Response:
 
 @router.post("/sign-in")
 def sign_in(request: Request, form: AnyForm, console: TheConsole) -> Response:
-    """Attempts are counted by the address that they come from: behind a proxy that is the proxy's, and all its users share it."""
-    below = form.get("next") or ""
+    """Attempts are counted by address and by the key that is tried: behind a proxy all come from one address, and whoever guesses
+    there keeps nobody else out."""
+    below, token = form.get("next") or "", (form.get("key") or "").strip()
     try:
-        console.attempts.request(f"@{request.client.host if request.client else 'nobody'}")
+        console.attempts.request(f"@{request.client.host if request.client else 'nobody'}/{key_id_of(token) or ''}")
     except QueueFull as exc:
         told = f"Too many attempts: come again in {exc.retry_after_s} s."
         return _asked(console, below, told, 429, {"Retry-After": str(exc.retry_after_s)})
     try:
-        cookie, _ = console.sessions.open((form.get("key") or "").strip())
+        cookie, _ = console.sessions.open(token)
     except Unauthorized:
         return _asked(console, below, "No such API key, or it has ended.", 401)
     if (before := request.cookies.get(console.cookie)) is not None:

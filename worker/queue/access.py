@@ -68,6 +68,12 @@ def checked_owner(owner: str) -> str:
     return owner
 
 
+def key_id_of(token: str) -> str | None:
+    """The part of a token that is no secret, whether there is such a key or not; None: it has not the form of one."""
+    parts = _TOKEN.fullmatch(token)
+    return parts.group(1) if parts else None
+
+
 class ApiKeys:
     """The keys of one namespace: a hash each (``key:ID``) and their ids by age (``keys``). Times are Redis's."""
 

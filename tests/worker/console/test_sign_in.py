@@ -54,12 +54,15 @@ def test_another_key_is_refused_on_the_page(service: Service, open_browser: Open
 def test_attempts_are_limited(service: Service, open_browser: OpenBrowser, redis: Redis) -> None:
     browser = open_browser(service)
     assert browser.client.post("/console/sign-in", data={"key": "x"}).status_code == 401
+    tried, other = service.token("acme"), service.token("globex")
     seconds, micros = redis.time()
-    redis.set("vf:rate:@testclient", (seconds + 300) * 1_000_000 + micros)  # as after many attempts
-    answer = browser.client.post("/console/sign-in", data={"key": service.token()})
+    redis.set(f"vf:rate:@testclient/{tried.split('_')[1]}", (seconds + 300) * 1_000_000 + micros)  # as after many attempts
+    answer = browser.client.post("/console/sign-in", data={"key": tried})
     assert answer.status_code == 429
     assert 200 < int(answer.headers["retry-after"]) < 300
     assert not browser.client.cookies
+    answer = browser.client.post("/console/sign-in", data={"key": other})
+    assert answer.status_code == 303, "behind a proxy, who guesses at one key keeps no other out"
 
 
 def test_a_session_ends_with_its_key_or_its_time(service: Service, sign_in: SignIn, redis: Redis) -> None:
