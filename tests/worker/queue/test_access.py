@@ -119,10 +119,11 @@ def test_the_last_use_is_written_once_a_minute(keys: ApiKeys, redis: Redis) -> N
     assert again >= first
 
 
-def test_keys_are_listed_by_owner(keys: ApiKeys) -> None:
-    names = [keys.create(owner, ["read"], owner + str(n))[0].name for n in range(2) for owner in ("a", "b")]
-    assert {info.name for info in keys.list()} == set(names)
-    assert [info.name for info in keys.list("b")] == ["b0", "b1"]
+def test_keys_are_listed_by_owner_the_oldest_first(keys: ApiKeys, redis: Redis) -> None:
+    made = {owner + str(n): keys.create(owner, ["read"], owner + str(n))[0].id for n in range(2) for owner in ("a", "b")}
+    assert {info.name for info in keys.list()} == set(made)
+    redis.zincrby("vf:keys", -60_000, made["b1"])
+    assert [info.name for info in keys.list("b")] == ["b1", "b0"]
 
 
 def test_scopes_bound_what_a_key_may_do(keys: ApiKeys) -> None:
