@@ -14,7 +14,7 @@ import multiprocessing.connection
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,16 +35,24 @@ from worker.types import Float32, Int64, UInt8
 
 WORK_PX = 224
 """Pairs are blended and degraded at this size, the network's at test time, then brought to the stage's."""
+APART_LEVELS = 6.0
+"""Grey levels, blurred: an FF++ fake differs by less from its original where nothing was made, the two being compressed apart."""
+SYNTHETIC = "synthetic"
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 KINDS = ("aligned", "blend", "composite", "synthetic", "reconstruction", "traces", "processing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """crops_FHWC uint8, real and fake alternating; family_F int64 into the mixture's families."""
+    """crops_FHWC uint8, real and fake alternating; family_F int64 into the mixture's families.
+
+    ``where_FHW``: float32, a value for each 16 x 16 pixels: how much of it is fake, NaN where unknown. None: nobody said.
+    """
 
     crops_FHWC: UInt8
     family_F: Int64
+    where_FHW: Float32 | None = None
 
     def __post_init__(self) -> None:
         if self.crops_FHWC.shape[:1] != self.family_F.shape or self.crops_FHWC.dtype != np.uint8:
@@ -79,6 +87,23 @@ class Pair:
     mask_HW: Float32 | None = None
     same_picture: bool = True
 
+    @property
+    def where_HW(self) -> Float32 | None:
+        """float32 0 to 1: where the fake is one: a mask that was blended by, all of a generated picture, and where two of one
+        moment differ by more than compression makes them; None for two pictures, or colours, that differ all over."""
+        if self.mask_HW is not None:
+            return (self.mask_HW > 0.05).astype(np.float32)
+        if self.family == SYNTHETIC or self.family == PROCESSED:
+            return np.ones(self.fake_HWC.shape[:2], np.float32)
+        if not self.same_picture:
+            return None
+        apart_HW = np.abs(self.fake_HWC.astype(np.float32) - self.real_HWC).mean(axis=2)
+        found_HW = (cv2.GaussianBlur(apart_HW, (0, 0), 4) > APART_LEVELS).astype(np.float32)
+        edge = len(found_HW) // 8
+        edges_HW = np.ones(found_HW.shape, bool)
+        edges_HW[edge:-edge, edge:-edge] = False
+        return found_HW if found_HW.any() and found_HW[edges_HW].mean() < 0.15 else None
+
 
 def is_left_out(row: Crop, names: Collection[str]) -> bool:
     """Whether ``Mixture.leave_out`` names this fake, by its source or its manipulation."""
@@ -92,6 +117,7 @@ class PairMaker:
         self._store, self._mixture = store, mixture
         rows = [row for row in store.rows if row.split == "train" and not is_left_out(row, mixture.leave_out)]
         self._parents = _by(rows, "real", lambda row: row.source)
+        self._of_clip = _by(rows, "real", lambda row: (row.path, row.variant))
         self._reals = {_moment(row): row for row in rows if row.target and row.label == "real"}
         remade = [row for row in rows if row.source == RECONSTRUCTED]
         aligned = [row for row in rows if row.label == "fake" and row.source != RECONSTRUCTED and _moment(row) in self._reals]
@@ -150,8 +176,14 @@ class PairMaker:
             return (align_donor(*self._cut(other, jitter), face, landmarks) if other.group != row.group else None), False
         if kind < until_mirrored:
             return mirrored(face, landmarks), True
-        remade = self._remade_of.get(row.path)
-        return (self._cut(remade, jitter)[0] if remade and kind < until_mirrored + self._mixture.remade_donor else None), False
+        until_remade = until_mirrored + self._mixture.remade_donor
+        if kind < until_remade:
+            remade = self._remade_of.get(row.path)
+            return (self._cut(remade, jitter)[0] if remade else None), False
+        if kind < until_remade + self._mixture.own_donor:
+            moments = [other for other in self._of_clip[row.path, row.variant] if other.frame != row.frame]
+            return (align_donor(*self._cut(_pick(rng, moments), jitter), face, landmarks) if moments else None), False
+        return None, False
 
     def _some_parents(self, rng: np.random.Generator) -> Sequence[Crop]:
         return self._parents[self._parent_names[rng.choice(len(self._parent_names), p=self._parent_share)]]
@@ -212,18 +244,23 @@ class PairSampler:
         drawn = np.array([shares[kind] for kind in self._kinds])
         self._until = np.cumsum(drawn / drawn.sum() if self.left_out else drawn)
 
-    def batch(self, step: int, pairs: int, size: int) -> Batch:
-        """``pairs`` real and as many fake crops of ``size``; kinds in proportion to their shares."""
+    def batch(self, step: int, pairs: int, size: int, window: int | None = None) -> Batch:
+        """``pairs`` real and as many fake crops of ``size``, or windows of them; kinds in proportion to their shares."""
         start = np.random.default_rng([self._seed, step]).random()
         kinds = np.searchsorted(self._until[:-1], (np.arange(pairs) + start) / pairs, side="right")
         crops: list[UInt8] = []
+        where: list[Float32] = []
         family: list[int] = []
         for slot, kind in enumerate(kinds):
             rng = np.random.default_rng([self._seed, step, slot])
             pair = self._maker.pair(self._kinds[kind], rng)
-            crops += augment.apply(augment.draw(rng), (pair.real_HWC, pair.fake_HWC), size)
+            how = augment.draw(rng)
+            place = augment.one_window(rng, size, window or size)
+            crops += [crop[place] for crop in augment.apply(how, (pair.real_HWC, pair.fake_HWC), size)]
+            coarse = augment.coarse(augment.follow(how, pair.where_HW, size)[place])
+            where += [np.zeros_like(coarse), coarse]
             family += [0, self._families.index(pair.family)]
-        return Batch(crops_FHWC=np.stack(crops), family_F=np.array(family, np.int64))
+        return Batch(crops_FHWC=np.stack(crops), family_F=np.array(family, np.int64), where_FHW=np.stack(where))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,8 +283,8 @@ def _moment(row: Crop) -> tuple[str, int, str]:
     return row.target, row.frame, row.variant
 
 
-def _by(rows: Sequence[Crop], label: str, key: Callable[[Crop], str]) -> dict[str, list[Crop]]:
-    groups: dict[str, list[Crop]] = defaultdict(list)
+def _by(rows: Sequence[Crop], label: str, key: Callable[[Crop], K]) -> dict[K, list[Crop]]:
+    groups: dict[K, list[Crop]] = defaultdict(list)
     for row in rows:
         if row.label == label:
             groups[key(row)].append(row)
@@ -277,8 +314,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def load_batch(step: int, pairs: int, size: int) -> Batch:
+def load_batch(step: int, pairs: int, size: int, window: int | None = None) -> Batch:
     """One batch, in the loading process."""
     if _sampler is None:
         raise RuntimeError("start_loader was not called in this process")
-    return _sampler.batch(step, pairs, size)
+    return _sampler.batch(step, pairs, size, window)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from training.data import Batch, CropStore, PairSampler, load_batch, start_loader
 from training.device import choose_device, place
+from training.maskbranch import MaskBranch
 from training.settings import FAMILIES, Fit, Network, Stage
 from training.validate import choose, validate
 from worker.errors import ConfigError, ModelError
@@ -109,6 +110,7 @@ class Run:
     step: int = 0
     trained_s: float = 0.0
     crops: int = 0
+    branch: MaskBranch | None = None
     losses: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=50))
 
     @classmethod
@@ -118,8 +120,12 @@ class Run:
         network = make_network(fit.network, fit.seed, len(fit.mixture.families))
         network = network.to(choose_device(fit.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         ema = deepcopy(network).requires_grad_(False)
-        optimizer = torch.optim.AdamW(parameter_groups(network, fit), lr=fit.lr, weight_decay=fit.weight_decay, fused=True)
-        run = cls(fit=fit, folder=folder, network=network, ema=ema, optimizer=optimizer)
+        branch = MaskBranch(network).to(choose_device(fit.device)) if fit.mask_weight else None
+        groups = parameter_groups(network, fit)
+        if branch is not None:
+            groups.append({"params": list(branch.parameters()), "part": "head", "weight_decay": fit.weight_decay})
+        optimizer = torch.optim.AdamW(groups, lr=fit.lr, weight_decay=fit.weight_decay, fused=True)
+        run = cls(fit=fit, folder=folder, network=network, ema=ema, optimizer=optimizer, branch=branch)
         if run.state_path.exists():
             run.load()
         return run
@@ -149,6 +155,7 @@ class Run:
             "network": self.network.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "branch": self.branch.state_dict() if self.branch is not None else {},
             "counts": {"step": self.step, "trained_s": self.trained_s, "crops": self.crops},
             "fit": self.fit.model_dump_json(),
         }
@@ -166,6 +173,8 @@ class Run:
         self.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.branch is not None:
+            self.branch.load_state_dict(state["branch"])
         self.step, self.trained_s, self.crops = (state["counts"][name] for name in ("step", "trained_s", "crops"))
 
 
@@ -202,7 +211,9 @@ def train_step(run: Run, batch: Batch) -> None:
     pixels_FCHW = add_noise(pixels_FCHW, share=fit.noise_share, alpha=fit.noise_alpha, generator=generator)
     with torch.autocast(device.type, torch.bfloat16, enabled=fit.bf16 or device.type == "cuda"):
         logits_FK = run.network.forward_normalised(pixels_FCHW.contiguous(memory_format=torch.channels_last)).float()
-    loss = nn.functional.cross_entropy(logits_FK, family_F, label_smoothing=fit.label_smoothing)
+        loss = nn.functional.cross_entropy(logits_FK, family_F, label_smoothing=fit.label_smoothing)
+        if run.branch is not None and batch.where_FHW is not None:
+            loss = loss + fit.mask_weight * run.branch.loss(place(batch.where_FHW, device))
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
@@ -219,10 +230,10 @@ class Feed:
 
     def __init__(self, pool: Executor, ahead: int = AHEAD) -> None:
         self._pool, self._ahead = pool, ahead
-        self._waiting: dict[tuple[int, int, int], Future[Batch]] = {}
+        self._waiting: dict[tuple[int, int, int, int | None], Future[Batch]] = {}
 
     def batch(self, step: int, stage: Stage) -> Batch:
-        keys = [(ahead, stage.pairs, stage.size) for ahead in range(step, step + self._ahead)]
+        keys = [(ahead, stage.pairs, stage.size, stage.window) for ahead in range(step, step + self._ahead)]
         for key in self._waiting.keys() - set(keys):
             self._waiting.pop(key).cancel()
         for key in keys:

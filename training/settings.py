@@ -22,11 +22,20 @@ class _Strict(BaseModel):
 
 
 class Stage(_Strict):
-    """Progressive resolution: until this share of the run, crops of ``size`` in batches of ``pairs`` real and as many fake."""
+    """Until this share of the run, crops of ``size`` in batches of ``pairs`` real and as many fake."""
 
     until: float = Field(gt=0, le=1)
     size: int = Field(ge=32)
     pairs: int = Field(ge=1)
+    window: int | None = Field(default=None, ge=32)
+    """Of a pair only a square of so many pixels is seen, at a place drawn anew, not resized: a seam stays as wide as it will
+    be in a scan, at a smaller cost, and no face is seen whole. None: the crop."""
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> Self:
+        if self.window is not None and self.window > self.size:
+            raise ValueError("window: at most the size")
+        return self
 
 
 class Mixture(_Strict):
@@ -54,6 +63,8 @@ class Mixture(_Strict):
     mirrored_donor: float = 0.0
     """Eyes or a mouth from the face's own mirror image."""
     remade_donor: float = 0.0
+    own_donor: float = 0.0
+    """The same clip's face at another moment: another expression, as re-enactment gives. Pictures have no other moment: plain."""
     leave_out: tuple[str, ...] = ()
     """Sources or manipulations whose fakes are in no pair of any kind; their sources' real faces stay."""
 
@@ -64,9 +75,9 @@ class Mixture(_Strict):
             raise ValueError(
                 "shares of aligned, blend, composite, synthetic, reconstruction, traces and processing must add up to 1"
             )
-        donors = (self.donor, self.mirrored_donor, self.remade_donor)
+        donors = (self.donor, self.mirrored_donor, self.remade_donor, self.own_donor)
         if min(donors) < 0 or sum(donors) > 1:
-            raise ValueError("shares of donor, mirrored_donor and remade_donor must not exceed 1 together")
+            raise ValueError("shares of donor, mirrored_donor, remade_donor and own_donor must not exceed 1 together")
         return self
 
     @property
@@ -115,6 +126,8 @@ class Fit(_Strict):
     noise_share: float = 0.1
     noise_alpha: tuple[float, float] = (0.7, 0.99)
     """Equation 2 of the paper on this share of pairs; alpha is drawn from here (the paper: half of a set, 0.1 to 0.9)."""
+    mask_weight: float = Field(default=0.0, ge=0)
+    """Of the loss of ``training.maskbranch``, which asks where a fake was made; 0: none."""
     bf16: bool = False
     """Mixed precision on the CPU; a CUDA device always computes so."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

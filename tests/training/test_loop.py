@@ -48,6 +48,24 @@ def test_a_run_cut_and_continued_gives_the_weights_of_an_uncut_one(cache: Path, 
         assert torch.equal(value, second.network.state_dict()[name]), name
 
 
+def test_the_mask_branch_learns_is_resumed_and_leaves_no_trace(cache: Path, tmp_path: Path) -> None:
+    fit = TINY.model_copy(update={"mask_weight": 1.0, "steps": 6})
+    whole = Run.start(fit, tmp_path / "whole")
+    steps(whole, cache, 6)
+    first = Run.start(fit, tmp_path / "cut")
+    assert first.branch is not None
+    before = first.branch.classify.weight.detach().clone()
+    steps(first, cache, 3)
+    assert not torch.equal(before, first.branch.classify.weight)
+    first.save()
+    second = Run.start(fit, tmp_path / "cut")
+    steps(second, cache, 6)
+    assert second.branch is not None
+    assert whole.branch is not None
+    assert torch.equal(whole.branch.classify.weight, second.branch.classify.weight)
+    assert whole.ema.state_dict().keys() == Run.start(TINY, tmp_path / "plain").ema.state_dict().keys()
+
+
 def test_a_run_that_stops_early_is_the_beginning_of_the_whole_one(cache: Path, tmp_path: Path) -> None:
     stopped = fit_network(TINY.model_copy(update={"stop": 2}), cache, tmp_path / "run", console=Console(quiet=True))
     whole = Run.start(TINY, tmp_path / "whole")

@@ -17,7 +17,7 @@ from training import augment
 from training.blend import through_low_resolution
 from training.data import KINDS, CropStore, Pair, PairMaker, PairSampler
 from training.metrics import auc
-from training.prepare import SIZE, write_shard
+from training.prepare import SIZE, Crop, write_shard
 from training.settings import PROCESSED, Mixture
 from training.shortcuts import border_share
 from worker.types import UInt8
@@ -103,6 +103,69 @@ def test_borders_of_one_picture_stay_borders(kind: str, maker: PairMaker) -> Non
     assert found
     for pair in found:
         assert border_share(pair.fake_HWC) == pytest.approx(border_share(pair.real_HWC), abs=0.02)
+
+
+def test_a_face_of_the_same_clip_is_that_of_another_moment(tmp_path: Path) -> None:
+    """As re-enactment: nobody else's face, and never the very frame; a picture has no other moment."""
+    clip = [(parent(n), crop("ffpp-real", n, "real", "ffpp", path="videos/ffpp/real/a.mp4", frame=n)) for n in range(3)]
+    write_shard(tmp_path, "ffpp-real", clip)
+    write_shard(tmp_path, "lfw-real", [(parent(9), crop("lfw-real", 0, "real", "lfw"))])
+    drawn: list[tuple[str, int]] = []
+
+    class Watching(CropStore):
+        def picture(self, row: Crop) -> UInt8:
+            drawn.append((row.path, row.frame))
+            return super().picture(row)
+
+    for source, cuts in (("ffpp", 2), ("lfw", 1)):
+        maker = PairMaker(Watching(tmp_path), Mixture(donor=0, own_donor=1, parents={source: 1.0}))
+        for number in range(12):
+            drawn.clear()
+            maker.pair("blend", np.random.default_rng(number))
+            assert len(set(drawn)) == len(drawn) == cuts
+            assert len({path for path, _ in drawn}) == 1
+
+
+def test_where_a_fake_was_made_is_known(maker: PairMaker) -> None:
+    for pair in pairs(maker, "blend", 12):
+        assert pair.where_HW is not None
+        assert pair.mask_HW is not None
+        assert np.array_equal(pair.where_HW > 0, pair.mask_HW > 0.05)
+    for kind in ("synthetic", "reconstruction", "traces", PROCESSED):
+        for pair in pairs(maker, kind, 3):
+            assert pair.where_HW is not None
+            assert pair.where_HW.min() == 1
+    assert all(pair.where_HW is None for pair in pairs(maker, "composite", 3))
+
+
+def test_where_two_of_one_moment_differ_the_fake_was_made() -> None:
+    real_HWC = np.full((224, 224, 3), 120, np.uint8)
+    compressed_HWC = real_HWC + np.random.default_rng(1).integers(0, 4, real_HWC.shape, np.uint8)
+    fake_HWC = compressed_HWC.copy()
+    fake_HWC[80:160, 60:140] += 40
+    where_HW = Pair(real_HWC=real_HWC, fake_HWC=fake_HWC, family="manipulation").where_HW
+    assert where_HW is not None
+    assert where_HW[90:150, 70:130].min() == 1
+    assert where_HW[:60].max() == where_HW[:, 160:].max() == 0
+    for nothing in (compressed_HWC, compressed_HWC + np.uint8(40)):  # nothing found; other colours all over
+        assert Pair(real_HWC=real_HWC, fake_HWC=nothing, family="manipulation").where_HW is None
+
+
+def test_a_window_shows_both_of_a_pair_and_their_mask_at_one_place(made_of: Path) -> None:
+    shares = {"aligned": 0, "composite": 0, "synthetic": 0, "blend": 1}
+    sampler = PairSampler(CropStore(made_of), Mixture(**shares, donor=0, parents={"140k": 1.0}), seed=5)
+    inside, outside = [], []
+    for step in range(6):
+        batch = sampler.batch(step, 4, 224, window=96)
+        assert batch.crops_FHWC.shape == (8, 96, 96, 3)
+        assert batch.where_FHW is not None
+        assert batch.where_FHW.shape == (8, 6, 6)
+        assert batch.where_FHW[0::2].max() == 0
+        apart_FHW = np.abs(batch.crops_FHWC[0::2].astype(int) - batch.crops_FHWC[1::2]).mean(axis=3)
+        cells_FHW = apart_FHW.reshape(4, 6, 16, 6, 16).mean(axis=(2, 4))
+        inside.append(cells_FHW[batch.where_FHW[1::2] == 1])
+        outside.append(cells_FHW[batch.where_FHW[1::2] == 0])
+    assert np.concatenate(inside).mean() > 4 * np.concatenate(outside).mean()
 
 
 def test_degradation_does_not_see_the_label(maker: PairMaker) -> None:
