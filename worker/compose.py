@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from worker import __version__
 from worker import report as wire
 from worker.backends.choose import open_classifier
+from worker.backends.kept import user_cache
 from worker.cores import scan_threads
 from worker.faces.carry import CarryingDetector
 from worker.faces.detect import MtcnnDetector
+from worker.faces.nets import load_nets, packaged_nets
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
 from worker.look import FaceRules
@@ -20,6 +22,7 @@ from worker.model.packaged import default_checkpoint
 from worker.model.spec import ModelSpec
 from worker.overlap import Crew
 from worker.pipeline import Scanner, ScanOptions
+from worker.ports import FaceNets
 from worker.settings import Settings
 from worker.telemetry.catalogue import DECODER_RESTARTS, FALLBACKS, MODEL
 from worker.telemetry.measured import MeasuredClassifier, MeasuredDetector
@@ -30,11 +33,13 @@ from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy
 
 MIB = 1 << 20
+DETECTS_BY_DEFAULT = "onnxruntime"
 WITHOUT_INFLUENCE = {
     "decode": {"threads", "timeout_s", "cpu_s", "memory_mib", "shared_mib"},
+    "faces": {"backend"},
     "model": {"threads", "batch", "cache_dir", "checkpoint", "backend"},
 }
-"""Settings that cannot change a result (the checkpoint counts by its hash, the backend by the name of the one that runs)."""
+"""Settings that cannot change a result (the checkpoint counts by its hash, backends by the names of those that run)."""
 SERVICE = {"redis", "queue", "source", "artifacts", "callbacks", "api", "watch", "telemetry"}
 """Sections of what is around the scans."""
 
@@ -58,7 +63,8 @@ def build_scanner(settings: Settings, telemetry: Telemetry = SILENT) -> Scanner:
             parallel=threads,
             on_fallback=lambda wanted: telemetry.count(FALLBACKS, wanted),
         )
-        detector = stack.enter_context(MtcnnDetector(min_face_px=settings.faces.min_face_px, threads=1))
+        ran, nets = _face_nets(settings, digest, threads, telemetry)
+        detector = stack.enter_context(MtcnnDetector(nets, min_face_px=settings.faces.min_face_px, threads=1))
         crew = stack.enter_context(Crew(threads))
         owned = stack.pop_all()
     model = describe_model(spec, digest, classifier.name)
@@ -78,9 +84,22 @@ def build_scanner(settings: Settings, telemetry: Telemetry = SILENT) -> Scanner:
         policy=policy,
         options=_options(settings),
         model=model,
-        fingerprint=fingerprint(settings, digest, classifier.name),
+        fingerprint=fingerprint(settings, digest, classifier.name, ran),
         owned=owned,
     )
+
+
+def _face_nets(settings: Settings, digest: str, parallel: int, telemetry: Telemetry) -> tuple[str, FaceNets]:
+    """What runs the face detector's networks, and those."""
+    folder = packaged_nets()
+    packaged = load_nets(folder)
+    if settings.faces.backend == DETECTS_BY_DEFAULT:
+        return DETECTS_BY_DEFAULT, packaged
+    from worker.backends.face_nets import Wanted, open_face_nets
+
+    cache_dir = settings.model.cache_dir or user_cache()
+    wanted = Wanted(backend=settings.faces.backend, folder=folder, cache_dir=cache_dir, digest=digest, parallel=parallel)
+    return open_face_nets(wanted, packaged, lambda name: telemetry.count(FALLBACKS, name))
 
 
 def build_frames(settings: Settings, telemetry: Telemetry = SILENT) -> SandboxedFrames:
@@ -156,13 +175,14 @@ def describe_model(spec: ModelSpec, digest: str, backend: str) -> wire.Model:
     )
 
 
-def fingerprint(settings: Settings, digest: str, backend: str) -> str:
-    """Hash of veriframe's version, the model, the backend and every setting that can change a result."""
+def fingerprint(settings: Settings, digest: str, backend: str, faces: str = DETECTS_BY_DEFAULT) -> str:
+    """Hash of veriframe's version, the model, the backends that run and every setting that can change a result."""
     options = settings.model_dump(mode="json", exclude=SERVICE)
     for section, keys in WITHOUT_INFLUENCE.items():
         for key in keys:
             del options[section][key]
-    told = json.dumps({"version": __version__, "model": digest, "backend": backend, "options": options}, sort_keys=True)
+    ran = {"backend": backend} | ({} if faces == DETECTS_BY_DEFAULT else {"faces": faces})
+    told = json.dumps({"version": __version__, "model": digest, "options": options} | ran, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 

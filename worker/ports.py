@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -34,6 +34,12 @@ class FrameSource(Protocol):
     """The parent's side: opens a path in a killable child and hands its frames over."""
 
     def open(self, path: Path) -> AbstractContextManager[OpenMedia]: ...
+
+
+FaceNet = Callable[[Float32], list[Float32]]
+"""One of MTCNN's networks, called by several threads at once: float32 pixels 0..255 [N, H, W, 3] -> its outputs."""
+FaceNets = tuple[FaceNet, FaceNet, FaceNet]
+"""P-Net, R-Net and O-Net."""
 
 
 class FaceDetector(Protocol):

@@ -66,6 +66,9 @@ class SamplingSettings(Section):
 
 
 class FaceSettings(Section):
+    backend: Literal["onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "tensorrt-rtx"] = Field(
+        default="onnxruntime", description="what runs the face detector's networks; tensorrt: an exported artefact's"
+    )
     min_face_px: int = Field(default=40, ge=20, description="smallest face looked for, in the reduced frame")
     carry: bool = Field(default=False, description="follow faces between fully detected frames at most a second apart")
     batch_frames: int | None = Field(

@@ -34,7 +34,7 @@ NET_PROFILES = {
     "rnet": Profile(least=(1, 24, 24, 3), usual=(64, 24, 24, 3), greatest=(256, 24, 24, 3)),
     "onet": Profile(least=(1, 48, 48, 3), usual=(64, 48, 48, 3), greatest=(256, 48, 48, 3)),
 }
-"""P-Net sees frames at the pyramid's scales, the others many candidates at once. No scan runs them yet: it detects on the CPU."""
+"""P-Net sees frames at the pyramid's scales, the others many candidates at once; ``worker.backends.face_nets`` runs them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,7 @@ def test_the_backend_that_runs_makes_resumed_reports_stale_and_how_it_was_chosen
     auto, named = (load_settings(flags={"model": {"backend": name}}) for name in ("auto", "openvino-bf16"))
     assert fingerprint(auto, SHA, "openvino-bf16") == fingerprint(named, SHA, "openvino-bf16")
     assert fingerprint(auto, SHA, "openvino-bf16") != fingerprint(auto, SHA, "onnxruntime")
+    assert fingerprint(auto, SHA, "onnxruntime", "openvino") != fingerprint(auto, SHA, "onnxruntime")
 
 
 def test_a_scan_tells_its_batches_faces_model_and_a_backend_that_was_not_to_be_had(tmp_path: Path) -> None:

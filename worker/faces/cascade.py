@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from worker.faces.candidates import AreaTable, SingleCuts
-from worker.faces.nets import PIXELS_AT_ONCE, Net, load_nets
+from worker.faces.nets import PIXELS_AT_ONCE
 from worker.faces.suppress import suppress
+from worker.ports import FaceNet, FaceNets
 from worker.types import Detections, Float32, Int64
 
 PYRAMID_FACTOR = 0.709
@@ -19,14 +18,13 @@ WINDOW = 12
 class Cascade:
     """The stages; used by several threads at once. All boxes are in pixels of the frames that it is given.
 
-    min_face_px: smallest face looked for. thresholds: least face probability for P-Net, R-Net and O-Net. Raises ModelError if the
-    networks cannot be loaded from ``nets_dir``.
+    min_face_px: smallest face looked for. thresholds: least face probability for P-Net, R-Net and O-Net.
     """
 
-    def __init__(self, nets_dir: Path, *, min_face_px: int, thresholds: tuple[float, float, float]) -> None:
+    def __init__(self, nets: FaceNets, *, min_face_px: int, thresholds: tuple[float, float, float]) -> None:
         if min_face_px < WINDOW:
             raise ValueError(f"min_face_px {min_face_px} must be at least {WINDOW}")
-        self._pnet, self._rnet, self._onet = load_nets(nets_dir)
+        self._pnet, self._rnet, self._onet = nets
         self._min_face_px = min_face_px
         self._thresholds = thresholds
 
@@ -106,7 +104,7 @@ def _moved(boxes_N4: Float32, offset_N4: Float32, one: int) -> Float32:
 
 
 def _run(
-    net: Net, table: AreaTable | SingleCuts, boxes_N4: Float32, frame_N: Int64, *, side: int, widths: tuple[int, ...]
+    net: FaceNet, table: AreaTable | SingleCuts, boxes_N4: Float32, frame_N: Int64, *, side: int, widths: tuple[int, ...]
 ) -> tuple[Float32, Int64, list[Float32]]:
     """A network on the crops of all candidates, a chunk at a time; candidates wholly outside the frame are dropped.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,8 +15,9 @@ import numpy as np
 
 from worker.faces.candidates import AreaTable, SingleCuts
 from worker.faces.cascade import Cascade, no_faces, squared
-from worker.faces.nets import packaged_nets
+from worker.faces.nets import load_nets, packaged_nets
 from worker.pixels import PART_PX, detection_divisor, shrink
+from worker.ports import FaceNets
 from worker.types import Detections, Float32, Int64, UInt8
 
 
@@ -29,18 +29,19 @@ class MtcnnDetector:
     """A FaceDetector; a context manager that owns its threads.
 
     min_face_px: smallest face looked for, in pixels at detection scale. thresholds: least face probability for P-Net, R-Net and
-    O-Net. threads: frames are shared out to this many threads. Raises ModelError if the networks cannot be loaded.
+    O-Net. threads: frames are shared out to this many threads. nets: those of another runtime (``worker.backends.face_nets``);
+    the packaged ones when None. Raises ModelError if those cannot be loaded.
     """
 
     def __init__(
         self,
-        nets_dir: Path | None = None,
+        nets: FaceNets | None = None,
         *,
         min_face_px: int = 40,
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         threads: int = 2,
     ) -> None:
-        self._cascade = Cascade(nets_dir or packaged_nets(), min_face_px=min_face_px, thresholds=thresholds)
+        self._cascade = Cascade(nets or load_nets(packaged_nets()), min_face_px=min_face_px, thresholds=thresholds)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="faces")
 

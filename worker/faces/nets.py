@@ -10,6 +10,7 @@ import onnxruntime as ort
 
 from worker.errors import ModelError
 from worker.onnx_errors import LOAD_ERRORS
+from worker.ports import FaceNets
 from worker.types import Float32
 
 PIXELS_AT_ONCE = 9216
@@ -45,6 +46,6 @@ def packaged_nets() -> Path:
     return Path(str(files("worker") / "model" / "weights"))
 
 
-def load_nets(folder: Path) -> tuple[Net, Net, Net]:
+def load_nets(folder: Path) -> FaceNets:
     """P-Net, R-Net and O-Net from ``mtcnn_{pnet,rnet,onet}.onnx``. Raises ModelError where one is missing or damaged."""
     return Net(folder / "mtcnn_pnet.onnx"), Net(folder / "mtcnn_rnet.onnx"), Net(folder / "mtcnn_onet.onnx")
