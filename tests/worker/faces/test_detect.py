@@ -20,7 +20,7 @@ import pytest
 
 from worker.errors import ModelError
 from worker.faces.detect import MtcnnDetector
-from worker.faces.nets import packaged_nets
+from worker.faces.nets import load_nets, packaged_nets
 from worker.model import mtcnn
 from worker.types import Detections, UInt8
 
@@ -39,7 +39,7 @@ def exact_detector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MtcnnDe
     builders = {"pnet": mtcnn.build_pnet, "rnet": mtcnn.build_rnet, "onet": mtcnn.build_onet}
     for net, build in builders.items():
         (folder / mtcnn.FILE_NAMES[net]).write_bytes(build(mtcnn.read_weights(net), np.float32))
-    with MtcnnDetector(folder) as detector:
+    with MtcnnDetector(load_nets(folder)) as detector:
         yield detector
 
 
@@ -221,11 +221,11 @@ def test_memory_does_not_grow_with_the_batch(pair_HWC: UInt8) -> None:
 
 def test_missing_and_damaged_nets(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="mtcnn_pnet"):
-        MtcnnDetector(tmp_path)
+        load_nets(tmp_path)
     for file in packaged_nets().glob("mtcnn_*.onnx"):
         (tmp_path / file.name).write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ModelError, match="mtcnn_pnet"):
-        MtcnnDetector(tmp_path)
+        load_nets(tmp_path)
 
 
 def test_faces_smaller_than_a_window_are_refused() -> None:
