@@ -11,7 +11,7 @@ import numpy as np
 
 from optimize.parity_bisect import Suspect, bisect
 from worker.backends.artefact import GATES, compare
-from worker.backends.candidates import ARTEFACTS, NAMES, PRECISIONS, REFERENCE, open_named
+from worker.backends.candidates import ARTEFACTS, NAMES, REFERENCE, is_of, open_named, precision_of
 from worker.backends.choose import Exporter, export_in_process, opening_of
 from worker.compose import build_scanner
 from worker.errors import ConfigError, ModelError
@@ -91,7 +91,7 @@ def has_failed(judged: Judged, *, asked_for: bool) -> bool:
 
 
 def _run(settings: Settings, name: str, clips: Sequence[Path], eager: list[Report]) -> Judged:
-    gate_max, gate_mean = GATES[PRECISIONS.get(name, "fp32")]
+    gate_max, gate_mean = GATES[precision_of(name)]
     try:
         if name in ARTEFACTS:  # a scan would fall back: here the reason is wanted
             open_named(name, opening_of(settings.model.checkpoint, cache_dir=settings.model.cache_dir))
@@ -107,13 +107,14 @@ def _scans(settings: Settings, name: str, clips: Sequence[Path]) -> Iterator[Rep
     with build_scanner(settings.model_copy(update={"model": model, "sampling": sampling})) as scanner:
         for clip in clips:
             report = scanner.scan(clip).report
-            if report.model is None or report.model.backend != name:
+            if report.model is None or not is_of(report.model.backend, name):
                 raise ModelError(f"{clip.name} was scanned by {report.model and report.model.backend}, not by {name}")
             yield report
 
 
 def _judged(name: str, reports: Sequence[Report], eager: Sequence[Report]) -> Judged:
-    gate_max, gate_mean = GATES[PRECISIONS.get(name, "fp32")]
+    ran = next((report.model.backend for report in reports if report.model is not None), name)
+    gate_max, gate_mean = GATES[precision_of(ran)]
     expected_F, got_F = _scores(eager), _scores(reports)
     flips = tuple(
         Flip(clip=Path(e.source.path or "").name, eager=_answer(e), verdict=_answer(r))

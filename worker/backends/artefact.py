@@ -260,6 +260,11 @@ def check_owned(folder: Path) -> None:
         raise ConfigError(f"the folder {folder} belongs to another user, or others may write to it")
 
 
+def told_as(manifest: Manifest) -> str:
+    """What the classifier of an artefact is called: its scores at another precision are others, so a resumed run must see it."""
+    return manifest.kind if manifest.precision == "fp32" else f"{manifest.kind}-{manifest.precision}"
+
+
 def target_of(gpu: Gpu) -> str:
     """ "8.9" -> "SM89"."""
     return "SM" + gpu.compute_capability.replace(".", "")

@@ -21,8 +21,6 @@ ARTEFACTS: tuple[ArtefactKind, ...] = ("tensorrt", "tensorrt-rtx", "torch-tensor
 AUTO = (REFERENCE, "onnxruntime-cuda", "openvino", "openvino-bf16", *ARTEFACTS)
 """What ``auto`` may choose from; of equally fast ones the first. PyTorch is slower than any and takes seconds to import."""
 NAMES = (*AUTO, "torch")
-PRECISIONS: dict[str, Precision] = {"openvino-bf16": "bf16", "tensorrt": "bf16", "tensorrt-rtx": "bf16", "torch-tensorrt": "bf16"}
-"""By whose gate a backend's scores are judged; float32 for all others. An artefact's manifest has its own when it is opened."""
 MODULES = {
     "openvino": ("openvino",),
     "openvino-bf16": ("openvino",),
@@ -66,6 +64,17 @@ def lacking(name: str, cache_dir: Path, digest: str) -> str | None:
     if name in ARTEFACTS and not kept_artefacts(cache_dir, name, digest):
         return f"no artefact of this checkpoint: veriframe export --to {name}"
     return None
+
+
+def precision_of(ran: str) -> Precision:
+    """Of a classifier by its name, which says what is below float32: ``openvino-bf16``, ``tensorrt-fp16``."""
+    said = ran.rpartition("-")[2]
+    return "fp16" if said == "fp16" else "bf16" if said == "bf16" else "fp32"
+
+
+def is_of(ran: str, backend: str) -> bool:
+    """Whether a classifier of the name ``ran`` is what the backend opens; an artefact's name tells its precision too."""
+    return ran == backend or (backend in ARTEFACTS and ran in (f"{backend}-fp16", f"{backend}-bf16"))
 
 
 def libraries() -> dict[str, str]:

@@ -136,7 +136,8 @@ class _Kept:
                     os.utime(kept)
                 return self._core.import_model(io.BytesIO(data), "CPU", properties)
             except (OSError, RuntimeError):  # made by a build that only looks the same, or just removed
-                kept.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # removed by another process, or in a folder that may not be written to
+                    kept.unlink()
         compiled = self._core.compile_model(part, "CPU", properties)
         try:
             keep_bytes(self._folder, prefix, ".blob", compiled.export_model().getvalue())

@@ -21,7 +21,17 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from worker.backends.artefact import CLASSIFIER, Artefact, Gpu, Machine, check_fits, check_owned, check_parity, read_artefact
+from worker.backends.artefact import (
+    CLASSIFIER,
+    Artefact,
+    Gpu,
+    Machine,
+    check_fits,
+    check_owned,
+    check_parity,
+    read_artefact,
+    told_as,
+)
 from worker.backends.crops import checked, in_batches
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
@@ -166,7 +176,7 @@ def open_tensorrt(folder: Path, *, kind: RtKind = "tensorrt", checkpoint_sha256:
     trt, artefact = open_artefact(folder, kind=kind, checkpoint_sha256=checkpoint_sha256)
     engine = Engine(trt, artefact.path(CLASSIFIER).read_bytes())
     size = artefact.manifest.networks[CLASSIFIER].inputs[0].shape[1]
-    classifier = TensorRtClassifier(engine, name=kind, size=size, max_batch=max_batch)
+    classifier = TensorRtClassifier(engine, name=told_as(artefact.manifest), size=size, max_batch=max_batch)
     check_parity(artefact, probabilities(classifier, artefact.probe().crops_FHWC))
     return classifier
 

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from worker.backends.artefact import CLASSIFIER, Machine, check_fits, check_owned, check_parity, read_artefact
+from worker.backends.artefact import CLASSIFIER, Machine, check_fits, check_owned, check_parity, read_artefact, told_as
 from worker.backends.tensorrt import Array, TensorRtClassifier, probabilities, this_gpu
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
@@ -76,6 +76,6 @@ def open_torch_tensorrt(folder: Path, *, checkpoint_sha256: str, max_batch: int 
     least, _, greatest = manifest.batch
     size = manifest.networks[CLASSIFIER].inputs[0].shape[1]
     program = Program(module, least=least, greatest=greatest)
-    classifier = TensorRtClassifier(program, name=manifest.kind, size=size, max_batch=max_batch)
+    classifier = TensorRtClassifier(program, name=told_as(manifest), size=size, max_batch=max_batch)
     check_parity(artefact, probabilities(classifier, artefact.probe().crops_FHWC))
     return classifier

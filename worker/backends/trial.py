@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.backends.artefact import GATES, compare
-from worker.backends.candidates import ARTEFACTS, PRECISIONS, REFERENCE
+from worker.backends.candidates import ARTEFACTS, REFERENCE, precision_of
 from worker.errors import ConfigError, ModelError
 from worker.ports import Classifier
 from worker.types import Float32, UInt8
@@ -99,7 +99,7 @@ def _compared(
     except (ConfigError, ModelError) as exc:
         return None, Trial(name=name, reason=str(exc)[:2000])
     parity = compare(got_F, expected_F, REFERENCE)
-    most, mean = GATES[PRECISIONS.get(name, "fp32")]
+    most, mean = GATES[precision_of(classifier.name)]
     if parity.max_dp is None or parity.mean_dp is None:
         return None, Trial(name=name, reason=parity.reason)
     trial = Trial(name=name, max_dp=parity.max_dp, mean_dp=parity.mean_dp)

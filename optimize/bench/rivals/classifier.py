@@ -81,10 +81,11 @@ def _compiled(threads: int, device: str) -> Logits:
 
 
 def _backend(name: str, threads: int) -> Logits:
+    from worker.backends.candidates import is_of
     from worker.backends.choose import open_classifier
 
     opened = open_classifier(None, name, threads, max_batch=MOST_CROPS)
-    if opened.name != name:
+    if not is_of(opened.name, name):
         raise RuntimeError(f"{opened.name} would run in its place")
     return opened.logits
 

@@ -32,6 +32,7 @@ from worker.backends.artefact import (
     kept_marks,
     kept_prefix,
     read_artefact,
+    told_as,
 )
 from worker.errors import ConfigError, ModelError
 from worker.model.graph import EXPORT_VERSION, INPUT, LOGIT
@@ -195,6 +196,12 @@ def test_the_gate_on_the_mean(off: float, fits: bool, write: Write) -> None:
 def test_the_gate_on_one_score_and_on_what_are_no_scores(p_F: Float32, write: Write) -> None:
     with pytest.raises(ModelError, match="differ from eager float32"):
         check_parity(read_artefact(write()), p_F)
+
+
+def test_its_name_tells_its_precision(write: Write, tmp_path: Path) -> None:
+    """Else a resumed run would take the scores of another precision for its own."""
+    told = {p: told_as(read_artefact(write(tmp_path / p, precision=p)).manifest) for p in ("fp32", "fp16", "bf16")}
+    assert told == {"fp32": "tensorrt", "fp16": "tensorrt-fp16", "bf16": "tensorrt-bf16"}
 
 
 def test_figures() -> None:

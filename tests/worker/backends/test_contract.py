@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from worker.backends.artefact import GATES
-from worker.backends.candidates import ARTEFACTS, NAMES, PRECISIONS, Opening, lacking, open_named
+from worker.backends.candidates import ARTEFACTS, NAMES, Opening, is_of, lacking, open_named, precision_of
 from worker.backends.kept import user_cache
 from worker.backends.onnx import OnnxClassifier
 from worker.backends.torch import TorchClassifier
@@ -63,11 +63,11 @@ def classifier(request: pytest.FixtureRequest, tiny_checkpoint: Path, tiny_onnx:
 
 
 def gate(classifier: Classifier) -> float:
-    return GATES[PRECISIONS.get(classifier.name, "fp32")][0]
+    return GATES[precision_of(classifier.name)][0]
 
 
 def test_name(classifier: Classifier, request: pytest.FixtureRequest) -> None:
-    assert classifier.name == request.node.callspec.params["classifier"]
+    assert is_of(classifier.name, request.node.callspec.params["classifier"])
 
 
 def test_crops_score_differently_so_that_the_tests_below_mean_something(reference: Classifier, make_crops: MakeCrops) -> None:
