@@ -152,6 +152,11 @@ def test_redis_starts_as_compose_says_and_lets_in_whom_the_secrets_name(tmp_path
     before = (secrets / "redis.acl").read_bytes()
     subprocess.run([DEPLOY / "make-secrets", secrets], capture_output=True, timeout=60, check=True)
     assert (secrets / "redis.acl").read_bytes() == before
+    for lost in ("redis.acl", "veriframe.yaml"):
+        (secrets / lost).unlink()
+        subprocess.run([DEPLOY / "make-secrets", secrets], capture_output=True, timeout=60, check=True)
+        assert yaml.safe_load((secrets / "veriframe.yaml").read_text())["redis"] == login
+        assert (secrets / "redis.acl").read_bytes() == before
 
     program, *words = SERVICES["redis"]["command"]
     assert program == "valkey-server"
