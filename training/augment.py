@@ -56,7 +56,7 @@ def apply(how: Degradation, crops: Sequence[UInt8], size: int) -> list[UInt8]:
     return [_one(how, crop, size) for crop in crops]
 
 
-def follow(how: Degradation, mask_HW: Float32 | None, size: int) -> Float32:
+def move_mask(how: Degradation, mask_HW: Float32 | None, size: int) -> Float32:
     """A mask as the picture lies after ``apply``, float32 [size, size]; NaN where there is none."""
     if mask_HW is None:
         return np.full((size, size), np.nan, np.float32)
@@ -64,13 +64,13 @@ def follow(how: Degradation, mask_HW: Float32 | None, size: int) -> Float32:
     return np.asarray(cv2.resize(np.ascontiguousarray(lying), (size, size), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def coarse(mask_HW: Float32, cell: int = 16) -> Float32:
+def coarsen(mask_HW: Float32, cell: int = 16) -> Float32:
     """Means over cells of 16 x 16 pixels, as many as fit, at least one."""
     height, width = (max(1, length // cell) for length in mask_HW.shape)
     return np.asarray(cv2.resize(mask_HW, (width, height), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def one_window(rng: np.random.Generator, size: int, side: int) -> tuple[slice, slice]:
+def draw_window(rng: np.random.Generator, size: int, side: int) -> tuple[slice, slice]:
     """Rows and columns of a square of ``side`` pixels at a random place of a crop of ``size``."""
     y, x = (int(start) for start in rng.integers(size - side + 1, size=2))
     return slice(y, y + side), slice(x, x + side)

@@ -57,6 +57,8 @@ class Batch:
     def __post_init__(self) -> None:
         if self.crops_FHWC.shape[:1] != self.family_F.shape or self.crops_FHWC.dtype != np.uint8:
             raise ValueError(f"crops {self.crops_FHWC.shape} {self.crops_FHWC.dtype}, families {self.family_F.shape}")
+        if self.where_FHW is not None and (self.where_FHW.ndim != 3 or len(self.where_FHW) != len(self.family_F)):
+            raise ValueError(f"where {self.where_FHW.shape}, families {self.family_F.shape}")
 
 
 class CropStore:
@@ -255,9 +257,9 @@ class PairSampler:
             rng = np.random.default_rng([self._seed, step, slot])
             pair = self._maker.pair(self._kinds[kind], rng)
             how = augment.draw(rng)
-            place = augment.one_window(rng, size, window or size)
+            place = augment.draw_window(rng, size, window or size)
             crops += [crop[place] for crop in augment.apply(how, (pair.real_HWC, pair.fake_HWC), size)]
-            coarse = augment.coarse(augment.follow(how, pair.where_HW, size)[place])
+            coarse = augment.coarsen(augment.move_mask(how, pair.where_HW, size)[place])
             where += [np.zeros_like(coarse), coarse]
             family += [0, self._families.index(pair.family)]
         return Batch(crops_FHWC=np.stack(crops), family_F=np.array(family, np.int64), where_FHW=np.stack(where))

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 from rich.console import Console
 
 from training.data import CropStore, PairSampler, is_left_out
@@ -186,8 +187,19 @@ def claim(fit: Fit, cache: Path, folder: Path, stem: Fit | None = None) -> None:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(mine, indent=1).encode())
-    elif json.loads(path.read_text("utf-8")) != mine:
+    elif _with_defaults(json.loads(path.read_text("utf-8"))) != mine:
         raise ConfigError(f"{folder} holds a fold of another recipe, budget, stem or split; choose another folder with --run")
+
+
+def _with_defaults(told: dict[str, object]) -> dict[str, object]:
+    """What a folder was claimed for, settings that came later at their defaults; anything else as it is."""
+    try:
+        fits = {
+            key: Fit.model_validate(told[key]).model_dump(mode="json", exclude=FREE) for key in ("fit", "stem") if key in told
+        }
+    except ValidationError:
+        return told
+    return told | fits
 
 
 def train_stem(stem: Fit, cache: Path, weights: Path, console: Console) -> None:

@@ -123,7 +123,8 @@ class Run:
         branch = MaskBranch(network).to(choose_device(fit.device)) if fit.mask_weight else None
         groups = parameter_groups(network, fit)
         if branch is not None:
-            groups.append({"params": list(branch.parameters()), "part": "head", "weight_decay": fit.weight_decay})
+            groups.append({"params": [branch.classify.weight], "part": "head", "weight_decay": fit.weight_decay})
+            groups.append({"params": [branch.classify.bias], "part": "head", "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, lr=fit.lr, weight_decay=fit.weight_decay, fused=True)
         run = cls(fit=fit, folder=folder, network=network, ema=ema, optimizer=optimizer, branch=branch)
         if run.state_path.exists():
@@ -298,7 +299,7 @@ def log_step(run: Run, stage: Stage, console: Console) -> None:
         "step": run.step,
         "minutes": round(run.trained_s / 60, 2),
         "crops": run.crops,
-        "size": stage.size,
+        "size": stage.window or stage.size,
         "loss": round(loss, 4),
         "accuracy": round(right, 4),
     }

@@ -24,8 +24,8 @@ class MaskBranch(nn.Module):
         super().__init__()
         backbone: Any = network.backbone
         at_stride = [one for one in getattr(backbone, "feature_info", ()) if one["reduction"] == STRIDE]
-        if not at_stride:
-            raise ConfigError(f"the backbone has no features at a {STRIDE}th of the crop, which mask_weight needs")
+        if not at_stride or not isinstance(backbone, nn.Module) or not _has_maps(backbone, at_stride[-1]):
+            raise ConfigError(f"the backbone has no maps at a {STRIDE}th of the crop, which mask_weight needs")
         self.classify = nn.Conv2d(int(at_stride[-1]["num_chs"]), 1, 1)
         self._features_FDHW: Tensor | None = None
         backbone.get_submodule(at_stride[-1]["module"]).register_forward_hook(self._listen)
@@ -45,3 +45,19 @@ class MaskBranch(nn.Module):
         logits_FHW = self.classify(features_FDHW[known_F]).float().squeeze(1)
         goal_FHW = nn.functional.adaptive_avg_pool2d(where_FHW[known_F], logits_FHW.shape[1:])
         return nn.functional.binary_cross_entropy_with_logits(logits_FHW, goal_FHW)
+
+
+@torch.no_grad()
+def _has_maps(backbone: nn.Module, place: dict[str, Any]) -> bool:
+    """Whether the features there are [F, D, H, W], D as told: those of transformers are rows of tokens."""
+    seen: list[Tensor] = []
+    module = backbone.get_submodule(place["module"])
+    hook = module.register_forward_hook(lambda _module, _inputs, features: seen.append(features))
+    was_training = backbone.training
+    try:
+        size = getattr(backbone, "default_cfg", {}).get("input_size", (3, 224, 224))
+        backbone.eval()(torch.zeros(1, *size, device=next(backbone.parameters()).device))
+    finally:
+        hook.remove()
+        backbone.train(was_training)
+    return isinstance(seen[-1], Tensor) and seen[-1].ndim == 4 and seen[-1].shape[1] == place["num_chs"]

@@ -70,7 +70,7 @@ def _artefact_backend(name: str, settings: Settings) -> Check:
 def _library(name: str, settings: Settings) -> Check:
     """A backend's modules, looked for and not imported."""
     if lacking := missing(MODULES[name]):
-        wanted = settings.model.backend.removesuffix("-bf16") == name
+        wanted = name in (settings.model.backend.removesuffix("-bf16"), settings.faces.backend)
         return Check(
             name=f"backend {name}",
             status="bad" if wanted else "note",

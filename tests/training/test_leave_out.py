@@ -17,7 +17,7 @@ from tests.training.conftest import crop, picture
 from training.commands.train import app
 from training.configuration import read_configuration
 from training.data import CropStore, PairSampler
-from training.leave_out import Score, choose_files, logits_of, read_scores, run_study
+from training.leave_out import FOLD, Score, choose_files, claim, logits_of, read_scores, run_study
 from training.leave_out_report import gather, images_seen, measure, thresholds
 from training.loop import Run, fit_network
 from training.prepare import Crop, write_shard
@@ -373,3 +373,18 @@ def test_a_threshold_is_for_a_study_only() -> None:
     done = CliRunner().invoke(app, [str(CONFIGS / "first.yaml"), "--threshold", "0"])
     assert done.exit_code != 0
     assert "configuration with folds" in done.output
+
+
+def test_a_fold_begun_before_a_setting_was_there_goes_on(cache: Path, tmp_path: Path) -> None:
+    fit = RECIPE
+    claim(fit, cache, tmp_path / "fold")
+    path = tmp_path / "fold" / FOLD
+    told = json.loads(path.read_text())
+    del told["fit"]["mask_weight"], told["fit"]["mixture"]["own_donor"]
+    path.write_text(json.dumps(told))
+    claim(fit, cache, tmp_path / "fold")
+    with pytest.raises(ConfigError, match="another recipe"):
+        claim(fit.model_copy(update={"mask_weight": 0.5}), cache, tmp_path / "fold")
+    path.write_text(json.dumps({"fit": {"no": "recipe"}}))
+    with pytest.raises(ConfigError, match="another recipe"):
+        claim(fit, cache, tmp_path / "fold")

@@ -63,7 +63,13 @@ def test_the_mask_branch_learns_is_resumed_and_leaves_no_trace(cache: Path, tmp_
     assert second.branch is not None
     assert whole.branch is not None
     assert torch.equal(whole.branch.classify.weight, second.branch.classify.weight)
-    assert whole.ema.state_dict().keys() == Run.start(TINY, tmp_path / "plain").ema.state_dict().keys()
+    plain = Run.start(TINY.model_copy(update={"steps": 6}), tmp_path / "plain")
+    assert whole.network.state_dict().keys() == whole.ema.state_dict().keys() == plain.ema.state_dict().keys()
+    steps(plain, cache, 6)
+    trunk = "backbone.conv_stem.weight"
+    assert not torch.equal(whole.network.state_dict()[trunk], plain.network.state_dict()[trunk]), (
+        "it teaches the backbone nothing"
+    )
 
 
 def test_a_run_that_stops_early_is_the_beginning_of_the_whole_one(cache: Path, tmp_path: Path) -> None:

@@ -60,3 +60,16 @@ def test_a_loss_is_of_a_pass(network: DeepfakeNet) -> None:
 def test_a_backbone_without_such_features_is_refused() -> None:
     with pytest.raises(ConfigError, match="mask_weight"):
         MaskBranch(DeepfakeNet(nn.Flatten(), nn.Linear(12, 4)))
+    with pytest.raises(ConfigError, match="mask_weight"):  # rows of tokens, no maps
+        MaskBranch(build(backbone="test_vit", hidden_dim=16, num_steps=1))
+
+
+def test_the_network_is_left_as_it_was(network: DeepfakeNet) -> None:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.train()
+    MaskBranch(network)
+    assert network.training
+    assert network.backbone.training
+    after = network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())

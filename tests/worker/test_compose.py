@@ -69,16 +69,18 @@ def test_the_backend_that_runs_makes_resumed_reports_stale_and_how_it_was_chosen
 def test_a_scan_tells_its_batches_faces_model_and_a_backend_that_was_not_to_be_had(tmp_path: Path) -> None:
     told = Recorded()
     wanted = {"backend": "tensorrt", "threads": 1, "cache_dir": str(tmp_path)}
-    settings = load_settings(flags={"model": wanted, "sampling": {"max_frames": 4}})
+    flags = {"sampling": {"max_frames": 4}}
+    settings = load_settings(flags=flags | {"model": wanted, "faces": {"backend": "tensorrt"}})
     with build_scanner(settings, told) as scanner:
         report = scanner.scan(demo_files()[0].path).report
         assert report.error is None
         assert report.sampling is not None
         model = scanner.model
+        assert scanner.fingerprint == fingerprint(load_settings(flags=flags), model.sha256, "onnxruntime"), "it tells what ran"
     assert told.shown == {("model_info", model.name, model.version, model.sha256, "onnxruntime"): 1}
     assert len(told.seen["faces_per_frame",]) == report.sampling.decoded
     assert sum(told.seen["batch_crops",]) == sum(track.votes for track in report.tracks) > 0
-    assert told.counts == {("backend_fallbacks_total", "tensorrt"): 1}, "and no decoder was lost"
+    assert told.counts == {("backend_fallbacks_total", "tensorrt"): 2}, "classifier and faces; and no decoder was lost"
 
 
 def test_a_decoder_that_is_lost_is_told() -> None:

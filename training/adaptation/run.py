@@ -10,10 +10,11 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
@@ -156,10 +157,18 @@ def _claim(plan: Plan, digest: str) -> None:
     free = {"threads", "save_every_steps", "regression"}
     told = {"parent_sha256": digest, "settings": plan.settings.model_dump(mode="json", exclude=free)}
     path = plan.folder / IDENTITY
-    if path.exists() and json.loads(path.read_text("utf-8")) != told:
+    if path.exists() and _with_defaults(json.loads(path.read_text("utf-8")), free) != told:
         raise ConfigError(f"{plan.folder} holds an adaptation of another checkpoint or with other settings: name another --run")
     plan.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(told, indent=1).encode())
+
+
+def _with_defaults(told: dict[str, Any], free: set[str]) -> dict[str, Any]:
+    """What a folder was claimed for, settings that came later at their defaults; anything else as it is."""
+    try:
+        return told | {"settings": Adaptation.model_validate(told.get("settings")).model_dump(mode="json", exclude=free)}
+    except ValidationError:
+        return told
 
 
 def _spec(parent: ModelSpec, plan: Plan, digest: str, feedback: Sequence[Crop]) -> ModelSpec:

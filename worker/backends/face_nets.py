@@ -34,6 +34,8 @@ GATE = 1e-3
 """The most that an output may differ from the packaged network's: probabilities, and offsets in shares of a box."""
 SIDES = (96, 24, 48)
 """Of the faces that P-Net, R-Net and O-Net are tried on."""
+CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+"""Float32 as such; and no search over all of cuDNN's ways for each shape, of which P-Net sees many."""
 Shape = tuple[int, ...]
 ANY: tuple[Shape, Shape] = ((1, 12, 12, 3), (1, 1 << 15, 1 << 15, 3))
 """Least and greatest shape of what takes all; the number of pictures does not count in the greatest."""
@@ -90,7 +92,7 @@ class CudaNet:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._session = ort.InferenceSession(path.read_bytes(), providers=[(CUDA, {"use_tf32": "0"})])
+            self._session = ort.InferenceSession(path.read_bytes(), providers=[(CUDA, CUDA_OPTIONS)])
         except LOAD_ERRORS as exc:
             raise ModelError(f"cannot load MTCNN's network {path}: {exc}") from exc
         if CUDA not in self._session.get_providers():
@@ -114,7 +116,6 @@ def open_face_nets(
         return PACKAGED, packaged
     try:
         nets = _opened(wanted, packaged)
-        check_agreement(nets, packaged)
     except (ConfigError, ModelError) as exc:
         why = Why.MISSING if isinstance(exc, ConfigError) else Why.REFUSED
         fallbacks[why] += 1
@@ -155,8 +156,8 @@ def _engines(wanted: Wanted, kind: RtKind, packaged: FaceNets) -> FaceNets:
     raise failed
 
 
-def check_agreement(nets: FaceNets, packaged: FaceNets) -> None:
-    """Raises ModelError where a network gives other answers on real faces than the packaged one."""
+def check_agreement(nets: Sequence[FaceNet], packaged: FaceNets) -> None:
+    """Raises ModelError where a network gives other answers on real faces than the packaged one, or takes none of them."""
     faces_FHWC = probe_crops(max(SIDES))
     for name, side, net, reference in zip(NETS, SIDES, nets, packaged, strict=True):
         small = [cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA) for face in faces_FHWC]
@@ -170,6 +171,8 @@ def check_agreement(nets: FaceNets, packaged: FaceNets) -> None:
 
 
 def _beside(nets: Sequence[FaceNet], packaged: FaceNets, shapes: Sequence[tuple[Shape, Shape]]) -> FaceNets:
+    """Networks that were found to agree, each with the packaged one for what it is not made for. Raises ModelError."""
+    check_agreement(nets, packaged)
     pnet, rnet, onet = (
         Within(net, beside, least=least, greatest=greatest)
         for net, beside, (least, greatest) in zip(nets, packaged, shapes, strict=True)

@@ -233,7 +233,7 @@ def or_fall_back(
     wanted: str,
     on_fallback: Callable[[str], None] = lambda wanted: None,
 ) -> Classifier:
-    """The wanted classifier, of that name; where it cannot be opened, the other one: logged, counted in ``fallbacks``, told."""
+    """The wanted classifier; where it cannot be opened, the other one: logged, counted in ``fallbacks``, told."""
     try:
         return open_wanted()
     except (ConfigError, ModelError) as exc:

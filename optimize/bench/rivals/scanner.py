@@ -10,6 +10,7 @@ from pathlib import Path
 
 from optimize.bench.cpu import tree_cpu_s
 from optimize.bench.side import Answer
+from worker.backends.candidates import is_of
 from worker.compose import build_scanner
 from worker.settings import Settings, load_settings
 from worker.types import Json
@@ -31,7 +32,7 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
     """
     settings = scan_settings(options.get("flags", {}), threads)
     with build_scanner(settings) as scanner:
-        if settings.model.backend not in ("auto", scanner.model.backend):
+        if settings.model.backend != "auto" and not is_of(scanner.model.backend, settings.model.backend):
             raise RuntimeError(f"{scanner.model.backend} would run in the place of {settings.model.backend}")
 
         def scan(request: Json) -> Json:
