@@ -159,13 +159,13 @@ class Stand:
         return self.client.post("/v1/scans", json={"source": source, "priority": "live", "options": {"max_frames": 4}, **more})
 
     def one_at_a_time(self, clip: str) -> Callable[[], None]:
-        """To be called again and again: a scan of that clip whenever the one before has ended."""
+        """To be called again and again: a scan of that clip whenever the one before has ended, or was refused."""
         latest = ""
 
         def post() -> None:
             nonlocal latest
             if not latest or self.client.get(f"/v1/scans/{latest}").json()["status"] in FINAL:
-                latest = self.clip(clip).json()["id"]
+                latest = self.clip(clip).json().get("id", "")
 
         return post
 

@@ -67,6 +67,8 @@ def receivers_refuse(stand: Stand) -> Running:
             "VeriframeCallbacksNotDelivered",
             "VeriframeCallbacksRefused",
             "VeriframeScansSlow",
+            # What waited may be done before Prometheus has looked at the worker for the first time: then nothing increases.
+            meanwhile=stand.one_at_a_time("untouched"),
         )
     stand.await_firing("VeriframeTargetDown", "VeriframeNothingEnds")
     stand.target("worker-of-another-version")
