@@ -194,3 +194,9 @@ def test_the_first_checkpoints_configuration_is_valid() -> None:
     fit = read_fit(Path(__file__).parents[2] / "configs" / "train" / "first.yaml")
     assert fit.network.head == "diffusion"
     assert fit.stages[-1].size == 224
+
+
+def test_a_window_lies_within_the_crop() -> None:
+    assert Stage(until=1, size=64, pairs=1, window=64).window == 64
+    with pytest.raises(ValueError, match="at most the size"):
+        Stage(until=1, size=64, pairs=1, window=96)

@@ -157,12 +157,15 @@ def _engines(wanted: Wanted, kind: RtKind, packaged: FaceNets) -> FaceNets:
 
 
 def check_agreement(nets: Sequence[FaceNet], packaged: FaceNets) -> None:
-    """Raises ModelError where a network gives other answers on real faces than the packaged one, or takes none of them."""
+    """Raises ModelError where a network gives other answers on real faces than the packaged one, or takes none."""
     faces_FHWC = probe_crops(max(SIDES))
     for name, side, net, reference in zip(NETS, SIDES, nets, packaged, strict=True):
         small = [cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA) for face in faces_FHWC]
         pictures_NHWC = np.stack(small).astype(np.float32)
-        ours, theirs = net(pictures_NHWC), reference(pictures_NHWC)
+        try:
+            ours, theirs = net(pictures_NHWC), reference(pictures_NHWC)
+        except ValueError as exc:  # an engine that was built for other shapes
+            raise ModelError(f"{name} takes no faces of {side} px: {exc}") from exc
         if [output.shape for output in ours] != [output.shape for output in theirs]:
             raise ModelError(f"{name} gives outputs of other shapes than the packaged network")
         apart = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))

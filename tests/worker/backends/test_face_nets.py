@@ -56,6 +56,12 @@ def test_a_network_that_answers_otherwise_is_refused(packaged: FaceNets) -> None
             check_agreement(nets, packaged)
     with pytest.raises(ModelError, match="other shapes"):
         check_agreement((pnet, rnet, lambda pictures_NHWC: onet(pictures_NHWC)[:2]), packaged)
+
+    def of_other_shapes(pictures_NHWC: Float32) -> list[Float32]:
+        raise ValueError(f"the engine takes no input of shape {list(pictures_NHWC.shape)}")
+
+    with pytest.raises(ModelError, match="onet takes no faces of 48 px"):
+        check_agreement((pnet, rnet, of_other_shapes), packaged)
     nothing: face_nets.FaceNet = lambda pictures_NHWC: [output * np.nan for output in pnet(pictures_NHWC)]  # noqa: E731
     with pytest.raises(ModelError, match="nan"):
         check_agreement((nothing, rnet, onet), packaged)
