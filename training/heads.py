@@ -34,10 +34,11 @@ from training.metrics import (
     log_loss,
     risk_coverage,
 )
-from training.uncertainty import best_gate, interval_width, paired_test, pavpu
+from training.uncertainty import best_gate, pavpu
 from worker.model.card import CardHead
 from worker.model.diffusion import DiffusionLayer
 from worker.model.network import score_logit
+from worker.verdict.draws import interval_width, paired_test
 
 Loss = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 COVERAGES = np.linspace(0.02, 1.0, 50)

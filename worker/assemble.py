@@ -14,6 +14,7 @@ from worker import report as wire
 from worker.errors import SourceError, VeriframeError
 from worker.observe import Observations
 from worker.types import Coverage, Face, Label, MediaInfo, NoVerdict, Verdict
+from worker.verdict.draws import interval_width
 
 MESSAGE_LENGTH = 500
 
@@ -74,12 +75,20 @@ def completed_report(job: wire.Report, found: Findings, *, evidence_per_track: i
             "calibrated": verdict.calibrated,
             "odds": wire.Odds(log_odds=verdict.log_odds, offset=verdict.offset, temperature=verdict.temperature),
             "thresholds": wire.Thresholds(real_below=verdict.thresholds[0], fake_above=verdict.thresholds[1]),
-            "uncertainty": wire.Uncertainty(frame_std=verdict.frame_std),
+            "uncertainty": uncertainty(verdict),
             "segments": _segments(verdict),
         }
     else:
         update["verdict"] = Label.NOT_APPLICABLE
     return job.model_copy(update=update), crops
+
+
+def uncertainty(verdict: Verdict) -> wire.Uncertainty:
+    """The report's ``uncertainty``."""
+    doubt = verdict.doubt
+    if doubt is None:
+        return wire.Uncertainty(frame_std=verdict.frame_std)
+    return wire.Uncertainty(piw=doubt.piw, ttest_p=doubt.ttest_p, n_samples=doubt.n_samples, frame_std=verdict.frame_std)
 
 
 def probability(logit: float) -> float:
@@ -211,6 +220,7 @@ def _frame(index: int, seen: Observations) -> wire.FrameItem:
             box=_box(face),
             det_conf=min(1.0, face.det_prob),
             score=None if face.logit is None else probability(face.logit),
+            piw=None if face.draws_N is None else float(interval_width(face.draws_N[None])[0]),
             track=face.track,
             quality=face.quality,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,8 @@ class FaceLook:
     too_small: bool
     logit: float | None
     crop_HWC: UInt8 | None
+    draws_N: Float32 | None = None
+    """Of a head that draws."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,8 +85,8 @@ def look_at(frames: Sequence[Frame], detector: FaceDetector, classifier: Classif
         for place, frame in enumerate(frames)
     ]
     cut = time.perf_counter()
-    logits = iter(_scores(np.concatenate([one.crops_NHWC[one.votes_N] for one in cuts]), classifier, rules.batch))
-    seen = tuple(_seen(frame, one, logits) for frame, one in zip(frames, cuts, strict=True))
+    scores = _scores(np.concatenate([one.crops_NHWC[one.votes_N] for one in cuts]), classifier, rules.batch)
+    seen = tuple(_seen(frame, one, scores) for frame, one in zip(frames, cuts, strict=True))
     return Look(frames=seen, detect_s=detected - started, infer_s=time.perf_counter() - cut)
 
 
@@ -104,21 +107,25 @@ def _cut(frame: Frame, boxes_N4: Float32, prob_N: Float32, rules: FaceRules) -> 
     )
 
 
-def _scores(crops_FHWC: UInt8, classifier: Classifier, batch: int) -> Iterator[float]:
+def _scores(crops_FHWC: UInt8, classifier: Classifier, batch: int) -> Iterator[tuple[float, Float32 | None]]:
+    """Logit and draws of each crop."""
     for start in range(0, len(crops_FHWC), batch):
-        yield from classifier.logits(crops_FHWC[start : start + batch]).tolist()
+        scores = classifier.scores(crops_FHWC[start : start + batch])
+        yield from zip(scores.logit_F.tolist(), repeat(None) if scores.draws_FN is None else scores.draws_FN, strict=False)
 
 
-def _seen(frame: Frame, cut: _Cut, logits: Iterator[float]) -> FrameLook:
-    """``logits``: those of the faces that vote, of this frame first."""
+def _seen(frame: Frame, cut: _Cut, scores: Iterator[tuple[float, Float32 | None]]) -> FrameLook:
+    """``scores``: those of the faces that vote, of this frame first."""
+    votes = [next(scores) if votes else (None, None) for votes in cut.votes_N]
     faces = tuple(
         FaceLook(
             sighting=describe_face(cut.boxes_N4[i], cut.crops_NHWC[i]),
             prob=float(cut.prob_N[i]),
             quality=float(cut.quality_N[i]),
             too_small=bool(cut.too_small_N[i]),
-            logit=next(logits) if cut.votes_N[i] else None,
+            logit=votes[i][0],
             crop_HWC=cut.crops_NHWC[i] if cut.votes_N[i] else None,
+            draws_N=votes[i][1],
         )
         for i in range(len(cut.boxes_N4))
     )

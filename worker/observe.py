@@ -10,7 +10,7 @@ from worker.evidence import EvidenceStore
 from worker.faces.track import FrameSighting, Linker, link
 from worker.key_frames import KeyFrames
 from worker.look import FaceLook, FrameLook, Look
-from worker.types import Face
+from worker.types import Face, Float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,7 @@ class _Noted:
     quality: float
     too_small: bool
     logit: float | None
+    draws_N: Float32 | None
 
 
 class Observer:
@@ -72,7 +73,9 @@ class Observer:
             self._evidence.offer(track, len(self._faces), face.logit, face.crop_HWC)
             if frame.small_HWC is not None:
                 self._key_frames.offer(track, face.logit, frame.sighting.pts_s, frame.small_HWC)
-        self._faces.append(_Noted(prob=face.prob, quality=face.quality, too_small=face.too_small, logit=face.logit))
+        self._faces.append(
+            _Noted(prob=face.prob, quality=face.quality, too_small=face.too_small, logit=face.logit, draws_N=face.draws_N)
+        )
 
     def result(self) -> Observations:
         """Link tracks over all frames in rising time."""
@@ -94,6 +97,7 @@ class Observer:
                     quality=noted.quality,
                     logit=noted.logit,
                     too_small=noted.too_small,
+                    draws_N=noted.draws_N,
                 )
             seen.append(FrameSeen(pts_s=frame.pts_s, faces=tuple(numbers)))
         return Observations(

@@ -240,8 +240,8 @@ class Scanner:
         """Logits of any number of crops, on the crew's threads."""
         step = self._rules.batch
         parts = (crops_FHWC[start : start + step] for start in range(0, len(crops_FHWC), step))
-        with closing(self._crew.map(self._classifier.logits, parts)) as logits:
-            return np.concatenate(list(logits))
+        with closing(self._crew.map(self._classifier.scores, parts)) as scores:
+            return np.concatenate([part.logit_F for part in scores])
 
     def _look_at(self, frames: list[Frame]) -> Look:
         return look_at(frames, self._new_detector(), self._classifier, self._rules)

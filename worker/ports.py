@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from worker.types import Detections, Float32, Frame, MediaInfo, SamplingRequest, UInt8
+from worker.types import Detections, Float32, Frame, MediaInfo, SamplingRequest, Scores, UInt8
 
 
 class OpenMedia(Protocol):
@@ -54,11 +54,11 @@ class FaceDetector(Protocol):
 
 
 class Classifier(Protocol):
-    """Scores crops, on several threads at once. The same crop gives the same logit in any batch and on any backend (within 1e-3
+    """Scores crops, on several threads at once. The same crop gives the same scores in any batch and on any backend (within 1e-3
     in probability, fp32)."""
 
     name: str
 
-    def logits(self, crops_FHWC: UInt8) -> Float32:
-        """uint8 RGB crops [F, 224, 224, 3] -> float32 [F], log p(fake) - log p(real), uncalibrated; F from 0 upwards."""
+    def scores(self, crops_FHWC: UInt8) -> Scores:
+        """uint8 RGB crops [F, 224, 224, 3] -> log p(fake) - log p(real), uncalibrated; F from 0 upwards."""
         ...

@@ -87,9 +87,15 @@ class Thresholds(Wire):
 
 
 class Uncertainty(Wire):
-    piw: float | None = None
-    ttest_p: float | None = None
-    n_samples: int | None = None
+    """All but ``frame_std`` are null where the checkpoint has no CARD head, and of watches. No verdict hangs on them."""
+
+    piw: Probability | None = Field(
+        default=None, description="width of the 95 % interval of the score over the head's draws (CARD, arXiv 2206.07275)"
+    )
+    ttest_p: Probability | None = Field(
+        default=None, description="p-value of the paired t-test that fake and real are equally probable over the draws"
+    )
+    n_samples: int | None = Field(default=None, description="number of draws")
     frame_std: float | None = Field(default=None, description="standard deviation of the decisive track's frame logits")
 
 
@@ -136,7 +142,7 @@ class FaceItem(Wire):
     box: Box
     det_conf: Probability
     score: Probability | None = Field(description="p(fake) of this one face by the network alone; null where it does not vote")
-    piw: float | None = None
+    piw: Probability | None = Field(default=None, description="width of the 95 % interval of this score over a CARD head's draws")
     track: int
     quality: Probability
 

@@ -189,6 +189,23 @@ class Detections:
         return len(self.boxes_N4)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores:
+    """Of F crops: ``logit_F`` float32, uncalibrated; of a head that draws also ``draws_FN`` float32, the logits of N draws, of
+    which ``logit_F`` is the mean."""
+
+    logit_F: Float32
+    draws_FN: Float32 | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.logit_F.ndim == 1, f"logits {self.logit_F.shape}")
+        if self.draws_FN is not None:
+            _check(self.draws_FN.ndim == 2 and len(self.draws_FN) == len(self.logit_F), f"draws {self.draws_FN.shape}")
+
+    def __len__(self) -> int:
+        return len(self.logit_F)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Face:
     """One face in one looked-at frame, scored or (``logit`` None) too small or poor to vote."""
@@ -201,6 +218,8 @@ class Face:
     """Sharpness and size in [0, 1]: 0 useless, 1 good."""
     logit: float | None
     too_small: bool = False
+    draws_N: Float32 | None = field(default=None, compare=False, repr=False)
+    """Of a head that draws, the logit of each draw."""
 
     @property
     def votes(self) -> bool:
@@ -248,6 +267,16 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """What a score's draws say of it (CARD, section 4.2): ``piw`` is their 95 % interval's width in p, ``ttest_p`` the p-value
+    of the paired t-test that fake and real are equally probable (None below two draws), ``n_samples`` their number."""
+
+    piw: float
+    ttest_p: float | None
+    n_samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """A score was possible: ``label`` is fake, real or uncertain, ``score`` the calibrated p(fake)."""
 
@@ -270,6 +299,8 @@ class Verdict:
     """Log odds added for the user's own footage; 0 without."""
     temperature: float = 1.0
     """What the log odds' distance from undecided was divided by, for poor faces; 1: nothing."""
+    doubt: Doubt | None = None
+    """Of the score, over the draws; None where the head has none."""
 
     def __post_init__(self) -> None:
         _check(self.label is not Label.NOT_APPLICABLE, "not_applicable is a NoVerdict")

@@ -16,7 +16,7 @@ from worker.pipeline import Scanner, ScanOptions
 from worker.pixels import rgb_frame
 from worker.ports import Classifier, OpenMedia
 from worker.report import Model
-from worker.types import Detections, Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
+from worker.types import Detections, Frame, MediaInfo, MediaKind, SamplingRequest, Scores, Strategy
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy
 
@@ -116,8 +116,8 @@ class ByGrey:
 
     name = "grey"
 
-    def logits(self, crops_FHWC: np.ndarray) -> np.ndarray:
-        return np.where(crops_FHWC.mean((1, 2, 3)) > 140, 3.0, -3.0).astype(np.float32)
+    def scores(self, crops_FHWC: np.ndarray) -> Scores:
+        return Scores(logit_F=np.where(crops_FHWC.mean((1, 2, 3)) > 140, 3.0, -3.0).astype(np.float32))
 
 
 def scanner(

@@ -8,7 +8,7 @@ import numpy as np
 
 from worker.look import FaceRules, look_at
 from worker.pixels import rgb_frame
-from worker.types import Detections, Float32, Frame, UInt8
+from worker.types import Detections, Frame, Scores, UInt8
 
 SIDE = 200
 
@@ -33,17 +33,22 @@ class Faces:
         )
 
 
+DRAWN_N = np.array([-1.0, 0.0, 1.0], np.float32)
+
+
 class Grey:
-    """The mean grey of a crop is its logit; remembers the sizes of its batches."""
+    """The mean grey of a crop is its logit, and its draws lie about it; remembers the sizes of its batches."""
 
     name = "grey"
 
-    def __init__(self) -> None:
+    def __init__(self, draws: bool = False) -> None:
         self.batches: list[int] = []
+        self.draws = draws
 
-    def logits(self, crops_FHWC: UInt8) -> Float32:
+    def scores(self, crops_FHWC: UInt8) -> Scores:
         self.batches.append(len(crops_FHWC))
-        return crops_FHWC.mean((1, 2, 3)).astype(np.float32)
+        grey_F = crops_FHWC.mean((1, 2, 3)).astype(np.float32)
+        return Scores(logit_F=grey_F, draws_FN=grey_F[:, None] + DRAWN_N if self.draws else None)
 
 
 RULES = FaceRules(margin=1.0, size=64, min_vote_px=40, min_vote_quality=0.0, batch=2)
@@ -67,6 +72,15 @@ def test_each_face_gets_the_score_of_its_own_crop_largest_first() -> None:
     assert [face.prob for face in look.frames[0].faces] == [np.float32(0.85), np.float32(0.9)]
     assert classifier.batches == [2, 1], "faces of several frames together"
     assert min(look.detect_s, look.infer_s) >= 0.0
+
+
+def test_each_face_gets_the_draws_of_its_own_crop() -> None:
+    frames = [frame(0.0, 10, 20), frame(1.0, 30, 40)]
+    look = look_at(frames, Faces([LEFT, TINY, RIGHT], [RIGHT]), Grey(draws=True), RULES)
+    drawn = [[None if face.draws_N is None else face.draws_N.tolist() for face in seen.faces] for seen in look.frames]
+    assert drawn == [[[19.0, 20.0, 21.0], [9.0, 10.0, 11.0], None], [[39.0, 40.0, 41.0]]]
+    plain = look_at(frames[:1], Faces([LEFT, TINY, RIGHT]), Grey(), RULES)
+    assert [face.draws_N for face in plain.frames[0].faces] == [None, None, None]
 
 
 def test_faces_too_small_or_too_poor_are_told_but_not_scored() -> None:

@@ -16,7 +16,7 @@ from worker.content import Content
 from worker.errors import CorruptMedia, DecodeCrash, LeaseLost, ModelError, VeriframeError
 from worker.pipeline import Progress, max_gap_s
 from worker.report import Report
-from worker.types import Detections, Label, MediaKind, Reason, SamplingRequest, Strategy
+from worker.types import Detections, Label, MediaKind, Reason, SamplingRequest, Scores, Strategy
 
 
 class FailsAfter(ByGrey):
@@ -26,12 +26,20 @@ class FailsAfter(ByGrey):
         self.left, self.asked = 10**6, 0
         self._lock = threading.Lock()
 
-    def logits(self, crops_FHWC: np.ndarray) -> np.ndarray:
+    def scores(self, crops_FHWC: np.ndarray) -> Scores:
         with self._lock:
             self.asked += len(crops_FHWC)
             if self.asked > self.left:
                 raise ModelError("the card failed")
-        return super().logits(crops_FHWC)
+        return super().scores(crops_FHWC)
+
+
+class Draws(ByGrey):
+    """Three draws about each logit."""
+
+    def scores(self, crops_FHWC: np.ndarray) -> Scores:
+        logit_F = super().scores(crops_FHWC).logit_F
+        return Scores(logit_F=logit_F, draws_FN=logit_F[:, None] + np.array([-1.0, 0.0, 1.0], np.float32))
 
 
 @pytest.fixture
@@ -53,6 +61,20 @@ def test_a_real_clip_is_real_and_its_report_survives_json(file: Path) -> None:
     assert report.source.path == str(file)
     assert report.media is not None
     assert report.media.sha256 == hashlib.sha256(b"some bytes").hexdigest()
+
+
+def test_a_head_that_draws_tells_its_doubt_and_no_other_does(file: Path) -> None:
+    report = scanner(Clip(), exhaustive=True, classifier=Draws()).scan(file).report
+    low, high = np.percentile(1 / (1 + np.exp(-np.array([-4.0, -3.0, -2.0]))), [2.5, 97.5])
+    assert report.uncertainty.piw == pytest.approx(high - low)
+    assert report.uncertainty.n_samples == 3
+    assert report.uncertainty.ttest_p is not None
+    assert 0 < report.uncertainty.ttest_p < 0.01
+    assert [face.piw for frame in report.frames for face in frame.faces] == [pytest.approx(high - low)] * 32
+    plain = scanner(Clip(), exhaustive=True).scan(file).report
+    assert (plain.uncertainty.piw, plain.uncertainty.ttest_p, plain.uncertainty.n_samples) == (None, None, None)
+    assert {face.piw for frame in plain.frames for face in frame.faces} == {None}
+    assert report.score == plain.score
 
 
 def test_frames_are_copied_before_the_next_is_decoded(file: Path) -> None:

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from worker.backends.crops import checked, in_batches
+from worker.backends.crops import BatchedClassifier
 from worker.errors import ConfigError, ModelError
-from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, INPUT, LOGIT
+from worker.model.graph import CHECKPOINT_KEY, DRAWS, EXPORT_KEY, EXPORT_VERSION, INPUT, LOGIT
 from worker.onnx_errors import LOAD_ERRORS
-from worker.types import Float32, UInt8
+from worker.types import Scores, UInt8
 
 CUDA = "CUDAExecutionProvider"
 
 
-class OnnxClassifier:
-    """A ``worker.ports.Classifier`` over a file made by ``worker.model.export``; ``logits`` may be called from several threads.
+class OnnxClassifier(BatchedClassifier):
+    """A ``worker.ports.Classifier`` over a file made by ``worker.model.export``; ``scores`` may be called from several threads.
 
     Batches are cut to at most ``max_batch`` crops, which bounds memory. With ``checkpoint_sha256`` the file must be the export of
     that very checkpoint. With ``cuda`` it runs on the first NVIDIA card, in float32 without TF32 (not verified on hardware).
@@ -37,8 +37,6 @@ class OnnxClassifier:
             raise ValueError(f"threads {threads} and max_batch {max_batch} must be positive")
         if cuda and not has_cuda():
             raise ConfigError("onnxruntime-cuda needs onnxruntime-gpu in the place of onnxruntime")
-        self.name = "onnxruntime-cuda" if cuda else "onnxruntime"
-        self._max_batch = max_batch
         providers = [(CUDA, {"use_tf32": "0"})] if cuda else ["CPUExecutionProvider"]
         try:
             self._session = ort.InferenceSession(onnx_path.read_bytes(), _options(threads), providers=providers)
@@ -51,21 +49,16 @@ class OnnxClassifier:
             raise ModelError(f"{onnx_path}: not an export of this version; export the checkpoint again")
         if checkpoint_sha256 is not None and about.get(CHECKPOINT_KEY) != checkpoint_sha256:
             raise ModelError(f"{onnx_path}: is the export of another checkpoint")
-        self._size = int(self._session.get_inputs()[0].shape[1])
+        size = int(self._session.get_inputs()[0].shape[1])
+        super().__init__(name="onnxruntime-cuda" if cuda else "onnxruntime", size=size, max_batch=max_batch)
+        self._outputs = [output.name for output in self._session.get_outputs() if output.name in (LOGIT, DRAWS)]
 
-    def logits(self, crops_FHWC: UInt8) -> Float32:
-        """uint8 RGB crops [F, size, size, 3] -> float32 [F], log p(fake) - log p(real).
-
-        Raises ValueError for other input, ModelError where the runtime or its card fails.
-        """
-        return in_batches(self._score, checked(crops_FHWC, self._size), self._max_batch)
-
-    def _score(self, crops_FHWC: UInt8) -> Float32:
+    def _score(self, crops_FHWC: UInt8) -> Scores:
         try:
-            logits_F: Float32 = self._session.run([LOGIT], {INPUT: crops_FHWC})[0]
+            found = dict(zip(self._outputs, self._session.run(self._outputs, {INPUT: crops_FHWC}), strict=True))
         except LOAD_ERRORS as exc:
             raise ModelError(f"{self.name} failed while it scored: {exc}") from exc
-        return logits_F
+        return Scores(logit_F=found[LOGIT], draws_FN=found.get(DRAWS))
 
 
 def has_cuda() -> bool:

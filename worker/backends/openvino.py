@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from worker.backends.crops import checked, in_batches
+from worker.backends.crops import BatchedClassifier
 from worker.backends.kept import find_kept, forget_oldest, keep_bytes
 from worker.backends.openvino_parts import cut, cut_points, where_to_cut
 from worker.errors import ConfigError, ModelError
 from worker.model.checkpoint import sha256
-from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, LOGIT
+from worker.model.graph import CHECKPOINT_KEY, DRAWS, EXPORT_KEY, EXPORT_VERSION, LOGIT
 from worker.openvino_runtime import load_runtime
-from worker.types import Float32, UInt8
+from worker.types import Scores, UInt8
 
 Precision = Literal["fp32", "bf16"]
 NAMES: dict[Precision, str] = {"fp32": "openvino", "bf16": "openvino-bf16"}
@@ -31,8 +31,8 @@ MOST_KEPT = 64
 log = logging.getLogger(__name__)
 
 
-class OpenVinoClassifier:
-    """A ``worker.ports.Classifier`` over a file made by ``worker.model.export``. ``logits`` may be called from several threads.
+class OpenVinoClassifier(BatchedClassifier):
+    """A ``worker.ports.Classifier`` over a file made by ``worker.model.export``. ``scores`` may be called from several threads.
 
     ``parallel`` calls run at once, each on ``threads`` threads; further ones wait. With ``precision`` bf16 the stem and the head
     compute in float32 all the same, as graphs of their own. Batches are cut to at most ``max_batch`` crops, which bounds memory.
@@ -56,8 +56,6 @@ class OpenVinoClassifier:
         if threads < 1 or max_batch < 1 or parallel < 1:
             raise ValueError(f"threads {threads}, parallel {parallel} and max_batch {max_batch} must be positive")
         ov = load_runtime()
-        self.name = NAMES[precision]
-        self._max_batch = max_batch
         core = ov.Core()
         if precision == "bf16" and (lacking := bf16_lacking(core)):
             raise ConfigError(lacking)
@@ -65,35 +63,30 @@ class OpenVinoClassifier:
         try:
             model = core.read_model(onnx_path)
             _check(model, onnx_path, checkpoint_sha256)
-            self._size = model.input(0).partial_shape[1].get_length()
+            size = model.input(0).partial_shape[1].get_length()
+            super().__init__(name=NAMES[precision], size=size, max_batch=max_batch)
             ends = where_to_cut(cut_points(ov, model)) if precision == "bf16" else []
             keep = _Kept(ov, core, cache, told=f"{digest} {threads} {parallel} {ends}")
             parts = zip(cut(ov, model, ends), HINTS[len(ends)], strict=True)
             self._compiled = [keep.compile(part, _properties(hint, threads, parallel)) for part, hint in parts]
             # Two threads that are the first to hand an array over wait for each other for ever: the binding takes a lock
             # while it holds the interpreter's, and looks NumPy up inside. So this thread is the first.
-            self._score(np.zeros((1, self._size, self._size, 3), np.uint8))
+            self._score(np.zeros((1, size, size, 3), np.uint8))
         except (RuntimeError, ValueError) as exc:  # OpenVINO raises nothing more exact
             raise ModelError(f"cannot load the network {onnx_path} on OpenVINO: {_first_line(exc)}") from exc
 
-    def logits(self, crops_FHWC: UInt8) -> Float32:
-        """uint8 RGB crops [F, size, size, 3] -> float32 [F], log p(fake) - log p(real).
-
-        Raises ValueError for other input, ModelError where the runtime fails.
-        """
-        return in_batches(self._score, checked(crops_FHWC, self._size), self._max_batch)
-
-    def _score(self, crops_FHWC: UInt8) -> Float32:
+    def _score(self, crops_FHWC: UInt8) -> Scores:
         carried: Any = crops_FHWC
         *before, last = self._compiled
         try:
             for compiled in before:
                 # a request of this call alone: it is cheap (the streams hold the memory) and makes calls independent
                 carried = compiled.create_infer_request().infer({0: carried}, share_inputs=True)[0]
-            logits_F: Float32 = last.create_infer_request().infer({0: carried}, share_inputs=True)[LOGIT]
+            found = last.create_infer_request().infer({0: carried}, share_inputs=True).to_dict()
         except RuntimeError as exc:
             raise ModelError(f"{self.name} failed while it scored: {_first_line(exc)}") from exc
-        return logits_F
+        named = {name: value for output, value in found.items() for name in output.names}
+        return Scores(logit_F=named[LOGIT], draws_FN=named.get(DRAWS))
 
 
 def bf16_lacking(core: Any | None = None) -> str | None:

@@ -32,12 +32,12 @@ from worker.backends.artefact import (
     read_artefact,
     told_as,
 )
-from worker.backends.crops import checked, in_batches
+from worker.backends.crops import BatchedClassifier
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
-from worker.model.graph import LOGIT
+from worker.model.graph import DRAWS, LOGIT
 from worker.ports import Classifier
-from worker.types import Float32, UInt8
+from worker.types import Float32, Scores, UInt8
 
 VERIFIED_ON_HARDWARE = False
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -142,22 +142,16 @@ class TensorRtNet:
         return [np.concatenate([part[name] for part in parts]) for name in self._names]
 
 
-class TensorRtClassifier:
+class TensorRtClassifier(BatchedClassifier):
     """A ``worker.ports.Classifier`` over an engine. Batches are cut to what the engine was built for, and padded where short."""
 
     def __init__(self, engine: Runs, *, name: str, size: int, max_batch: int) -> None:
-        if max_batch < 1:
-            raise ValueError(f"max_batch {max_batch} must be positive")
-        self.name = name
-        self._engine, self._size = engine, size
-        self._max_batch = min(max_batch, engine.greatest)
+        super().__init__(name=name, size=size, max_batch=min(max_batch, engine.greatest))
+        self._engine = engine
 
-    def logits(self, crops_FHWC: UInt8) -> Float32:
-        """uint8 RGB crops [F, size, size, 3] -> float32 [F], log p(fake) - log p(real). Raises ValueError for other input."""
-        return in_batches(self._score, checked(crops_FHWC, self._size), self._max_batch)
-
-    def _score(self, crops_FHWC: UInt8) -> Float32:
-        return np.asarray(run_padded(self._engine, crops_FHWC)[LOGIT], np.float32)
+    def _score(self, crops_FHWC: UInt8) -> Scores:
+        found = {name: np.asarray(output, np.float32) for name, output in run_padded(self._engine, crops_FHWC).items()}
+        return Scores(logit_F=found[LOGIT], draws_FN=found.get(DRAWS))
 
 
 def run_padded(engine: Runs, pictures: Array) -> dict[str, Array]:
@@ -223,7 +217,7 @@ def this_gpu(what: str) -> Gpu:
 
 def probabilities(classifier: Classifier, crops_FHWC: UInt8) -> Float32:
     """p(fake) of each crop: float32 [F]."""
-    logits_F = classifier.logits(crops_FHWC).astype(np.float64)
+    logits_F = classifier.scores(crops_FHWC).logit_F.astype(np.float64)
     return np.asarray(0.5 * (1 + np.tanh(logits_F / 2)), np.float32)
 
 

@@ -6,36 +6,33 @@ from pathlib import Path
 
 import torch
 
-from worker.backends.crops import checked, in_batches
+from worker.backends.crops import BatchedClassifier
+from worker.model.card import CardHead
 from worker.model.network import score_logit
 from worker.model.restore import load_network
-from worker.types import Float32, UInt8
+from worker.types import Scores, UInt8
 
 
-class TorchClassifier:
+class TorchClassifier(BatchedClassifier):
     """A ``worker.ports.Classifier`` over a checkpoint. ``threads`` is torch's own setting, for the whole process.
 
     Raises ModelError where the checkpoint cannot be used.
     """
 
-    name = "torch"
-
     def __init__(self, checkpoint: Path, *, threads: int, max_batch: int = 16, device: str = "cpu") -> None:
         if threads < 1 or max_batch < 1:
             raise ValueError(f"threads {threads} and max_batch {max_batch} must be positive")
         torch.set_num_threads(threads)
-        self._max_batch = max_batch
         self._device = torch.device(device)
         spec, network = load_network(checkpoint)
-        self._size = spec.crop.size
+        super().__init__(name="torch", size=spec.crop.size, max_batch=max_batch)
         self._network = network.to(self._device)
 
-    def logits(self, crops_FHWC: UInt8) -> Float32:
-        """uint8 RGB crops [F, size, size, 3] -> float32 [F], log p(fake) - log p(real). Raises ValueError for other input."""
-        return in_batches(self._score, checked(crops_FHWC, self._size), self._max_batch)
-
     @torch.inference_mode()
-    def _score(self, crops_FHWC: UInt8) -> Float32:
-        families_FK = self._network(torch.from_numpy(crops_FHWC).to(self._device))
-        logits_F: Float32 = score_logit(families_FK).cpu().numpy()
-        return logits_F
+    def _score(self, crops_FHWC: UInt8) -> Scores:
+        network = self._network
+        features_FD = network.backbone(network.normalise(torch.from_numpy(crops_FHWC).to(self._device)))
+        if isinstance(network.head, CardHead):
+            families_FK, draws_FN = network.head.outputs(features_FD)
+            return Scores(logit_F=score_logit(families_FK).cpu().numpy(), draws_FN=draws_FN.cpu().numpy())
+        return Scores(logit_F=score_logit(network.head(features_FD)).cpu().numpy())

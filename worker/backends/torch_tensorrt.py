@@ -15,16 +15,18 @@ from worker.backends.artefact import CLASSIFIER, Machine, check_fits, check_owne
 from worker.backends.tensorrt import Array, TensorRtClassifier, probabilities, this_gpu
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
-from worker.model.graph import LOGIT
+from worker.model.graph import DRAWS, FAMILIES, LOGIT
 
 VERIFIED_ON_HARDWARE = False
 LIBRARY = "torch_tensorrt"
+OUTPUTS = (LOGIT, FAMILIES, DRAWS)
+"""In a program's order; the last of a head that draws only."""
 LEAST = 2
 """A batch of one is filled up: torch.export may have taken 1 for a constant."""
 
 
 class Program:
-    """A compiled program on the card, called as an engine is; its first output is the logit. One stream: torch's own.
+    """A compiled program on the card, called as an engine is. One stream: torch's own.
 
     One call at a time: nothing says that a program's buffers may be shared.
     """
@@ -35,13 +37,13 @@ class Program:
         self.least, self.greatest = max(LEAST, least), greatest
 
     def __call__(self, pictures: Array) -> dict[str, Array]:
-        """The logits by name. Raises ModelError from the card."""
+        """The outputs by name. Raises ModelError from the card."""
         import torch
 
         try:
             with self._lock, torch.inference_mode():
                 outputs = self._module(torch.from_numpy(pictures).cuda())
-                return {LOGIT: outputs[0].cpu().numpy()}
+                return {name: output.cpu().numpy() for name, output in zip(OUTPUTS, outputs, strict=False)}
         except RuntimeError as exc:
             raise ModelError(f"the card failed: {exc}") from exc
 

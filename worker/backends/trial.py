@@ -63,7 +63,7 @@ def probabilities(logits_F: Float32) -> Float32:
 def try_all(names: Sequence[str], open_backend: Callable[[str], Classifier], crops_FHWC: UInt8) -> list[Trial]:
     """Open and compare the backends in turn, then time all that passed, in alternation. The reference is tried first."""
     reference = open_backend(REFERENCE)
-    expected_F = probabilities(reference.logits(crops_FHWC))
+    expected_F = probabilities(reference.scores(crops_FHWC).logit_F)
     passed: dict[str, Classifier] = {REFERENCE: reference}
     trials = {REFERENCE: Trial(name=REFERENCE, max_dp=0.0, mean_dp=0.0)}
     deadline = time.monotonic() + PATIENCE_S
@@ -95,7 +95,7 @@ def _compared(
 ) -> tuple[Classifier | None, Trial]:
     try:
         classifier = opened()
-        got_F = probabilities(classifier.logits(crops_FHWC))
+        got_F = probabilities(classifier.scores(crops_FHWC).logit_F)
     except (ConfigError, ModelError) as exc:
         return None, Trial(name=name, reason=str(exc)[:2000])
     parity = compare(got_F, expected_F, REFERENCE)
@@ -119,7 +119,7 @@ def _timed(passed: dict[str, Classifier], crops_FHWC: UInt8) -> dict[str, float]
     for _ in range(ROUNDS):
         for name, classifier in passed.items():
             started = clock()
-            classifier.logits(crops_FHWC)
+            classifier.scores(crops_FHWC)
             ms = 1000 * (clock() - started) / len(crops_FHWC)
             best[name] = min(best.get(name, ms), ms)
     return best

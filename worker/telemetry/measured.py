@@ -9,7 +9,7 @@ import numpy as np
 from worker.ports import Classifier, FaceDetector
 from worker.telemetry.catalogue import BATCH, FACES_SEEN
 from worker.telemetry.port import Telemetry
-from worker.types import Detections, Float32, UInt8
+from worker.types import Detections, Scores, UInt8
 
 
 class MeasuredClassifier:
@@ -19,10 +19,10 @@ class MeasuredClassifier:
         self.name = classifier.name
         self._classifier, self._telemetry = classifier, telemetry
 
-    def logits(self, crops_FHWC: UInt8) -> Float32:
+    def scores(self, crops_FHWC: UInt8) -> Scores:
         if len(crops_FHWC):
             self._telemetry.observe(BATCH, len(crops_FHWC))
-        return self._classifier.logits(crops_FHWC)
+        return self._classifier.scores(crops_FHWC)
 
 
 class MeasuredDetector:

@@ -10,6 +10,7 @@ import numpy as np
 from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, Segment, TrackScore, Verdict
 from worker.verdict.aggregate import RULES, Evidence, Windows, faces_by_track, segments, track_evidence, votes_in_time
 from worker.verdict.calibrate import Calibration, choose, probability
+from worker.verdict.draws import by_draw, doubt
 
 POOLED_TRACK = -1
 """Number of the pseudo-track of all faces whose own track is too short to vote."""
@@ -87,11 +88,12 @@ def _no_verdict(faces: Sequence[Face]) -> NoVerdict:
 def _judge(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> tuple[dict[int, list[Face]], dict[int, Evidence]]:
     picture = coverage.kind is MediaKind.PICTURE
     groups = _grouped(faces, policy.min_votes_picture if picture else policy.min_votes_video)
-    evidence: dict[int, Evidence] = {}
-    for number, group in groups.items():
-        windows = None if picture or number == POOLED_TRACK else policy.windows
-        evidence[number] = track_evidence(*votes_in_time(group), policy.rule, windows)
-    return groups, evidence
+    return groups, {number: _evidence(number, group, coverage, policy) for number, group in groups.items()}
+
+
+def _evidence(number: int, group: Sequence[Face], coverage: Coverage, policy: Policy) -> Evidence:
+    alone = coverage.kind is MediaKind.PICTURE or number == POOLED_TRACK
+    return track_evidence(*votes_in_time(group), policy.rule, None if alone else policy.windows)
 
 
 def _scores(
@@ -146,6 +148,11 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     gap_s = 0.0 if coverage.kind is MediaKind.PICTURE else coverage.max_gap_s
     reasons = _reasons(p[decisive], thresholds, quality[decisive], evidence[decisive].std, gap_s, policy)
     label = Label.UNCERTAIN if reasons else Label.REAL if p[decisive] < thresholds[0] else Label.FAKE
+
+    def score_odds(found: Evidence) -> float:
+        """Log odds of the score, had the decisive track's evidence been this."""
+        return calibration.tempered(calibration.log_odds(found.logit, len(evidence), found.n_windows), quality[decisive])
+
     _, logits_n = votes_in_time(groups[decisive])
     highest = min(max(thresholds[1], 1e-6), 1.0 - 1e-6)
     levels = {n: calibration.logit_at(highest, len(evidence), quality=quality[n]) for n in evidence}
@@ -162,6 +169,7 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
         log_odds=calibration.log_odds(evidence[decisive].logit, len(evidence), evidence[decisive].n_windows) - offset,
         offset=offset,
         temperature=calibration.temperature(quality[decisive]),
+        doubt=doubt([score_odds(_evidence(decisive, drawn, coverage, policy)) for drawn in by_draw(groups[decisive])]),
     )
 
 

@@ -91,7 +91,8 @@ def is_settled(
         return False
     sign = -1.0 if label is Label.FAKE else 1.0
     reaches = {n: sign * reach(_logits(track), outlook.share, caution) for n, track in faces_by_track(faces).items()}
-    moved = [face if face.logit is None else replace(face, logit=face.logit + reaches[face.track]) for face in faces]
+    plain = [replace(face, draws_N=None) for face in faces]  # draws do not move a verdict
+    moved = [face if face.logit is None else replace(face, logit=face.logit + reaches[face.track]) for face in plain]
     strict = replace(policy, max_std=policy.max_std * caution.slack, min_quality=min(1.0, policy.min_quality / caution.slack))
     judges = (strict, replace(strict, windows=None), replace(strict, windows=None, min_votes_video=1))
     return all(_label(decide(moved, coverage, judge)) is label for judge in judges)

@@ -87,7 +87,7 @@ def _backend(name: str, threads: int) -> Logits:
     opened = open_classifier(None, name, threads, max_batch=MOST_CROPS)
     if not is_of(opened.name, name):
         raise RuntimeError(f"{opened.name} would run in its place")
-    return opened.logits
+    return lambda crops_FHWC: opened.scores(crops_FHWC).logit_F
 
 
 def _onnxruntime(threads: int) -> list[Logits]:

@@ -16,7 +16,7 @@ from worker.errors import ConfigError, ModelError, VeriframeError
 from worker.extras import missing
 from worker.model.graph import LOGIT
 from worker.ports import Classifier
-from worker.types import Float32, UInt8
+from worker.types import Scores, UInt8
 
 no_card = pytest.mark.skipif(torch.cuda.is_available(), reason="a card is at hand")
 
@@ -77,8 +77,8 @@ def test_probabilities_of_extreme_logits() -> None:
     class Extreme:
         name = "extreme"
 
-        def logits(self, crops_FHWC: UInt8) -> Float32:
-            return np.array([-1e4, 0, 1e4], np.float32)
+        def scores(self, crops_FHWC: UInt8) -> Scores:
+            return Scores(logit_F=np.array([-1e4, 0, 1e4], np.float32))
 
     np.testing.assert_array_equal(tensorrt.probabilities(Extreme(), crops(3)), [0, 0.5, 1])
 

@@ -10,7 +10,7 @@ import pytest
 from worker.backends.trial import MARGIN, Trial, fastest, probe_crops, try_all
 from worker.errors import ConfigError
 from worker.ports import Classifier
-from worker.types import Float32, UInt8
+from worker.types import Scores, UInt8
 
 
 @dataclass
@@ -20,8 +20,8 @@ class Shifted:
     name: str
     shift: float = 0.0
 
-    def logits(self, crops_FHWC: UInt8) -> Float32:
-        return (crops_FHWC.mean(axis=(1, 2, 3)) / 50 - 2 + self.shift).astype(np.float32)
+    def scores(self, crops_FHWC: UInt8) -> Scores:
+        return Scores(logit_F=(crops_FHWC.mean(axis=(1, 2, 3)) / 50 - 2 + self.shift).astype(np.float32))
 
 
 def test_what_is_missing_differs_or_gives_no_numbers_is_told_and_not_timed() -> None:

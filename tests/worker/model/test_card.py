@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from worker.backends.onnx import OnnxClassifier
+from worker.backends.openvino import OpenVinoClassifier
 from worker.backends.torch import TorchClassifier
 from worker.model import checkpoint
 from worker.model.card import CardHead, Denoiser, antithetic_steps, diffuse, linear_schedule, recover, reverse_chain, reverse_ddim
@@ -350,10 +352,16 @@ def saved(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec) -> tup
 def test_both_backends_give_the_score_and_the_draws(saved: tuple[Path, Path], make_crops: Callable[[int], UInt8]) -> None:
     path, onnx = saved
     crops = make_crops(9)
-    with_torch = TorchClassifier(path, threads=1, max_batch=4).logits(crops)
-    with_onnx = OnnxClassifier(onnx, threads=1, max_batch=9, checkpoint_sha256=checkpoint.sha256(path)).logits(crops)
-    assert with_torch.std() > 0.05
-    np.testing.assert_allclose(_p(with_onnx), _p(with_torch), atol=1e-3)
+    with_torch = TorchClassifier(path, threads=1, max_batch=4).scores(crops)
+    others = [OnnxClassifier(onnx, threads=1, max_batch=9, checkpoint_sha256=checkpoint.sha256(path))]
+    if importlib.util.find_spec("openvino"):
+        others.append(OpenVinoClassifier(onnx, threads=1, max_batch=2))
+    assert with_torch.logit_F.std() > 0.05
+    for other in others:
+        scores = other.scores(crops)
+        np.testing.assert_allclose(_p(scores.logit_F), _p(with_torch.logit_F), atol=1e-3)
+        assert scores.draws_FN.shape == (9, 5)
+        np.testing.assert_allclose(_p(scores.draws_FN), _p(with_torch.draws_FN), atol=1e-3)
     session = ort.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     draws, logit = session.run([DRAWS, LOGIT], {INPUT: crops})
     assert draws.shape == (9, 5)

@@ -8,16 +8,16 @@ import numpy as np
 
 from tests.worker.telemetry.recorded import Recorded
 from worker.telemetry.measured import MeasuredClassifier, MeasuredDetector
-from worker.types import Detections, Float32, UInt8
+from worker.types import Detections, Scores, UInt8
 
 
 class Means:
     name = "means"
 
-    def logits(self, crops_FHWC: UInt8) -> Float32:
-        return (
-            crops_FHWC.reshape(len(crops_FHWC), -1).mean(axis=1, dtype=np.float32) if len(crops_FHWC) else np.zeros(0, np.float32)
-        )
+    def scores(self, crops_FHWC: UInt8) -> Scores:
+        if not len(crops_FHWC):
+            return Scores(logit_F=np.zeros(0, np.float32))
+        return Scores(logit_F=crops_FHWC.reshape(len(crops_FHWC), -1).mean(axis=1, dtype=np.float32))
 
 
 class Finds:
@@ -43,9 +43,9 @@ def test_crops_of_each_call_are_counted() -> None:
     told = Recorded()
     measured = MeasuredClassifier(Means(), told)
     crops = np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3)
-    np.testing.assert_array_equal(measured.logits(crops), Means().logits(crops))
-    measured.logits(crops[:2])
-    assert len(measured.logits(crops[:0])) == 0
+    np.testing.assert_array_equal(measured.scores(crops).logit_F, Means().scores(crops).logit_F)
+    measured.scores(crops[:2])
+    assert len(measured.scores(crops[:0])) == 0
     assert measured.name == "means"
     assert told.seen == {("batch_crops",): [5, 2]}
 

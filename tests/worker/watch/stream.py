@@ -19,7 +19,7 @@ from worker.pixels import rgb_frame
 from worker.ports import FaceDetector, FrameSource, OpenMedia
 from worker.report import Model
 from worker.source.live.pieces import Gap, Piece
-from worker.types import Detections, Frame, Json, MediaInfo, MediaKind, SamplingRequest, Strategy
+from worker.types import Detections, Frame, Json, MediaInfo, MediaKind, SamplingRequest, Scores, Strategy
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy
 
@@ -99,8 +99,8 @@ class ByGrey:
 
     name = "grey"
 
-    def logits(self, crops_FHWC: np.ndarray) -> np.ndarray:
-        return np.where(crops_FHWC.mean((1, 2, 3)) > (REAL + FAKE) / 2, 3.0, -3.0).astype(np.float32)
+    def scores(self, crops_FHWC: np.ndarray) -> Scores:
+        return Scores(logit_F=np.where(crops_FHWC.mean((1, 2, 3)) > (REAL + FAKE) / 2, 3.0, -3.0).astype(np.float32))
 
 
 class OneFace:
