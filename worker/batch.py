@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from worker.cores import scan_threads
 from worker.errors import UnsupportedMedia
+from worker.flight import IN_FLIGHT, Flight
 from worker.interrupts import Interrupts
 from worker.jobs import BuildScanner, Outcome, Task, do, failed, sourced
 from worker.output.folder import ReportFolder, Stored
@@ -111,8 +113,14 @@ class Batch:
         tasks = (self._task(item) for item in items if item.refusal is None)
         if all(item.refusal is not None for item in items):
             return
-        with contextlib.closing(self._here(tasks) if self.workers == 1 else self._apart(tasks, slots)) as outcomes:
+        here = self.workers == 1
+        with contextlib.closing(self._here(tasks, self._at_once(items)) if here else self._apart(tasks, slots)) as outcomes:
             yield from outcomes
+
+    def _at_once(self, items: Sequence[Item]) -> int:
+        """Items in flight in this process: one where it may use one thread, and of addresses, which are fetched one by one."""
+        threads = self.settings.model.threads or scan_threads()
+        return IN_FLIGHT if threads > 1 and not any(item.url for item in items) else 1
 
     def _task(self, item: Item) -> Task:
         old = self.folder.load(item.path) if self.folder is not None and self.resume else None
@@ -124,11 +132,16 @@ class Batch:
             raise OSError(f"the stored report of {item.path} went away while it was compared")
         return old
 
-    def _here(self, tasks: Iterable[Task]) -> Outcomes:
+    def _here(self, tasks: Iterable[Task], most: int) -> Outcomes:
         with self.build(self.settings) as scanner:
-            for task in tasks:
-                self.bar.begin(task.item.path.name)
-                yield do(task, scanner, self.bar.within)
+            flight = Flight[Task, Outcome](
+                lambda task, tell: do(task, scanner, tell),
+                most=most,
+                on_first=lambda task: self.bar.begin(task.item.path.name),
+                on_progress=self.bar.within,
+            )
+            with contextlib.closing(flight.run(tasks)) as outcomes:
+                yield from outcomes
 
     def _apart(self, tasks: Iterable[Task], slots: Slots) -> Outcomes:
         with slots:

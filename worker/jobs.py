@@ -30,7 +30,7 @@ class ScanOutput(Protocol):
 
 
 class ItemScanner(Protocol):
-    """What scans one item at a time (``worker.pipeline.Scanner``)."""
+    """What scans items, on two threads at once (``worker.pipeline.Scanner``)."""
 
     fingerprint: str
 

@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class Crew:
-    """``threads`` threads; a context manager that ends them. Used by one thread at a time."""
+    """``threads`` threads; a context manager that ends them. Its threads are shared by all that call ``map``."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

@@ -70,7 +70,7 @@ class ScanOptions:
 
 
 class Scanner:
-    """Scans one item at a time; a context manager that closes what it was given to own.
+    """Scans items, on several threads at once if wished; a context manager that closes what it was given to own.
 
     ``scan`` never raises for a bad item: its report says what was wrong. ``fingerprint`` names the model and every option that
     can change a result. ``new_detector`` gives the detector of one batch; it and ``classifier`` are used on the threads of

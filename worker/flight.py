@@ -1,0 +1,83 @@
+"""Two items at a time in one process: while one's last frames are scored, the next one's first are decoded.
+
+A scan alone cannot keep two cores busy: it begins without a batch and ends in a few small ones
+(docs/decisions/0011-early-decision.md).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
+
+IN_FLIGHT = 2
+PATIENCE_S = 2.0
+"""So long the items in flight are waited for when a run is cut; a scan looks up between two batches of frames."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+Progress = Callable[[Any], None]
+
+
+class Flight(Generic[T, R]):
+    """Does tasks on threads, ``most`` at once, and gives their results in the order of the tasks.
+
+    ``work`` gets a task and what to call with its progress, which ends the work (KeyboardInterrupt) once the run was cut.
+    ``on_first`` hears which task is the oldest under way; ``on_progress`` how far that one is, on its thread.
+    """
+
+    def __init__(
+        self, work: Callable[[T, Progress], R], *, most: int, on_first: Callable[[T], None], on_progress: Progress
+    ) -> None:
+        self._work, self._most = work, most
+        self._on_first, self._on_progress = on_first, on_progress
+        self._under_way: deque[tuple[T, Future[R], threading.Thread]] = deque()
+        self._cut = False
+
+    def run(self, tasks: Iterable[T]) -> Generator[R]:
+        """Whatever ``work`` raises is raised in its turn. Close the iterator to cut the run."""
+        try:
+            for task in tasks:
+                if len(self._under_way) == self._most:
+                    yield self._next()
+                self._start(task)
+            while self._under_way:
+                yield self._next()
+        finally:
+            self._cut = True
+            deadline = time.monotonic() + PATIENCE_S
+            for _, _, thread in self._under_way:
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _start(self, task: T) -> None:
+        future: Future[R] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(self._work(task, tell))
+            except BaseException as exc:  # noqa: BLE001 - raised where the result is asked for
+                future.set_exception(exc)
+
+        def tell(progress: Any) -> None:
+            if self._cut:
+                raise KeyboardInterrupt
+            if self._under_way and self._under_way[0][1] is future:
+                self._on_progress(progress)
+
+        # Not a pool's thread: those are waited for when the process ends, whatever they are stuck in.
+        thread = threading.Thread(target=work, name="flight", daemon=True)
+        self._under_way.append((task, future, thread))
+        if len(self._under_way) == 1:
+            self._on_first(task)
+        thread.start()
+
+    def _next(self) -> R:
+        """The oldest task's result."""
+        result = self._under_way[0][1].result()
+        self._under_way.popleft()
+        if self._under_way:
+            self._on_first(self._under_way[0][0])
+        return result
