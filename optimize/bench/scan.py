@@ -7,7 +7,7 @@ told apart. The floor of a scan: decoding its frames with half-size conversion, 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,10 @@ class ClipRuns:
     floors: dict[str, str] = field(default_factory=dict)
 
 
+Lists = dict[str, tuple[Answered, ...]]
+"""Answers of each variant to all clips as one list, as ``veriframe scan`` does a folder."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """All runs, and what they come to. Names are those of the variants and of ``references`` (``reference a``)."""
@@ -46,6 +50,7 @@ class Comparison:
     pss_bytes: dict[str, int]
     with_floor: bool
     threads: int
+    lists: Lists = field(default_factory=dict)
 
     def walls(self, name: str) -> Runs:
         return [[run.wall_s for run in clip.answers[name]] for clip in self.clips]
@@ -84,9 +89,7 @@ class Comparison:
 
     def distance(self, name: str) -> Ratio:
         """A variant's time over its floor, by the clock."""
-        stages = [self._floor_stage(name, stage) for stage in STAGES]
-        floor = [[sum(parts) for parts in zip(*clip, strict=True)] for clip in zip(*stages, strict=True)]
-        return ratio(self.walls(name), floor)
+        return ratio(self.walls(name), self._floor(name))
 
     def cpu_distance(self, name: str) -> Ratio:
         floor = [
@@ -97,6 +100,21 @@ class Comparison:
             for clip in self.clips
         ]
         return ratio(self.cpus(name), floor)
+
+    def list_over_clips(self, name: str) -> Ratio:
+        """All clips as one list, by the clock, over the sum of the same clips one by one."""
+        return ratio(self._list_walls(name), _as_one(self.walls(name)))
+
+    def list_distance(self, name: str) -> Ratio:
+        """The list's time over the sum of its clips' floors."""
+        return ratio(self._list_walls(name), _as_one(self._floor(name)))
+
+    def list_faster_than(self, reference: str, name: str) -> Ratio:
+        return ratio(_as_one(self.walls(reference)), self._list_walls(name))
+
+    def list_verdicts_differ(self, name: str) -> int:
+        alone = [clip.answers[name][0].reply["verdict"] for clip in self.clips]
+        return sum(one != other for one, other in zip(alone, self.lists[name][0].reply["verdicts"], strict=True))
 
     def held_back_by(self, name: str) -> str:
         """The stage that takes most core-seconds above its floor, or ``rest`` (what no stage counts: hashing, cutting, tracks,
@@ -110,10 +128,22 @@ class Comparison:
     def verdicts_differ(self, name: str, other: str) -> int:
         return sum(clip.answers[name][0].reply["verdict"] != clip.answers[other][0].reply["verdict"] for clip in self.clips)
 
+    def _list_walls(self, name: str) -> Runs:
+        return [[run.wall_s for run in self.lists[name]]]
+
+    def _floor(self, name: str) -> Runs:
+        stages = [self._floor_stage(name, stage) for stage in STAGES]
+        return [[sum(parts) for parts in zip(*clip, strict=True)] for clip in zip(*stages, strict=True)]
+
     def _floor_stage(self, name: str, stage: str) -> Runs:
         if stage == "decode":
             return [[run.wall_s for run in clip.answers[clip.floors[name]]] for clip in self.clips]
         return [[run.reply[f"{stage}_s"] for run in clip.answers[NETWORKS + name]] for clip in self.clips]
+
+
+def _as_one(runs: Runs) -> Runs:
+    """All clips as one item: the sum of each round."""
+    return [[sum(clips) for clips in zip(*runs, strict=True)]]
 
 
 def rivals(variants: Sequence[Variant], references: Sequence[str], *, frames: int, with_floor: bool) -> list[Rival]:
@@ -175,6 +205,7 @@ def compare(
         for path in clips:
             runs.append(compare_clip(path, dict(sides), variants, rounds))
             on_clip(runs[-1])
+        lists = compare_lists(clips, sides, variants, rounds) if len(clips) > 1 else {}
         pss_bytes = {name: tree_pss_bytes(side.pid) for name, side in sides.items()}
     return Comparison(
         clips=tuple(runs),
@@ -184,7 +215,13 @@ def compare(
         pss_bytes=pss_bytes,
         with_floor=with_floor,
         threads=threads,
+        lists=lists,
     )
+
+
+def compare_lists(clips: Sequence[Path], sides: Mapping[str, Asking], variants: Sequence[Variant], rounds: int) -> Lists:
+    """All clips at one go, by each variant in turn. The clips are in memory: every side has just had them."""
+    return take_turns(sides, {one.name: {"paths": [str(path) for path in clips]} for one in variants}, rounds)
 
 
 def _warm_up(sides: dict[str, Side], path: Path, variants: Sequence[Variant]) -> dict[str, float]:

@@ -19,6 +19,8 @@ def scan_figures(result: Comparison) -> list[Figure]:
             note = f"held back by {result.held_back_by(one.name)}"
             figures.append(Figure.of(f"{one.name}: time over the floor", result.distance(one.name), note=note))
             figures.append(Figure.of(f"{one.name}: CPU time over the floor's", result.cpu_distance(one.name)))
+        if one.name in result.lists:
+            figures += _listed(result, one.name)
         if one.early:
             figures += _saving(result, one.name, one.name.removesuffix(", early decision"))
     for name in [one.name for one in result.variants] + list(result.references):
@@ -51,6 +53,17 @@ def _saving(result: Comparison, name: str, exhaustive: str) -> list[Figure]:
     differ = result.verdicts_differ(name, exhaustive)
     note = f"{frames:.0%} of the frames, {differ} of {len(result.clips)} verdicts differ"
     return [Figure.of(f"{name}: time over every frame's", ratio(result.walls(name), result.walls(exhaustive)), note=note)]
+
+
+def _listed(result: Comparison, name: str) -> list[Figure]:
+    """All clips as one list."""
+    note = f"{len(result.clips)} clips, {result.list_verdicts_differ(name)} verdicts differ"
+    figures = [Figure.of(f"{name}, as a list: time over one by one", result.list_over_clips(name), note=note)]
+    for reference in result.references:
+        figures.append(Figure.of(f"{name}, as a list: times as fast as {reference}", result.list_faster_than(reference, name)))
+    if result.with_floor:
+        figures.append(Figure.of(f"{name}, as a list: time over the floor", result.list_distance(name)))
+    return figures
 
 
 def _own(result: Comparison, name: str) -> list[Figure]:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from optimize.bench.cpu import tree_cpu_s
 from optimize.bench.side import Answer
+from worker import report as wire
 from worker.backends.candidates import is_of
 from worker.compose import build_scanner
+from worker.flight import IN_FLIGHT, Flight
 from worker.settings import Settings, load_settings
 from worker.types import Json
 
@@ -25,7 +27,8 @@ def scan_settings(flags: Json, threads: int) -> Settings:
 
 @contextmanager
 def build(options: Json, threads: int) -> Iterator[Answer]:
-    """``options``: ``flags``, settings by section. A request names a ``path``, and may set ``max_frames``.
+    """``options``: ``flags``, settings by section. A request names a ``path``, and may set ``max_frames``; or it names ``paths``,
+    which are scanned as a list is, and gets their ``verdicts``.
 
     Stages run side by side, each on one thread: the reply's times of stages are sums over threads, of decoding the CPU time of
     the processes that do it. Raises RuntimeError where another backend than the one asked for would run.
@@ -58,4 +61,16 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
             }
             return reply
 
-        yield scan
+        def scan_list(request: Json) -> Json:
+            flight = Flight[str, wire.Report](
+                lambda path, _: scanner.scan(Path(path)).report,
+                most=IN_FLIGHT if threads > 1 else 1,
+                on_first=lambda _: None,
+                on_progress=lambda _: None,
+            )
+            reports = list(flight.run(request["paths"]))
+            if failed := [report.error for report in reports if report.error is not None]:
+                raise RuntimeError(f"not scanned: {failed[0]}")
+            return {"verdicts": [report.verdict for report in reports]}
+
+        yield lambda request: scan_list(request) if "paths" in request else scan(request)

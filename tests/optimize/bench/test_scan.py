@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from optimize.bench.scan import DECODE_FLOOR, NETWORKS, ClipRuns, Comparison, compare_clip
+from optimize.bench.scan import DECODE_FLOOR, NETWORKS, ClipRuns, Comparison, compare_clip, compare_lists
 from optimize.bench.scan_figures import faces_agree, scan_charts, scan_details, scan_figures
 from optimize.bench.side import Answered
 from optimize.bench.variants import Variant
@@ -66,6 +66,11 @@ def a_comparison(*, faces: int = 4, floor_s: float = 0.5, cpu_s: float = 1.0, th
         pss_bytes=dict.fromkeys(names, 1 << 20),
         with_floor=True,
         threads=threads,
+        lists={
+            FAST.name: tuple(
+                Answered(wall_s=wall_s, cpu_s=2.0, reply={"verdicts": ["real", "fake"]}) for wall_s in (3.0, 2.0, 4.0)
+            )
+        },
     )
 
 
@@ -118,6 +123,24 @@ def test_figures_state_saving_faces_and_what_holds_back() -> None:
     early = figures["fast, early decision: time over every frame's"]
     assert (early.value, early.note) == (0.5, "50% of the frames, 2 of 2 verdicts differ")
     assert figures["reference a: classifier on one thread"].value == pytest.approx(4.0)
+
+
+def test_a_list_is_compared_with_its_clips_one_by_one() -> None:
+    figures = {figure.name: figure for figure in scan_figures(a_comparison())}
+    # Rounds of both clips together: 2, 6 and 4 s, the median 4; the list takes 3.
+    over = figures["fast, as a list: time over one by one"]
+    assert (over.value, over.note) == (0.75, "2 clips, 1 verdicts differ")
+    assert figures["fast, as a list: times as fast as reference a"].value == pytest.approx(16 / 3)
+    assert figures["fast, as a list: time over the floor"].value == pytest.approx(3 / 1.75)
+    assert "fast, early decision, as a list: time over one by one" not in figures
+
+
+def test_all_clips_are_asked_for_at_once_by_each_variant_in_turn() -> None:
+    asked: list[tuple[str, Json]] = []
+    sides = {name: FakeSide(name, asked) for name in (FAST.name, EARLY.name)}
+    compare_lists([Path("a.mp4"), Path("b.mp4")], dict(sides), (FAST, EARLY), rounds=2)
+    assert [name for name, _ in asked] == [FAST.name, EARLY.name, EARLY.name, FAST.name]
+    assert all(request == {"paths": ["a.mp4", "b.mp4"]} for _, request in asked)
 
 
 def test_charts_and_details_tell_every_side() -> None:
