@@ -217,7 +217,8 @@ def train_step(run: Run, batch: Batch) -> None:
             loss = loss + fit.mask_weight * run.branch.loss(place(batch.where_FHW, device))
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
+    branch = () if run.branch is None else run.branch.classify.parameters()
+    nn.utils.clip_grad_norm_([*run.network.parameters(), *branch], 5.0)
     run.optimizer.step()
     run.step += 1
     run.crops += len(family_F)

@@ -72,6 +72,14 @@ def test_the_mask_branch_learns_is_resumed_and_leaves_no_trace(cache: Path, tmp_
     )
 
 
+def test_no_step_is_longer_for_the_mask_branch_than_for_all_else(cache: Path, tmp_path: Path) -> None:
+    run = Run.start(TINY.model_copy(update={"mask_weight": 1e4}), tmp_path / "run")
+    steps(run, cache, 1)
+    learnt = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+    norm = torch.nn.utils.get_total_norm([one.grad for one in learnt if one.grad is not None])
+    assert 4.9 < float(norm) < 5.01
+
+
 def test_a_run_that_stops_early_is_the_beginning_of_the_whole_one(cache: Path, tmp_path: Path) -> None:
     stopped = fit_network(TINY.model_copy(update={"stop": 2}), cache, tmp_path / "run", console=Console(quiet=True))
     whole = Run.start(TINY, tmp_path / "whole")
