@@ -42,15 +42,18 @@ class Flight(Generic[T, R]):
         try:
             for task in tasks:
                 if len(self._under_way) == self._most:
-                    yield self._next()
+                    yield self._under_way[0][1].result()
+                    self._landed()
                 self._start(task)
             while self._under_way:
-                yield self._next()
+                yield self._under_way[0][1].result()
+                self._landed()
         finally:
             self._cut = True
             deadline = time.monotonic() + PATIENCE_S
             for _, _, thread in self._under_way:
-                thread.join(max(0.0, deadline - time.monotonic()))
+                if thread.is_alive():  # a signal may come before it was started
+                    thread.join(max(0.0, deadline - time.monotonic()))
 
     def _start(self, task: T) -> None:
         future: Future[R] = Future()
@@ -69,15 +72,13 @@ class Flight(Generic[T, R]):
 
         # Not a pool's thread: those are waited for when the process ends, whatever they are stuck in.
         thread = threading.Thread(target=work, name="flight", daemon=True)
-        self._under_way.append((task, future, thread))
-        if len(self._under_way) == 1:
+        if not self._under_way:
             self._on_first(task)
+        self._under_way.append((task, future, thread))
         thread.start()
 
-    def _next(self) -> R:
-        """The oldest task's result."""
-        result = self._under_way[0][1].result()
+    def _landed(self) -> None:
+        """The oldest task's result was given, and used."""
         self._under_way.popleft()
         if self._under_way:
             self._on_first(self._under_way[0][0])
-        return result

@@ -184,7 +184,10 @@ class Scanner:
         options: ScanOptions,
     ) -> ScanResult:
         started = time.perf_counter()
+        tell = on_progress or (lambda progress: None)
+        tell(Progress(decoded=0, wanted=None))
         digest = (content or read_content(path, options.max_bytes)).sha256
+        tell(Progress(decoded=0, wanted=None))
         opening = time.perf_counter()
         with self._frames.open(path) as media:
             open_s = time.perf_counter() - opening
@@ -218,14 +221,21 @@ class Scanner:
         )
         report, crops = completed_report(job, found, evidence_per_track=options.evidence_per_track)
         if options.explain:
-            report, crops = self._explained(report, crops)
+            report, crops = self._explained(report, crops, lambda: tell(Progress(decoded=run.observer.n_frames, wanted=None)))
         return ScanResult(report=report, crops=crops, frames=all_frames(seen))
 
-    def _explained(self, report: wire.Report, crops: dict[str, bytes]) -> tuple[wire.Report, dict[str, bytes]]:
-        """With maps, and the time they took; as it was where they cannot be made."""
+    def _explained(
+        self, report: wire.Report, crops: dict[str, bytes], tell: Callable[[], None]
+    ) -> tuple[wire.Report, dict[str, bytes]]:
+        """With maps, and the time they took; as it was where they cannot be made. ``tell`` is called before each."""
         started = time.perf_counter()
+
+        def score(crops_FHWC: UInt8) -> Float32:
+            tell()
+            return self._score(crops_FHWC)
+
         try:
-            told, pictures = explained(report, crops, self._score)
+            told, pictures = explained(report, crops, score)
         except Exception:  # the maps' outermost boundary: they may not cost a verdict
             log.exception("scan %s: no maps can be made", report.id)
             return report, crops

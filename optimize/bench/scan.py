@@ -36,7 +36,8 @@ class ClipRuns:
 
 
 Lists = dict[str, tuple[Answered, ...]]
-"""Answers of each variant to all clips as one list, as ``veriframe scan`` does a folder."""
+"""Answers of each variant to all clips as one list, as ``veriframe scan`` does a folder; and one by one, in turns with that."""
+ONE_BY_ONE = "one by one: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +103,8 @@ class Comparison:
         return ratio(self.cpus(name), floor)
 
     def list_over_clips(self, name: str) -> Ratio:
-        """All clips as one list, by the clock, over the sum of the same clips one by one."""
-        return ratio(self._list_walls(name), _as_one(self.walls(name)))
+        """All clips as one list, by the clock, over the same clips one by one."""
+        return ratio(self._list_walls(name), self._list_walls(ONE_BY_ONE + name))
 
     def list_distance(self, name: str) -> Ratio:
         """The list's time over the sum of its clips' floors."""
@@ -221,7 +222,11 @@ def compare(
 
 def compare_lists(clips: Sequence[Path], sides: Mapping[str, Asking], variants: Sequence[Variant], rounds: int) -> Lists:
     """All clips at one go, by each variant in turn. The clips are in memory: every side has just had them."""
-    return take_turns(sides, {one.name: {"paths": [str(path) for path in clips]} for one in variants}, rounds)
+    paths = [str(path) for path in clips]
+    asked = {one.name: sides[one.name] for one in variants}
+    requests: dict[str, Json] = {name: {"paths": paths} for name in asked}
+    requests |= {ONE_BY_ONE + name: {"paths": paths, "in_flight": 1} for name in asked}
+    return take_turns(asked | {ONE_BY_ONE + name: side for name, side in asked.items()}, requests, rounds)
 
 
 def _warm_up(sides: dict[str, Side], path: Path, variants: Sequence[Variant]) -> dict[str, float]:

@@ -94,7 +94,7 @@ class Side:
             self._pipe.send_bytes(json.dumps(request).encode())
         except OSError as exc:
             raise SideFailed(f"{self.name}: its process died") from exc
-        return Answered(**self._receive(ANSWER_TIMEOUT_S))
+        return Answered(**self._receive(ANSWER_TIMEOUT_S * max(1, len(request.get("paths", ())))))
 
     def _receive(self, timeout_s: float) -> dict[str, Any]:
         try:

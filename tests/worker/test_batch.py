@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tests.worker.fake_scanner import build
+from tests.worker.fake_scanner import FakeResult, build, scanned
 from worker.batch import Batch
 from worker.progress import Bar
 from worker.report import Report
@@ -38,3 +39,57 @@ def test_the_output_is_closed_after_any_error_but_that_of_a_reader_gone(tmp_path
     with pytest.raises(type(error)):
         batch.run([Item(path=path)])
     assert sink.closed == closed
+
+
+def together(folder: Path, *, threads: int, patience_s: float, url: str | None = None) -> int:
+    """How many items of three one process has under way, where each waits so long for another."""
+    for name in "abc":
+        (folder / name).write_text("real")
+    settings = Settings.model_validate({"model": {"threads": threads}})
+    bar = Bar(Console(file=io.StringIO()), total=3, live=False)
+    batch = Batch(build=Together, settings=settings, workers=1, resume=False, folder=None, sink=Counting(), bar=bar)
+    Together.most, Together.patience_s = 0, patience_s
+    batch.run([Item(path=folder / name, url=url) for name in "abc"])
+    return Together.most
+
+
+def test_two_files_are_under_way_in_one_process_of_two_threads(tmp_path: Path) -> None:
+    assert together(tmp_path, threads=2, patience_s=30) == 2
+
+
+def test_one_thread_and_addresses_mean_one_at_a_time(tmp_path: Path) -> None:
+    assert together(tmp_path, threads=1, patience_s=0.1) == 1
+    assert together(tmp_path, threads=2, patience_s=0.1, url="https://media.example/a.mp4") == 1
+
+
+class Counting:
+    """A sink that keeps nothing."""
+
+    def write(self, report: Report) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Together:
+    """A scanner whose scans wait a moment for company, and that remembers how many were there at once."""
+
+    most, patience_s = 0, 0.0
+    fingerprint = "together"
+    max_bytes = 1
+
+    def __init__(self, settings: Settings) -> None:
+        self._now, self._changed = 0, threading.Condition()
+
+    def __enter__(self) -> Together:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def scan(self, path: Path, *, content: object = None, on_progress: object = None) -> FakeResult:
+        with self._changed:
+            self._now += 1
+            Together.most = max(Together.most, self._now)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: Together.most > 1, timeout=self.patience_s)
+            self._now -= 1
+        return scanned(path, "real")

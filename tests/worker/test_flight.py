@@ -54,14 +54,16 @@ def test_no_more_is_begun_than_may_be_in_flight() -> None:
 
 
 def test_one_at_a_time_is_one_after_the_other() -> None:
-    running = threading.Lock()
+    begun: list[int] = []
 
     def work(task: int, tell: Tell) -> int:
-        assert running.acquire(blocking=False)
-        running.release()
+        begun.append(task)
         return task
 
-    assert list(flight(work, most=1).run(range(5))) == list(range(5))
+    with closing(flight(work, most=1).run(range(5))) as results:
+        for place, result in enumerate(results):
+            assert result == place
+            assert begun == list(range(place + 1))
 
 
 def test_only_the_oldest_tells_how_far_it_is() -> None:

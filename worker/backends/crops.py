@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from worker.types import Float32, Scores, UInt8
+from worker.types import Scores, UInt8
 
 
 class BatchedClassifier(ABC):
@@ -29,10 +29,6 @@ class BatchedClassifier(ABC):
             return Scores(logit_F=np.zeros(0, np.float32))
         draws = [part.draws_FN for part in parts if part.draws_FN is not None]
         return Scores(logit_F=np.concatenate([part.logit_F for part in parts]), draws_FN=np.concatenate(draws) if draws else None)
-
-    def logits(self, crops_FHWC: UInt8) -> Float32:
-        """The scores' ``logit_F`` alone."""
-        return self.scores(crops_FHWC).logit_F
 
     @abstractmethod
     def _score(self, crops_FHWC: UInt8) -> Scores:

@@ -57,7 +57,8 @@ def _eager(threads: int, device: str) -> Logits:
     from worker.backends.torch import TorchClassifier
     from worker.model.packaged import default_checkpoint
 
-    return TorchClassifier(default_checkpoint(), threads=threads, max_batch=MOST_CROPS, device=device).logits
+    eager = TorchClassifier(default_checkpoint(), threads=threads, max_batch=MOST_CROPS, device=device)
+    return lambda crops_FHWC: eager.scores(crops_FHWC).logit_F
 
 
 def _compiled(threads: int, device: str) -> Logits:

@@ -28,7 +28,7 @@ def scan_settings(flags: Json, threads: int) -> Settings:
 @contextmanager
 def build(options: Json, threads: int) -> Iterator[Answer]:
     """``options``: ``flags``, settings by section. A request names a ``path``, and may set ``max_frames``; or it names ``paths``,
-    which are scanned as a list is, and gets their ``verdicts``.
+    which are scanned as a list is (or so many ``in_flight``), and gets their ``verdicts``.
 
     Stages run side by side, each on one thread: the reply's times of stages are sums over threads, of decoding the CPU time of
     the processes that do it. Raises RuntimeError where another backend than the one asked for would run.
@@ -64,7 +64,7 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
         def scan_list(request: Json) -> Json:
             flight = Flight[str, wire.Report](
                 lambda path, _: scanner.scan(Path(path)).report,
-                most=IN_FLIGHT if threads > 1 else 1,
+                most=request.get("in_flight", IN_FLIGHT if threads > 1 else 1),
                 on_first=lambda _: None,
                 on_progress=lambda _: None,
             )

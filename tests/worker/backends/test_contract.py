@@ -71,7 +71,7 @@ def test_name(classifier: Classifier, request: pytest.FixtureRequest) -> None:
 
 
 def test_crops_score_differently_so_that_the_tests_below_mean_something(reference: Classifier, make_crops: MakeCrops) -> None:
-    probability = p(reference.logits(make_crops(11)))
+    probability = p(reference.scores(make_crops(11)).logit_F)
     assert probability.std() > 0.1
     assert 0.2 < np.median(probability) < 0.8
 
@@ -81,9 +81,11 @@ def test_what_a_score_hangs_on_agrees_with_the_reference(
 ) -> None:
     """Falls of the logit are differences of what the gates bound as probabilities: about four times as much in the middle."""
     crop_HWC = make_crops(1)[0]
-    expected_GG = occlusion_map(crop_HWC, reference.logits)
+    expected_GG, found_GG = (
+        occlusion_map(crop_HWC, lambda crops, one=one: one.scores(crops).logit_F) for one in (reference, classifier)
+    )
     assert np.abs(expected_GG).max() > 0.1
-    np.testing.assert_allclose(occlusion_map(crop_HWC, classifier.logits), expected_GG, atol=10 * gate(classifier))
+    np.testing.assert_allclose(found_GG, expected_GG, atol=10 * gate(classifier))
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, MAX_BATCH, MAX_BATCH + 1, 3 * MAX_BATCH, 3 * MAX_BATCH + 1])
@@ -91,42 +93,42 @@ def test_any_batch_size_agrees_with_the_reference(
     n: int, classifier: Classifier, reference: Classifier, make_crops: MakeCrops
 ) -> None:
     crops = make_crops(13)[:n]
-    logits = classifier.logits(crops)
+    logits = classifier.scores(crops).logit_F
     assert logits.shape == (n,)
     assert logits.dtype == np.float32
-    assert np.abs(p(logits) - p(reference.logits(crops))).max(initial=0) <= gate(classifier)
+    assert np.abs(p(logits) - p(reference.scores(crops).logit_F)).max(initial=0) <= gate(classifier)
 
 
 def test_permuting_splitting_and_padding_change_nothing(classifier: Classifier, make_crops: MakeCrops) -> None:
     crops = make_crops(11)
-    whole = p(classifier.logits(crops))
+    whole = p(classifier.scores(crops).logit_F)
     order = np.random.default_rng(1).permutation(len(crops))
-    singly = np.concatenate([classifier.logits(crops[i : i + 1]) for i in range(len(crops))])
-    padded = classifier.logits(np.concatenate([crops, np.zeros_like(crops[:6])]))[: len(crops)]
-    np.testing.assert_allclose(p(classifier.logits(crops[order])), whole[order], atol=1e-3)
+    singly = np.concatenate([classifier.scores(crops[i : i + 1]).logit_F for i in range(len(crops))])
+    padded = classifier.scores(np.concatenate([crops, np.zeros_like(crops[:6])])).logit_F[: len(crops)]
+    np.testing.assert_allclose(p(classifier.scores(crops[order]).logit_F), whole[order], atol=1e-3)
     np.testing.assert_allclose(p(singly), whole, atol=1e-3)
     np.testing.assert_allclose(p(padded), whole, atol=1e-3)
 
 
 def test_twice_the_same(classifier: Classifier, make_crops: MakeCrops) -> None:
     crops = make_crops(5)
-    np.testing.assert_array_equal(classifier.logits(crops), classifier.logits(crops))
+    np.testing.assert_array_equal(classifier.scores(crops).logit_F, classifier.scores(crops).logit_F)
 
 
 def test_several_threads_at_once(classifier: Classifier, make_crops: MakeCrops) -> None:
     """More callers than the backend runs in parallel: each gets the logits of its own crops."""
     crops = make_crops(12)
     parts = [crops[i : i + 4] for i in range(9)]
-    alone = [classifier.logits(part) for part in parts]
+    alone = [classifier.scores(part).logit_F for part in parts]
     with ThreadPoolExecutor(2 * PARALLEL) as pool:
-        together = list(pool.map(classifier.logits, parts * 4))
+        together = list(pool.map(lambda part: classifier.scores(part).logit_F, parts * 4))
     for i, logits in enumerate(together):
         np.testing.assert_array_equal(logits, alone[i % len(parts)])
 
 
 def test_strided_crops(classifier: Classifier, make_crops: MakeCrops) -> None:
     crops = make_crops(6)
-    np.testing.assert_allclose(classifier.logits(crops[::-2]), classifier.logits(crops[::-2].copy()), atol=1e-5)
+    np.testing.assert_allclose(classifier.scores(crops[::-2]).logit_F, classifier.scores(crops[::-2].copy()).logit_F, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_strided_crops(classifier: Classifier, make_crops: MakeCrops) -> None:
 )
 def test_wrong_crops_are_refused(classifier: Classifier, wrong: UInt8) -> None:
     with pytest.raises(ValueError, match="crops must be uint8"):
-        classifier.logits(wrong)
+        classifier.scores(wrong)
 
 
 @pytest.mark.parametrize("given", [{"threads": 0}, {"threads": 1, "max_batch": 0}])
@@ -182,6 +184,6 @@ def test_what_fails_while_it_scores_raises_an_error_with_a_code(name: str, tiny_
             open_named(name, opening)
         return
     opened = open_named(name, opening)
-    assert opened.logits(np.zeros((3, 8, 8, 3), np.uint8)).shape == (3,)
+    assert opened.scores(np.zeros((3, 8, 8, 3), np.uint8)).logit_F.shape == (3,)
     with pytest.raises(ModelError, match=f"{name} failed while it scored"):
-        opened.logits(np.zeros((2, 8, 8, 3), np.uint8))
+        opened.scores(np.zeros((2, 8, 8, 3), np.uint8))

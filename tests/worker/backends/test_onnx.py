@@ -61,7 +61,7 @@ else:
     raise SystemExit("exported without torch?")
 cached_export(checkpoint, sha256(checkpoint), cache, lambda _, out: shutil.copy({str(tiny_onnx)!r}, out))
 classifier = open_classifier(checkpoint, "onnxruntime", 1, cache)
-print(classifier.name, classifier.logits(np.zeros((3, 64, 64, 3), np.uint8)).shape)
+print(classifier.name, classifier.scores(np.zeros((3, 64, 64, 3), np.uint8)).logit_F.shape)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -56,24 +56,24 @@ def test_a_graph_that_cannot_be_kept_is_used_all_the_same(
 ) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     opened = OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path / "cache")
-    assert opened.logits(make_crops(3)).shape == (3,)
+    assert opened.scores(make_crops(3)).logit_F.shape == (3,)
     assert "is not kept" in caplog.text
 
 
 def test_a_damaged_compiled_graph_is_made_again(tiny_onnx: Path, tmp_path: Path, make_crops: Callable[[int], UInt8]) -> None:
     """Damage in the middle would change the weights, and OpenVINO would not notice."""
     crops = make_crops(3)
-    expected = OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).logits(crops)
+    expected = OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).scores(crops).logit_F
     (kept,) = tmp_path.iterdir()
     data = bytearray(kept.read_bytes())
     data[len(data) // 2] ^= 0xFF
     kept.write_bytes(data)
-    np.testing.assert_array_equal(OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).logits(crops), expected)
+    np.testing.assert_array_equal(OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).scores(crops).logit_F, expected)
     (again,) = tmp_path.iterdir()
     assert again.read_bytes() != data
     inode = again.stat().st_ino
     os.utime(again, (1e9, 1e9))
-    np.testing.assert_array_equal(OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).logits(crops), expected)
+    np.testing.assert_array_equal(OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).scores(crops).logit_F, expected)
     assert [path.stat().st_ino for path in tmp_path.iterdir()] == [inode], "a sound one is used again"
     assert again.stat().st_mtime > 1e9, "and counts as used"
 
@@ -87,7 +87,7 @@ def test_in_bf16_stem_and_head_stay_in_float32(tiny_onnx: Path, make_crops: Call
     assert len(computed) == 3
     assert "bf16" in computed[1]
     assert "bf16" not in computed[0] | computed[2]
-    assert not np.array_equal(exact.logits(make_crops(2)), mixed.logits(make_crops(2)))
+    assert not np.array_equal(exact.scores(make_crops(2)).logit_F, mixed.scores(make_crops(2)).logit_F)
 
 
 def _precision(node: object) -> str:
@@ -143,7 +143,7 @@ opened = OpenVinoClassifier(Path(sys.argv[1]), threads=1, parallel=4)
 begin = threading.Barrier(8)
 def score():
     begin.wait()
-    opened.logits(np.zeros((1, *[int(sys.argv[2])] * 2, 3), np.uint8))
+    opened.scores(np.zeros((1, *[int(sys.argv[2])] * 2, 3), np.uint8)).logit_F
 threads = [threading.Thread(target=score, daemon=True) for _ in range(8)]
 for thread in threads:
     thread.start()

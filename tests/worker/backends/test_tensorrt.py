@@ -14,7 +14,7 @@ from worker.backends import tensorrt
 from worker.backends.tensorrt import TensorRtClassifier, TensorRtNet, Why, open_tensorrt, or_fall_back, run_padded, this_gpu
 from worker.errors import ConfigError, ModelError, VeriframeError
 from worker.extras import missing
-from worker.model.graph import LOGIT
+from worker.model.graph import DRAWS, LOGIT
 from worker.ports import Classifier
 from worker.types import Scores, UInt8
 
@@ -22,17 +22,18 @@ no_card = pytest.mark.skipif(torch.cuda.is_available(), reason="a card is at han
 
 
 class MeanEngine:
-    """An engine (``Runs``) whose logit is the mean of each picture; it remembers the batches it saw."""
+    """An engine (``Runs``) whose logit is the mean of each picture, with ``draws`` about it; it remembers the batches it saw."""
 
-    def __init__(self, least: int, greatest: int) -> None:
-        self.least, self.greatest = least, greatest
+    def __init__(self, least: int, greatest: int, draws: int = 0) -> None:
+        self.least, self.greatest, self.draws = least, greatest, draws
         self.batches: list[int] = []
 
     def __call__(self, pictures: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
         assert self.least <= len(pictures) <= self.greatest
         self.batches.append(len(pictures))
         means = pictures.mean((1, 2, 3), dtype=np.float32)
-        return {LOGIT: means, "offset": np.stack([means, -means], 1)}
+        drawn = {DRAWS: means[:, None] + np.arange(self.draws)} if self.draws else {}
+        return {LOGIT: means, "offset": np.stack([means, -means], 1)} | drawn
 
 
 def crops(n: int) -> UInt8:
@@ -44,16 +45,23 @@ def crops(n: int) -> UInt8:
 )
 def test_batches_are_cut_to_the_engine_and_filled_up(n: int, max_batch: int, batches: list[int]) -> None:
     engine = MeanEngine(least=2, greatest=8)
-    logits = TensorRtClassifier(engine, name="tensorrt", size=4, max_batch=max_batch).logits(crops(n))
+    logits = TensorRtClassifier(engine, name="tensorrt", size=4, max_batch=max_batch).scores(crops(n)).logit_F
     assert logits.dtype == np.float32
     np.testing.assert_array_equal(logits, np.arange(n))
     assert engine.batches == batches
 
 
+def test_draws_are_cut_and_joined_like_the_logits() -> None:
+    engine = MeanEngine(least=2, greatest=2, draws=3)
+    scores = TensorRtClassifier(engine, name="tensorrt", size=4, max_batch=8).scores(crops(5))
+    np.testing.assert_array_equal(scores.draws_FN, np.arange(5)[:, None] + np.arange(3))
+    assert TensorRtClassifier(MeanEngine(2, 2), name="tensorrt", size=4, max_batch=8).scores(crops(5)).draws_FN is None
+
+
 def test_wrong_crops_and_options_are_refused() -> None:
     classifier = TensorRtClassifier(MeanEngine(1, 8), name="tensorrt", size=4, max_batch=8)
     with pytest.raises(ValueError, match="crops must be uint8"):
-        classifier.logits(np.zeros((2, 5, 5, 3), np.uint8))
+        classifier.scores(np.zeros((2, 5, 5, 3), np.uint8))
     with pytest.raises(ValueError, match="must be positive"):
         TensorRtClassifier(MeanEngine(1, 8), name="tensorrt", size=4, max_batch=0)
 
