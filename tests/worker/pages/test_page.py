@@ -13,7 +13,7 @@ from tests.worker.pages.reports import MEDIA, failed, frames, report, track, wat
 from worker.pages import words
 from worker.pages.page import MOST_VALUES, name_of, report_page, values_of
 from worker.pages.timeline import MOST_ROWS
-from worker.report import ErrorCode, FrameItem, Model, Report, Source
+from worker.report import ErrorCode, FrameItem, Model, Report, Source, Uncertainty
 from worker.types import Label, MediaKind, Reason
 
 JPEG = b"\xff\xd8 a picture"
@@ -122,6 +122,12 @@ def test_facts_of_media_model_and_scan_are_there() -> None:
     for fact in ("640 x 360 pixels", "h264 in mp4", "ab" * 32, "tiny 2, run by onnxruntime", "cd" * 32, "Research only", "1.25"):
         assert fact in text
     assert "real below 0.35, fake above 0.65" in text
+
+
+def test_what_the_draws_say_is_there_where_there_are_draws() -> None:
+    drawn = report(uncertainty=Uncertainty(piw=0.125, ttest_p=0.01, n_samples=50))
+    assert "0.125 wide (95 % of the 50 draws" in Page(report_page(drawn, nothing)).text
+    assert "Prediction interval" not in Page(report_page(report(), nothing)).text
 
 
 def test_a_watch_tells_its_windows_and_gaps() -> None:
