@@ -88,7 +88,8 @@ class Mixture(_Strict):
 
 class Network(_Strict):
     backbone: str = "tf_efficientnetv2_b0"
-    head: Literal["diffusion", "linear"] = "diffusion"
+    head: Literal["diffusion", "card", "linear"] = "diffusion"
+    """``card`` is for the paper's stages alone (``training.paper``); CARD's own number of steps is 10."""
     hidden_dim: int = 256
     num_steps: int = 4
     init: Path | None = None
@@ -147,6 +148,8 @@ class Fit(_Strict):
             raise ValueError("stages must rise and end at 1")
         if self.stop is not None and (self.steps is None or self.stop > self.steps):
             raise ValueError("stop: comes before the last of steps")
+        if self.network.head == "card":
+            raise ValueError("network.head card: the paper's stages train it (configs/train/paper.yaml), this recipe does not")
         return self
 
     @property

@@ -65,6 +65,14 @@ def test_what_the_paper_names_as_future_work_is_a_file_on_top(name: str) -> None
     }[name]
 
 
+def test_the_card_head_is_a_file_on_top_of_the_papers_stages_and_refused_by_the_other_recipe() -> None:
+    found = read_configuration([CONFIGS / "paper.yaml", CONFIGS / "with-card.yaml"])
+    assert isinstance(found, Pipeline)
+    assert (found.network.head, found.network.num_steps) == ("card", 10)
+    with pytest.raises(ConfigError, match="the paper's stages train it"):
+        read_configuration([CONFIGS / "first.yaml", CONFIGS / "with-card.yaml"])
+
+
 def test_overrides_reach_the_stages_they_name_and_no_other(tmp_path: Path) -> None:
     above = tmp_path / "above.yaml"
     above.write_text(yaml.safe_dump({"overrides": {"train": {"batch": 8}, "head": {"epochs": 1}}}))

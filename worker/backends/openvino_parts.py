@@ -21,7 +21,7 @@ class CutPoint:
 
 
 def cut_points(ov: Any, model: Any) -> list[CutPoint]:
-    """Every float32 cut of a graph of one input, from input to output."""
+    """Every float32 cut of a graph of one input, from there to the first output: no cut behind one could reach it."""
     ops = _from_input(model)
     place = {op.friendly_name: i for i, op in enumerate(ops)}
     last_use: dict[str, int] = {}
@@ -33,6 +33,8 @@ def cut_points(ov: Any, model: Any) -> list[CutPoint]:
     live: set[str] = set()
     convolutions = 0
     for i, op in enumerate(ops):
+        if op.get_type_name() == "Result":
+            break
         name = op.friendly_name
         convolutions += op.get_type_name() in CONVOLUTIONS
         live = {other for other in live if last_use[other] > i} | ({name} if name in last_use else set())

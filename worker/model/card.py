@@ -125,8 +125,11 @@ class Denoiser(nn.Module):
 
     def forward(self, picture_F1H: Tensor, state_FNK: Tensor, prior_F1K: Tensor, t: int | Tensor) -> Tensor:
         """The noise in ``state`` [F, N, K] at step ``t`` (1..T), or at a step for each face (int64 [F])."""
-        labels = torch.cat([state_FNK, prior_F1K.expand_as(state_FNK)], dim=-1)
-        hidden_FNH = nn.functional.softplus(self.label_norm(self.label(labels) * self._at(self.label_gate, t)))
+        # As the layer of both labels side by side. To put them there, the prior would be repeated for every draw, and a graph
+        # that asks for the number of crops cannot be cut behind the features (worker.backends.openvino_parts).
+        of_state_HK, of_prior_HK = self.label.weight.tensor_split(2, dim=1)
+        labels_FNH = nn.functional.linear(state_FNK, of_state_HK) + nn.functional.linear(prior_F1K, of_prior_HK, self.label.bias)
+        hidden_FNH = nn.functional.softplus(self.label_norm(labels_FNH * self._at(self.label_gate, t)))
         hidden_FNH = hidden_FNH * picture_F1H
         hidden_FNH = nn.functional.softplus(self.joint_norm(self.joint(hidden_FNH) * self._at(self.joint_gate, t)))
         noise_FNK: Tensor = self.noise(hidden_FNH)
