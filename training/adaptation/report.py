@@ -25,7 +25,10 @@ def markdown(found: Adapted) -> list[str]:
     gate = found.gate
     decision = "accepted" if gate.is_accepted else "refused, no checkpoint was written"
     right = " to ".join(map(str, gate.feedback_right))
-    lines = [f"# {found.name} {found.version}: {decision}", "", *(f"- {reason}" for reason in gate.refusals)]
+    lines = [f"# {found.name} {found.version}: {decision}", ""]
+    for one in found.tried:
+        of = "the end of training" if one.share == 1 else f"{one.share:g} of the end of training, the rest the parent's weights"
+        lines += [f"- {of}: {'refused' if one.refusals else 'accepted'}", *(f"  - {reason}" for reason in one.refusals)]
     lines += [
         f"- adapted from version {found.parent_version} (sha256 {found.parent_sha256})",
         f"- {found.feedback_files} feedback files, {right} of them on the right side of 0.5, log loss "
@@ -36,6 +39,7 @@ def markdown(found: Adapted) -> list[str]:
         "",
         "## Old files by source",
         "",
+        *([] if len(found.tried) == 1 else [f"By what was tried last, {found.tried[-1].share:g} of the end of training.", ""]),
         "Change is positive where the new checkpoint is better; the interval is paired and draws whole groups again.",
         f"A loss is refused where its whole interval lies beyond {found.settings.regression.tolerance:g}; below {LEAST_GROUPS}"
         " groups there is none.",

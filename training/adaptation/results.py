@@ -71,6 +71,13 @@ class Gate(_Part):
         return not self.refusals
 
 
+class Tried(_Part):
+    """One average of the end of training with the parent, and why it was refused; accepted without reasons."""
+
+    share: float
+    refusals: tuple[str, ...]
+
+
 class Adapted(_Part):
     """All that ``report.json`` holds. ``sha256`` is null where no checkpoint was written."""
 
@@ -92,4 +99,6 @@ class Adapted(_Part):
     is_other_split: bool
     """The parent was trained by another split than the cache's: it may have seen old files, and the gate is then too strict."""
     training: TrainingData
+    tried: tuple[Tried, ...]
+    """In order; the last one is what ``gate`` tells of, and the only one that can be accepted."""
     gate: Gate

@@ -22,7 +22,7 @@ from training import provenance
 from training.adaptation.feedback import FeedbackSampler, cut_feedback, leaks_into, thumbnails
 from training.adaptation.gate import judge
 from training.adaptation.report import write_report
-from training.adaptation.results import Adapted, Case
+from training.adaptation.results import Adapted, Case, Tried
 from training.adaptation.settings import Adaptation
 from training.check import SHOWN
 from training.data import CropStore
@@ -30,7 +30,7 @@ from training.device import choose_device
 from training.layouts import Listing, list_source
 from training.loop import Run, parameter_groups, train_step
 from training.prepare import Crop, read_index
-from training.release import git_revision, training_sources
+from training.release import average_with, git_revision, training_sources
 from training.settings import Fit
 from training.splits import split_sha256
 from training.validate import choose, predict
@@ -59,6 +59,14 @@ class Plan:
     folder: Path
     settings: Adaptation
     version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Crops that both checkpoints score."""
+
+    store: CropStore
+    rows: Sequence[Crop]
 
 
 Train = Callable[[Run, FeedbackSampler, Adaptation, Progress], None]
@@ -97,11 +105,20 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
         _refuse_leaks(listing, feedback, cache, plan.cache, progress)
         run = start(fit, parent, plan.folder)
         train(run, FeedbackSampler(feedback, cache, settings, spec.families), settings, progress)
-        checkpoint.save(candidate, run.ema.state_dict(), adapted)
-        networks = parent.to(run.device), load_network(candidate)[1].to(run.device)
-        old = _cases(networks, cache, regression, spec, progress, "scoring old files")
-        new = _cases(networks, feedback, feedback.rows, spec, progress, "scoring feedback")
-    gate = judge(old, new, draws=settings.regression.draws, tolerance=settings.regression.tolerance)
+        sets = Judged(store=cache, rows=regression), Judged(store=feedback, rows=feedback.rows)
+        before = [_scores(parent.to(run.device), one, spec, progress, "scoring by the parent") for one in sets]
+        tried: list[Tried] = []
+        for share in settings.shares:
+            averaged = deepcopy(run.ema)
+            average_with(averaged, plan.model, share)
+            checkpoint.save(candidate, averaged.state_dict(), adapted)
+            network = load_network(candidate)[1].to(run.device)
+            after = [_scores(network, one, spec, progress, f"scoring, share {share:g}") for one in sets]
+            old, new = (_cases(one, *logits) for one, *logits in zip(sets, before, after, strict=True))
+            gate = judge(old, new, draws=settings.regression.draws, tolerance=settings.regression.tolerance)
+            tried.append(Tried(share=share, refusals=gate.refusals))
+            if gate.is_accepted:
+                break
     if gate.is_accepted:
         write_atomically(plan.out, candidate.read_bytes())
     candidate.unlink()
@@ -121,6 +138,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
         regression_crops=len(regression),
         is_other_split=spec.training.split_sha256 not in (None, adapted.training.split_sha256),
         training=adapted.training,
+        tried=tuple(tried),
         gate=gate,
     )
     write_report(result, plan.folder)
@@ -154,7 +172,7 @@ def start(fit: Fit, parent: DeepfakeNet, folder: Path) -> Run:
 
 def _claim(plan: Plan, digest: str) -> None:
     """Note what the folder is for. Raises ConfigError where it is for something else."""
-    free = {"threads", "save_every_steps", "regression"}
+    free = {"threads", "save_every_steps", "regression", "shares"}
     told = {"parent_sha256": digest, "settings": plan.settings.model_dump(mode="json", exclude=free)}
     path = plan.folder / IDENTITY
     if path.exists() and _with_defaults(json.loads(path.read_text("utf-8")), free) != told:
@@ -195,29 +213,28 @@ def _spec(parent: ModelSpec, plan: Plan, digest: str, feedback: Sequence[Crop]) 
     return parent.model_copy(update=changed)
 
 
-def _cases(
-    networks: tuple[DeepfakeNet, DeepfakeNet],
-    store: CropStore,
-    rows: Sequence[Crop],
-    spec: ModelSpec,
-    progress: Progress,
-    description: str,
-) -> list[Case]:
-    """Each file scored by both networks, on the same crops, as a scan would cut them."""
-    logits: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    parts = [rows[first : first + TOGETHER] for first in range(0, len(rows), TOGETHER)]
+def _scores(
+    network: DeepfakeNet, judged: Judged, spec: ModelSpec, progress: Progress, description: str
+) -> dict[str, list[float]]:
+    """The logits of each file's crops, as a scan would cut them."""
+    logits: dict[str, list[float]] = defaultdict(list)
+    parts = [judged.rows[first : first + TOGETHER] for first in range(0, len(judged.rows), TOGETHER)]
     for part in progress.track(parts, description=description):
-        crops_FHWC = np.stack([store.crop(row, margin=spec.crop.margin, size=spec.crop.size) for row in part])
-        before_F, after_F = (predict(network, crops_FHWC) for network in networks)
-        for row, before, after in zip(part, before_F, after_F, strict=True):
-            logits[row.path].append((float(before), float(after)))
-    first = {row.path: row for row in reversed(rows)}
+        crops_FHWC = np.stack([judged.store.crop(row, margin=spec.crop.margin, size=spec.crop.size) for row in part])
+        for row, logit in zip(part, predict(network, crops_FHWC), strict=True):
+            logits[row.path].append(float(logit))
+    return logits
+
+
+def _cases(judged: Judged, before: dict[str, list[float]], after: dict[str, list[float]]) -> list[Case]:
+    """Each file scored by both networks, on the same crops."""
+    first = {row.path: row for row in reversed(judged.rows)}
     found: list[Case] = []
-    for path, pairs in logits.items():
-        before, after = (float(value) for value in np.mean(pairs, axis=0))
+    for path, logits in before.items():
         row = first[path]
         label: Literal["real", "fake"] = "fake" if row.label == "fake" else "real"
-        found.append(Case(path=path, label=label, source=row.source, group=row.group, before=before, after=after))
+        means = float(np.mean(logits)), float(np.mean(after[path]))
+        found.append(Case(path=path, label=label, source=row.source, group=row.group, before=means[0], after=means[1]))
     return found
 
 

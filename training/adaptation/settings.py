@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from training.configuration import read_mapping
 from training.settings import Fit, Mixture, Network, Stage
@@ -51,12 +52,22 @@ class Adaptation(_Strict):
     ema: float = Field(default=0.98, ge=0, lt=1)
     label_smoothing: float = 0.03
     noise_share: float = 0.1
+    shares: tuple[float, ...] = Field(default=(1.0, 0.5, 0.25), min_length=1)
+    """How much of the end of training, the rest the parent's weights; tried in this order until the gate accepts one (averages
+    forget less: WiSE-FT, Wortsman et al., CVPR 2022)."""
     frames: int = Field(default=12, ge=1)
     """Of a feedback clip."""
     save_every_steps: int = Field(default=25, ge=1)
     threads: int = Field(default=2, ge=1)
     mixture: Mixture = REPLAYED
     regression: Regression = Regression()
+
+    @field_validator("shares")
+    @classmethod
+    def _shares_fall(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < share <= 1 for share in shares) or any(after >= before for before, after in pairwise(shares)):
+            raise ValueError("shares: from 1 downwards, above 0")
+        return shares
 
     @property
     def feedback_crops(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,8 @@ def test_a_spoilt_checkpoint_is_refused_and_only_the_report_written(
     parent: Path, old: Path, wrong: Path, run_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new.safetensors"
-    found = adapt(plan(parent, old, wrong, run_folder, out), Console(quiet=True), taught(old=old, wrong=wrong, spoilt=True))
+    alone = replace(plan(parent, old, wrong, run_folder, out), settings=QUICK.model_copy(update={"shares": (1.0,)}))
+    found = adapt(alone, Console(quiet=True), taught(old=old, wrong=wrong, spoilt=True))
     assert not found.gate.is_accepted
     assert "140k: AUC 1.000 -> 0.000" in found.gate.refusals[0]
     assert not out.exists()
@@ -73,6 +75,21 @@ def test_a_spoilt_checkpoint_is_refused_and_only_the_report_written(
     told = json.loads((run_folder / "report.json").read_text())
     assert told["sha256"] is None
     assert len(told["gate"]["regression_flips"]) >= 16
+
+
+def test_what_forgot_too_much_is_averaged_with_its_parent(
+    parent: Path, old: Path, wrong: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new.safetensors"
+    shares = replace(plan(parent, old, wrong, run_folder, out), settings=QUICK.model_copy(update={"shares": (1.0, 0.05)}))
+    found = adapt(shares, Console(quiet=True), taught(old=old, wrong=wrong, spoilt=True))
+    assert [(one.share, bool(one.refusals)) for one in found.tried] == [(1.0, True), (0.05, False)]
+    assert found.gate.is_accepted
+    before, after = (load_network(path)[1].state_dict() for path in (parent, out))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    report = (run_folder / "report.md").read_text()
+    assert "- the end of training: refused" in report
+    assert "- 0.05 of the end of training, the rest the parent's weights: accepted" in report
 
 
 def test_a_killed_run_goes_on_to_the_weights_of_an_uncut_one(parent: Path, old: Path, wrong: Path, tmp_path: Path) -> None:
