@@ -92,6 +92,24 @@ def test_what_forgot_too_much_is_averaged_with_its_parent(
     assert "- 0.05 of the end of training, the rest the parent's weights: accepted" in report
 
 
+def test_a_folder_begun_before_a_setting_existed_goes_on(
+    parent: Path, old: Path, wrong: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    """It was claimed for the setting's default, without its name."""
+    planned = plan(parent, old, wrong, run_folder, tmp_path / "new.safetensors")
+    put_right = taught(old=old, wrong=wrong, spoilt=False)
+    adapt(planned, Console(quiet=True), put_right)
+    identity = run_folder / "adaptation.json"
+    told = json.loads(identity.read_text())
+    del told["settings"]["noise_share"]
+    identity.write_text(json.dumps(told))
+    assert adapt(planned, Console(quiet=True), put_right).gate.is_accepted
+    told["settings"]["steps"] = 5
+    identity.write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match="name another --run"):
+        adapt(planned, Console(quiet=True), put_right)
+
+
 def test_a_killed_run_goes_on_to_the_weights_of_an_uncut_one(parent: Path, old: Path, wrong: Path, tmp_path: Path) -> None:
     class Dying(FeedbackSampler):
         def batch(self, step: int, size: int) -> Batch:
