@@ -111,8 +111,7 @@ def _while_scanning(on_progress: Callable[[Any], None] | None) -> Callable[[Any]
         return None
 
     def tell(progress: Any) -> None:
-        if progress.wanted:
-            done = FETCH_SHARE + (1 - FETCH_SHARE) * progress.decoded / progress.wanted
-            on_progress(Share(decoded=round(1000 * done), wanted=1000))
+        scanned = progress.decoded / progress.wanted if progress.wanted else 0.0
+        on_progress(Share(decoded=round(1000 * (FETCH_SHARE + (1 - FETCH_SHARE) * scanned)), wanted=1000))
 
     return tell

@@ -185,7 +185,7 @@ class Scanner:
     ) -> ScanResult:
         started = time.perf_counter()
         tell = on_progress or (lambda progress: None)
-        tell(Progress(decoded=0, wanted=None))
+        tell(Progress(decoded=0, wanted=None))  # who is told may end the scan: before the file is read, and before it is opened
         digest = (content or read_content(path, options.max_bytes)).sha256
         tell(Progress(decoded=0, wanted=None))
         opening = time.perf_counter()
@@ -203,12 +203,6 @@ class Scanner:
         if not passes.times_s:
             raise passes.failure or EmptyMedia("no frame lies in the scanned window")
         coverage = run.coverage(seen)
-        timings = wire.Timings(
-            decode=round(1e3 * (open_s + passes.waited_s), 1),
-            detect=round(1e3 * run.detect_s, 1),
-            infer=round(1e3 * run.infer_s, 1),
-            total=round(1e3 * (time.perf_counter() - started), 1),
-        )
         found = Findings(
             info=media.info,
             sha256=digest,
@@ -216,27 +210,35 @@ class Scanner:
             seen=seen,
             coverage=coverage,
             verdict=decide(seen.faces, coverage, self._policy),
-            timings=timings,
+            timings=_timings(open_s + passes.waited_s, run, time.perf_counter() - started),
             stopped_by="media" if passes.failure is not None else "verdict" if settled else None,
         )
         report, crops = completed_report(job, found, evidence_per_track=options.evidence_per_track)
         if options.explain:
-            report, crops = self._explained(report, crops, lambda: tell(Progress(decoded=run.observer.n_frames, wanted=None)))
+            seen_all = Progress(decoded=run.observer.n_frames, wanted=passes.wanted, stage="infer")
+            report, crops = self._explained(report, crops, lambda: tell(seen_all))
         return ScanResult(report=report, crops=crops, frames=all_frames(seen))
 
     def _explained(
         self, report: wire.Report, crops: dict[str, bytes], tell: Callable[[], None]
     ) -> tuple[wire.Report, dict[str, bytes]]:
-        """With maps, and the time they took; as it was where they cannot be made. ``tell`` is called before each."""
+        """With maps, and the time they took; as it was where they cannot be made. ``tell`` comes before each, and may end it."""
         started = time.perf_counter()
+        ended: list[Exception] = []
 
         def score(crops_FHWC: UInt8) -> Float32:
-            tell()
+            try:
+                tell()
+            except Exception as exc:
+                ended.append(exc)
+                raise
             return self._score(crops_FHWC)
 
         try:
             told, pictures = explained(report, crops, score)
         except Exception:  # the maps' outermost boundary: they may not cost a verdict
+            if ended:
+                raise
             log.exception("scan %s: no maps can be made", report.id)
             return report, crops
         took_ms = 1e3 * (time.perf_counter() - started)
@@ -365,6 +367,11 @@ class _Run:
     def _tell(self, stage: Literal["decode", "infer"]) -> None:
         if self._on_progress:
             self._on_progress(Progress(decoded=self.observer.n_frames, wanted=self.passes.wanted, stage=stage))
+
+
+def _timings(decode_s: float, run: _Run, total_s: float) -> wire.Timings:
+    decode, detect, infer, total = (round(1e3 * seconds, 1) for seconds in (decode_s, run.detect_s, run.infer_s, total_s))
+    return wire.Timings(decode=decode, detect=detect, infer=infer, total=total)
 
 
 def max_gap_s(times_s: list[float], start_s: float, end_s: float) -> float:

@@ -69,6 +69,8 @@ def test_the_card_head_is_a_file_on_top_of_the_papers_stages_and_refused_by_the_
     found = read_configuration([CONFIGS / "paper.yaml", CONFIGS / "with-card.yaml"])
     assert isinstance(found, Pipeline)
     assert (found.network.head, found.network.num_steps) == ("card", 10)
+    with pytest.raises(ConfigError, match="one label for each crop"):
+        read_configuration([CONFIGS / "paper.yaml", CONFIGS / "with-cutmix.yaml", CONFIGS / "with-card.yaml"])
     with pytest.raises(ConfigError, match="the paper's stages train it"):
         read_configuration([CONFIGS / "first.yaml", CONFIGS / "with-card.yaml"])
 

@@ -262,6 +262,38 @@ def test_who_is_told_of_progress_may_end_the_scan(file: Path, stage: str) -> Non
     assert 0 < looked_at <= 4 * 6, "no more than was under way"
 
 
+def test_a_scan_may_be_ended_before_its_file_is_read_or_opened(file: Path) -> None:
+    for at in (1, 2):
+        clip, words = Clip(), 0
+
+        def cancel(progress: Progress, last: int = at) -> None:
+            nonlocal words
+            words += 1
+            if words == last:
+                raise LeaseLost("another worker has it")
+
+        missing = file.with_name("gone.mp4") if at == 1 else file  # it would be a failure of another kind to read it
+        report = scanner(clip).scan(missing, on_progress=cancel).report
+        assert report.error is not None
+        assert report.error.message == "another worker has it"
+        assert clip.passes == []
+
+
+def test_a_scan_may_be_ended_between_its_maps(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Progress] = []
+
+    def cancel(progress: Progress) -> None:
+        told.append(progress)
+        if len(told) > 1 and told[-2].decoded == progress.decoded == 32 and progress.stage == "infer":
+            raise LeaseLost("another worker has it")
+
+    report = scanner(Clip(), exhaustive=True).scan(file, on_progress=cancel, explain=True).report
+    assert report.error is not None
+    assert report.error.message == "another worker has it"
+    assert (told[-1].decoded, told[-1].wanted) == (32, 32), "no step back"
+    assert "maps" not in caplog.text
+
+
 def test_no_thread_outlives_the_scanner(file: Path) -> None:
     before = set(threading.enumerate())
     with scanner(Clip()) as opened:

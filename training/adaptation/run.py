@@ -22,7 +22,7 @@ from training import provenance
 from training.adaptation.feedback import FeedbackSampler, cut_feedback, leaks_into, thumbnails
 from training.adaptation.gate import judge
 from training.adaptation.report import write_report
-from training.adaptation.results import Adapted, Case, Tried
+from training.adaptation.results import Adapted, Case, Gate, Tried
 from training.adaptation.settings import Adaptation
 from training.check import SHOWN
 from training.data import CropStore
@@ -109,13 +109,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
         before = [_scores(parent.to(run.device), one, spec, progress, "scoring by the parent") for one in sets]
         tried: list[Tried] = []
         for share in settings.shares:
-            averaged = deepcopy(run.ema)
-            average_with(averaged, plan.model, share)
-            checkpoint.save(candidate, averaged.state_dict(), adapted)
-            network = load_network(candidate)[1].to(run.device)
-            after = [_scores(network, one, spec, progress, f"scoring, share {share:g}") for one in sets]
-            old, new = (_cases(one, *logits) for one, *logits in zip(sets, before, after, strict=True))
-            gate = judge(old, new, draws=settings.regression.draws, tolerance=settings.regression.tolerance)
+            gate = _judged_share(share, run, plan, adapted, sets, before, progress)
             tried.append(Tried(share=share, refusals=gate.refusals))
             if gate.is_accepted:
                 break
@@ -131,10 +125,10 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
         parent_sha256=digest,
         sha256=checkpoint.sha256(plan.out) if gate.is_accepted else None,
         settings=settings,
-        feedback_files=len(new),
+        feedback_files=len(before[1]),
         feedback_skipped=skipped,
         regression_sha256=_name_of(regression),
-        regression_files=len(old),
+        regression_files=len(before[0]),
         regression_crops=len(regression),
         is_other_split=spec.training.split_sha256 not in (None, adapted.training.split_sha256),
         training=adapted.training,
@@ -143,6 +137,25 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     )
     write_report(result, plan.folder)
     return result
+
+
+def _judged_share(
+    share: float,
+    run: Run,
+    plan: Plan,
+    adapted: ModelSpec,
+    sets: tuple[Judged, Judged],
+    before: Sequence[dict[str, list[float]]],
+    progress: Progress,
+) -> Gate:
+    """The gate's word on so much of the end of training, the rest the parent's; ``CANDIDATE`` is what would be written."""
+    averaged, candidate, regression = deepcopy(run.ema), plan.folder / CANDIDATE, plan.settings.regression
+    average_with(averaged, plan.model, share)
+    checkpoint.save(candidate, averaged.state_dict(), adapted)
+    network = load_network(candidate)[1].to(run.device)
+    after = [_scores(network, one, adapted, progress, f"scoring, share {share:g}") for one in sets]
+    old, new = (_cases(one, *logits) for one, *logits in zip(sets, before, after, strict=True))
+    return judge(old, new, draws=regression.draws, tolerance=regression.tolerance)
 
 
 def _refuse_leaks(listing: Listing, feedback: CropStore, cache: CropStore, folder: Path, progress: Progress) -> None:

@@ -17,6 +17,7 @@ HELP = """Fine-tune a checkpoint on corrected cases (false alarms, misses), and 
 FEEDBACK.csv has the columns of a manifest: path, label (the right one), source, and if known group and family. Half of every
 batch or more is old training data from the crop cache. The files of the cache that are not trained on are scored before and
 after: a loss on any source beyond a paired 95 % bound, or no gain on the feedback, refuses the new checkpoint (exit code 1).
+Where that is refused, averages with the parent are tried, which forget less (shares: half, then a quarter, of the new one).
 Either way report.md and report.json in the run folder tell what changed. Started again, it goes on where it was stopped.
 
 \b
@@ -54,9 +55,12 @@ def adapt(
     folder = run or Path("runs") / f"adapt-{feedback.stem}"
     plan = Plan(feedback=feedback, model=model, cache=cache, out=out, folder=folder, settings=settings, version=version)
     found = adapt(plan, Console(stderr=True))
-    for reason in found.gate.refusals:
-        typer.echo(f"refused: {reason}", err=True)
+    for one in found.tried:
+        for reason in one.refusals:
+            typer.echo(f"refused, share {one.share:g} of the end of training: {reason}", err=True)
     typer.echo(folder / MARKDOWN)
     if not found.gate.is_accepted:
         raise typer.Exit(REFUSED)
-    typer.echo(f"{out}: fit its calibration anew (veriframe release calibrate)")
+    share = found.tried[-1].share
+    of = "" if share == 1 else f" ({share:g} of the end of training, the rest the parent's)"
+    typer.echo(f"{out}{of}: fit its calibration anew (veriframe release calibrate)")

@@ -145,17 +145,19 @@ def _with_originals(cases: Sequence[Case]) -> list[Case]:
     return found
 
 
-def sample(cases: Sequence[Case], limit: int | None) -> list[Case]:
-    """At most ``limit`` files of each kind: every stratum (source, label, manipulation) in turn gives one, by hash of the name.
+def sample(cases: Sequence[Case], limit: int | None, *, together: bool = False) -> list[Case]:
+    """At most ``limit`` files of each kind, or of both ``together``: every stratum (source, label, manipulation) gives one in
+    turn, by hash of the name.
 
     Small sources come in whole; the same cases give the same sample.
     """
     if limit is None:
         return list(cases)
     chosen: set[str] = set()
-    for kind in MediaKind:
+    of_kinds = [cases] if together else [[case for case in cases if case.kind is kind] for kind in MediaKind]
+    for of_kind in of_kinds:
         strata: dict[tuple[str, str, str], list[Case]] = defaultdict(list)
-        for case in sorted((case for case in cases if case.kind is kind), key=lambda case: _rank(case.name)):
+        for case in sorted(of_kind, key=lambda case: _rank(case.name)):
             strata[case.source, case.label, case.manipulation].append(case)
         turns = sorted((turn, stratum) for stratum, members in strata.items() for turn in range(len(members)))
         chosen.update(strata[stratum][turn].name for turn, stratum in turns[:limit])

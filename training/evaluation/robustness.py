@@ -61,7 +61,7 @@ def trials(judged: Sequence[Judged], *, videos: int, pictures: int) -> list[Tria
     found: list[Trial] = []
     for kind, limit in limits.items():
         usable = [item for item in judged if item.kind is kind and item.score is not None]
-        names = {case.name for case in sample([item.case for item in usable], limit)} if limit else set()
+        names = {case.name for case in sample([item.case for item in usable], limit, together=True)} if limit else set()
         chosen = [item for item in usable if item.case.name in names]
         families = [family for family in FAMILIES if kind in family.kinds]
         found += [Trial(item=i, family=family, level=level) for family in families for level in family.levels for i in chosen]

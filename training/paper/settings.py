@@ -135,6 +135,16 @@ class Pipeline(_Strict):
     stages: tuple[Stage, ...]
 
     @model_validator(mode="after")
+    def _card(self) -> Self:
+        if self.network.head == "card":
+            if self.network.num_steps < 2:
+                raise ValueError("network.num_steps: label diffusion (head card) needs two or more; CARD's own number is 10")
+            under_it = [one for one in self.stages if isinstance(one, TrainStage) and one.stage != "finetune"]
+            if mixed := [one.stage for one in under_it if one.augmentation.mixup or one.augmentation.cutmix]:
+                raise ValueError(f"{', '.join(mixed)}: a card head diffuses one label for each crop: set mixup and cutmix to 0")
+        return self
+
+    @model_validator(mode="after")
     def _order(self) -> Self:
         names = tuple(stage.stage for stage in self.stages)
         if not names or names != ORDER[: len(names)]:

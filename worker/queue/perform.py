@@ -218,7 +218,7 @@ class Performer:
         if not is_first and time.monotonic() - self._told_s < PROGRESS_S:
             return
         self._has_inferred = self._has_inferred or is_first
-        share = progress.decoded / progress.wanted if progress.wanted else 0.5
+        share = progress.decoded / progress.wanted if progress.wanted else 0.5 if progress.decoded else 0.0
         try:
             self._enter(claim, progress.stage, 0.05 + 0.9 * min(1.0, share), hold=is_first)
         except (LeaseLost, Cancelled) as exc:

@@ -143,7 +143,7 @@ opened = OpenVinoClassifier(Path(sys.argv[1]), threads=1, parallel=4)
 begin = threading.Barrier(8)
 def score():
     begin.wait()
-    opened.scores(np.zeros((1, *[int(sys.argv[2])] * 2, 3), np.uint8)).logit_F
+    opened.scores(np.zeros((1, *[int(sys.argv[2])] * 2, 3), np.uint8))
 threads = [threading.Thread(target=score, daemon=True) for _ in range(8)]
 for thread in threads:
     thread.start()

@@ -365,7 +365,7 @@ def test_both_backends_give_the_score_and_the_draws(saved: tuple[Path, Path], ma
         scores, (most, _) = other.scores(crops), GATES[precision_of(other.name)]
         np.testing.assert_allclose(_p(scores.logit_F), _p(with_torch.logit_F), atol=most)
         assert scores.draws_FN.shape == (9, 5)
-        np.testing.assert_allclose(_p(scores.draws_FN), _p(with_torch.draws_FN), atol=3 * most)
+        np.testing.assert_allclose(_p(scores.draws_FN), _p(with_torch.draws_FN), atol=most if most < 0.01 else 3 * most)
     session = ort.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     draws, logit = session.run([DRAWS, LOGIT], {INPUT: crops})
     assert draws.shape == (9, 5)
