@@ -88,3 +88,4 @@ def test_a_sample_takes_small_strata_whole_and_is_the_same_again(case: Callable[
     assert Counter(found.source for found in chosen) == {"a": 7, "b": 3, "c": 4}
     assert sample(list(reversed(cases)), 10) == list(reversed(chosen))
     assert sample(cases, None) == cases
+    assert len(sample(cases, 10, together=True)) == 10, "whatever their names say they are"
