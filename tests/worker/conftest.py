@@ -96,3 +96,10 @@ def make_crops() -> Callable[[int], UInt8]:
         return np.clip(colour_F113 + contrast_F111 * noise_FHWC, 0, 255).astype(np.uint8)
 
     return make
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"some bytes")
+    return path

@@ -13,8 +13,8 @@ import pytest
 
 from tests.worker.grey_media import SIZE, ByGrey, Clip, OneFace, TwoFaces, scanner
 from worker.content import Content
-from worker.errors import CorruptMedia, DecodeCrash, LeaseLost, ModelError, VeriframeError
-from worker.pipeline import Progress, max_gap_s
+from worker.errors import CorruptMedia, DecodeCrash, ModelError, VeriframeError
+from worker.pipeline import max_gap_s
 from worker.report import Report
 from worker.types import Detections, Label, MediaKind, Reason, SamplingRequest, Scores, Strategy
 
@@ -40,13 +40,6 @@ class Draws(ByGrey):
     def scores(self, crops_FHWC: np.ndarray) -> Scores:
         logit_F = super().scores(crops_FHWC).logit_F
         return Scores(logit_F=logit_F, draws_FN=logit_F[:, None] + np.array([-1.0, 0.0, 1.0], np.float32))
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(b"some bytes")
-    return path
 
 
 def test_a_real_clip_is_real_and_its_report_survives_json(file: Path) -> None:
@@ -235,74 +228,6 @@ def test_a_bug_costs_one_item_and_says_internal(file: Path) -> None:
     assert "\x1b" not in report.error.message
 
 
-def test_interrupts_pass_through(file: Path) -> None:
-    class Interrupted(OneFace):
-        def detect_small(
-            self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
-        ) -> Detections:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        scanner(Clip(), detector=Interrupted()).scan(file)
-
-
-@pytest.mark.parametrize("stage", ["infer", "decode"])
-def test_who_is_told_of_progress_may_end_the_scan(file: Path, stage: str) -> None:
-    """A cancelled or lost scan of the queue: nothing is looked at any more when ``scan`` comes back."""
-    detector = OneFace()
-
-    def cancel(progress: Progress) -> None:
-        if progress.stage == stage and detector.batches:
-            raise LeaseLost("another worker has it")
-
-    report = scanner(Clip(duration_s=600.0), detector=detector, exhaustive=True).scan(file, on_progress=cancel).report
-    assert report.error is not None
-    assert report.error.message == "another worker has it"
-    looked_at = sum(detector.batches)
-    assert 0 < looked_at <= 4 * 6, "no more than was under way"
-
-
-def test_a_scan_may_be_ended_before_its_file_is_read_or_opened(file: Path) -> None:
-    for at in (1, 2):
-        clip, words = Clip(), 0
-
-        def cancel(progress: Progress, last: int = at) -> None:
-            nonlocal words
-            words += 1
-            if words == last:
-                raise LeaseLost("another worker has it")
-
-        missing = file.with_name("gone.mp4") if at == 1 else file  # it would be a failure of another kind to read it
-        report = scanner(clip).scan(missing, on_progress=cancel).report
-        assert report.error is not None
-        assert report.error.message == "another worker has it"
-        assert clip.passes == []
-
-
-def test_a_scan_may_be_ended_between_its_maps(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    told: list[Progress] = []
-
-    def cancel(progress: Progress) -> None:
-        told.append(progress)
-        if len(told) > 1 and told[-2].decoded == progress.decoded == 32 and progress.stage == "infer":
-            raise LeaseLost("another worker has it")
-
-    report = scanner(Clip(), exhaustive=True).scan(file, on_progress=cancel, explain=True).report
-    assert report.error is not None
-    assert report.error.message == "another worker has it"
-    assert (told[-1].decoded, told[-1].wanted) == (32, 32), "no step back"
-    assert "maps" not in caplog.text
-
-
-def test_no_thread_outlives_the_scanner(file: Path) -> None:
-    before = set(threading.enumerate())
-    with scanner(Clip()) as opened:
-        assert opened.scan(file).report.verdict is Label.REAL
-        own = set(threading.enumerate()) - before
-        assert own
-    assert not any(thread.is_alive() for thread in own)
-
-
 def test_missing_files_and_folders_are_reported(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path):
         report = scanner(Clip()).scan(path).report
@@ -377,13 +302,6 @@ def test_every_person_has_evidence_however_fake_another_is(file: Path) -> None:
     for track in (swapped, bystander):
         assert len(track.evidence) == 2
         assert all(item.crop in result.crops for item in track.evidence)
-
-
-def test_progress_reaches_what_was_wanted(file: Path) -> None:
-    seen: list[Progress] = []
-    scanner(Clip(), exhaustive=True).scan(file, on_progress=seen.append)
-    assert [progress.decoded for progress in seen] == sorted(progress.decoded for progress in seen)
-    assert (seen[-1].decoded, seen[-1].wanted) == (32, 32)
 
 
 def test_the_same_file_gives_the_same_report_twice(file: Path) -> None:
