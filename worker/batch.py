@@ -75,15 +75,10 @@ class Batch:
             count=min(self.workers, max(1, len(items))),
             on_start=lambda item: self.bar.begin(item.path.name),
         )
-        with Interrupts(on_kill=slots.kill) as interrupts, contextlib.closing(self._outcomes(items, slots)) as outcomes:
+        late: list[Outcome] = []
+        with Interrupts(on_kill=slots.kill) as interrupts, contextlib.closing(self._outcomes(items, slots, late)) as outcomes:
             try:
-                with self.bar:
-                    for outcome in outcomes:
-                        with interrupts.held():
-                            self._deliver(outcome, tally)
-            except KeyboardInterrupt:
-                tally.stopped = interrupts.exit_code
-                outcomes.close()
+                self._deliver_all(outcomes, late, tally, interrupts)
             except BrokenPipeError:
                 raise
             except BaseException:
@@ -93,6 +88,21 @@ class Batch:
                 self.sink.close()
         tally.seconds = time.monotonic() - started
         return tally
+
+    def _deliver_all(self, outcomes: Outcomes, late: Sequence[Outcome], tally: Tally, interrupts: Interrupts) -> None:
+        delivered: Outcome | None = None
+        try:
+            with self.bar:
+                for outcome in outcomes:
+                    with interrupts.held():
+                        self._deliver(outcome, tally)
+                        delivered = outcome
+        except KeyboardInterrupt:
+            tally.stopped = interrupts.exit_code
+            outcomes.close()
+            for outcome in late:
+                if outcome is not delivered:
+                    self._deliver(outcome, tally)
 
     def _deliver(self, outcome: Outcome, tally: Tally) -> None:
         report = outcome.report
@@ -106,7 +116,8 @@ class Batch:
         tally.add(report)
         self.bar.advance()
 
-    def _outcomes(self, items: Sequence[Item], slots: Slots) -> Outcomes:
+    def _outcomes(self, items: Sequence[Item], slots: Slots, late: list[Outcome]) -> Outcomes:
+        """Outcomes in turn; ``late`` gets what was finished behind an item that was still under way when the run was cut."""
         for item in items:
             if item.refusal is not None:
                 yield Outcome(task=Task(item=item), report=failed(item.path, UnsupportedMedia(item.refusal)))
@@ -114,7 +125,8 @@ class Batch:
         if all(item.refusal is not None for item in items):
             return
         here = self.workers == 1
-        with contextlib.closing(self._here(tasks, self._at_once(items)) if here else self._apart(tasks, slots)) as outcomes:
+        found = self._here(tasks, self._at_once(items), late) if here else self._apart(tasks, slots)
+        with contextlib.closing(found) as outcomes:
             yield from outcomes
 
     def _at_once(self, items: Sequence[Item]) -> int:
@@ -132,7 +144,7 @@ class Batch:
             raise OSError(f"the stored report of {item.path} went away while it was compared")
         return old
 
-    def _here(self, tasks: Iterable[Task], most: int) -> Outcomes:
+    def _here(self, tasks: Iterable[Task], most: int, late: list[Outcome]) -> Outcomes:
         with self.build(self.settings) as scanner:
             flight = Flight[Task, Outcome](
                 lambda task, tell: do(task, scanner, tell),
@@ -140,8 +152,11 @@ class Batch:
                 on_first=lambda task: self.bar.begin(task.item.path.name),
                 on_progress=self.bar.within,
             )
-            with contextlib.closing(flight.run(tasks)) as outcomes:
-                yield from outcomes
+            try:
+                with contextlib.closing(flight.run(tasks)) as outcomes:
+                    yield from outcomes
+            finally:
+                late.extend(flight.finished())
 
     def _apart(self, tasks: Iterable[Task], slots: Slots) -> Outcomes:
         with slots:

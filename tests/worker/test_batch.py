@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import io
+import signal
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -60,6 +64,66 @@ def test_two_files_are_under_way_in_one_process_of_two_threads(tmp_path: Path) -
 def test_one_thread_and_addresses_mean_one_at_a_time(tmp_path: Path) -> None:
     assert together(tmp_path, threads=1, patience_s=0.1) == 1
     assert together(tmp_path, threads=2, patience_s=0.1, url="https://media.example/a.mp4") == 1
+
+
+def test_a_run_that_is_cut_reports_what_was_finished_behind_the_item_under_way(tmp_path: Path) -> None:
+    for name in "abcd":
+        (tmp_path / name).write_text("real")
+    sink = Keeping()
+    settings = Settings.model_validate({"model": {"threads": 2}})
+    bar = Bar(Console(file=io.StringIO()), total=4, live=False)
+    batch = Batch(build=CutAtTheSecond, settings=settings, workers=1, resume=False, folder=None, sink=sink, bar=bar)
+    tally = batch.run([Item(path=tmp_path / name) for name in "abcd"])
+    assert sink.names == ["a", "c"], "each once, and nothing of b, which was cut"
+    assert (tally.done, tally.stopped) == (2, 128 + signal.SIGINT)
+    assert sink.closed == 1
+
+
+class Keeping:
+    """A sink that keeps the names of the files reported on, and counts how often it is closed."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.closed = 0
+
+    def write(self, report: Report) -> None:
+        self.names.append(Path(report.source.path or "").name)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class CutAtTheSecond:
+    """A scanner whose scan of ``b`` sends Ctrl-C once ``c`` is all but done, and goes on until its progress is refused."""
+
+    fingerprint = "cut"
+    max_bytes = 1
+
+    def __init__(self, settings: Settings) -> None:
+        self._third_done = threading.Event()
+
+    def __enter__(self) -> CutAtTheSecond:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def scan(self, path: Path, *, content: object = None, on_progress: Callable[[object], None] | None = None) -> FakeResult:
+        if path.name == "b":
+            assert on_progress is not None
+            assert self._third_done.wait(30)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # as the system does
+            while True:
+                on_progress(Whole())
+                time.sleep(0.01)
+        if path.name == "c":
+            self._third_done.set()
+        return scanned(path, "real")
+
+
+@dataclass(frozen=True)
+class Whole:
+    decoded: int = 1
+    wanted: int | None = 1
 
 
 class Counting:

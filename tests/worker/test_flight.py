@@ -82,6 +82,30 @@ def test_only_the_oldest_tells_how_far_it_is() -> None:
     assert told == [(0, "half")]
 
 
+def test_results_behind_one_that_was_cut_are_kept() -> None:
+    second_done, cut = threading.Event(), threading.Event()
+
+    def work(task: int, tell: Tell) -> int:
+        if task == 1:
+            second_done.set()
+            return 1
+        assert second_done.wait(WAIT_S)
+        assert cut.wait(WAIT_S)
+        while True:
+            tell("on and on")
+
+    def tasks() -> Iterator[int]:
+        yield from range(2)
+        assert second_done.wait(WAIT_S)
+        cut.set()
+        raise KeyboardInterrupt
+
+    run = flight(work, most=3)
+    with pytest.raises(KeyboardInterrupt):
+        list(run.run(tasks()))
+    assert run.finished() == [1]
+
+
 @pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()])
 def test_what_work_raises_is_raised_in_its_turn(error: BaseException) -> None:
     seen: list[int] = []
