@@ -15,7 +15,7 @@ from worker.resume import State, content_of, is_unchanged
 
 @pytest.fixture
 def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[str], list[str]]]:
-    """Scans ``media`` with --resume; gives the verdicts (or codes) shown and the names of what was truly scanned."""
+    """Scans ``media`` with --resume; gives the verdicts (or codes) shown and the names of what was truly scanned, sorted."""
     log = tmp_path / "log"
     monkeypatch.setenv("FAKE_LOG", str(log))
     (tmp_path / "media").mkdir()
@@ -27,7 +27,7 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
         assert result.exit_code in (0, 3), result.output
         reports = [json.loads(line) for line in result.stdout.splitlines()]
         shown = [report["verdict"] or report["error"]["code"] for report in reports]
-        return shown, [line for line in log.read_text().splitlines() if line != "closed"]
+        return shown, sorted(line for line in log.read_text().splitlines() if line != "closed")
 
     return run
 
