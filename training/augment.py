@@ -1,16 +1,13 @@
 """Degradation that says nothing about the label: one draw of parameters, applied alike to every crop of a pair.
 
-Models what happens to video between a camera and us: rescaling, recompression, noise. Blur is rare. By OpenCV, and x264 where
-a share of pairs is to be frames of video.
+Models what happens to video between a camera and us: rescaling, recompression, noise. Blur is rare. OpenCV only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
-import av
 import cv2
 import numpy as np
 
@@ -32,14 +29,12 @@ class Degradation:
     jpeg_quality: int | None = None
     second_quality: int | None = None
     second_shift_px: int = 0
-    h264_crf: int | None = None
     flip: bool = False
 
 
-def draw(rng: np.random.Generator, h264: float = 0.0) -> Degradation:
-    """Random parameters; independent of any label because none is given. ``h264``: share that is a frame of video, not JPEG."""
-    crf = int(rng.integers(18, 36)) if h264 and rng.random() < h264 else None
-    compressed = rng.random() < 0.65 and crf is None
+def draw(rng: np.random.Generator) -> Degradation:
+    """Random parameters; independent of any label because none is given."""
+    compressed = rng.random() < 0.65
     return Degradation(
         scale=rng.uniform(0.4, 1.0) if rng.random() < 0.35 else None,
         interpolation=(cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)],
@@ -52,7 +47,6 @@ def draw(rng: np.random.Generator, h264: float = 0.0) -> Degradation:
         jpeg_quality=int(rng.integers(30, 96)) if compressed else None,
         second_quality=int(rng.integers(45, 96)) if compressed and rng.random() < 0.3 else None,
         second_shift_px=int(rng.integers(1, 8)),
-        h264_crf=crf,
         flip=rng.random() < 0.5,
     )
 
@@ -103,8 +97,6 @@ def _one(how: Degradation, crop_HWC: UInt8, size: int) -> UInt8:
         shift = how.second_shift_px
         rolled = cv2.copyMakeBorder(out, shift, 0, shift, 0, cv2.BORDER_REFLECT)
         out = jpeg(rolled, how.second_quality)[shift:, shift:]
-    if how.h264_crf is not None:
-        out = video_frame(out, how.h264_crf)
     if how.flip:
         out = out[:, ::-1]
     smaller = out.shape[0] > size
@@ -119,24 +111,3 @@ def jpeg(rgb_HWC: cv2.typing.MatLike, quality: int) -> UInt8:
     if decoded is None:
         raise RuntimeError("OpenCV cannot read its own JPEG")
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def video_frame(rgb_HWC: cv2.typing.MatLike, crf: int) -> UInt8:
-    """Encoded by x264 as the second frame of a video, predicted from the first (itself, a pixel further), and decoded again."""
-    height, width = rgb_HWC.shape[:2]
-    even = cv2.copyMakeBorder(rgb_HWC, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    before = cv2.copyMakeBorder(even, 1, 0, 1, 0, cv2.BORDER_REPLICATE)[:-1, :-1]
-    encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
-    encoder.width, encoder.height, encoder.pix_fmt = even.shape[1], even.shape[0], "yuv420p"
-    encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
-    encoder.options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency"}
-    encoder.thread_count = decoder.thread_count = 1
-    frames: list[av.VideoFrame] = []
-    for number, picture in enumerate((before, even)):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture, np.uint8), format="rgb24").reformat(format="yuv420p")
-        frame.pts = number
-        for packet in encoder.encode(frame):
-            frames += decoder.decode(packet)
-    for packet in (*encoder.encode(None), None):
-        frames += decoder.decode(packet)
-    return np.asarray(frames[-1].to_ndarray(format="rgb24")[:height, :width], np.uint8)

@@ -237,7 +237,7 @@ class PairSampler:
     def __init__(self, store: CropStore, mixture: Mixture, seed: int) -> None:
         if unknown := [name for name in mixture.leave_out if not any(is_left_out(row, (name,)) for row in store.rows)]:
             raise ConfigError(f"the cache has no fakes of a source or manipulation {', '.join(unknown)} to leave out")
-        self._maker, self._families, self._seed, self._h264 = PairMaker(store, mixture), mixture.families, seed, mixture.h264
+        self._maker, self._families, self._seed = PairMaker(store, mixture), mixture.families, seed
         shares = {kind: float(getattr(mixture, kind)) for kind in KINDS}
         self.left_out = [kind for kind, share in shares.items() if share > 0 and kind not in self._maker.ready]
         self._kinds = [kind for kind in KINDS if shares[kind] > 0 and kind in self._maker.ready]
@@ -256,7 +256,7 @@ class PairSampler:
         for slot, kind in enumerate(kinds):
             rng = np.random.default_rng([self._seed, step, slot])
             pair = self._maker.pair(self._kinds[kind], rng)
-            how = augment.draw(rng, self._h264)
+            how = augment.draw(rng)
             place = augment.draw_window(rng, size, window or size)
             crops += [crop[place] for crop in augment.apply(how, (pair.real_HWC, pair.fake_HWC), size)]
             coarse = augment.coarsen(augment.move_mask(how, pair.where_HW, size)[place])

@@ -65,9 +65,6 @@ class Mixture(_Strict):
     remade_donor: float = 0.0
     own_donor: float = 0.0
     """The same clip's face at another moment: another expression, as re-enactment gives. Pictures have no other moment: plain."""
-    h264: float = Field(default=0.0, ge=0, le=1)
-    """Share of the pairs, of any kind, that x264 encodes as a frame of a video once made (CRF 18 to 35), instead of JPEG:
-    the fakes of a data set were compressed after they were blended; those made on the fly are not."""
     leave_out: tuple[str, ...] = ()
     """Sources or manipulations whose fakes are in no pair of any kind; their sources' real faces stay."""
 

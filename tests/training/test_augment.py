@@ -29,35 +29,9 @@ def test_every_step_occurs_and_none_always() -> None:
     assert 0.4 < np.mean([how.flip for how in drawn]) < 0.6
 
 
-def test_a_share_is_frames_of_video_and_no_jpeg_and_none_changes_no_draw() -> None:
-    drawn = [augment.draw(np.random.default_rng(seed), 0.4) for seed in range(400)]
-    video = [how for how in drawn if how.h264_crf is not None]
-    assert 0.33 < len(video) / len(drawn) < 0.47
-    assert {how.jpeg_quality for how in video} == {how.second_quality for how in video} == {None}
-    assert {how.h264_crf for how in video} == set(range(18, 36))
-    assert all(augment.draw(np.random.default_rng(seed)).h264_crf is None for seed in range(40))
-
-
-def test_a_frame_of_video_is_the_picture_and_the_worse_the_higher_its_rate_factor() -> None:
-    crop = picture(1, 225)[:, :223]
-    errors = []
-    for crf in (12, 24, 36):
-        out = augment.video_frame(crop, crf)
-        assert out.shape == crop.shape
-        assert np.array_equal(out, augment.video_frame(crop, crf)), "the same bytes each time"
-        errors.append(np.abs(out.astype(int) - crop).mean())
-    assert errors[0] < errors[1] < errors[2]
-    assert errors[0] < np.abs(np.roll(crop, 1, (0, 1)).astype(int) - crop).mean(), "it is the second frame, not the first"
-
-
 def test_compression_and_noise_change_pixels_and_keep_shape() -> None:
     crop = picture(1, 224)
-    for how in (
-        augment.Degradation(jpeg_quality=40),
-        augment.Degradation(h264_crf=30),
-        augment.Degradation(noise_std=5.0),
-        augment.Degradation(scale=0.5),
-    ):
+    for how in (augment.Degradation(jpeg_quality=40), augment.Degradation(noise_std=5.0), augment.Degradation(scale=0.5)):
         out = augment.apply(how, (crop,), 192)[0]
         assert out.shape == (192, 192, 3)
         assert out.dtype == np.uint8
