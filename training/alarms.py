@@ -1,7 +1,8 @@
 """How often real video is called fake, as it is and compressed again, at thresholds that never saw the clip's group.
 
-Clips are those of the committed split that were not trained on. Calibration and thresholds are cross-fitted over groups on scans
-of the clips as they are (as ``training.scans`` reports them); a copy meets those that its original meets. Fakes are judged as
+Clips are those of the committed split that were not trained on. A clip and its copies are judged as a scan would, several tracks
+lowering the probability, by a calibration and thresholds that were fitted on the scans of all other groups' clips as they are.
+Each group is left out by itself: cut into few folds, a few dozen clips give another figure with every cut. Fakes are judged as
 they are, by the same thresholds: few false alarms are worth nothing where nothing is found.
 """
 
@@ -13,20 +14,21 @@ from pathlib import Path
 
 import numpy as np
 
-from training.calibration import Target, crossfit
+from training.calibration import Target
 from training.evaluation import robustness
 from training.evaluation.cases import Case
 from training.evaluation.degrade import FAMILIES
 from training.evaluation.judged import judge
 from training.evaluation.robustness import Key, Trial
 from training.metrics import Bools, Proportion, clustered_clopper_pearson
-from training.scans import Scanned, clips_of, fit_kind, refit, votes_of
+from training.scans import Scanned, fit_kind, fit_videos, votes_of
 from training.splits import Item
 from worker.errors import ConfigError
 from worker.jobs import ItemScanner
 from worker.ports import FrameSource
 from worker.report import Report
-from worker.types import MediaKind
+from worker.types import Label, MediaKind
+from worker.verdict.calibrate import Calibration
 
 COPIES = (("h264", 23.0), ("h264", 28.0), ("h264", 35.0), ("rows", 360.0))
 """Family and level (``training.evaluation.degrade``)."""
@@ -87,14 +89,20 @@ def report_lines(seen: Sequence[Seen], target: Target) -> list[str]:
     """
     own = [one.scanned for one in seen if one.copy == AS_IT_IS]
     try:
-        fitted = fit_kind(MediaKind.VIDEO, own, target, draws=10).calibration
-        clips, judged = clips_of(own), clips_of([one.scanned for one in seen])
-        found = crossfit(clips, refit(fitted, target), n_folds=min(5, len(np.unique(clips.groups_n))), judged=judged)
+        like = fit_kind(MediaKind.VIDEO, own, target, draws=10).calibration
+        groups = {file.item.group for file in own}
+        fitted = {group: fit_videos([file for file in own if file.item.group != group], like, target) for group in groups}
     except ValueError as exc:
         raise ConfigError(f"cannot calibrate video: {exc}") from exc
-    called_N = found.p_n > found.t_fake_n
-    uncertain_N = ~called_N & ~(found.p_n < found.t_real_n)
+    verdicts = [_verdict(one.scanned, fitted[one.scanned.item.group]) for one in seen]
+    called_N = np.array([verdict is Label.FAKE for verdict in verdicts])
+    uncertain_N = np.array([verdict is Label.UNCERTAIN for verdict in verdicts])
     return [*_alarms(seen, called_N, uncertain_N), "", *_found(seen, called_N, uncertain_N)]
+
+
+def _verdict(scanned: Scanned, calibration: Calibration) -> Label:
+    p = calibration.apply(scanned.logit, scanned.n_tracks, quality=scanned.quality)
+    return Label.FAKE if p > calibration.t_fake else Label.REAL if p < calibration.t_real else Label.UNCERTAIN
 
 
 def _alarms(seen: Sequence[Seen], called_N: Bools, uncertain_N: Bools) -> list[str]:

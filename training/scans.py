@@ -166,6 +166,12 @@ def refit(like: Calibration, target: Target, copies: Clips | None = None) -> Fit
     return anew
 
 
+def fit_videos(scanned: Sequence[Scanned], like: Calibration, target: Target) -> Calibration:
+    """What ``fit_kind`` gives for these videos alone, but for what poor faces and long videos cost. Raises ValueError alike."""
+    clips = clips_of(scanned)
+    return with_chances(refit(like, target)(clips), clips, several=composite_clips(_track_votes(scanned), seed=0))
+
+
 def _of_groups(copies: Clips | None, part: Clips) -> Clips | None:
     """The copies of the part's groups; None where they lack a class."""
     if copies is None:
@@ -187,16 +193,7 @@ def _worth(scanned: Sequence[Scanned], clips: Clips, fit: Fit, draws: int) -> li
 
 def _tracks(scanned: Sequence[Scanned], target: Target) -> tuple[Clips | None, list[str]]:
     """Composites of several tracks and what c_tracks is worth on them; (None, why) where the clips do not allow any."""
-    clips = [
-        TrackVotes(
-            times_n=np.array(file.times_s),
-            logits_n=np.array(file.votes),
-            fake=file.item.label == "fake",
-            group=file.item.group,
-        )
-        for file in scanned
-        if file.votes
-    ]
+    clips = _track_votes(scanned)
     try:
         several, alarms = composite_clips(clips, seed=0), crossfit_alarms(clips, target)
     except ValueError as exc:
@@ -210,6 +207,19 @@ def _tracks(scanned: Sequence[Scanned], target: Target) -> tuple[Clips | None, l
         "",
     ]
     return several, lines
+
+
+def _track_votes(scanned: Sequence[Scanned]) -> list[TrackVotes]:
+    return [
+        TrackVotes(
+            times_n=np.array(file.times_s),
+            logits_n=np.array(file.votes),
+            fake=file.item.label == "fake",
+            group=file.item.group,
+        )
+        for file in scanned
+        if file.votes
+    ]
 
 
 def _long(scanned: Sequence[Scanned], layouts: Sequence[Layout]) -> Clips | None:
@@ -234,13 +244,19 @@ def _long(scanned: Sequence[Scanned], layouts: Sequence[Layout]) -> Clips | None
 
 
 def calibrate_checkpoint(
-    path: Path, scanned: Sequence[Scanned], target: Target, degraded: Sequence[Scanned] = (), *, draws: int = 1000
+    path: Path,
+    scanned: Sequence[Scanned],
+    target: Target,
+    degraded: Sequence[Scanned] = (),
+    *,
+    version: str | None = None,
+    draws: int = 1000,
 ) -> list[str]:
     """Fit video and picture calibrations, write them into the checkpoint, and give the out-of-fold tables as Markdown lines.
 
     ``degraded``: scans of degraded copies of the same files (``read_reports`` with the copies' folder as ``data``); they only say
-    how much less poor faces tell. ``draws`` are those of the intervals. Raises ConfigError where the scans hold too few files of
-    both classes for a kind; a kind that is absent stays uncalibrated.
+    how much less poor faces tell. ``version``: the checkpoint's from now on; None: as before. ``draws``: of the intervals.
+    Raises ConfigError where the scans hold too few files of both classes for a kind; a kind that is absent stays uncalibrated.
     """
     spec, arrays = checkpoint.load(path)
     entries: list[model_spec.Calibration] = []
@@ -255,7 +271,7 @@ def calibrate_checkpoint(
             raise ConfigError(f"cannot calibrate {kind.value}: {exc}") from exc
         entries.append(as_spec(fitted.calibration, files))
         lines += [f"### {kind.value}", "", *fitted.lines, "", f"Fitted: {fitted.calibration}", ""]
-    fitted_anew = {"calibrations": tuple(entries), "calibration_is_inherited": False}
+    fitted_anew = {"calibrations": tuple(entries), "calibration_is_inherited": False, "version": version or spec.version}
     checkpoint.save(path, arrays, spec.model_copy(update=fitted_anew))
     return lines
 

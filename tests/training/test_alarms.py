@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,16 @@ def test_alarms_are_counted_by_copy_and_source(scanned: tuple[dict[str, Item], d
     assert cells(lines, "all of these")[2].startswith(f"{own + 26} of 124")
     assert any(line.startswith("Held-out FF++ fakes called fake, as they are: ") and " of 20: " in line for line in lines)
     assert set(NAMES) == set(COPIES)
+
+
+def test_a_clip_of_several_tracks_needs_more_to_be_an_alarm(scanned: tuple[dict[str, Item], dict[str, Report]]) -> None:
+    """As in a scan's verdict: more people are more chances of a false alarm."""
+    items, reports = scanned
+    alone = seen_of(items, reports, copied(items, [0.5, -3.0, -3.0, -3.0]))[0]
+    crowd = [replace(one, scanned=replace(one.scanned, n_tracks=20)) if one.copy == "CRF 23" else one for one in alone]
+    alarms = [int(cells(report_lines(seen, Target()), "CRF 23")[2].split()[0]) for seen in (alone, crowd)]
+    assert alarms[0] > 20
+    assert alarms[1] < alarms[0] - 10
 
 
 def test_a_bound_of_many_copies_of_few_groups_is_that_of_the_groups(scanned: tuple[dict[str, Item], dict[str, Report]]) -> None:

@@ -166,8 +166,11 @@ def test_degraded_copies_say_how_much_less_poor_faces_tell(
     )
     degraded = read_reports([copies], items, tmp_path / "copies", SHA)
     assert len(degraded) == 40
-    table = calibrate_checkpoint(uncalibrated, read_reports([lines], items, tmp_path, SHA), Target(), degraded, draws=20)
+    before = checkpoint.load_spec(uncalibrated).version
+    seen = read_reports([lines], items, tmp_path, SHA)
+    table = calibrate_checkpoint(uncalibrated, seen, Target(), degraded, version=f"{before}.1", draws=20)
     (entry,) = checkpoint.load_spec(uncalibrated).calibrations
+    assert checkpoint.load_spec(uncalibrated).version == f"{before}.1"
     assert entry.quality_full == pytest.approx(0.8)
     assert entry.quality_slope > 1.0
     assert any("40 degraded copies" in line and line.endswith("kept") for line in table)

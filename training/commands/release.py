@@ -24,7 +24,7 @@ CALIBRATE_HELP = """Fit calibrations and thresholds on scans of held-out files, 
 
 \b
   veriframe data files heldout leftout | veriframe scan - --exhaustive --model model.safetensors --format jsonl > scans.jsonl
-  veriframe release calibrate model.safetensors scans.jsonl --card scores.md
+  veriframe release calibrate model.safetensors scans.jsonl --card scores.md --version 2.1
 With degraded copies it also learns how much less poor faces tell (kept where that helps out of fold):
   veriframe release degrade copies
   veriframe scan copies --exhaustive --model model.safetensors --format jsonl > copies.jsonl
@@ -92,7 +92,10 @@ def calibrate(
     card: Annotated[Path | None, typer.Option(help="Also write the tables of scores by source here (Markdown).")] = None,
     fpr: Annotated[float, typer.Option(min=0, max=1, help="Most real files that may be called fake.")] = 0.05,
     fnr: Annotated[float, typer.Option(min=0, max=1, help="Most fake files that may be called real.")] = 0.10,
-    coverage: Annotated[float, typer.Option(min=0, max=1, help="Least share that must be decided.")] = 0.75,
+    coverage: Annotated[float, typer.Option(min=0, max=1, help="Least share that must be decided.")] = 0.78,
+    version: Annotated[
+        str | None, typer.Option(help="The checkpoint's version from now on: verdicts will differ. [default: as it was]")
+    ] = None,
 ) -> None:
     from training.calibration import Target
     from training.scans import calibrate_checkpoint, read_reports
@@ -103,7 +106,7 @@ def calibrate(
     digest = sha256(checkpoint)
     scanned = read_reports(reports, items, data, digest)
     poor = read_reports(degraded or [], items, copies, digest)
-    lines = calibrate_checkpoint(checkpoint, scanned, Target(fpr=fpr, fnr=fnr, coverage=coverage), poor)
+    lines = calibrate_checkpoint(checkpoint, scanned, Target(fpr=fpr, fnr=fnr, coverage=coverage), poor, version=version)
     typer.echo("\n".join(lines))
     if card is not None:
         card.write_text("\n".join(lines) + "\n", "utf-8")
@@ -140,7 +143,7 @@ def alarms(
     out: Annotated[Path, typer.Option(help="Folder for the copies' scans and the table.")] = Path("runs/alarms"),
     fpr: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = 0.05,
     fnr: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = 0.10,
-    coverage: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = 0.75,
+    coverage: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = 0.78,
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Of the scans.")] = None,
 ) -> None:
     from rich.console import Console
