@@ -18,7 +18,7 @@ from worker.frames.sampling import frames_asked
 from worker.looks import Looks
 from worker.ports import OpenMedia
 from worker.types import Frame, MediaKind, SamplingRequest
-from worker.verdict.early import LATER, PERIOD
+from worker.verdict.early import TURNS, turn
 
 
 class Passes:
@@ -40,7 +40,7 @@ class Passes:
         info = media.info
         self._asked = 1 if info.kind is MediaKind.PICTURE else frames_asked(request, info.duration_s, info.n_frames)
         frame_bytes = layout.bytes_of(info.height, info.width, info.layout)
-        aside_bytes = (self._asked or 0) * len(LATER) // PERIOD * frame_bytes
+        aside_bytes = sum(turn(place) > 0 for place in range(self._asked or 0)) * frame_bytes
         self._room_bytes = hold_bytes
         is_video = info.kind is MediaKind.VIDEO
         self.is_spread = is_video and not request.exhaustive and self._asked is not None and aside_bytes <= hold_bytes
@@ -66,8 +66,8 @@ class Passes:
         """The first pass, a part at a time, each to be used up before the next. All is one part unless the pass is spread."""
         yield _of_one_size(self._batches(self._request))
         self._n_first = len(self._times)
-        for stride in LATER:
-            if frames := self._aside.pop(stride, None):
+        for later in range(1, TURNS):
+            if frames := self._aside.pop(later, None):
                 yield _of_one_size(_even_batches(frames, self._batch_frames))
 
     def second(self, times_s: tuple[float, ...]) -> Iterator[list[Frame]]:
@@ -82,10 +82,10 @@ class Passes:
         batch: list[Frame] = []
         for place, frame in enumerate(self._new_frames(request)):
             frame_bytes = layout.bytes_of(frame.height, frame.width, self._media.info.layout)
-            if self.is_spread and place % PERIOD in LATER:
+            if self.is_spread and turn(place):
                 if self._room_bytes >= frame_bytes:
                     self._room_bytes -= frame_bytes
-                    self._aside.setdefault(place % PERIOD, []).append(frame)
+                    self._aside.setdefault(turn(place), []).append(frame)
                     continue
                 self.is_spread = False  # more frames, or larger ones, than were announced
             batch.append(frame)

@@ -1,6 +1,6 @@
 """Whether more frames could still change a verdict: a bound over what remains, from the votes seen so far.
 
-The seen frames must be spread over the whole clip (``PERIOD``, ``LATER``). Then a track's votes are a sample of those that the
+The seen frames must be spread over the whole clip (``turn``). Then a track's votes are a sample of those that the
 full budget would give, and its mean moves as the mean of a finite population does. docs/decisions/0011-early-decision.md tells
 why, and what it saves.
 """
@@ -18,9 +18,9 @@ from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Verdict
 from worker.verdict.aggregate import faces_by_track
 from worker.verdict.decide import Policy, decide
 
-PERIOD = 6
-LATER = (3, 1, 4, 2, 5)
-"""Every sixth frame is looked at first, then the others: those three places on, one place on and so forth."""
+TURNS = 6
+_TURN_OF = (0, 2, 4, 1, 3, 5)
+"""Of the places in a group of six frames: the first at once, then the one three places on, and so forth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,16 @@ class Outlook:
     """Most frames in a row, between two that were looked at or at an end, that were not."""
     closer_look: bool = False
     """Whether a second pass would follow, or a splice may hide: then nothing but ``fake`` is settled."""
+
+
+def turn(place: int) -> int:
+    """When the frame at this place of a first pass is looked at: 0, at once, to TURNS - 1, last.
+
+    Turns 0 and 1 together are every third frame. Which of a group's two comes first follows the Thue-Morse sequence, so that
+    turn 0 alone has no period: evenly spaced frames would show one and the same moment of a loop, over and over.
+    """
+    group, within = divmod(place, TURNS)
+    return _TURN_OF[(within + TURNS // 2 * (group.bit_count() % 2)) % TURNS]
 
 
 def reach(logits_n: Sequence[float], share: float, caution: Caution) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from worker.types import Coverage, Face, Label, MediaKind, Strategy, Verdict
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy, decide
-from worker.verdict.early import LATER, PERIOD, Caution, Outlook, is_settled, reach, student_quantile
+from worker.verdict.early import TURNS, Caution, Outlook, is_settled, reach, student_quantile, turn
 
 PLAIN = Calibration(kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset(Strategy), frames=(1, 512), a=1.0, b=0.0)
 POLICY = Policy(calibrations=(replace(PLAIN, c_tracks=0.9),))
@@ -50,13 +50,27 @@ def label(found: list[Face], policy: Policy = POLICY) -> Label | None:
 def scan(clip: list[list[Face]], policy: Policy = POLICY) -> tuple[Label | None, int]:
     """The verdict of a clip, given as the faces of each frame, as the pipeline would find it, and the frames it took."""
     seen: list[int] = []
-    for first in (0, *LATER):
-        seen = sorted([*seen, *range(first, len(clip), PERIOD)])
+    for now in range(TURNS):
+        seen = sorted([*seen, *(place for place in range(len(clip)) if turn(place) == now)])
         found = [face for place in seen for face in clip[place]]
         hidden = int(np.diff([-1, *seen, len(clip)]).max()) - 1
         if is_settled(found, coverage(), policy, Outlook(share=len(seen) / len(clip), hidden=hidden)):
             break
     return label(found, policy), len(seen)
+
+
+def test_the_first_two_turns_are_every_third_frame_and_each_turn_is_a_sixth() -> None:
+    turns = [turn(place) for place in range(6 * 64)]
+    assert {place for place, its in enumerate(turns) if its < 2} == set(range(0, 6 * 64, 3))
+    assert [turns.count(now) for now in range(TURNS)] == [64] * TURNS
+    assert all(sorted(turns[start : start + 6]) == [0, 1, 2, 3, 4, 5] for start in range(0, len(turns), 6))
+
+
+@pytest.mark.parametrize("period", range(2, 25))
+def test_the_first_turn_meets_every_moment_of_a_loop_that_the_first_two_meet(period: int) -> None:
+    """Frames at one spacing would show the same few moments of a loop again and again, and call that certainty."""
+    third = {place % period for place in range(0, 600, 3)}
+    assert {place % period for place in range(600) if turn(place) == 0} == third
 
 
 def frames_of(*tracks: list[float]) -> list[list[Face]]:
