@@ -2,7 +2,7 @@
 
 A first pass whose frames fit into memory is *spread*: some are handed out as they come, and those between are kept aside, to be
 looked at only if they could still change the verdict (``worker.verdict.early``). Decoding in rising time is what a
-file of few key frames allows; a pass for each stride would decode most frames again.
+file of few key frames allows; a pass for each turn would decode most frames again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Passes:
         info = media.info
         self._asked = 1 if info.kind is MediaKind.PICTURE else frames_asked(request, info.duration_s, info.n_frames)
         frame_bytes = layout.bytes_of(info.height, info.width, info.layout)
-        aside_bytes = sum(turn(place) > 0 for place in range(self._asked or 0)) * frame_bytes
+        asked = self._asked or 0
+        aside_bytes = (asked - asked // TURNS) * frame_bytes
         self._room_bytes = hold_bytes
         is_video = info.kind is MediaKind.VIDEO
         self.is_spread = is_video and not request.exhaustive and self._asked is not None and aside_bytes <= hold_bytes

@@ -8,6 +8,7 @@ why, and what it saves.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -21,6 +22,9 @@ from worker.verdict.decide import Policy, decide
 TURNS = 6
 _TURN_OF = (0, 2, 4, 1, 3, 5)
 """Of the places in a group of six frames: the first at once, then the one three places on, and so forth."""
+_GROUPS = 512
+_MOVED = random.Random(0).getrandbits(_GROUPS - 1) << 1
+"""Groups whose turns begin three places on, a bit each, drawn once and for all; never the first: any file has a turn 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +56,12 @@ class Outlook:
 def turn(place: int) -> int:
     """When the frame at this place of a first pass is looked at: 0, at once, to TURNS - 1, last.
 
-    Turns 0 and 1 together are every third frame. Which of a group's two comes first follows the Thue-Morse sequence, so that
-    turn 0 alone has no period: evenly spaced frames would show one and the same moment of a loop, over and over.
+    Turns 0 and 1 together are every third frame. Which of the two that lie three apart comes first was drawn for each group:
+    evenly spaced frames would show one and the same moment of a loop, over and over, and the bound takes the seen ones for a
+    random sample.
     """
     group, within = divmod(place, TURNS)
-    return _TURN_OF[(within + TURNS // 2 * (group.bit_count() % 2)) % TURNS]
+    return _TURN_OF[(within + TURNS // 2 * (_MOVED >> group % _GROUPS & 1)) % TURNS]
 
 
 def reach(logits_n: Sequence[float], share: float, caution: Caution) -> float:
