@@ -1,7 +1,8 @@
 """How often real video is called fake, as it is and compressed again, at thresholds that never saw the clip's group.
 
-Clips are those of the committed split that were not trained on. A clip and its copies are judged as a scan would, several tracks
-lowering the probability, by a calibration and thresholds that were fitted on the scans of all other groups' clips as they are.
+Clips are those of the committed split that were not trained on. A clip and its copies are judged by a calibration, its term for
+several tracks included, and thresholds that were fitted on the scans of all other groups' clips as they are; what else makes a
+verdict uncertain (deviation, quality, coverage) is left out.
 Each group is left out by itself: cut into few folds, a few dozen clips give another figure with every cut. Fakes are judged as
 they are, by the same thresholds: few false alarms are worth nothing where nothing is found.
 """

@@ -169,7 +169,11 @@ def refit(like: Calibration, target: Target, copies: Clips | None = None) -> Fit
 def fit_videos(scanned: Sequence[Scanned], like: Calibration, target: Target) -> Calibration:
     """What ``fit_kind`` gives for these videos alone, but for what poor faces and long videos cost. Raises ValueError alike."""
     clips = clips_of(scanned)
-    return with_chances(refit(like, target)(clips), clips, several=composite_clips(_track_votes(scanned), seed=0))
+    try:
+        several = composite_clips(_track_votes(scanned), seed=0)
+    except ValueError:  # too few groups for composites: on the greatest logits of several clips
+        several = None
+    return with_chances(refit(like, target)(clips), clips, several=several)
 
 
 def _of_groups(copies: Clips | None, part: Clips) -> Clips | None:

@@ -56,7 +56,8 @@ class Flight(Generic[T, R]):
                     thread.join(max(0.0, deadline - time.monotonic()))
 
     def finished(self) -> list[R]:
-        """Once the run was cut: results of tasks that were done all the same, in order. The first may have been given before."""
+        """Once the run was cut: results of tasks that were done all the same, in order, errors left out. The first may have been
+        given before."""
         ended = [future for _, future, _ in self._under_way if future.done()]
         return [future.result() for future in ended if future.exception() is None]
 

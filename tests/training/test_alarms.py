@@ -95,6 +95,14 @@ def test_a_clip_of_several_tracks_needs_more_to_be_an_alarm(scanned: tuple[dict[
     assert alarms[1] < alarms[0] - 10
 
 
+def test_a_group_is_judged_by_what_was_fitted_on_the_others(scanned: tuple[dict[str, Item], dict[str, Report]]) -> None:
+    """No real clip that was fitted on may be an alarm here; the odd one is, as its own group was left out."""
+    items, reports = scanned
+    odd = "videos/real_7.mp4"
+    found, _ = seen_of(items, reports | {odd: clip(odd, 6.0)}, copied(items, [-3.0] * 4))
+    assert cells(report_lines(found, Target(fpr=0.0, coverage=0.0)), "as it is")[4] == "1 of 20"
+
+
 def test_a_bound_of_many_copies_of_few_groups_is_that_of_the_groups(scanned: tuple[dict[str, Item], dict[str, Report]]) -> None:
     items, reports = scanned
     calm = {path: clip(path, -3.0) if items[path].label == "real" else report for path, report in reports.items()}

@@ -139,7 +139,7 @@ def test_only_auto_takes_a_second_pass(file: Path, strategy: Strategy) -> None:
 
 
 def test_what_cannot_change_any_more_is_not_looked_at(file: Path) -> None:
-    """All real: every third frame settles it, so that nothing can hide between. All fake: every sixth does."""
+    """All real: every third frame settles it, so that nothing can hide between. All fake: one in six does."""
     for clip, label, looked_at in ((Clip(), Label.REAL, 11), (Clip(swap_s=(0.0, 9.0)), Label.FAKE, 6)):
         detector = OneFace()
         report = scanner(clip, detector=detector).scan(file).report

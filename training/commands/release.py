@@ -12,6 +12,9 @@ from worker.errors import ConfigError
 
 app = typer.Typer(help="Write a run's checkpoint and calibrate it.", no_args_is_help=True, add_completion=False)
 
+COVERAGE = 0.78
+"""Chosen for checkpoint 2.1: docs/model-card.md, False alarms on recompressed video."""
+
 EXPORT_HELP = """Write a run's averaged weights as a checkpoint. Thresholds and calibrations are fitted on scans, afterwards.
 
 \b
@@ -92,7 +95,7 @@ def calibrate(
     card: Annotated[Path | None, typer.Option(help="Also write the tables of scores by source here (Markdown).")] = None,
     fpr: Annotated[float, typer.Option(min=0, max=1, help="Most real files that may be called fake.")] = 0.05,
     fnr: Annotated[float, typer.Option(min=0, max=1, help="Most fake files that may be called real.")] = 0.10,
-    coverage: Annotated[float, typer.Option(min=0, max=1, help="Least share that must be decided.")] = 0.78,
+    coverage: Annotated[float, typer.Option(min=0, max=1, help="Least share that must be decided.")] = COVERAGE,
     version: Annotated[
         str | None, typer.Option(help="The checkpoint's version from now on: verdicts will differ. [default: as it was]")
     ] = None,
@@ -143,7 +146,7 @@ def alarms(
     out: Annotated[Path, typer.Option(help="Folder for the copies' scans and the table.")] = Path("runs/alarms"),
     fpr: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = 0.05,
     fnr: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = 0.10,
-    coverage: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = 0.78,
+    coverage: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = COVERAGE,
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Of the scans.")] = None,
 ) -> None:
     from rich.console import Console
