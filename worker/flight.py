@@ -10,12 +10,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
 
 IN_FLIGHT = 2
 PATIENCE_S = 2.0
 """So long the items in flight are waited for when a run is cut; a scan looks up between two batches of frames."""
+
+LOOK_UP_S = 0.5
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,11 +44,11 @@ class Flight(Generic[T, R]):
         try:
             for task in tasks:
                 if len(self._under_way) == self._most:
-                    yield self._under_way[0][1].result()
+                    yield self._oldest()
                     self._landed()
                 self._start(task)
             while self._under_way:
-                yield self._under_way[0][1].result()
+                yield self._oldest()
                 self._landed()
         finally:
             self._cut = True
@@ -82,6 +84,13 @@ class Flight(Generic[T, R]):
             self._on_first(task)
         self._under_way.append((task, future, thread))
         thread.start()
+
+    def _oldest(self) -> R:
+        """The oldest task's result. Looks up now and then: a signal just before a lock is waited for does not end the wait."""
+        future = self._under_way[0][1]
+        while not future.done():
+            wait([future], timeout=LOOK_UP_S)
+        return future.result()
 
     def _landed(self) -> None:
         """The oldest task's result was given, and used."""
