@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from worker import __version__
 from worker import report as wire
-from worker.backends.choose import open_classifier
+from worker.backends.choose import is_at_hand, open_from, opening_of
 from worker.backends.kept import user_cache
 from worker.cores import scan_threads
+from worker.engine import Engine
 from worker.faces.carry import CarryingDetector
 from worker.faces.detect import MtcnnDetector
 from worker.faces.nets import load_nets, packaged_nets
+from worker.frames.forkserver import ForkServer
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
 from worker.look import FaceRules
-from worker.model.checkpoint import load_spec, sha256
+from worker.model.checkpoint import load_spec
 from worker.model.packaged import default_checkpoint
 from worker.model.spec import ModelSpec
 from worker.overlap import Crew
@@ -46,33 +49,54 @@ SERVICE = {"redis", "queue", "source", "artifacts", "callbacks", "api", "watch",
 
 def build_scanner(settings: Settings, telemetry: Telemetry = SILENT) -> Scanner:
     """Load the networks and start the sandbox. Raises ConfigError or ModelError; the scanner owns all it opened."""
+    return _build(settings, telemetry)
+
+
+def begin_scanner(settings: Settings, decoders: ForkServer) -> Scanner:
+    """As ``build_scanner``, but a classifier that needs no export and no choice first may still be opening: the first frames of
+    the first item do not wait for it. Errors of its opening are raised by the scanner instead. ``decoders``, started before, are
+    owned by the scanner too."""
+    return _build(settings, SILENT, decoders, wait=False)
+
+
+def _build(settings: Settings, telemetry: Telemetry, decoders: ForkServer | None = None, *, wait: bool = True) -> Scanner:
     checkpoint = settings.model.checkpoint or default_checkpoint()
     spec = load_spec(checkpoint)
-    digest = sha256(checkpoint)
-    policy = build_policy(settings, spec, digest)
     threads = settings.model.threads or scan_threads()
+    opening = opening_of(
+        settings.model.checkpoint,
+        threads=1,
+        parallel=threads,
+        max_batch=settings.model.batch,
+        cache_dir=settings.model.cache_dir,
+    )
+    policy = build_policy(settings, spec, opening.digest)
     with ExitStack() as stack:
         # First the frames: decoders are imported there while the networks are loaded here.
-        frames = stack.enter_context(build_frames(settings, telemetry))
-        classifier = open_classifier(
-            settings.model.checkpoint,
-            backend=settings.model.backend,
-            threads=1,
-            cache_dir=settings.model.cache_dir,
-            max_batch=settings.model.batch,
-            parallel=threads,
-            on_fallback=lambda wanted: telemetry.count(FALLBACKS, wanted),
-        )
-        ran, nets = _face_nets(settings, digest, threads, telemetry)
+        frames = stack.enter_context(build_frames(settings, telemetry, decoders))
+        ran, nets = _face_nets(settings, opening.digest, threads, telemetry)
         detector = stack.enter_context(MtcnnDetector(nets, min_face_px=settings.faces.min_face_px, threads=1))
         crew = stack.enter_context(Crew(threads))
+        opener = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="opener"))
+
+        def open_engine() -> Engine:
+            classifier = open_from(opening, settings.model.backend, lambda wanted: telemetry.count(FALLBACKS, wanted))
+            model = describe_model(spec, opening.digest, classifier.name)
+            telemetry.set(MODEL, 1, model.name, model.version, model.sha256, model.backend)
+            return Engine(
+                classifier=MeasuredClassifier(classifier, telemetry),
+                model=model,
+                fingerprint=fingerprint(settings, opening.digest, classifier.name, ran),
+            )
+
+        engine = opener.submit(open_engine)
+        if wait or not is_at_hand(opening, settings.model.backend):
+            engine.result()
         owned = stack.pop_all()
-    model = describe_model(spec, digest, classifier.name)
-    telemetry.set(MODEL, 1, model.name, model.version, model.sha256, model.backend)
     return Scanner(
         frames=frames,
         new_detector=lambda: MeasuredDetector(CarryingDetector(detector) if settings.faces.carry else detector, telemetry),
-        classifier=MeasuredClassifier(classifier, telemetry),
+        engine=engine.result,
         crew=crew,
         rules=FaceRules(
             margin=spec.crop.margin,
@@ -83,8 +107,6 @@ def build_scanner(settings: Settings, telemetry: Telemetry = SILENT) -> Scanner:
         ),
         policy=policy,
         options=_options(settings),
-        model=model,
-        fingerprint=fingerprint(settings, digest, classifier.name, ran),
         owned=owned,
     )
 
@@ -102,8 +124,8 @@ def _face_nets(settings: Settings, digest: str, parallel: int, telemetry: Teleme
     return open_face_nets(wanted, packaged, lambda name: telemetry.count(FALLBACKS, name))
 
 
-def build_frames(settings: Settings, telemetry: Telemetry = SILENT) -> SandboxedFrames:
-    """The sandboxed frame source of these settings."""
+def build_frames(settings: Settings, telemetry: Telemetry = SILENT, decoders: ForkServer | None = None) -> SandboxedFrames:
+    """The sandboxed frame source of these settings; it owns ``decoders``, where they were started before."""
     decode = settings.decode
     return SandboxedFrames(
         Limits(
@@ -121,6 +143,7 @@ def build_frames(settings: Settings, telemetry: Telemetry = SILENT) -> Sandboxed
         cpu_s=decode.cpu_s,
         shared_bytes=decode.shared_mib * MIB,
         on_lost=lambda why: telemetry.count(DECODER_RESTARTS, why),
+        server=decoders,
     )
 
 

@@ -51,8 +51,11 @@ class FetchingScanner:
     """
 
     def __init__(self, scanner: ItemScanner, source: UrlSource, folder: Path, urls: Mapping[Path, str]) -> None:
-        self.fingerprint = scanner.fingerprint
         self._scanner, self._source, self._folder, self._urls = scanner, source, folder, urls
+
+    @property
+    def fingerprint(self) -> str:
+        return self._scanner.fingerprint
 
     @property
     def max_bytes(self) -> int:

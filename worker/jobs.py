@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from worker.assemble import failed_report
 from worker.content import Content
+from worker.errors import ConfigError, ModelError
 from worker.report import Report, Source, new_id, now
 from worker.resume import State, content_of, is_unchanged
 from worker.settings import Settings
@@ -32,7 +33,8 @@ class ScanOutput(Protocol):
 class ItemScanner(Protocol):
     """What scans items, on two threads at once (``worker.pipeline.Scanner``)."""
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str: ...
 
     @property
     def max_bytes(self) -> int: ...
@@ -67,13 +69,18 @@ class Outcome:
 
 
 def do(task: Task, scanner: ItemScanner, on_progress: Callable[[Any], None] | None = None) -> Outcome:
-    """Do one task. An exception of the scanner's is a bug in it: logged, and the item's report says ``internal``."""
+    """Do one task. An exception of the scanner's is a bug in it: logged, and the item's report says ``internal``.
+
+    Raises ConfigError or ModelError where the scanner finds only now that its classifier cannot be opened.
+    """
     path = task.item.path
     try:
         if task.state is not None and is_unchanged(path, task.state, scanner.fingerprint, scanner.max_bytes):
             return Outcome(task=task, report=None, fingerprint=scanner.fingerprint)
         content = content_of(path, scanner.max_bytes) if task.keep_state else None
         result = scanner.scan(path, content=content, on_progress=on_progress)
+    except (ConfigError, ModelError):
+        raise
     except Exception as exc:
         log.exception("an item could not be scanned")
         return Outcome(task=task, report=failed(path, exc))

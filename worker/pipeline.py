@@ -18,13 +18,14 @@ import numpy as np
 from worker import report as wire
 from worker.assemble import Findings, all_frames, completed_report, failed_report
 from worker.content import Content, read_content
+from worker.engine import Awaited, Engine
 from worker.errors import EmptyMedia, VeriframeError
 from worker.explain import explained
 from worker.look import FaceRules, Look, look_at
 from worker.observe import Observations, Observer
 from worker.overlap import Crew
 from worker.passes import Passes
-from worker.ports import Classifier, FaceDetector, FrameSource
+from worker.ports import FaceDetector, FrameSource
 from worker.types import Coverage, Float32, Frame, MediaInfo, MediaKind, SamplingRequest, Strategy, UInt8
 from worker.verdict.decide import Policy, decide
 from worker.verdict.early import Outlook, is_settled
@@ -72,9 +73,10 @@ class ScanOptions:
 class Scanner:
     """Scans items, on several threads at once if wished; a context manager that closes what it was given to own.
 
-    ``scan`` never raises for a bad item: its report says what was wrong. ``fingerprint`` names the model and every option that
-    can change a result. ``new_detector`` gives the detector of one batch; it and ``classifier`` are used on the threads of
-    ``crew``, several at once, while the next frames are decoded.
+    ``scan`` never raises for a bad item: its report says what was wrong. ``engine`` waits until the classifier is open, and
+    raises ConfigError or ModelError where it cannot be: so does then all that needs it, ``scan`` included. ``new_detector`` gives
+    the detector of one batch; it and the classifier are used on the threads of ``crew``, several at once, while the next frames
+    are decoded.
     """
 
     def __init__(
@@ -82,20 +84,17 @@ class Scanner:
         *,
         frames: FrameSource,
         new_detector: Callable[[], FaceDetector],
-        classifier: Classifier,
+        engine: Callable[[], Engine],
         crew: Crew,
         rules: FaceRules,
         policy: Policy,
         options: ScanOptions,
-        model: wire.Model,
-        fingerprint: str,
         owned: ExitStack,
     ) -> None:
-        self.model = model
-        self.fingerprint = fingerprint
+        self._engine = engine
         self._frames = frames
         self._new_detector = new_detector
-        self._classifier = classifier
+        self._classifier = Awaited(engine)
         self._crew = crew
         self._rules = rules
         self._policy = policy
@@ -107,6 +106,14 @@ class Scanner:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._owned.close()
+
+    @property
+    def model(self) -> wire.Model:
+        return self._engine().model
+
+    @property
+    def fingerprint(self) -> str:
+        return self._engine().fingerprint
 
     @property
     def max_bytes(self) -> int:
@@ -160,7 +167,6 @@ class Scanner:
             started_at=wire.now(),
             status="running",
             progress=0.0,
-            model=self.model,
         )
         try:
             options = dataclasses.replace(
@@ -170,10 +176,14 @@ class Scanner:
             )
             return self._scan(path, job, content, on_progress, options)
         except VeriframeError as exc:
-            return ScanResult(report=failed_report(job, exc), crops={})
+            return ScanResult(report=failed_report(self._by_model(job), exc), crops={})
         except Exception as exc:  # the job boundary: a bug costs one item, never the run
             log.exception("scan %s failed", job.id)
-            return ScanResult(report=failed_report(job, exc), crops={})
+            return ScanResult(report=failed_report(self._by_model(job), exc), crops={})
+
+    def _by_model(self, job: wire.Report) -> wire.Report:
+        """Waits for the classifier: an item's first frames may be decoded, and their faces found, before it is open."""
+        return job.model_copy(update={"model": self.model})
 
     def _scan(
         self,
@@ -213,7 +223,7 @@ class Scanner:
             timings=_timings(open_s + passes.waited_s, run, time.perf_counter() - started),
             stopped_by="media" if passes.failure is not None else "verdict" if settled else None,
         )
-        report, crops = completed_report(job, found, evidence_per_track=options.evidence_per_track)
+        report, crops = completed_report(self._by_model(job), found, evidence_per_track=options.evidence_per_track)
         if options.explain:
             seen_all = Progress(decoded=run.observer.n_frames, wanted=passes.wanted, stage="infer")
             report, crops = self._explained(report, crops, lambda: tell(seen_all))

@@ -57,7 +57,10 @@ class Classifier(Protocol):
     """Scores crops, on several threads at once. The same crop gives the same scores in any batch and on any backend (within 1e-3
     in probability, fp32)."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the backend that runs."""
+        ...
 
     def scores(self, crops_FHWC: UInt8) -> Scores:
         """uint8 RGB crops [F, 224, 224, 3] -> log p(fake) - log p(real), uncalibrated; F from 0 upwards."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worker.engine import Engine
 from worker.errors import CorruptMedia, VeriframeError
 from worker.look import FaceRules
 from worker.overlap import Crew
@@ -133,12 +134,17 @@ def scanner(
     plain = Calibration(
         kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset({Strategy.AUTO}), frames=(1, 512), a=1.0, b=0.0
     )
+    engine = Engine(
+        classifier=classifier or ByGrey(),
+        model=Model(name="grey", version="1", sha256="0" * 64, licence="none", backend="grey"),
+        fingerprint="grey",
+    )
     owned = ExitStack()
     face = detector or OneFace()
     return Scanner(
         frames=clip,
         new_detector=lambda: face,
-        classifier=classifier or ByGrey(),
+        engine=lambda: engine,
         crew=owned.enter_context(Crew(2)),
         rules=FaceRules(margin=1.3, size=224, min_vote_px=48, min_vote_quality=0.0, batch=5),
         policy=Policy(calibrations=(plain,), min_quality=0.0),
@@ -153,7 +159,5 @@ def scanner(
             evidence_per_track=2,
             max_bytes=1000,
         ),
-        model=Model(name="grey", version="1", sha256="0" * 64, licence="none", backend="grey"),
-        fingerprint="grey",
         owned=owned,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import worker
 from worker.backends.alone import alone
-from worker.backends.auto import open_auto
+from worker.backends.auto import open_auto, remembered_choice
 from worker.backends.candidates import ARTEFACTS, NAMES, REFERENCE, Opening, open_named
 from worker.backends.kept import find_kept, kept_name, private_cache, user_cache
 from worker.errors import ConfigError, ModelError
@@ -51,9 +51,14 @@ def open_classifier(
     Raises ConfigError for an unknown backend, a missing extra or a cache folder of somebody else, ModelError for a checkpoint
     that cannot be used.
     """
+    opening = opening_of(checkpoint, threads=threads, parallel=parallel, max_batch=max_batch, cache_dir=cache_dir)
+    return open_from(opening, backend, on_fallback)
+
+
+def open_from(opening: Opening, backend: str, on_fallback: Callable[[str], None] = lambda wanted: None) -> Classifier:
+    """As ``open_classifier``."""
     if backend not in BACKENDS:
         raise ConfigError(f"unknown backend {backend!r}: one of {', '.join(BACKENDS)}")
-    opening = opening_of(checkpoint, threads=threads, parallel=parallel, max_batch=max_batch, cache_dir=cache_dir)
     if backend == "auto":
         return open_auto(opening, on_fallback)
     if backend in ARTEFACTS:
@@ -80,6 +85,13 @@ def opening_of(
         parallel=parallel,
         max_batch=max_batch,
     )
+
+
+def is_at_hand(opening: Opening, backend: str) -> bool:
+    """Whether nothing has to be exported or measured first, so that opening takes moments."""
+    if backend == "auto" and remembered_choice(opening) is None:
+        return False
+    return ready_export(opening.digest, opening.cache_dir) is not None
 
 
 def export_in_process(checkpoint: Path, out: Path) -> None:

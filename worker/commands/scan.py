@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -179,6 +179,31 @@ def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dic
 
     Raises ConfigError, ModelError, OSError.
     """
+    with ExitStack() as stack:
+        build = build or _own_build(arguments.workers, stack)
+        return _scan(arguments, config, flags, build)
+
+
+def _own_build(workers: int, stack: ExitStack) -> Any:
+    """What opens our scanner. Where this very process scans, its decoders load from here on, while it does everything else."""
+    if workers > 1:
+        from worker.compose import build_scanner
+
+        return build_scanner
+    from worker.frames.forkserver import ForkServer
+
+    decoders = stack.enter_context(closing(ForkServer()))
+    decoders.start()
+
+    def begin(settings: Any) -> Any:
+        from worker.compose import begin_scanner
+
+        return begin_scanner(settings, decoders)
+
+    return begin
+
+
+def _scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dict[str, Any]], build: Any) -> int:
     from rich.console import Console
 
     from worker.batch import Batch
@@ -214,10 +239,6 @@ def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dic
         )
     if not items:
         raise ConfigError("nothing to scan: no files there, or --include and --exclude leave none")
-    if build is None:
-        from worker.compose import build_scanner
-
-        build = build_scanner
     if any(item.url for item in items):
         from worker.fetched import fetching
 

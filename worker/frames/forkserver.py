@@ -18,6 +18,7 @@ from worker.errors import DecodeCrash
 from worker.frames import wire
 from worker.types import Json
 
+DEFAULT_OPENER = "worker.frames.choose:open_media"
 START_TIMEOUT_S = 60.0
 REPLY_TIMEOUT_S = 10.0
 END_TIMEOUT_S = 2.0
@@ -59,7 +60,7 @@ class ZygoteGone(Exception):
 class ForkServer:
     """Safe to use from several threads. ``start`` returns at once; the first ``fork`` waits for the imports."""
 
-    def __init__(self, opener: str, import_path: Sequence[Path] = ()) -> None:
+    def __init__(self, opener: str = DEFAULT_OPENER, import_path: Sequence[Path] = ()) -> None:
         self._opener = opener
         own_path = [entry for entry in sys.path if os.path.isabs(entry)]
         self._folders = [str(folder) for folder in import_path] + own_path

@@ -24,7 +24,7 @@ from typing import Self
 
 from worker.errors import SourceError
 from worker.frames import wire
-from worker.frames.forkserver import ForkServer
+from worker.frames.forkserver import DEFAULT_OPENER, ForkServer
 from worker.frames.limits import Limits
 from worker.frames.media import Room, SandboxedMedia, slots_for
 from worker.frames.peer import Peer
@@ -33,7 +33,6 @@ from worker.pixels import FRAME_PX
 from worker.ports import OpenMedia
 from worker.types import Json
 
-DEFAULT_OPENER = "worker.frames.choose:open_media"
 _PAGE_BYTES = 1 << 16
 
 
@@ -44,7 +43,8 @@ class SandboxedFrames:
     a child may take (default: ``threads * timeout_s``); ``memory_bytes`` what it may allocate beyond the imported libraries;
     ``shared_bytes`` the memory its frames may take (but always one frame of the largest size allowed). ``on_lost`` is told of
     each child that ended before its work did, and why (``worker.frames.peer.Lost``). ``opener`` and
-    ``import_path`` name the function that opens media in the child; they never come from a user or a file.
+    ``import_path`` name the function that opens media in the child; they never come from a user or a file. ``server`` does so for
+    a process that was started before (then those two say nothing), which is owned from here on.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class SandboxedFrames:
         on_lost: Callable[[str], None] = lambda why: None,
         opener: str = DEFAULT_OPENER,
         import_path: Sequence[Path] = (),
+        server: ForkServer | None = None,
     ) -> None:
         self._limits = limits
         self._timeout_s = timeout_s
@@ -76,7 +77,7 @@ class SandboxedFrames:
             "cpu_s": self._cpu_s,
             "shared_bytes": self._shared_bytes,
         }
-        self._server = ForkServer(opener, import_path)
+        self._server = server or ForkServer(opener, import_path)
 
     def __enter__(self) -> Self:
         self._server.start()

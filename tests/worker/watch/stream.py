@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worker.engine import Engine
 from worker.errors import CorruptMedia
 from worker.look import FaceRules
 from worker.overlap import Crew
@@ -123,11 +124,16 @@ def scanner(frames: FrameSource | None = None, new_detector: Callable[[], FaceDe
     plain = Calibration(
         kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset({Strategy.FPS}), frames=(1, 100_000), a=1.0, b=0.0
     )
+    engine = Engine(
+        classifier=ByGrey(),
+        model=Model(name="grey", version="1", sha256="0" * 64, licence="none", backend="grey"),
+        fingerprint="grey",
+    )
     with ExitStack() as stack:
         yield Scanner(
             frames=frames or ToldFrames(),
             new_detector=new_detector,
-            classifier=ByGrey(),
+            engine=lambda: engine,
             crew=stack.enter_context(Crew(1)),
             rules=FaceRules(margin=1.2, size=32, min_vote_px=4, min_vote_quality=0.0, batch=8),
             policy=Policy(calibrations=(plain,), min_quality=0.0),
@@ -140,8 +146,6 @@ def scanner(frames: FrameSource | None = None, new_detector: Callable[[], FaceDe
                 evidence_per_track=2,
                 max_bytes=1 << 24,
             ),
-            model=Model(name="grey", version="1", sha256="0" * 64, licence="none", backend="grey"),
-            fingerprint="grey",
             owned=ExitStack(),
         )
 
