@@ -16,7 +16,7 @@ from worker.engine import Engine
 from worker.faces.carry import CarryingDetector
 from worker.faces.detect import MtcnnDetector
 from worker.faces.nets import load_nets, packaged_nets
-from worker.frames.forkserver import ForkServer
+from worker.frames.boot import Booted
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
 from worker.look import FaceRules
@@ -52,14 +52,14 @@ def build_scanner(settings: Settings, telemetry: Telemetry = SILENT) -> Scanner:
     return _build(settings, telemetry)
 
 
-def begin_scanner(settings: Settings, decoders: ForkServer) -> Scanner:
+def begin_scanner(settings: Settings, decoders: Booted) -> Scanner:
     """As ``build_scanner``, but a classifier that needs no export and no choice first may still be opening: the first frames of
-    the first item do not wait for it. Errors of its opening are raised by the scanner instead. ``decoders``, started before, are
-    owned by the scanner too."""
+    the first item do not wait for it. Errors of its opening are raised by the scanner instead. ``decoders`` were started
+    before, and are the scanner's from here on."""
     return _build(settings, SILENT, decoders, wait=False)
 
 
-def _build(settings: Settings, telemetry: Telemetry, decoders: ForkServer | None = None, *, wait: bool = True) -> Scanner:
+def _build(settings: Settings, telemetry: Telemetry, decoders: Booted | None = None, *, wait: bool = True) -> Scanner:
     checkpoint = settings.model.checkpoint or default_checkpoint()
     spec = load_spec(checkpoint)
     threads = settings.model.threads or scan_threads()
@@ -124,7 +124,7 @@ def _face_nets(settings: Settings, digest: str, parallel: int, telemetry: Teleme
     return open_face_nets(wanted, packaged, lambda name: telemetry.count(FALLBACKS, name))
 
 
-def build_frames(settings: Settings, telemetry: Telemetry = SILENT, decoders: ForkServer | None = None) -> SandboxedFrames:
+def build_frames(settings: Settings, telemetry: Telemetry = SILENT, decoders: Booted | None = None) -> SandboxedFrames:
     """The sandboxed frame source of these settings; it owns ``decoders``, where they were started before."""
     decode = settings.decode
     return SandboxedFrames(
@@ -143,7 +143,7 @@ def build_frames(settings: Settings, telemetry: Telemetry = SILENT, decoders: Fo
         cpu_s=decode.cpu_s,
         shared_bytes=decode.shared_mib * MIB,
         on_lost=lambda why: telemetry.count(DECODER_RESTARTS, why),
-        server=decoders,
+        booted=decoders,
     )
 
 

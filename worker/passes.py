@@ -45,6 +45,8 @@ class Passes:
         self._room_bytes = hold_bytes
         is_video = info.kind is MediaKind.VIDEO
         self.is_spread = is_video and not request.exhaustive and self._asked is not None and aside_bytes <= hold_bytes
+        at_first = max(1, -(-asked // TURNS))  # of a spread pass, shared out evenly: the first batch begins sooner
+        self._spread_frames = -(-at_first // -(-at_first // batch_frames))
         self.failure: MediaError | None = None
         self.waited_s = 0.0
         self.looks = Looks(self._asked)
@@ -90,7 +92,8 @@ class Passes:
                     continue
                 self.is_spread = False  # more frames, or larger ones, than were announced
             batch.append(frame)
-            if len(batch) == self._batch_frames or (len(batch) + 1) * frame_bytes > self._batch_bytes:
+            most = self._spread_frames if self.is_spread else self._batch_frames
+            if len(batch) >= most or (len(batch) + 1) * frame_bytes > self._batch_bytes:
                 yield batch
                 batch = []
         if batch:

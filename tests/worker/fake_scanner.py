@@ -1,7 +1,8 @@
 """``veriframe`` with a scanner of the tests' own behind the port; run as a script, so that slots can import it by name.
 
 What a file holds says what becomes of it: ``fake``, ``real``, ``uncertain``, ``slow`` (takes a minute), ``wait PATH`` (until PATH
-exists), ``broken``, ``bug`` (the scanner raises), ``kill`` (its process dies), ``kill PATH`` (only once: PATH is made) or
+exists), ``broken``, ``bug`` (the scanner raises),
+``unopened`` (its classifier cannot be opened), ``kill`` (its process dies), ``kill PATH`` (only once: PATH is made) or
 ``mute PATH`` (once, its process closes its pipe and lives on). Each scan appends its file's name to $FAKE_LOG.
 """
 
@@ -44,6 +45,8 @@ class FakeScanner:
         word, _, argument = path.read_bytes().decode("utf-8", "replace").strip().partition(" ")
         if word == "bug":
             raise RuntimeError("a bug in the scanner")
+        if word == "unopened":
+            raise ModelError("the classifier cannot be opened")
         if word == "slow":
             time.sleep(60)
         if word == "wait":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +121,11 @@ class ByGrey:
         return Scores(logit_F=np.where(crops_FHWC.mean((1, 2, 3)) > 140, 3.0, -3.0).astype(np.float32))
 
 
+def grey_engine(classifier: Classifier) -> Engine:
+    model = Model(name="grey", version="1", sha256="0" * 64, licence="none", backend="grey")
+    return Engine(classifier=classifier, model=model, fingerprint="grey")
+
+
 def scanner(
     clip: Clip,
     *,
@@ -130,21 +135,18 @@ def scanner(
     detector: OneFace | None = None,
     exhaustive: bool = False,
     classifier: Classifier | None = None,
+    engine: Callable[[], Engine] | None = None,
 ) -> Scanner:
     plain = Calibration(
         kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset({Strategy.AUTO}), frames=(1, 512), a=1.0, b=0.0
     )
-    engine = Engine(
-        classifier=classifier or ByGrey(),
-        model=Model(name="grey", version="1", sha256="0" * 64, licence="none", backend="grey"),
-        fingerprint="grey",
-    )
+    opened = grey_engine(classifier or ByGrey())
     owned = ExitStack()
     face = detector or OneFace()
     return Scanner(
         frames=clip,
         new_detector=lambda: face,
-        engine=lambda: engine,
+        engine=engine or (lambda: opened),
         crew=owned.enter_context(Crew(2)),
         rules=FaceRules(margin=1.3, size=224, min_vote_px=48, min_vote_quality=0.0, batch=5),
         policy=Policy(calibrations=(plain,), min_quality=0.0),

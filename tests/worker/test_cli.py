@@ -130,6 +130,13 @@ def test_an_internal_error_has_a_code_of_its_own(media: Callable[..., Path]) -> 
     assert "internal error: RuntimeError: out of luck" in result.stderr
 
 
+def test_a_classifier_that_fails_to_open_ends_the_run_and_what_came_before_is_told(media: Callable[..., Path]) -> None:
+    result = veriframe("scan", media(a="real", b="unopened", c="real"), "--format", "jsonl")
+    assert result.exit_code == 2
+    assert "the classifier cannot be opened" in result.stderr
+    assert [Path(json.loads(line)["source"]["path"]).name for line in result.stdout.splitlines()] == ["a.mp4"]
+
+
 def test_no_arguments_are_usage() -> None:
     assert veriframe("scan").exit_code == 2
     assert veriframe("scam").exit_code == 2

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from tests.worker.telemetry.recorded import Recorded
-from worker.compose import build_frames, build_policy, build_scanner, fingerprint
+from worker.compose import begin_scanner, build_frames, build_policy, build_scanner, fingerprint
 from worker.demo import demo_files
-from worker.errors import ConfigError, DecodeTimeout
+from worker.errors import ConfigError, DecodeTimeout, ModelError
+from worker.frames.boot import boot
 from worker.model.spec import Calibration, ModelSpec, Thresholds
 from worker.settings import load_settings
 from worker.types import MediaKind, Strategy
@@ -89,3 +91,28 @@ def test_a_decoder_that_is_lost_is_told() -> None:
     with build_frames(settings, told) as frames, pytest.raises(DecodeTimeout), frames.open(demo_files()[0].path):
         pass
     assert told.counts == {("decoder_restarts_total", "timeout"): 1}
+
+
+def test_a_scanner_that_is_begun_becomes_the_one_that_is_built(tmp_path: Path) -> None:
+    settings = load_settings(flags={"sampling": {"max_frames": 4}, "model": {"backend": "onnxruntime", "threads": 1}})
+    decoders = boot()
+    with begin_scanner(settings, decoders) as begun:
+        assert begun.scan(demo_files()[0].path).report.error is None
+        told = (begun.model, begun.fingerprint)
+    assert decoders.process.poll() is not None, "it was the scanner's"
+    with build_scanner(settings) as built:
+        assert (built.model, built.fingerprint) == told
+
+
+def test_a_scanner_that_is_begun_raises_when_its_classifier_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export that was at hand may have gone, or be damaged."""
+
+    def fail(*_: object) -> NoReturn:
+        raise ModelError("it just went away")
+
+    monkeypatch.setattr("worker.compose.open_from", fail)
+    settings = load_settings(flags={"model": {"backend": "onnxruntime", "threads": 1}})
+    with pytest.raises(ModelError, match="just went away"):
+        build_scanner(settings)
+    with begin_scanner(settings, boot()) as begun, pytest.raises(ModelError, match="just went away"):
+        begun.scan(demo_files()[0].path)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.worker.grey_media import SIZE, ByGrey, Clip, OneFace, TwoFaces, scanner
+from tests.worker.grey_media import SIZE, ByGrey, Clip, OneFace, TwoFaces, grey_engine, scanner
 from worker.content import Content
+from worker.engine import Engine
 from worker.errors import CorruptMedia, DecodeCrash, ModelError, VeriframeError
 from worker.pipeline import max_gap_s
 from worker.report import Report
@@ -68,6 +69,36 @@ def test_a_head_that_draws_tells_its_doubt_and_no_other_does(file: Path) -> None
     assert (plain.uncertainty.piw, plain.uncertainty.ttest_p, plain.uncertainty.n_samples) == (None, None, None)
     assert {face.piw for frame in plain.frames for face in frame.faces} == {None}
     assert report.score == plain.score
+
+
+def test_faces_are_found_while_the_classifier_is_still_opening(file: Path) -> None:
+    found = threading.Event()
+
+    class TellsFaces(OneFace):
+        def detect_small(
+            self, small_BHWC: np.ndarray | Sequence[np.ndarray], divisor: int, times_s: Sequence[float] | None = None
+        ) -> Detections:
+            try:
+                return super().detect_small(small_BHWC, divisor, times_s)
+            finally:
+                found.set()
+
+    def engine() -> Engine:
+        assert found.wait(timeout=60.0), "the scan waits for its classifier before it looks"
+        return grey_engine(ByGrey())
+
+    report = scanner(Clip(), detector=TellsFaces(), engine=engine).scan(file).report
+    assert report.verdict is Label.REAL
+    assert report.model == grey_engine(ByGrey()).model
+
+
+@pytest.mark.parametrize("clip", [Clip(), Clip(fails_after=0)], ids=["sound", "broken"])
+def test_a_classifier_that_cannot_be_opened_ends_the_run_not_the_item(file: Path, clip: Clip) -> None:
+    def engine() -> Engine:
+        raise ModelError("it is the export of another checkpoint")
+
+    with pytest.raises(ModelError, match="another checkpoint"):
+        scanner(clip, engine=engine).scan(file)
 
 
 def test_frames_are_copied_before_the_next_is_decoded(file: Path) -> None:

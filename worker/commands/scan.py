@@ -190,10 +190,10 @@ def _own_build(workers: int, stack: ExitStack) -> Any:
         from worker.compose import build_scanner
 
         return build_scanner
-    from worker.frames.forkserver import ForkServer
+    from worker.frames.boot import boot
 
-    decoders = stack.enter_context(closing(ForkServer()))
-    decoders.start()
+    decoders = boot()
+    stack.callback(decoders.kill)
 
     def begin(settings: Any) -> Any:
         from worker.compose import begin_scanner

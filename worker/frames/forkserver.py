@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
-import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,24 +12,12 @@ from pathlib import Path
 
 from worker.errors import DecodeCrash
 from worker.frames import wire
+from worker.frames.boot import DEFAULT_OPENER, Booted, boot
 from worker.types import Json
 
-DEFAULT_OPENER = "worker.frames.choose:open_media"
 START_TIMEOUT_S = 60.0
 REPLY_TIMEOUT_S = 10.0
 END_TIMEOUT_S = 2.0
-_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from worker.frames.zygote import main; main()"
-# One BLAS or OpenMP thread: none may run when the zygote forks. Two malloc arenas: each takes 64 MiB of the address space limit.
-_ENVIRONMENT = {
-    "PATH": "/usr/bin:/bin",
-    "LANG": "C.UTF-8",
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "2",
-    "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
-}
-_INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +44,13 @@ class ZygoteGone(Exception):
 class ForkServer:
     """Safe to use from several threads. ``start`` returns at once; the first ``fork`` waits for the imports."""
 
-    def __init__(self, opener: str = DEFAULT_OPENER, import_path: Sequence[Path] = ()) -> None:
+    def __init__(self, opener: str = DEFAULT_OPENER, import_path: Sequence[Path] = (), booted: Booted | None = None) -> None:
+        """``booted``: its first process, where that was started before."""
         self._opener = opener
-        own_path = [entry for entry in sys.path if os.path.isabs(entry)]
-        self._folders = [str(folder) for folder in import_path] + own_path
+        self._import_path = import_path
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: wire.Channel | None = None
+        self._process = None if booted is None else booted.process
+        self._control = None if booted is None else wire.Channel(booted.control)
         self._ready = False
         self._unreaped: list[subprocess.Popen[bytes]] = []
 
@@ -106,20 +90,8 @@ class ForkServer:
         if self._process is not None and self._process.poll() is None:
             return self._process.pid
         self._discard()
-        ours, theirs = socket.socketpair()
-        root = str(Path(__file__).parents[2])
-        with theirs:
-            arguments = [root, json.dumps(self._folders), self._opener, str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BOOT, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=_ENVIRONMENT | {name: os.environ[name] for name in _INHERITED if name in os.environ},
-                start_new_session=True,  # Ctrl-C is for the parent, which then ends this one
-            )
-        self._control = wire.Channel(ours)
+        booted = boot(self._opener, self._import_path)
+        self._process, self._control = booted.process, wire.Channel(booted.control)
         return self._process.pid
 
     def _ask(self, command: Json, fds: Sequence[int] = ()) -> Json:

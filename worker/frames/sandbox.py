@@ -24,7 +24,8 @@ from typing import Self
 
 from worker.errors import SourceError
 from worker.frames import wire
-from worker.frames.forkserver import DEFAULT_OPENER, ForkServer
+from worker.frames.boot import DEFAULT_OPENER, Booted
+from worker.frames.forkserver import ForkServer
 from worker.frames.limits import Limits
 from worker.frames.media import Room, SandboxedMedia, slots_for
 from worker.frames.peer import Peer
@@ -43,8 +44,8 @@ class SandboxedFrames:
     a child may take (default: ``threads * timeout_s``); ``memory_bytes`` what it may allocate beyond the imported libraries;
     ``shared_bytes`` the memory its frames may take (but always one frame of the largest size allowed). ``on_lost`` is told of
     each child that ended before its work did, and why (``worker.frames.peer.Lost``). ``opener`` and
-    ``import_path`` name the function that opens media in the child; they never come from a user or a file. ``server`` does so for
-    a process that was started before (then those two say nothing), which is owned from here on.
+    ``import_path`` name the function that opens media in the child; they never come from a user or a file. ``booted``, a process
+    that was started for these two before, is owned from here on.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class SandboxedFrames:
         on_lost: Callable[[str], None] = lambda why: None,
         opener: str = DEFAULT_OPENER,
         import_path: Sequence[Path] = (),
-        server: ForkServer | None = None,
+        booted: Booted | None = None,
     ) -> None:
         self._limits = limits
         self._timeout_s = timeout_s
@@ -77,7 +78,7 @@ class SandboxedFrames:
             "cpu_s": self._cpu_s,
             "shared_bytes": self._shared_bytes,
         }
-        self._server = server or ForkServer(opener, import_path)
+        self._server = ForkServer(opener, import_path, booted)
 
     def __enter__(self) -> Self:
         self._server.start()

@@ -9,10 +9,14 @@ from typing import get_args
 
 import pytest
 
-from worker.backends.choose import BACKENDS, cached_export, export_in_process, open_classifier
+from worker.backends.auto import choose
+from worker.backends.choose import BACKENDS, cached_export, export_in_process, is_at_hand, open_classifier, opening_of
 from worker.errors import ConfigError, ModelError
+from worker.extras import missing
 from worker.model.checkpoint import sha256
 from worker.settings import ModelSettings
+
+needs_openvino = pytest.mark.skipif(bool(missing(("openvino",))), reason="needs openvino: make setup")
 
 
 class CopyExport:
@@ -126,6 +130,21 @@ def test_backends_by_name(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path
         open_classifier(tiny_checkpoint, "tpu", 1, tmp_path)
     with pytest.raises(ModelError, match="cannot read"):
         open_classifier(tmp_path / "none.safetensors", "auto", 1, tmp_path)
+
+
+def test_at_hand_is_what_needs_no_export_and_no_choice_first(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
+    opening = opening_of(tiny_checkpoint, cache_dir=tmp_path)
+    assert not is_at_hand(opening, "onnxruntime"), "to be exported"
+    cached_export(tiny_checkpoint, sha256(tiny_checkpoint), tmp_path, CopyExport(tiny_onnx))
+    assert is_at_hand(opening, "onnxruntime")
+    choose(opening)
+    assert is_at_hand(opening, "auto")
+    assert is_at_hand(opening_of(None, cache_dir=tmp_path / "other"), "onnxruntime"), "the packaged export"
+
+
+@needs_openvino
+def test_a_choice_still_to_be_made_is_not_at_hand(tmp_path: Path) -> None:
+    assert not is_at_hand(opening_of(None, cache_dir=tmp_path), "auto")
 
 
 def test_the_settings_name_every_backend() -> None:

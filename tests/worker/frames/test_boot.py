@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from worker.frames.boot import boot
+from worker.frames.limits import Limits
+from worker.frames.sandbox import SandboxedFrames
+from worker.types import SamplingRequest, Strategy
+
+HERE = Path(__file__).parent
+OPENER = "hostile:open_misbehaving"
+
+
+def test_a_process_that_was_started_before_is_used_and_owned(tmp_path: Path) -> None:
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps({"width": 8, "height": 8, "n_frames": 2}))
+    booted = boot(OPENER, [HERE])
+    with SandboxedFrames(Limits(), opener=OPENER, import_path=[HERE], booted=booted) as frames:
+        with frames.open(path) as media:
+            assert len(list(media.frames(SamplingRequest(strategy=Strategy.UNIFORM, max_frames=9)))) == 2
+        assert frames.zygote_pid == booted.process.pid
+    assert booted.process.poll() is not None, "it ended with its owner"
+    booted.kill()  # whoever started it may still ask
+
+
+def test_it_ends_where_nobody_took_it() -> None:
+    booted = boot()
+    booted.kill()
+    assert booted.process.wait(timeout=60.0) != 0
+
+
+def test_it_can_be_the_first_step() -> None:
+    """Nothing heavy is imported: that is what it is for."""
+    told = "import sys, worker.frames.boot; print(*sorted({'numpy', 'cv2', 'pydantic', 'onnxruntime', 'av'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", told], cwd=HERE.parents[2], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

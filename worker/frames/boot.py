@@ -1,0 +1,61 @@
+"""Starts the process that imports the decoders (``worker.frames.zygote``). Imports next to nothing: it can be the first step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_OPENER = "worker.frames.choose:open_media"
+_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from worker.frames.zygote import main; main()"
+# One BLAS or OpenMP thread: none may run when the zygote forks. Two malloc arenas: each takes 64 MiB of the address space limit.
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
+}
+_INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booted:
+    """The process, which may still be importing, and our end of its control socket."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+
+    def kill(self) -> None:
+        """End it; whoever owns it reaps it."""
+        self.control.close()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGKILL)
+
+
+def boot(opener: str = DEFAULT_OPENER, import_path: Sequence[Path] = ()) -> Booted:
+    """Returns at once. ``opener`` and ``import_path``: as of ``worker.frames.sandbox.SandboxedFrames``."""
+    folders = [*map(str, import_path), *(entry for entry in sys.path if os.path.isabs(entry))]
+    ours, theirs = socket.socketpair()
+    root = str(Path(__file__).parents[2])
+    with theirs:
+        arguments = [root, json.dumps(folders), opener, str(theirs.fileno())]
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _BOOT, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env=_ENVIRONMENT | {name: os.environ[name] for name in _INHERITED if name in os.environ},
+            start_new_session=True,  # Ctrl-C is for the parent, which then ends this one
+        )
+    return Booted(process=process, control=ours)
