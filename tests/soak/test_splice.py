@@ -85,7 +85,6 @@ def test_a_swap_is_found_at_8_of_10_places(scanner: Scanner, shared_data: Path, 
     assert hits >= 8
 
 
-@pytest.mark.xfail(reason="checkpoint 2.1 finds 20 of 30: see docs/decisions/0006-verdict.md")
 def test_8_in_10_swaps_of_all_held_out_pairs_are_found(scanner: Scanner, shared_data: Path, tmp_path: Path) -> None:
     """Every held-out pair, each at a seeded place: what the promise of 8 in 10 is about."""
     places = random.Random(2)
@@ -96,3 +95,12 @@ def test_8_in_10_swaps_of_all_held_out_pairs_are_found(scanner: Scanner, shared_
         hits += is_found(scan_spliced(scanner, real, fake, before, tmp_path), before)
     print(f"found {hits} of {len(pairs)} swaps")
     assert hits >= 0.8 * len(pairs)
+
+
+def test_originals_without_a_swap_are_seldom_called_fake(scanner: Scanner, shared_data: Path, tmp_path: Path) -> None:
+    """Looped and encoded alike: what is found above is worth no more than this is rare. 5 % of 21 is one."""
+    originals = sorted({real for real, _ in held_out_pairs(shared_data)})
+    found = [scan_spliced(scanner, real, real, UNITS // 2, tmp_path).verdict for real in originals]
+    counts = ", ".join(f"{found.count(label)} {label}" for label in (Label.FAKE, Label.UNCERTAIN, Label.REAL))
+    print(f"{len(found)} originals: {counts}")
+    assert found.count(Label.FAKE) <= 1

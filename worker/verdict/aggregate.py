@@ -99,6 +99,12 @@ class Windows:
     """Standard deviations that a window must stand out beyond the usual greatest of n_windows."""
     noise_floor: float = 0.25
     """Least standard deviation of a window's mean, in logits: guards against tracks that look too steady."""
+    tail_share: float = 0.1
+    """Of the bins outside a window the highest: by them it is told how far up the track comes by itself."""
+    tail_margin: float = 3.0
+    """Mean excesses that a window must stand out beyond the usual greatest of an exponential tail: by chance 1 in 20 does."""
+    tail_bins: int = 20
+    """With fewer bins outside the window nothing is told by their tail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +124,12 @@ class Evidence:
     """Standard deviation of the votes that decided (the window's, or the whole track's); None below two votes."""
 
 
-def _binned(times_n: Float, logits_n: npt.NDArray[np.float64], bin_s: float) -> npt.NDArray[np.float64]:
-    """Mean logit of each occupied bin of time [m]."""
+def _binned(
+    times_n: Float, logits_n: npt.NDArray[np.float64], bin_s: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Mean logit of each occupied bin of time [m], and the bin of each vote [n]."""
     _, place_n = np.unique(np.floor((times_n - times_n[0]) / bin_s), return_inverse=True)
-    return np.asarray(np.bincount(place_n, weights=logits_n) / np.bincount(place_n), dtype=np.float64)
+    return np.asarray(np.bincount(place_n, weights=logits_n) / np.bincount(place_n), dtype=np.float64), place_n
 
 
 def _middle_mean(rows_kw: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -135,17 +143,32 @@ def _lower_deviation(values_n: npt.NDArray[np.float64]) -> float:
     return float(np.sqrt(np.mean((values_n[values_n <= median] - median) ** 2)))
 
 
-def _window_noise(bins_m: npt.NDArray[np.float64], rows_kw: npt.NDArray[np.float64], middle_k: npt.NDArray[np.float64]) -> float:
-    """Standard deviation of a window's mean where nothing is spliced: the mean of two guesses.
-
-    One from components, between windows (what the bins vary more than the votes inside a window) and within; it is high where
-    sampling beats with the content. One from the windows themselves; it is low, since they were chosen alike, and left out where
-    it is the higher one: then most of them lie in the splice.
-    """
+def _window_noise(bins_m: npt.NDArray[np.float64], rows_kw: npt.NDArray[np.float64]) -> float:
+    """Standard deviation of a window's mean where nothing is spliced: from what the bins vary more than the votes inside a window
+    do, and from the latter. Too high where the sampling beats with the content: then neighbouring votes differ most."""
     within = float(np.median(rows_kw.var(axis=1, ddof=1)))
     between = max(_lower_deviation(bins_m) ** 2 - within, 0.0)
-    components = math.sqrt(between + within / rows_kw.shape[1])
-    return 0.5 * (components + min(components, _lower_deviation(middle_k)))
+    return math.sqrt(between + within / rows_kw.shape[1])
+
+
+def _tail_reach(others_m: npt.NDArray[np.float64], windows: Windows) -> float:
+    """The logit up to which one more window may come by chance, from the highest bins outside it: peaks over a threshold
+    (Pickands 1975), with an exponential tail. Infinite where they are too few to tell."""
+    if len(others_m) < windows.tail_bins:
+        return math.inf
+    count = max(1, round(windows.tail_share * len(others_m)))
+    threshold, *highest = np.sort(others_m)[-count - 1 :].tolist()
+    excess = sum(highest) / count - threshold
+    return float(threshold + excess * (math.log(count) + windows.tail_margin))
+
+
+def _outside(bins_m: npt.NDArray[np.float64], first: int, last: int, level: float) -> npt.NDArray[np.float64]:
+    """All bins but ``first`` to ``last``, what is above ``level`` next to them, and one more on either side."""
+    while first > 0 and bins_m[first - 1] > level:
+        first -= 1
+    while last < len(bins_m) - 1 and bins_m[last + 1] > level:
+        last += 1
+    return np.concatenate([bins_m[: max(0, first - 1)], bins_m[last + 2 :]])
 
 
 def _std(logits_n: Float) -> float | None:
@@ -156,9 +179,11 @@ def track_evidence(times_n: Float, logits_n: Float, rule: str = "mean_logit", wi
     """Judge one track by its votes in rising time [n]; ``windows`` None leaves it to the rule alone.
 
     A long track's logit is the rule over evenly weighted time, plus ``gain`` times the height of its worst window over the
-    track's own usual logit, as far as that exceeds the reach of chance: noise * (sqrt(2 ln n_windows) + margin), about the
-    greatest of so many Gaussian windows. Each track is its own control: an offset of the whole video (compression, camera)
-    cancels. The usual logit and the noise are those of the lower half of the bins, so that a splice does not hide itself.
+    track's own usual logit, as far as that exceeds the reach of chance. That is the lower one of two: noise * (sqrt(2 ln
+    n_windows) + margin), about the greatest of so many Gaussian windows; and how far the highest bins outside the window come.
+    Each track is its own control: an offset of the whole video (compression, camera) cancels. The usual logit and the noise are
+    those of the lower half of the bins, so that neither a splice nor several hide themselves. The tail is blunt there; it is
+    sharp where the usual votes have a clear upper end.
     """
     x_n = _checked(logits_n)
     times_n = np.asarray(times_n, dtype=np.float64)
@@ -168,30 +193,34 @@ def track_evidence(times_n: Float, logits_n: Float, rule: str = "mean_logit", wi
     if windows is None or span_s <= windows.min_span_s:
         whole = RULES[rule](x_n)
         return Evidence(logit=whole, whole=whole, n_windows=1, window_s=None, level=None, std=_std(x_n))
-    bins_m = _binned(times_n, x_n, windows.bin_s)
+    bins_m, bin_n = _binned(times_n, x_n, windows.bin_s)
     whole = RULES[rule](bins_m)
     n_windows = max(1, round(span_s / windows.span_s))
     alone = Evidence(logit=whole, whole=whole, n_windows=n_windows, window_s=None, level=None, std=_std(x_n))
     if len(x_n) < 2 * windows.votes:
         return alone
     rows_kw = np.lib.stride_tricks.sliding_window_view(x_n, windows.votes)
-    first_k, last_k = times_n[: len(rows_kw)], times_n[windows.votes - 1 :]
-    dense_k = last_k - first_k <= windows.span_s
+    first_k = np.arange(len(rows_kw))
+    dense_k = times_n[windows.votes - 1 :] - times_n[: len(rows_kw)] <= windows.span_s
     if dense_k.any():
-        rows_kw, first_k, last_k = rows_kw[dense_k], first_k[dense_k], last_k[dense_k]
+        rows_kw, first_k = rows_kw[dense_k], first_k[dense_k]
     usual = float(np.median(bins_m))
     middle_k = _middle_mean(rows_kw)
-    noise = max(windows.noise_floor, _window_noise(bins_m, rows_kw, middle_k))
     worst = int(np.argmax(middle_k))
-    excess = float(middle_k[worst]) - usual - noise * (math.sqrt(2.0 * math.log(max(n_windows, 2))) + windows.margin)
+    first, last = int(first_k[worst]), int(first_k[worst]) + windows.votes - 1
+    level = 0.5 * (usual + float(middle_k[worst]))
+    chance = math.sqrt(2.0 * math.log(max(n_windows, 2))) + windows.margin
+    tail = _tail_reach(_outside(bins_m, int(bin_n[first]), int(bin_n[last]), level), windows) - usual
+    reach = max(windows.noise_floor * chance, min(_window_noise(bins_m, rows_kw) * chance, tail))
+    excess = float(middle_k[worst]) - usual - reach
     if excess <= 0.0:
         return alone
     return Evidence(
         logit=whole + windows.gain * excess,
         whole=whole,
         n_windows=n_windows,
-        window_s=(float(first_k[worst]), float(last_k[worst])),
-        level=0.5 * (usual + float(middle_k[worst])),
+        window_s=(float(times_n[first]), float(times_n[last])),
+        level=level,
         std=_std(rows_kw[worst]),
     )
 

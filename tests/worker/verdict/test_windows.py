@@ -1,0 +1,125 @@
+"""How often a long track's worst window sticks out: made videos, looked at as a scan does, in two passes, then the windows.
+
+``python -m tests.worker.verdict.test_windows`` prints the table of docs/decisions/0006-verdict.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from worker.types import Coverage, Face, MediaKind, Strategy
+from worker.verdict.aggregate import Windows, track_evidence
+from worker.verdict.second_pass import second_pass_times
+
+Floats = npt.NDArray[np.float64]
+Votes = Callable[[Floats], Floats]
+DURATION_S = 1200.0
+FIRST = 240
+RISE = 4.0
+"""Of a swap over its host, in logits."""
+STANDS_OUT = 2.5
+"""Logits gained: what lifts an ordinary real track to the threshold."""
+LEVELS: dict[str, Callable[[np.random.Generator, int], Floats]] = {
+    "steady": lambda rng, n: np.zeros(n),
+    "scenes, 0.3": lambda rng, n: 0.3 * rng.normal(size=n),
+    "scenes, 0.6": lambda rng, n: 0.6 * rng.normal(size=n),
+    "scenes, 1.0": lambda rng, n: rng.normal(size=n),
+    "heavy tails, 0.6": lambda rng, n: 0.6 * rng.standard_t(3, size=n) / np.sqrt(3),
+    "two levels, 1.0": lambda rng, n: np.sign(rng.random(n) - 0.5),
+}
+SWAPS: dict[str, tuple[float, ...]] = {
+    "none": (),
+    "10 s": (10.0,),
+    "30 s": (30.0,),
+    "120 s": (120.0,),
+    "300 s": (300.0,),
+    "3 of 10 s": (10.0,) * 3,
+    "6 of 10 s": (10.0,) * 6,
+}
+
+
+def host(rng: np.random.Generator, levels: str, within: float = 0.7) -> Votes:
+    """A real video: scenes of 22 s on average, a level each, and votes that scatter by ``within`` about it."""
+    ends = np.cumsum(2.0 + rng.exponential(20.0, 200))
+    levels_n = LEVELS[levels](rng, len(ends))
+    scatter_n = within * rng.normal(size=round(25 * DURATION_S) + 1)
+    return lambda times_n: levels_n[np.searchsorted(ends, times_n)] + scatter_n[np.floor(25 * times_n).astype(np.int64)]
+
+
+def swapped(rng: np.random.Generator, votes: Votes, lengths_s: Sequence[float]) -> Votes:
+    """With swaps of these lengths, at places that do not meet."""
+    if not lengths_s:
+        return votes
+    grid_n = np.arange(10.0, DURATION_S - max(lengths_s) - 10.0, max(lengths_s) + 15.0)
+    starts = rng.choice(grid_n, len(lengths_s), replace=False)
+
+    def with_swaps(times_n: Floats) -> Floats:
+        x_n = votes(times_n).copy()
+        for start_s, length_s in zip(starts, lengths_s, strict=True):
+            x_n[(times_n >= start_s) & (times_n < start_s + length_s)] += RISE
+        return x_n
+
+    return with_swaps
+
+
+def gain(votes: Votes) -> float:
+    """Logits by which the worst window lifts the track."""
+    first_n = (np.arange(FIRST) + 0.5) * DURATION_S / FIRST
+    faces = [
+        Face(pts_s=float(t), box_xyxy=(0.0, 0.0, 200.0, 200.0), det_prob=1.0, track=0, quality=1.0, logit=float(x))
+        for t, x in zip(first_n, votes(first_n), strict=True)
+    ]
+    coverage = Coverage(
+        kind=MediaKind.VIDEO,
+        strategy=Strategy.AUTO,
+        requested=FIRST,
+        decoded=FIRST,
+        with_face=FIRST,
+        max_gap_s=DURATION_S / FIRST,
+        end_s=DURATION_S,
+    )
+    times_n = np.sort(np.concatenate([first_n, second_pass_times(faces, coverage)]))
+    found = track_evidence(times_n, votes(times_n), windows=Windows())
+    return found.logit - found.whole
+
+
+def share(levels: str, swaps: str, videos: int, seed: int = 0) -> float:
+    """Of so many videos, how many stand out."""
+    rng = np.random.default_rng(seed)
+    return float(np.mean([gain(swapped(rng, host(rng, levels), SWAPS[swaps])) > STANDS_OUT for _ in range(videos)]))
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_real_videos_seldom_stand_out(levels: str) -> None:
+    assert share(levels, "none", 40) <= (0.25 if levels.startswith("heavy") else 0.1)
+
+
+@pytest.mark.parametrize("levels", ["steady", "scenes, 0.3", "scenes, 0.6"])
+@pytest.mark.parametrize("swaps", [swaps for swaps in SWAPS if swaps != "none"])
+def test_swaps_stand_out_however_long_and_however_many(levels: str, swaps: str) -> None:
+    assert share(levels, swaps, 15) >= 0.9
+
+
+def test_a_loop_that_beats_with_the_sampling_hides_no_swap() -> None:
+    """Ten seconds over and over, every second look (5 s) at its better half: two levels and nothing between."""
+    scatter_n = 0.05 * np.random.default_rng(2).normal(size=round(25 * DURATION_S) + 1)
+
+    def loop(times_n: Floats) -> Floats:
+        return np.where(times_n % 10 < 5, 3.7, -1.2) + scatter_n[np.floor(25 * times_n).astype(np.int64)]
+
+    assert gain(loop) == 0.0
+    assert gain(lambda times_n: np.where((times_n >= 600) & (times_n < 610), 5.1, loop(times_n))) > STANDS_OUT
+
+
+def main() -> None:
+    print("| votes of the host | " + " | ".join(SWAPS) + " |\n" + "|---" * (len(SWAPS) + 1) + "|")
+    for levels in LEVELS:
+        print(f"| {levels} | " + " | ".join(f"{share(levels, swaps, 200):.2f}" for swaps in SWAPS) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
