@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 
 from worker import __version__
 from worker import report as wire
 from worker.backends.choose import is_at_hand, open_from, opening_of
 from worker.backends.kept import user_cache
 from worker.cores import scan_threads
-from worker.engine import Engine
+from worker.engine import Engine, EngineOpening
 from worker.faces.carry import CarryingDetector
 from worker.faces.detect import MtcnnDetector
 from worker.faces.nets import load_nets, packaged_nets
@@ -53,34 +53,33 @@ def build_scanner(settings: Settings, telemetry: Telemetry = SILENT) -> Scanner:
 
 
 def begin_scanner(settings: Settings, decoders: Booted) -> Scanner:
-    """As ``build_scanner``, but a classifier that needs no export and no choice first may still be opening: the first frames of
-    the first item do not wait for it. Errors of its opening are raised by the scanner instead. ``decoders`` were started
-    before, and are the scanner's from here on."""
+    """As ``build_scanner``, but a classifier that is at hand may still be opening: the first frames of the first item do not wait
+    for it. What goes wrong there is raised by the scanner instead (EngineFailed). ``decoders`` were started before, and are the
+    scanner's from here on."""
     return _build(settings, SILENT, decoders, wait=False)
 
 
 def _build(settings: Settings, telemetry: Telemetry, decoders: Booted | None = None, *, wait: bool = True) -> Scanner:
-    checkpoint = settings.model.checkpoint or default_checkpoint()
-    spec = load_spec(checkpoint)
-    threads = settings.model.threads or scan_threads()
-    opening = opening_of(
-        settings.model.checkpoint,
-        threads=1,
-        parallel=threads,
-        max_batch=settings.model.batch,
-        cache_dir=settings.model.cache_dir,
-    )
-    policy = build_policy(settings, spec, opening.digest)
     with ExitStack() as stack:
         # First the frames: decoders are imported there while the networks are loaded here.
         frames = stack.enter_context(build_frames(settings, telemetry, decoders))
+        spec = load_spec(settings.model.checkpoint or default_checkpoint())
+        threads = settings.model.threads or scan_threads()
+        backend = settings.model.backend
+        opening = opening_of(
+            settings.model.checkpoint,
+            threads=1,
+            parallel=threads,
+            max_batch=settings.model.batch,
+            cache_dir=settings.model.cache_dir,
+        )
+        policy = build_policy(settings, spec, opening.digest)
         ran, nets = _face_nets(settings, opening.digest, threads, telemetry)
         detector = stack.enter_context(MtcnnDetector(nets, min_face_px=settings.faces.min_face_px, threads=1))
         crew = stack.enter_context(Crew(threads))
-        opener = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="opener"))
 
         def open_engine() -> Engine:
-            classifier = open_from(opening, settings.model.backend, lambda wanted: telemetry.count(FALLBACKS, wanted))
+            classifier = open_from(opening, backend, lambda wanted: telemetry.count(FALLBACKS, wanted))
             model = describe_model(spec, opening.digest, classifier.name)
             telemetry.set(MODEL, 1, model.name, model.version, model.sha256, model.backend)
             return Engine(
@@ -89,14 +88,16 @@ def _build(settings: Settings, telemetry: Telemetry, decoders: Booted | None = N
                 fingerprint=fingerprint(settings, opening.digest, classifier.name, ran),
             )
 
-        engine = opener.submit(open_engine)
-        if wait or not is_at_hand(opening, settings.model.backend):
-            engine.result()
+        if wait or not is_at_hand(opening, backend):
+            opened = open_engine()
+            engine: Callable[[], Engine] = lambda: opened  # noqa: E731 - the other one is no function either
+        else:
+            engine = stack.enter_context(closing(EngineOpening(open_engine)))
         owned = stack.pop_all()
     return Scanner(
         frames=frames,
         new_detector=lambda: MeasuredDetector(CarryingDetector(detector) if settings.faces.carry else detector, telemetry),
-        engine=engine.result,
+        engine=engine,
         crew=crew,
         rules=FaceRules(
             margin=spec.crop.margin,

@@ -1,13 +1,17 @@
-"""What scores crops, with what a report and a resumed run must know of it."""
+"""What scores crops, with what a report and a resumed run must know of it; and one that is still being opened."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from threading import Thread
 
 from worker.ports import Classifier
 from worker.report import Model
-from worker.types import Scores, UInt8
+
+PATIENCE_S = 2.0
+"""So long a run that ends waits for an opening that is under way: a thread that is cut short in a library can end the process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,15 +23,31 @@ class Engine:
     fingerprint: str
 
 
-class Awaited:
-    """The classifier of an engine that may still be opening (``worker.ports.Classifier``): the first to need it waits."""
+class EngineFailed(Exception):
+    """A classifier cannot be opened, and what needs it is under way already; the cause says why."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
-        self._engine = engine
 
-    @property
-    def name(self) -> str:
-        return self._engine().classifier.name
+class EngineOpening:
+    """An engine that is opened on a thread of its own, from here on. To call it is to wait for it; raises EngineFailed."""
 
-    def scores(self, crops_FHWC: UInt8) -> Scores:
-        return self._engine().classifier.scores(crops_FHWC)
+    def __init__(self, open_engine: Callable[[], Engine]) -> None:
+        self._opened: Future[Engine] = Future()
+
+        def work() -> None:
+            try:
+                self._opened.set_result(open_engine())
+            except BaseException as exc:  # noqa: BLE001 - raised where the engine is asked for
+                self._opened.set_exception(exc)
+
+        # Not a pool's thread: those are waited for when the process ends, whatever they are stuck in.
+        Thread(target=work, name="opener", daemon=True).start()
+
+    def __call__(self) -> Engine:
+        error = self._opened.exception()
+        if error is not None:
+            raise EngineFailed(str(error)) from error
+        return self._opened.result()
+
+    def close(self) -> None:
+        """Wait a little for what is under way."""
+        wait([self._opened], timeout=PATIENCE_S)

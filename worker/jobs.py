@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from worker.assemble import failed_report
 from worker.content import Content
-from worker.errors import ConfigError, ModelError
+from worker.engine import EngineFailed
 from worker.report import Report, Source, new_id, now
 from worker.resume import State, content_of, is_unchanged
 from worker.settings import Settings
@@ -45,7 +45,8 @@ class ItemScanner(Protocol):
 
 
 BuildScanner = Callable[[Settings], AbstractContextManager[ItemScanner]]
-"""Opens a scanner; a module-level function, since other processes import it by name. Raises ConfigError or ModelError."""
+"""Opens a scanner; for several workers a module-level function, which their processes import by name. Raises ConfigError or
+ModelError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ class Outcome:
 def do(task: Task, scanner: ItemScanner, on_progress: Callable[[Any], None] | None = None) -> Outcome:
     """Do one task. An exception of the scanner's is a bug in it: logged, and the item's report says ``internal``.
 
-    Raises ConfigError or ModelError where the scanner finds only now that its classifier cannot be opened.
+    Raises why the scanner's classifier cannot be opened, where that shows only now.
     """
     path = task.item.path
     try:
@@ -79,8 +80,8 @@ def do(task: Task, scanner: ItemScanner, on_progress: Callable[[Any], None] | No
             return Outcome(task=task, report=None, fingerprint=scanner.fingerprint)
         content = content_of(path, scanner.max_bytes) if task.keep_state else None
         result = scanner.scan(path, content=content, on_progress=on_progress)
-    except (ConfigError, ModelError):
-        raise
+    except EngineFailed as exc:
+        raise exc.__cause__ or exc from None
     except Exception as exc:
         log.exception("an item could not be scanned")
         return Outcome(task=task, report=failed(path, exc))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -75,8 +75,9 @@ class _Cut:
     votes_N: npt.NDArray[np.bool_]
 
 
-def look_at(frames: Sequence[Frame], detector: FaceDetector, classifier: Classifier, rules: FaceRules) -> Look:
-    """Detect, cut and score the faces of equally sized frames in rising time; the frames are not needed afterwards."""
+def look_at(frames: Sequence[Frame], detector: FaceDetector, classifier: Callable[[], Classifier], rules: FaceRules) -> Look:
+    """Detect, cut and score the faces of equally sized frames in rising time, which are not needed afterwards. ``classifier`` is
+    asked for once the faces are cut, and may have to be waited for: no part of the seconds told."""
     started = time.perf_counter()
     found = detector.detect_small([frame.small_HWC for frame in frames], frames[0].divisor, [frame.pts_s for frame in frames])
     detected = time.perf_counter()
@@ -84,8 +85,9 @@ def look_at(frames: Sequence[Frame], detector: FaceDetector, classifier: Classif
         _cut(frame, found.boxes_N4[found.frame_N == place], found.prob_N[found.frame_N == place], rules)
         for place, frame in enumerate(frames)
     ]
+    scorer = classifier()
     cut = time.perf_counter()
-    scores = _scores(np.concatenate([one.crops_NHWC[one.votes_N] for one in cuts]), classifier, rules.batch)
+    scores = _scores(np.concatenate([one.crops_NHWC[one.votes_N] for one in cuts]), scorer, rules.batch)
     seen = tuple(_seen(frame, one, scores) for frame, one in zip(frames, cuts, strict=True))
     return Look(frames=seen, detect_s=detected - started, infer_s=time.perf_counter() - cut)
 

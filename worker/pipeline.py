@@ -18,7 +18,7 @@ import numpy as np
 from worker import report as wire
 from worker.assemble import Findings, all_frames, completed_report, failed_report
 from worker.content import Content, read_content
-from worker.engine import Awaited, Engine
+from worker.engine import Engine, EngineFailed
 from worker.errors import EmptyMedia, VeriframeError
 from worker.explain import explained
 from worker.look import FaceRules, Look, look_at
@@ -74,7 +74,7 @@ class Scanner:
     """Scans items, on several threads at once if wished; a context manager that closes what it was given to own.
 
     ``scan`` never raises for a bad item: its report says what was wrong. ``engine`` waits until the classifier is open, and
-    raises ConfigError or ModelError where it cannot be: so does then all that needs it, ``scan`` included. ``new_detector`` gives
+    raises EngineFailed where it cannot be: so does then all that needs it, ``scan`` included. ``new_detector`` gives
     the detector of one batch; it and the classifier are used on the threads of ``crew``, several at once, while the next frames
     are decoded.
     """
@@ -94,7 +94,6 @@ class Scanner:
         self._engine = engine
         self._frames = frames
         self._new_detector = new_detector
-        self._classifier = Awaited(engine)
         self._crew = crew
         self._rules = rules
         self._policy = policy
@@ -175,6 +174,8 @@ class Scanner:
                 explain=self._options.explain if explain is None else explain,
             )
             return self._scan(path, job, content, on_progress, options)
+        except EngineFailed:
+            raise
         except VeriframeError as exc:
             return ScanResult(report=failed_report(self._by_model(job), exc), crops={})
         except Exception as exc:  # the job boundary: a bug costs one item, never the run
@@ -262,11 +263,11 @@ class Scanner:
         """Logits of any number of crops, on the crew's threads."""
         step = self._rules.batch
         parts = (crops_FHWC[start : start + step] for start in range(0, len(crops_FHWC), step))
-        with closing(self._crew.map(self._classifier.scores, parts)) as scores:
+        with closing(self._crew.map(self._engine().classifier.scores, parts)) as scores:
             return np.concatenate([part.logit_F for part in scores])
 
     def _look_at(self, frames: list[Frame]) -> Look:
-        return look_at(frames, self._new_detector(), self._classifier, self._rules)
+        return look_at(frames, self._new_detector(), lambda: self._engine().classifier, self._rules)
 
     def _look_in_passes(self, run: _Run) -> tuple[Observations, bool]:
         """Both passes, or what of them settles the verdict; and whether it did so before all was seen."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.content import Content
+from worker.engine import EngineFailed
 from worker.errors import ModelError
 from worker.report import ErrorItem, Evidence, Media, Report, Source, Timings, Track, new_id, now
 from worker.settings import Settings
@@ -46,7 +47,7 @@ class FakeScanner:
         if word == "bug":
             raise RuntimeError("a bug in the scanner")
         if word == "unopened":
-            raise ModelError("the classifier cannot be opened")
+            raise EngineFailed from ModelError("the classifier cannot be opened")
         if word == "slow":
             time.sleep(60)
         if word == "wait":

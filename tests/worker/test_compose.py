@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from threading import Event
 from typing import NoReturn
 
 import pytest
@@ -10,10 +12,13 @@ import pytest
 from tests.worker.telemetry.recorded import Recorded
 from worker.compose import begin_scanner, build_frames, build_policy, build_scanner, fingerprint
 from worker.demo import demo_files
+from worker.engine import EngineOpening
 from worker.errors import ConfigError, DecodeTimeout, ModelError
 from worker.frames.boot import boot
+from worker.jobs import Task, do
 from worker.model.spec import Calibration, ModelSpec, Thresholds
 from worker.settings import load_settings
+from worker.source.files import Item
 from worker.types import MediaKind, Strategy
 
 SHA = "a" * 64
@@ -104,15 +109,41 @@ def test_a_scanner_that_is_begun_becomes_the_one_that_is_built(tmp_path: Path) -
         assert (built.model, built.fingerprint) == told
 
 
-def test_a_scanner_that_is_begun_raises_when_its_classifier_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [ModelError("it just went away"), RuntimeError("a library broke")])
+def test_what_goes_wrong_while_the_classifier_opens_is_raised_as_if_at_once(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     """An export that was at hand may have gone, or be damaged."""
 
     def fail(*_: object) -> NoReturn:
-        raise ModelError("it just went away")
+        raise error
 
     monkeypatch.setattr("worker.compose.open_from", fail)
     settings = load_settings(flags={"model": {"backend": "onnxruntime", "threads": 1}})
-    with pytest.raises(ModelError, match="just went away"):
+    with pytest.raises(type(error), match=str(error)):
         build_scanner(settings)
-    with begin_scanner(settings, boot()) as begun, pytest.raises(ModelError, match="just went away"):
-        begun.scan(demo_files()[0].path)
+    with begin_scanner(settings, boot()) as begun, pytest.raises(type(error), match=str(error)):
+        do(Task(item=Item(path=demo_files()[0].path)), begun)
+
+
+def test_a_scanner_that_cannot_be_begun_leaves_no_process(tmp_path: Path) -> None:
+    decoders = boot()
+    with pytest.raises(ModelError):
+        begin_scanner(load_settings(flags={"model": {"checkpoint": tmp_path / "none.safetensors"}}), decoders)
+    assert decoders.process.poll() is not None
+
+
+def test_an_opening_under_way_holds_up_no_end() -> None:
+    release, started = Event(), Event()
+
+    def slow() -> NoReturn:
+        started.set()
+        release.wait(60.0)
+        raise ModelError("too late")
+
+    opening = EngineOpening(slow)
+    assert started.wait(60.0)
+    before = time.monotonic()
+    opening.close()
+    assert time.monotonic() - before < 30.0
+    release.set()

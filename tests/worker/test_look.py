@@ -65,7 +65,7 @@ LEFT, RIGHT, TINY = (10, 10, 70, 70), (110, 10, 190, 90), (10, 150, 40, 180)
 
 def test_each_face_gets_the_score_of_its_own_crop_largest_first() -> None:
     classifier, detector = Grey(), Faces([LEFT, RIGHT], [], [RIGHT])
-    look = look_at([frame(0.0, 10, 20), frame(1.0, 30, 40), frame(2.0, 50, 60)], detector, classifier, RULES)
+    look = look_at([frame(0.0, 10, 20), frame(1.0, 30, 40), frame(2.0, 50, 60)], detector, lambda: classifier, RULES)
     assert [[face.logit for face in seen.faces] for seen in look.frames] == [[20.0, 10.0], [], [60.0]]
     assert [seen.sighting.pts_s for seen in look.frames] == detector.times_s == [0.0, 1.0, 2.0]
     assert look.frames[0].faces[0].sighting.box_xyxy == RIGHT
@@ -76,29 +76,29 @@ def test_each_face_gets_the_score_of_its_own_crop_largest_first() -> None:
 
 def test_each_face_gets_the_draws_of_its_own_crop() -> None:
     frames = [frame(0.0, 10, 20), frame(1.0, 30, 40)]
-    look = look_at(frames, Faces([LEFT, TINY, RIGHT], [RIGHT]), Grey(draws=True), RULES)
+    look = look_at(frames, Faces([LEFT, TINY, RIGHT], [RIGHT]), lambda: Grey(draws=True), RULES)
     drawn = [[None if face.draws_N is None else face.draws_N.tolist() for face in seen.faces] for seen in look.frames]
     assert drawn == [[[19.0, 20.0, 21.0], [9.0, 10.0, 11.0], None], [[39.0, 40.0, 41.0]]]
-    plain = look_at(frames[:1], Faces([LEFT, TINY, RIGHT]), Grey(), RULES)
+    plain = look_at(frames[:1], Faces([LEFT, TINY, RIGHT]), lambda: Grey(), RULES)
     assert [face.draws_N for face in plain.frames[0].faces] == [None, None, None]
 
 
 def test_faces_too_small_or_too_poor_are_told_but_not_scored() -> None:
     classifier = Grey()
-    (seen,) = look_at([frame(0.0, 10, 20)], Faces([LEFT, TINY]), classifier, RULES).frames
+    (seen,) = look_at([frame(0.0, 10, 20)], Faces([LEFT, TINY]), lambda: classifier, RULES).frames
     assert [(face.too_small, face.logit, face.crop_HWC is None) for face in seen.faces] == [
         (False, 10.0, False),
         (True, None, True),
     ]
     strict = FaceRules(margin=1.0, size=64, min_vote_px=40, min_vote_quality=0.5, batch=2)
-    (flat,) = look_at([frame(0.0, 10, 20)], Faces([LEFT]), classifier, strict).frames
+    (flat,) = look_at([frame(0.0, 10, 20)], Faces([LEFT]), lambda: classifier, strict).frames
     assert [(face.quality, face.logit) for face in flat.faces] == [(0.0, None)], "a plain grey crop has no detail"
     assert classifier.batches == [1]
 
 
 def test_a_frame_is_kept_as_a_copy_where_a_face_votes() -> None:
     given = [frame(0.0, 10, 20), frame(1.0, 10, 20)]
-    voting, voteless = look_at(given, Faces([LEFT], [TINY]), Grey(), RULES).frames
+    voting, voteless = look_at(given, Faces([LEFT], [TINY]), lambda: Grey(), RULES).frames
     assert voting.small_HWC is not None
     assert np.array_equal(voting.small_HWC, given[0].small_HWC)
     assert not np.shares_memory(voting.small_HWC, given[0].small_HWC)
@@ -107,5 +107,5 @@ def test_a_frame_is_kept_as_a_copy_where_a_face_votes() -> None:
 
 def test_of_a_crowd_only_the_largest_are_looked_at() -> None:
     few = FaceRules(margin=1.0, size=64, min_vote_px=40, min_vote_quality=0.0, batch=2, faces_per_frame=1)
-    (seen,) = look_at([frame(0.0, 10, 20)], Faces([LEFT, RIGHT, TINY]), Grey(), few).frames
+    (seen,) = look_at([frame(0.0, 10, 20)], Faces([LEFT, RIGHT, TINY]), lambda: Grey(), few).frames
     assert [face.sighting.box_xyxy for face in seen.faces] == [RIGHT]

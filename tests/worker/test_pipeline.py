@@ -13,7 +13,7 @@ import pytest
 
 from tests.worker.grey_media import SIZE, ByGrey, Clip, OneFace, TwoFaces, grey_engine, scanner
 from worker.content import Content
-from worker.engine import Engine
+from worker.engine import Engine, EngineFailed, EngineOpening
 from worker.errors import CorruptMedia, DecodeCrash, ModelError, VeriframeError
 from worker.pipeline import max_gap_s
 from worker.report import Report
@@ -94,11 +94,12 @@ def test_faces_are_found_while_the_classifier_is_still_opening(file: Path) -> No
 
 @pytest.mark.parametrize("clip", [Clip(), Clip(fails_after=0)], ids=["sound", "broken"])
 def test_a_classifier_that_cannot_be_opened_ends_the_run_not_the_item(file: Path, clip: Clip) -> None:
-    def engine() -> Engine:
+    def fail() -> Engine:
         raise ModelError("it is the export of another checkpoint")
 
-    with pytest.raises(ModelError, match="another checkpoint"):
-        scanner(clip, engine=engine).scan(file)
+    with pytest.raises(EngineFailed) as raised:
+        scanner(clip, engine=EngineOpening(fail)).scan(file)
+    assert isinstance(raised.value.__cause__, ModelError)
 
 
 def test_frames_are_copied_before_the_next_is_decoded(file: Path) -> None:

@@ -88,10 +88,13 @@ def opening_of(
 
 
 def is_at_hand(opening: Opening, backend: str) -> bool:
-    """Whether nothing has to be exported or measured first, so that opening takes moments."""
-    if backend == "auto" and remembered_choice(opening) is None:
-        return False
-    return ready_export(opening.digest, opening.cache_dir) is not None
+    """Whether the backend runs an export, and neither that has to be made nor a choice by measuring."""
+    if backend == "auto":
+        choice = remembered_choice(opening)
+        if choice is None:
+            return False
+        backend = choice.backend
+    return backend not in (*ARTEFACTS, "torch") and ready_export(opening.digest, opening.cache_dir) is not None
 
 
 def export_in_process(checkpoint: Path, out: Path) -> None:

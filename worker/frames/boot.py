@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+KILL_WAIT_S = 2.0
 DEFAULT_OPENER = "worker.frames.choose:open_media"
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from worker.frames.zygote import main; main()"
 # One BLAS or OpenMP thread: none may run when the zygote forks. Two malloc arenas: each takes 64 MiB of the address space limit.
@@ -36,10 +36,11 @@ class Booted:
     control: socket.socket
 
     def kill(self) -> None:
-        """End it; whoever owns it reaps it."""
+        """End it. One that waits for a disk is not waited for beyond ``KILL_WAIT_S``."""
         self.control.close()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(KILL_WAIT_S)
 
 
 def boot(opener: str = DEFAULT_OPENER, import_path: Sequence[Path] = ()) -> Booted:

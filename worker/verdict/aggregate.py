@@ -102,9 +102,10 @@ class Windows:
     tail_share: float = 0.1
     """Of the bins outside a window the highest: by them it is told how far up the track comes by itself."""
     tail_margin: float = 3.0
-    """Mean excesses that a window must stand out beyond the usual greatest of an exponential tail: by chance 1 in 20 does."""
-    tail_bins: int = 20
-    """With fewer bins outside the window nothing is told by their tail."""
+    """Mean excesses that a window must stand out beyond the usual greatest of as many bins of an exponential tail, which comes so
+    far once in 20 times. Windows are no bins, though: docs/decisions/0006-verdict.md counts."""
+    tail_bins: int = 60
+    """With fewer bins outside the window, as in videos below five minutes, nothing is told by their tail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +157,7 @@ def _tail_reach(others_m: npt.NDArray[np.float64], windows: Windows) -> float:
     (Pickands 1975), with an exponential tail. Infinite where they are too few to tell."""
     if len(others_m) < windows.tail_bins:
         return math.inf
-    count = max(1, round(windows.tail_share * len(others_m)))
+    count = round(windows.tail_share * len(others_m))
     threshold, *highest = np.sort(others_m)[-count - 1 :].tolist()
     excess = sum(highest) / count - threshold
     return float(threshold + excess * (math.log(count) + windows.tail_margin))

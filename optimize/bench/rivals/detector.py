@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +79,8 @@ def _ours(threads: int, *, carrying: bool) -> Iterator[tuple[Callable[[int, int]
                 return [found.boxes_N4[found.frame_N == n] for n in range(len(small_BHWC[part]))]
 
             parts = (slice(start, start + together) for start in range(0, len(small_BHWC), together))
-            return [boxes_N4 for boxes in crew.map(in_part, parts) for boxes_N4 in boxes]
+            with closing(crew.map(in_part, parts)) as found:
+                return [boxes_N4 for boxes in found for boxes_N4 in boxes]
 
         divisor = [1]
 

@@ -139,6 +139,8 @@ def test_at_hand_is_what_needs_no_export_and_no_choice_first(tiny_checkpoint: Pa
     assert is_at_hand(opening, "onnxruntime")
     choose(opening)
     assert is_at_hand(opening, "auto")
+    assert not is_at_hand(opening, "torch"), "it takes seconds to import, and runs no export"
+    assert not is_at_hand(opening, "tensorrt")
     assert is_at_hand(opening_of(None, cache_dir=tmp_path / "other"), "onnxruntime"), "the packaged export"
 
 

@@ -17,12 +17,11 @@ from worker.verdict.second_pass import second_pass_times
 
 Floats = npt.NDArray[np.float64]
 Votes = Callable[[Floats], Floats]
-DURATION_S = 1200.0
-FIRST = 240
+LONG_S = 1200.0
 RISE = 4.0
 """Of a swap over its host, in logits."""
-STANDS_OUT = 2.5
-"""Logits gained: what lifts an ordinary real track to the threshold."""
+STANDS_OUT = 3.4
+"""Logits gained: what lifts the middle one of the held-out real clips to the threshold of checkpoint 2.1."""
 LEVELS: dict[str, Callable[[np.random.Generator, int], Floats]] = {
     "steady": lambda rng, n: np.zeros(n),
     "scenes, 0.3": lambda rng, n: 0.3 * rng.normal(size=n),
@@ -42,19 +41,19 @@ SWAPS: dict[str, tuple[float, ...]] = {
 }
 
 
-def host(rng: np.random.Generator, levels: str, within: float = 0.7) -> Votes:
+def host(rng: np.random.Generator, levels: str, duration_s: float = LONG_S, within: float = 0.7) -> Votes:
     """A real video: scenes of 22 s on average, a level each, and votes that scatter by ``within`` about it."""
     ends = np.cumsum(2.0 + rng.exponential(20.0, 200))
     levels_n = LEVELS[levels](rng, len(ends))
-    scatter_n = within * rng.normal(size=round(25 * DURATION_S) + 1)
+    scatter_n = within * rng.normal(size=round(25 * duration_s) + 1)
     return lambda times_n: levels_n[np.searchsorted(ends, times_n)] + scatter_n[np.floor(25 * times_n).astype(np.int64)]
 
 
-def swapped(rng: np.random.Generator, votes: Votes, lengths_s: Sequence[float]) -> Votes:
+def swapped(rng: np.random.Generator, votes: Votes, lengths_s: Sequence[float], duration_s: float = LONG_S) -> Votes:
     """With swaps of these lengths, at places that do not meet."""
     if not lengths_s:
         return votes
-    grid_n = np.arange(10.0, DURATION_S - max(lengths_s) - 10.0, max(lengths_s) + 15.0)
+    grid_n = np.arange(10.0, duration_s - max(lengths_s) - 10.0, max(lengths_s) + 15.0)
     starts = rng.choice(grid_n, len(lengths_s), replace=False)
 
     def with_swaps(times_n: Floats) -> Floats:
@@ -66,9 +65,10 @@ def swapped(rng: np.random.Generator, votes: Votes, lengths_s: Sequence[float]) 
     return with_swaps
 
 
-def gain(votes: Votes) -> float:
+def gain(votes: Votes, duration_s: float = LONG_S, windows: Windows | None = None) -> float:
     """Logits by which the worst window lifts the track."""
-    first_n = (np.arange(FIRST) + 0.5) * DURATION_S / FIRST
+    count = int(np.clip(duration_s / 5, 32, 512))
+    first_n = (np.arange(count) + 0.5) * duration_s / count
     faces = [
         Face(pts_s=float(t), box_xyxy=(0.0, 0.0, 200.0, 200.0), det_prob=1.0, track=0, quality=1.0, logit=float(x))
         for t, x in zip(first_n, votes(first_n), strict=True)
@@ -76,26 +76,37 @@ def gain(votes: Votes) -> float:
     coverage = Coverage(
         kind=MediaKind.VIDEO,
         strategy=Strategy.AUTO,
-        requested=FIRST,
-        decoded=FIRST,
-        with_face=FIRST,
-        max_gap_s=DURATION_S / FIRST,
-        end_s=DURATION_S,
+        requested=count,
+        decoded=count,
+        with_face=count,
+        max_gap_s=duration_s / count,
+        end_s=duration_s,
     )
     times_n = np.sort(np.concatenate([first_n, second_pass_times(faces, coverage)]))
-    found = track_evidence(times_n, votes(times_n), windows=Windows())
+    found = track_evidence(times_n, votes(times_n), windows=windows or Windows())
     return found.logit - found.whole
 
 
-def share(levels: str, swaps: str, videos: int, seed: int = 0) -> float:
+def share(levels: str, swaps: str, videos: int, duration_s: float = LONG_S) -> float:
     """Of so many videos, how many stand out."""
-    rng = np.random.default_rng(seed)
-    return float(np.mean([gain(swapped(rng, host(rng, levels), SWAPS[swaps])) > STANDS_OUT for _ in range(videos)]))
+    rng = np.random.default_rng(0)
+    made = (swapped(rng, host(rng, levels, duration_s), SWAPS[swaps], duration_s) for _ in range(videos))
+    return float(np.mean([gain(votes, duration_s) > STANDS_OUT for votes in made]))
 
 
 @pytest.mark.parametrize("levels", LEVELS)
-def test_real_videos_seldom_stand_out(levels: str) -> None:
+def test_real_videos_of_20_minutes_seldom_stand_out(levels: str) -> None:
+    """But for heavy tails: the docs say so."""
     assert share(levels, "none", 40) <= (0.25 if levels.startswith("heavy") else 0.1)
+
+
+def test_a_few_high_bins_say_nothing_of_how_far_others_come() -> None:
+    """Videos of less than five minutes are judged by the noise alone: by a tail of two or three bins more of them stood out."""
+    rng = np.random.default_rng(3)
+    for duration_s, counts in ((240.0, False), (LONG_S, True)):
+        made = [swapped(rng, host(rng, "two levels, 1.0", duration_s), (10.0,), duration_s) for _ in range(20)]
+        differ = [gain(votes, duration_s) != gain(votes, duration_s, Windows(tail_bins=10**6)) for votes in made]
+        assert any(differ) == counts
 
 
 @pytest.mark.parametrize("levels", ["steady", "scenes, 0.3", "scenes, 0.6"])
@@ -106,7 +117,7 @@ def test_swaps_stand_out_however_long_and_however_many(levels: str, swaps: str) 
 
 def test_a_loop_that_beats_with_the_sampling_hides_no_swap() -> None:
     """Ten seconds over and over, every second look (5 s) at its better half: two levels and nothing between."""
-    scatter_n = 0.05 * np.random.default_rng(2).normal(size=round(25 * DURATION_S) + 1)
+    scatter_n = 0.05 * np.random.default_rng(2).normal(size=round(25 * LONG_S) + 1)
 
     def loop(times_n: Floats) -> Floats:
         return np.where(times_n % 10 < 5, 3.7, -1.2) + scatter_n[np.floor(25 * times_n).astype(np.int64)]
@@ -116,9 +127,12 @@ def test_a_loop_that_beats_with_the_sampling_hides_no_swap() -> None:
 
 
 def main() -> None:
-    print("| votes of the host | " + " | ".join(SWAPS) + " |\n" + "|---" * (len(SWAPS) + 1) + "|")
-    for levels in LEVELS:
-        print(f"| {levels} | " + " | ".join(f"{share(levels, swaps, 200):.2f}" for swaps in SWAPS) + " |", flush=True)
+    print("| votes of the host | minutes | " + " | ".join(SWAPS) + " |\n" + "|---" * (len(SWAPS) + 2) + "|")
+    for duration_s in (60.0, 150.0, 300.0, 600.0, LONG_S):
+        for levels in LEVELS if duration_s == LONG_S else ("scenes, 0.6", "scenes, 1.0"):
+            fit = [name for name, swaps in SWAPS.items() if sum(swaps) <= duration_s / 4 and len(swaps) < duration_s / 50]
+            found = [f"{share(levels, swaps, 300, duration_s):.2f}" if swaps in fit else "" for swaps in SWAPS]
+            print(f"| {levels} | {duration_s / 60:g} | " + " | ".join(found) + " |", flush=True)
 
 
 if __name__ == "__main__":
