@@ -80,12 +80,13 @@ def do(task: Task, scanner: ItemScanner, on_progress: Callable[[Any], None] | No
             return Outcome(task=task, report=None, fingerprint=scanner.fingerprint)
         content = content_of(path, scanner.max_bytes) if task.keep_state else None
         result = scanner.scan(path, content=content, on_progress=on_progress)
+        return Outcome(task=task, report=result.report, crops=result.crops, content=content, fingerprint=scanner.fingerprint)
     except EngineFailed as exc:
-        raise exc.__cause__ or exc from None
+        why = exc.__cause__ or exc
     except Exception as exc:
         log.exception("an item could not be scanned")
         return Outcome(task=task, report=failed(path, exc))
-    return Outcome(task=task, report=result.report, crops=result.crops, content=content, fingerprint=scanner.fingerprint)
+    raise why  # out here it does not hold what it was raised over: frames
 
 
 def failed(path: Path, error: Exception) -> Report:
