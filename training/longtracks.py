@@ -6,7 +6,7 @@ pass, the second pass around the worst moments, then the windows. Axes: n votes,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,11 @@ def look_at(real: ClipVotes, splice: ClipVotes | None, start_s: float, layout: L
         inside = (times_s >= start_s) & (times_s < start_s + layout.splice_s)
         return np.where(inside, splice.at(times_s), real.at(times_s))
 
+    return look_through(votes, layout, windows, rule)
+
+
+def look_through(votes: Callable[[Floats], Floats], layout: Layout, windows: Windows, rule: str = "mean_logit") -> Evidence:
+    """Evidence of one track whose logits [n] at rising times in seconds [n] are ``votes``, by both sampling passes."""
     n = int(np.clip(layout.duration_s / layout.first_gap_s, layout.min_first, layout.max_first))
     first_n = (np.arange(n) + 0.5) * layout.duration_s / n
     box = (0.0, 0.0, 200.0, 200.0)

@@ -73,7 +73,7 @@ def _load(name: str) -> Any:
     if name in SERVICE and importlib.util.find_spec("rq") is None:
         raise _missing(name, "rq is not installed", "service")
     if name in OWN:
-        # What we compute in threads of our own, NumPy need not: its pool alone costs a quarter of a second of a core.
+        # What we compute in threads of our own, NumPy need not: its pool alone costs some 0.2 s of a core.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         module = importlib.import_module(f"worker.commands.{name}")
         return _named(name, module.app)

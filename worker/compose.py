@@ -21,7 +21,6 @@ from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
 from worker.look import FaceRules
 from worker.model.checkpoint import load_spec
-from worker.model.packaged import default_checkpoint
 from worker.model.spec import ModelSpec
 from worker.overlap import Crew
 from worker.pipeline import Scanner, ScanOptions
@@ -63,7 +62,6 @@ def _build(settings: Settings, telemetry: Telemetry, decoders: Booted | None = N
     with ExitStack() as stack:
         # First the frames: decoders are imported there while the networks are loaded here.
         frames = stack.enter_context(build_frames(settings, telemetry, decoders))
-        spec = load_spec(settings.model.checkpoint or default_checkpoint())
         threads = settings.model.threads or scan_threads()
         backend = settings.model.backend
         opening = opening_of(
@@ -73,6 +71,7 @@ def _build(settings: Settings, telemetry: Telemetry, decoders: Booted | None = N
             max_batch=settings.model.batch,
             cache_dir=settings.model.cache_dir,
         )
+        spec = load_spec(opening.checkpoint)
         policy = build_policy(settings, spec, opening.digest)
         ran, nets = _face_nets(settings, opening.digest, threads, telemetry)
         detector = stack.enter_context(MtcnnDetector(nets, min_face_px=settings.faces.min_face_px, threads=1))

@@ -108,6 +108,7 @@ class Scanner:
 
     @property
     def model(self) -> wire.Model:
+        """Waits for the classifier. Raises EngineFailed, as does ``fingerprint``."""
         return self._engine().model
 
     @property

@@ -56,7 +56,7 @@ def open_classifier(
 
 
 def open_from(opening: Opening, backend: str, on_fallback: Callable[[str], None] = lambda wanted: None) -> Classifier:
-    """As ``open_classifier``."""
+    """As ``open_classifier``, of what ``opening_of`` gave. Raises as that does."""
     if backend not in BACKENDS:
         raise ConfigError(f"unknown backend {backend!r}: one of {', '.join(BACKENDS)}")
     if backend == "auto":

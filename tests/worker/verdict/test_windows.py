@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from worker.types import Coverage, Face, MediaKind, Strategy
-from worker.verdict.aggregate import Windows, track_evidence
-from worker.verdict.second_pass import second_pass_times
+from training.longtracks import Layout, look_through
+from worker.verdict.aggregate import Windows
 
 Floats = npt.NDArray[np.float64]
 Votes = Callable[[Floats], Floats]
@@ -67,23 +66,7 @@ def swapped(rng: np.random.Generator, votes: Votes, lengths_s: Sequence[float], 
 
 def gain(votes: Votes, duration_s: float = LONG_S, windows: Windows | None = None) -> float:
     """Logits by which the worst window lifts the track."""
-    count = int(np.clip(duration_s / 5, 32, 512))
-    first_n = (np.arange(count) + 0.5) * duration_s / count
-    faces = [
-        Face(pts_s=float(t), box_xyxy=(0.0, 0.0, 200.0, 200.0), det_prob=1.0, track=0, quality=1.0, logit=float(x))
-        for t, x in zip(first_n, votes(first_n), strict=True)
-    ]
-    coverage = Coverage(
-        kind=MediaKind.VIDEO,
-        strategy=Strategy.AUTO,
-        requested=count,
-        decoded=count,
-        with_face=count,
-        max_gap_s=duration_s / count,
-        end_s=duration_s,
-    )
-    times_n = np.sort(np.concatenate([first_n, second_pass_times(faces, coverage)]))
-    found = track_evidence(times_n, votes(times_n), windows=windows or Windows())
+    found = look_through(votes, Layout(duration_s=duration_s), windows or Windows())
     return found.logit - found.whole
 
 
