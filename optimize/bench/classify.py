@@ -24,6 +24,7 @@ EAGER = "eager"
 ALONE = ("onnxruntime alone", "openvino fp32 alone", "openvino bf16 alone")
 ON_CPU = (EAGER, "compile", "onnxruntime", "openvino", "openvino-bf16", *ALONE)
 ON_CUDA = (EAGER, "compile", "onnxruntime-cuda", "tensorrt", "torch-tensorrt")
+COMPILES_LONG = "torch.compile can compile for many minutes on a CPU: measured where --runtime compile is given"
 COMPILERS = ("cc", "gcc", "g++", "clang")
 COMPARED_BATCH = 8
 """The batch of a scan, at which sides are compared."""

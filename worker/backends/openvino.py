@@ -15,7 +15,7 @@ import numpy as np
 
 from worker.backends.crops import BatchedClassifier
 from worker.backends.kept import find_kept, forget_oldest, keep_bytes
-from worker.backends.openvino_parts import cut, cut_points, where_to_cut
+from worker.backends.openvino_parts import cut, cut_points, keep_norms_apart, where_to_cut
 from worker.errors import ConfigError, ModelError
 from worker.model.checkpoint import sha256
 from worker.model.graph import CHECKPOINT_KEY, DRAWS, EXPORT_KEY, EXPORT_VERSION, LOGIT
@@ -24,8 +24,10 @@ from worker.types import Scores, UInt8
 
 Precision = Literal["fp32", "bf16"]
 NAMES: dict[Precision, str] = {"fp32": "openvino", "bf16": "openvino-bf16"}
-HINTS = (("f32",), ("bf16", "f32"), ("f32", "bf16", "f32"))
-"""Precision of the parts, by how often the graph is cut."""
+HINTS: dict[Precision, tuple[tuple[str, ...], ...]] = {"fp32": (("f32",),), "bf16": (("f32", "bf16", "f32"), ("bf16", "f32"))}
+"""Precisions of the parts of a graph: stem, trunk and head, or without a stem."""
+PARTS_VERSION = 2
+"""Counts up when parts are made otherwise (``worker.backends.openvino_parts``), so that kept graphs of before are not used."""
 MOST_KEPT = 64
 """Compiled graphs in a cache; some 20 MB each. A scan of the bundled checkpoint uses up to three."""
 log = logging.getLogger(__name__)
@@ -59,19 +61,21 @@ class OpenVinoClassifier(BatchedClassifier):
         core = ov.Core()
         if precision == "bf16" and (lacking := bf16_lacking(core)):
             raise ConfigError(lacking)
-        digest = sha256(onnx_path)
+        told = f"{sha256(onnx_path)} {checkpoint_sha256} {EXPORT_VERSION}"
+        kept = _Kept(ov, core, cache, told, threads, parallel)
         try:
-            model = core.read_model(onnx_path)
-            _check(model, onnx_path, checkpoint_sha256)
-            size = model.input(0).partial_shape[1].get_length()
+            self._compiled = next(filter(None, map(kept.find, HINTS[precision])), [])
+            if is_new := not self._compiled:
+                model = core.read_model(onnx_path)
+                _check(model, onnx_path, checkpoint_sha256)
+                self._compiled = kept.compile(_parts(ov, model, precision))
+            size = self._compiled[0].input(0).partial_shape[1].get_length()
             super().__init__(name=NAMES[precision], size=size, max_batch=max_batch)
-            ends = where_to_cut(cut_points(ov, model)) if precision == "bf16" else []
-            keep = _Kept(ov, core, cache, told=f"{digest} {threads} {parallel} {ends}")
-            parts = zip(cut(ov, model, ends), HINTS[len(ends)], strict=True)
-            self._compiled = [keep.compile(part, _properties(hint, threads, parallel)) for part, hint in parts]
             # Two threads that are the first to hand an array over wait for each other for ever: the binding takes a lock
             # while it holds the interpreter's, and looks NumPy up inside. So this thread is the first.
-            self._score(np.zeros((1, size, size, 3), np.uint8))
+            ov.Tensor(np.zeros(1, np.uint8))
+            if is_new:
+                self._score(np.zeros((1, size, size, 3), np.uint8))
         except (RuntimeError, ValueError) as exc:  # OpenVINO raises nothing more exact
             raise ModelError(f"cannot load the network {onnx_path} on OpenVINO: {_first_line(exc)}") from exc
 
@@ -95,49 +99,74 @@ def bf16_lacking(core: Any | None = None) -> str | None:
     return None if "BF16" in capabilities else "this CPU does not compute in bfloat16 (AVX512-BF16 or AMX)"
 
 
-def _properties(hint: str, threads: int, parallel: int) -> dict[str, Any]:
-    return {
-        "INFERENCE_PRECISION_HINT": hint,
-        "INFERENCE_NUM_THREADS": threads * parallel,
-        "NUM_STREAMS": parallel,
-        # Pinned threads of two processes would meet on the same core.
-        "ENABLE_CPU_PINNING": False,
-    }
+def _parts(ov: Any, model: Any, precision: Precision) -> list[tuple[Any, str]]:
+    """The graph's parts in order, each with the precision that it computes in; takes ``model`` apart."""
+    ends = where_to_cut(cut_points(ov, model)) if precision == "bf16" else []
+    hints = next(hints for hints in HINTS[precision] if len(hints) == len(ends) + 1)
+    parts = list(zip(cut(ov, model, ends), hints, strict=True))
+    for part, hint in parts:
+        if hint == "bf16":
+            keep_norms_apart(ov, part)
+    return parts
 
 
 class _Kept:
-    """Compiled graphs by what they were made from. OpenVINO's own cache does not notice damaged weights; names with hashes do."""
+    """Compiled graphs by what they were made from, so that a later start need not even read the network.
 
-    def __init__(self, ov: Any, core: Any, folder: Path | None, *, told: str) -> None:
+    OpenVINO's own cache does not notice damaged weights; names with hashes do.
+    """
+
+    def __init__(self, ov: Any, core: Any, folder: Path | None, told: str, threads: int, parallel: int) -> None:
         self._core = core
         self._folder = folder
-        self._told = f"{told} {ov.__version__} {core.get_property('CPU', 'FULL_DEVICE_NAME')}"
-        self._count = 0
+        self._threads, self._parallel = threads, parallel
+        cpu = (str(core.get_property("CPU", name)) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES"))
+        self._told = " ".join([told, str(PARTS_VERSION), ov.__version__, *cpu])
 
-    def compile(self, part: Any, properties: dict[str, Any]) -> Any:
-        """The kept graph of this part, or a new one, which is kept."""
-        if self._folder is None:
-            return self._core.compile_model(part, "CPU", properties)
-        capabilities: Sequence[str] = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        told = f"{self._told} {self._count} {sorted(capabilities)} {sorted(properties.items())}"
-        self._count += 1
-        prefix = f"{hashlib.sha256(told.encode()).hexdigest()[:32]}-"
-        if kept := find_kept(self._folder, prefix, ".blob"):
+    def find(self, hints: tuple[str, ...]) -> list[Any]:
+        """The kept graphs of a network in parts of these precisions; none unless all are there and sound."""
+        found: list[Any] = []
+        for i in range(len(hints)):
+            kept = self._folder and find_kept(self._folder, self._prefix(hints, i), ".blob")
+            if not kept:
+                return []
             try:
                 data = kept.read_bytes()
                 with contextlib.suppress(OSError):  # it counts as used, where the folder may be written to
                     os.utime(kept)
-                return self._core.import_model(io.BytesIO(data), "CPU", properties)
+                found.append(self._core.import_model(io.BytesIO(data), "CPU", self._properties(hints[i])))
             except (OSError, RuntimeError):  # made by a build that only looks the same, or just removed
                 with contextlib.suppress(OSError):  # removed by another process, or in a folder that may not be written to
                     kept.unlink()
-        compiled = self._core.compile_model(part, "CPU", properties)
+                return []
+        return found
+
+    def compile(self, parts: Sequence[tuple[Any, str]]) -> list[Any]:
+        """The parts' graphs, compiled anew and kept."""
+        hints = tuple(hint for _, hint in parts)
+        compiled = [self._core.compile_model(part, "CPU", self._properties(hint)) for part, hint in parts]
+        if self._folder is None:
+            return compiled
         try:
-            keep_bytes(self._folder, prefix, ".blob", compiled.export_model().getvalue())
+            for i, graph in enumerate(compiled):
+                keep_bytes(self._folder, self._prefix(hints, i), ".blob", graph.export_model().getvalue())
             forget_oldest(self._folder, ".blob", most=MOST_KEPT)
         except OSError as exc:  # a full disk costs each start some time, and no scan
-            log.warning("a compiled graph is not kept in %s: %s", self._folder, exc.strerror)
+            log.warning("compiled graphs are not kept in %s: %s", self._folder, exc.strerror)
         return compiled
+
+    def _prefix(self, hints: tuple[str, ...], part: int) -> str:
+        told = f"{self._told} {hints} {part} {sorted(self._properties(hints[part]).items())}"
+        return f"{hashlib.sha256(told.encode()).hexdigest()[:32]}-"
+
+    def _properties(self, hint: str) -> dict[str, Any]:
+        return {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": self._threads * self._parallel,
+            "NUM_STREAMS": self._parallel,
+            # Pinned threads of two processes would meet on the same core.
+            "ENABLE_CPU_PINNING": False,
+        }
 
 
 def _check(model: Any, onnx_path: Path, checkpoint_sha256: str | None) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-STEM_PERCENT = 19
-"""Share of the convolutions, at least two, that stay in float32: to round early costs most (measured: docs/backends.md)."""
+STEM_CONVOLUTIONS = 2
+"""The first ones, which stay in float32: to round early costs most (measured: docs/backends.md)."""
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
+WIDEST = 1e30
+"""No activation comes near it, and bfloat16 holds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +56,7 @@ def where_to_cut(points: Sequence[CutPoint]) -> list[str]:
     features = [point.op for point in points if point.rank == 2 and point.convolutions == total and total > 0]
     if not features:
         raise ValueError("no tensor of pooled features stands between the convolutions and the head")
-    most = max(2, total * STEM_PERCENT // 100)
-    stem = [point.op for point in points if 0 < point.convolutions <= most and point.rank == 4]
+    stem = [point.op for point in points if 0 < point.convolutions <= STEM_CONVOLUTIONS and point.rank == 4]
     return [*stem[-1:], features[0]]
 
 
@@ -74,6 +75,19 @@ def cut(ov: Any, model: Any, ends: Sequence[str]) -> list[Any]:
         inputs = [received]
     parts.append(ov.Model(results, inputs, "head"))
     return parts
+
+
+def keep_norms_apart(ov: Any, part: Any) -> int:
+    """Batch norms of a part for bfloat16 stay scale and shift in float32, behind each convolution's sum. Changes ``part``.
+
+    OpenVINO folds a batch norm into weights and bias of the convolution before it, and rounds both; rounded biases cost most
+    of all (docs/backends.md). A bound that nothing reaches stands between the two, and they stay two. Gives how many norms.
+    """
+    norms = [op for op in part.get_ordered_ops() if op.get_type_name() == "BatchNormInference"]
+    for norm in norms:
+        bounded = ov.opset13.clamp(norm.input_value(0), -WIDEST, WIDEST)
+        norm.input(0).replace_source_output(bounded.output(0))
+    return len(norms)
 
 
 def _from_input(model: Any) -> list[Any]:

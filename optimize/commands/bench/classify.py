@@ -10,6 +10,7 @@ import typer
 
 from optimize.bench.classify import (
     BATCHES,
+    COMPILES_LONG,
     ON_CPU,
     ON_CUDA,
     classify_charts,
@@ -60,6 +61,8 @@ def classify(
 ) -> None:
     """Crops a second of the classifier against batch size: eager, torch.compile, every backend, and the runtimes alone.
 
+    On a CPU torch.compile is measured only where it is named: it can compile for many minutes.
+
     What cannot run here is listed as unmeasured, with the reason. Scores are compared with eager float32 on the same crops.
 
     Example: veriframe bench classify videos/ --runtime eager --runtime onnxruntime --batch 8 --json classify.json
@@ -69,10 +72,11 @@ def classify(
         need("train", TRAIN_NEEDS, "eager PyTorch")
         batches = tuple(dict.fromkeys(batch or BATCHES))
         kinds = list(dict.fromkeys(runtime or (ON_CUDA if device is Device.CUDA else ON_CPU)))
+        unasked = {"compile": COMPILES_LONG} if not runtime and device is Device.CPU else {}
         clips = chosen_clips(folder)
         started = Started("classify", told_command())
         no_cuda = None if started.machine["gpu"] else "no NVIDIA GPU here"
-        unmeasured = {kind: why for kind in kinds if (why := lacking(kind, device.value, no_cuda)) is not None}
+        unmeasured = {kind: why for kind in kinds if (why := unasked.get(kind) or lacking(kind, device.value, no_cuda))}
         possible = [kind for kind in kinds if kind not in unmeasured]
         with ExitStack() as stack:
             bar = stack.enter_context(progress(len(batches)))

@@ -57,7 +57,7 @@ def test_a_graph_that_cannot_be_kept_is_used_all_the_same(
     (tmp_path / "cache").write_text("a file where the folder should be")
     opened = OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path / "cache")
     assert opened.scores(make_crops(3)).logit_F.shape == (3,)
-    assert "is not kept" in caplog.text
+    assert "are not kept" in caplog.text
 
 
 def test_a_damaged_compiled_graph_is_made_again(tiny_onnx: Path, tmp_path: Path, make_crops: Callable[[int], UInt8]) -> None:

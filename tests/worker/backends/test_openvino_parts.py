@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from worker.backends.openvino_parts import CutPoint, cut, cut_points, where_to_cut
+from worker.backends.openvino import bf16_lacking
+from worker.backends.openvino_parts import CutPoint, cut, cut_points, keep_norms_apart, where_to_cut
 from worker.extras import missing
 from worker.openvino_runtime import load_runtime
 
@@ -54,3 +57,39 @@ def test_the_parts_of_a_real_graph_meet(tiny_onnx: Path) -> None:
 
     assert convolutions(head) == 0
     assert 2 <= convolutions(stem) < convolutions(trunk)
+
+
+SHIFT = 1.0 + 2**-12
+"""Not a number of bfloat16, which has 8 bits."""
+
+
+@pytest.fixture
+def norm_after_convolution() -> Any:
+    """``x`` [1, 1, 4, 4] through a convolution by 1 and a batch norm that adds ``SHIFT``."""
+    if missing(("openvino",)):
+        pytest.skip("needs openvino: make setup")
+    ov = load_runtime()
+    op = ov.opset13
+    x = op.parameter([1, 1, 4, 4], np.float32)
+    summed = op.convolution(x, op.constant(np.ones((1, 1, 1, 1), np.float32)), [1, 1], [0, 0], [0, 0], [1, 1])
+    one = np.ones(1, np.float32)
+    normed = op.batch_norm_inference(summed, *(op.constant(v) for v in (one, one * SHIFT, one * 0, one)), 1e-12)
+    return ov.Model([normed], [x], "norm")
+
+
+def shift(model: Any, precision: str) -> float:
+    compiled = load_runtime().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    return float(compiled(np.zeros((1, 1, 4, 4), np.float32))[0].max())
+
+
+def test_a_norm_that_is_kept_apart_computes_the_same(norm_after_convolution: Any) -> None:
+    assert keep_norms_apart(load_runtime(), norm_after_convolution) == 1
+    assert shift(norm_after_convolution, "f32") == pytest.approx(SHIFT, abs=1e-7)
+
+
+def test_a_norm_that_is_kept_apart_is_not_rounded_in_bfloat16(norm_after_convolution: Any) -> None:
+    if lacking := bf16_lacking():
+        pytest.skip(lacking)
+    assert shift(norm_after_convolution, "bf16") == 1.0, "folded, its shift is rounded: else there was nothing to keep apart"
+    keep_norms_apart(load_runtime(), norm_after_convolution)
+    assert shift(norm_after_convolution, "bf16") == pytest.approx(SHIFT, abs=1e-7)
