@@ -15,7 +15,7 @@ import numpy as np
 
 from worker.backends.crops import BatchedClassifier
 from worker.backends.kept import find_kept, forget_oldest, keep_bytes
-from worker.backends.openvino_parts import cut, cut_points, keep_norms_apart, where_to_cut
+from worker.backends.openvino_parts import cut, cut_points, ready_for_bfloat16, where_to_cut
 from worker.errors import ConfigError, ModelError
 from worker.model.checkpoint import sha256
 from worker.model.graph import CHECKPOINT_KEY, DRAWS, EXPORT_KEY, EXPORT_VERSION, LOGIT
@@ -26,7 +26,7 @@ Precision = Literal["fp32", "bf16"]
 NAMES: dict[Precision, str] = {"fp32": "openvino", "bf16": "openvino-bf16"}
 HINTS: dict[Precision, tuple[tuple[str, ...], ...]] = {"fp32": (("f32",),), "bf16": (("f32", "bf16", "f32"), ("bf16", "f32"))}
 """Precisions of the parts of a graph: stem, trunk and head, or without a stem."""
-PARTS_VERSION = 2
+PARTS_VERSION = 3
 """Counts up when parts are made otherwise (``worker.backends.openvino_parts``), so that kept graphs of before are not used."""
 MOST_KEPT = 64
 """Compiled graphs in a cache; some 20 MB each. A scan of the bundled checkpoint uses up to three."""
@@ -106,7 +106,7 @@ def _parts(ov: Any, model: Any, precision: Precision) -> list[tuple[Any, str]]:
     parts = list(zip(cut(ov, model, ends), hints, strict=True))
     for part, hint in parts:
         if hint == "bf16":
-            keep_norms_apart(ov, part)
+            ready_for_bfloat16(ov, part)
     return parts
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from worker.backends.openvino import bf16_lacking
-from worker.backends.openvino_parts import CutPoint, cut, cut_points, keep_norms_apart, where_to_cut
+from worker.backends.openvino_parts import CutPoint, best_scale, cut, cut_points, ready_for_bfloat16, to_bfloat16, where_to_cut
 from worker.extras import missing
 from worker.openvino_runtime import load_runtime
 
@@ -20,14 +20,15 @@ def test_the_stem_ends_late_within_the_first_convolutions_and_the_trunk_at_the_f
     points = [
         point("pixels", 4, 0),
         point("first", 4, 1),
-        point("second", 4, 2),
         point("third", 4, 3),
+        point("fourth", 4, 4),
+        point("fifth", 4, 5),
         point("map", 4, 9),
         point("features", 2, 9),
         point("hidden", 2, 9),
         point("logit", 1, 9),
     ]
-    assert where_to_cut(points) == ["second", "features"]
+    assert where_to_cut(points) == ["fourth", "features"]
 
 
 def test_a_stem_without_a_cut_belongs_to_the_trunk() -> None:
@@ -83,7 +84,7 @@ def shift(model: Any, precision: str) -> float:
 
 
 def test_a_norm_that_is_kept_apart_computes_the_same(norm_after_convolution: Any) -> None:
-    assert keep_norms_apart(load_runtime(), norm_after_convolution) == 1
+    assert ready_for_bfloat16(load_runtime(), norm_after_convolution) == 1
     assert shift(norm_after_convolution, "f32") == pytest.approx(SHIFT, abs=1e-7)
 
 
@@ -91,5 +92,23 @@ def test_a_norm_that_is_kept_apart_is_not_rounded_in_bfloat16(norm_after_convolu
     if lacking := bf16_lacking():
         pytest.skip(lacking)
     assert shift(norm_after_convolution, "bf16") == 1.0, "folded, its shift is rounded: else there was nothing to keep apart"
-    keep_norms_apart(load_runtime(), norm_after_convolution)
+    ready_for_bfloat16(load_runtime(), norm_after_convolution)
     assert shift(norm_after_convolution, "bf16") == pytest.approx(SHIFT, abs=1e-7)
+
+
+def test_weights_are_divided_by_what_they_round_best_with() -> None:
+    rng = np.random.default_rng(0)
+    weights_OK = rng.normal(size=(64, 27)).astype(np.float32)
+    scale_O = best_scale(weights_OK)
+    assert scale_O.dtype == np.float32
+    assert ((scale_O >= 1) & (scale_O < 2)).all()
+
+    def error(scale_O: Any) -> Any:
+        return np.abs((to_bfloat16(weights_OK / scale_O[:, None]) * scale_O[:, None] - weights_OK).sum(axis=1))
+
+    assert error(scale_O).mean() < error(np.ones(64, np.float32)).mean() / 2
+
+
+def test_numbers_are_rounded_to_the_nearest_of_bfloat16() -> None:
+    given = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-9, -1 - 2**-7, 0.0], np.float32)
+    np.testing.assert_array_equal(to_bfloat16(given), np.array([1.0, 1.0, 1 + 2**-6, 1.0, -1 - 2**-7, 0.0], np.float32))
