@@ -94,14 +94,14 @@ def ready_for_bfloat16(ov: Any, part: Any) -> int:
     op = ov.opset13
     ready = 0
     for norm in [node for node in part.get_ordered_ops() if node.get_type_name() == "BatchNormInference"]:
-        convolution = _summed_by(norm.input_value(0).get_node())
-        if convolution is None:
+        if (convolution := _summed_by(norm.input_value(0).get_node())) is None:
+            continue
+        if (weights := _values(convolution.input_value(1).get_node())) is None:
             continue
         readers = list(convolution.output(0).get_target_inputs())
-        weights = _values(convolution.input_value(1).get_node())
-        channels = math.prod(weights.shape[: weights.ndim - 3])
-        scale_O = best_scale(weights.reshape(channels, -1))
-        scaled = weights / scale_O.reshape(*weights.shape[: weights.ndim - 3], 1, 1, 1)
+        channels = weights.shape[:-3]  # (groups,) outputs; then inputs, rows and columns
+        scale_O = best_scale(weights.reshape(math.prod(channels), -1))
+        scaled = weights / scale_O.reshape(*channels, 1, 1, 1)
         convolution.input(1).replace_source_output(op.constant(scaled).output(0))
         bounded = op.clamp(convolution.output(0), -WIDEST, WIDEST)
         rescaled = op.multiply(bounded, op.constant(scale_O.reshape(1, -1, 1, 1)))
@@ -134,21 +134,17 @@ def to_bfloat16(values: Float32) -> Float32:
 
 def _summed_by(node: Any) -> Any | None:
     """The convolution whose sum this is, a bias added or not; None where it is none."""
-    while node.get_type_name() == "Add":
-        sources = [node.input_value(i).get_node() for i in range(2)]
-        node = next((source for source in sources if source.get_type_name() in CONVOLUTIONS), sources[0])
-        if node.get_type_name() == "Add":
-            return None
-    return node if node.get_type_name() in CONVOLUTIONS else None
+    nodes = [node] if node.get_type_name() != "Add" else [node.input_value(i).get_node() for i in range(2)]
+    return next((one for one in nodes if one.get_type_name() in CONVOLUTIONS), None)
 
 
-def _values(node: Any) -> Float32:
-    """Weights as float32, stored in whatever precision and shape. Raises ValueError where they are no constant."""
+def _values(node: Any) -> Float32 | None:
+    """Weights as float32, stored in whatever precision and shape; None where they are no constant."""
     if node.get_type_name() == "Constant":
         return np.asarray(node.data, np.float32)
-    if node.get_type_name() in ("Convert", "Reshape"):
-        return _values(node.input_value(0).get_node()).reshape(node.output(0).shape)
-    raise ValueError(f"weights by {node.get_type_name()} are not understood")
+    if node.get_type_name() in ("Convert", "Reshape") and (values := _values(node.input_value(0).get_node())) is not None:
+        return values.reshape(node.output(0).shape)
+    return None
 
 
 def _from_input(model: Any) -> list[Any]:
