@@ -24,7 +24,7 @@ EAGER = "eager"
 ALONE = ("onnxruntime alone", "openvino fp32 alone", "openvino bf16 alone")
 ON_CPU = (EAGER, "compile", "onnxruntime", "openvino", "openvino-bf16", *ALONE)
 ON_CUDA = (EAGER, "compile", "onnxruntime-cuda", "tensorrt", "torch-tensorrt")
-COMPILES_LONG = "torch.compile can compile for many minutes on a CPU: measured where --runtime compile is given"
+COMPILES_LONG = "torch.compile can compile for many minutes on a CPU: measured with --runtime eager --runtime compile"
 COMPILERS = ("cc", "gcc", "g++", "clang")
 COMPARED_BATCH = 8
 """The batch of a scan, at which sides are compared."""
@@ -50,10 +50,12 @@ class Classified:
         return np.abs(_probability(self.logits[name]) - _probability(self.logits[EAGER]))
 
 
-def lacking(kind: str, device: str, cuda_missing: str | None) -> str | None:
-    """Why a side cannot be measured here; None where it can be tried."""
+def lacking(kind: str, device: str, cuda_missing: str | None, *, is_named: bool = True) -> str | None:
+    """Why a side cannot be measured here, or is not where nobody named it; None where it can be tried."""
     if device == "cuda" and cuda_missing is not None:
         return cuda_missing
+    if kind == "compile" and device == "cpu" and not is_named:
+        return COMPILES_LONG
     if kind == "compile" and not any(shutil.which(name) for name in COMPILERS):
         return "torch.compile needs a C compiler"
     if kind.startswith("openvino") and missing(("openvino",)):

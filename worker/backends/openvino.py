@@ -15,7 +15,8 @@ import numpy as np
 
 from worker.backends.crops import BatchedClassifier
 from worker.backends.kept import find_kept, forget_oldest, keep_bytes
-from worker.backends.openvino_parts import cut, cut_points, ready_for_bfloat16, where_to_cut
+from worker.backends.openvino_bf16 import PARTS_VERSION, ready_for_bfloat16
+from worker.backends.openvino_parts import cut, cut_points, where_to_cut
 from worker.errors import ConfigError, ModelError
 from worker.model.checkpoint import sha256
 from worker.model.graph import CHECKPOINT_KEY, DRAWS, EXPORT_KEY, EXPORT_VERSION, LOGIT
@@ -26,8 +27,6 @@ Precision = Literal["fp32", "bf16"]
 NAMES: dict[Precision, str] = {"fp32": "openvino", "bf16": "openvino-bf16"}
 HINTS: dict[Precision, tuple[tuple[str, ...], ...]] = {"fp32": (("f32",),), "bf16": (("f32", "bf16", "f32"), ("bf16", "f32"))}
 """Precisions of the parts of a graph: stem, trunk and head, or without a stem."""
-PARTS_VERSION = 3
-"""Counts up when parts are made otherwise (``worker.backends.openvino_parts``), so that kept graphs of before are not used."""
 MOST_KEPT = 64
 """Compiled graphs in a cache; some 20 MB each. A scan of the bundled checkpoint uses up to three."""
 log = logging.getLogger(__name__)
@@ -37,8 +36,8 @@ class OpenVinoClassifier(BatchedClassifier):
     """A ``worker.ports.Classifier`` over a file made by ``worker.model.export``. ``scores`` may be called from several threads.
 
     ``parallel`` calls run at once, each on ``threads`` threads; further ones wait. With ``precision`` bf16 the stem and the head
-    compute in float32 all the same, as graphs of their own. Batches are cut to at most ``max_batch`` crops, which bounds memory.
-    Compiled graphs are kept in the private folder ``cache``, if one is given: a later start is faster.
+    compute in float32 all the same, as graphs of their own, and so do batch norms. Batches are cut to ``max_batch`` crops,
+    which bounds memory. Compiled graphs are kept in the private folder ``cache``, if one is given: a later start is faster.
 
     Raises ConfigError without OpenVINO, or for bf16 on a CPU that has none; ModelError where the file is missing, damaged, not
     such an export, or the export of another checkpoint than ``checkpoint_sha256``.
@@ -65,17 +64,20 @@ class OpenVinoClassifier(BatchedClassifier):
         kept = _Kept(ov, core, cache, told, threads, parallel)
         try:
             self._compiled = next(filter(None, map(kept.find, HINTS[precision])), [])
-            if is_new := not self._compiled:
+            parts: list[tuple[Any, str]] = []
+            if not self._compiled:
                 model = core.read_model(onnx_path)
                 _check(model, onnx_path, checkpoint_sha256)
-                self._compiled = kept.compile(_parts(ov, model, precision))
+                parts = _parts(ov, model, precision)
+                self._compiled = [core.compile_model(part, "CPU", kept.properties(hint)) for part, hint in parts]
             size = self._compiled[0].input(0).partial_shape[1].get_length()
             super().__init__(name=NAMES[precision], size=size, max_batch=max_batch)
             # Two threads that are the first to hand an array over wait for each other for ever: the binding takes a lock
             # while it holds the interpreter's, and looks NumPy up inside. So this thread is the first.
-            ov.Tensor(np.zeros(1, np.uint8))
-            if is_new:
+            _ = ov.Tensor(np.zeros(1, np.uint8)).data
+            if parts:
                 self._score(np.zeros((1, size, size, 3), np.uint8))
+                kept.keep(tuple(hint for _, hint in parts), self._compiled)
         except (RuntimeError, ValueError) as exc:  # OpenVINO raises nothing more exact
             raise ModelError(f"cannot load the network {onnx_path} on OpenVINO: {_first_line(exc)}") from exc
 
@@ -134,32 +136,30 @@ class _Kept:
                 data = kept.read_bytes()
                 with contextlib.suppress(OSError):  # it counts as used, where the folder may be written to
                     os.utime(kept)
-                found.append(self._core.import_model(io.BytesIO(data), "CPU", self._properties(hints[i])))
+                found.append(self._core.import_model(io.BytesIO(data), "CPU", self.properties(hints[i])))
             except (OSError, RuntimeError):  # made by a build that only looks the same, or just removed
                 with contextlib.suppress(OSError):  # removed by another process, or in a folder that may not be written to
                     kept.unlink()
                 return []
         return found
 
-    def compile(self, parts: Sequence[tuple[Any, str]]) -> list[Any]:
-        """The parts' graphs, compiled anew and kept."""
-        hints = tuple(hint for _, hint in parts)
-        compiled = [self._core.compile_model(part, "CPU", self._properties(hint)) for part, hint in parts]
+    def keep(self, hints: tuple[str, ...], compiled: Sequence[Any]) -> None:
+        """Keep the graphs of a network that was just compiled and has scored."""
         if self._folder is None:
-            return compiled
+            return
         try:
             for i, graph in enumerate(compiled):
-                keep_bytes(self._folder, self._prefix(hints, i), ".blob", graph.export_model().getvalue())
+                if find_kept(self._folder, self._prefix(hints, i), ".blob") is None:
+                    keep_bytes(self._folder, self._prefix(hints, i), ".blob", graph.export_model().getvalue())
             forget_oldest(self._folder, ".blob", most=MOST_KEPT)
         except OSError as exc:  # a full disk costs each start some time, and no scan
             log.warning("compiled graphs are not kept in %s: %s", self._folder, exc.strerror)
-        return compiled
 
     def _prefix(self, hints: tuple[str, ...], part: int) -> str:
-        told = f"{self._told} {hints} {part} {sorted(self._properties(hints[part]).items())}"
+        told = f"{self._told} {hints} {part} {sorted(self.properties(hints[part]).items())}"
         return f"{hashlib.sha256(told.encode()).hexdigest()[:32]}-"
 
-    def _properties(self, hint: str) -> dict[str, Any]:
+    def properties(self, hint: str) -> dict[str, Any]:
         return {
             "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": self._threads * self._parallel,

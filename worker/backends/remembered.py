@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from worker import __version__
 from worker.backends.candidates import libraries
+from worker.backends.openvino_bf16 import PARTS_VERSION
 from worker.backends.trial import Trial
 from worker.content import write_atomically
 from worker.model.graph import EXPORT_VERSION
@@ -54,6 +55,7 @@ def machine_key(digest: str, names: Sequence[str], *, threads: int, artefacts: S
     return {
         "checkpoint": digest,
         "export": str(EXPORT_VERSION),
+        "parts": str(PARTS_VERSION),
         "veriframe": __version__,
         "candidates": " ".join(names),
         "libraries": json.dumps(libraries(), sort_keys=True),

@@ -10,7 +10,6 @@ import typer
 
 from optimize.bench.classify import (
     BATCHES,
-    COMPILES_LONG,
     ON_CPU,
     ON_CUDA,
     classify_charts,
@@ -72,11 +71,10 @@ def classify(
         need("train", TRAIN_NEEDS, "eager PyTorch")
         batches = tuple(dict.fromkeys(batch or BATCHES))
         kinds = list(dict.fromkeys(runtime or (ON_CUDA if device is Device.CUDA else ON_CPU)))
-        unasked = {"compile": COMPILES_LONG} if not runtime and device is Device.CPU else {}
         clips = chosen_clips(folder)
         started = Started("classify", told_command())
         no_cuda = None if started.machine["gpu"] else "no NVIDIA GPU here"
-        unmeasured = {kind: why for kind in kinds if (why := unasked.get(kind) or lacking(kind, device.value, no_cuda))}
+        unmeasured = {kind: why for kind in kinds if (why := lacking(kind, device.value, no_cuda, is_named=bool(runtime)))}
         possible = [kind for kind in kinds if kind not in unmeasured]
         with ExitStack() as stack:
             bar = stack.enter_context(progress(len(batches)))

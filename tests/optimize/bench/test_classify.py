@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from optimize.bench.classify import (
+    COMPILES_LONG,
     ON_CPU,
     ON_CUDA,
     Classified,
@@ -70,6 +71,13 @@ def test_without_a_gpu_nothing_of_cuda_is_tried() -> None:
     assert {lacking(kind, "cuda", "no NVIDIA GPU here") for kind in ON_CUDA} == {"no NVIDIA GPU here"}
     assert lacking("eager", "cpu", "no NVIDIA GPU here") is None
     assert lacking("onnxruntime", "cuda", None) is None
+
+
+def test_torch_compile_is_measured_on_a_cpu_only_where_it_is_named() -> None:
+    assert lacking("compile", "cpu", None, is_named=False) == COMPILES_LONG
+    assert lacking("compile", "cpu", None, is_named=True) in (None, "torch.compile needs a C compiler")
+    assert lacking("compile", "cuda", None, is_named=False) != COMPILES_LONG
+    assert lacking("eager", "cpu", None, is_named=False) is None
 
 
 @pytest.mark.soak

@@ -180,8 +180,9 @@ def test_what_fails_while_it_scores_raises_an_error_with_a_code(name: str, tiny_
         max_batch=3,
     )
     if name == "openvino":  # which scores a crop while it loads
-        with pytest.raises(ModelError, match="openvino failed while it scored"):
-            open_named(name, opening)
+        for _ in range(2):  # nor is it kept then, to open without a trial
+            with pytest.raises(ModelError, match="openvino failed while it scored"):
+                open_named(name, opening)
         return
     opened = open_named(name, opening)
     assert opened.scores(np.zeros((3, 8, 8, 3), np.uint8)).logit_F.shape == (3,)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -14,7 +15,8 @@ from worker.backends.openvino import OpenVinoClassifier, bf16_lacking
 from worker.errors import ModelError
 from worker.extras import missing
 from worker.model.checkpoint import sha256
-from worker.types import UInt8
+from worker.openvino_runtime import load_runtime
+from worker.types import Float32, UInt8
 
 pytestmark = pytest.mark.skipif(bool(missing(("openvino",))), reason="needs openvino: make setup")
 ROOT = Path(__file__).parents[3]
@@ -24,10 +26,12 @@ def without_bf16() -> str | None:
     return None if missing(("openvino",)) else bf16_lacking()
 
 
-def test_the_export_of_another_checkpoint_is_refused(tiny_onnx: Path, tiny_checkpoint: Path) -> None:
-    OpenVinoClassifier(tiny_onnx, threads=1, checkpoint_sha256=sha256(tiny_checkpoint))
+def test_the_export_of_another_checkpoint_is_refused(tiny_onnx: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Also where the graphs are kept that the right one was compiled to."""
+    OpenVinoClassifier(tiny_onnx, threads=1, checkpoint_sha256=sha256(tiny_checkpoint), cache=tmp_path)
+    assert list(tmp_path.iterdir())
     with pytest.raises(ModelError, match="another checkpoint"):
-        OpenVinoClassifier(tiny_onnx, threads=1, checkpoint_sha256="0" * 64)
+        OpenVinoClassifier(tiny_onnx, threads=1, checkpoint_sha256="0" * 64, cache=tmp_path)
 
 
 def test_missing_damaged_and_foreign_files_are_refused(tiny_onnx: Path, tmp_path: Path) -> None:
@@ -60,22 +64,40 @@ def test_a_graph_that_cannot_be_kept_is_used_all_the_same(
     assert "are not kept" in caplog.text
 
 
-def test_a_damaged_compiled_graph_is_made_again(tiny_onnx: Path, tmp_path: Path, make_crops: Callable[[int], UInt8]) -> None:
+@pytest.mark.parametrize(
+    "precision",
+    ["fp32", pytest.param("bf16", marks=pytest.mark.skipif(without_bf16() is not None, reason=str(without_bf16())))],
+)
+def test_a_damaged_compiled_graph_is_made_again(
+    tiny_onnx: Path, tmp_path: Path, make_crops: Callable[[int], UInt8], precision: Literal["fp32", "bf16"]
+) -> None:
     """Damage in the middle would change the weights, and OpenVINO would not notice."""
     crops = make_crops(3)
-    expected = OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).scores(crops).logit_F
-    (kept,) = tmp_path.iterdir()
+
+    def scored() -> Float32:
+        return OpenVinoClassifier(tiny_onnx, threads=1, precision=precision, cache=tmp_path).scores(crops).logit_F
+
+    expected = scored()
+    kept = max(tmp_path.iterdir(), key=lambda path: path.stat().st_size)
+    parts = len(list(tmp_path.iterdir()))
     data = bytearray(kept.read_bytes())
     data[len(data) // 2] ^= 0xFF
     kept.write_bytes(data)
-    np.testing.assert_array_equal(OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).scores(crops).logit_F, expected)
-    (again,) = tmp_path.iterdir()
-    assert again.read_bytes() != data
-    inode = again.stat().st_ino
-    os.utime(again, (1e9, 1e9))
-    np.testing.assert_array_equal(OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path).scores(crops).logit_F, expected)
-    assert [path.stat().st_ino for path in tmp_path.iterdir()] == [inode], "a sound one is used again"
-    assert again.stat().st_mtime > 1e9, "and counts as used"
+    np.testing.assert_array_equal(scored(), expected)
+    assert data not in [path.read_bytes() for path in tmp_path.iterdir()]
+    sound = {path: path.stat().st_ino for path in tmp_path.iterdir()}
+    assert len(sound) == parts
+    for path in sound:
+        os.utime(path, (1e9, 1e9))
+    np.testing.assert_array_equal(scored(), expected)
+    assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == sound, "sound ones are used again"
+    assert all(path.stat().st_mtime > 1e9 for path in sound), "and count as used"
+
+
+def test_a_kept_network_is_not_read_again(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path)
+    monkeypatch.delattr(load_runtime().Core, "read_model")
+    OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path)
 
 
 @pytest.mark.skipif(without_bf16() is not None, reason="this CPU does not compute in bfloat16")
@@ -139,7 +161,7 @@ from pathlib import Path
 import numpy as np
 from worker.backends.openvino import OpenVinoClassifier
 sys.setswitchinterval(1e-6)
-opened = OpenVinoClassifier(Path(sys.argv[1]), threads=1, parallel=4)
+opened = OpenVinoClassifier(Path(sys.argv[1]), threads=1, parallel=4, cache=Path(sys.argv[3]))
 begin = threading.Barrier(8)
 def score():
     begin.wait()
@@ -153,8 +175,10 @@ for thread in threads:
 
 
 def test_threads_that_are_the_first_to_score_do_not_wait_for_each_other(
-    tiny_onnx: Path, make_crops: Callable[[int], UInt8]
+    tiny_onnx: Path, tmp_path: Path, make_crops: Callable[[int], UInt8]
 ) -> None:
-    """The binding looks NumPy up under a lock at its first array: without a first call at loading, two of three runs hung."""
-    command = [sys.executable, "-c", RACE, str(tiny_onnx), str(make_crops(1).shape[1])]
+    """The binding looks NumPy up under a lock at its first array: without one at loading, two of three runs hung. Graphs that are
+    kept score nothing at loading."""
+    OpenVinoClassifier(tiny_onnx, threads=1, parallel=4, cache=tmp_path)
+    command = [sys.executable, "-c", RACE, str(tiny_onnx), str(make_crops(1).shape[1]), str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=120)

@@ -38,7 +38,7 @@ def test_what_is_remembered_is_recalled_for_the_same_key_alone(tmp_path: Path) -
 
 
 def test_the_key_tells_machine_and_libraries() -> None:
-    parts = ("checkpoint", "export", "veriframe", "candidates", "libraries", "cpu", "gpu", "threads", "artefacts")
+    parts = ("checkpoint", "export", "parts", "veriframe", "candidates", "libraries", "cpu", "gpu", "threads", "artefacts")
     assert set(key()) == set(parts)
     assert machine_key("a" * 64, NAMES, threads=1, artefacts=["tensorrt-aaaa-1@2"]) != key()
     assert "onnxruntime" in key()["libraries"]
