@@ -35,7 +35,7 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
     elif kind.endswith(" alone"):
         lanes = _openvino("bf16" if "bf16" in kind else "f32", threads)
     else:
-        lanes = [_backend(kind, threads)]
+        lanes = [_backend(kind, threads)] * threads
     with ThreadPoolExecutor(len(lanes), thread_name_prefix="lane") as pool:
 
         def score(request: Json) -> Json:
@@ -82,10 +82,11 @@ def _compiled(threads: int, device: str) -> Logits:
 
 
 def _backend(name: str, threads: int) -> Logits:
+    """As a scan opens it: called by ``threads`` callers at once, each on one thread."""
     from worker.backends.candidates import is_of
     from worker.backends.choose import open_classifier
 
-    opened = open_classifier(None, name, threads, max_batch=MOST_CROPS)
+    opened = open_classifier(None, name, 1, max_batch=MOST_CROPS, parallel=threads)
     if not is_of(opened.name, name):
         raise RuntimeError(f"{opened.name} would run in its place")
     return lambda crops_FHWC: opened.scores(crops_FHWC).logit_F
