@@ -13,11 +13,11 @@ from worker.model.checkpoint import sha256
 
 
 def find_kept(folder: Path, prefix: str, suffix: str) -> Path | None:
-    """The file ``<prefix><hash of its bytes><suffix>``, if its bytes are sound; others of that prefix are removed."""
+    """The file ``<prefix><hash of its bytes><suffix>``, if its bytes are sound. Others of that prefix are removed."""
     for kept in sorted(folder.glob(f"{prefix}*{suffix}")):
         if kept.name == kept_name(kept, prefix, suffix):
             return kept
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # removed by another process, no file, or in a folder that may not be written to
             kept.unlink()
     return None
 

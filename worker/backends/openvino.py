@@ -149,7 +149,9 @@ class _Kept:
             return
         try:
             for i, graph in enumerate(compiled):
-                if find_kept(self._folder, self._prefix(hints, i), ".blob") is None:
+                if kept := find_kept(self._folder, self._prefix(hints, i), ".blob"):
+                    os.utime(kept)  # it counts as used, and is not the first to go
+                else:
                     keep_bytes(self._folder, self._prefix(hints, i), ".blob", graph.export_model().getvalue())
             forget_oldest(self._folder, ".blob", most=MOST_KEPT)
         except OSError as exc:  # a full disk costs each start some time, and no scan

@@ -20,7 +20,7 @@ SCALES = 16
 
 
 def ready_for_bfloat16(ov: Any, part: Any) -> int:
-    """Convolutions with a batch norm lose as little as they can when ``part`` computes in bfloat16; how many. Changes ``part``.
+    """2-D convolutions with a batch norm lose little when ``part`` computes in bfloat16. Changes ``part``; gives their number.
 
     OpenVINO folds a batch norm into weights and bias of the convolution before it, and rounds both; behind the stem, rounded
     biases cost most (docs/backends.md). A bound that nothing reaches stands between the two, so that a scale and a shift in
@@ -48,7 +48,7 @@ def ready_for_bfloat16(ov: Any, part: Any) -> int:
 
 
 def best_scale(weights_OK: Float32) -> Float32:
-    """For each channel O the scale in [1, 2) by which its K weights are divided before they are rounded to bfloat16.
+    """[O, K] finite weights -> [O]: for each channel the scale in [1, 2) by which its K weights are divided before rounding.
 
     The least of the sum of squared errors and the square of the errors' sum: activations are mostly positive, so errors of one
     sign add up. Powers of two would change nothing.
@@ -63,7 +63,7 @@ def best_scale(weights_OK: Float32) -> Float32:
 
 
 def to_bfloat16(values: Float32) -> Float32:
-    """The nearest numbers of bfloat16, ties to even, as float32."""
+    """The nearest numbers of bfloat16 to finite ones of any shape, ties to even, as float32."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 

@@ -47,3 +47,10 @@ def test_the_cache_folder_follows_the_xdg_standard(monkeypatch: pytest.MonkeyPat
     assert user_cache() == tmp_path / "veriframe"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert user_cache() == Path.home() / ".cache" / "veriframe"
+
+
+def test_what_cannot_be_removed_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "k-folder.blob").mkdir()
+    assert find_kept(tmp_path, "k-", ".blob") is None
+    kept = keep_bytes(tmp_path, "k-", ".blob", b"graph")
+    assert find_kept(tmp_path, "k-", ".blob") == kept

@@ -96,8 +96,14 @@ def test_a_damaged_compiled_graph_is_made_again(
 
 def test_a_kept_network_is_not_read_again(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path)
-    monkeypatch.delattr(load_runtime().Core, "read_model")
+
+    def read(*_: object) -> None:
+        raise AssertionError("the network is read")
+
+    monkeypatch.setattr(load_runtime().Core, "read_model", read)
     OpenVinoClassifier(tiny_onnx, threads=1, cache=tmp_path)
+    with pytest.raises(AssertionError, match="the network is read"):
+        OpenVinoClassifier(tiny_onnx, threads=2, cache=tmp_path)
 
 
 @pytest.mark.skipif(without_bf16() is not None, reason="this CPU does not compute in bfloat16")

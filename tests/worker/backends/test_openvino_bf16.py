@@ -93,3 +93,9 @@ def test_in_float32_a_ready_network_computes_the_same() -> None:
     before = computed()
     assert ready_for_bfloat16(ov, model) == 2
     np.testing.assert_allclose(computed(), before, atol=1e-5 * np.abs(before).max())
+
+
+def test_channels_of_zeros_and_of_tiny_weights_keep_a_scale_in_range() -> None:
+    weights_OK = np.array([[0.0, 0.0], [1e-40, -1e-42]], np.float32)
+    scale_O = best_scale(weights_OK)
+    assert ((scale_O >= 1) & (scale_O < 2)).all()

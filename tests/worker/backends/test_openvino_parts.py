@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from worker.backends.openvino_bf16 import ready_for_bfloat16
 from worker.backends.openvino_parts import CutPoint, cut, cut_points, where_to_cut
 from worker.extras import missing
 from worker.openvino_runtime import load_runtime
@@ -55,3 +56,5 @@ def test_the_parts_of_a_real_graph_meet(tiny_onnx: Path) -> None:
 
     assert convolutions(head) == 0
     assert 2 <= convolutions(stem) < convolutions(trunk)
+    norms = sum(op.get_type_name() == "BatchNormInference" for op in trunk.get_ordered_ops())
+    assert ready_for_bfloat16(ov, trunk) == norms > 0
