@@ -11,6 +11,7 @@ from pathlib import Path
 from worker.errors import FetchGone, FetchRefused, FetchTimeout
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_MOVED = "the file was moved while it was looked at"
 
 
 def resolve_below(path: str, roots: Sequence[Path]) -> Path:
@@ -28,7 +29,7 @@ def resolve_below(path: str, roots: Sequence[Path]) -> Path:
     if not os.path.isabs(path) or "\0" in path:
         raise FetchRefused("not an absolute path")
     try:
-        resolved = os.path.realpath(path)
+        resolved = _resolved(path)
         _check_below(resolved, roots)
         _check_opened(resolved, roots)
     except (PermissionError, UnicodeError) as exc:
@@ -41,7 +42,7 @@ def resolve_below(path: str, roots: Sequence[Path]) -> Path:
 
 
 def _check_below(resolved: str, roots: Sequence[Path]) -> None:
-    if not any(Path(resolved).is_relative_to(os.path.realpath(root)) for root in roots):
+    if not any(Path(resolved).is_relative_to(_resolved(str(root))) for root in roots):
         raise FetchRefused("not below a media root")
 
 
@@ -52,9 +53,19 @@ def _check_opened(resolved: str, roots: Sequence[Path]) -> None:
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
             raise FetchRefused("not a regular file")
-        again = os.path.realpath(resolved)
+        again = _resolved(resolved)
         _check_below(again, roots)
         if again != resolved or not os.path.samestat(state, os.stat(resolved)):
-            raise FetchRefused("the file was moved while it was looked at")
+            raise FetchRefused(_MOVED)
     finally:
         os.close(handle)
+
+
+def _resolved(path: str) -> str:
+    """``path`` with its links followed; refused if a link became something else between being seen and being read (EINVAL)."""
+    try:
+        return os.path.realpath(path)
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:
+            raise FetchRefused(_MOVED) from exc
+        raise
