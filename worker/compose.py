@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 
 from worker import __version__
@@ -12,7 +11,7 @@ from worker import report as wire
 from worker.backends.choose import is_at_hand, open_from, opening_of
 from worker.backends.kept import user_cache
 from worker.cores import scan_threads
-from worker.engine import Engine, EngineOpening
+from worker.engine import Engine, EngineOpened, EngineOpening
 from worker.faces.carry import CarryingDetector
 from worker.faces.detect import MtcnnDetector
 from worker.faces.nets import load_nets, packaged_nets
@@ -23,8 +22,9 @@ from worker.look import FaceRules
 from worker.model.checkpoint import load_spec
 from worker.model.spec import ModelSpec
 from worker.overlap import Crew
-from worker.pipeline import Scanner, ScanOptions
+from worker.pipeline import Scanner
 from worker.ports import FaceNets
+from worker.run import ScanOptions
 from worker.settings import Settings
 from worker.telemetry.catalogue import DECODER_RESTARTS, FALLBACKS, MODEL
 from worker.telemetry.measured import MeasuredClassifier, MeasuredDetector
@@ -88,8 +88,7 @@ def _build(settings: Settings, telemetry: Telemetry, decoders: Booted | None = N
             )
 
         if wait or not is_at_hand(opening, backend):
-            opened = open_engine()
-            engine: Callable[[], Engine] = lambda: opened  # noqa: E731 - the other one is no function either
+            engine: EngineOpened | EngineOpening = EngineOpened(open_engine())
         else:
             engine = stack.enter_context(closing(EngineOpening(open_engine)))
         owned = stack.pop_all()

@@ -27,6 +27,18 @@ class EngineFailed(Exception):
     """A classifier cannot be opened, and what needs it is under way already; the cause says why."""
 
 
+class EngineOpened:
+    """An engine that is open."""
+
+    is_open = True
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __call__(self) -> Engine:
+        return self._engine
+
+
 class EngineOpening:
     """An engine that is opened on a thread of its own, from here on. To call it is to wait for it; raises EngineFailed."""
 
@@ -47,6 +59,11 @@ class EngineOpening:
         if error is not None:
             raise EngineFailed(str(error)) from error
         return self._opened.result()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a call would not wait."""
+        return self._opened.done()
 
     def close(self) -> None:
         """Wait a little for what is under way."""

@@ -1,16 +1,18 @@
 """The decoding passes over one item: batches of frames in the order in which they are looked at, and why it ended early.
 
 A first pass whose frames fit into memory is *spread*: some are handed out as they come, and those between are kept aside, to be
-looked at only if they could still change the verdict (``worker.verdict.early``). Decoding in rising time is what a
-file of few key frames allows; a pass for each turn would decode most frames again.
+looked at only if they could still change the verdict (``worker.verdict.early``), or where a thread is idle meanwhile. Decoding in
+rising time is what a file of few key frames allows; a pass for each turn would decode most frames again.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, pairwise
+from bisect import insort
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 
 from worker.errors import MediaError
 from worker.frames import layout
@@ -19,6 +21,45 @@ from worker.looks import Looks
 from worker.ports import OpenMedia
 from worker.types import Frame, MediaKind, SamplingRequest
 from worker.verdict.early import TURNS, turn
+
+
+class Aside:
+    """Frames kept aside for later turns, in the batches in which they will be looked at: which those are hangs on the number of
+    frames that was ``asked`` for, so it is known before the last one is there."""
+
+    def __init__(self, asked: int, most: int) -> None:
+        self._most = most
+        self._sizes = {later: _even_sizes(count, most) for later, count in Counter(map(turn, range(asked))).items()}
+        self._growing: defaultdict[int, list[Frame]] = defaultdict(list)
+        self._batches: defaultdict[int, list[list[Frame]]] = defaultdict(list)
+        self._offered: list[tuple[int, int, list[Frame]]] = []
+        """Whole batches that nobody has begun: by turn, then as they came."""
+
+    def add(self, later: int, frame: Frame) -> None:
+        """To the batch of this turn that still grows."""
+        growing = self._growing[later]
+        growing.append(frame)
+        sizes = self._sizes.get(later)
+        if len(growing) >= (sizes[0] if sizes else self._most):
+            self._close(later)
+
+    def offer(self, begin: Callable[[list[Frame]], bool]) -> None:
+        """Whole batches, those of the earliest turn first, as long as they are taken."""
+        while self._offered and begin(self._offered[0][-1]):
+            del self._offered[0]
+
+    def take(self, later: int) -> list[list[Frame]]:
+        """All batches of a turn."""
+        self._close(later)
+        self._offered = [offered for offered in self._offered if offered[0] > later]
+        return self._batches.pop(later, [])
+
+    def _close(self, later: int) -> None:
+        if sizes := self._sizes.get(later):
+            del sizes[0]
+        for batch in _of_one_size([self._growing.pop(later, [])]):
+            self._batches[later].append(batch)
+            insort(self._offered, (later, len(self._batches[later]), batch))
 
 
 class Passes:
@@ -36,7 +77,6 @@ class Passes:
         self._batch_bytes = batch_bytes
         self._times: dict[int, float] = {}
         """By tenths of a millisecond: passes may name one frame's time a little differently."""
-        self._aside: dict[int, list[Frame]] = {}
         info = media.info
         self._asked = 1 if info.kind is MediaKind.PICTURE else frames_asked(request, info.duration_s, info.n_frames)
         frame_bytes = layout.bytes_of(info.height, info.width, info.layout)
@@ -47,7 +87,9 @@ class Passes:
         self.is_spread = is_video and not request.exhaustive and self._asked is not None and aside_bytes <= hold_bytes
         at_first = max(1, -(-asked // TURNS))  # of a spread pass, shared out evenly: the first batch begins sooner
         self._spread_frames = -(-at_first // -(-at_first // batch_frames))
+        self._aside = Aside(asked if self.is_spread else 0, batch_frames)
         self.failure: MediaError | None = None
+        self.is_decoded = False
         self.waited_s = 0.0
         self.looks = Looks(self._asked)
         """Of all frames of the first pass, looked at or not: the same for the same file, wherever its verdict was settled."""
@@ -65,30 +107,40 @@ class Passes:
         """Frames that the first pass asked for, looked at or not: what a calibration's range of frames is about."""
         return self._n_first if self._asked is None else self._asked
 
-    def first(self) -> Iterator[Iterator[list[Frame]]]:
-        """The first pass, a part at a time, each to be used up before the next. All is one part unless the pass is spread."""
-        yield _of_one_size(self._batches(self._request))
+    def first(self, begin: Callable[[list[Frame]], bool] = lambda batch: False) -> Iterator[Iterator[list[Frame]]]:
+        """The first pass, a part at a time, each to be used up before the next. All is one part unless the pass is spread.
+
+        While it is decoded, batches of later parts are offered to ``begin``, the earliest part's first, until it takes them. They
+        are handed out in their turn all the same, as the same lists.
+        """
+        yield _of_one_size(self._batches(self._request, begin))
         self._n_first = len(self._times)
+        self.is_decoded = True
         for later in range(1, TURNS):
-            if frames := self._aside.pop(later, None):
-                yield _of_one_size(_even_batches(frames, self._batch_frames))
+            if batches := self._aside.take(later):
+                yield self._and_offer(batches, begin)
+
+    def _and_offer(self, batches: list[list[Frame]], begin: Callable[[list[Frame]], bool]) -> Iterator[list[Frame]]:
+        yield from batches
+        self._aside.offer(begin)
 
     def second(self, times_s: tuple[float, ...]) -> Iterator[list[Frame]]:
         """Another pass over these moments; frames that were decoded before are left out."""
         self.wanted = len(self._times) + len(times_s)
         self.is_spread = False
-        yield from _of_one_size(self._batches(dataclasses.replace(self._request, times_s=times_s)))
+        yield from _of_one_size(self._batches(dataclasses.replace(self._request, times_s=times_s), lambda batch: False))
 
-    def _batches(self, request: SamplingRequest) -> Iterator[list[Frame]]:
+    def _batches(self, request: SamplingRequest, begin: Callable[[list[Frame]], bool]) -> Iterator[list[Frame]]:
         """The frames that are to be looked at now, a bounded number of bytes at a time. Each counts as large as it is, not as the
         file announced."""
         batch: list[Frame] = []
         for place, frame in enumerate(self._new_frames(request)):
             frame_bytes = layout.bytes_of(frame.height, frame.width, self._media.info.layout)
+            self._aside.offer(begin)
             if self.is_spread and turn(place):
                 if self._room_bytes >= frame_bytes:
                     self._room_bytes -= frame_bytes
-                    self._aside.setdefault(turn(place), []).append(frame)
+                    self._aside.add(turn(place), frame)
                     continue
                 self.is_spread = False  # more frames, or larger ones, than were announced
             batch.append(frame)
@@ -127,9 +179,8 @@ def _of_one_size(batches: Iterable[list[Frame]]) -> Iterator[list[Frame]]:
             yield list(frames)
 
 
-def _even_batches(frames: Sequence[Frame], most: int) -> list[list[Frame]]:
-    """An even number of batches where there are two frames, of at most ``most`` frames and nearly one size."""
-    count = -(-len(frames) // most)
-    count += count % 2 if len(frames) > 1 else 0
-    bounds = [len(frames) * i // count for i in range(count + 1)]
-    return [list(frames[start:stop]) for start, stop in pairwise(bounds)]
+def _even_sizes(count: int, most: int) -> list[int]:
+    """Of so many frames: an even number of batches where there are two frames, of at most ``most`` frames and nearly one size."""
+    parts = -(-count // most)
+    parts += parts % 2 if count > 1 else 0
+    return [(i + 1) * count // parts - i * count // parts for i in range(parts)]

@@ -4,46 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 
 from worker import report as wire
 from worker.assemble import Findings, all_frames, completed_report, failed_report
 from worker.content import Content, read_content
-from worker.engine import Engine, EngineFailed
+from worker.engine import EngineFailed, EngineOpened, EngineOpening
 from worker.errors import EmptyMedia, VeriframeError
 from worker.explain import explained
 from worker.look import FaceRules, Look, look_at
-from worker.observe import Observations, Observer
+from worker.observe import Observations
 from worker.overlap import Crew
 from worker.passes import Passes
 from worker.ports import FaceDetector, FrameSource
-from worker.types import Coverage, Float32, Frame, MediaInfo, MediaKind, SamplingRequest, Strategy, UInt8
+from worker.run import Progress, Run, ScanOptions, max_gap_s
+from worker.types import Float32, Frame, MediaInfo, SamplingRequest, UInt8
 from worker.verdict.decide import Policy, decide
 from worker.verdict.early import Outlook, is_settled
 from worker.verdict.second_pass import SecondPass, second_pass_times
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far one item is: frames looked at of those wanted (``wanted`` None while unknown).
-
-    ``stage``: what is done next, ``decode`` or ``infer`` (faces and scores of the frames at hand).
-    """
-
-    decoded: int
-    wanted: int | None
-    stage: Literal["decode", "infer"] = "decode"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,21 +41,6 @@ class ScanResult:
     report: wire.Report
     crops: Mapping[str, bytes]
     frames: tuple[wire.FrameItem, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanOptions:
-    """What a scan looks at and keeps; plain values."""
-
-    request: SamplingRequest
-    second_pass_frames: int
-    batch_frames: int
-    batch_bytes: int
-    hold_bytes: int
-    evidence_per_track: int
-    max_bytes: int
-    explain: bool = False
-    """Make occlusion maps of evidence crops."""
 
 
 class Scanner:
@@ -84,7 +57,7 @@ class Scanner:
         *,
         frames: FrameSource,
         new_detector: Callable[[], FaceDetector],
-        engine: Callable[[], Engine],
+        engine: EngineOpened | EngineOpening,
         crew: Crew,
         rules: FaceRules,
         policy: Policy,
@@ -210,8 +183,11 @@ class Scanner:
                 batch_bytes=options.batch_bytes,
                 hold_bytes=options.hold_bytes,
             )
-            run = _Run(self._look_at, self._crew, passes, media.info, options, on_progress)
-            seen, settled = self._look_in_passes(run)
+            run = Run(self._look_at, self._crew, passes, media.info, options, on_progress, may_begin=lambda: self._engine.is_open)
+            try:
+                seen, settled = self._look_in_passes(run)
+            finally:
+                run.drop_ahead()
         if not passes.times_s:
             raise passes.failure or EmptyMedia("no frame lies in the scanned window")
         coverage = run.coverage(seen)
@@ -270,10 +246,10 @@ class Scanner:
     def _look_at(self, frames: list[Frame]) -> Look:
         return look_at(frames, self._new_detector(), lambda: self._engine().classifier, self._rules)
 
-    def _look_in_passes(self, run: _Run) -> tuple[Observations, bool]:
+    def _look_in_passes(self, run: Run) -> tuple[Observations, bool]:
         """Both passes, or what of them settles the verdict; and whether it did so before all was seen."""
         seen = run.observer.result()
-        for batches in run.passes.first():
+        for batches in run.passes.first(run.begin_ahead):
             seen = run.look(batches)
             if run.has_more and self._is_settled(run, seen):
                 return seen, True
@@ -281,7 +257,7 @@ class Scanner:
             seen = run.look(run.passes.second(times))
         return seen, False
 
-    def _is_settled(self, run: _Run, seen: Observations) -> bool:
+    def _is_settled(self, run: Run, seen: Observations) -> bool:
         """Whether the frames kept aside, and a second pass, could still change the verdict."""
         coverage = run.coverage(seen)
         windows = self._policy.windows
@@ -295,98 +271,13 @@ class Scanner:
         )
         return is_settled(seen.faces, coverage, self._policy, outlook)
 
-    def _second_times(self, run: _Run, seen: Observations) -> tuple[float, ...]:
+    def _second_times(self, run: Run, seen: Observations) -> tuple[float, ...]:
         """Moments that deserve a closer look."""
         if run.second_budget <= 0 or run.passes.failure is not None:
             return ()
         return second_pass_times(seen.faces, run.coverage(seen), run.second_budget)
 
 
-class _Run:
-    """One scan under way: what is looked at, on the crew's threads, and noted down; how far it is; how long it took."""
-
-    def __init__(
-        self,
-        look_at: Callable[[list[Frame]], Look],
-        crew: Crew,
-        passes: Passes,
-        info: MediaInfo,
-        options: ScanOptions,
-        on_progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.passes = passes
-        self.info = info
-        self.observer = Observer(evidence_per_track=options.evidence_per_track)
-        self.detect_s = 0.0
-        """Sum over the threads, and so is ``infer_s``."""
-        self.infer_s = 0.0
-        self._look_at = look_at
-        self._crew = crew
-        self._options = options
-        self._on_progress = on_progress
-
-    @property
-    def has_more(self) -> bool:
-        """Whether frames are kept aside, of media that did not break."""
-        return self.passes.is_spread and self.passes.failure is None and self.observer.n_frames < len(self.passes.times_s)
-
-    @property
-    def second_budget(self) -> int:
-        """Frames that a second pass may take: only for ``auto`` on video, within the frame budget."""
-        request = self._options.request
-        if request.strategy is not Strategy.AUTO or self.info.kind is not MediaKind.VIDEO:
-            return 0
-        if request.max_frames is None:
-            return self._options.second_pass_frames
-        return min(self._options.second_pass_frames, request.max_frames - len(self.passes.times_s))
-
-    def look(self, batches: Iterator[list[Frame]]) -> Observations:
-        """Look at all of them, the next while they are decoded."""
-        with closing(self._crew.map(self._look_at, self._told(batches))) as looks:
-            for look in looks:
-                self.observer.note(look)
-                self.detect_s += look.detect_s
-                self.infer_s += look.infer_s
-                self._tell("decode")
-        return self.observer.result()
-
-    def coverage(self, seen: Observations) -> Coverage:
-        info, request = self.info, self._options.request
-        end_s = min(info.duration_s, request.end_s or math.inf)
-        times = [frame.pts_s for frame in seen.frames]
-        return Coverage(
-            kind=info.kind,
-            strategy=request.strategy,
-            requested=self.passes.requested,
-            decoded=len(times),
-            with_face=seen.frames_with_face,
-            max_gap_s=max_gap_s(times, request.start_s, end_s) if info.kind is MediaKind.VIDEO else 0.0,
-            start_s=request.start_s,
-            end_s=end_s or math.inf,
-        )
-
-    def hidden(self, seen: Observations) -> int:
-        """Most decoded frames in a row that were not looked at."""
-        looked_at = {frame.pts_s for frame in seen.frames}
-        places = [-1, *(i for i, time_s in enumerate(self.passes.times_s) if time_s in looked_at), len(self.passes.times_s)]
-        return int(np.diff(places).max()) - 1
-
-    def _told(self, batches: Iterator[list[Frame]]) -> Iterator[list[Frame]]:
-        for batch in batches:
-            self._tell("infer")
-            yield batch
-
-    def _tell(self, stage: Literal["decode", "infer"]) -> None:
-        if self._on_progress:
-            self._on_progress(Progress(decoded=self.observer.n_frames, wanted=self.passes.wanted, stage=stage))
-
-
-def _timings(decode_s: float, run: _Run, total_s: float) -> wire.Timings:
+def _timings(decode_s: float, run: Run, total_s: float) -> wire.Timings:
     decode, detect, infer, total = (round(1e3 * seconds, 1) for seconds in (decode_s, run.detect_s, run.infer_s, total_s))
     return wire.Timings(decode=decode, detect=detect, infer=infer, total=total)
-
-
-def max_gap_s(times_s: list[float], start_s: float, end_s: float) -> float:
-    """Longest stretch of [start_s, end_s] without a looked-at frame, its two ends included; all of it if nothing was seen."""
-    marks = np.array([start_s, *sorted(times_s), max(start_s, end_s)])
-    return float(np.diff(marks).max())

@@ -24,7 +24,7 @@ _NAME_LENGTH = 32
 
 
 class FrameProgress(Protocol):
-    """How far one item is (``worker.pipeline.Progress``)."""
+    """How far one item is (``worker.run.Progress``)."""
 
     @property
     def decoded(self) -> int: ...

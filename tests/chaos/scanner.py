@@ -14,8 +14,8 @@ from typing import Any
 from tests.chaos.media import DRILL
 from tests.worker.queue.fake_scanner import MODEL, Output, act
 from worker.content import Content
-from worker.pipeline import Progress
 from worker.report import Report, Source, new_id, now
+from worker.run import Progress
 from worker.settings import Settings
 from worker.telemetry.port import SILENT, Telemetry
 from worker.types import Label, SamplingRequest, Strategy

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from worker.engine import Engine
+from worker.engine import Engine, EngineOpened, EngineOpening
 from worker.errors import CorruptMedia, VeriframeError
 from worker.look import FaceRules
 from worker.overlap import Crew
-from worker.pipeline import Scanner, ScanOptions
+from worker.pipeline import Scanner
 from worker.pixels import rgb_frame
 from worker.ports import Classifier, OpenMedia
 from worker.report import Model
+from worker.run import ScanOptions
 from worker.types import Detections, Frame, MediaInfo, MediaKind, SamplingRequest, Scores, Strategy
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy
@@ -135,7 +136,8 @@ def scanner(
     detector: OneFace | None = None,
     exhaustive: bool = False,
     classifier: Classifier | None = None,
-    engine: Callable[[], Engine] | None = None,
+    engine: EngineOpened | EngineOpening | None = None,
+    threads: int = 2,
 ) -> Scanner:
     plain = Calibration(
         kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset({Strategy.AUTO}), frames=(1, 512), a=1.0, b=0.0
@@ -146,8 +148,8 @@ def scanner(
     return Scanner(
         frames=clip,
         new_detector=lambda: face,
-        engine=engine or (lambda: opened),
-        crew=owned.enter_context(Crew(2)),
+        engine=engine or EngineOpened(opened),
+        crew=owned.enter_context(Crew(threads)),
         rules=FaceRules(margin=1.3, size=224, min_vote_px=48, min_vote_quality=0.0, batch=5),
         policy=Policy(calibrations=(plain,), min_quality=0.0),
         options=ScanOptions(

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from worker.overlap import Crew
+from worker.overlap import Crew, drop
 
 WAIT_S = 30.0
 
@@ -85,6 +85,54 @@ def test_a_source_that_breaks_drops_what_waits_and_leaves_nothing_running() -> N
         before = list(ended)
         assert list(crew.map(lambda item: item, [7])) == [7], "the crew works on"
         assert ended == before
+
+
+def test_work_is_begun_before_its_turn_only_where_threads_are_idle() -> None:
+    go = threading.Event()
+
+    def work(item: int) -> int:
+        assert go.wait(WAIT_S)
+        return item
+
+    with Crew(3) as crew:
+        begun = [crew.begin(work, item, spare=1) for item in range(4)]
+        assert [future is not None for future in begun] == [True, True, False, False], "the third thread is to stay idle"
+        last = crew.begin(work, 7, spare=0)
+        assert last is not None
+        assert crew.begin(work, 8, spare=0) is None
+        go.set()
+        assert list(crew.map(work, [20, *filter(None, begun), 30, last])) == [20, 0, 1, 30, 7]
+        assert crew.begin(work, 9, spare=2) is not None, "all three are idle again"
+
+
+def test_nothing_is_begun_before_its_turn_where_another_scan_is_under_way_or_one_thread_does_all() -> None:
+    with Crew(4) as crew, closing(crew.map(int, iter([1, 2]))) as one, closing(crew.map(int, iter([3]))) as other:
+        assert next(one) == 1
+        assert crew.begin(int, 5, spare=0) is not None
+        assert next(other) == 3
+        assert crew.begin(int, 6, spare=0) is None
+        other.close()
+        assert crew.begin(int, 7, spare=0) is not None
+    with Crew(1) as crew:
+        assert crew.begin(int, 8, spare=0) is None
+
+
+def test_what_was_begun_and_is_not_needed_ends_and_raises_nothing() -> None:
+    running, go = threading.Event(), threading.Event()
+
+    def work(item: int) -> None:
+        running.set()
+        assert go.wait(WAIT_S)
+        raise ValueError(item)
+
+    with Crew(2) as crew:
+        begun = crew.begin(work, 1, spare=0)
+        assert begun is not None
+        assert running.wait(WAIT_S)
+        threading.Timer(0.05, go.set).start()
+        drop([begun])
+        assert begun.done()
+    drop([])
 
 
 def test_no_thread_outlives_the_crew() -> None:

@@ -72,6 +72,38 @@ def test_one_frame_in_six_comes_first_and_then_those_between() -> None:
     ]
 
 
+def test_whole_batches_of_later_turns_are_offered_meanwhile_and_handed_out_all_the_same() -> None:
+    taken: list[list[Frame]] = []
+    offers: list[list[int]] = []
+
+    def begin(batch: list[Frame]) -> bool:
+        offers.append(places(iter([batch]))[0])
+        if len(offers) % 2:
+            return False  # every other time no thread is idle
+        taken.append(batch)
+        return True
+
+    handed_out = [batch for batches in passes(Media()).first(begin) for batch in batches]
+    assert offers[0] == [3, 6], "the first that is whole: of the next turn"
+    assert len(taken) > 4
+    assert all(any(batch is other for other in handed_out) for batch in taken)
+    assert places(iter(handed_out)) == [batch for batches in passes(Media()).first() for batch in places(batches)]
+
+
+def test_the_earliest_turn_is_offered_first() -> None:
+    offers: list[list[int]] = []
+
+    def never(batch: list[Frame]) -> bool:
+        offers.extend(places(iter([batch])))
+        return False
+
+    parts = passes(Media()).first(never)
+    list(next(parts))
+    assert set(map(tuple, offers)) == {(3, 6)}
+    list(next(parts))
+    assert offers[-1] == [1, 10, 13], "that turn is over"
+
+
 @pytest.mark.parametrize(
     "wanted",
     [

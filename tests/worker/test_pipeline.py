@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ from tests.worker.grey_media import SIZE, ByGrey, Clip, OneFace, TwoFaces, grey_
 from worker.content import Content
 from worker.engine import Engine, EngineFailed, EngineOpening
 from worker.errors import CorruptMedia, DecodeCrash, ModelError, VeriframeError
-from worker.pipeline import max_gap_s
 from worker.report import Report
-from worker.types import Detections, Label, MediaKind, Reason, SamplingRequest, Scores, Strategy
+from worker.run import max_gap_s
+from worker.types import Detections, Frame, Label, MediaKind, Reason, SamplingRequest, Scores, Strategy
 
 
 class FailsAfter(ByGrey):
@@ -87,7 +87,7 @@ def test_faces_are_found_while_the_classifier_is_still_opening(file: Path) -> No
         assert found.wait(timeout=60.0), "the scan waits for its classifier before it looks"
         return grey_engine(ByGrey())
 
-    report = scanner(Clip(), detector=TellsFaces(), engine=engine).scan(file).report
+    report = scanner(Clip(), detector=TellsFaces(), engine=EngineOpening(engine)).scan(file).report
     assert report.verdict is Label.REAL
     assert report.model == grey_engine(ByGrey()).model
 
@@ -174,7 +174,7 @@ def test_what_cannot_change_any_more_is_not_looked_at(file: Path) -> None:
     """All real: every third frame settles it, so that nothing can hide between. All fake: one in six does."""
     for clip, label, looked_at in ((Clip(), Label.REAL, 11), (Clip(swap_s=(0.0, 9.0)), Label.FAKE, 6)):
         detector = OneFace()
-        report = scanner(clip, detector=detector).scan(file).report
+        report = scanner(clip, detector=detector, threads=1).scan(file).report
         assert (report.verdict, report.calibrated) == (label, True)
         assert report.sampling is not None
         assert (report.sampling.stopped_early, report.sampling.stopped_by) == (True, "verdict")
@@ -182,6 +182,34 @@ def test_what_cannot_change_any_more_is_not_looked_at(file: Path) -> None:
         assert sum(detector.batches) == len(report.frames) == looked_at
         assert report.sampling.max_gap_s <= 9 / 8, "nine of the 32 places at most"
         assert len(clip.passes) == 1
+
+
+@pytest.mark.parametrize("swap_s", [(0.0, 0.0), (1.0, 2.4), (0.0, 9.0)], ids=["real", "uncertain", "fake"])
+def test_idle_threads_look_at_what_is_kept_aside_and_change_nothing(file: Path, swap_s: tuple[float, float]) -> None:
+    begun = threading.Event()
+
+    class Tells(OneFace):
+        def detect_small(
+            self, small_BHWC: np.ndarray | Sequence[np.ndarray], divisor: int, times_s: Sequence[float] | None = None
+        ) -> Detections:
+            found = super().detect_small(small_BHWC, divisor, times_s)
+            if sum(self.batches) > 3:  # more than the first half of what is looked at first
+                begun.set()
+            return found
+
+    class Slow(Clip):
+        """Its last frame comes once some that were kept aside have been looked at."""
+
+        def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+            *before, last = super().frames(request)
+            yield from before
+            assert begun.wait(timeout=60.0), "no thread took what was kept aside"
+            yield last
+
+    ahead = scanner(Slow(swap_s=swap_s), detector=Tells(), threads=4).scan(file).report
+    in_turn = scanner(Clip(swap_s=swap_s), threads=1).scan(file).report
+    for key in ("verdict", "score", "tracks", "segments", "frames", "sampling", "uncertainty"):
+        assert getattr(ahead, key) == getattr(in_turn, key)
 
 
 def test_a_verdict_that_could_change_takes_all_frames(file: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.worker.grey_media import Clip, OneFace, scanner
 from worker.errors import LeaseLost
-from worker.pipeline import Progress
+from worker.run import Progress
 from worker.types import Detections, Label
 
 

@@ -15,8 +15,9 @@ import pytest
 
 from worker.compose import build_scanner
 from worker.demo import DemoFile, demo_files
-from worker.pipeline import Progress, Scanner
+from worker.pipeline import Scanner
 from worker.report import Report
+from worker.run import Progress
 from worker.settings import load_settings
 from worker.types import Label, Reason
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.pipeline import max_gap_s
+from worker.run import max_gap_s
 from worker.types import Coverage, Face, Json, Label, MediaKind, NoVerdict, Strategy, Verdict
 from worker.verdict.decide import Policy, decide
 from worker.watch.events import TrackResult, WindowResult

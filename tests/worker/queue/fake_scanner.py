@@ -14,8 +14,8 @@ from typing import Any
 
 from worker.content import Content
 from worker.errors import DecodeCrash, VeriframeError
-from worker.pipeline import Progress
 from worker.report import ErrorItem, FrameItem, Model, Report, Source, new_id, now
+from worker.run import Progress
 from worker.settings import Settings
 from worker.telemetry.port import SILENT, Telemetry
 from worker.types import Label, MediaKind, SamplingRequest, Strategy

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.engine import Engine
+from worker.engine import Engine, EngineOpened
 from worker.errors import CorruptMedia
 from worker.look import FaceRules
 from worker.overlap import Crew
-from worker.pipeline import Scanner, ScanOptions
+from worker.pipeline import Scanner
 from worker.pixels import rgb_frame
 from worker.ports import FaceDetector, FrameSource, OpenMedia
 from worker.report import Model
+from worker.run import ScanOptions
 from worker.source.live.pieces import Gap, Piece
 from worker.types import Detections, Frame, Json, MediaInfo, MediaKind, SamplingRequest, Scores, Strategy
 from worker.verdict.calibrate import Calibration
@@ -133,7 +134,7 @@ def scanner(frames: FrameSource | None = None, new_detector: Callable[[], FaceDe
         yield Scanner(
             frames=frames or ToldFrames(),
             new_detector=new_detector,
-            engine=lambda: engine,
+            engine=EngineOpened(engine),
             crew=stack.enter_context(Crew(1)),
             rules=FaceRules(margin=1.2, size=32, min_vote_px=4, min_vote_quality=0.0, batch=8),
             policy=Policy(calibrations=(plain,), min_quality=0.0),
