@@ -84,6 +84,28 @@ def judge(
     return found
 
 
+def judge_decoder(settings: Settings, clips: Sequence[Path], decoder: str) -> Judged:
+    """Whole scans whose frames come from ``decoder`` against the same whose frames PyAV decodes in software, on ONNX Runtime.
+
+    Refused where a clip is decoded in software after all.
+    """
+    gate_max, gate_mean = GATES["fp32"]
+    expected = list(_scans(_decoded_by(settings, "pyav"), REFERENCE, clips))
+    got = list(_scans(_decoded_by(settings, decoder), REFERENCE, clips))
+    others = [Path(r.source.path or "").name for r in got if r.media is not None and r.media.decoder != decoder]
+    if others:
+        told = f"{len(others)} of {len(clips)} clips are not decoded by {decoder} ({others[0]}): see veriframe doctor"
+        return Judged(backend=decoder, gate_max=gate_max, gate_mean=gate_mean, refusal=told)
+    judged = replace(_judged(REFERENCE, got, expected), backend=decoder)
+    if judged.failure is None and judged.clips < LEAST_SCANNED * len(clips):
+        return replace(judged, failure=f"only {judged.clips} of {len(clips)} clips could be scanned: give it media that decode")
+    return judged
+
+
+def _decoded_by(settings: Settings, decoder: str) -> Settings:
+    return settings.model_copy(update={"decode": settings.decode.model_copy(update={"decoder": decoder})})
+
+
 def has_failed(judged: Judged, *, asked_for: bool) -> bool:
     """Whether the command must say so: a gate missed, or a refusal of one that may not refuse or was named outright."""
     refused = judged.refusal is not None and (asked_for or judged.backend in MUST_RUN)

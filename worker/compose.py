@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 
 from worker import __version__
@@ -18,6 +20,7 @@ from worker.faces.nets import load_nets, packaged_nets
 from worker.frames.boot import Booted
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
+from worker.frames.wire import NVDEC
 from worker.look import FaceRules
 from worker.model.checkpoint import load_spec
 from worker.model.spec import ModelSpec
@@ -33,6 +36,8 @@ from worker.types import SamplingRequest
 from worker.verdict.aggregate import Windows
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy
+
+log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 DETECTS_BY_DEFAULT = "onnxruntime"
@@ -142,8 +147,22 @@ def build_frames(settings: Settings, telemetry: Telemetry = SILENT, decoders: Bo
         cpu_s=decode.cpu_s,
         shared_bytes=decode.shared_mib * MIB,
         on_lost=lambda why: telemetry.count(DECODER_RESTARTS, why),
+        on_software=_told_once(telemetry),
         booted=decoders,
     )
+
+
+def _told_once(telemetry: Telemetry) -> Callable[[], None]:
+    """Says of the first video that was to be decoded on a card, and is not, that it is so."""
+    told: list[bool] = []
+
+    def tell() -> None:
+        if not told:
+            told.append(True)
+            telemetry.count(FALLBACKS, NVDEC)
+            log.warning("a video is decoded in software instead of nvdec: veriframe doctor says whether a card decodes here")
+
+    return tell
 
 
 def build_policy(settings: Settings, spec: ModelSpec, digest: str) -> Policy:

@@ -39,6 +39,7 @@ def examine(settings: Settings, settings_file: Path | None) -> list[Check]:
         Check(name="settings", status="ok", detail=str(settings_file) if settings_file else "defaults, environment and flags"),
         _installed("decoder pyav", "av", mend="pip install --force-reinstall av"),
         _decord(settings),
+        _nvdec(settings),
         _sandbox(),
         _onnxruntime(),
         *backend_checks(settings),
@@ -76,6 +77,23 @@ def _decord(settings: Settings) -> Check:
         status="bad" if wanted else "note",
         detail="not installed" + (", but set as the decoder" if wanted else "; pyav decodes everything"),
         mend=f"Linux on x86-64 or Windows: {how_to_install('train')}",
+    )
+
+
+def _nvdec(settings: Settings) -> Check:
+    from worker.frames import nvdec
+
+    name = f"decoder {nvdec.NAME}"
+    lacking = nvdec.lacking()
+    if lacking is None:
+        verify = f"to verify: veriframe parity --decoder {nvdec.NAME} --media DIR"
+        return Check(name=name, status="note", detail="a card decodes; not verified on hardware", mend=verify)
+    wanted = settings.decode.decoder == nvdec.NAME
+    return Check(
+        name=name,
+        status="bad" if wanted else "note",
+        detail=f"{lacking}" + (", but set as the decoder" if wanted else "; pyav decodes everything"),
+        mend="install NVIDIA's driver; in a container, NVIDIA_DRIVER_CAPABILITIES with video",
     )
 
 

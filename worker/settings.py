@@ -28,7 +28,9 @@ PREFIX = "VERIFRAME_"
 
 
 class DecodeSettings(Section):
-    decoder: Literal["auto", "pyav", "decord"] = Field(default="auto", description="auto picks for each probed file")
+    decoder: Literal["auto", "pyav", "decord", "nvdec"] = Field(
+        default="auto", description="auto: pyav, in software; nvdec: an NVIDIA card where one takes the file, else pyav"
+    )
     threads: int = Field(
         default=1, ge=1, le=64, description="threads of one decoding child; with more, damaged files may differ from run to run"
     )

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from optimize.parity import Judged, has_failed, judge
+from optimize.parity import Judged, has_failed, judge, judge_decoder
 from worker.backends.candidates import NAMES
 from worker.commands.outcome import exit_codes
 from worker.errors import ConfigError
 
 app = typer.Typer(add_completion=False)
 SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
+REFERENCES = {"backend": "PyTorch in float32", "decoder": "frames decoded by pyav, both scored by onnxruntime"}
 
 HELP = """Compare every backend with PyTorch in float32: scores of all faces, and verdicts of whole clips.
 
@@ -25,6 +26,7 @@ HELP = """Compare every backend with PyTorch in float32: scores of all faces, an
   veriframe parity                                  all backends, the demo clips
   veriframe parity --backend openvino-bf16 --media videos/ --clips 20
   veriframe parity --backend tensorrt               on the card: after veriframe export --to tensorrt
+  veriframe parity --decoder nvdec --media videos/  frames from the card against frames decoded in software
 Gates: float32 1e-3; float16 and bfloat16 0.03, mean 0.003; no verdict may change. Where one is missed, the first node of the
 graph that differs is looked for. A backend that does not run here is listed with the reason.
 Exit codes: 0 within the gates, 1 not (or onnxruntime, torch or a named backend refuses), 2 something is missing here.
@@ -36,6 +38,10 @@ Exit codes: 0 within the gates, 1 not (or onnxruntime, torch or a named backend 
 def parity(
     checkpoint: Annotated[Path | None, typer.Argument(help="A .safetensors checkpoint; the bundled one when left out.")] = None,
     backend: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated.")] = None,
+    decoder: Annotated[
+        Literal["decord", "nvdec"] | None,
+        typer.Option(metavar="NAME", help="Compare this decoder with pyav instead of backends: decord or nvdec."),
+    ] = None,
     media: Annotated[Path | None, typer.Option(metavar="DIR", help="Clips; the demo's when left out.")] = None,
     clips: Annotated[int | None, typer.Option(min=1, help="So many of them, evenly chosen.")] = None,
     frames: Annotated[int, typer.Option(min=1, max=256, help="Frames scored in each clip.")] = 16,
@@ -46,17 +52,23 @@ def parity(
     if unknown := set(backend or ()) - set(NAMES):
         raise ConfigError(f"unknown backend {', '.join(sorted(unknown))}: one of {', '.join(NAMES)}")
     flags = {"sampling": {"strategy": "uniform", "max_frames": frames}, "model": {"checkpoint": checkpoint} if checkpoint else {}}
+    if decoder is not None and backend:
+        raise ConfigError("--decoder compares decoders, all on onnxruntime: leave --backend out")
     console = Console(stderr=True, highlight=False, markup=False)
-    judged = judge(
-        load_settings(flags=flags),
-        find_clips(media, clips),
-        backend or NAMES,
-        on_backend=lambda one: console.print(f"- {one.backend}: {_result(one)}", soft_wrap=True),
-    )
-    _print(judged)
+    settings, files = load_settings(flags=flags), find_clips(media, clips)
+    if decoder is not None:
+        judged = [judge_decoder(settings, files, decoder)]
+    else:
+        judged = judge(
+            settings,
+            files,
+            backend or NAMES,
+            on_backend=lambda one: console.print(f"- {one.backend}: {_result(one)}", soft_wrap=True),
+        )
+    _print(judged, "decoder" if decoder else "backend")
     if json_out is not None:
         json_out.write_text(json.dumps([one.as_json() for one in judged], indent=2) + "\n", encoding="utf-8")
-    if any(has_failed(one, asked_for=bool(backend)) for one in judged):
+    if any(has_failed(one, asked_for=bool(backend or decoder)) for one in judged):
         raise typer.Exit(1)
 
 
@@ -75,10 +87,10 @@ def find_clips(folder: Path | None, most: int | None) -> list[Path]:
     return [found[i * len(found) // most] for i in range(most)]
 
 
-def _print(judged: list[Judged]) -> None:
-    table = Table(title="Against PyTorch in float32")
-    for heading in ("backend", "faces", "max |dp|", "mean |dp|", "allowed", "verdict flips", "result"):
-        table.add_column(heading, justify="left" if heading in ("backend", "result") else "right", no_wrap=True)
+def _print(judged: list[Judged], what: str) -> None:
+    table = Table(title=f"Against {REFERENCES[what]}")
+    for heading in (what, "faces", "max |dp|", "mean |dp|", "allowed", "verdict flips", "result"):
+        table.add_column(heading, justify="left" if heading in (what, "result") else "right", no_wrap=True)
     for one in judged:
         figures = ["", "", "", "", ""]
         if one.refusal is None:

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from optimize.commands.parity import app, find_clips
-from optimize.parity import Flip, Judged, has_failed, judge
+from optimize.parity import Flip, Judged, has_failed, judge, judge_decoder
 from worker.backends.kept import keep_bytes
 from worker.backends.onnx import OnnxClassifier
 from worker.demo import demo_files
@@ -99,6 +99,24 @@ def test_json_tells_everything() -> None:
     told = Judged(backend="x", gate_max=1, gate_mean=1, failure="f", flips=(Flip(clip="a.mp4", eager="fake", verdict="real"),))
     assert json.loads(json.dumps(told.as_json()))["flips"] == [{"clip": "a.mp4", "eager": "fake", "verdict": "real"}]
     assert told.as_json()["passes"] is False
+
+
+def test_a_decoder_is_held_against_software_and_refused_where_software_took_over(
+    tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    settings = settings_with(tiny_checkpoint, tiny_onnx.parents[1])
+    (clip,) = CLIPS
+    same = judge_decoder(settings, [clip], "pyav")
+    assert (same.passes, same.clips, same.max_dp) == (True, 1, 0.0)
+    assert same.crops > 0
+    refused = judge_decoder(settings, [clip], "auto")
+    assert refused.refusal == f"1 of 1 clips are not decoded by auto ({clip.name}): see veriframe doctor"
+    assert has_failed(refused, asked_for=True)
+    garbage = tmp_path / "garbage.mp4"
+    garbage.write_bytes(b"no video")
+    nothing = judge_decoder(settings, [garbage], "pyav")
+    assert nothing.failure is not None
+    assert not nothing.passes
 
 
 def test_clips_are_chosen_evenly(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def test_everything_a_scan_rests_on_is_examined(checks: dict[str, Check]) -> Non
         "settings",
         "decoder pyav",
         "decoder decord",
+        "decoder nvdec",
         "sandbox",
         "backend onnxruntime",
         "backend openvino",
@@ -79,6 +80,20 @@ def test_what_is_wanted_but_not_installed_is_bad(monkeypatch: pytest.MonkeyPatch
         assert found["backend torch"].status == status
         assert found["decoder decord"].status == status
         assert "make setup" in found["backend torch"].mend
+
+
+@pytest.mark.parametrize("lacking", [None, "no driver"])
+def test_a_card_that_decodes_is_not_verified_and_one_that_is_missing_is_bad_where_it_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, lacking: str | None
+) -> None:
+    from worker.frames import nvdec
+
+    monkeypatch.setattr(nvdec, "lacking", lambda: lacking)
+    for flags, without in (({}, "note"), ({"decode": {"decoder": "nvdec"}}, "bad")):
+        check = next(one for one in examine(load_settings(None, flags), None) if one.name == "decoder nvdec")
+        assert check.status == ("note" if lacking is None else without)
+        assert ("not verified on hardware" if lacking is None else "no driver") in check.detail
+        assert ("parity --decoder nvdec" if lacking is None else "driver") in check.mend
 
 
 def examined(checkpoint: Path, cache: Path) -> dict[str, Check]:

@@ -128,8 +128,8 @@ def scan(
     model: ModelOption = None,
     backend: BackendOption = None,
     decoder: Annotated[
-        Literal["auto", "pyav", "decord"] | None,
-        typer.Option(metavar="NAME", help="auto, pyav or decord.", rich_help_panel="Engine"),
+        Literal["auto", "pyav", "decord", "nvdec"] | None,
+        typer.Option(metavar="NAME", help="auto, pyav, decord or nvdec.", rich_help_panel="Engine"),
     ] = None,
     threads: Annotated[
         int | None,

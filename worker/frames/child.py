@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from worker.errors import MediaTooLarge, MediaTooLong, OutOfMemory, VeriframeError
-from worker.frames import wire
+from worker.frames import nvdec, wire
 from worker.frames.layout import bytes_of, write
 from worker.frames.limits import Limits
-from worker.frames.lockdown import lock_down
+from worker.frames.lockdown import lock_down, no_card
 from worker.frames.sharing import SharedBytes
 from worker.ports import OpenMedia
 from worker.types import Frame, Json, Layout, MediaInfo, UInt8
@@ -40,7 +40,12 @@ def serve(descriptors: Descriptors, options: Json, opener: Opener, *, parent_pid
     with open(descriptors.media, "rb") as file:
         shared = SharedBytes(descriptors.shared, options["shared_bytes"], writable=True)
         os.close(descriptors.shared)  # the mapping holds a copy
-        lock_down(memory_bytes=options["memory_bytes"], cpu_s=options["cpu_s"], parent_pid=parent_pid)
+        lock_down(
+            memory_bytes=options["memory_bytes"],
+            cpu_s=options["cpu_s"],
+            parent_pid=parent_pid,
+            take_card=_take_card if options["decoder"] == nvdec.NAME else no_card,
+        )
         try:
             _answer(channel, shared, file, limits, opener, options)
         except wire.PeerGone:
@@ -51,6 +56,15 @@ def serve(descriptors: Descriptors, options: Json, opener: Opener, *, parent_pid
             out_of_memory = isinstance(exc, MemoryError) or getattr(exc, "errno", None) == errno.ENOMEM
             code = OutOfMemory.code if out_of_memory else "internal"
             channel.send(wire.error_to(code, f"{type(exc).__name__}: {exc}"))
+
+
+def _take_card() -> bool:
+    """Whether a card decodes from here on; without one, software does."""
+    try:
+        nvdec.take_card()
+    except nvdec.NoCard:
+        return False  # the parent sees which decoder gave the frames, and ``veriframe doctor`` says why
+    return True
 
 
 def _answer(channel: _Channel, shared: SharedBytes, file: BinaryIO, limits: Limits, opener: Opener, options: Json) -> None:

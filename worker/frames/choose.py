@@ -1,8 +1,8 @@
 """The one way into a file: judges it by its content and opens it with the decoder that is exact on it.
 
 A still or animated picture goes to Pillow, a video to PyAV. decord is used where it was asked for by name, is installed and is
-exact on the kind of file (``decord.unfit``); ``auto`` means PyAV for every video, which is exact on all of them and was faster on
-each (docs/decisions/0004-decoders.md).
+exact on the kind of file (``decord.unfit``), and so is a card by ``nvdec``; ``auto`` means PyAV in software for every video: that
+is exact on all of them and was faster than decord on each (docs/decisions/0004-decoders.md).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import BinaryIO, Literal
 import av
 from PIL import Image
 
-from worker.errors import EmptyMedia, MediaTooLarge, UnsupportedMedia
-from worker.frames import probe
+from worker.errors import CorruptMedia, EmptyMedia, MediaTooLarge, UnsupportedMedia
+from worker.frames import nvdec, probe
 from worker.frames.decord import DecordDecoder, is_installed
 from worker.frames.limits import Limits
 from worker.frames.picture import PictureDecoder, is_picture
@@ -27,7 +27,7 @@ from worker.ports import OpenMedia
 
 logger = logging.getLogger(__name__)
 
-DecoderName = Literal["auto", "pyav", "decord"]
+DecoderName = Literal["auto", "pyav", "decord", "nvdec"]
 
 
 @contextmanager
@@ -56,6 +56,11 @@ def _open_video(stack: ExitStack, file: BinaryIO, limits: Limits, decoder: Decod
             return stack.enter_context(DecordDecoder(limits).open(file))
         except UnsupportedMedia as exc:
             logger.info("decoding by PyAV: %s", exc)
+    if decoder == nvdec.NAME and (card := nvdec.taken()) is not None:
+        try:
+            return stack.enter_context(PyavDecoder(limits, accel=card).open(file))
+        except (CorruptMedia, UnsupportedMedia) as exc:  # no decoder for it on this card, or the file is to blame: software tells
+            logger.info("decoding in software: %s", exc)
     return stack.enter_context(PyavDecoder(limits, threads).open(file))
 
 

@@ -23,6 +23,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,10 +56,17 @@ class SandboxLevel:
         return tuple(name for name, holds in asdict(self).items() if not holds)
 
 
-def lock_down(*, memory_bytes: int, cpu_s: float, parent_pid: int) -> SandboxLevel:
+def no_card() -> bool:
+    """Nothing is taken."""
+    return False
+
+
+def lock_down(*, memory_bytes: int, cpu_s: float, parent_pid: int, take_card: Callable[[], bool] = no_card) -> SandboxLevel:
     """Lock this process (of one thread) for good. ``memory_bytes`` comes on top of the address space already in use.
 
-    Exits if ``parent_pid`` is gone already.
+    ``take_card`` is called once rights are dropped and before the rest is: a card's libraries and devices can be opened only
+    then. Where it says that a card is held, calls to its driver (``ioctl``) stay allowed, and the driver's own threads are under
+    the system-call filter, but not under landlock. Exits if ``parent_pid`` is gone already.
     """
     linux = sys.platform == "linux"
     if linux:
@@ -66,13 +74,14 @@ def lock_down(*, memory_bytes: int, cpu_s: float, parent_pid: int) -> SandboxLev
         _prctl(_PR_SET_DUMPABLE, 0)
     if os.getppid() != parent_pid:
         os._exit(1)
-    rlimits = _limit(memory_bytes, cpu_s)
     if not linux:
-        return SandboxLevel(rlimits=rlimits)
+        return SandboxLevel(rlimits=_limit(memory_bytes, cpu_s))
     no_capabilities = _drop_capabilities()
     no_new_privs = _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    holds_card = take_card()
+    rlimits = _limit(memory_bytes, cpu_s, open_files=_OPEN_FILES + (_highest_open_file() if holds_card else 0))
     abi = landlock.restrict()
-    filtered = seccomp.install()
+    filtered = seccomp.install(may_ask_drivers=holds_card)
     return SandboxLevel(
         rlimits=rlimits, no_new_privs=no_new_privs, no_capabilities=no_capabilities, seccomp=filtered, landlock=abi
     )
@@ -105,13 +114,13 @@ def print_level() -> None:
     os.write(sys.stdout.fileno(), json.dumps(asdict(level) | {"netns": netns}).encode())
 
 
-def _limit(memory_bytes: int, cpu_s: float) -> bool:
+def _limit(memory_bytes: int, cpu_s: float, open_files: int = _OPEN_FILES) -> bool:
     cpu = max(1, math.ceil(cpu_s))
     wanted = {
         resource.RLIMIT_CPU: (cpu, cpu + 1),  # SIGXCPU, and a second later SIGKILL for who ignores it
         resource.RLIMIT_FSIZE: (0, 0),
         resource.RLIMIT_CORE: (0, 0),
-        resource.RLIMIT_NOFILE: (_OPEN_FILES, _OPEN_FILES),
+        resource.RLIMIT_NOFILE: (open_files, open_files),
     }
     if sys.platform == "linux":
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -127,6 +136,10 @@ def _limit(memory_bytes: int, cpu_s: float) -> bool:
             soft, hard = min(soft, ceiling), min(hard, ceiling)
         resource.setrlimit(limit, (soft, hard))
     return True
+
+
+def _highest_open_file() -> int:
+    return max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
 
 
 def _threads_of(uid: int) -> int:

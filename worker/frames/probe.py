@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
@@ -50,8 +51,9 @@ def container_of(head: bytes) -> str | None:
 
 
 @contextmanager
-def open_container(file: BinaryIO, limits: Limits) -> Iterator[InputContainer]:
-    """The demuxer of the file from its start. Raises UnsupportedMedia, or CorruptMedia where it is a container that we read."""
+def open_container(file: BinaryIO, limits: Limits, accel: HWAccel | None = None) -> Iterator[InputContainer]:
+    """The demuxer of the file from its start; its streams are decoded on ``accel``. Raises UnsupportedMedia, or CorruptMedia
+    where it is a container that we read."""
     fd = file.fileno()
     head = os.pread(fd, HEAD_BYTES, 0)
     kind = container_of(head)
@@ -67,7 +69,7 @@ def open_container(file: BinaryIO, limits: Limits) -> Iterator[InputContainer]:
         "max_pixels": str(limits.max_pixels),
     }
     try:
-        container = av.open("fd:", mode="r", options=options, metadata_errors="replace")
+        container = av.open("fd:", mode="r", options=options, metadata_errors="replace", hwaccel=accel)
     except av.error.ArgumentError as exc:
         raise UnsupportedMedia(f"not a container that is read here: {exc.strerror}") from exc
     except av.error.MemoryError as exc:

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from worker.frames import colour, planes, probe, sampling, timeline
+from worker.frames import colour, nvdec, planes, probe, sampling, timeline
 from worker.frames.limits import Limits
 from worker.frames.reader import Counts, Reader, pts_of, time_base_of
 from worker.frames.timeline import Clock
@@ -34,18 +35,19 @@ MAX_LEADING_FRAMES = 8
 
 class PyavDecoder:
     """``FrameDecoder`` on PyAV; ``threads`` is FFmpeg's number of decoding threads. With more than one, what is left of damaged
-    frames differs from run to run."""
+    frames differs from run to run. ``accel``: the card that decodes (``worker.frames.nvdec``), and no software beside it."""
 
     name = "pyav"
 
-    def __init__(self, limits: Limits, threads: int = 1) -> None:
+    def __init__(self, limits: Limits, threads: int = 1, accel: HWAccel | None = None) -> None:
         self._limits = limits
         self._threads = threads
+        self._accel = accel
 
     @contextmanager
     def open(self, file: BinaryIO) -> Iterator[PyavMedia]:
         """Raises a MediaError; the first frame is decoded to know that any can be."""
-        with probe.open_container(file, self._limits) as container:
+        with probe.open_container(file, self._limits, self._accel) as container:
             stream = probe.video_stream(container, self._limits)
             yield PyavMedia(container, stream, file.fileno(), self._limits, self._threads)
 
@@ -184,6 +186,6 @@ class PyavMedia:
             hdr=colour.is_hdr(first),
             has_edit_list=self._timeline.has_edit_list,
             variable_rate=self._timeline.variable_rate,
-            decoder=PyavDecoder.name,
+            decoder=nvdec.NAME if nvdec.is_on_card(stream) else PyavDecoder.name,
             layout=planes.layout_of(first, self._shown),
         )

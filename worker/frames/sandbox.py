@@ -32,7 +32,7 @@ from worker.frames.peer import Peer
 from worker.frames.sharing import SharedBytes, anonymous_file
 from worker.pixels import FRAME_PX
 from worker.ports import OpenMedia
-from worker.types import Json
+from worker.types import Json, MediaKind
 
 _PAGE_BYTES = 1 << 16
 
@@ -43,7 +43,8 @@ class SandboxedFrames:
     ``timeout_s`` is how long a caller waits for one file in all, its own work between frames not counted; ``cpu_s`` the CPU time
     a child may take (default: ``threads * timeout_s``); ``memory_bytes`` what it may allocate beyond the imported libraries;
     ``shared_bytes`` the memory its frames may take (but always one frame of the largest size allowed). ``on_lost`` is told of
-    each child that ended before its work did, and why (``worker.frames.peer.Lost``). ``opener`` and
+    each child that ended before its work did, and why (``worker.frames.peer.Lost``); ``on_software`` of each video that was to be
+    decoded on a card and is not. ``opener`` and
     ``import_path`` name the function that opens media in the child; they never come from a user or a file. ``booted``, a process
     that was started for these two before, is owned from here on.
     """
@@ -59,6 +60,7 @@ class SandboxedFrames:
         cpu_s: float | None = None,
         shared_bytes: int = 64 << 20,
         on_lost: Callable[[str], None] = lambda why: None,
+        on_software: Callable[[], None] = lambda: None,
         opener: str = DEFAULT_OPENER,
         import_path: Sequence[Path] = (),
         booted: Booted | None = None,
@@ -66,6 +68,7 @@ class SandboxedFrames:
         self._limits = limits
         self._timeout_s = timeout_s
         self._on_lost = on_lost
+        self._on_software = on_software
         self._cpu_s = threads * timeout_s if cpu_s is None else cpu_s
         largest = 3 * (max(limits.max_pixels, limits.max_picture_pixels) + FRAME_PX)
         self._shared_bytes = _whole_pages(max(shared_bytes, largest))
@@ -112,6 +115,8 @@ class SandboxedFrames:
             shared = SharedBytes(shared_fd, self._shared_bytes, writable=False)
             stack.callback(shared.close)
             info = peer.open(self._limits)
+            if self._options["decoder"] == wire.NVDEC and info.kind is MediaKind.VIDEO and info.decoder != wire.NVDEC:
+                self._on_software()
             slots = slots_for(info, self._frame_bytes)
             max_pixels = wire.pixels_allowed(info.kind, self._limits)
             yield SandboxedMedia(peer, info, Room(shared, slots, self._shared_bytes // slots, max_pixels))

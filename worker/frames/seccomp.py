@@ -26,7 +26,8 @@ _X32_BIT = 0x40000000
 _KILL = 0x80000000
 _ALLOW = 0x7FFF0000
 _LOAD_WORD, _AND, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
-_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
+_SET_MODE_FILTER, _ALL_THREADS = 1, 1
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
 _CLONE_THREAD = 0x00010000
 _PR_SET_NAME, _PR_GET_NAME = 15, 16
 _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 1030
@@ -119,6 +120,7 @@ _DEADLY = {
 }
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _OPENAT, _KILL_CALL, _TGKILL = (257, 56), (62, 129), (234, 131)
+_IOCTL = (16, 29)
 _FCNTL, _PRCTL, _PRLIMIT64 = (72, 25), (157, 167), (302, 261)
 
 
@@ -150,21 +152,27 @@ def _fail(number: int) -> int:
     return 0x00050000 | number
 
 
-def install() -> bool:
-    """Filter this thread and all it will start; False where the system has no such filter. Needs ``no_new_privs``."""
+def install(*, may_ask_drivers: bool = False) -> bool:
+    """Filter all threads of this process; False where the system has no such filter. Needs ``no_new_privs``.
+
+    ``may_ask_drivers``: ``ioctl`` passes, for devices that are open already.
+    """
     machine = platform.machine()
     if sys.platform != "linux" or machine not in _ARCHITECTURES or sys.maxsize < 2**32:
         return False
-    program = b"".join(_program(machine, os.getpid()))
+    program = b"".join(_program(machine, os.getpid(), may_ask_drivers))
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: unsigned short len, then (aligned) a pointer.
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.c_char_p(header), 0, 0) == 0)
+    number = ctypes.c_long(_SECCOMP[machine])
+    return bool(libc.syscall(number, _SET_MODE_FILTER, ctypes.c_ulong(_ALL_THREADS), ctypes.c_char_p(header)) == 0)
 
 
-def _rules(pid: int) -> Iterable[_Rule]:
+def _rules(pid: int, may_ask_drivers: bool) -> Iterable[_Rule]:
     denied = _fail(errno.EPERM)
+    if may_ask_drivers:
+        yield _Rule(_IOCTL, _ALLOW)
     yield from (_Rule(numbers, _ALLOW) for numbers in _HARMLESS.values())
     yield _Rule(_CLONE, _ALLOW, (_Test(0, (_CLONE_THREAD,), mask=_CLONE_THREAD),), _KILL)
     yield _Rule(_CLONE3, _fail(errno.ENOSYS))
@@ -178,7 +186,7 @@ def _rules(pid: int) -> Iterable[_Rule]:
     yield from (_Rule(numbers, _KILL) for numbers in _DEADLY.values())
 
 
-def _program(machine: str, pid: int) -> Iterator[bytes]:
+def _program(machine: str, pid: int, may_ask_drivers: bool) -> Iterator[bytes]:
     column, audit_arch = _ARCHITECTURES[machine]
     yield _op(_LOAD_WORD, 4)  # seccomp_data.arch: a 32-bit call has other numbers
     yield _op(_JUMP_EQUAL, audit_arch, 1, 0)
@@ -187,7 +195,7 @@ def _program(machine: str, pid: int) -> Iterator[bytes]:
     if machine == "x86_64":
         yield _op(_JUMP_AT_LEAST, _X32_BIT, 0, 1)
         yield _op(_RETURN, _KILL)
-    for rule in _rules(pid):
+    for rule in _rules(pid, may_ask_drivers):
         if rule.numbers[column] == _ABSENT:
             continue
         body = list(_body(rule))

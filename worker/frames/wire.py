@@ -24,6 +24,8 @@ MAX_MESSAGE_BYTES = 1 << 20
 _MAX_TEXT = 64
 _MAX_ERROR_TEXT = 300
 _MAX_FPS = 1e9
+NVDEC = "nvdec"
+"""What ``MediaInfo.decoder`` says where a card decodes."""
 PTS_SLACK_S = 60.0
 """Frames may lie so far outside the length that the header announces."""
 

@@ -138,7 +138,10 @@ MODEL = _metric(
 )
 SCORE = _metric("histogram", "score", "Calibrated p(fake) of scans with a score", ("kind", KINDS), buckets=SCORES)
 FALLBACKS = _metric(
-    "counter", "backend_fallbacks_total", "Models opened on another backend than the wanted one", ("backend", BACKENDS)
+    "counter",
+    "backend_fallbacks_total",
+    "Models opened on another backend than the wanted one; nvdec: videos decoded in software, once a process",
+    ("backend", (*BACKENDS, "nvdec")),
 )
 GPU_MEMORY = _metric("gauge", "gpu_memory_bytes", "Memory of a GPU", ("gpu", None), ("state", ("used", "total")))
 GPU_USE = _metric("gauge", "gpu_utilisation_ratio", "Share of the last moment in which a GPU was at work", ("gpu", None))
