@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 
 from worker import __version__
@@ -17,10 +15,9 @@ from worker.engine import Engine, EngineOpened, EngineOpening
 from worker.faces.carry import CarryingDetector
 from worker.faces.detect import MtcnnDetector
 from worker.faces.nets import load_nets, packaged_nets
-from worker.frames.boot import Booted
-from worker.frames.limits import Limits
+from worker.frame_source import MIB, build_frames, request_of
+from worker.frames.ahead import FramesAhead
 from worker.frames.sandbox import SandboxedFrames
-from worker.frames.wire import NVDEC
 from worker.look import FaceRules
 from worker.model.checkpoint import load_spec
 from worker.model.spec import ModelSpec
@@ -29,17 +26,14 @@ from worker.pipeline import Scanner
 from worker.ports import FaceNets
 from worker.run import ScanOptions
 from worker.settings import Settings
-from worker.telemetry.catalogue import DECODER_RESTARTS, FALLBACKS, MODEL
+from worker.telemetry.catalogue import FALLBACKS, MODEL
 from worker.telemetry.measured import MeasuredClassifier, MeasuredDetector
 from worker.telemetry.port import SILENT, Telemetry
-from worker.types import SamplingRequest
 from worker.verdict.aggregate import Windows
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy
 
-log = logging.getLogger(__name__)
-
-MIB = 1 << 20
+OwnedFrames = SandboxedFrames | FramesAhead
 DETECTS_BY_DEFAULT = "onnxruntime"
 WITHOUT_INFLUENCE = {
     "decode": {"threads", "timeout_s", "cpu_s", "memory_mib", "shared_mib"},
@@ -56,17 +50,18 @@ def build_scanner(settings: Settings, telemetry: Telemetry = SILENT) -> Scanner:
     return _build(settings, telemetry)
 
 
-def begin_scanner(settings: Settings, decoders: Booted) -> Scanner:
+def begin_scanner(settings: Settings, frames: OwnedFrames) -> Scanner:
     """As ``build_scanner``, but a classifier that is at hand may still be opening: the first frames of the first item do not wait
-    for it. What goes wrong there is raised by the scanner instead (EngineFailed). ``decoders`` were started before, and are the
+    for it. What goes wrong there is raised by the scanner instead (EngineFailed). ``frames`` was started before, and is the
     scanner's from here on."""
-    return _build(settings, SILENT, decoders, wait=False)
+    return _build(settings, SILENT, frames, wait=False)
 
 
-def _build(settings: Settings, telemetry: Telemetry, decoders: Booted | None = None, *, wait: bool = True) -> Scanner:
+def _build(settings: Settings, telemetry: Telemetry, begun: OwnedFrames | None = None, *, wait: bool = True) -> Scanner:
     with ExitStack() as stack:
         # First the frames: decoders are imported there while the networks are loaded here.
-        frames = stack.enter_context(build_frames(settings, telemetry, decoders))
+        frames: OwnedFrames = build_frames(settings, telemetry) if begun is None else begun
+        stack.enter_context(frames)
         threads = settings.model.threads or scan_threads()
         backend = settings.model.backend
         opening = opening_of(
@@ -126,43 +121,6 @@ def _face_nets(settings: Settings, digest: str, parallel: int, telemetry: Teleme
     cache_dir = settings.model.cache_dir or user_cache()
     wanted = Wanted(backend=settings.faces.backend, folder=folder, cache_dir=cache_dir, digest=digest, parallel=parallel)
     return open_face_nets(wanted, packaged, lambda name: telemetry.count(FALLBACKS, name))
-
-
-def build_frames(settings: Settings, telemetry: Telemetry = SILENT, decoders: Booted | None = None) -> SandboxedFrames:
-    """The sandboxed frame source of these settings; it owns ``decoders``, where they were started before."""
-    decode = settings.decode
-    return SandboxedFrames(
-        Limits(
-            max_pixels=decode.max_pixels,
-            max_picture_pixels=decode.max_picture_pixels,
-            max_duration_s=decode.max_duration_s,
-            max_packets=decode.max_packets,
-            max_streams=decode.max_streams,
-            max_bytes=decode.max_bytes,
-        ),
-        decoder=decode.decoder,
-        threads=decode.threads,
-        timeout_s=decode.timeout_s,
-        memory_bytes=decode.memory_mib * MIB,
-        cpu_s=decode.cpu_s,
-        shared_bytes=decode.shared_mib * MIB,
-        on_lost=lambda why: telemetry.count(DECODER_RESTARTS, why),
-        on_software=_told_once(telemetry),
-        booted=decoders,
-    )
-
-
-def _told_once(telemetry: Telemetry) -> Callable[[], None]:
-    """Says of the first video that was to be decoded on a card, and is not, that it is so."""
-    told: list[bool] = []
-
-    def tell() -> None:
-        if not told:
-            told.append(True)
-            telemetry.count(FALLBACKS, NVDEC)
-            log.warning("a video is decoded in software instead of nvdec: veriframe doctor says whether a card decodes here")
-
-    return tell
 
 
 def build_policy(settings: Settings, spec: ModelSpec, digest: str) -> Policy:
@@ -228,17 +186,9 @@ def fingerprint(settings: Settings, digest: str, backend: str, faces: str = DETE
 
 
 def _options(settings: Settings) -> ScanOptions:
-    sampling = settings.sampling
     return ScanOptions(
-        request=SamplingRequest(
-            strategy=sampling.strategy,
-            max_frames=sampling.max_frames,
-            fps=sampling.fps,
-            start_s=sampling.start_s,
-            end_s=sampling.end_s,
-            exhaustive=sampling.exhaustive,
-        ),
-        second_pass_frames=sampling.second_pass_frames,
+        request=request_of(settings),
+        second_pass_frames=settings.sampling.second_pass_frames,
         batch_frames=settings.faces.frames_together,
         batch_bytes=settings.faces.batch_mib * MIB,
         hold_bytes=settings.sampling.hold_mib * MIB,

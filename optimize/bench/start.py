@@ -49,7 +49,7 @@ def _run(clip: Path, options: list[str], compiled: str) -> subprocess.CompletedP
     """``compiled``: the folder of compiled modules."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPYCACHEPREFIX"] = compiled
-    command = [sys.executable, *options, "-m", "worker.cli", "scan", str(clip), "--format", "jsonl"]
+    command = [sys.executable, *options, "-m", "worker.start", "scan", str(clip), "--format", "jsonl"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_S, check=False)
     if done.returncode not in SCANNED or json.loads(done.stdout)["status"] != "completed":
         raise ConfigError(f"{clip} was not scanned: {done.stderr[-500:]}")

@@ -10,9 +10,9 @@ from PIL import Image
 
 from training.degraded import changes, make_copies
 from training.splits import Item
-from worker.compose import build_frames
 from worker.errors import ConfigError
 from worker.faces.quality import face_quality
+from worker.frame_source import build_frames
 from worker.settings import load_settings
 from worker.types import MediaKind
 

@@ -10,10 +10,12 @@ from typing import NoReturn
 import pytest
 
 from tests.worker.telemetry.recorded import Recorded
-from worker.compose import begin_scanner, build_frames, build_policy, build_scanner, fingerprint
+from worker.compose import begin_scanner, build_policy, build_scanner, fingerprint
 from worker.demo import demo_files
 from worker.engine import EngineOpening
 from worker.errors import ConfigError, DecodeTimeout, ModelError
+from worker.frame_source import build_frames, request_of
+from worker.frames.ahead import FramesAhead
 from worker.frames.boot import boot
 from worker.jobs import Task, do
 from worker.model.spec import Calibration, ModelSpec, Thresholds
@@ -101,12 +103,23 @@ def test_a_decoder_that_is_lost_is_told() -> None:
 def test_a_scanner_that_is_begun_becomes_the_one_that_is_built(tmp_path: Path) -> None:
     settings = load_settings(flags={"sampling": {"max_frames": 4}, "model": {"backend": "onnxruntime", "threads": 1}})
     decoders = boot()
-    with begin_scanner(settings, decoders) as begun:
+    with begin_scanner(settings, build_frames(settings, decoders=decoders)) as begun:
         assert begun.scan(demo_files()[0].path).report.error is None
         told = (begun.model, begun.fingerprint)
     assert decoders.process.poll() is not None, "it was the scanner's"
     with build_scanner(settings) as built:
         assert (built.model, built.fingerprint) == told
+
+
+def test_a_file_that_was_begun_before_the_scanner_gives_the_same_report() -> None:
+    settings = load_settings(flags={"model": {"backend": "onnxruntime", "threads": 1}})
+    path = demo_files()[0].path
+    with begin_scanner(settings, FramesAhead(build_frames(settings), path, request_of(settings))) as begun:
+        ahead, again = begun.scan(path).report, begun.scan(path).report
+    with build_scanner(settings) as built:
+        plain = built.scan(path).report
+    for key in ("verdict", "score", "frames", "tracks", "segments", "sampling", "media"):
+        assert getattr(ahead, key) == getattr(plain, key) == getattr(again, key)
 
 
 @pytest.mark.parametrize("kind", [ModelError, RuntimeError])
@@ -122,14 +135,15 @@ def test_what_goes_wrong_while_the_classifier_opens_is_raised_as_if_at_once(
     settings = load_settings(flags={"model": {"backend": "onnxruntime", "threads": 1}})
     with pytest.raises(kind, match="just went away"):
         build_scanner(settings)
-    with begin_scanner(settings, boot()) as begun, pytest.raises(kind, match="just went away"):
+    with begin_scanner(settings, build_frames(settings)) as begun, pytest.raises(kind, match="just went away"):
         do(Task(item=Item(path=demo_files()[0].path)), begun)
 
 
 def test_a_scanner_that_cannot_be_begun_leaves_no_process(tmp_path: Path) -> None:
     decoders = boot()
+    settings = load_settings(flags={"model": {"checkpoint": tmp_path / "none.safetensors"}})
     with pytest.raises(ModelError):
-        begin_scanner(load_settings(flags={"model": {"checkpoint": tmp_path / "none.safetensors"}}), decoders)
+        begin_scanner(settings, build_frames(settings, decoders=decoders))
     assert decoders.process.poll() is not None
 
 

@@ -123,7 +123,7 @@ def degrade(
 ) -> None:
     from training.degraded import make_copies
     from training.splits import read_split
-    from worker.compose import build_frames
+    from worker.frame_source import build_frames
     from worker.settings import load_settings
 
     items = [item for item in read_split() if item.split != "train"]
@@ -155,7 +155,8 @@ def alarms(
     from training.calibration import Target
     from training.scans import named_reports
     from training.splits import read_split
-    from worker.compose import build_frames, build_scanner
+    from worker.compose import build_scanner
+    from worker.frame_source import build_frames
     from worker.model.checkpoint import sha256
     from worker.progress import Bar
     from worker.settings import default_file, load_settings

@@ -17,8 +17,8 @@ from training.evaluation.judged import Judged, judge_all, write_csv
 from training.evaluation.results import Evaluation, Level
 from training.evaluation.scanning import match, read_reports, scan_cases
 from worker import __version__
-from worker.compose import build_frames
 from worker.errors import ConfigError
+from worker.frame_source import build_frames
 from worker.jobs import BuildScanner
 from worker.progress import Bar
 from worker.report import Model, Report, now

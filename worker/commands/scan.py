@@ -185,32 +185,42 @@ def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dic
 
 
 def _own_build(workers: int, stack: ExitStack) -> Any:
-    """What opens our scanner. Where this very process scans, its decoders load from here on, while it does everything else."""
+    """What opens our scanner."""
     if workers > 1:
         from worker.compose import build_scanner
 
         return build_scanner
-    from worker.frames.boot import boot
+    return OwnScanner(stack)
 
-    decoders = boot()
-    stack.callback(decoders.kill)
 
-    def begin(settings: Any) -> Any:
+class OwnScanner:
+    """Opens our scanner in this process. Its decoders load from here on, while this process does everything else."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        from worker.start import decoders
+
+        self._stack = stack
+        self._decoders = decoders()
+        self._frames: Any = None
+        stack.callback(self._decoders.kill)
+
+    def begin(self, settings: Any, path: Path) -> None:
+        """Decode the file that will be the first to be scanned, before what scans is imported."""
+        from worker.frame_source import build_frames, request_of
+        from worker.frames.ahead import FramesAhead
+
+        self._frames = FramesAhead(build_frames(settings, decoders=self._decoders), path, request_of(settings))
+        self._stack.callback(self._frames.close)
+
+    def __call__(self, settings: Any) -> Any:
         from worker.compose import begin_scanner
+        from worker.frame_source import build_frames
 
-        return begin_scanner(settings, decoders)
-
-    return begin
+        return begin_scanner(settings, self._frames or build_frames(settings, decoders=self._decoders))
 
 
 def _scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dict[str, Any]], build: Any) -> int:
-    from rich.console import Console
-
-    from worker.batch import Batch
     from worker.errors import ConfigError
-    from worker.output.folder import ReportFolder
-    from worker.output.sink import SINKS
-    from worker.progress import Bar
     from worker.source.files import find_items
 
     if arguments.resume and arguments.out is None:
@@ -220,11 +230,8 @@ def _scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dict[s
             raise ConfigError("--explain needs --out DIR: that is where maps are kept")
         flags = flags | {"output": {"explain": False}}
     settings = _settings(config, flags, arguments)
-    folder = None
-    if arguments.out is not None:
-        from worker.pages.folder import FolderPages
+    from rich.console import Console
 
-        folder = ReportFolder(arguments.out, FolderPages(arguments.out))
     console = Console(stderr=True)
     with console.status("listing"):
         items = list(
@@ -243,6 +250,19 @@ def _scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dict[s
         from worker.fetched import fetching
 
         build = fetching(build, items)
+    elif isinstance(build, OwnScanner) and not arguments.resume and items[0].refusal is None:
+        build.begin(settings, items[0].path)
+    # From here on at least decoding goes on meanwhile.
+    from worker.batch import Batch
+    from worker.output.folder import ReportFolder
+    from worker.output.sink import SINKS
+    from worker.progress import Bar
+
+    folder = None
+    if arguments.out is not None:
+        from worker.pages.folder import FolderPages
+
+        folder = ReportFolder(arguments.out, FolderPages(arguments.out))
     both_on_terminal = arguments.format != "table" and sys.stdout.isatty()
     batch = Batch(
         build=build,

@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 from optimize.bench.rivals.scanner import scan_settings
 from optimize.bench.side import Answer
-from worker.compose import build_frames
+from worker.frame_source import build_frames
 from worker.types import Json, SamplingRequest, Strategy
 
 TOLERANCE_S = 0.002

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from training.evaluation.degrade import FAMILIES, blur, degrade, encode, flip, gray, jpeg, noise, resize, rows
-from worker.compose import build_frames
 from worker.errors import VeriframeError
+from worker.frame_source import build_frames
 from worker.frames.sandbox import SandboxedFrames
 from worker.settings import load_settings
 from worker.types import UInt8

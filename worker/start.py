@@ -1,0 +1,41 @@
+"""The console script: what takes longest to start is started first, before anything else is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from worker.frames.boot import Booted, boot
+
+NOT_HERE = ("-h", "--help", "--workers")
+"""With one of these, or what begins so, ``scan`` decodes nothing in this process, or perhaps not."""
+_booted: list[Booted] = []
+
+
+def main() -> None:
+    """As ``worker.cli.main``."""
+    if scans_here(sys.argv[1:]):
+        _booted.append(boot())
+    try:
+        from worker.cli import main as run
+
+        run()
+    finally:
+        while _booted:
+            _booted.pop().kill()
+
+
+def scans_here(arguments: Sequence[str]) -> bool:
+    """Whether this command line will need decoders in this process, as far as can be told at a glance."""
+    return arguments[:1] == ["scan"] and not any(argument.startswith(NOT_HERE) for argument in arguments)
+
+
+def decoders() -> Booted:
+    """The process that loads the decoders: the one started first of all, or one that is started now. The caller owns it."""
+    return _booted.pop() if _booted else boot()
+
+
+if __name__ == "__main__":
+    from worker.start import main as run_once  # the module that ``decoders`` is asked of, not this copy of it
+
+    run_once()
