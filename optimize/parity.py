@@ -76,9 +76,8 @@ def judge(
         judged = _judged(name, eager, eager) if name == EAGER else _run(settings, name, clips, eager)
         if judged.failure is not None and judged.refusal is None:
             judged = replace(judged, suspect=_suspect(judged, settings, export))
-        elif judged.refusal is None and judged.clips < LEAST_SCANNED * len(eager):
-            few = f"only {judged.clips} of {len(eager)} clips could be scanned: give it media that decode"
-            judged = replace(judged, failure=few)
+        elif judged.refusal is None:
+            judged = _if_enough(judged, len(eager))
         on_backend(judged)
         found.append(judged)
     return found
@@ -90,16 +89,20 @@ def judge_decoder(settings: Settings, clips: Sequence[Path], decoder: str) -> Ju
     Refused where a clip is decoded in software after all.
     """
     gate_max, gate_mean = GATES["fp32"]
-    expected = list(_scans(_decoded_by(settings, "pyav"), REFERENCE, clips))
     got = list(_scans(_decoded_by(settings, decoder), REFERENCE, clips))
     others = [Path(r.source.path or "").name for r in got if r.media is not None and r.media.decoder != decoder]
     if others:
         told = f"{len(others)} of {len(clips)} clips are not decoded by {decoder} ({others[0]}): see veriframe doctor"
         return Judged(backend=decoder, gate_max=gate_max, gate_mean=gate_mean, refusal=told)
+    expected = list(_scans(_decoded_by(settings, "pyav"), REFERENCE, clips))
     judged = replace(_judged(REFERENCE, got, expected), backend=decoder)
-    if judged.failure is None and judged.clips < LEAST_SCANNED * len(clips):
-        return replace(judged, failure=f"only {judged.clips} of {len(clips)} clips could be scanned: give it media that decode")
-    return judged
+    return judged if judged.failure is not None else _if_enough(judged, len(clips))
+
+
+def _if_enough(judged: Judged, clips: int) -> Judged:
+    if judged.clips >= LEAST_SCANNED * clips:
+        return judged
+    return replace(judged, failure=f"only {judged.clips} of {clips} clips could be scanned: give it media that decode")
 
 
 def _decoded_by(settings: Settings, decoder: str) -> Settings:

@@ -34,12 +34,14 @@ LAYERS = {
 
 def examine(settings: Settings, settings_file: Path | None) -> list[Check]:
     """All checks in the order in which they are shown."""
+    from worker.frames import nvdec
+
     return [
         _system(),
         Check(name="settings", status="ok", detail=str(settings_file) if settings_file else "defaults, environment and flags"),
         _installed("decoder pyav", "av", mend="pip install --force-reinstall av"),
         _decord(settings),
-        _nvdec(settings),
+        nvdec_check(nvdec.lacking(), wanted=settings.decode.decoder == nvdec.NAME),
         _sandbox(),
         _onnxruntime(),
         *backend_checks(settings),
@@ -80,19 +82,16 @@ def _decord(settings: Settings) -> Check:
     )
 
 
-def _nvdec(settings: Settings) -> Check:
-    from worker.frames import nvdec
-
-    name = f"decoder {nvdec.NAME}"
-    lacking = nvdec.lacking()
+def nvdec_check(lacking: str | None, *, wanted: bool) -> Check:
+    """``lacking``: why no card decodes."""
+    name = "decoder nvdec"
     if lacking is None:
-        verify = f"to verify: veriframe parity --decoder {nvdec.NAME} --media DIR"
+        verify = "to verify: veriframe parity --decoder nvdec --media DIR"
         return Check(name=name, status="note", detail="a card decodes; not verified on hardware", mend=verify)
-    wanted = settings.decode.decoder == nvdec.NAME
     return Check(
         name=name,
         status="bad" if wanted else "note",
-        detail=f"{lacking}" + (", but set as the decoder" if wanted else "; pyav decodes everything"),
+        detail=lacking + (", but set as the decoder" if wanted else "; pyav decodes everything"),
         mend="install NVIDIA's driver; in a container, NVIDIA_DRIVER_CAPABILITIES with video",
     )
 

@@ -37,7 +37,7 @@ def build_frames(settings: Settings, telemetry: Telemetry = SILENT, decoders: Bo
         cpu_s=decode.cpu_s,
         shared_bytes=decode.shared_mib * MIB,
         on_lost=lambda why: telemetry.count(DECODER_RESTARTS, why),
-        on_software=_told_once(telemetry),
+        on_software=_software_told(telemetry),
         booted=decoders,
     )
 
@@ -55,14 +55,14 @@ def request_of(settings: Settings) -> SamplingRequest:
     )
 
 
-def _told_once(telemetry: Telemetry) -> Callable[[], None]:
-    """Says of the first video that was to be decoded on a card, and is not, that it is so."""
+def _software_told(telemetry: Telemetry) -> Callable[[], None]:
+    """Counts videos that were to be decoded on a card, and are not; the first is logged."""
     told: list[bool] = []
 
     def tell() -> None:
+        telemetry.count(FALLBACKS, NVDEC)
         if not told:
             told.append(True)
-            telemetry.count(FALLBACKS, NVDEC)
             log.warning("a video is decoded in software instead of nvdec: veriframe doctor says whether a card decodes here")
 
     return tell

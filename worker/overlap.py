@@ -58,9 +58,15 @@ class Crew:
         return self._submit(work, item)
 
     def _submit(self, work: Callable[[T], R], item: T) -> Future[R]:
+        def counted() -> R:
+            try:
+                return work(item)
+            finally:
+                self._count(busy=-1)
+
         self._count(busy=1)
-        future = self._pool.submit(work, item)
-        future.add_done_callback(lambda _: self._count(busy=-1))
+        future = self._pool.submit(counted)
+        future.add_done_callback(lambda ended: self._count(busy=-1) if ended.cancelled() else None)
         return future
 
     def _count(self, *, busy: int = 0, maps: int = 0) -> None:

@@ -23,6 +23,11 @@ from worker.types import Frame, MediaKind, SamplingRequest
 from worker.verdict.early import TURNS, turn
 
 
+def _not_now(batch: list[Frame]) -> bool:
+    """No batch is begun before its turn."""
+    return False
+
+
 class Aside:
     """Frames kept aside for later turns, in the batches in which they will be looked at: which those are hangs on the number of
     frames that was ``asked`` for, so it is known before the last one is there."""
@@ -107,7 +112,7 @@ class Passes:
         """Frames that the first pass asked for, looked at or not: what a calibration's range of frames is about."""
         return self._n_first if self._asked is None else self._asked
 
-    def first(self, begin: Callable[[list[Frame]], bool] = lambda batch: False) -> Iterator[Iterator[list[Frame]]]:
+    def first(self, begin: Callable[[list[Frame]], bool] = _not_now) -> Iterator[Iterator[list[Frame]]]:
         """The first pass, a part at a time, each to be used up before the next. All is one part unless the pass is spread.
 
         While it is decoded, batches of later parts are offered to ``begin``, the earliest part's first, until it takes them. They
@@ -115,7 +120,6 @@ class Passes:
         """
         yield _of_one_size(self._batches(self._request, begin))
         self._n_first = len(self._times)
-        self.is_decoded = True
         for later in range(1, TURNS):
             if batches := self._aside.take(later):
                 yield self._and_offer(batches, begin)
@@ -128,7 +132,7 @@ class Passes:
         """Another pass over these moments; frames that were decoded before are left out."""
         self.wanted = len(self._times) + len(times_s)
         self.is_spread = False
-        yield from _of_one_size(self._batches(dataclasses.replace(self._request, times_s=times_s), lambda batch: False))
+        yield from _of_one_size(self._batches(dataclasses.replace(self._request, times_s=times_s), _not_now))
 
     def _batches(self, request: SamplingRequest, begin: Callable[[list[Frame]], bool]) -> Iterator[list[Frame]]:
         """The frames that are to be looked at now, a bounded number of bytes at a time. Each counts as large as it is, not as the
@@ -150,6 +154,8 @@ class Passes:
                 batch = []
         if batch:
             yield batch
+        self.is_decoded = True
+        self._aside.offer(begin)
 
     def _new_frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """A pass's frames but for those that were decoded before. A dead child ends the scan."""

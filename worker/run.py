@@ -101,6 +101,7 @@ class Run:
     def drop_ahead(self) -> None:
         """What was begun and not needed: its frames go with the media."""
         drop(self._begun.values())
+        self._begun.clear()
 
     def look(self, batches: Iterator[list[Frame]]) -> Observations:
         """Look at all of them, the next while they are decoded."""

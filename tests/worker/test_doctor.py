@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from worker.backends.choose import cached_export
 from worker.check import Check
 from worker.cli import app
-from worker.doctor import LAYERS, can_scan, examine
+from worker.doctor import LAYERS, can_scan, examine, nvdec_check
 from worker.frames.lockdown import SandboxLevel
 from worker.model.checkpoint import sha256
 from worker.model.packaged import default_checkpoint
@@ -82,18 +82,14 @@ def test_what_is_wanted_but_not_installed_is_bad(monkeypatch: pytest.MonkeyPatch
         assert "make setup" in found["backend torch"].mend
 
 
-@pytest.mark.parametrize("lacking", [None, "no driver"])
-def test_a_card_that_decodes_is_not_verified_and_one_that_is_missing_is_bad_where_it_is_wanted(
-    monkeypatch: pytest.MonkeyPatch, lacking: str | None
-) -> None:
-    from worker.frames import nvdec
-
-    monkeypatch.setattr(nvdec, "lacking", lambda: lacking)
-    for flags, without in (({}, "note"), ({"decode": {"decoder": "nvdec"}}, "bad")):
-        check = next(one for one in examine(load_settings(None, flags), None) if one.name == "decoder nvdec")
-        assert check.status == ("note" if lacking is None else without)
-        assert ("not verified on hardware" if lacking is None else "no driver") in check.detail
-        assert ("parity --decoder nvdec" if lacking is None else "driver") in check.mend
+def test_a_card_that_decodes_is_not_verified_and_one_that_is_missing_is_bad_where_it_is_wanted() -> None:
+    for wanted, without in ((False, "note"), (True, "bad")):
+        there, missing = nvdec_check(None, wanted=wanted), nvdec_check("no driver", wanted=wanted)
+        assert (there.status, missing.status) == ("note", without)
+        assert "not verified on hardware" in there.detail
+        assert "parity --decoder nvdec" in there.mend
+        assert missing.detail.startswith("no driver")
+        assert ("set as the decoder" in missing.detail) is wanted
 
 
 def examined(checkpoint: Path, cache: Path) -> dict[str, Check]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -193,7 +194,7 @@ def test_idle_threads_look_at_what_is_kept_aside_and_change_nothing(file: Path, 
             self, small_BHWC: np.ndarray | Sequence[np.ndarray], divisor: int, times_s: Sequence[float] | None = None
         ) -> Detections:
             found = super().detect_small(small_BHWC, divisor, times_s)
-            if sum(self.batches) > 3:  # more than the first half of what is looked at first
+            if sum(self.batches) > 6:  # more than are looked at first
                 begun.set()
             return found
 
@@ -206,10 +207,36 @@ def test_idle_threads_look_at_what_is_kept_aside_and_change_nothing(file: Path, 
             assert begun.wait(timeout=60.0), "no thread took what was kept aside"
             yield last
 
-    ahead = scanner(Slow(swap_s=swap_s), detector=Tells(), threads=4).scan(file).report
+    detector = Tells()
+    ahead = scanner(Slow(swap_s=swap_s), detector=detector, threads=4).scan(file).report
+    assert len(ahead.frames) <= sum(detector.batches) <= 32, "no frame is looked at twice"
+    looked_at = sum(detector.batches)
+    time.sleep(0.05)
+    assert sum(detector.batches) == looked_at, "nothing goes on after the scan"
     in_turn = scanner(Clip(swap_s=swap_s), threads=1).scan(file).report
     for key in ("verdict", "score", "tracks", "segments", "frames", "sampling", "uncertainty"):
         assert getattr(ahead, key) == getattr(in_turn, key)
+
+
+def test_nothing_is_looked_at_ahead_before_the_classifier_is_open(file: Path) -> None:
+    detector = OneFace()
+    opened = threading.Event()
+
+    class Slow(Clip):
+        def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+            yield from super().frames(request)
+            time.sleep(0.05)
+            looked_at.append(sum(detector.batches))
+            opened.set()
+
+    def engine() -> Engine:
+        assert opened.wait(timeout=60.0)
+        return grey_engine(ByGrey())
+
+    looked_at: list[int] = []
+    scanner(Slow(), detector=detector, engine=EngineOpening(engine), threads=4).scan(file)
+    assert len(looked_at) == 1
+    assert looked_at[0] <= 6, "what is looked at first, and waits for the classifier with its faces"
 
 
 def test_a_verdict_that_could_change_takes_all_frames(file: Path) -> None:

@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal
 import av
 from PIL import Image
 
-from worker.errors import CorruptMedia, EmptyMedia, MediaTooLarge, UnsupportedMedia
+from worker.errors import CorruptMedia, EmptyMedia, MediaTooLarge, OutOfMemory, UnsupportedMedia
 from worker.frames import nvdec, probe
 from worker.frames.decord import DecordDecoder, is_installed
 from worker.frames.limits import Limits
@@ -59,7 +59,7 @@ def _open_video(stack: ExitStack, file: BinaryIO, limits: Limits, decoder: Decod
     if decoder == nvdec.NAME and (card := nvdec.taken()) is not None:
         try:
             return stack.enter_context(PyavDecoder(limits, accel=card).open(file))
-        except (CorruptMedia, UnsupportedMedia) as exc:  # no decoder for it on this card, or the file is to blame: software tells
+        except (CorruptMedia, OutOfMemory, UnsupportedMedia) as exc:  # not for this card, or the file is to blame: software tells
             logger.info("decoding in software: %s", exc)
     return stack.enter_context(PyavDecoder(limits, threads).open(file))
 

@@ -66,7 +66,7 @@ def lock_down(*, memory_bytes: int, cpu_s: float, parent_pid: int, take_card: Ca
 
     ``take_card`` is called once rights are dropped and before the rest is: a card's libraries and devices can be opened only
     then. Where it says that a card is held, calls to its driver (``ioctl``) stay allowed, and the driver's own threads are under
-    the system-call filter, but not under landlock. Exits if ``parent_pid`` is gone already.
+    the system-call filter, but not under landlock. Exits if ``parent_pid`` is gone already, or if these cannot be filtered.
     """
     linux = sys.platform == "linux"
     if linux:
@@ -82,6 +82,8 @@ def lock_down(*, memory_bytes: int, cpu_s: float, parent_pid: int, take_card: Ca
     rlimits = _limit(memory_bytes, cpu_s, open_files=_OPEN_FILES + (_highest_open_file() if holds_card else 0))
     abi = landlock.restrict()
     filtered = seccomp.install(may_ask_drivers=holds_card)
+    if holds_card and not filtered:
+        os._exit(1)  # the driver's threads would run with nothing around them
     return SandboxLevel(
         rlimits=rlimits, no_new_privs=no_new_privs, no_capabilities=no_capabilities, seccomp=filtered, landlock=abi
     )

@@ -2,7 +2,7 @@
 
 The decoding child takes the card before it is locked down: its libraries and device files can be opened only then. It decodes a
 short clip of ours on it, so that all that decoding loads is loaded, and the card is known to decode. Frames come down to memory
-as NV12 and become the planes that software decoding gives; H.264, HEVC, VP9 and AV1 are decoded alike by both, bit for bit.
+as NV12 and become the planes that software decoding gives. Only codecs that leave a decoder no choice are decoded so.
 ``veriframe parity --decoder nvdec`` shows whether they are, on a machine with a card.
 """
 
@@ -17,13 +17,16 @@ from pathlib import Path
 
 import av
 from av.codec.hwaccel import HWAccel
-from av.video.reformatter import ColorRange
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
+from worker.errors import UnsupportedMedia
 from worker.frames import wire
 
 NAME = wire.NVDEC
 LIBRARIES = ("libcuda.so.1", "libnvcuvid.so.1")
+EXACT = frozenset(("h264", "hevc", "vp8", "vp9", "av1"))
+"""Codecs that leave a decoder no choice; cards take more of them (MPEG-2, MPEG-4, ...)."""
 _SAMPLE_SIDE, _SAMPLE_FRAMES = 256, 4
 _ASK_TIMEOUT_S = 30.0
 _ASK = "import sys; sys.path.insert(0, sys.argv[1]); from worker.frames import nvdec; nvdec.ask()"
@@ -113,9 +116,11 @@ def decode_sample(clip: bytes, accel: HWAccel | None) -> int:
         return len(list(container.decode(video=0)))
 
 
-def is_on_card(stream: VideoStream) -> bool:
-    """Whether a card decodes the stream; it may have no decoder for its codec, and another kind of frames is then an error."""
-    return bool(stream.codec_context.is_hwaccel)
+def check_taken(stream: VideoStream) -> None:
+    """Raises UnsupportedMedia where a card does not decode the stream, or might give other pixels than software."""
+    name = stream.codec_context.codec.canonical_name
+    if not stream.codec_context.is_hwaccel or name not in EXACT:
+        raise UnsupportedMedia(f"{name} is not decoded on the card")
 
 
 def planar(frame: av.VideoFrame) -> av.VideoFrame:
@@ -123,8 +128,14 @@ def planar(frame: av.VideoFrame) -> av.VideoFrame:
     wanted = _PLANAR.get(frame.format.name)
     if wanted is None:
         return frame
-    same = ColorRange.JPEG if frame.color_range == ColorRange.JPEG else ColorRange.MPEG
-    told = frame.color_range
-    frame = frame.reformat(format=wanted, src_color_range=same, dst_color_range=same, threads=1)
-    frame.color_range = told
+    told = frame.color_range, frame.colorspace
+    frame = frame.reformat(
+        format=wanted,
+        src_color_range=ColorRange.MPEG,
+        dst_color_range=ColorRange.MPEG,
+        src_colorspace=Colorspace.ITU709,
+        dst_colorspace=Colorspace.ITU709,
+        threads=1,
+    )
+    frame.color_range, frame.colorspace = told
     return frame

@@ -76,6 +76,10 @@ def open_container(file: BinaryIO, limits: Limits, accel: HWAccel | None = None)
         raise OutOfMemory(f"opening the {kind} file: {exc.strerror}") from exc
     except (av.error.FFmpegError, ValueError) as exc:
         raise CorruptMedia(f"damaged {kind} file: {exc}") from exc
+    except RuntimeError as exc:
+        if accel is None:
+            raise
+        raise UnsupportedMedia(f"no stream that the card decodes: {exc}") from exc
     with container:
         yield container
 

@@ -49,16 +49,22 @@ class PyavDecoder:
         """Raises a MediaError; the first frame is decoded to know that any can be."""
         with probe.open_container(file, self._limits, self._accel) as container:
             stream = probe.video_stream(container, self._limits)
-            yield PyavMedia(container, stream, file.fileno(), self._limits, self._threads)
+            if self._accel is not None:
+                nvdec.check_taken(stream)
+            yield PyavMedia(container, stream, file.fileno(), self._limits, self._threads, on_card=self._accel is not None)
 
 
 class PyavMedia:
     """``OpenMedia`` of one video stream."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, fd: int, limits: Limits, threads: int) -> None:
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, fd: int, limits: Limits, threads: int, *, on_card: bool
+    ) -> None:
+        self._on_card = on_card
         self._reader = Reader(container, stream, limits, threads)
         self._limits = limits
         head, first = self._reader.first()
+        first = self._planar(first)
         self._clock = Clock(start=pts_of(first), time_base=time_base_of(stream))
         header = sampling.Clip(
             duration_s=probe.duration_of(container, stream),
@@ -99,7 +105,10 @@ class PyavMedia:
             if (last_pts is not None and pts_of(frame) <= last_pts) or (end_s is not None and pts_s >= end_s):
                 continue
             last_pts = pts_of(frame)
-            yield planes.frame_of(pts_s, frame, self._shown, self.info.layout)
+            yield planes.frame_of(pts_s, self._planar(frame), self._shown, self.info.layout)
+
+    def _planar(self, frame: av.VideoFrame) -> av.VideoFrame:
+        return nvdec.planar(frame) if self._on_card else frame
 
     def _key_frames(self, times_s: tuple[float, ...]) -> Iterator[av.VideoFrame]:
         last_key: int | None = None
@@ -186,6 +195,6 @@ class PyavMedia:
             hdr=colour.is_hdr(first),
             has_edit_list=self._timeline.has_edit_list,
             variable_rate=self._timeline.variable_rate,
-            decoder=nvdec.NAME if nvdec.is_on_card(stream) else PyavDecoder.name,
+            decoder=nvdec.NAME if self._on_card else PyavDecoder.name,
             layout=planes.layout_of(first, self._shown),
         )

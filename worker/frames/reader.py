@@ -18,7 +18,6 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from worker.errors import CorruptMedia, MediaTooLarge, OutOfMemory
-from worker.frames import nvdec
 from worker.frames.limits import Limits
 
 SKIPPING_CODECS = frozenset(("h264", "hevc"))
@@ -55,7 +54,6 @@ class Reader:
         self._stamps: deque[int | None] = deque()
         self._skip = "DEFAULT"
         self._codec: VideoCodecContext = stream.codec_context
-        self._planar = nvdec.planar if nvdec.is_on_card(stream) else lambda frame: frame
         self._codec.thread_count = threads
         self._codec.thread_type = "AUTO"
         self._codec.options = {"max_pixels": str(limits.max_pixels)}
@@ -210,7 +208,7 @@ class Reader:
                 self._stamps.append(packet.dts)
             for frame in frames:
                 frame.pts = self._stamps.popleft() if self._stamps else None
-        return [self._planar(frame) for frame in frames if frame.pts is not None and not frame.is_corrupt]
+        return [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]
 
 
 def _mark_needed(packets: Iterator[Packet[VideoStream]], wanted: Sequence[int]) -> Iterator[tuple[Packet[VideoStream], bool]]:

@@ -26,6 +26,7 @@ _X32_BIT = 0x40000000
 _KILL = 0x80000000
 _ALLOW = 0x7FFF0000
 _LOAD_WORD, _AND, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
+_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _SET_MODE_FILTER, _ALL_THREADS = 1, 1
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _CLONE_THREAD = 0x00010000
@@ -121,6 +122,7 @@ _DEADLY = {
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _OPENAT, _KILL_CALL, _TGKILL = (257, 56), (62, 129), (234, 131)
 _IOCTL = (16, 29)
+_SIGIO_OWNER = (0x5452, 0x8901, 0x8902)  # FIOASYNC, FIOSETOWN, SIOCSPGRP: another way to have signals sent
 _FCNTL, _PRCTL, _PRLIMIT64 = (72, 25), (157, 167), (302, 261)
 
 
@@ -153,9 +155,9 @@ def _fail(number: int) -> int:
 
 
 def install(*, may_ask_drivers: bool = False) -> bool:
-    """Filter all threads of this process; False where the system has no such filter. Needs ``no_new_privs``.
+    """Filter this thread and all it will start; False where the system has no such filter. Needs ``no_new_privs``.
 
-    ``may_ask_drivers``: ``ioctl`` passes, for devices that are open already.
+    ``may_ask_drivers``: ``ioctl`` passes, for devices that are open already, and the filter is for all threads there are.
     """
     machine = platform.machine()
     if sys.platform != "linux" or machine not in _ARCHITECTURES or sys.maxsize < 2**32:
@@ -165,14 +167,16 @@ def install(*, may_ask_drivers: bool = False) -> bool:
     # struct sock_fprog: unsigned short len, then (aligned) a pointer.
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
-    number = ctypes.c_long(_SECCOMP[machine])
-    return bool(libc.syscall(number, _SET_MODE_FILTER, ctypes.c_ulong(_ALL_THREADS), ctypes.c_char_p(header)) == 0)
+    filter_ = ctypes.c_char_p(header)
+    if may_ask_drivers:
+        return bool(libc.syscall(ctypes.c_long(_SECCOMP[machine]), _SET_MODE_FILTER, ctypes.c_ulong(_ALL_THREADS), filter_) == 0)
+    return bool(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, filter_, 0, 0) == 0)
 
 
 def _rules(pid: int, may_ask_drivers: bool) -> Iterable[_Rule]:
     denied = _fail(errno.EPERM)
     if may_ask_drivers:
-        yield _Rule(_IOCTL, _ALLOW)
+        yield _Rule(_IOCTL, denied, (_Test(1, _SIGIO_OWNER),), _ALLOW)
     yield from (_Rule(numbers, _ALLOW) for numbers in _HARMLESS.values())
     yield _Rule(_CLONE, _ALLOW, (_Test(0, (_CLONE_THREAD,), mask=_CLONE_THREAD),), _KILL)
     yield _Rule(_CLONE3, _fail(errno.ENOSYS))

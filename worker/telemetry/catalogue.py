@@ -140,7 +140,7 @@ SCORE = _metric("histogram", "score", "Calibrated p(fake) of scans with a score"
 FALLBACKS = _metric(
     "counter",
     "backend_fallbacks_total",
-    "Models opened on another backend than the wanted one; nvdec: videos decoded in software, once a process",
+    "Models opened on another backend than the wanted one; nvdec: videos decoded in software",
     ("backend", (*BACKENDS, "nvdec")),
 )
 GPU_MEMORY = _metric("gauge", "gpu_memory_bytes", "Memory of a GPU", ("gpu", None), ("state", ("used", "total")))

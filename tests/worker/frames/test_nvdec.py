@@ -6,15 +6,20 @@ import ctypes
 import platform
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.codec.hwaccel import HWAccel
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 from tests.worker.frames.test_sandbox import write_clip
+from worker.errors import UnsupportedMedia
 from worker.frames import colour, nvdec
 from worker.frames.choose import open_media
 from worker.frames.limits import Limits
@@ -23,6 +28,7 @@ from worker.types import SamplingRequest
 
 ODD = Path(__file__).parents[4] / "shared" / "data" / "odd_media"
 ROOT = Path(nvdec.__file__).parents[2]
+OF_A_CARD = {"yuv420p": "nv12", "yuv420p10le": "p010le"}
 
 
 def has_driver() -> bool:
@@ -43,20 +49,27 @@ def told(frame: av.VideoFrame) -> tuple[object, ...]:
     return (frame.pts, frame.time_base, frame.width, frame.height, colour.orientation(frame), *map(int, colours), *flags)
 
 
-@pytest.mark.parametrize(("layout", "of_the_card"), [("yuv420p", "nv12"), ("yuv420p10le", "p010le")])
+def on_card(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame as a card would give it."""
+    tags = frame.color_range, frame.colorspace
+    alike = {"src_color_range": ColorRange.MPEG, "dst_color_range": ColorRange.MPEG}
+    same = {"src_colorspace": Colorspace.ITU709, "dst_colorspace": Colorspace.ITU709}
+    given = frame.reformat(format=OF_A_CARD[frame.format.name], threads=1, **alike, **same)
+    given.color_range, given.colorspace = tags
+    return given
+
+
+@pytest.mark.parametrize("layout", ["yuv420p", "yuv420p10le"])
+@pytest.mark.parametrize("matrix", range(18))
 @pytest.mark.parametrize("color_range", [ColorRange.UNSPECIFIED, ColorRange.MPEG, ColorRange.JPEG])
-def test_no_value_changes_when_chroma_is_parted(layout: str, of_the_card: str, color_range: ColorRange) -> None:
+def test_no_value_changes_when_chroma_is_parted(layout: str, matrix: int, color_range: ColorRange) -> None:
     rng = np.random.default_rng(3)
     frame = av.VideoFrame(642, 362, layout)
     for plane in frame.planes:
         values = rng.integers(0, 256 if layout == "yuv420p" else 1024, plane.buffer_size // (1 if layout == "yuv420p" else 2))
         plane.update(values.astype(np.uint8 if layout == "yuv420p" else np.uint16).tobytes())
-    frame.pts, frame.colorspace = 7, Colorspace.ITU709
-    same = ColorRange.JPEG if color_range is ColorRange.JPEG else ColorRange.MPEG
-    frame.color_range = color_range
-    from_card = frame.reformat(format=of_the_card, src_color_range=same, dst_color_range=same)
-    from_card.color_range = color_range
-    parted = nvdec.planar(from_card)
+    frame.pts, frame.colorspace, frame.color_range = 7, matrix, color_range
+    parted = nvdec.planar(on_card(frame))
     assert parted.format.name == layout
     assert np.array_equal(parted.to_ndarray(), frame.to_ndarray())
     assert told(parted) == told(frame)
@@ -66,15 +79,15 @@ def test_no_value_changes_when_chroma_is_parted(layout: str, of_the_card: str, c
 @pytest.mark.skipif(not ODD.is_dir(), reason=f"{ODD} is not here")
 def test_odd_files_keep_turns_colours_and_times() -> None:
     compared = 0
-    for path in sorted(ODD.rglob("*.m*")):
+    for path in sorted(path for path in ODD.rglob("*") if path.is_file()):
         try:
             with av.open(str(path)) as container:
                 frame = next(container.decode(video=0))
         except (av.error.FFmpegError, StopIteration, IndexError, ValueError):
             continue
-        if frame.format.name != "yuv420p":
+        if frame.format.name not in OF_A_CARD:
             continue
-        parted = nvdec.planar(frame.reformat(format="nv12", threads=1))
+        parted = nvdec.planar(on_card(frame))
         assert told(parted) == told(frame), path.name
         assert np.array_equal(parted.to_ndarray(), frame.to_ndarray()), path.name
         compared += 1
@@ -113,6 +126,37 @@ def test_without_a_card_software_gives_the_same_frames_and_says_so(tmp_path: Pat
     assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(ours, plain, strict=True))
 
 
+@without_card
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", "mp4"), ("prores_ks", "mov"), ("ffv1", "mkv"), ("mpeg4", "mp4")])
+def test_what_a_card_does_not_take_is_decoded_in_software(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, suffix: str
+) -> None:
+    """A card that fails all: there is none."""
+    accel = HWAccel("cuda", allow_software_fallback=False)
+    monkeypatch.setattr(nvdec, "_taken", [nvdec.Card(accel=accel, held=accel)])
+    path = tmp_path / f"clip.{suffix}"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width = stream.height = 96
+        stream.pix_fmt = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
+        output.mux(stream.encode(av.VideoFrame(96, 96, stream.pix_fmt)))
+        output.mux(stream.encode(None))
+    with path.open("rb") as file, open_media(file, Limits(), decoder="nvdec") as media:
+        assert media.info.decoder == "pyav"
+        assert len(list(media.frames(SamplingRequest()))) == 1
+
+
+@pytest.mark.parametrize(
+    ("codec", "is_hwaccel", "is_taken"), [("h264", True, True), ("h264", False, False), ("mpeg2video", True, False)]
+)
+def test_only_codecs_that_leave_no_choice_are_for_the_card(codec: str, is_hwaccel: bool, is_taken: bool) -> None:
+    stream: Any = SimpleNamespace(
+        codec_context=SimpleNamespace(codec=SimpleNamespace(canonical_name=codec), is_hwaccel=is_hwaccel)
+    )
+    with nullcontext() if is_taken else pytest.raises(UnsupportedMedia, match=codec):
+        nvdec.check_taken(stream)
+
+
 LOCKED = """
 import errno, fcntl, os, resource, sys, threading
 sys.path.insert(0, sys.argv[1])
@@ -129,23 +173,25 @@ def open_file():
 other = threading.Thread(target=open_file)
 def take_card():
     other.start()
-    return sys.argv[2] == "card"
+    return True
 lock_down(memory_bytes=1 << 28, cpu_s=20.0, parent_pid=os.getppid(), take_card=take_card)
-try:
-    fcntl.ioctl(device, 0x4601, bytes(8))
-except OSError as exc:
-    answers["ioctl"] = exc.errno
+def ask(request):
+    try:
+        fcntl.ioctl(device, request, bytes(8))
+    except OSError as exc:
+        return exc.errno
+assert [ask(request) for request in (0x5452, 0x8901, 0x8902)] == [errno.EPERM] * 3, "signals to others"
+driver = ask(0x4601)
 go.set()
 other.join()
-print(answers["ioctl"] == errno.ENOTTY, answers["thread"] == errno.EACCES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 32)
+print(driver == errno.ENOTTY, answers["thread"] == errno.EACCES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 32)
 sys.stdout.flush()
 os._exit(0)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"), reason="Linux layers")
-@pytest.mark.parametrize(("held", "expected"), [("card", "True True True"), ("none", "False True False")])
-def test_with_a_card_drivers_may_be_asked_and_nothing_opened_also_by_threads_of_before(held: str, expected: str) -> None:
-    command = [sys.executable, "-I", "-c", LOCKED, str(ROOT), held]
+def test_with_a_card_drivers_may_be_asked_and_nothing_opened_also_by_threads_of_before() -> None:
+    command = [sys.executable, "-I", "-c", LOCKED, str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60.0, check=True)
-    assert done.stdout.split("\n")[0] == expected
+    assert done.stdout.split("\n")[0] == "True True True"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -101,6 +102,19 @@ def test_a_fifo_is_not_waited_for(root: Path) -> None:
     os.mkfifo(root / "fifo")
     with pytest.raises(FetchRefused, match="regular"):
         resolve_below(str(root / "fifo"), [root])
+
+
+def test_a_link_that_becomes_a_folder_while_it_is_read_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "link").symlink_to(root)
+
+    def too_late(*_: object, **__: object) -> str:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "readlink", too_late)
+    with pytest.raises(FetchRefused, match="moved"):
+        resolve_below(str(root / "link" / "clip.mp4"), [root])
+    with pytest.raises(FetchRefused, match="moved"):
+        resolve_below(str(root / "clip.mp4"), [root / "link"])
 
 
 def test_a_link_that_comes_and_goes_never_opens_what_is_outside(root: Path, tmp_path: Path) -> None:
