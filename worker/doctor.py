@@ -34,14 +34,12 @@ LAYERS = {
 
 def examine(settings: Settings, settings_file: Path | None) -> list[Check]:
     """All checks in the order in which they are shown."""
-    from worker.frames import nvdec
-
     return [
         _system(),
         Check(name="settings", status="ok", detail=str(settings_file) if settings_file else "defaults, environment and flags"),
         _installed("decoder pyav", "av", mend="pip install --force-reinstall av"),
         _decord(settings),
-        nvdec_check(nvdec.lacking(), wanted=settings.decode.decoder == nvdec.NAME),
+        nvdec_check(_card_lacking(), wanted=settings.decode.decoder == "nvdec"),
         _sandbox(),
         _onnxruntime(),
         *backend_checks(settings),
@@ -80,6 +78,14 @@ def _decord(settings: Settings) -> Check:
         detail="not installed" + (", but set as the decoder" if wanted else "; pyav decodes everything"),
         mend=f"Linux on x86-64 or Windows: {how_to_install('train')}",
     )
+
+
+def _card_lacking() -> str | None:
+    try:
+        from worker.frames import nvdec
+    except ImportError as exc:
+        return f"PyAV cannot be imported: {exc}"
+    return nvdec.lacking()
 
 
 def nvdec_check(lacking: str | None, *, wanted: bool) -> Check:

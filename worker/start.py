@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -13,9 +14,10 @@ _booted: list[Booted] = []
 
 
 def main() -> None:
-    """As ``worker.cli.main``."""
+    """As ``worker.cli.main``, with the decoders' process started before where a scan is asked for."""
     if scans_here(sys.argv[1:]):
-        _booted.append(boot())
+        with contextlib.suppress(OSError):  # tried again where an error gets its exit code
+            _booted.append(boot())
     try:
         from worker.cli import main as run
 

@@ -114,7 +114,9 @@ def test_a_scanner_that_is_begun_becomes_the_one_that_is_built(tmp_path: Path) -
 def test_a_file_that_was_begun_before_the_scanner_gives_the_same_report() -> None:
     settings = load_settings(flags={"model": {"backend": "onnxruntime", "threads": 1}})
     path = demo_files()[0].path
-    with begin_scanner(settings, FramesAhead(build_frames(settings), path, request_of(settings))) as begun:
+    frames = FramesAhead(build_frames(settings), path, request_of(settings))
+    frames.begin()
+    with begin_scanner(settings, frames) as begun:
         ahead, again = begun.scan(path).report, begun.scan(path).report
     with build_scanner(settings) as built:
         plain = built.scan(path).report

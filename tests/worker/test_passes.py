@@ -104,6 +104,19 @@ def test_the_earliest_turn_is_offered_first() -> None:
     assert offers[-1] == [1, 10, 13], "that turn is over"
 
 
+def test_offers_go_on_when_all_is_decoded_and_the_first_looks_are_not_done() -> None:
+    wanted = passes(Media())
+    states: list[bool] = []
+
+    def begin(batch: list[Frame]) -> bool:
+        states.append(wanted.is_decoded)
+        return False
+
+    list(next(wanted.first(begin)))
+    assert states[-1]
+    assert not any(states[:-1])
+
+
 @pytest.mark.parametrize(
     "wanted",
     [

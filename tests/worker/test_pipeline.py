@@ -218,6 +218,35 @@ def test_idle_threads_look_at_what_is_kept_aside_and_change_nothing(file: Path, 
         assert getattr(ahead, key) == getattr(in_turn, key)
 
 
+def test_what_was_begun_ahead_has_ended_when_the_report_is_there(file: Path) -> None:
+    """Settled by its first frames, while one thread is still busy with others."""
+    busy = threading.Semaphore(0)
+    ended: list[bool] = []
+
+    class OneIsSlow(OneFace):
+        def detect_small(
+            self, small_BHWC: np.ndarray | Sequence[np.ndarray], divisor: int, times_s: Sequence[float] | None = None
+        ) -> Detections:
+            assert times_s is not None
+            if not ended and 0.3 < times_s[0] < 1.0:  # of a later turn: the first batch of the first begins at 0.06
+                busy.release()
+                time.sleep(0.5)
+                ended.append(True)
+            return super().detect_small(small_BHWC, divisor, times_s)
+
+    class Slow(Clip):
+        def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+            *before, last = super().frames(request)
+            yield from before
+            assert busy.acquire(timeout=60.0), "nothing was begun ahead"
+            yield last
+
+    report = scanner(Slow(swap_s=(0.0, 9.0)), detector=OneIsSlow(), threads=4).scan(file).report
+    assert ended, "a look goes on after the scan"
+    assert report.sampling is not None
+    assert report.sampling.decoded == 6
+
+
 def test_nothing_is_looked_at_ahead_before_the_classifier_is_open(file: Path) -> None:
     detector = OneFace()
     opened = threading.Event()
@@ -368,7 +397,7 @@ def test_maps_are_made_where_they_are_asked_for_and_take_their_time(file: Path) 
 
 def test_maps_that_cannot_be_made_cost_no_verdict(file: Path) -> None:
     failing = FailsAfter()
-    one = scanner(Clip(swap_s=(1.0, 2.0)), classifier=failing)
+    one = scanner(Clip(swap_s=(1.0, 2.0)), classifier=failing, threads=1)  # nothing is looked at ahead, so both scans score alike
     one.scan(file)
     failing.left, failing.asked = failing.asked, 0
     result = one.scan(file, explain=True)

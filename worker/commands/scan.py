@@ -211,6 +211,7 @@ class OwnScanner:
 
         self._frames = FramesAhead(build_frames(settings, decoders=self._decoders), path, request_of(settings))
         self._stack.callback(self._frames.close)
+        self._frames.begin()
 
     def __call__(self, settings: Any) -> Any:
         from worker.compose import begin_scanner
@@ -250,9 +251,15 @@ def _scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dict[s
         from worker.fetched import fetching
 
         build = fetching(build, items)
-    elif isinstance(build, OwnScanner) and not arguments.resume and items[0].refusal is None:
-        build.begin(settings, items[0].path)
-    # From here on at least decoding goes on meanwhile.
+    with logs_on(console):
+        first = next((item for item in items if item.refusal is None), None)
+        if isinstance(build, OwnScanner) and first is not None and not arguments.resume:
+            build.begin(settings, first.path)
+        return _scan_items(items, arguments, settings, build, console)
+
+
+def _scan_items(items: list[Any], arguments: ScanArguments, settings: Any, build: Any, console: Any) -> int:
+    """Imports what is heavy only here: the first file is decoded meanwhile."""
     from worker.batch import Batch
     from worker.output.folder import ReportFolder
     from worker.output.sink import SINKS
@@ -273,7 +280,7 @@ def _scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dict[s
         sink=SINKS[arguments.format](sys.stdout),
         bar=Bar(console, total=len(items), live=console.is_terminal and not arguments.quiet and not both_on_terminal),
     )
-    with logs_on(console), closing(folder) if folder else nullcontext():
+    with closing(folder) if folder else nullcontext():
         tally = batch.run(items)
     if not arguments.quiet:
         console.print(str(tally), highlight=False, markup=False, soft_wrap=True)
