@@ -120,7 +120,7 @@ def test_wheel_carries_packages_and_their_data(wheel: zipfile.ZipFile) -> None:
 def test_wheel_names_its_commands_and_licences(wheel: zipfile.ZipFile, project: dict[str, Any]) -> None:
     info = next(name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name)
     entry_points = wheel.read(f"{info}/entry_points.txt").decode()
-    assert "veriframe = worker.start:main" in entry_points
+    assert "veriframe = worker.start:console" in entry_points
     assert "[veriframe.commands]" in entry_points
     commands = project["project"]["entry-points"]["veriframe.commands"]
     assert commands.keys() >= {"train", "bench"}

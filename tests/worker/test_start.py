@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from worker import start
+from worker.compose import build_scanner
+from worker.demo import demo_files
 from worker.frames.boot import Booted, boot
+from worker.report import Report
+from worker.settings import load_settings
 
 
 @pytest.mark.parametrize(
@@ -43,6 +48,41 @@ def test_decoders_that_nobody_took_end_with_the_command(monkeypatch: pytest.Monk
     assert ended.value.code == 2, "nothing to scan was named"
     assert len(made) == 1
     assert made[0].process.poll() is not None
+
+
+@pytest.mark.parametrize("module", ["worker.start", "worker.cli"])
+def test_a_scan_says_the_same_however_it_was_started(module: str) -> None:
+    clip, other = (str(file.path) for file in demo_files()[:2])
+    command = [
+        sys.executable,
+        "-m",
+        module,
+        "scan",
+        clip,
+        other,
+        "--max-frames",
+        "6",
+        "--format",
+        "jsonl",
+        "--backend",
+        "onnxruntime",
+    ]
+    done = subprocess.run([*command, "--fail-on", "real"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr.strip().startswith("2 items")
+    reports = [Report.model_validate_json(line) for line in done.stdout.splitlines()]
+    assert [report.source.path for report in reports] == [clip, other]
+    with build_scanner(load_settings(flags={"sampling": {"max_frames": 6}, "model": {"backend": "onnxruntime"}})) as scanner:
+        plain = [scanner.scan(Path(path)).report for path in (clip, other)]
+    assert [(one.verdict, one.score, one.frames) for one in reports] == [(one.verdict, one.score, one.frames) for one in plain]
+    assert done.returncode == any(one.verdict == "real" for one in plain)
+
+
+def test_output_that_nobody_reads_ends_it_as_documented() -> None:
+    command = [sys.executable, "-m", "worker.start", "scan", str(demo_files()[0].path), "--max-frames", "2", "--format", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 141
 
 
 def test_what_was_started_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
