@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from worker.frames.boot import Booted, boot
 
@@ -30,16 +31,36 @@ def console() -> None:
 
 def main() -> None:
     """As ``worker.cli.main``, with the decoders' process started before where a scan is asked for."""
-    if scans_here(sys.argv[1:]):
-        with contextlib.suppress(OSError):  # tried again where an error gets its exit code
-            _booted.append(boot())
-    try:
+    if not scans_here(sys.argv[1:]):
         from worker.cli import main as run
 
         run()
+        return
+    with contextlib.suppress(OSError):  # tried again where an error gets its exit code
+        _booted.append(boot())
+    with _killed_by_ctrl_c():
+        try:
+            from worker.cli import main as run
+
+            run()
+        finally:
+            while _booted:
+                _booted.pop().kill()
+
+
+@contextlib.contextmanager
+def _killed_by_ctrl_c() -> Iterator[None]:
+    """Until the scan itself listens, Ctrl-C ends the process at once: nothing is done yet, and libraries swallow Python's
+    exception now and then while they are imported."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # somebody ignores it, or has another use for it
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
     finally:
-        while _booted:
-            _booted.pop().kill()
+        signal.signal(signal.SIGINT, before)
 
 
 def scans_here(arguments: Sequence[str]) -> bool:

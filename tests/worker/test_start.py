@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from worker import start
@@ -83,6 +86,20 @@ def test_output_that_nobody_reads_ends_it_as_documented() -> None:
         assert process.stdout is not None
         process.stdout.close()
         assert process.wait(60) == 141
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.2, 0.3, 0.4])
+def test_ctrl_c_while_all_is_still_imported_ends_it(after_s: float) -> None:
+    command = [sys.executable, "-m", "worker.start", "scan", str(demo_files()[0].path), "--format", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        time.sleep(after_s)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+        assert process.returncode in (-signal.SIGINT, 130), "130 where the scan itself listens already"
+        assert printed == b""
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []
 
 
 def test_what_was_started_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
