@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from worker import __version__
 from worker.api import events, feedback, health, media, near, pages, problems, scans, uploads
-from worker.api.middleware import BodyCap, Boundary
+from worker.api.middleware import BodyCap, Boundary, Linger
 from worker.api.parts import Parts
 from worker.queue.requests import ScanRequest
 
@@ -31,6 +31,7 @@ def build_app(
     app.state.parts = parts
     app.add_middleware(BodyCap, max_bytes=max_body_bytes, exceptions={**limits, uploads.PATH: max_upload_bytes})
     app.add_middleware(Boundary, metrics=parts.metrics)
+    app.add_middleware(Linger)
     return app
 
 

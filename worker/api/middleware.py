@@ -1,4 +1,5 @@
-"""What surrounds every request, as plain ASGI: its id, security headers, one line of log, the last catch, and a cap on bodies."""
+"""What surrounds every request, as plain ASGI: its id, security headers, one line of log, the last catch, a cap on bodies, and
+the rest of a refused one."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,6 +28,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 SHOWN = 120
+
+LINGER_BYTES, LINGER_S = 1 << 20, 2.0
+"""So much of a body that nobody wants is read before its connection is closed."""
 
 
 class Boundary:
@@ -105,6 +110,44 @@ class BodyCap:
             return message
 
         await self._app(scope, counted, send)
+
+
+class Linger:
+    """Before a connection is closed over a body that was not read to its end, what comes of it within ``LINGER_S`` and
+    ``LINGER_BYTES`` is read and thrown away. To close a socket that holds unread bytes resets the connection, and a caller still
+    sending would then lose the answer (RFC 9112, section 9.6). The answer goes out first: nobody waits for this.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        unread, closing, held = True, False, False
+
+        async def watched() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and message["type"] == "http.request" and message.get("more_body", False)
+            return message
+
+        async def holding(message: Message) -> None:
+            nonlocal closing, held
+            if message["type"] == "http.response.start":
+                closing = Headers(raw=message.get("headers", [])).get("connection", "").lower() == "close"
+            elif closing and unread and not message.get("more_body", False):
+                held, message = True, {**message, "more_body": True}
+            await send(message)
+
+        await self._app(scope, watched, holding)
+        if held:
+            with anyio.move_on_after(LINGER_S):
+                seen = 0
+                while unread and seen < LINGER_BYTES:
+                    seen += len((await watched()).get("body", b""))
+            await send({"type": "http.response.body"})
 
 
 def _log_request(scope: Scope, status: int, took_s: float) -> None:

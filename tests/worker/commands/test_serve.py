@@ -44,11 +44,16 @@ class Server:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
 
-    def begin_upload(self, size: int, sent: bytes) -> socket.socket:
-        """A connection on which so much of an upload of ``size`` has been sent, and the service has begun to take it in."""
+    def begin(self, path: str, size: int, sent: bytes = b"") -> socket.socket:
+        """A connection on which the head of a request with a body of ``size`` has been sent, and so much of the body."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT_S)
-        lines = ["POST /v1/uploads HTTP/1.1", "Host: x", f"Authorization: Bearer {self.token}", f"Content-Length: {size}", "", ""]
+        lines = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {self.token}", f"Content-Length: {size}", "", ""]
         connection.sendall("\r\n".join(lines).encode() + sent)
+        return connection
+
+    def begin_upload(self, size: int, sent: bytes) -> socket.socket:
+        """As ``begin``, and the service has begun to take the body in."""
+        connection = self.begin("/v1/uploads", size, sent)
         wait_for(lambda: any(path.is_file() and not path.name.startswith("@") for path in self.artifacts.rglob("*")))
         return connection
 
@@ -108,6 +113,30 @@ def test_a_callers_path_and_what_is_logged_of_it(server: Server) -> None:
     assert "POST '/v1/scans' 202" in text
     assert "hush" not in text
     assert server.token not in text
+
+
+def test_a_caller_still_sending_gets_the_refusal_of_its_body(server: Server) -> None:
+    body = b" " * 500_000
+    with server.begin("/v1/scans", len(body)) as connection:
+        answer = b""
+        while b"too_large" not in answer:
+            answer += connection.recv(65536)
+        for start in range(0, len(body), 50_000):  # a connection closed over unread bytes resets, and one of these fails
+            connection.sendall(body[start : start + 50_000])
+            time.sleep(0.02)
+        assert connection.recv(65536) == b""
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer.lower()
+
+
+def test_the_rest_of_a_refused_body_is_not_waited_for_nor_read_without_end(server: Server) -> None:
+    with server.begin("/v1/scans", 500_000) as connection:
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+        assert answer.startswith(b"HTTP/1.1 413")
+    with server.begin("/v1/scans", 1 << 30) as connection, pytest.raises((ConnectionResetError, BrokenPipeError)):
+        connection.sendall(bytes(1 << 28))
 
 
 def test_a_caller_that_breaks_off_leaves_nothing(server: Server) -> None:
