@@ -77,6 +77,7 @@ class Batch:
         )
         late: list[Outcome] = []
         with Interrupts(on_kill=slots.kill) as interrupts, contextlib.closing(self._outcomes(items, slots, late)) as outcomes:
+            slots.held = interrupts.held
             try:
                 self._deliver_all(outcomes, late, tally, interrupts)
             except BrokenPipeError:
@@ -117,7 +118,7 @@ class Batch:
         self.bar.advance()
 
     def _outcomes(self, items: Sequence[Item], slots: Slots, late: list[Outcome]) -> Outcomes:
-        """Outcomes in turn; ``late`` gets what was finished behind an item that was still under way when the run was cut."""
+        """Outcomes in turn; ``late`` gets what was finished, and not given, when the run was cut."""
         for item in items:
             if item.refusal is not None:
                 yield Outcome(task=Task(item=item), report=failed(item.path, UnsupportedMedia(item.refusal)))
@@ -125,7 +126,7 @@ class Batch:
         if all(item.refusal is not None for item in items):
             return
         here = self.workers == 1
-        found = self._here(tasks, self._at_once(items), late) if here else self._apart(tasks, slots)
+        found = self._here(tasks, self._at_once(items), late) if here else self._apart(tasks, slots, late)
         with contextlib.closing(found) as outcomes:
             yield from outcomes
 
@@ -158,6 +159,9 @@ class Batch:
             finally:
                 late.extend(flight.finished())
 
-    def _apart(self, tasks: Iterable[Task], slots: Slots) -> Outcomes:
+    def _apart(self, tasks: Iterable[Task], slots: Slots, late: list[Outcome]) -> Outcomes:
         with slots:
-            yield from slots.run(tasks)
+            try:
+                yield from slots.run(tasks)
+            finally:
+                late.extend(slots.finished())

@@ -14,7 +14,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class Interrupts:
     """While entered (main thread only), the first signal raises KeyboardInterrupt, though not inside ``held``; the second calls
-    ``on_kill`` and ends the process by the signal. ``exit_code`` is 128 + the signal's number."""
+    ``on_kill`` and ends the process by the signal. ``exit_code`` is 128 + the signal's number.
+
+    A signal that whoever started the process has it ignore stays ignored, as Ctrl-C is by what a script runs in the background.
+    """
 
     def __init__(self, on_kill: Callable[[], None]) -> None:
         self._on_kill = on_kill
@@ -24,7 +27,8 @@ class Interrupts:
         self.exit_code = 0
 
     def __enter__(self) -> Self:
-        self._before = [(number, signal.signal(number, self._handle)) for number in _SIGNALS]
+        wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = [(number, signal.signal(number, self._handle)) for number in wanted]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -16,7 +16,8 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -56,16 +57,19 @@ class _Slot:
 
 @dataclass(slots=True)
 class Slots:
-    """A context manager over ``count`` processes; leaving it ends them all. ``on_start`` hears of each item that is begun."""
+    """A context manager over ``count`` processes; leaving it ends them all. ``on_start`` hears of each item that is begun; an
+    answer is read whole in ``held``, which may put off what would interrupt it."""
 
     build: BuildScanner
     settings: Settings
     count: int
     on_start: Callable[[Item], None] = lambda item: None
+    held: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     _slots: list[_Slot] = field(default_factory=list)
     _tasks: Iterator[Task] = field(default_factory=lambda: iter(()))
     _waiting: deque[Task] = field(default_factory=deque)
     _tries: dict[Path, int] = field(default_factory=dict)
+    _done: deque[Outcome] = field(default_factory=deque)
     _failed_starts: int = 0
     _context: SpawnContext = field(default_factory=lambda: multiprocessing.get_context("spawn"))
 
@@ -75,7 +79,7 @@ class Slots:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Iterable[Task]) -> Generator[Outcome]:
         """Outcomes as they come. Raises what ``build`` raised (ConfigError, ModelError), or SlotsDied."""
         self._tasks = iter(tasks)
         while self._has_work() or any(slot.task for slot in self._slots):
@@ -83,11 +87,21 @@ class Slots:
             for ready in wait([slot.pipe for slot in self._slots], timeout=POLL_S):
                 slot = next(slot for slot in self._slots if slot.pipe is ready)
                 try:
-                    outcome = self._receive(slot)
+                    with self.held():
+                        self._receive(slot)
                 except (EOFError, OSError):
-                    outcome = self._bury(slot)
-                if outcome is not None:
-                    yield outcome
+                    self._bury(slot)
+                while self._done:
+                    yield self._done[0]
+                    self._done.popleft()
+
+    def finished(self) -> list[Outcome]:
+        """Where the run was cut, before ``close``: what slots have answered all the same; the first may have been given."""
+        for slot in self._slots:
+            with contextlib.suppress(EOFError, OSError):  # it died instead, and its item is one of those that were not scanned
+                while slot.task is not None and slot.pipe.poll():
+                    self._receive(slot)
+        return list(self._done)
 
     def close(self) -> None:
         """Ask all slots to stop, then kill what is left."""
@@ -137,27 +151,28 @@ class Slots:
         theirs.close()
         return _Slot(process=process, pipe=ours)
 
-    def _receive(self, slot: _Slot) -> Outcome | None:
+    def _receive(self, slot: _Slot) -> None:
         message = json.loads(slot.pipe.recv_bytes())
         if message["kind"] == "refused":
             raise BY_CODE.get(message["code"], SlotsDied)(message["message"])
         if message["kind"] == "ready":
             slot.ready = True
             self._failed_starts = 0
-            return None
+            return
         crops = {name: slot.pipe.recv_bytes() for name in message["crops"]}
         task, slot.task = slot.task, None
         if task is None:
             raise OSError("an answer without a task")
-        return Outcome(
+        outcome = Outcome(
             task=task,
             report=Report.model_validate(message["report"]) if message["report"] else None,
             crops=crops,
             content=Content(**message["content"]) if message["content"] else None,
             fingerprint=message["fingerprint"],
         )
+        self._done.append(outcome)
 
-    def _bury(self, slot: _Slot) -> Outcome | None:
+    def _bury(self, slot: _Slot) -> None:
         """A slot died, or closed its pipe and is made to: its item gets one more try, then a report."""
         self._slots.remove(slot)
         slot.pipe.close()
@@ -170,16 +185,16 @@ class Slots:
             self._failed_starts += 1
             if self._failed_starts > self.count:
                 raise SlotsDied(f"scanning processes end before they can start ({how})")
-            return None
+            return
         task = slot.task
         if task is None:
-            return None
+            return
         log.warning("the scanning process of %s ended (%s)", escaped(str(task.item.path)), how)
         if self._tries[task.item.path] < TRIES:
             self._waiting.appendleft(task)
-            return None
+            return
         error = SlotsDied(f"the scanning process ended {TRIES} times on this item ({how})")
-        return Outcome(task=task, report=failed(task.item.path, error))
+        self._done.append(Outcome(task=task, report=failed(task.item.path, error)))
 
 
 def _ending(exitcode: int | None) -> str:

@@ -1,0 +1,35 @@
+"""Ctrl-C and SIGTERM, in a process of its own: signals are for all of one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import os, signal, sys
+from worker.interrupts import Interrupts
+number = signal.Signals(int(sys.argv[1]))
+if sys.argv[2] == "ignored":
+    signal.signal(number, signal.SIG_IGN)
+try:
+    with Interrupts(on_kill=lambda: print("killed", flush=True)) as interrupts:
+        with interrupts.held():
+            os.kill(os.getpid(), number)
+            print("held", flush=True)
+        print("after", flush=True)
+except KeyboardInterrupt:
+    print("stopped", interrupts.exit_code)
+print(signal.getsignal(number) is signal.SIG_IGN)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", ["ignored", "heard"])
+def test_a_signal_is_put_off_while_held_and_one_that_was_ignored_stays_so(number: signal.Signals, how: str) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(int(number)), how]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split("\n")
+    expected = ["held", "after", "True"] if how == "ignored" else ["held", f"stopped {128 + number}", "False"]
+    assert told[:-1] == expected

@@ -1,0 +1,55 @@
+"""Slots: what they have finished when a run is cut. What else they do is tested through the command line (``test_cli.py``)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.worker.fake_scanner import build
+from worker.jobs import Task
+from worker.settings import Settings
+from worker.slots import Slots
+from worker.source.files import Item
+
+LIMIT_S = 60.0
+
+
+def test_what_is_finished_behind_what_was_given_is_not_lost_when_the_run_is_cut(tmp_path: Path) -> None:
+    texts = {"a": f"wait {tmp_path / 'all'}", "b": f"wait {tmp_path / 'all'}", "c": f"wait {tmp_path / 'never'}"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    begun: list[str] = []
+
+    def begin(item: Item) -> None:
+        begun.append(item.path.name)
+        if len(begun) == len(texts):
+            (tmp_path / "all").touch()
+
+    held = Held()
+    slots = Slots(build=build, settings=Settings(), count=3, on_start=begin, held=held)
+    with slots:
+        outcomes = slots.run(Task(item=Item(path=tmp_path / name)) for name in texts)
+        first = next(outcomes).task.item.path.name
+        until = time.monotonic() + LIMIT_S
+        while len(found := slots.finished()) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        outcomes.close()
+    assert [outcome.task.item.path.name for outcome in found] == [first, "b" if first == "a" else "a"], "and nothing of c"
+    assert all(outcome.report is not None and len(outcome.crops) == 2 for outcome in found)
+    assert held.entered >= 2, "an answer is read without being interrupted"
+
+
+class Held:
+    """Stands for ``Interrupts.held``."""
+
+    def __init__(self) -> None:
+        self.entered = 0
+
+    def __call__(self) -> Held:
+        return self
+
+    def __enter__(self) -> None:
+        self.entered += 1
+
+    def __exit__(self, *exc: object) -> None: ...
