@@ -11,6 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import BinaryIO
 
 import av
@@ -25,8 +26,6 @@ from worker.frames.reader import Counts, Reader, pts_of, time_base_of
 from worker.frames.timeline import Clock
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest
 
-SEEK_AHEAD_S = 1.0
-"""With unknown key frames, a moment further ahead than this is sought instead of decoded to."""
 MIN_SEEK_FRAMES = 8
 """A known key frame fewer frames ahead than this is decoded to: a seek costs the frames in flight."""
 MAX_LEADING_FRAMES = 8
@@ -69,7 +68,7 @@ class PyavMedia:
         header = sampling.Clip(
             duration_s=probe.duration_of(container, stream),
             fps=float(stream.average_rate or stream.guessed_rate or 0),
-            keys_s=None,
+            keys_s=(),
             pixels=first.width * first.height,
         )
         self._timeline = self._build_timeline(fd, head, header)
@@ -111,6 +110,9 @@ class PyavMedia:
         return nvdec.planar(frame) if self._on_card else frame
 
     def _key_frames(self, times_s: tuple[float, ...]) -> Iterator[av.VideoFrame]:
+        if self._reader.restarts:
+            yield from self._reader.key_frames_among([self._clock.pts(time_s) for time_s in times_s])
+            return
         last_key: int | None = None
         for time_s in times_s:
             near = self._clock.pts(time_s + self._key_margin_s(time_s))
@@ -153,26 +155,25 @@ class PyavMedia:
                 return
 
     def _is_cheaper_to_seek(self, here: int, wanted: int) -> bool:
+        if self._reader.restarts:
+            return False
         here_s, wanted_s = self._clock.seconds(here), self._clock.seconds(wanted)
         clip = self._timeline.clip
-        if clip.keys_s is None:
-            return wanted_s - here_s > max(SEEK_AHEAD_S, clip.key_period_s)
         at = bisect_right(clip.keys_s, wanted_s) - 1
         return at >= 0 and (clip.keys_s[at] - here_s) * clip.fps > MIN_SEEK_FRAMES
 
     def _build_timeline(self, fd: int, head: Packet[VideoStream], header: sampling.Clip) -> timeline.Timeline:
         reader, clock = self._reader, self._clock
-        is_large = header.duration_s > 0 and not timeline.is_small(fd)
         found: timeline.Timeline | None = None
-        if reader.stream.container.format.name in timeline.INDEXED:
-            if not probe.is_fragmented(fd):
-                reader.seek(clock.pts(header.duration_s / 2))
-                found = timeline.from_index(reader.stream, clock, head, header)
-        elif is_large:
-            found = timeline.estimated(lambda time_s: reader.packets_from(clock.pts(time_s)), clock, header)
-        if found is None or not (found.is_whole or is_large):
+        if reader.stream.container.format.name in timeline.INDEXED and not probe.is_fragmented(fd):
+            found = timeline.from_index(reader.stream, clock, head, header)
+        if found is None:
             reader.rewind()
             found = timeline.from_packets(reader.packets(), clock, header)
+        if found.goes_back:
+            reader.restarts = True
+            reader.rewind()
+            found = timeline.from_packets(reader.packets(), clock, replace(header, restarts=True))
         return found
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> MediaInfo:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from typing import Literal
 
 import av
@@ -19,15 +19,15 @@ from av.video.stream import VideoStream
 
 from worker.errors import CorruptMedia, MediaTooLarge, OutOfMemory
 from worker.frames.limits import Limits
+from worker.frames.timeline import REORDERED, Order
 
 SKIPPING_CODECS = frozenset(("h264", "hevc"))
 """Codecs whose frames can be left out if no other refers to them."""
 UNTIMED_FORMATS = frozenset(("avi",))
 """Formats that say only when a packet is decoded: their frames get these times in the order in which they are shown."""
-LOOKAHEAD = 32
-"""Packets: twice the longest reordering of H.264 and HEVC."""
 LOOKAHEAD_BYTES = 32 * 1024**2
 BEFORE_START_S = 10
+MAX_STAMP = 2**62
 MAX_BAD_READS = 100
 """Read errors in a row after which the rest of a file is given up."""
 
@@ -43,11 +43,16 @@ class Counts:
 
 
 class Reader:
-    """Packets and frames of one stream, from any place in it. One iterator at a time is valid."""
+    """Packets and frames of one stream, from any place in it. One iterator at a time is valid.
+
+    ``restarts``, once set, says that the stream's time goes back somewhere: then it is read from the file's start only, and each
+    run of time is laid behind the one before.
+    """
 
     def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int) -> None:
         self.stream = stream
         self.counts = Counts()
+        self.restarts = False
         self._container = container
         self._limits = limits
         self._is_untimed = container.format.name in UNTIMED_FORMATS
@@ -96,7 +101,11 @@ class Reader:
         raise CorruptMedia("the file cannot be read from its start again")
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        """On from here to the end. Raises MediaTooLarge beyond the packet limit, and OutOfMemory."""
+        """On from here to the end. Raises MediaTooLarge beyond the packet limit, OutOfMemory, and CorruptMedia for times that
+        do not fit."""
+        return laid_out(self._packets()) if self.restarts else self._packets()
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
         count = bad_in_a_row = 0
         while bad_in_a_row < MAX_BAD_READS:
             try:
@@ -141,6 +150,16 @@ class Reader:
         self._flush()
         return stamp, next((frame for frame in frames if frame.key_frame), None)
 
+    def key_frames_among(self, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
+        """The key frames of these times, each decoded alone, in one way through the file."""
+        self.rewind()
+        stamps = set(wanted)
+        for packet in self.packets():
+            if packet.is_keyframe and stamp_of(packet) in stamps:
+                frames = [*self._decode(packet), *self._decode(None)]
+                self._flush()
+                yield from islice((frame for frame in frames if frame.key_frame), 1)
+
     def frames_from(self, wanted: Sequence[int], start: int) -> Iterator[av.VideoFrame]:
         """Good frames in rising time, the first at or before ``wanted[0]`` where the file has one, to the end of the file.
 
@@ -158,7 +177,7 @@ class Reader:
         back_s = 0.0
         while True:
             target = pts - round(back_s / time_base_of(self.stream))
-            from_start = target <= start
+            from_start = self.restarts or target <= start
             if from_start:
                 self.rewind()
             packets = self.packets() if from_start else self.packets_from(target)
@@ -211,6 +230,30 @@ class Reader:
         return [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]
 
 
+def laid_out(packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+    """Packets whose time goes on where a new run of it begins. Raises CorruptMedia."""
+    shift, order, step = 0, Order(), 1
+    latest: int | None = None
+    for packet in packets:
+        if packet.dts is None and packet.pts is None:
+            yield packet
+            continue
+        pts, dts = (None if stamp is None else stamp + shift for stamp in (packet.pts, packet.dts))
+        first = min(stamp for stamp in (pts, dts) if stamp is not None)
+        if order.is_passed(pts, dts) and latest is not None:
+            more = latest + step - first
+            shift, order = shift + more, Order()
+            pts, dts = (None if stamp is None else stamp + more for stamp in (pts, dts))
+            order.is_passed(pts, dts)
+        last = max(stamp for stamp in (pts, dts) if stamp is not None)
+        if abs(last) > MAX_STAMP:
+            raise CorruptMedia("times beyond all measure")
+        step = packet.duration or step
+        latest = last if latest is None else max(latest, last)
+        packet.pts, packet.dts = pts, dts
+        yield packet
+
+
 def _mark_needed(packets: Iterator[Packet[VideoStream]], wanted: Sequence[int]) -> Iterator[tuple[Packet[VideoStream], bool]]:
     """Every packet, and whether its frame is the one nearest a wanted moment among those of the packets around it."""
     ahead: deque[Packet[VideoStream]] = deque()
@@ -218,7 +261,7 @@ def _mark_needed(packets: Iterator[Packet[VideoStream]], wanted: Sequence[int]) 
     stamps: list[int] = []
     ahead_bytes = 0
     while True:
-        while len(ahead) < LOOKAHEAD and ahead_bytes < LOOKAHEAD_BYTES and (packet := next(packets, None)) is not None:
+        while len(ahead) < REORDERED and ahead_bytes < LOOKAHEAD_BYTES and (packet := next(packets, None)) is not None:
             ahead.append(packet)
             ahead_bytes += packet.size
             if packet.pts is not None and not packet.is_discard:
@@ -235,7 +278,7 @@ def _mark_needed(packets: Iterator[Packet[VideoStream]], wanted: Sequence[int]) 
             yield packet, is_nearest(packet.pts, stamps, wanted)
         if packet.pts is not None and not packet.is_discard:
             behind.append(packet.pts)
-            if len(behind) > LOOKAHEAD:
+            if len(behind) > REORDERED:
                 del stamps[bisect_left(stamps, behind.popleft())]
 
 
@@ -247,7 +290,7 @@ def _next_key(packets: Iterator[Packet[VideoStream]], pts: int) -> Packet[VideoS
             return packet
         stamp = stamp_of(packet)
         past += stamp is not None and stamp > pts
-        if past > LOOKAHEAD:
+        if past > REORDERED:
             break
     return None
 
@@ -269,7 +312,7 @@ def _skip_to_last_key(
             continue
         kept.append(packet)
         kept_bytes += packet.size
-        if kept_bytes > LOOKAHEAD_BYTES or (stamp is not None and len(kept) > LOOKAHEAD and stamp > pts):
+        if kept_bytes > LOOKAHEAD_BYTES or (stamp is not None and len(kept) > REORDERED and stamp > pts):
             break
     return key, chain(kept, packets)
 

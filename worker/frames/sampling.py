@@ -39,16 +39,13 @@ class Plan:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
     """What planning knows of a video: its length, frame rate (0 unknown), the times of its key frames, rising, and the pixels
-    of one frame.
-
-    ``keys_s`` None means that they are not known without reading the file, ``key_period_s`` is then their usual distance.
-    """
+    of one frame. ``restarts``: it can only be read from its start on, so to decode any is to decode all before."""
 
     duration_s: float
     fps: float
-    keys_s: tuple[float, ...] | None
-    key_period_s: float = 0.0
+    keys_s: tuple[float, ...]
     pixels: int = 1280 * 720
+    restarts: bool = False
 
 
 def first_pass_count(duration_s: float, max_frames: int | None = None) -> int:
@@ -96,9 +93,7 @@ def thin(times_s: Sequence[float], count: int | None) -> tuple[float, ...]:
 
 def decode_cost(clip: Clip, times_s: Sequence[float]) -> float:
     """Frames to be decoded to reach every moment from the key frame before it, each group of pictures once."""
-    if clip.keys_s is None:
-        return len(times_s) * clip.key_period_s * clip.fps / 2
-    if not clip.keys_s:
+    if clip.restarts or not clip.keys_s:
         return clip.duration_s * clip.fps
     last_of_group: dict[int, float] = {}
     for time in times_s:
@@ -128,6 +123,8 @@ def plan(request: SamplingRequest, clip: Clip) -> Plan:
     end_s = clip.duration_s if request.end_s is None else min(request.end_s, clip.duration_s)
     if request.times_s is not None:
         inside = sorted({time for time in request.times_s if start_s <= time < end_s})
+        if clip.restarts and _is_costly(clip, inside):
+            return Plan(times_s=thin(nearest_keys(clip.keys_s, inside), request.max_frames), keys_only=True)
         return Plan(times_s=thin(inside, request.max_frames))
     if end_s <= start_s:
         return Plan(times_s=(start_s,) if start_s == 0.0 else ())
@@ -142,9 +139,6 @@ def plan(request: SamplingRequest, clip: Clip) -> Plan:
 
 
 def _key_frames(clip: Clip, start_s: float, end_s: float, count: int) -> Plan:
-    if clip.keys_s is None:
-        wanted = round((end_s - start_s) / clip.key_period_s) if clip.key_period_s else count
-        return Plan(times_s=even_times(start_s, end_s, max(1, min(wanted, count))), keys_only=True)
     inside = [key for key in clip.keys_s if start_s <= key < end_s]
     return Plan(times_s=thin(inside, count), keys_only=True)
 
@@ -152,15 +146,15 @@ def _key_frames(clip: Clip, start_s: float, end_s: float, count: int) -> Plan:
 def _auto(clip: Clip, start_s: float, end_s: float, count: int) -> Plan:
     times_s = even_times(start_s, end_s, count)
     stretch_s = (end_s - start_s) / count
-    costly = decode_cost(clip, times_s) * clip.pixels > MAX_DECODED_PIXELS
-    if clip.keys_s is None:
-        plenty = 0 < clip.key_period_s * ENOUGH_KEY_FRAMES <= stretch_s
-        return Plan(times_s=times_s, keys_only=plenty or costly)
     keys = nearest_keys([key for key in clip.keys_s if start_s <= key < end_s], times_s)
     plenty = len(keys) >= ENOUGH_KEY_FRAMES * count and _farthest(keys, times_s) <= MAX_KEY_DISTANCE * stretch_s
-    if plenty or (keys and costly):
+    if plenty or (keys and _is_costly(clip, times_s)):
         return Plan(times_s=keys, keys_only=True)
     return Plan(times_s=times_s)
+
+
+def _is_costly(clip: Clip, times_s: Sequence[float]) -> bool:
+    return decode_cost(clip, times_s) * clip.pixels > MAX_DECODED_PIXELS
 
 
 def _farthest(keys_s: Sequence[float], times_s: Sequence[float]) -> float:

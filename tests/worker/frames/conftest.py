@@ -231,7 +231,7 @@ class Clips:
             case "half_hour":
                 return repeat(self["h264"], self._folder / "half_hour.mp4", 750)
             case "half_hour_ts":
-                return repeat(self["h264"], self._folder / "half_hour.ts", 1100)  # too large to be read through
+                return repeat(self["h264"], self._folder / "half_hour.ts", 750)
             case "half_minute_ts":
                 return repeat(self["h264"], self._folder / "half_minute.ts", 13)
             case "half_minute":

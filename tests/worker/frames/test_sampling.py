@@ -125,13 +125,6 @@ def test_key_frames_that_leave_half_the_video_unseen_are_not_enough() -> None:
     assert plan(SamplingRequest(), replace(lopsided, fps=60, pixels=1920 * 1080)).keys_only
 
 
-def test_auto_with_unknown_key_frames_goes_by_their_usual_distance() -> None:
-    dense = Clip(duration_s=1800, fps=30, keys_s=None, key_period_s=2.0)
-    sparse = Clip(duration_s=100, fps=30, keys_s=None, key_period_s=10.0)
-    assert plan(SamplingRequest(), dense).keys_only
-    assert not plan(SamplingRequest(), sparse).keys_only
-
-
 @pytest.mark.parametrize("strategy", list(Strategy))
 @pytest.mark.parametrize("max_frames", [None, 1, 7])
 def test_every_strategy_keeps_window_and_bound(strategy: Strategy, max_frames: int | None) -> None:
