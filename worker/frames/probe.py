@@ -68,6 +68,8 @@ def open_container(file: BinaryIO, limits: Limits, accel: HWAccel | None = None)
         "format_whitelist": FORMATS,
         "max_pixels": str(limits.max_pixels),
     }
+    if kind == "mpegts":
+        options["merge_pmt_versions"] = "1"  # pictures that go on under another PID are the same stream
     try:
         container = av.open("fd:", mode="r", options=options, metadata_errors="replace", hwaccel=accel)
     except av.error.ArgumentError as exc:
