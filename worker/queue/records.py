@@ -186,7 +186,7 @@ class Records:
 
     def fail(self, claim: Claim, *, code: str, message: str, retryable: bool, wait_s: float = 0.0) -> Ended:
         """``again`` after a back-off that doubles with each try (at least ``wait_s``, where a server asked for that), ``failed``,
-        ``dead`` (attempts used up) or ``cancelled``."""
+        ``dead`` (attempts used up) or ``cancelled``; ``ended``: it had ended otherwise before, by this attempt."""
         terms = self.terms
         error = json.dumps({"code": code, "message": message, "retryable": retryable})
         tried = (error, int(retryable), terms.max_attempts, terms.keep_s)

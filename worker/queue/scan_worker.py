@@ -243,7 +243,7 @@ class ScanWorker:
         self.child.kill()
         with contextlib.suppress(LeaseLost):
             ended = self.records.fail(claim, code=code, message=message, retryable=retryable)
-            log.info("scan %s: %s (%s)", claim.id, ended.how, code)
+            log.info("scan %s: %s", claim.id, ended.how)  # its code is told where it is counted
             self._ring(ended.ring)
 
     def _ring(self, scan_ids: Sequence[str], *, first: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 from redis import Redis
@@ -88,3 +89,41 @@ def test_what_is_no_end_is_not_counted(records: Records, told: Recorded) -> None
     records.hand_back(claimed(records, submitted(records)))
     records.cancel(submitted(records))
     assert told.counts == {}, "the one waits again, the other was nobody's"
+
+
+def test_one_that_had_ended_before_its_process_died_is_not_counted_as_failed(
+    records: Records, told: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The parent never heard of the end, and tells that the process died."""
+    scan_id = submitted(records)
+    claim = claimed(records, scan_id)
+    records.finish(claim, report(scan_id))
+    with caplog.at_level(logging.INFO, "worker.queue.tally"):
+        assert records.fail(claim, code="internal", message="killed by SIGKILL", retryable=True).how == "ended"
+    assert records.get(scan_id).state == "completed"
+    assert told.counts == {("scans_total", "fake", "none"): 1}
+    assert caplog.messages == []
+
+
+def test_one_that_had_failed_otherwise_is_counted_once(records: Records, told: Recorded) -> None:
+    claim = claimed(records, submitted(records))
+    records.fail(claim, code="corrupt", message="nothing decodes", retryable=False)
+    assert records.fail(claim, code="internal", message="killed by SIGKILL", retryable=True).how == "ended"
+    assert told.counts == {("scans_total", "none", "corrupt"): 1}
+
+
+@pytest.mark.parametrize("how", ["failed", "dead", "cancelled"])
+def test_an_end_whose_answer_was_lost_is_answered_and_counted_as_it_was(
+    redis: Redis, records: Records, told: Recorded, how: str
+) -> None:
+    """The client sends it again; nobody has counted the first."""
+    scan_id = submitted(records)
+    claim = claimed(records, scan_id)
+    if how == "cancelled":
+        records.cancel(scan_id)
+    terms = replace(TERMS, max_attempts=1)
+    for teller in (Records(redis, "vf", terms), Records(redis, "vf", terms, told)):
+        assert teller.fail(claim, code="internal", message="", retryable=how == "dead").how == how
+    code = "none" if how == "cancelled" else "internal"
+    dead = {("dead_letters_total", code): 1} if how == "dead" else {}
+    assert told.counts == {("scans_total", "none", code): 1} | dead

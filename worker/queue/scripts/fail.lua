@@ -1,10 +1,14 @@
 -- ARGV: ns, id, attempt, error, retryable (1|0), max_attempts, keep_s, backoff_ms, backoff_max_ms, jitter (0.5 to 1), wait_ms
--- Returns {'again'}, {'failed', scans to ring...}, {'dead', ...}, {'cancelled', ...} or {'lost'}.
+-- Returns {'again'}, {'failed', scans to ring...}, {'dead', ...}, {'cancelled', ...}, {'ended'} or {'lost'}.
 local id, attempt = ARGV[2], ARGV[3]
 local k = scan_key(id)
 if not holds(id, attempt) then
-  if redis.call('HGET', k, 'ended_by') == attempt then return {'failed'} end
-  return {'lost'}
+  local e = redis.call('HMGET', k, 'ended_by', 'state', 'error', 'dead')
+  if e[1] ~= attempt then return {'lost'} end
+  -- Told the same again, for the answer to the first time was lost: the same answer. Else the attempt had ended in its own way,
+  -- and its process died before its parent heard of that: what is told now is news of no scan.
+  if e[3] ~= ARGV[4] or e[2] == 'completed' then return {'ended'} end
+  return {e[4] == '1' and 'dead' or e[2]}
 end
 local r = redis.call('HMGET', k, 'cancel', 'tries')
 local status, how, dead = 'failed', 'failed', 0
