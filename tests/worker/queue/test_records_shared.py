@@ -138,3 +138,66 @@ def test_whoever_follows_a_cancelled_scan_is_rung_for_at_once(records: Records) 
     records.cancel(second)
     settled = records.settle(Claim(id=second, attempt=1), "ab" * 32, "key")
     assert (settled.follows, settled.ring) == ("", (other,))
+
+
+def test_a_live_scan_leaves_a_low_leader_that_waits_again_and_each_gets_one_result(redis: Redis) -> None:
+    records = Records(redis, "vf", Terms(backoff_s=60))
+    low, live, batch, other = (submitted(records, priority=name) for name in ("low", "live", "batch", "low"))
+    claim = claimed(records, low)
+    records.settle(claim, "ab" * 32, "key")
+    for follower in (live, batch, other):
+        assert records.settle(claimed(records, follower), "ab" * 32, "key").follows == low
+    assert refused(records, live, "w1") == "following", "its leader runs"
+    records.fail(claim, code="fetch_timeout", message="", retryable=True)
+    assert refused(records, other, "w1") == "following", "it is no more urgent than its leader"
+
+    lead = claimed(records, live)
+    assert (lead.adopts, records.get(live).leader) == (None, None)
+    assert records.settle(lead, "ab" * 32, "key").follows is None
+    assert records.settle(claimed(records, batch), "ab" * 32, "key").follows == live
+    redis.hset(f"vf:scan:{low}", "not_before_ms", 0)
+    assert records.settle(claimed(records, low), "ab" * 32, "key").follows == live, "from now on it is the one that waits"
+    assert refused(records, other, "w1") == "following"
+
+    assert sorted(records.finish(lead, report(live)).ring) == sorted([low, batch])
+    for leader, follower, ring in ((live, batch, ()), (live, low, (other,)), (low, other, ())):
+        claim = claimed(records, follower)
+        assert claim.adopts == leader
+        assert records.finish(claim, report(follower)).ring == ring
+    assert redis.hgetall("vf:ended") == {b"completed": b"4"}
+    assert redis.hget("vf:open", "acme") == b"0"
+
+
+def test_a_leader_that_was_left_runs_on_where_the_one_that_left_it_fails(redis: Redis) -> None:
+    records = Records(redis, "vf", Terms(backoff_s=60))
+    low, live, other = (submitted(records, priority=name) for name in ("low", "live", "low"))
+    claim = claimed(records, low)
+    records.settle(claim, "ab" * 32, "key")
+    for follower in (live, other):
+        records.settle(claimed(records, follower), "ab" * 32, "key")
+    records.fail(claim, code="fetch_timeout", message="", retryable=True)
+    lead = claimed(records, live)
+    records.settle(lead, "ab" * 32, "key")
+    redis.hset(f"vf:scan:{low}", "not_before_ms", 0)
+    records.settle(claimed(records, low), "ab" * 32, "key")
+    assert records.fail(lead, code="corrupt", message="", retryable=False).ring == (low,)
+    again = claimed(records, low)
+    assert again.adopts is None
+    assert records.settle(again, "ab" * 32, "key").follows is None
+    assert records.finish(again, report(low)).ring == (other,)
+    assert claimed(records, other).adopts == low
+
+
+def test_one_that_left_its_leader_follows_it_again_where_that_runs_by_then(redis: Redis) -> None:
+    records = Records(redis, "vf", Terms(backoff_s=60))
+    low, live = (submitted(records, priority=name) for name in ("low", "live"))
+    claim = claimed(records, low)
+    records.settle(claim, "ab" * 32, "key")
+    records.settle(claimed(records, live), "ab" * 32, "key")
+    records.hand_back(claim)
+    left = claimed(records, live)
+    lead = claimed(records, low)
+    assert records.settle(lead, "ab" * 32, "key").follows is None
+    assert records.settle(left, "ab" * 32, "key").follows == low
+    assert records.finish(lead, report(low)).ring == (live,)
+    assert claimed(records, live).adopts == low

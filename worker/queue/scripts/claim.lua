@@ -23,14 +23,16 @@ if not again and tonumber(r[3] or 0) > now then
 end
 local adopts = ''
 if r[4] and r[4] ~= '' then
-  local leader = redis.call('HMGET', scan_key(r[4]), 'state', 'cache_key')
+  local leader = redis.call('HMGET', scan_key(r[4]), 'state', 'cache_key', 'priority')
   local same = leader[2] and leader[2] == r[5]  -- a leader may have found other bytes at its second attempt
   if same and leader[1] == 'completed' then
     adopts = r[4]
-  elseif same and not again and (leader[1] == 'queued' or leader[1] == 'running') then
+  elseif same and not again and may_follow(r[7], leader[1], leader[3]) then
     redis.call('ZADD', key('waiting'), now + tonumber(ARGV[5]), id)
     return {'following'}
   else
+    -- Nothing is lost with a leader that is less urgent and waits again: unless it runs again before this one knows its bytes, it
+    -- will follow this one, and what follows it is released when it ends.
     redis.call('SREM', key('followers', r[4]), id)
     redis.call('HSET', k, 'leader', '')
   end

@@ -15,6 +15,13 @@ local function holds(id, fence)
   return r[1] == 'running' and r[2] == fence
 end
 
+-- Whether a scan may wait for the result of another that is in this state: one that waits for its next attempt is followed only by
+-- what is not more urgent, for it may wait long.
+local RANK = {live = 3, batch = 2, low = 1}
+local function may_follow(queue, its_state, its_queue)
+  return its_state == 'running' or (its_state == 'queued' and (RANK[its_queue] or 0) >= (RANK[queue] or 0))
+end
+
 -- RFC 3339 in UTC (days to civil date after Howard Hinnant's algorithm).
 local function iso(ms)
   local s = math.floor(ms / 1000)

@@ -14,14 +14,11 @@ if known then
   local its = redis.call('HMGET', scan_key(known), 'state', 'report')
   if its[1] == 'completed' then return {'cached', its[2]} end
 end
-local RANK = {live = 3, batch = 2, low = 1}
 local lead = redis.call('GET', key('lead', cache_key))
 if lead and lead ~= id then
   local l = redis.call('HMGET', scan_key(lead), 'state', 'leader', 'cache_key', 'priority')
   local leads = l[3] == cache_key and (not l[2] or l[2] == '')
-  -- One that waits for its next attempt is followed only if it is not less urgent than this one.
-  local soon = l[1] == 'running' or (l[1] == 'queued' and RANK[l[4]] >= RANK[r[2]])
-  if leads and soon then
+  if leads and may_follow(r[2], l[1], l[4]) then
     if r[3] == '1' then
       return {'follow', '', unpack(finalise(id, 'cancelled', ARGV[7], {ended_by = ARGV[3]}))}
     end
