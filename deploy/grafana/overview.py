@@ -15,7 +15,11 @@ OVERVIEW = Board(
             (
                 REDIS,
                 stat(
-                    "Workers ready", "Workers whose model has run.", "short", 'veriframe:workers:max{state="ready"}', bad_below=1
+                    "Workers ready",
+                    "Workers for scans whose model has run.",
+                    "short",
+                    'veriframe:workers:max{state="ready", serves="scans"}',
+                    bad_below=1,
                 ),
                 stat("Waiting", "Scans that no worker has begun, all queues.", "short", "sum(veriframe:scans_waiting:max)"),
                 stat("Running", "Scans that a worker holds.", "short", "sum(veriframe:scans_running:max)"),
@@ -54,9 +58,10 @@ OVERVIEW = Board(
                 ),
                 chart(
                     "Workers",
-                    "Live workers by whether their model has run.",
+                    "Live workers by whether their model has run, and by what they serve.",
                     "short",
-                    ("veriframe:workers:max", "{{state}}"),
+                    ('veriframe:workers:max{serves="scans"}', "{{state}}"),
+                    ('veriframe:workers:max{serves="streams"}', "{{state}}, for streams"),
                     stack=True,
                 ),
                 table(

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from worker.api.parts import Parts, TheParts
 from worker.errors import ConfigError, RedisDown
 from worker.queue.connection import translated
-from worker.queue.requests import PRIORITIES
+from worker.queue.roster import serves_scans
 from worker.queue.server import check_server
 
 router = APIRouter(tags=["operation"])
@@ -62,7 +62,7 @@ def _checks(parts: Parts) -> tuple[Check, ...]:
     except (RedisDown, ConfigError, RedisError) as exc:
         detail = "Redis does not answer" if isinstance(exc, RedisDown) else "Redis refuses us: the log says more"
         return (Check(name="redis", ok=False, detail=detail), Check(name="workers", ok=False, detail="unknown"))
-    workers = [said for said in live if set(said.get("queues", PRIORITIES)) & set(PRIORITIES)]
+    workers = [said for said in live if serves_scans(said)]
     ready = sum(1 for said in workers if said.get("ready"))
     problems = "; ".join(facts.problems)
     return (

@@ -5,7 +5,9 @@ Labels come from closed sets: route templates, methods, statuses. Nothing in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,7 +18,7 @@ from redis.exceptions import RedisError
 from worker.errors import RedisDown
 from worker.queue.backlog import read_backlog
 from worker.queue.desk import Desk
-from worker.queue.roster import Roster
+from worker.queue.roster import Roster, serves_scans
 from worker.telemetry import catalogue
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
@@ -59,7 +61,6 @@ class _Queue(Collector):
         except (RedisError, RedisDown):
             yield _gauge(catalogue.REDIS_UP, 0)
             return
-        ready = sum(1 for facts in workers.values() if facts.get("ready"))
         yield _gauge(catalogue.REDIS_UP, 1)
         yield _gauge(catalogue.WAITING, backlog.waiting)
         yield _gauge(catalogue.OLDEST, backlog.oldest_s)
@@ -68,7 +69,7 @@ class _Queue(Collector):
         yield _ended(backlog.ended)
         yield _gauge(catalogue.CALLBACKS_OWED, backlog.callbacks_owed)
         yield _gauge(catalogue.CALLBACKS_DEAD, backlog.callbacks_dead)
-        yield _gauge(catalogue.WORKERS, {"ready": ready, "starting": len(workers) - ready})
+        yield _workers(workers.values())
 
 
 def _gauge(metric: catalogue.Metric, value: float | Mapping[str, float]) -> GaugeMetricFamily:
@@ -78,6 +79,18 @@ def _gauge(metric: catalogue.Metric, value: float | Mapping[str, float]) -> Gaug
     family = GaugeMetricFamily(metric.name, metric.help, labels=metric.label_names)
     for label, one in value.items():
         family.add_metric((label,), one)
+    return family
+
+
+def _workers(told: Iterable[Mapping[str, Any]]) -> GaugeMetricFamily:
+    """Every combination of the labels, also of those that there are none of: an alert can look for 0."""
+    metric = catalogue.WORKERS
+    seen: Tally[tuple[str, ...]] = Tally(
+        ("ready" if facts.get("ready") else "starting", "scans" if serves_scans(facts) else "streams") for facts in told
+    )
+    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.label_names)
+    for labels in metric.from_the_start():
+        family.add_metric(labels, seen[labels])
     return family
 
 

@@ -8,6 +8,13 @@ from typing import Any, cast
 
 from redis import Redis
 
+from worker.queue.requests import PRIORITIES
+
+
+def serves_scans(facts: Mapping[str, Any]) -> bool:
+    """Whether a worker that said this does scans; one for streams alone does none. Who names no queues serves all of them."""
+    return not set(facts.get("queues", PRIORITIES)).isdisjoint(PRIORITIES)
+
 
 class Roster:
     """``NS:workers`` holds names by the time of their last word, ``NS:worker:NAME`` what they said (JSON)."""

@@ -88,7 +88,13 @@ ENDED = _metric(
 )
 CALLBACKS_OWED = _metric("gauge", "callbacks_owed", "Callbacks that are not delivered yet")
 CALLBACKS_DEAD = _metric("gauge", "callbacks_dead", "Callbacks given up, still kept for a replay")
-WORKERS = _metric("gauge", "workers", "Live workers by whether their model has run", ("state", ("ready", "starting")))
+WORKERS = _metric(
+    "gauge",
+    "workers",
+    "Live workers by whether their model has run, and by what they serve",
+    ("state", ("ready", "starting")),
+    ("serves", ("scans", "streams")),
+)
 # The API's own.
 REQUESTS = _metric("counter", "http_requests_total", "Requests answered", ("method", None), ("route", None), ("status", None))
 REQUEST = _metric(

@@ -13,7 +13,7 @@ from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.record import Claim
 from worker.queue.requests import QUEUES
-from worker.telemetry.catalogue import OF_THE_API
+from worker.telemetry.catalogue import OF_THE_API, WORKERS
 
 
 def metrics(service: Service) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -71,13 +71,25 @@ def test_metrics_count_scans_workers_and_requests(service: Service) -> None:
     assert of(found, "veriframe_scans_ended_total", status="failed") == 0
     assert (of(found, "veriframe_callbacks_owed"), of(found, "veriframe_callbacks_dead")) == (0, 0)
     assert of(found, "veriframe_scans_dead") == 0
-    assert of(found, "veriframe_workers", state="ready") == 1
-    assert of(found, "veriframe_workers", state="starting") == 1
+    assert of(found, "veriframe_workers", state="ready", serves="scans") == 1
+    assert of(found, "veriframe_workers", state="starting", serves="scans") == 1
+    assert of(found, "veriframe_workers", state="ready", serves="streams") == 0
     assert of(found, "veriframe_http_requests_total", method="POST", route="/v1/scans", status="202") == 5
     assert of(found, "veriframe_http_requests_total", method="GET", route="/v1/scans/{scan_id}", status="404") == 2
     assert of(found, "veriframe_http_requests_total", method="GET", route="unmatched", status="404") == 2
     assert of(found, "veriframe_http_requests_total", method="other", route="unmatched", status="404") == 1
     assert of(found, "veriframe_http_request_seconds_count", method="POST", route="/v1/scans") == 5
+
+
+def test_a_worker_for_streams_is_none_for_scans(service: Service) -> None:
+    service.parts.roster.tell("w1", {"ready": True, "queues": ["watch"]})
+    service.parts.roster.tell("w2", {"ready": False, "queues": ["watch"]})
+    service.parts.roster.tell("w3", {"ready": False, "queues": ["batch", "watch"]})
+    found = metrics(service)
+    labels = WORKERS.from_the_start()
+    seen = {(state, serves): of(found, "veriframe_workers", state=state, serves=serves) for state, serves in labels}
+    assert seen == dict.fromkeys(labels, 1) | {("ready", "scans"): 0}
+    assert service.client.get("/readyz").status_code == 503, "they agree"
 
 
 def test_what_the_api_tells_is_what_the_catalogue_says(service: Service) -> None:
