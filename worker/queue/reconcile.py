@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from worker.queue.away import AWAY
 from worker.queue.doorbell import Doorbells
+from worker.queue.forgetting import Forgetting
 from worker.queue.records import Records
 from worker.telemetry.catalogue import ACTIONS_TAKEN, LAST_PASS
 from worker.telemetry.port import SILENT, Telemetry
@@ -43,6 +44,10 @@ class Reconciler:
     every_s: float
     telemetry: Telemetry = SILENT
     _seen: dict[str, int] = field(default_factory=dict)
+    _forgetting: Forgetting = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._forgetting = Forgetting(records=self.records)
 
     def run(self, stop: threading.Event) -> None:
         """Pass after pass until told to stop; a Redis that is away is waited for."""
@@ -80,7 +85,7 @@ class Reconciler:
         if silent:
             self.telemetry.count(ACTIONS_TAKEN, "rung", by=len(silent))
         self.records.tidy(())
-        self.records.forget()
+        self._forgetting.step()
         self.telemetry.set(LAST_PASS, time.time())
         return Pass(elected=True, expired=tuple(taken), rung=tuple(ring))
 

@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 TIMES_RESTARTED = 10
 TIDIED = 64
 """So many of the oldest of each queue are compared with what waits at a time."""
-SCRIPTS = ("submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "cancel", "expire", "tidy", "purge")
+SCRIPTS = (
+    "submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "cancel", "expire", "tidy", "forget", "purge",
+)  # fmt: skip
 
 
 class Records:
@@ -250,18 +252,11 @@ class Records:
             found = pipe.execute()
         return {scan_id for scan_id, is_begun in zip(scan_ids, found, strict=True) if is_begun}
 
-    def forget(self) -> None:
-        """Drop from the lists what Redis has forgotten by itself."""
-        keep_ms = _ms(self.terms.keep_s)
-        before = self.now_ms() - keep_ms - 1
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zremrangebyscore(self.key("dead"), "-inf", before)
-            pipe.zremrangebyscore(self.key("index"), "-inf", before - keep_ms)
-            _, forgotten = pipe.execute()
-            if forgotten:
-                for owner in cast(list[bytes], self.redis.hkeys(self.key("open"))):
-                    pipe.zremrangebyscore(self.key("index", owner.decode()), "-inf", before - keep_ms)
-                pipe.execute()
+    def forget(self, name: str, place: int, limit: int) -> tuple[int, int]:
+        """Look at up to ``limit`` scans of a list from a place in it on, oldest first, and none too young to be gone; drop those
+        that Redis has forgotten by itself. How many were looked at, and how many of them dropped."""
+        looked_at, gone = self._call("forget", name, place, limit, self.now_ms() - _ms(self.terms.keep_s))
+        return int(looked_at), int(gone)
 
     def now_ms(self) -> int:
         seconds, micros = self.redis.time()

@@ -211,13 +211,3 @@ def test_a_retry_is_a_scan_of_its_own(desk: Desk) -> None:
     new = desk.record(desk.retry(scan_id, "acme").id, "acme")
     assert (new.retry_of, new.state, new.request.external_id, new.request.priority) == (scan_id, "queued", "7", "live")
     assert desk.record(scan_id, "acme").state == "failed"
-
-
-def test_the_owners_lists_are_cleared_with_everybodys(redis: Redis) -> None:
-    desk = Desk(Records(redis, "vf", Terms(keep_s=1000)), Doorbells(redis, "vf"))
-    scan_id = submit(desk)
-    for name in ("vf:index", "vf:index:acme"):
-        redis.zadd(name, {scan_id: 1000})
-    kept = submit(desk)
-    desk.records.forget()
-    assert redis.zrange("vf:index", 0, -1) == redis.zrange("vf:index:acme", 0, -1) == [kept.encode()]

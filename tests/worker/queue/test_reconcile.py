@@ -86,6 +86,17 @@ def test_queues_that_another_version_let_drift_are_put_right(records: Records) -
     assert backlog.running["batch"] == 1
 
 
+def test_lists_lose_what_is_forgotten_and_keep_what_is_open(records: Records) -> None:
+    """However old: ``keep_s`` counts from a scan's end."""
+    waiting, forgotten = submitted(records), submitted(records)
+    records.redis.delete(f"vf:scan:{forgotten}")
+    lists = ("vf:index", "vf:index:acme")
+    for name in lists:
+        records.redis.zadd(name, {waiting: 1000, forgotten: 2000})
+    reconciler(records).run_once()
+    assert [records.redis.zrange(name, 0, -1) for name in lists] == [[waiting.encode()]] * 2
+
+
 def test_what_a_pass_does_is_counted(redis: Redis) -> None:
     told = Recorded()
     records = Records(redis, "vf", Terms(lease_s=0.05, ring_again_s=0.0, max_attempts=2), told)
