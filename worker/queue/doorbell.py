@@ -12,6 +12,7 @@ from rq import Queue
 from rq.exceptions import DequeueTimeout
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.worker_registration import clean_worker_registry
 
 from worker.queue.requests import QUEUES
 
@@ -68,6 +69,12 @@ class Doorbells:
             job_ids = cast(list[bytes], self._redis.lrange(queue.key, 0, -1))
             found.update(job_id.decode("utf-8", "replace") for job_id in job_ids)
         return found
+
+    def forget_lost_workers(self) -> None:
+        """Take workers that did not sign off out of RQ's sets of them: RQ's own workers would do that, and here is none. One that
+        had only stood still enrols again."""
+        for queue in self.queues.values():
+            clean_worker_registry(queue)
 
 
 def _as_rq(queue: Queue) -> list[Any]:

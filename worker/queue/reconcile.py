@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 AT_ONCE = 1000
 """Due scans looked at in one step of a pass."""
 SWEEP_S = 300.0
+ROLL_CALL_S = 300.0
+"""RQ forgets a worker eight minutes after its last word; its sets are cleaned so often."""
 TAKEN = {"again": "requeued"}
 """What is counted of a scan that was taken from a lost worker; other words are their own."""
 
@@ -45,6 +47,7 @@ class Reconciler:
     telemetry: Telemetry = SILENT
     _seen: dict[str, int] = field(default_factory=dict)
     _forgetting: Forgetting = field(init=False)
+    _roll_call_s: float = float("-inf")
 
     def __post_init__(self) -> None:
         self._forgetting = Forgetting(records=self.records)
@@ -84,10 +87,17 @@ class Reconciler:
             self._ring(ring)
         if silent:
             self.telemetry.count(ACTIONS_TAKEN, "rung", by=len(silent))
-        self.records.tidy(())
-        self._forgetting.step()
+        self._clean()
         self.telemetry.set(LAST_PASS, time.time())
         return Pass(elected=True, expired=tuple(taken), rung=tuple(ring))
+
+    def _clean(self) -> None:
+        """What has drifted, and what is of those that are gone."""
+        self.records.tidy(())
+        self._forgetting.step()
+        if time.monotonic() >= self._roll_call_s:
+            self.bells.forget_lost_workers()
+            self._roll_call_s = time.monotonic() + ROLL_CALL_S
 
     def _ring(self, scan_ids: list[str]) -> None:
         """What was begun before goes first: a scan that lost its worker does not wait for the whole backlog again."""

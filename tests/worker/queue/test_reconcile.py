@@ -7,6 +7,7 @@ import time
 
 import pytest
 from redis import Redis
+from rq.worker.base import WorkerStatus
 
 from tests.worker.queue.harness import until
 from tests.worker.telemetry.recorded import Recorded
@@ -17,7 +18,8 @@ from worker.queue.embedded import EmbeddedRedis
 from worker.queue.reconcile import Reconciler, Sweeper
 from worker.queue.record import Claim, Submission, Terms
 from worker.queue.records import Records
-from worker.queue.requests import RequestSource, ScanRequest
+from worker.queue.requests import QUEUES, RequestSource, ScanRequest
+from worker.queue.scan_worker import RqFace
 from worker.telemetry.port import SILENT, Telemetry
 
 
@@ -95,6 +97,25 @@ def test_lists_lose_what_is_forgotten_and_keep_what_is_open(records: Records) ->
         records.redis.zadd(name, {waiting: 1000, forgotten: 2000})
     reconciler(records).run_once()
     assert [records.redis.zrange(name, 0, -1) for name in lists] == [[waiting.encode()]] * 2
+
+
+def test_rq_s_sets_of_workers_lose_those_that_are_gone(records: Records) -> None:
+    """A killed worker says no farewell, and no other has its name; RQ itself forgets only its key."""
+    redis, one = records.redis, reconciler(records)
+    faces = [RqFace(list(one.bells.queues.values()), name=name, connection=redis) for name in ("killed", "lives")]
+    for face in faces:
+        face.show(WorkerStatus.IDLE)
+    sets = ("rq:workers", *(f"rq:workers:vf-{queue}" for queue in QUEUES))
+    both = {b"rq:worker:killed", b"rq:worker:lives"}
+    one.run_once()
+    assert [redis.smembers(name) for name in sets] == [both] * 5
+    redis.delete("rq:worker:killed")
+    one.run_once()
+    assert redis.smembers("rq:workers") == both, "not at every pass"
+    reconciler(records).run_once()
+    assert [redis.smembers(name) for name in sets] == [{b"rq:worker:lives"}] * 5
+    faces[0].show(WorkerStatus.IDLE)
+    assert [redis.smembers(name) for name in sets] == [both] * 5, "it had only stood still"
 
 
 def test_what_a_pass_does_is_counted(redis: Redis) -> None:
