@@ -50,13 +50,13 @@ def show_dead(
 @router.post("/dead/scans")
 def replay_scans(session: Submitter, form: OwnForm, console: TheConsole) -> Response:
     """Each as a new scan, once: one that was replayed before is left as it is."""
-    bulk = Bulk(desk=console.api.desk, owner=shown_to(session.key))
+    bulk = Bulk(desk=console.api.desk, owner=shown_to(session.key), quotas=console.api.quotas)
     if form.get("which") == "all":
-        return _told("replayed", replayed(bulk.replay_dead()))
-    ids = form.all("scan")
+        return _told(*replayed(bulk.replay_dead()))
+    ids = list(dict.fromkeys(form.all("scan")))
     if not all(is_id(scan_id) for scan_id in ids):
         raise BadRequest("scan: not an id of a scan")
-    return _told("replayed", replayed(bulk.replay(ids)))
+    return _told(*replayed(bulk.replay(ids)))
 
 
 @router.post("/dead/callbacks")
@@ -72,10 +72,11 @@ def _callbacks(console: Console, session: Session) -> list[Callback]:
     return [callback for callback in console.callbacks.dead(CALLBACKS_LOOKED_AT) if owner in (None, callback.owner)]
 
 
-def replayed(redone: Iterable[Redone], *, most: int = MOST) -> int:
-    """How many new scans came of it, at most so many; those that were replayed before are passed over, however many they are.
+def replayed(redone: Iterable[Redone], *, most: int = MOST) -> tuple[str, int]:
+    """How many new scans came of it, at most so many, and how that is told; those that were replayed before are passed over,
+    however many they are.
 
-    Raises QueueFull where none came of it because the queue takes no more.
+    Raises QueueFull where none came of it because the queue, or the owner's day, takes no more.
     """
     made, refusal = 0, None
     for one in redone:
@@ -85,7 +86,7 @@ def replayed(redone: Iterable[Redone], *, most: int = MOST) -> int:
             break
     if refusal is not None and not made:
         raise refusal
-    return made
+    return "replayed" if refusal is None else "partly", made
 
 
 def _told(what: str, count: int) -> Response:

@@ -16,6 +16,10 @@ NOTICES = {
 }
 COUNTED = {
     "replayed": ("1 dead letter is scanned again.", "{} dead letters are scanned again."),
+    "partly": (
+        "1 dead letter is scanned again; others are refused for now: replay them later.",
+        "{} dead letters are scanned again; others are refused for now: replay them later.",
+    ),
     "sent": ("1 callback is sent again.", "{} callbacks are sent again."),
 }
 

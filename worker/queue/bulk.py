@@ -6,11 +6,13 @@ A scan made here has an id that follows from the old one's: done twice, or by tw
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from worker.errors import BadRequest, UnreadableRecord
+from worker.errors import BadRequest, QueueFull, UnreadableRecord
 from worker.queue.desk import Desk
+from worker.queue.quotas import Quotas
 from worker.queue.record import Purge, Record, Submission, Submitted, unpack
 from worker.queue.requests import Priority
 
@@ -27,10 +29,14 @@ class Redone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bulk:
-    """``owner`` None: everybody's scans. ``on_looked`` is told how many more records were looked at."""
+    """``owner`` None: everybody's scans. ``on_looked`` is told how many more records were looked at.
+
+    ``quotas``: every new scan is counted against the day of the owner whose it is; None for the operator, who is not counted.
+    """
 
     desk: Desk
     owner: str | None = None
+    quotas: Quotas | None = None
     on_looked: OnLooked = lambda count: None
 
     def rescan(self, model_sha256: str, *, priority: Priority = "low") -> Iterator[Redone]:
@@ -93,9 +99,41 @@ class Bulk:
         submissions = [_again(record, why, priority) for record in records]
         there = self.desk.records.states([submission.id for submission in submissions])
         missing = [submission for submission, state in zip(submissions, there, strict=True) if state is None]
-        made = {submission.id: one for submission, one in zip(missing, self.desk.send(missing), strict=True)}
+        made = self._sent(missing)
         for record, submission in zip(records, submissions, strict=True):
             yield Redone(old=record.id, new=made.get(submission.id) or Submitted(id=submission.id, created=False))
+
+    def _sent(self, submissions: Sequence[Submission]) -> dict[str, Submitted]:
+        """What came of each, by its id. Of one owner's, the first are taken that the day has room for; the others are refused."""
+        refused: dict[str, QueueFull] = {}
+        counted: list[Submission] = []
+        made: dict[str, Submitted] = {}
+        try:
+            for submission in submissions:
+                if submission.owner not in refused and (full := self._refusal(submission.owner)):
+                    refused[submission.owner] = full
+                if submission.owner not in refused:
+                    counted.append(submission)
+            made = {submission.id: one for submission, one in zip(counted, self.desk.send(counted), strict=True)}
+        finally:
+            new = {one.id for one in made.values() if one.created}
+            self._give_back([submission for submission in counted if submission.id not in new])
+        others = [submission for submission in submissions if submission.owner in refused and submission.id not in made]
+        return made | {one.id: Submitted(id=one.id, created=False, refusal=refused[one.owner]) for one in others}
+
+    def _refusal(self, owner: str) -> QueueFull | None:
+        """None: one more scan of this owner's is counted."""
+        try:
+            if self.quotas is not None:
+                self.quotas.scans(owner)
+        except QueueFull as exc:
+            return exc
+        return None
+
+    def _give_back(self, submissions: Sequence[Submission]) -> None:
+        if self.quotas is not None:
+            for owner, count in Counter(submission.owner for submission in submissions).items():
+                self.quotas.give_back(owner, count)
 
 
 def _is_of_another(stored: bytes, model_sha256: str) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 
-from tests.worker.api.conftest import Service
-from tests.worker.console.conftest import SignIn, read
+from tests.worker.api.conftest import Serve, Service
+from tests.worker.console.conftest import LIMITS, Browser, SignIn, read, with_console
 from tests.worker.queue import scans
 from worker.console.dead import replayed
 from worker.queue.bulk import Redone
@@ -47,8 +48,26 @@ def test_the_selected_are_scanned_again_once(service: Service, sign_in: SignIn) 
 def test_those_replayed_before_do_not_hide_the_others() -> None:
     before = [Redone(old=str(n), new=Submitted(id=str(n), created=False)) for n in range(7)]
     fresh = iter([Redone(old=str(n), new=Submitted(id=str(n), created=True)) for n in range(7, 15)])
-    assert replayed(chain(before, fresh), most=5) == 5
+    assert replayed(chain(before, fresh), most=5) == ("replayed", 5)
     assert [one.old for one in fresh] == ["12", "13", "14"], "for another click"
+
+
+def test_replays_count_against_the_owners_day(serve: Serve, open_browser: Callable[[Service], Browser], sign_in: SignIn) -> None:
+    service = with_console(serve(limits=LIMITS, scans_per_day=3))
+    letters = [dead(service, "acme") for _ in range(4)]
+    theirs = dead(service, "umbrella")
+    browser = sign_in(service=service)
+    assert browser.post("/dead/scans", which="selected", scan=letters[0]).headers["location"] == "/console/dead?done=replayed-1"
+    assert browser.post("/dead/scans", which="all").headers["location"] == "/console/dead?done=partly-2"
+    assert "2 dead letters are scanned again; others are refused" in browser.page("/dead?done=partly-2")
+    for which in ({"which": "all"}, {"which": "selected", "scan": letters}):
+        full = browser.post("/dead/scans", **which)
+        assert (full.status_code, "more than 3 scans a day" in read(full.text).text) == (429, True)
+    assert len(service.parts.desk.page("acme", status="queued").reports) == 3
+    everyones = sign_in("ops", "admin", service=service).post("/dead/scans", which="all")
+    assert everyones.headers["location"] == "/console/dead?done=partly-1", "by the day of the owner whose scan it is"
+    (again,) = service.parts.desk.page("umbrella", status="queued").reports
+    assert again.retry_of == theirs
 
 
 def test_what_is_no_scans_id_is_refused(sign_in: SignIn) -> None:

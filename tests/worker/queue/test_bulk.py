@@ -9,10 +9,11 @@ import pytest
 from redis import Redis
 
 from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, claim, complete, fail, report, submit, watched
-from worker.errors import BadRequest
+from worker.errors import BadRequest, RedisDown
 from worker.queue.bulk import Bulk
 from worker.queue.desk import PAGE, Decision, Desk
 from worker.queue.doorbell import Doorbells
+from worker.queue.quotas import Quotas
 from worker.queue.record import FINAL, Purge, Terms
 from worker.queue.records import Records
 
@@ -191,6 +192,36 @@ def test_owners_are_kept_apart(desk: Desk) -> None:
     for scan_id in dead:
         fail(desk.records, scan_id, dead=True)
     assert [again.old for again in Bulk(desk=desk, owner="acme").replay_dead()] == dead[:1]
+
+
+def test_what_the_queue_refused_is_given_back_to_the_day(desk: Desk, redis: Redis) -> None:
+    dead = [submit(desk, f"https://example.org/{n}.mp4") for n in range(3)]
+    for scan_id in dead:
+        fail(desk.records, scan_id, dead=True)
+    narrow = Desk(Records(redis, "vf", Terms(open_scans=1)), Doorbells(redis, "vf"))
+    told = list(Bulk(desk=narrow, owner="acme", quotas=Quotas(redis, scans_per_day=3)).replay(dead))
+    assert [one.new.created for one in told] == [True, False, False]
+    assert redis.hget("vf:day:acme", "scans") == b"1"
+    told = list(Bulk(desk=desk, owner="acme", quotas=Quotas(redis, scans_per_day=2)).replay_dead())
+    assert sum(one.new.created for one in told) == 1
+    (refusal,) = [one.new.refusal for one in told if one.new.refusal is not None]
+    assert "2 scans a day" in str(refusal)
+    assert redis.hget("vf:day:acme", "scans") == b"2"
+    assert [one.new.created for one in Bulk(desk=desk).replay_dead()].count(True) == 1, "the operator is not counted"
+
+
+def test_a_day_that_could_not_be_used_is_given_back(desk: Desk, redis: Redis) -> None:
+    (dead,) = [submit(desk)]
+    fail(desk.records, dead, dead=True)
+
+    class Away(Doorbells):
+        def ring(self, *_: object) -> None:
+            raise RedisDown("away")
+
+    bulk = Bulk(desk=Desk(desk.records, Away(redis, "vf")), quotas=Quotas(redis))
+    with pytest.raises(RedisDown):
+        list(bulk.replay([dead]))
+    assert redis.hget("vf:day:acme", "scans") == b"0"
 
 
 def test_a_result_of_another_version_is_scanned_again(desk: Desk) -> None:
