@@ -169,8 +169,7 @@ def submit_scan(
 ) -> Accepted:
     """Hand over a scan, or a stream to be watched. The answer comes at once; the report is at `Location`, and goes to
     `callback_url` when it is done, as does each event of a watch."""
-    refuse_unusable(parts, key, request)
-    made = counted(parts, key.owner, lambda: parts.desk.submit_one(request, key.owner))
+    made = submitted(parts, key, request)
     response.headers["Location"] = f"/v1/scans/{made.id}"
     if made.created:
         return Accepted(id=made.id, status="queued")
@@ -239,7 +238,17 @@ def retry_scan(key: Submitter, scan_id: ScanId, parts: TheParts, response: Respo
     return Accepted(id=made.id, status="queued")
 
 
-def refuse_unusable(parts: Parts, key: KeyInfo, request: ScanRequest) -> None:
+def submitted(parts: Parts, key: KeyInfo, request: ScanRequest) -> Submitted:
+    """The new scan, or the older one that the idempotency key names: that one is there whatever the day's quota, and whether or
+    not its upload still is. Raises BadRequest, FetchError, QueueFull, Conflict."""
+    known = parts.desk.known(request, key.owner)
+    if known is not None:
+        return known
+    _refuse_unusable(parts, key, request)
+    return counted(parts, key.owner, lambda: parts.desk.submit_one(request, key.owner))
+
+
+def _refuse_unusable(parts: Parts, key: KeyInfo, request: ScanRequest) -> None:
     """What no worker would do, told at once. Workers check again: names may lead elsewhere by then."""
     source = request.source
     if source.path is not None and not parts.takes_paths:

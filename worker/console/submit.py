@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 
 from worker.api.parts import BODY_TIMEOUT_S, in_time
 from worker.api.problems import HttpError, told_of
-from worker.api.scans import counted, refuse_unusable
+from worker.api.scans import submitted
 from worker.console.door import Submitter, check_token, refuse_strangers
 from worker.console.form import AROUND_BYTES, Field, FileBegins, Piece, file_bytes, read_form
 from worker.console.notices import notice
@@ -106,8 +106,7 @@ def _submitted(console: Console, session: Session, fields: dict[str, str], uploa
     if name := given.get("external_id") or (_name(given["filename"]) if upload else ""):
         wanted["external_id"] = name
     request = read_request({name: value for name, value in wanted.items() if value is not None})
-    refuse_unusable(console.api, session.key, request)
-    return counted(console.api, session.key.owner, lambda: console.api.desk.submit_one(request, session.key.owner))
+    return submitted(console.api, session.key, request)
 
 
 def _name(filename: str) -> str:

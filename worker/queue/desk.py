@@ -79,11 +79,14 @@ class Desk:
         """Raises Conflict, QueueFull."""
         return self._one(Submission(request=request, owner=owner))
 
+    def known(self, request: ScanRequest, owner: str) -> Submitted | None:
+        """The older scan that the idempotency key names, if there is one (``Records.known``). Raises Conflict."""
+        found = self.records.known(request, owner)
+        return None if found is None else _unless_refused(found)
+
     def _one(self, submission: Submission) -> Submitted:
         (made,) = self.send([submission])
-        if made.refusal is not None:
-            raise made.refusal
-        return made
+        return _unless_refused(made)
 
     def send(self, submissions: Sequence[Submission]) -> list[Submitted]:
         """Submissions made before; sent again under the same ids, they are the same scans."""
@@ -318,6 +321,13 @@ class Desk:
 
     def _override_key(self, owner: str, sha256: str) -> str:
         return self.records.key("override", owner, sha256)
+
+
+def _unless_refused(made: Submitted) -> Submitted:
+    """Raises Conflict, QueueFull."""
+    if made.refusal is not None:
+        raise made.refusal
+    return made
 
 
 def as_stored(record: Record) -> Report:

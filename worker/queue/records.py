@@ -24,7 +24,7 @@ from redis.exceptions import NoScriptError
 
 from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, RedisDown, UnreadableRecord
 from worker.queue.record import Claim, Ended, Purge, Record, Settled, Submission, Submitted, Terms, pack, read_record
-from worker.queue.requests import QUEUES, WATCH
+from worker.queue.requests import QUEUES, WATCH, ScanRequest
 from worker.queue.tally import tell_failed, tell_finished
 from worker.report import Report
 from worker.telemetry.port import SILENT, Telemetry
@@ -64,9 +64,24 @@ class Records:
         answers = self._call_each("submit", [self._submit_arguments(submission) for submission in submissions])
         return [_submitted(submission.id, answer) for submission, answer in zip(submissions, answers, strict=True)]
 
+    def known(self, request: ScanRequest, owner: str) -> Submitted | None:
+        """The scan that the request's idempotency key names, or the refusal of another body; None: it has none, or it is new.
+
+        A short cut past what new scans are asked first; whether this one is new is decided when it is submitted.
+        """
+        stored = (
+            self.redis.get(self.key("idempotency", owner, _hashed(request.idempotency_key))) if request.idempotency_key else None
+        )
+        if stored is None:
+            return None
+        body, scan_id = cast(bytes, stored).decode().split(" ")
+        if body != request.body_sha256():
+            return _submitted(scan_id, (b"conflict", scan_id.encode()))
+        return Submitted(id=scan_id, created=False) if self.redis.exists(self.key("scan", scan_id)) else None
+
     def _submit_arguments(self, submission: Submission) -> list[Any]:
         request, terms = submission.request, self.terms
-        idempotency = hashlib.sha256(request.idempotency_key.encode()).hexdigest() if request.idempotency_key else ""
+        idempotency = _hashed(request.idempotency_key) if request.idempotency_key else ""
         return [
             self.namespace,
             submission.id,
@@ -309,6 +324,10 @@ def _submitted(scan_id: str, answer: Sequence[bytes]) -> Submitted:
         full = QueueFull(f"{whose} as many scans as may wait", retry_after_s=30)
         return Submitted(id=scan_id, created=False, refusal=full)
     return Submitted(id=detail, created=how in ("new", "again"))
+
+
+def _hashed(idempotency_key: str) -> str:
+    return hashlib.sha256(idempotency_key.encode()).hexdigest()
 
 
 def _ms(seconds: float) -> int:

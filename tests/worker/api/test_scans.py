@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.worker.api.conftest import CacheOnly, Serve, Service, fields_of, scan_of, scan_one
 from worker.report import Report
@@ -204,6 +205,30 @@ def test_a_day_has_so_many_scans_and_what_was_not_taken_does_not_count(serve: Se
     assert (full.status_code, fields_of(full)["code"]) == (429, "queue_full")
     assert 0 < int(full.headers["retry-after"]) <= 86400
     assert service.client.post("/v1/scans", json=scan_of(), headers=service.as_("umbrella")).status_code == 202
+
+
+def test_the_same_post_is_answered_when_the_day_is_used_up_and_the_upload_gone(serve: Serve, redis: Redis) -> None:
+    service = serve(scans_per_day=1)
+    upload = service.client.post("/v1/uploads", content=b"bytes", headers=service.as_()).json()["id"]
+    kept = {"source": {"upload": upload}, "idempotency_key": "one"}
+
+    def post(body: dict[str, Any], owner: str = "acme") -> Any:
+        return service.client.post("/v1/scans", json=body, headers=service.as_(owner))
+
+    first = post(kept)
+    assert (first.status_code, post(kept).status_code) == (202, 200)
+    redis.delete("vf:uploads:acme")
+    again = post(kept)
+    assert (again.status_code, again.json()["id"], again.headers["location"]) == (
+        200,
+        first.json()["id"],
+        first.headers["location"],
+    )
+    assert post(scan_of(idempotency_key="one")).status_code == 409
+    assert post(scan_of(idempotency_key="two")).status_code == 429
+    assert post(kept, "umbrella").status_code == 422, "another owner's key is another key"
+    redis.delete(f"vf:scan:{first.json()['id']}")
+    assert post(kept).status_code == 422, "the scan that the key named is gone"
 
 
 @pytest.mark.parametrize("terms", [{"max_backlog": 1}, {"open_scans": 1}])

@@ -114,7 +114,8 @@ def test_an_empty_file_and_a_full_day_are_said_in_the_form(
     assert "no bytes" in sign_in().submit(file=("empty.mp4", b"")).text
     service = with_console(serve(limits=LIMITS, scans_per_day=1))
     browser = sign_in(service=service)
-    assert browser.submit(url="https://media.example/a.mp4").status_code == 303
+    assert browser.submit(url="https://media.example/a.mp4", once="once").status_code == 303
+    assert "?done=known" in browser.submit(url="https://media.example/a.mp4", once="once").headers["location"]
     full = browser.submit(url="https://media.example/b.mp4")
     assert (full.status_code, "scans a day" in full.text) == (429, True)
     assert int(full.headers["retry-after"]) > 0
