@@ -11,11 +11,9 @@ from fastapi.responses import RedirectResponse
 from worker.api.parts import shown_to
 from worker.console.door import OwnForm, Reader, Submitter
 from worker.console.notices import notice
-from worker.console.parts import Console, TheConsole
-from worker.console.sessions import Session
+from worker.console.parts import TheConsole
 from worker.errors import BadRequest
 from worker.queue.bulk import Bulk, Redone
-from worker.queue.callbacks import Callback
 from worker.queue.doorbell import is_id
 from worker.queue.requests import ID
 
@@ -23,7 +21,6 @@ router = APIRouter()
 AT_ONCE = 50
 MOST = 2000
 """Replayed by one click; so that it is answered in seconds."""
-CALLBACKS_LOOKED_AT = 1000
 
 
 @router.get("/dead")
@@ -42,7 +39,7 @@ def show_dead(
         "replays": bulk.replays([report.id for report in page.reports]),
         "older": f"/console/dead?cursor={page.cursor}" if page.cursor else None,
         "newest": "/console/dead" if cursor else None,
-        "callbacks": _callbacks(console, session)[:AT_ONCE],
+        "callbacks": console.callbacks.dead(AT_ONCE, owner=shown_to(session.key)),
     }
     return console.pages.page("dead.html", session, values)
 
@@ -62,14 +59,10 @@ def replay_scans(session: Submitter, form: OwnForm, console: TheConsole) -> Resp
 @router.post("/dead/callbacks")
 def replay_callbacks(session: Submitter, form: OwnForm, console: TheConsole) -> Response:
     """Sent again from the first try on, under the same event id."""
-    found = {callback.id for callback in _callbacks(console, session)}
-    chosen = found if form.get("which") == "all" else found & set(form.all("callback"))
-    return _told("sent", sum(console.callbacks.replay(event) for event in chosen))
-
-
-def _callbacks(console: Console, session: Session) -> list[Callback]:
     owner = shown_to(session.key)
-    return [callback for callback in console.callbacks.dead(CALLBACKS_LOOKED_AT) if owner in (None, callback.owner)]
+    if form.get("which") == "all":
+        return _told("sent", console.callbacks.replay_all(owner=owner))
+    return _told("sent", console.callbacks.replay_some(form.all("callback"), owner=owner))
 
 
 def replayed(redone: Iterable[Redone], *, most: int = MOST) -> tuple[str, int]:

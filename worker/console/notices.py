@@ -28,7 +28,7 @@ def notice(name: str | None) -> str | None:
     """``decided``, or ``replayed-12`` with a number; None for what is no notice of ours."""
     if name is None:
         return None
-    form = re.fullmatch(r"([a-z]{1,16})(?:-([0-9]{1,6}))?", name, re.ASCII)
+    form = re.fullmatch(r"([a-z]{1,16})(?:-([0-9]{1,9}))?", name, re.ASCII)
     if form is None:
         return None
     if form[2] is None:

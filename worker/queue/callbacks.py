@@ -6,7 +6,7 @@ when it was given up). All times are Redis's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Literal, cast
@@ -14,9 +14,12 @@ from typing import Any, Literal, cast
 from redis import Redis
 
 from worker.queue.connection import translated
+from worker.queue.places import batches
 
 State = Literal["waiting", "sending", "delivered", "dead"]
-SCRIPTS = ("callback_claim", "callback_begin", "callback_end", "callback_replay")
+AT_ONCE = 500
+"""Dead ones looked at, or sent again, in one round trip."""
+SCRIPTS = ("callback_claim", "callback_begin", "callback_end", "callback_owned", "callback_replay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,35 +77,31 @@ class Callbacks:
         with translated():
             return int(self._redis.zcard(self._key("callbacks")))
 
-    def dead(self, limit: int = 100) -> list[Callback]:
-        """Those given up, the latest first."""
-        with translated():
-            ids: Any = self._redis.zrevrange(self._key("callbacks", "dead"), 0, limit - 1)
-        return [found for event in ids if (found := self.show(event.decode()))]
+    def dead(self, limit: int = 100, *, owner: str | None = None) -> list[Callback]:
+        """Those given up, the latest first; ``owner`` None: whosever."""
+        found: list[Callback] = []
+        for events in self._batches(min(limit, AT_ONCE) if owner is None else AT_ONCE):
+            owned: list[bytes] = self._call("callback_owned", owner or "", *events)
+            found += self._shown([event.decode() for event in owned[: limit - len(found)]])
+            if len(found) >= limit:
+                break
+        return found
 
     def show(self, event_id: str) -> Callback | None:
         """None: there is none, or it was delivered long ago."""
-        with translated():
-            stored: Any = self._redis.hgetall(self._key("callback", event_id))
-        if b"body" not in stored:
-            return None
-        text = {name.decode(): value.decode(errors="replace") for name, value in stored.items()}
-        return Callback(
-            id=event_id,
-            scan=text["scan"],
-            owner=text["owner"],
-            url=text["url"],
-            type=text["type"],
-            state=cast(State, text["state"]),
-            tries=int(text["tries"]),
-            created_ms=int(float(text["created_ms"])),
-            last_error=text["last_error"],
-            body=text["body"],
-        )
+        return next(iter(self._shown([event_id])), None)
 
     def replay(self, event_id: str) -> bool:
         """Try a dead one again from the start, under the same event id. False: it is not dead."""
-        return bool(self._call("callback_replay", event_id))
+        return self.replay_some([event_id]) == 1
+
+    def replay_some(self, event_ids: Iterable[str], *, owner: str | None = None) -> int:
+        """Try again those of these that are dead and the owner's, None: whosever; how many."""
+        return int(self._call("callback_replay", owner or "", *event_ids))
+
+    def replay_all(self, *, owner: str | None = None) -> int:
+        """Try again all dead ones of an owner, None: everybody's, in rounds of a bounded size; how many."""
+        return sum(self.replay_some(events, owner=owner) for events in self._batches(AT_ONCE))
 
     def claim(
         self, count: int, *, lease_s: float, share: int, under_way: Mapping[str, int] | None = None
@@ -130,6 +129,19 @@ class Callbacks:
     def give_up(self, parcel: Parcel, *, error: str, keep_s: int) -> bool:
         return self._end(parcel, "dead", 0, error, keep_s)
 
+    def _batches(self, count: int) -> Iterator[list[str]]:
+        """Ids of so many dead ones at a time, the latest first."""
+        with translated():
+            yield from batches(self._redis, self._key("callbacks", "dead"), count)
+
+    def _shown(self, event_ids: Sequence[str]) -> list[Callback]:
+        """Those of these that are still there."""
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            for event in event_ids:
+                pipe.hgetall(self._key("callback", event))
+            found = zip(event_ids, pipe.execute(), strict=True)
+        return [_callback(event, stored) for event, stored in found if b"body" in stored]
+
     def _end(self, parcel: Parcel, outcome: str, wait_s: float, error: str, keep_s: int) -> bool:
         args = (parcel.id, parcel.fence, outcome, int(wait_s * 1000), error, keep_s, parcel.tries)
         return bool(self._call("callback_end", *args) == b"ended")
@@ -140,6 +152,22 @@ class Callbacks:
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._namespace, *parts))
+
+
+def _callback(event_id: str, stored: Mapping[bytes, bytes]) -> Callback:
+    text = {name.decode(): value.decode(errors="replace") for name, value in stored.items()}
+    return Callback(
+        id=event_id,
+        scan=text["scan"],
+        owner=text["owner"],
+        url=text["url"],
+        type=text["type"],
+        state=cast(State, text["state"]),
+        tries=int(text["tries"]),
+        created_ms=int(float(text["created_ms"])),
+        last_error=text["last_error"],
+        body=text["body"],
+    )
 
 
 def _parcel(parts: list[Any]) -> Parcel:

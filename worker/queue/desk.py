@@ -10,13 +10,14 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 from redis import Redis
 
 from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.doorbell import Doorbells
 from worker.queue.near import NearIndex, still_there
+from worker.queue.places import Place, batches, places
 from worker.queue.record import FINAL, Record, State, Submission, Submitted, unpack
 from worker.queue.records import Records
 from worker.queue.reports import report_of
@@ -32,16 +33,6 @@ SCANNED_A_PAGE = 2000
 """Records looked at for one page of a filtered list; a page may therefore be short and still have a next one."""
 DECISIONS = 50
 """On one content of one owner, the latest so many are kept beside the audit log, which has all."""
-
-
-class Place(NamedTuple):
-    """Where a scan stands in a list: the list's own time of it, and its id among those of the same millisecond."""
-
-    ms: int
-    id: str
-
-    def __str__(self) -> str:
-        return f"{self.ms}-{self.id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,20 +137,20 @@ class Desk:
         step = min(PAGE, limit) if (status, verdict, external_id, dead) == (None, None, None, None) else PAGE
         at = None if cursor is None else _place(cursor)
         while looked < SCANNED_A_PAGE:
-            places = self._places(name, at, step)
+            here = places(self._redis, name, at, step)
             looked += step
-            records = {record.id: record for record in self.records.get_many([place.id for place in places])}
+            records = {record.id: record for record in self.records.get_many([place.id for place in here])}
             wanted = {key: record for key, record in records.items() if _fits(record, owner, status, external_id, dead)}
             if verdict is not None:
                 wanted = self._with_verdict(wanted, verdict)
             reports = {report.id: report for report in self._reports(list(wanted.values()))}
-            for at in places:
+            for at in here:
                 report = reports.get(at.id)
                 if report is not None and (verdict is None or report.verdict == verdict):
                     found.append(report)
                     if len(found) == limit:
                         return Page(reports=tuple(found), cursor=str(at))
-            if len(places) < step:
+            if len(here) < step:
                 return Page(reports=tuple(found), cursor=None)
         return Page(reports=tuple(found), cursor=str(at))
 
@@ -226,10 +217,7 @@ class Desk:
 
     def batches(self, index: str) -> Iterator[list[str]]:
         """The ids of a whole list (``index_of``), newest first; whatever is added or forgotten in between, each comes once."""
-        at: Place | None = None
-        while places := self._places(index, at, PAGE):
-            yield [place.id for place in places]
-            at = places[-1]
+        return batches(self._redis, index, PAGE)
 
     def index_of(self, owner: str | None) -> str:
         return self.records.key("index") if owner is None else self.records.key("index", owner)
@@ -258,26 +246,6 @@ class Desk:
     def _counts(self, name: str) -> dict[str, int]:
         found = cast(dict[bytes, bytes], self._redis.hgetall(self.records.key(name)))
         return {key.decode(): int(value) for key, value in found.items()}
-
-    def _places(self, index: str, after: Place | None, count: int) -> list[Place]:
-        """Up to ``count`` behind a place that need not be there any more; fewer: the list ends there."""
-        found: list[Place] = []
-        upper: str | int = "+inf" if after is None else after.ms
-        start = 0
-        while len(found) < count:
-            some = cast(
-                list[tuple[bytes, float]],
-                self._redis.zrevrangebyscore(index, upper, "-inf", start=start, num=count, withscores=True),
-            )
-            for scan_id, score in some:
-                place = Place(int(score), scan_id.decode())
-                if after is None or place < after:
-                    found.append(place)
-                    after = place
-            if len(some) < count:
-                break
-            start += count
-        return found[:count]
 
     def _report(self, record: Record) -> Report:
         """Raises UnreadableRecord."""

@@ -8,6 +8,7 @@ from itertools import chain
 from tests.worker.api.conftest import Serve, Service
 from tests.worker.console.conftest import LIMITS, Browser, SignIn, read, with_console
 from tests.worker.queue import scans
+from tests.worker.queue.test_callbacks import give_up
 from worker.console.dead import replayed
 from worker.queue.bulk import Redone
 from worker.queue.callbacks import Callbacks
@@ -99,6 +100,19 @@ def test_callbacks_are_sent_again(service: Service, sign_in: SignIn) -> None:
     assert browser.post("/dead/callbacks", which="all").headers["location"] == "/console/dead?done=sent-1"
     assert sign_in("ops", "admin").post("/dead/callbacks", which="all").headers["location"] == "/console/dead?done=sent-1"
     assert kept.dead() == []
+
+
+def test_another_owners_many_dead_callbacks_hide_none(service: Service, sign_in: SignIn) -> None:
+    redis = service.parts.desk.records.redis
+    give_up(redis, "acme", 2, at_ms=1)
+    give_up(redis, "umbrella", 1200)
+    browser = sign_in()
+    boxes = [box["value"] for box in read(browser.page("/dead")).all("input") if box.get("name") == "callback"]
+    assert boxes == ["evt_acme0001", "evt_acme0000"]
+    answer = browser.post("/dead/callbacks", which="selected", callback=["evt_acme0000", "evt_umbrella0000"])
+    assert answer.headers["location"] == "/console/dead?done=sent-1"
+    assert browser.post("/dead/callbacks", which="all").headers["location"] == "/console/dead?done=sent-1"
+    assert sign_in("umbrella").post("/dead/callbacks", which="all").headers["location"] == "/console/dead?done=sent-1200"
 
 
 def test_nothing_is_dead(sign_in: SignIn) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from redis import Redis
 
 from worker.queue.callbacks import Callbacks, Parcel
@@ -28,6 +29,18 @@ def fill(redis: Redis, owner: str, number: int, *, due_ms: int = 1) -> None:
                 mapping={**fields, "tries": 0, "state": "waiting", "fence": 0},
             )
             pipeline.zadd("vf:callbacks", {event: due_ms})
+        pipeline.execute()
+
+
+def give_up(redis: Redis, owner: str, number: int, *, at_ms: int = 0) -> None:
+    """What couriers write of those that nobody took; ``at_ms``: all at one moment, else one after the other."""
+    fill(redis, owner, number)
+    with redis.pipeline() as pipeline:
+        for n in range(number):
+            event = f"evt_{owner}{n:04}"
+            pipeline.hset(f"vf:callback:{event}", "state", "dead")
+            pipeline.zrem("vf:callbacks", event)
+            pipeline.zadd("vf:callbacks:dead", {event: at_ms or 1000 + n})
         pipeline.execute()
 
 
@@ -92,3 +105,20 @@ def test_a_try_counts_when_it_begins_and_only_once(redis: Redis) -> None:
     assert tries() == 1
     assert callbacks.try_again(later, wait_s=0, error="failed before it was sent")
     assert tries() == 2
+
+
+@pytest.mark.parametrize("at_ms", [0, 5000])
+def test_one_owners_dead_hide_nobody_elses(redis: Redis, at_ms: int) -> None:
+    give_up(redis, "few", 3, at_ms=1)
+    give_up(redis, "many", 2300, at_ms=at_ms)
+    callbacks = Callbacks(redis)
+    assert [one.id for one in callbacks.dead(2, owner="few")] == ["evt_few0002", "evt_few0001"]
+    assert {one.owner for one in callbacks.dead(50)} == {"many"}
+    assert len(callbacks.dead(5000)) == 2303
+    assert callbacks.dead(owner="nobody") == []
+    assert callbacks.replay_some(["evt_few0000", "evt_many0000", "evt_unknown", "evt_few0000"], owner="few") == 1
+    assert callbacks.replay_some(["evt_few0000"]) == callbacks.replay_some([]) == 0, "it is not dead any more"
+    assert callbacks.replay_all(owner="many") == 2300
+    assert [one.id for one in callbacks.dead()] == ["evt_few0002", "evt_few0001"]
+    assert callbacks.replay_all() == 2
+    assert redis.zcard("vf:callbacks") == 2303

@@ -1,0 +1,47 @@
+"""Walking through a list in Redis (a sorted set of ids by time), newest first, whatever changes meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+
+from redis import Redis
+
+
+class Place(NamedTuple):
+    """Where an entry stands: the list's own time of it, and its id among those of the same millisecond."""
+
+    ms: int
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.id}"
+
+
+def places(redis: Redis, index: str, after: Place | None, count: int) -> list[Place]:
+    """Up to ``count`` behind a place that need not be there any more; fewer: the list ends there."""
+    found: list[Place] = []
+    upper: str | int = "+inf" if after is None else after.ms
+    start = 0
+    while len(found) < count:
+        some = cast(
+            list[tuple[bytes, float]],
+            redis.zrevrangebyscore(index, upper, "-inf", start=start, num=count, withscores=True),
+        )
+        for entry, score in some:
+            place = Place(int(score), entry.decode())
+            if after is None or place < after:
+                found.append(place)
+                after = place
+        if len(some) < count:
+            break
+        start += count
+    return found[:count]
+
+
+def batches(redis: Redis, index: str, count: int) -> Iterator[list[str]]:
+    """The ids of a whole list; whatever is added or taken out in between, each comes once."""
+    at: Place | None = None
+    while found := places(redis, index, at, count):
+        yield [place.id for place in found]
+        at = found[-1]
