@@ -38,7 +38,9 @@ MediaRoot = Annotated[Path, AfterValidator(expanded), AfterValidator(_absolute)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """A number is finite: what computes with it, and the wire, know no infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RedisSettings(Section):

@@ -98,6 +98,7 @@ def logged(tmp_path: Path, count: int, timeout_s: float = 60.0) -> list[str]:
         ({"a": "real"}, ["--fail-on", "fishy"], 2),
         ({"a": "real"}, ["--format", "xml"], 2),
         ({"a": "real"}, ["--fps", "0"], 2),
+        ({"a": "real"}, ["--fps", "inf"], 2),
         ({"a": "real"}, ["--fps", "2", "--strategy", "uniform"], 2),
         ({"a": "real"}, ["--fps", "2"], 0),
         ({"a": "real"}, ["--strategy", "fps"], 2),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from pathlib import Path
 
@@ -97,6 +99,23 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 def test_mistakes_in_the_environment_are_told(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=re.escape(message)):
+        load_settings()
+
+
+def test_no_number_is_infinite(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [
+        (section, key)
+        for section in Settings.model_fields
+        for key, field in type(getattr(Settings(), section)).model_fields.items()
+        if "float" in str(field.annotation)
+    ]
+    assert ("decode", "timeout_s") in keys
+    assert ("calibration", "offset_video") in keys
+    for (section, key), number in itertools.product(keys, (math.inf, -math.inf, math.nan)):
+        with pytest.raises(ConfigError, match=rf"^settings cannot be used:\n  {section}\.{key}: "):
+            load_settings(flags={section: {key: number}})
+    monkeypatch.setenv("VERIFRAME_DECODE__MAX_DURATION_S", ".inf")
+    with pytest.raises(ConfigError, match=r"decode\.max_duration_s: input should be a finite number, not inf"):
         load_settings()
 
 
