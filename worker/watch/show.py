@@ -34,7 +34,7 @@ class JsonLines:
             self._line(event.model_dump(mode="json"))
 
     def report(self, report: Report) -> None:
-        self._out.write(json_line(report))
+        self._out.write(json_line(report) + "\n")
         self._out.flush()
 
     def _line(self, data: dict[str, Any]) -> None:

@@ -81,6 +81,7 @@ def test_a_table_of_windows_and_the_whole(veriframe: Command, recording: Path, t
 def test_events_as_json_lines_and_a_report_in_a_folder(veriframe: Command, recording: Path, tmp_path: Path) -> None:
     result = veriframe(recording, "--window", "4s", "--hop", "4s", "--format", "jsonl", "--windows", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("}\n"), "the report's line has an end, too"
     *lines, last = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["number"] for line in lines if line["kind"] == "window"] == [0, 1, 2, 3, 4, 5]
     assert [line["number"] for line in lines if line["kind"] != "window"] == list(range(len(lines) - 6))
