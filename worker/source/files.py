@@ -1,8 +1,8 @@
 """What the command line names, as items: files, folders, globs, addresses and a list on standard input.
 
 - A folder gives every regular file below it, hidden ones too, in the order of its names' bytes, whatever the extension.
-- Links met inside a folder or by a glob are not followed; one that is named outright is, and the report names the file that it
-  leads to (decoders never open a link).
+- Links met inside a folder, or by a glob at its first wildcard or behind it, are not followed; one that is named outright is, and
+  the report names the file that it leads to (decoders never open a link).
 - Devices, FIFOs and sockets inside a folder are passed over. One that is named outright, like a path that is missing or a folder
   that cannot be listed, is an item with a ``refusal``: it gets a report, and the rest goes on.
 - An argument that exists is never a glob, whatever characters it holds; nor is a line of the list.
@@ -174,7 +174,10 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
 def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterator[Item]:
     pattern = Path(text).absolute()
     found = False
-    for path, is_folder in _glob(Path(pattern.anchor), pattern.parts[1:], closed):
+    root, parts = Path(pattern.anchor), pattern.parts[1:]
+    while not _MAGIC.search(parts[0]):
+        root, parts = _inner(root, parts[0]), parts[1:]
+    for path, is_folder in _glob(root, parts, closed):
         found = True
         if is_folder:
             yield from _walk(path, wanted, closed)
@@ -188,11 +191,15 @@ def _glob(folder: Path, parts: Sequence[str], closed: frozenset[str]) -> Iterato
     """Files and folders that match; ``**`` stands for any number of folders. Names that begin with a dot match like others."""
     head, rest = parts[0], parts[1:]
     if not _MAGIC.search(head):
-        path = folder.resolve().parent if head == ".." else folder / head
-        if rest:
+        path = _inner(folder, head)
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:
+            return  # as in a shell: where it cannot be looked up, nothing matches
+        if rest and stat.S_ISDIR(mode):
             yield from _glob(path, rest, closed)
-        elif path.is_dir() or path.is_file():
-            yield path, path.is_dir()
+        elif not rest and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            yield path, stat.S_ISDIR(mode)
         return
     if os.path.realpath(folder) in closed:
         return
@@ -207,6 +214,10 @@ def _glob(folder: Path, parts: Sequence[str], closed: frozenset[str]) -> Iterato
             yield from _glob(folder / name, parts, closed)
         elif fnmatchcase(name, head) and (is_folder or not rest):
             yield from _glob(folder / name, rest, closed) if rest else iter([(folder / name, is_folder)])
+
+
+def _inner(folder: Path, name: str) -> Path:
+    return Path(os.path.realpath(folder)).parent if name == ".." else folder / name
 
 
 def _matches(below: str, patterns: Sequence[str]) -> bool:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import errno
+import functools
 import io
 import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,10 +82,32 @@ def test_include_and_exclude(tree: Path, arguments: list[str], options: dict[str
         ("../media/o*", ["old/e.mp4"]),
         ("*/*.webm", ["*/*.webm !"]),
         ("link*", ["link* !"]),
+        ("*/../*/e.mp4", ["old/e.mp4"]),
+        ("linked/s*", ["linked/secret.mp4"]),
+        ("s*/loop/b.mp4", ["s*/loop/b.mp4 !"]),
+        ("../*/link.mp4", ["../*/link.mp4 !"]),
+        ("../*/fifo", ["../*/fifo !"]),
+        (f"*/{'n' * 300}", [f"*/{'n' * 300} !"]),
+        (f"*/{'n' * 300}/*.mp4", [f"*/{'n' * 300}/*.mp4 !"]),
     ],
 )
 def test_globs(tree: Path, pattern: str, expected: list[str]) -> None:
     assert names(tree, [pattern]) == expected
+
+
+def test_a_folder_that_keeps_others_out_holds_no_match_and_the_rest_goes_on(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Running as root, permissions hide nothing: the system is asked in the name of nobody."""
+    look = os.stat
+
+    def as_nobody(path: Any, **options: Any) -> os.stat_result:
+        if "old" in Path(path).parts[:-1]:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "stat", as_nobody)
+    monkeypatch.setattr(os, "lstat", functools.partial(as_nobody, follow_symlinks=False))
+    (tree / "sub" / "e.mp4").write_text("x")
+    assert names(tree, ["*/e.mp4"]) == ["sub/e.mp4"]
 
 
 def test_an_argument_that_exists_is_not_a_glob(tree: Path) -> None:
