@@ -174,10 +174,7 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
 def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterator[Item]:
     pattern = Path(text).absolute()
     found = False
-    root, parts = Path(pattern.anchor), pattern.parts[1:]
-    while not _MAGIC.search(parts[0]):
-        root, parts = _inner(root, parts[0]), parts[1:]
-    for path, is_folder in _glob(root, parts, closed):
+    for path, is_folder in _glob(pattern, closed):
         found = True
         if is_folder:
             yield from _walk(path, wanted, closed)
@@ -187,33 +184,51 @@ def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterat
         yield Item(path=pattern, refusal="no file matches")
 
 
-def _glob(folder: Path, parts: Sequence[str], closed: frozenset[str]) -> Iterator[tuple[Path, bool]]:
-    """Files and folders that match; ``**`` stands for any number of folders. Names that begin with a dot match like others."""
+def _glob(pattern: Path, closed: frozenset[str]) -> Iterator[tuple[Path, bool]]:
+    """Files and folders that match, and which are folders; no recursion, so that no depth is too deep.
+
+    ``**`` stands for any number of folders. Names that begin with a dot match like others.
+    """
+    root, parts = Path(pattern.anchor), pattern.parts[1:]
+    while not _MAGIC.search(parts[0]):
+        root, parts = _inner(root, parts[0]), parts[1:]
+    stack = [(root, parts, True)]
+    while stack:
+        path, rest, is_folder = stack.pop()
+        if rest:
+            stack.extend(reversed(_glob_part(path, rest, closed)))
+        else:
+            yield path, is_folder
+
+
+def _glob_part(folder: Path, parts: tuple[str, ...], closed: frozenset[str]) -> list[tuple[Path, tuple[str, ...], bool]]:
+    """What the first part leads to in a folder, in order: a path, the parts to be matched below it, whether it is a folder.
+
+    As in a shell, nothing matches where a folder cannot be listed or a name not looked up.
+    """
     head, rest = parts[0], parts[1:]
     if not _MAGIC.search(head):
         path = _inner(folder, head)
         try:
             mode = os.lstat(path).st_mode
         except OSError:
-            return  # as in a shell: where it cannot be looked up, nothing matches
-        if rest and stat.S_ISDIR(mode):
-            yield from _glob(path, rest, closed)
-        elif not rest and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-            yield path, stat.S_ISDIR(mode)
-        return
-    if os.path.realpath(folder) in closed:
-        return
-    if head == "**" and rest:
-        yield from _glob(folder, rest, closed)
+            return []
+        is_folder = stat.S_ISDIR(mode)
+        return [(path, rest, is_folder)] if is_folder or (stat.S_ISREG(mode) and not rest) else []
+    if closed and os.path.realpath(folder) in closed:
+        return []
+    any_depth = head == "**" and bool(rest)
+    found = [(folder, rest, True)] if any_depth else []
     try:
         entries = _entries(folder)
     except OSError:
-        return  # as in a shell: a folder that cannot be listed holds no match
+        return found
     for name, is_folder in entries:
-        if head == "**" and is_folder and rest:
-            yield from _glob(folder / name, parts, closed)
+        if any_depth and is_folder:
+            found.append((folder / name, parts, True))
         elif fnmatchcase(name, head) and (is_folder or not rest):
-            yield from _glob(folder / name, rest, closed) if rest else iter([(folder / name, is_folder)])
+            found.append((folder / name, rest, is_folder))
+    return found
 
 
 def _inner(folder: Path, name: str) -> Path:

@@ -5,7 +5,8 @@ import functools
 import io
 import os
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,34 @@ def test_a_folder_that_keeps_others_out_holds_no_match_and_the_rest_goes_on(tree
     monkeypatch.setattr(os, "lstat", functools.partial(as_nobody, follow_symlinks=False))
     (tree / "sub" / "e.mp4").write_text("x")
     assert names(tree, ["*/e.mp4"]) == ["sub/e.mp4"]
+
+
+@pytest.fixture
+def deep(tree: Path) -> Iterator[int]:
+    """More folders in each other than Python calls functions, a file in the innermost; deleted here, as pytest would recurse."""
+    depth = sys.getrecursionlimit() + 100
+    fd = os.open(tree, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("f", dir_fd=fd)
+        fd = _moved(fd, "f")
+    os.close(os.open("deep.mp4", os.O_CREAT, dir_fd=fd))
+    yield depth
+    os.unlink("deep.mp4", dir_fd=fd)
+    for _ in range(depth):
+        fd = _moved(fd, "..")
+        os.rmdir("f", dir_fd=fd)
+    os.close(fd)
+
+
+def _moved(fd: int, name: str) -> int:
+    """The folder of that name, in place of this one."""
+    other = os.open(name, os.O_RDONLY, dir_fd=fd)
+    os.close(fd)
+    return other
+
+
+def test_no_depth_is_too_deep_for_a_glob(tree: Path, deep: int) -> None:
+    assert names(tree, ["f/**/deep.mp4"]) == ["f/" * deep + "deep.mp4"]
 
 
 def test_an_argument_that_exists_is_not_a_glob(tree: Path) -> None:
