@@ -36,7 +36,7 @@ class Clock:
         return float((pts - self.start) * self.time_base)
 
     def pts(self, time_s: float) -> int:
-        return self.start + round(time_s / float(self.time_base))
+        return self.start + math.ceil(round(time_s / float(self.time_base) - 0.5, 6))  # of two as near the earlier; floats err
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
