@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from training.paper.settings import Baselines, Pipeline
 from training.settings import STEM, Fit, Study
 from worker.errors import ConfigError
+from worker.settings import read_yaml
 
 Configuration = Fit | Pipeline | Baselines | Study
 
@@ -36,8 +36,8 @@ def read_configuration(paths: Sequence[Path]) -> Configuration:
 
 def read_mapping(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as exc:
+        found = read_yaml(path.read_text("utf-8"))
+    except (OSError, ValueError) as exc:
         raise ConfigError(f"{path}: {exc}") from exc
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: not a mapping of settings")

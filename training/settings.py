@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker.errors import ConfigError
 from worker.model.spec import FAMILIES as FAMILIES
+from worker.settings import read_yaml
 
 PROCESSED = "processing"
 """Family of whole-picture processing: it exists in networks whose mixture gives it a share."""
@@ -225,6 +225,6 @@ class Study(_Strict):
 def read_fit(path: Path) -> Fit:
     """Raises ConfigError, naming the file and the keys, where it cannot be used."""
     try:
-        return Fit.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as exc:
+        return Fit.model_validate(read_yaml(path.read_text("utf-8")))
+    except (OSError, ValueError) as exc:
         raise ConfigError(f"{path}: {exc}") from exc

@@ -216,17 +216,28 @@ class Settings(Section):
 
 
 def _merged(low: Json, high: Json) -> Json:
-    """``high`` over ``low``, section by section."""
+    """``high`` over ``low``, section by section; what stands in ``low`` for a section and is none stays, to be refused."""
     out = dict(low)
-    for key, value in high.items():
-        out[key] = _merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    for section, keys in high.items():
+        below = out.get(section, {})
+        out[section] = below | keys if isinstance(below, dict) else below
     return out
+
+
+def read_yaml(text: str) -> Any:
+    """What the text says. Raises ValueError for whatever cannot be read: PyYAML leaks what its constructors stumble over."""
+    try:
+        return yaml.safe_load(text)
+    except RecursionError as exc:
+        raise ValueError("nested too deeply") from exc
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def _from_file(path: Path) -> Json:
     try:
-        content: Any = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        content = read_yaml(path.read_text("utf-8"))
+    except (OSError, ValueError) as exc:
         raise ConfigError(f"cannot read settings from {path}: {exc}") from exc
     if content is None:
         return {}
@@ -245,8 +256,8 @@ def _from_environment() -> Json:
         if not key:
             raise ConfigError(f"environment variable {name}: expected {PREFIX}SECTION__KEY, such as {PREFIX}DECODE__TIMEOUT_S")
         try:
-            found.setdefault(section, {})[key] = yaml.safe_load(value) if value else None
-        except yaml.YAMLError as exc:
+            found.setdefault(section, {})[key] = read_yaml(value) if value else None
+        except ValueError as exc:
             raise ConfigError(f"environment variable {name}: {value!r} cannot be read") from exc
     return found
 

@@ -190,7 +190,9 @@ def test_a_start_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         make_network(Network(backbone="test_efficientnet", init=tmp_path / "absent.safetensors"), 1)
 
 
-@pytest.mark.parametrize("text", ["stages: [{until: 1, size: 64, pairs: 4}]\nsped: 2\n", "stages: []\n", "minutes: ["])
+@pytest.mark.parametrize(
+    "text", ["stages: [{until: 1, size: 64, pairs: 4}]\nsped: 2\n", "stages: []\n", "minutes: [", "minutes: 2024-13-45"]
+)
 def test_a_bad_configuration_is_refused_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)

@@ -63,6 +63,11 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, m
         ("decode: [", "cannot read settings"),
         ("decode: {3: 4}", "decode.3: "),
         ("a: 1\x00", "cannot read settings"),
+        ("sampling: {start_s: 2024-13-45}", "month must be in 1..12"),
+        ("sampling: {start_s: !!timestamp x}", "cannot read settings"),
+        ("decode: {threads: !!int ''}", "cannot read settings"),
+        ("decode: {threads: !!bool x}", "cannot read settings"),
+        ("[" * 3000, "nested too deeply"),
         ("sampling: {start_s: 9, end_s: 9}", "sampling: end_s 9 must lie after start_s 9"),
         ("sampling: {strategy: fps}", "sampling: strategy fps needs fps"),
         ("verdict: {real_below: 0.6, fake_above: 0.4}", "verdict: real_below 0.6 must not lie above fake_above 0.4"),
@@ -80,6 +85,12 @@ def test_mistakes_in_the_file_are_told_by_key(tmp_path: Path, text: str, message
         load_settings(write(tmp_path, text))
 
 
+@pytest.mark.parametrize("keys", [{}, {"threads": 2}])
+def test_flags_do_not_hide_what_is_no_section(tmp_path: Path, keys: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"decode: input should be .*, not 5"):
+        load_settings(write(tmp_path, "decode: 5"), {"decode": keys})
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)model\.batch.*nothing\.here"):
         load_settings(write(tmp_path, "model: {batch: 0}\n"), {"verdict": {"nothing.here": 1}})
@@ -93,6 +104,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ("VERIFRAME_", "3", "expected VERIFRAME_SECTION__KEY"),
         ("VERIFRAME_DECODE__THREADS", "many", "decode.threads: "),
         ("VERIFRAME_DECODE__THREADS", "{", "VERIFRAME_DECODE__THREADS: '{' cannot be read"),
+        ("VERIFRAME_SAMPLING__START_S", "2024-13-45", "VERIFRAME_SAMPLING__START_S: '2024-13-45' cannot be read"),
         ("VERIFRAME_DECODE__THREADS__X", "3", "decode.threads__x: there is no such setting"),
     ],
 )

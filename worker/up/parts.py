@@ -15,7 +15,7 @@ from worker.errors import ConfigError, QueueError
 from worker.output.text import escaped
 from worker.queue.assemble import read_settings, told_settings
 from worker.queue.embedded import EmbeddedRedis, free_port
-from worker.settings import Settings
+from worker.settings import Settings, read_yaml
 from worker.up import API, REDIS
 from worker.up.folder import RunFolder, writing
 from worker.up.identity import MARK, Identity, identity_of
@@ -48,10 +48,10 @@ def plan(folder: RunFolder, base: Settings, *, port: int | None) -> Settings:
 def stored(folder: RunFolder) -> Settings | None:
     """What ``plan`` stored, whatever the environment says now; None where nothing was brought up. Raises ConfigError."""
     try:
-        return read_settings(yaml.safe_load(folder.settings.read_text("utf-8")))
+        return read_settings(read_yaml(folder.settings.read_text("utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as exc:
+    except (OSError, ValueError, ConfigError) as exc:
         raise ConfigError(f"{folder.settings} is damaged: `veriframe down`, then up again") from exc
 
 
