@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from worker.cores import scan_threads
 from worker.errors import UnsupportedMedia
 from worker.flight import IN_FLIGHT, Flight
 from worker.interrupts import Interrupts
 from worker.jobs import BuildScanner, Outcome, Task, do, failed, sourced
-from worker.output.folder import ReportFolder, Stored
+from worker.output.folder import ReportFolder
 from worker.output.sink import Sink
 from worker.progress import Bar
 from worker.report import Report
@@ -64,6 +65,8 @@ class Batch:
     folder: ReportFolder | None
     sink: Sink
     bar: Bar
+    _earlier: dict[Path, Report] = field(default_factory=dict, init=False)
+    """Stored reports of items under way: another run over the same folder may clear what is compared meanwhile."""
 
     def run(self, items: Sequence[Item]) -> Tally:
         """Report on every item. Ctrl-C ends it early. Raises ConfigError, ModelError or OSError; what is finished is written."""
@@ -106,13 +109,12 @@ class Batch:
                     self._deliver(outcome, tally)
 
     def _deliver(self, outcome: Outcome, tally: Tally) -> None:
-        report = outcome.report
-        if report is None:
-            report = self._stored(outcome.task.item).report
-            tally.unchanged += 1
-        report = sourced(report, outcome.task.item)
+        item = outcome.task.item
+        report = sourced(self._earlier[item.path] if outcome.report is None else outcome.report, item)
+        self._earlier.pop(item.path, None)
+        tally.unchanged += outcome.report is None
         if outcome.report is not None and self.folder is not None:
-            self.folder.save(outcome.task.item.path, report, outcome.crops, outcome.content, outcome.fingerprint)
+            self.folder.save(item.path, report, outcome.crops, outcome.content, outcome.fingerprint)
         self.sink.write(report)
         tally.add(report)
         self.bar.advance()
@@ -137,13 +139,9 @@ class Batch:
 
     def _task(self, item: Item) -> Task:
         old = self.folder.load(item.path) if self.folder is not None and self.resume else None
+        if old is not None:
+            self._earlier[item.path] = old.report
         return Task(item=item, keep_state=self.folder is not None, state=old.state if old else None)
-
-    def _stored(self, item: Item) -> Stored:
-        old = self.folder.load(item.path) if self.folder is not None else None
-        if old is None:
-            raise OSError(f"the stored report of {item.path} went away while it was compared")
-        return old
 
     def _here(self, tasks: Iterable[Task], most: int, late: list[Outcome]) -> Outcomes:
         with self.build(self.settings) as scanner:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ from rich.console import Console
 
 from tests.worker.fake_scanner import FakeResult, build, scanned
 from worker.batch import Batch
+from worker.errors import EmptyMedia
+from worker.jobs import failed
+from worker.output.folder import ReportFolder, Stored
 from worker.progress import Bar
 from worker.report import Report
 from worker.settings import Settings
@@ -40,6 +44,46 @@ def test_the_output_is_closed_after_any_error_but_that_of_a_reader_gone(tmp_path
     with pytest.raises(type(error)):
         batch.run([Item(path=path)])
     assert sink.closed == closed
+
+
+class Cleared(ReportFolder):
+    """Of which another run clears whatever has just been read."""
+
+    def load(self, path: Path) -> Stored | None:
+        found = super().load(path)
+        shutil.rmtree(self.place(path), ignore_errors=True)
+        return found
+
+
+def test_another_run_may_clear_what_is_being_resumed(tmp_path: Path) -> None:
+    path, sink = tmp_path / "a.mp4", Keeping()
+    path.write_text("fake")
+    bar = Bar(Console(file=io.StringIO()), total=1, live=False)
+    for _ in range(2):
+        folder = Cleared(tmp_path / "out")
+        batch = Batch(build=build, settings=Settings(), workers=1, resume=True, folder=folder, sink=sink, bar=bar)
+        tally = batch.run([Item(path=path)])
+    assert tally.unchanged == 1
+    assert sink.names == ["a.mp4", "a.mp4"]
+
+
+class Vanishing(dict[str, bytes]):
+    """Pictures of a run beside which another one deletes those that neither wants."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __contains__(self, name: object) -> bool:
+        (self.place / str(name)).unlink()
+        return super().__contains__(name)
+
+
+def test_another_run_may_delete_pictures_first(tmp_path: Path) -> None:
+    path, folder = tmp_path / "a.mp4", ReportFolder(tmp_path / "out")
+    report = failed(path, EmptyMedia("no bytes"))
+    folder.save(path, report, {"a.jpg": b"x", "b.jpg": b"x"}, None, "")
+    folder.save(path, report, Vanishing(folder.place(path)), None, "")
+    assert [left.name for left in folder.place(path).iterdir()] == ["report.json"]
 
 
 def together(folder: Path, *, threads: int, patience_s: float, url: str | None = None) -> int:

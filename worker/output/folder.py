@@ -77,7 +77,7 @@ class ReportFolder:
         write_atomically(place / REPORT, data)
         for left in place.glob("*.jpg"):
             if left.name not in crops:
-                left.unlink()
+                left.unlink(missing_ok=True)  # another run over the same folder may have been first
         if self._pages is not None:
             self._pages.add(place, report, crops)
         if content is not None and is_lasting(report):

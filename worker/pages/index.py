@@ -67,7 +67,7 @@ def write_index(root: Path, rows: Rows, *, per_table: int = PER_TABLE) -> None:
             written.add(Path(name).name)
     for left in folder.glob("*.html"):
         if left.name not in written:
-            left.unlink()
+            left.unlink(missing_ok=True)
 
 
 def table_name(order: str, number: int) -> str:
