@@ -5,6 +5,7 @@ The clock: t = 0 is the first frame shown, so a start offset and what an edit li
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import deque
 from collections.abc import Iterator
