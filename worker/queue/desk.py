@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 from redis import Redis
 
 from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
+from worker.queue.audit import DECISIONS, AuditLog
 from worker.queue.doorbell import Doorbells
 from worker.queue.near import NearIndex, still_there
 from worker.queue.places import Place, batches, places
@@ -31,8 +32,6 @@ log = logging.getLogger(__name__)
 PAGE = 100
 SCANNED_A_PAGE = 2000
 """Records looked at for one page of a filtered list; a page may therefore be short and still have a next one."""
-DECISIONS = 50
-"""On one content of one owner, the latest so many are kept beside the audit log, which has all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +58,7 @@ class Desk:
     def __init__(self, records: Records, bells: Doorbells) -> None:
         self.records, self._bells = records, bells
         self._redis: Redis = records.redis
+        self._audit = AuditLog(records.redis, records.namespace)
         self._log = WatchLog(records.redis, records.namespace)
         self._near = NearIndex(records)
 
@@ -192,28 +192,22 @@ class Desk:
         told = {"verdict": decision.verdict, "by": decision.by, "category": decision.category, "note": decision.note}
         source = record.request.source.model_dump(exclude_none=True)
         entry = {"owner": record.owner, "scan": scan_id, "sha256": record.sha256, "source": source, **told}
-        with self._redis.pipeline() as pipe:
-            pipe.set(self._override_key(record.owner, record.sha256), json.dumps(told))
-            pipe.xadd(self.records.key("audit"), {"decision": json.dumps(entry)})
-            key = self._decisions_key(record.owner, record.sha256)
-            pipe.xadd(key, {"decision": json.dumps(entry)}, maxlen=DECISIONS, approximate=False)
-            pipe.execute()
+        self._audit.write(entry, told)
         return still_there(self.records, self._overlaid([(record, report)]))[0]
 
     def audit(self, owner: str | None, *, after: str = "-", count: int = 1000) -> list[tuple[str, dict[str, Any]]]:
         """Decisions, oldest first, with the ids that continue the list."""
-        start = after if after == "-" else f"({after}"
-        found = cast(list[tuple[bytes, dict[bytes, bytes]]], self._redis.xrange(self.records.key("audit"), start, "+", count))
-        entries = [(number.decode(), json.loads(fields[b"decision"])) for number, fields in found]
-        return [(number, entry) for number, entry in entries if owner is None or entry["owner"] == owner]
+        return [(number, entry) for number, entry in self._audit.page(after, count) if owner in (None, entry["owner"])]
+
+    def decisions_of(self, owner: str) -> Iterator[dict[str, Any]]:
+        """All of one owner's, oldest first, without reading everybody else's."""
+        return self._audit.each_of(owner)
 
     def decisions(self, record: Record, *, count: int = DECISIONS) -> list[tuple[int, dict[str, Any]]]:
         """The latest decisions on a scan's bytes by its owner's reviewers, newest first, each with its time (ms)."""
         if record.sha256 is None:
             return []
-        key = self._decisions_key(record.owner, record.sha256)
-        found = cast(list[tuple[bytes, dict[bytes, bytes]]], self._redis.xrevrange(key, "+", "-", count))
-        return [(int(number.partition(b"-")[0]), json.loads(fields[b"decision"])) for number, fields in found]
+        return self._audit.about(record.owner, record.sha256, count)
 
     def batches(self, index: str) -> Iterator[list[str]]:
         """The ids of a whole list (``index_of``), newest first; whatever is added or forgotten in between, each comes once."""
@@ -282,10 +276,6 @@ class Desk:
             if record.report is not None and (said is None or said.get("verdict") == verdict):
                 found[key] = record
         return found
-
-    def _decisions_key(self, owner: str, sha256: str) -> str:
-        """The part of the audit log that is about one content, so that a page need not read all of it."""
-        return self.records.key("decisions", owner, sha256)
 
     def _override_key(self, owner: str, sha256: str) -> str:
         return self.records.key("override", owner, sha256)

@@ -41,9 +41,12 @@ def manifest_row(entry: dict[str, Any], path: str | None = None) -> dict[str, st
 
 def _decisions(desk: Desk, owner: str | None) -> Iterator[dict[str, Any]]:
     """Oldest first."""
+    if owner is not None:
+        yield from desk.decisions_of(owner)
+        return
     after = "-"
     while found := desk.audit(None, after=after, count=AT_ONCE):
-        yield from (entry for _, entry in found if owner in (None, entry["owner"]))
+        yield from (entry for _, entry in found)
         after = found[-1][0]
 
 

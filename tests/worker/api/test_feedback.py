@@ -73,6 +73,10 @@ def test_a_long_log_of_other_owners_hides_no_label(service: Service, tmp_path: P
         pipe.execute()
     say(service, "acme", mine, label="fake")
     assert [entry.label for entry in manifest(service, tmp_path, "acme")] == ["fake"]
+    before = desk.records.redis.info("commandstats")["cmdstat_xrange"]["calls"]
+    assert [entry.label for entry in manifest(service, tmp_path, "acme")] == ["fake"]
+    looks = desk.records.redis.info("commandstats")["cmdstat_xrange"]["calls"] - before
+    assert looks == 2, "the one label, and whether there are any that are in nobody's list yet"
 
 
 @pytest.mark.parametrize(

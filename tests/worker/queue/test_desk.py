@@ -7,7 +7,8 @@ from redis import Redis
 
 from tests.worker.queue.scans import complete, fail, submit
 from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
-from worker.queue.desk import DECISIONS, PAGE, Decision, Desk
+from worker.queue.audit import DECISIONS
+from worker.queue.desk import PAGE, Decision, Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.record import Purge, Terms
 from worker.queue.records import Records

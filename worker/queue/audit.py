@@ -1,0 +1,69 @@
+"""What people decided: laid over results, and in a log that only grows.
+
+Keys below the namespace: ``override:OWNER:SHA256`` (the word that holds), ``audit`` (stream: all of them),
+``decisions:OWNER:SHA256`` (stream: the latest on one content), ``decided:OWNER`` (list: where in ``audit`` an owner's are, oldest
+first) and ``decided`` (up to where in ``audit`` all are in those lists). A decision is put into its owner's list as it is written
+where all before it are; what an earlier version wrote is put there once, by whoever reads such a list next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any, cast
+
+from redis import Redis
+
+DECISIONS = 50
+"""On one content of one owner, the latest so many are kept beside the log, which has all."""
+AT_ONCE = 1000
+SCRIPTS = ("decide", "decided", "decisions")
+
+
+class AuditLog:
+    """Entries have at least ``owner``, ``scan``, ``sha256`` and ``verdict``."""
+
+    def __init__(self, redis: Redis, namespace: str) -> None:
+        self._redis, self._namespace = redis, namespace
+        folder = files("worker.queue").joinpath("scripts")
+        prelude = folder.joinpath("prelude.lua").read_text("utf-8")
+        self._decide, self._decided, self._decisions = (
+            redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8")) for name in SCRIPTS
+        )
+
+    def write(self, entry: dict[str, Any], laid_over: dict[str, Any]) -> None:
+        """Into the log, and ``laid_over`` over every result of its owner's for the same bytes."""
+        told = (entry["owner"], entry["sha256"], json.dumps(laid_over), json.dumps(entry), DECISIONS)
+        self._decide(args=[self._namespace, *told])
+
+    def page(self, after: str, count: int) -> list[tuple[str, dict[str, Any]]]:
+        """Everybody's, oldest first, with the ids that continue the list; ``after`` ``-``: from the first on."""
+        found = self._redis.xrange(self._key("audit"), after if after == "-" else f"({after}", "+", count)
+        return [(number.decode(), json.loads(fields[b"decision"])) for number, fields in cast(Any, found)]
+
+    def each_of(self, owner: str) -> Iterator[dict[str, Any]]:
+        """One owner's, oldest first. The price is that owner's, however many decisions others made."""
+        self._put_into_lists()
+        at = 0
+        while numbers := cast(list[bytes], self._redis.lrange(self._key("decided", owner), at, at + AT_ONCE - 1)):
+            at += len(numbers)
+            yield from map(json.loads, self._decisions(args=[self._namespace, *numbers]))
+
+    def about(self, owner: str, sha256: str, count: int) -> list[tuple[int, dict[str, Any]]]:
+        """An owner's latest on one content, newest first, each with its time (ms)."""
+        found = self._redis.xrevrange(self._key("decisions", owner, sha256), "+", "-", count)
+        return [(int(number.partition(b"-")[0]), json.loads(fields[b"decision"])) for number, fields in cast(Any, found)]
+
+    def _put_into_lists(self) -> None:
+        """Those of the log that are not yet. Where others do it at the same time, what one of them did is left as it is."""
+        while True:
+            before = cast(bytes, self._redis.get(self._key("decided")) or b"").decode()
+            found = self.page(before or "-", AT_ONCE)
+            if not found:
+                return
+            whose = [value for number, entry in found for value in (entry["owner"], number)]
+            self._decided(args=[self._namespace, before, *whose])
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((self._namespace, *parts))
