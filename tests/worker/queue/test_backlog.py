@@ -10,7 +10,9 @@ import pytest
 from redis import Redis
 
 from tests.worker.queue.record_steps import TERMS, claimed, report, submitted, wait_until_due
+from tests.worker.queue.test_callbacks import give_up
 from worker.queue.backlog import Backlog, read_backlog
+from worker.queue.callbacks import Callbacks
 from worker.queue.record import Claim
 from worker.queue.records import Records
 from worker.queue.requests import QUEUES
@@ -109,6 +111,19 @@ def test_whatever_happens_the_queues_hold_what_waits(records: Records) -> None:
         waiting = [scan_id.decode() for scan_id in records.redis.zrange("vf:waiting", 0, -1)]
         truth = Counter(records.priorities(waiting).values())
         assert seen(records) == (truth, Counter(records.priorities(list(held)).values())), f"step {step}: {act}"
+
+
+def test_dead_callbacks_that_redis_forgot_are_not_counted(redis: Redis, records: Records) -> None:
+    give_up(redis, "acme", 70)
+    for n in range(68):
+        redis.delete(f"vf:callback:evt_acme{n:04}")
+    callbacks = Callbacks(redis)
+    counted = []
+    for _ in range(2):  # as a courier does over and over, whether or not anything is due
+        callbacks.claim(1, lease_s=60, share=1)
+        counted.append(read_backlog(records).callbacks_dead)
+    assert counted == [6, 2], "some at a time"
+    assert len(callbacks.dead()) == 2
 
 
 def test_it_costs_redis_the_same_however_many_wait(records: Records, redis: Redis) -> None:

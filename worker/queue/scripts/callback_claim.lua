@@ -1,11 +1,15 @@
 -- Take callbacks that are due: each is this courier's until now + lease_ms, when it is due again by itself.
 -- No owner gets more than its share at a time. Where what is over fills the whole look and hands stay free, it is put off, each a
 -- little more than the one before, so that the next look sees others' and the owner itself is never without one that is due.
+-- On the way, what Redis has forgotten of the oldest dead ones leaves their list, so that nobody counts it.
 -- ARGV: ns, lease_ms, how many, an owner's share, {owner, how many it has under way here}...
 -- Returns {ms until another look is worth it or -1, {event, fence, the how manieth try, owner, url, type, body, ms since it was owed}...}
-local LOOK, APART_MS = 256, 10
+local LOOK, APART_MS, FORGOTTEN = 256, 10, 64
 local now, wanted, share = now_ms(), tonumber(ARGV[3]), tonumber(ARGV[4])
 local under_way, taken, over = {}, {}, {}
+for _, event in ipairs(redis.call('ZRANGE', key('callbacks', 'dead'), 0, FORGOTTEN - 1)) do
+  if redis.call('EXISTS', key('callback', event)) == 0 then redis.call('ZREM', key('callbacks', 'dead'), event) end
+end
 for i = 5, #ARGV, 2 do under_way[ARGV[i]] = tonumber(ARGV[i + 1]) end
 local due = redis.call('ZRANGEBYSCORE', key('callbacks'), '-inf', now, 'LIMIT', 0, LOOK)
 for _, event in ipairs(due) do
