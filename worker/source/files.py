@@ -172,7 +172,7 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
 
 
 def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterator[Item]:
-    pattern = Path(text).absolute()
+    pattern = Path(text)
     found = False
     for path, is_folder in _glob(pattern, closed):
         found = True
@@ -181,15 +181,15 @@ def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterat
         elif wanted.takes(str(path)):
             yield Item(path=path)
     if not found:
-        yield Item(path=pattern, refusal="no file matches")
+        yield Item(path=pattern.absolute(), refusal="no file matches")
 
 
 def _glob(pattern: Path, closed: frozenset[str]) -> Iterator[tuple[Path, bool]]:
     """Files and folders that match, and which are folders; no recursion, so that no depth is too deep.
 
-    ``**`` stands for any number of folders. Names that begin with a dot match like others.
+    ``**`` stands for any number of folders. Names that begin with a dot match like others; the current folder's is no pattern.
     """
-    root, parts = Path(pattern.anchor), pattern.parts[1:]
+    root, parts = (Path(pattern.anchor), pattern.parts[1:]) if pattern.is_absolute() else (Path.cwd(), pattern.parts)
     while not _MAGIC.search(parts[0]):
         root, parts = _inner(root, parts[0]), parts[1:]
     stack = [(root, parts, True)]

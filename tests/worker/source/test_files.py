@@ -111,6 +111,14 @@ def test_a_folder_that_keeps_others_out_holds_no_match_and_the_rest_goes_on(tree
     assert names(tree, ["*/e.mp4"]) == ["sub/e.mp4"]
 
 
+def test_the_current_folder_is_no_pattern(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tree / "sub" / "[new] *"
+    here.mkdir()
+    (here / "f.mp4").write_text("x")
+    monkeypatch.chdir(here)
+    assert names(here, ["*.mp4", "../*.MOV"]) == ["f.mp4", "../C.MOV"]
+
+
 @pytest.fixture
 def deep(tree: Path) -> Iterator[int]:
     """More folders in each other than Python calls functions, a file in the innermost; deleted here, as pytest would recurse."""
