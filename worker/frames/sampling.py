@@ -74,11 +74,11 @@ def _fps_count(window_s: float, fps: float, max_frames: int | None) -> tuple[int
 
 
 def nearest_keys(keys_s: Sequence[float], times_s: Sequence[float]) -> tuple[float, ...]:
-    """The key frame nearest each moment, each once, rising."""
+    """The key frame nearest each moment, of two as near the earlier (to a nanosecond: floats err), each once, rising."""
     chosen: list[float] = []
     for time in times_s:
         at = bisect_left(keys_s, time)
-        best = min(keys_s[max(at - 1, 0) : at + 1], key=lambda key: abs(key - time), default=None)
+        best = min(keys_s[max(at - 1, 0) : at + 1], key=lambda key: round(abs(key - time), 9), default=None)
         if best is not None and (not chosen or best > chosen[-1]):
             chosen.append(best)
     return tuple(chosen)

@@ -125,6 +125,11 @@ def test_key_frames_that_leave_half_the_video_unseen_are_not_enough() -> None:
     assert plan(SamplingRequest(), replace(lopsided, fps=60, pixels=1920 * 1080)).keys_only
 
 
+def test_key_frames_alone_all_count_where_moments_lie_between_them() -> None:
+    keys_s = tuple(i / 25 for i in range(32))
+    assert nearest_keys(keys_s, even_times(0.0, 1.28, 32)) == keys_s
+
+
 @pytest.mark.parametrize("strategy", list(Strategy))
 @pytest.mark.parametrize("max_frames", [None, 1, 7])
 def test_every_strategy_keeps_window_and_bound(strategy: Strategy, max_frames: int | None) -> None:
