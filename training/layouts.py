@@ -8,7 +8,8 @@
 ``celebdf``      Celeb-DF v2: ``Celeb-real/id0_0000.mp4``, ``Celeb-synthesis/id0_id1_0000.mp4``, ``YouTube-real``
 ``dfdc``         DFDC: parts with a ``metadata.json`` of label, split and original
 ``140k``         Kaggle's 140k faces: ``train|valid|test`` with ``real`` and ``fake`` below
-``plain``        folders ``real`` and ``fake``, at any depth; what lies above them is the source
+``plain``        folders ``real`` and ``fake``, at any depth; what lies above them is the source, a folder below a group
+                 (``training.plain``)
 ================ =======================================================================================================
 
 Paths are relative to the folder and use ``/``. Nothing is decoded here.
@@ -18,19 +19,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from training.manifest import LABELS, PICTURE_SUFFIXES, VIDEO_SUFFIXES, Entry, is_video, read_manifest
+from training.plain import folder_notes, label_place, plain_entries
 from training.splits import read_split
 from worker.errors import ConfigError
 
 MANIFEST = "MANIFEST.csv"
-CLIP_FOLDERS = 10
-"""So many folders of pictures beside each other are taken for clips or persons, fewer for data sets."""
 DFDC_PARTS = 4
 """From so many parts on, one is a group: people recur within the parts of the DFDC, hardly between them."""
 
@@ -102,6 +101,7 @@ def _finished(layout: str, root: Path, entries: Sequence[Entry]) -> Listing:
     if not entries:
         raise ConfigError(f"{root}: the layout {layout} finds no labelled file there")
     notes = _passed_over(root, entries) if layout != "manifest" else []
+    notes += folder_notes(entries) if layout == "plain" else []
     known = {entry.path for entry in entries if entry.label == "real"}
     lost = [entry for entry in entries if entry.original and entry.original not in known]
     if lost:
@@ -293,52 +293,12 @@ def _140k(folder: Path) -> list[Entry]:
     return entries
 
 
-def _label_place(path: PurePosixPath) -> int | None:
-    """Where among the folders of a path the innermost ``real`` or ``fake`` stands."""
-    return max((n for n, part in enumerate(path.parts[:-1]) if part.lower() in LABELS), default=None)
-
-
 def _is_plain(folder: Path) -> bool:
-    return any(_label_place(path) is not None for path in _media(folder))
+    return any(label_place(path) is not None for path in _media(folder))
 
 
 def _plain(folder: Path) -> list[Entry]:
-    """``[SOURCE/]real|fake/[KIND/]file``. Files of one name are one group, as are the pictures of a folder among many. A fake of
-    a real file's name is taken for made of it; cutting the crops will show whether it is."""
-    found = [(path, place) for path in _media(folder) if (place := _label_place(path)) is not None]
-    clips = _clip_folders([path for path, place in found if len(path.parts) > place + 2])
-    paths = {str(path) for path, _ in found}
-    entries: list[Entry] = []
-    for path, place in found:
-        source = _slug("-".join(path.parts[:place])) or _slug(folder.resolve().name) or "plain"
-        group = f"{source}/{path.parent.name if path.parent in clips else path.stem}"
-        if path.parts[place].lower() == "real":
-            entries.append(Entry(path=str(path), label="real", source=source, group=group))
-            continue
-        below = path.parts[place + 1 :]
-        kind = _slug(below[0]) if len(below) > 1 and path.parent not in clips else "fake"
-        twins = [str(PurePosixPath(*path.parts[:place], _like(path.parts[place], "real"), *rest)) for rest in (below, below[1:])]
-        original = next((name for name in twins if name in paths), "")
-        entries.append(Entry(path=str(path), label="fake", source=source, group=group, manipulation=kind, original=original))
-    return entries
-
-
-def _clip_folders(paths: Sequence[PurePosixPath]) -> set[PurePosixPath]:
-    """Folders of pictures that have many others beside them: of frames of one clip, or of one person."""
-    beside: dict[PurePosixPath, set[PurePosixPath]] = defaultdict(set)
-    for path in paths:
-        if not is_video(path.name):
-            beside[path.parent.parent].add(path.parent)
-    return {leaf for leaves in beside.values() if len(leaves) >= CLIP_FOLDERS for leaf in leaves}
-
-
-def _like(written: str, word: str) -> str:
-    """``word`` in the case of ``written``: FAKE -> REAL."""
-    return word.upper() if written.isupper() else word.title() if written.istitle() else word
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return plain_entries(_media(folder), folder.resolve().name)
 
 
 Layout = tuple[Callable[[Path], bool], Callable[[Path], list[Entry]]]

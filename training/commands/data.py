@@ -51,7 +51,8 @@ veriframe data prepare FaceForensics++ Celeb-DF-v2 --cache runs/both
 veriframe data prepare manifest.csv --split my_split.csv
 veriframe data prepare my/folder && veriframe train configs/train/own.yaml
 
-[bold]Layouts[/] ffpp, celebdf, dfdc, 140k (as published), plain (real/ and fake/ at any depth), manifest, own.
+[bold]Layouts[/] ffpp, celebdf, dfdc, 140k (as published), plain (real/ and fake/ at any depth; a folder below
+them is one clip or person, and what was taken for such is printed), manifest, own.
 
 [bold]Exit codes[/] 0 done, 1 a leak: nothing was cut, 2 usage, 4 internal error. Start it again after a stop: it goes on.
 """

@@ -1,0 +1,166 @@
+"""Folders ``real`` and ``fake`` of anybody's own: which of the folders below them are one group, a clip's frames or a person.
+
+A folder's name says nothing of what it is. ``fake/alice`` and ``fake/stylegan`` look alike, and so do ``real/clip3`` and
+``real/batch1``. So a folder that holds files is a group, as people and clips may not stand on both sides, unless that would
+leave a side without a label. ``folder_notes`` tell what was taken for what.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from training.manifest import LABELS, Entry, is_video
+from training.splits import MIN_STRATUM, assign
+
+CLIP_FOLDERS = 10
+"""So many folders of pictures below ``fake`` are clips or persons, even where their files are named like real ones."""
+NEARLY_ALL = 0.9
+"""A folder with more than this share of its label's files is no group: with it nearly all of the label would change sides."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: PurePosixPath
+    place: int
+    """Of the label's folder among the path's parts."""
+
+    @property
+    def label(self) -> str:
+        return self.path.parts[self.place].lower()
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        return self.path.parts[self.place + 1 :]
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder below the label's that holds the file; empty for a file that lies in the label's own."""
+        return self.path.parent.name if len(self.below) > 1 else ""
+
+
+def label_place(path: PurePosixPath) -> int | None:
+    """Where among the folders of a path the innermost ``real`` or ``fake`` stands."""
+    return max((n for n, part in enumerate(path.parts[:-1]) if part.lower() in LABELS), default=None)
+
+
+def plain_entries(paths: Iterable[PurePosixPath], name: str) -> list[Entry]:
+    """``[SOURCE/]real|fake/[FOLDER/]file``: those of the paths that have a label; ``name``: the source of what lies in none.
+
+    Files of one name are one group. So are those of a folder, under ``real`` and ``fake`` alike, but for what ``_group_names``
+    excludes. A fake of a real file's name is taken for made of it; cutting the crops will show whether it is.
+    """
+    by_source: dict[str, list[_File]] = defaultdict(list)
+    for path in paths:
+        if (place := label_place(path)) is not None:
+            by_source[_slug("-".join(path.parts[:place])) or _slug(name) or "plain"].append(_File(path, place))
+    return [entry for source, files in by_source.items() for entry in _of_source(source, files)]
+
+
+def folder_notes(entries: Sequence[Entry]) -> list[str]:
+    """Which folders below ``real`` and ``fake`` were taken for groups, and which were not."""
+    groups: dict[PurePosixPath, set[str]] = defaultdict(set)
+    for entry in entries:
+        path = PurePosixPath(entry.path)
+        if label_place(path.parent) is not None:
+            groups[path.parent].add(entry.group)
+    whole = [str(folder) for folder, names in groups.items() if {name.rpartition("/")[2] for name in names} == {folder.name}]
+    apart = [str(folder) for folder in groups if str(folder) not in whole]
+    notes = [f"taken for clips or persons, each on one side: {_counted(whole)}"] if whole else []
+    if apart:
+        notes.append(
+            f"not taken for clips or persons, their files may be on both sides: {_counted(apart)} (if they are: a manifest's "
+            "column group says so)"
+        )
+    return notes
+
+
+def _counted(folders: Sequence[str]) -> str:
+    shown = ", ".join(folders[:3])
+    return f"{shown} and {len(folders) - 3} folders more" if len(folders) > 3 else shown
+
+
+def _of_source(source: str, files: Sequence[_File]) -> list[Entry]:
+    """Entries with folders as groups, unless the files divide better, every label on both sides, without these groups."""
+    names = _group_names(files)
+    with_folders = list(_entries(source, files, names))
+    if not names or _divides(with_folders):
+        return with_folders
+    without = list(_entries(source, files, ()))
+    return without if _divides(without) else with_folders
+
+
+def _divides(entries: Sequence[Entry]) -> bool:
+    """Whether the usual split gives both sides every label that there is."""
+    sides = {(item.split, item.label) for item in assign(entries).items}
+    return len(sides) == 2 * len({entry.label for entry in entries})
+
+
+def _group_names(files: Sequence[_File]) -> set[str]:
+    """Names of folders of one source that are groups.
+
+    None are: kinds of fakes (``_kinds``); a folder that holds nearly all of its label; and, of a label of few groups, folders
+    whose names the other label lacks: two or three are data sets or kinds rather than people.
+    """
+    names = {file.folder for file in files if file.folder} - _kinds(files)
+    of_label = {label: [file for file in files if file.label == label] for label in LABELS}
+    for own in of_label.values():
+        names -= {name for name, count in Counter(file.folder for file in own).items() if count > NEARLY_ALL * len(own)}
+    folders = {label: {file.folder for file in own} for label, own in of_label.items()}
+    shared = names & folders["real"] & folders["fake"]
+    for own in of_label.values():
+        units = {file.folder if file.folder in names else file.path.stem for file in own}
+        if len(units) < MIN_STRATUM and not units & shared:
+            names -= units
+    return names
+
+
+def _kinds(files: Sequence[_File]) -> set[str]:
+    """Folders of fakes most of which are named like one real file that is elsewhere: ``fake/faceswap/7.mp4``, ``real/7.mp4``."""
+    reals: dict[str, set[str]] = defaultdict(set)
+    fakes: dict[str, list[_File]] = defaultdict(list)
+    for file in files:
+        if file.label == "real":
+            reals[file.path.stem].add(file.folder)
+        elif file.folder:
+            fakes[file.folder].append(file)
+    of_pictures = {name for name, own in fakes.items() if not any(is_video(file.path.name) for file in own)}
+    clips = of_pictures if len(of_pictures) >= CLIP_FOLDERS else set()
+
+    def is_like_one(file: _File) -> bool:
+        there = reals.get(file.path.stem, set())
+        return len(there) == 1 and file.folder not in there
+
+    return {name for name, own in fakes.items() if name not in clips and sum(map(is_like_one, own)) > len(own) / 2}
+
+
+def _entries(source: str, files: Sequence[_File], group_names: Collection[str]) -> Iterator[Entry]:
+    """A file outside these folders belongs to the one of them that holds a file of its name, or else to its name."""
+    holders: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        if file.folder in group_names:
+            holders[file.path.stem].add(file.folder)
+    paths = {str(file.path) for file in files}
+    for file in files:
+        path, place, below, stem = file.path, file.place, file.below, file.path.stem
+        its = file.folder if file.folder in group_names else next(iter(holders[stem])) if len(holders[stem]) == 1 else stem
+        group = f"{source}/{its}"
+        if file.label == "real":
+            yield Entry(path=str(path), label="real", source=source, group=group)
+            continue
+        kind = _slug(below[0]) if len(below) > 1 and file.folder not in group_names else "fake"
+        twins = [str(PurePosixPath(*path.parts[:place], _like(path.parts[place], "real"), *rest)) for rest in (below, below[1:])]
+        original = next((name for name in twins if name in paths), "")
+        yield Entry(path=str(path), label="fake", source=source, group=group, manipulation=kind, original=original)
+
+
+def _like(written: str, word: str) -> str:
+    """``word`` in the case of ``written``: FAKE -> REAL."""
+    return word.upper() if written.isupper() else word.title() if written.istitle() else word
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
