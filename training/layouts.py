@@ -6,10 +6,10 @@
 ``ffpp``         FaceForensics++: ``original_sequences/youtube/c23/videos/033.mp4``,
                  ``manipulated_sequences/Deepfakes/c23/videos/033_097.mp4`` (background of 033, face of 097); DFD's ``actors`` too
 ``celebdf``      Celeb-DF v2: ``Celeb-real/id0_0000.mp4``, ``Celeb-synthesis/id0_id1_0000.mp4``, ``YouTube-real``
-``dfdc``         DFDC: parts with a ``metadata.json`` of label, split and original
-``140k``         Kaggle's 140k faces: ``train|valid|test`` with ``real`` and ``fake`` below
-``plain``        folders ``real`` and ``fake``, at any depth; what lies above them is the source, a folder below a group
-                 (``training.plain``)
+``dfdc``         DFDC: parts with a ``metadata.json`` of label, split and original, and the videos beside it
+``140k``         Kaggle's 140k faces: pictures in ``train|valid|test`` with ``real`` and ``fake`` below, or with its CSV files
+``plain``        folders ``real`` and ``fake``, at any depth; what lies above them is the source, ``train``, ``val`` and
+                 ``test`` are its parts, a folder below a group (``training.plain``)
 ================ =======================================================================================================
 
 Paths are relative to the folder and use ``/``. Nothing is decoded here.
@@ -32,6 +32,7 @@ from worker.errors import ConfigError
 MANIFEST = "MANIFEST.csv"
 DFDC_PARTS = 4
 """From so many parts on, one is a group: people recur within the parts of the DFDC, hardly between them."""
+PARTS_140K = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +228,22 @@ def _dfdc_parts(folder: Path) -> list[Path]:
     )
 
 
+def _is_dfdc(folder: Path) -> bool:
+    """Other data sets have a ``metadata.json`` too: this one's gives a label to each video beside it."""
+    return any(_has_dfdc_table(part) for part in _dfdc_parts(folder))
+
+
+def _has_dfdc_table(part: Path) -> bool:
+    try:
+        table = json.loads((part / "metadata.json").read_text())
+    except (OSError, ValueError):
+        return False
+    named = (
+        [name for name, about in table.items() if isinstance(about, dict) and "label" in about] if isinstance(table, dict) else []
+    )
+    return any(Path(name).name == name and (part / name).is_file() for name in named)
+
+
 def _dfdc(folder: Path) -> list[Entry]:
     parts = _dfdc_parts(folder)
     entries: list[Entry] = []
@@ -267,6 +284,16 @@ def _140k_folder(folder: Path) -> Path | None:
     return None
 
 
+def _is_140k(folder: Path) -> bool:
+    """Anybody's data set may have ``train/real`` and ``train/fake``; taken for this one, its fakes would be StyleGAN's."""
+    here = _140k_folder(folder)
+    if here is None:
+        return False
+    whole = all((here / part / label).is_dir() for part in PARTS_140K for label in LABELS)
+    tables = any(all((place / f"{part}.csv").is_file() for part in PARTS_140K) for place in (folder, here))
+    return (whole or tables) and not any(is_video(path.name) for path in _media(here))
+
+
 def _140k(folder: Path) -> list[Entry]:
     """By the folders; the CSV files beside them say the same."""
     here = _140k_folder(folder)
@@ -275,7 +302,7 @@ def _140k(folder: Path) -> list[Entry]:
     prefix = here.relative_to(folder)
     entries: list[Entry] = []
     for path in _media(here):
-        if len(path.parts) >= 3 and path.parts[0] in ("train", "valid", "test") and path.parts[1] in LABELS:
+        if len(path.parts) >= 3 and path.parts[0] in PARTS_140K and path.parts[1] in LABELS:
             label = path.parts[1]
             name = (PurePosixPath(prefix.as_posix()) / path).as_posix()
             fake = label == "fake"
@@ -307,7 +334,7 @@ LAYOUTS: dict[str, Layout] = {
     "manifest": (lambda folder: (folder / MANIFEST).is_file(), _listed),
     "ffpp": (lambda folder: (folder / "original_sequences").is_dir() or (folder / "manipulated_sequences").is_dir(), _ffpp),
     "celebdf": (lambda folder: (folder / "Celeb-real").is_dir() or (folder / "Celeb-synthesis").is_dir(), _celebdf),
-    "dfdc": (lambda folder: bool(_dfdc_parts(folder)), _dfdc),
-    "140k": (lambda folder: _140k_folder(folder) is not None, _140k),
+    "dfdc": (_is_dfdc, _dfdc),
+    "140k": (_is_140k, _140k),
     "plain": (_is_plain, _plain),
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from training.manifest import LABELS, Entry, is_video
@@ -20,6 +20,8 @@ CLIP_FOLDERS = 10
 """So many folders of pictures below ``fake`` are clips or persons, even where their files are named like real ones."""
 NEARLY_ALL = 0.9
 """A folder with more than this share of its label's files is no group: with it nearly all of the label would change sides."""
+PARTS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
+"""Folders above ``real`` and ``fake`` that divide a source rather than being one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,16 @@ class _File:
     @property
     def label(self) -> str:
         return self.path.parts[self.place].lower()
+
+    @property
+    def part(self) -> str:
+        """The data set's own: train, valid, test, or empty."""
+        return next((PARTS[name.lower()] for name in self.path.parts[: self.place] if name.lower() in PARTS), "")
+
+    @property
+    def source(self) -> str:
+        """Of the folders above the label's; empty where there are none."""
+        return _slug("-".join(name for name in self.path.parts[: self.place] if name.lower() not in PARTS))
 
     @property
     def below(self) -> tuple[str, ...]:
@@ -48,15 +60,17 @@ def label_place(path: PurePosixPath) -> int | None:
 
 
 def plain_entries(paths: Iterable[PurePosixPath], name: str) -> list[Entry]:
-    """``[SOURCE/]real|fake/[FOLDER/]file``: those of the paths that have a label; ``name``: the source of what lies in none.
+    """``[SOURCE/][train|val|test/]real|fake/[FOLDER/]file``: those of the paths that have a label; ``name``: the source of what
+    lies in none.
 
-    Files of one name are one group. So are those of a folder, under ``real`` and ``fake`` alike, but for what ``_group_names``
-    excludes. A fake of a real file's name is taken for made of it; cutting the crops will show whether it is.
+    Files of one name and part are one group. So are those of a folder, under ``real`` and ``fake`` alike, but for what
+    ``_group_names`` excludes. A fake of a real file's name is taken for made of it; cutting the crops will show whether it is.
     """
     by_source: dict[str, list[_File]] = defaultdict(list)
     for path in paths:
         if (place := label_place(path)) is not None:
-            by_source[_slug("-".join(path.parts[:place])) or _slug(name) or "plain"].append(_File(path, place))
+            file = _File(path, place)
+            by_source[file.source or _slug(name) or "plain"].append(file)
     return [entry for source, files in by_source.items() for entry in _of_source(source, files)]
 
 
@@ -142,19 +156,33 @@ def _entries(source: str, files: Sequence[_File], group_names: Collection[str]) 
     holders: dict[str, set[str]] = defaultdict(set)
     for file in files:
         if file.folder in group_names:
-            holders[file.path.stem].add(file.folder)
+            holders[_named(file)].add(file.folder)
     paths = {str(file.path) for file in files}
     for file in files:
-        path, place, below, stem = file.path, file.place, file.below, file.path.stem
-        its = file.folder if file.folder in group_names else next(iter(holders[stem])) if len(holders[stem]) == 1 else stem
-        group = f"{source}/{its}"
-        if file.label == "real":
-            yield Entry(path=str(path), label="real", source=source, group=group)
-            continue
-        kind = _slug(below[0]) if len(below) > 1 and file.folder not in group_names else "fake"
-        twins = [str(PurePosixPath(*path.parts[:place], _like(path.parts[place], "real"), *rest)) for rest in (below, below[1:])]
-        original = next((name for name in twins if name in paths), "")
-        yield Entry(path=str(path), label="fake", source=source, group=group, manipulation=kind, original=original)
+        holding = {file.folder} if file.folder in group_names else holders[_named(file)]
+        entry = Entry(
+            path=str(file.path),
+            label=file.label,
+            source=source,
+            group=f"{source}/{next(iter(holding)) if len(holding) == 1 else _named(file)}",
+            part=file.part,
+        )
+        if file.label == "fake":
+            kind = _slug(file.below[0]) if file.folder and file.folder not in group_names else "fake"
+            entry = replace(entry, manipulation=kind, original=next((name for name in _twins(file) if name in paths), ""))
+        yield entry
+
+
+def _named(file: _File) -> str:
+    """What files of one name share. Data sets often count anew in each part: ``train/real/1.jpg`` and ``test/real/1.jpg``."""
+    return f"{file.part}/{file.path.stem}" if file.part else file.path.stem
+
+
+def _twins(file: _File) -> list[str]:
+    """Where the real file lies that a fake was made of, if it is named alike."""
+    path, place = file.path, file.place
+    real = PurePosixPath(*path.parts[:place], _like(path.parts[place], "real"))
+    return [str(real.joinpath(*rest)) for rest in (file.below, file.below[1:])]
 
 
 def _like(written: str, word: str) -> str:

@@ -128,7 +128,15 @@ def test_dfdc_table_of_another_shape_is_refused(tmp_path: Path) -> None:
     root = lay(tmp_path, ["a.mp4"])
     (root / "metadata.json").write_text(json.dumps({"a.mp4": {"kind": "REAL"}}))
     with pytest.raises(ConfigError, match=r"metadata\.json: not the DFDC's table"):
-        list_source(root)
+        list_source(root, "dfdc")
+
+
+@pytest.mark.parametrize("table", ['{"real/a.mp4": {"label": "REAL"}}', '{"fps": 25}', '["a.mp4"]', "not JSON"])
+def test_another_metadata_file_beside_real_and_fake_makes_no_dfdc(tmp_path: Path, table: str) -> None:
+    root = lay(tmp_path, ["real/a.mp4", "fake/b.mp4"])
+    (root / "metadata.json").write_text(table)
+    found = list_source(root)
+    assert (found.layout, len(found.entries)) == ("plain", 2)
 
 
 def test_140k_keeps_its_own_parts(tmp_path: Path) -> None:
@@ -145,6 +153,33 @@ def test_140k_keeps_its_own_parts(tmp_path: Path) -> None:
     assert {item.split for item in given.items if "/train/" in item.path} == {"train"}
     assert {item.split for item in given.items if "/train/" not in item.path} == {"heldout"}
     assert any("own parts are kept: 140k" in note for note in given.notes)
+
+
+def test_140k_is_known_by_its_tables_where_only_training_files_are_there(tmp_path: Path) -> None:
+    names = ["train.csv", "valid.csv", "test.csv", "a/b/train/real/1.jpg", "a/b/train/fake/2.jpg"]
+    assert list_source(lay(tmp_path, names)).layout == "140k"
+
+
+@pytest.mark.parametrize(
+    ("parts", "suffix"), [(("train", "val"), "mp4"), (("train", "val"), "jpg"), (("train", "valid", "test"), "mp4")]
+)
+def test_train_and_val_of_anything_is_no_140k_but_parts_of_a_plain_folder(
+    tmp_path: Path, parts: tuple[str, ...], suffix: str
+) -> None:
+    names = [f"{part}/{label}/{n}.{suffix}" for part in parts for label in ("real", "fake") for n in range(4)]
+    found = list_source(lay(tmp_path / "Mine", names))
+    assert (found.layout, len(found.entries)) == ("plain", len(names))
+    assert {(entry.source, entry.family) for entry in found.entries} == {("mine", "")}
+    split = {item.path: item.split for item in assign(found.entries).items}
+    assert {path for path, side in split.items() if side == "train"} == {name for name in names if name.startswith("train/")}
+
+
+def test_a_person_in_two_parts_of_a_plain_folder_is_on_one_side(tmp_path: Path) -> None:
+    names = [
+        f"{part}/{label}/{who}/{n}.mp4" for part in ("train", "val") for label in ("real", "fake") for who in "abcd" for n in "12"
+    ]
+    items = assign(list_source(lay(tmp_path, names)).entries).items
+    assert {len({item.split for item in items if f"/{who}/" in item.path}) for who in "abcd"} == {1}
 
 
 def test_several_sources_become_one_list(tmp_path: Path) -> None:
