@@ -1,8 +1,8 @@
 """How often real video is called fake, as it is and compressed again, at thresholds that never saw the clip's group.
 
-Clips are those of the committed split that were not trained on. A clip and its copies are judged by a calibration, its term for
-several tracks included, and thresholds that were fitted on the scans of all other groups' clips as they are; what else makes a
-verdict uncertain (deviation, quality, coverage) is left out.
+Clips are those of the committed split, or of a cache's own, that were not trained on. A clip and its copies are judged by a
+calibration, its term for several tracks included, and thresholds that were fitted on the scans of all other groups' clips as they
+are; what else makes a verdict uncertain (deviation, quality, coverage) is left out.
 Each group is left out by itself: cut into few folds, a few dozen clips give another figure with every cut. Fakes are judged as
 they are, by the same thresholds: few false alarms are worth nothing where nothing is found.
 """
@@ -127,13 +127,17 @@ def _alarms(seen: Sequence[Seen], called_N: Bools, uncertain_N: Bools) -> list[s
 
 
 def _found(seen: Sequence[Seen], called_N: Bools, uncertain_N: Bools) -> list[str]:
-    own_N = np.array([one.copy == AS_IT_IS and one.scanned.item.source == "ffpp" for one in seen])
+    """On FF++; where none of it was scanned, on all clips."""
+    as_they_are_N = np.array([one.copy == AS_IT_IS for one in seen])
+    ffpp_N = np.array([one.scanned.item.source == "ffpp" for one in seen])
+    own_N = as_they_are_N & ffpp_N if ffpp_N.any() else as_they_are_N
+    held_out = "Held-out FF++" if ffpp_N.any() else "Held-out"
     fake_N = np.array([one.scanned.item.label == "fake" for one in seen])
     told = {
         "fakes called fake": _share(seen, called_N, own_N & fake_N),
         "clips, real and fake, uncertain": _share(seen, uncertain_N, own_N),
     }
-    return [f"Held-out FF++ {name}, as they are: {_told(share)}." for name, share in told.items() if share is not None]
+    return [f"{held_out} {name}, as they are: {_told(share)}." for name, share in told.items() if share is not None]
 
 
 def _share(seen: Sequence[Seen], passed_N: Bools, mask: Bools) -> Proportion | None:

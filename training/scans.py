@@ -1,7 +1,7 @@
 """Fits a checkpoint's calibrations on reports of real scans: the very numbers that a scan's verdict is made of.
 
-Reports come from ``veriframe scan --format jsonl`` over files of the committed split that were not trained on. Videos and
-pictures are calibrated apart; reported scores are out of fold over groups.
+Reports come from ``veriframe scan --format jsonl`` over files of the committed split, or of a cache's own, that were not
+trained on. Videos and pictures are calibrated apart; reported scores are out of fold over groups.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from training.prepare import SIZE, Crop, write_shard
+from worker.model import checkpoint
+from worker.model.spec import Licence, ModelSpec, TrainingData
 from worker.types import Float32, UInt8
 
 LANDMARKS_K2 = np.array([[115, 125], [173, 125], [144, 158], [120, 185], [168, 185]], np.float32)
@@ -59,3 +62,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 rows.append((picture(seed + 7), crop(shard, 7, label, source, split="heldout")))
             write_shard(folder, shard, rows)
     return folder
+
+
+@pytest.fixture
+def uncalibrated(tmp_path: Path) -> Path:
+    """A checkpoint of hardly any weights."""
+    path = tmp_path / "model.safetensors"
+    spec = ModelSpec(
+        name="m",
+        version="1",
+        backbone="test_efficientnet",
+        training=TrainingData(sources=()),
+        git_revision="0000000",
+        licence=Licence(name="test", file="none", notice="For tests."),
+        created=date(2026, 1, 1),
+    )
+    checkpoint.save(path, {"weight": np.ones(3, np.float32)}, spec)
+    return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from training.scans import calibrate_checkpoint, read_reports
 from training.splits import Item
 from worker.errors import ConfigError
 from worker.model import checkpoint
-from worker.model.spec import Licence, ModelSpec, TrainingData
 from worker.report import FaceItem, FrameItem, Media, Model, Report, Sampling, Source, new_id, now
 from worker.types import MediaKind, Strategy
 
@@ -117,22 +115,6 @@ def test_lines_that_are_no_reports_and_files_elsewhere_are_refused(tmp_path: Pat
     lines.write_text("{}\n", "utf-8")
     with pytest.raises(ConfigError, match=r"one\.jsonl:1"):
         read_reports([lines], {}, tmp_path, SHA)
-
-
-@pytest.fixture
-def uncalibrated(tmp_path: Path) -> Path:
-    path = tmp_path / "model.safetensors"
-    spec = ModelSpec(
-        name="m",
-        version="1",
-        backbone="test_efficientnet",
-        training=TrainingData(sources=()),
-        git_revision="0000000",
-        licence=Licence(name="test", file="none", notice="For tests."),
-        created=date(2026, 1, 1),
-    )
-    checkpoint.save(path, {"weight": np.ones(3, np.float32)}, spec)
-    return path
 
 
 def test_the_calibration_lands_in_the_checkpoint(scans: tuple[dict[str, Item], Path], tmp_path: Path, uncalibrated: Path) -> None:

@@ -24,8 +24,9 @@ Either way report.md and report.json in the run folder tell what changed. Starte
   veriframe adapt wrong.csv --model model.safetensors --cache runs/cache --out adapted.safetensors
   veriframe scan clip.mp4 --model adapted.safetensors
 Its calibration is the parent's; fitted anew:
-  veriframe data files heldout leftout | veriframe scan - --exhaustive --model adapted.safetensors --format jsonl > scans.jsonl
-  veriframe release calibrate adapted.safetensors scans.jsonl
+  veriframe data files heldout leftout --cache runs/cache | veriframe scan - --exhaustive --model adapted.safetensors \
+    --format jsonl > scans.jsonl
+  veriframe release calibrate adapted.safetensors scans.jsonl --cache runs/cache
 More old data, fewer steps (all settings: configs/train/adapt.yaml):
   veriframe adapt wrong.csv --model model.safetensors --out adapted.safetensors --config mine.yaml --run runs/second-try
 
@@ -63,4 +64,4 @@ def adapt(
         raise typer.Exit(REFUSED)
     share = found.tried[-1].share
     of = "" if share == 1 else f" ({share:g} of the end of training, the rest the parent's)"
-    typer.echo(f"{out}{of}: fit its calibration anew (veriframe release calibrate)")
+    typer.echo(f"{out}{of}: fit its calibration anew (veriframe release calibrate --cache {cache})")

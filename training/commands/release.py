@@ -28,6 +28,10 @@ CALIBRATE_HELP = """Fit calibrations and thresholds on scans of held-out files, 
 \b
   veriframe data files heldout leftout | veriframe scan - --exhaustive --model model.safetensors --format jsonl > scans.jsonl
   veriframe release calibrate model.safetensors scans.jsonl --card scores.md --version 2.1
+A checkpoint of one's own media, on the files that its cache holds out:
+  veriframe data files heldout leftout --cache runs/cache | veriframe scan - --exhaustive --model runs/own/model.safetensors \
+    --format jsonl > scans.jsonl
+  veriframe release calibrate runs/own/model.safetensors scans.jsonl --cache runs/cache
 With degraded copies it also learns how much less poor faces tell (kept where that helps out of fold):
   veriframe release degrade copies
   veriframe scan copies --exhaustive --model model.safetensors --format jsonl > copies.jsonl
@@ -38,6 +42,7 @@ DEGRADE_HELP = """Make a degraded copy of each held-out and left-out file (compr
 
 \b
   veriframe release degrade copies --data ../shared/data
+  veriframe release degrade copies --cache runs/cache
 """
 
 ALARMS_HELP = """Count real videos that are called fake, as they are and recompressed; thresholds are cross-fitted over groups.
@@ -49,6 +54,16 @@ ALARMS_HELP = """Count real videos that are called fake, as they are and recompr
 Copies: x264 at CRF 23, 28 and 35, and scaled to 360 rows; of long videos the first seconds. Made and scanned one at a time; a
 stopped run goes on.
 """
+
+CacheOption = Annotated[
+    Path | None, typer.Option(help="The files and split of this crop cache instead of the committed ones.", show_default=False)
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the labelled media. [default: ../shared/data, or what the cache was made of]", show_default=False
+    ),
+]
 
 
 @app.command(help=EXPORT_HELP)
@@ -87,7 +102,8 @@ def calibrate(
             exists=True, dir_okay=False, help="JSONL of `veriframe scan --model CHECKPOINT` over files not trained on."
         ),
     ],
-    data: Annotated[Path, typer.Option(help="Folder of the labelled media.")] = Path("../shared/data"),
+    cache: CacheOption = None,
+    data: DataOption = None,
     degraded: Annotated[
         list[Path] | None, typer.Option(exists=True, dir_okay=False, help="JSONL of scans of degraded copies; may be repeated.")
     ] = None,
@@ -101,13 +117,13 @@ def calibrate(
     ] = None,
 ) -> None:
     from training.calibration import Target
+    from training.labelled import labelled_files
     from training.scans import calibrate_checkpoint, read_reports
-    from training.splits import read_split
     from worker.model.checkpoint import sha256
 
-    items = {item.path: item for item in read_split()}
+    items, root = labelled_files(cache, data)
     digest = sha256(checkpoint)
-    scanned = read_reports(reports, items, data, digest)
+    scanned = read_reports(reports, items, root, digest)
     poor = read_reports(degraded or [], items, copies, digest)
     lines = calibrate_checkpoint(checkpoint, scanned, Target(fpr=fpr, fnr=fnr, coverage=coverage), poor, version=version)
     typer.echo("\n".join(lines))
@@ -119,16 +135,18 @@ def calibrate(
 @exit_codes()
 def degrade(
     out: Annotated[Path, typer.Argument(help="Folder for the copies.")],
-    data: Annotated[Path, typer.Option(help="Folder of the labelled media.")] = Path("../shared/data"),
+    cache: CacheOption = None,
+    data: DataOption = None,
 ) -> None:
     from training.degraded import make_copies
-    from training.splits import read_split
+    from training.labelled import labelled_files
     from worker.frame_source import build_frames
     from worker.settings import load_settings
 
-    items = [item for item in read_split() if item.split != "train"]
+    labelled, root = labelled_files(cache, data)
+    items = [item for item in labelled.values() if item.split != "train"]
     with build_frames(load_settings()) as frames:
-        failed = make_copies(items, data, out, frames)
+        failed = make_copies(items, root, out, frames)
     typer.echo(f"{len(items) - failed} copies below {out}, {failed} files could not be read")
 
 
@@ -142,7 +160,8 @@ def alarms(
             exists=True, dir_okay=False, help="JSONL of `veriframe scan --model CHECKPOINT` over files not trained on."
         ),
     ],
-    data: Annotated[Path, typer.Option(help="Folder of the labelled media.")] = Path("../shared/data"),
+    cache: CacheOption = None,
+    data: DataOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the copies' scans and the table.")] = Path("runs/alarms"),
     fpr: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = 0.05,
     fnr: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = 0.10,
@@ -153,17 +172,17 @@ def alarms(
 
     from training.alarms import report_lines, scan_copies, seen_of, trials
     from training.calibration import Target
+    from training.labelled import labelled_files
     from training.scans import named_reports
-    from training.splits import read_split
     from worker.compose import build_scanner
     from worker.frame_source import build_frames
     from worker.model.checkpoint import sha256
     from worker.progress import Bar
     from worker.settings import default_file, load_settings
 
-    items = {item.path: item for item in read_split()}
-    own = dict(named_reports(reports, items, data, sha256(checkpoint)))
-    wanted = trials(items, own, data)
+    items, root = labelled_files(cache, data)
+    own = dict(named_reports(reports, items, root, sha256(checkpoint)))
+    wanted = trials(items, own, root)
     engine = {"checkpoint": checkpoint} | ({} if threads is None else {"threads": threads})
     every_frame = {"sampling": {"exhaustive": True}}
     settings = load_settings(default_file(), {"model": engine, "output": {"evidence_per_track": 0}} | every_frame)

@@ -12,6 +12,9 @@ from training.commands.release import app
         (["calibrate", "none.safetensors", __file__], "none.safetensors"),
         (["calibrate", "none.safetensors", "none.jsonl"], "none.jsonl"),
         (["alarms", "none.safetensors", __file__], "none.safetensors"),
+        (["calibrate", __file__, __file__, "--cache", "nowhere"], "nowhere has no split of its own"),
+        (["degrade", "copies", "--cache", "nowhere"], "nowhere has no split of its own"),
+        (["alarms", __file__, __file__, "--cache", "nowhere"], "nowhere has no split of its own"),
         (["export", "out.safetensors", "--run", "nowhere"], "holds no run"),
     ],
 )

@@ -1,0 +1,71 @@
+"""What calibrates a checkpoint of one's own: the files that its cache holds out, wherever they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.training.test_scans import report, write
+from training.commands.release import app
+from training.labelled import DATA, labelled_files
+from training.provenance import Provenance, begin
+from training.splits import Item, read_split
+from worker.model import checkpoint
+from worker.model.checkpoint import sha256
+from worker.report import Report
+
+
+def item(path: str, label: str, group: str, split: str = "heldout") -> Item:
+    return Item(path=path, label=label, source="mine", manipulation="", group=group, split=split)
+
+
+def test_without_a_cache_they_are_the_committed_splits() -> None:
+    items, root = labelled_files(None, None)
+    assert (list(items.values()), root) == (read_split(), DATA)
+    assert labelled_files(None, Path("media"))[1] == Path("media")
+
+
+def test_files_outside_the_manifests_folder_are_named_below_one_that_holds_all(tmp_path: Path) -> None:
+    items = (item(str(tmp_path / "a/real/1.mp4"), "real", "1"), item("../b/2.mp4", "fake", "2"), item("3.mp4", "fake", "3"))
+    begin(tmp_path / "cache", Provenance(root=tmp_path / "lists", layout="manifest", items=items))
+    found, root = labelled_files(tmp_path / "cache", None)
+    assert (list(found), root) == (["a/real/1.mp4", "b/2.mp4", "lists/3.mp4"], tmp_path)
+
+
+def test_a_checkpoint_is_calibrated_on_its_own_cache(tmp_path: Path, uncalibrated: Path) -> None:
+    media, cache, model = tmp_path / "media", tmp_path / "cache", uncalibrated
+    rng = np.random.default_rng(0)
+    items = tuple(item(f"{label}/{n}.mp4", label, f"mine/{n}") for n in range(12) for label in ("real", "fake"))
+    begin(cache, Provenance(root=media, layout="plain", items=items))
+    reports = [_with_sha(report(media / it.path, _logits(rng, it.label)), sha256(model)) for it in items]
+    scans = write(tmp_path / "scans.jsonl", reports)
+    result = CliRunner().invoke(app, ["calibrate", str(model), str(scans), "--cache", str(cache)])
+    assert result.exit_code == 0, result.output
+    assert checkpoint.load_spec(model).calibrations
+    assert "on 24 files" in result.output
+
+
+def test_degraded_copies_are_made_of_the_caches_held_out_files(tmp_path: Path) -> None:
+    noise_HWC = np.random.default_rng(0).integers(0, 255, (96, 96, 3)).astype(np.uint8)
+    items = (item("real/1.png", "real", "1"), item("fake/2.png", "fake", "2", "train"))
+    for one in items:
+        (tmp_path / "media" / one.path).parent.mkdir(parents=True)
+        Image.fromarray(noise_HWC).save(tmp_path / "media" / one.path)
+    begin(tmp_path / "cache", Provenance(root=tmp_path / "media", layout="plain", items=items))
+    result = CliRunner().invoke(app, ["degrade", str(tmp_path / "copies"), "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 0, result.output
+    assert "1 copies below" in result.stdout
+    assert (tmp_path / "copies" / "real" / "1.png").is_file()
+
+
+def _logits(rng: np.random.Generator, label: str) -> list[float]:
+    found: list[float] = rng.normal(rng.normal(2.0 if label == "fake" else -2.0, 1.5), 0.5, 6).tolist()
+    return found
+
+
+def _with_sha(found: Report, digest: str) -> Report:
+    assert found.model is not None
+    return found.model_copy(update={"model": found.model.model_copy(update={"sha256": digest})})

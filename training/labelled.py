@@ -1,0 +1,39 @@
+"""The labelled files whose scans calibrate a checkpoint: those of the committed split, or of a crop cache of one's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from training import provenance
+from training.splits import Item, read_split
+from worker.errors import ConfigError
+
+DATA = Path("../shared/data")
+"""Where the committed split's files are looked for."""
+
+
+def labelled_files(cache: Path | None, data: Path | None) -> tuple[dict[str, Item], Path]:
+    """All items by their paths, and the folder that these are below.
+
+    ``data``: that folder, where it is not the one that the cache was made of. Raises ConfigError for a cache without a split.
+    """
+    if cache is None:
+        return {item.path: item for item in read_split()}, data or DATA
+    made_of = provenance.read(cache)
+    if made_of is None:
+        raise ConfigError(f"{cache} has no split of its own: it was not made by `veriframe data prepare`")
+    items, root = _below_one_folder(made_of.items, data or made_of.root)
+    return {item.path: item for item in items}, root
+
+
+def _below_one_folder(items: Sequence[Item], root: Path) -> tuple[Sequence[Item], Path]:
+    """A manifest may name files outside its own folder: their paths, too, become relative to one that holds all of them."""
+    paths = [Path(item.path) for item in items]
+    if not any(path.is_absolute() or ".." in path.parts for path in paths):
+        return items, root
+    places = [Path(os.path.normpath(root / path)) for path in paths]
+    top = Path(os.path.commonpath([place.parent for place in places]))
+    return [replace(item, path=place.relative_to(top).as_posix()) for place, item in zip(places, items, strict=True)], top
