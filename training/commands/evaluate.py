@@ -36,7 +36,9 @@ manipulation, split (train is left out), original, sex, age, race
 @app.command(help=HELP, epilog=EPILOG)
 def evaluate(
     ctx: typer.Context,
-    manifest: Annotated[Path, typer.Argument(exists=True, help="A manifest (CSV), or a folder with real/ and fake/ in it.")],
+    manifest: Annotated[
+        Path, typer.Argument(exists=True, help="A manifest (CSV), or a folder that `veriframe data prepare` takes.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the report and the scans; outside git.", metavar="DIR")],
     model: Annotated[Path | None, typer.Option(metavar="FILE", help="The checkpoint; default: the bundled one.")] = None,
     data: Annotated[

@@ -1,7 +1,8 @@
-"""The labelled files that a checkpoint is judged on, from a manifest (``training.manifest``) or a folder ``real/`` and ``fake/``.
+"""The labelled files that a checkpoint is judged on, from a manifest (``training.manifest``) or a folder (``training.layouts``).
 
 Beyond a manifest's columns these are read where they are there: split (train is not judged by default), sex, age, race (of the
-face, as it appears to an annotator), and note, in which UTKFace's own file names give the three.
+face, as it appears to an annotator), and note, in which UTKFace's own file names give the three. A note that the manifest lacks
+is looked up, by path, in the ``MANIFEST.csv`` of the data folder, if there is one.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from training.manifest import Entry, is_video, own_group, read_manifest
-from training.splits import components, ids_of
+from training.layouts import MANIFEST, list_source
+from training.manifest import Entry, is_video, read_manifest
+from training.splits import COMMITTED, components, ids_of
 from worker.errors import ConfigError
 from worker.types import MediaKind
 
-NOTES = "MANIFEST.csv"
-"""Where it lies in the data folder, its column ``note`` (by path) stands in for a note that the manifest lacks."""
 _UTKFACE = re.compile(r"(?:^|/)(\d{1,3})_([01])_([0-4])_\d{8,}\.(?:jpg|png)")
 SEXES = ("male", "female")
 RACES = ("White", "Black", "Asian", "Indian", "other")
@@ -59,9 +59,10 @@ class Case:
 
 
 def read_cases(place: Path, data: Path | None = None) -> list[Case]:
-    """All files of a manifest, or of a folder's ``real/`` and ``fake/`` (folders below them are sources).
+    """All files of a manifest, or of a folder as ``veriframe data prepare`` lists it: media only, their parts as splits.
 
-    Relative paths are below ``data``, by default the manifest's folder. Raises ConfigError for a missing column or file.
+    Relative paths are below ``data``, by default the manifest's folder. Raises ConfigError for a missing column or file, and
+    for a folder of no known layout.
     """
     cases = _from_folder(place) if place.is_dir() else _from_manifest(place, data or place.parent)
     if missing := next((case for case in cases if not case.path.is_file()), None):
@@ -70,27 +71,17 @@ def read_cases(place: Path, data: Path | None = None) -> list[Case]:
 
 
 def _from_folder(folder: Path) -> list[Case]:
-    cases: list[Case] = []
-    for label in ("real", "fake"):
-        for path in sorted((folder / label).rglob("*")):
-            if path.is_file():
-                inner = path.relative_to(folder / label).parts
-                name = path.relative_to(folder).as_posix()
-                source = inner[0] if len(inner) > 1 else folder.resolve().name
-                group = own_group(source, name)
-                found = Case(
-                    name=name, path=Path(os.path.abspath(path)), label=label, source=source, group=group, **_apparent(name)
-                )
-                cases.append(found)
-    if not cases:
-        raise ConfigError(f"{folder}: a folder of media needs real/ and fake/ in it; a manifest is a CSV file")
-    return cases
+    listing = list_source(folder)
+    if listing.layout in ("own", "manifest"):  # tables that tell more than entries hold
+        return _from_manifest(COMMITTED if listing.layout == "own" else folder / MANIFEST, folder)
+    component = components(entry.groups for entry in listing.entries)
+    return [_case(entry, component[entry.groups[0]], {}, listing.root, {}) for entry in listing.entries]
 
 
 def _from_manifest(manifest: Path, data: Path) -> list[Case]:
     entries = read_manifest(manifest)
     more = {row["path"].strip(): row for row in _rows(manifest)}
-    notes = {row["path"]: row.get("note") or "" for row in _rows(data / NOTES)} if (data / NOTES).is_file() else {}
+    notes = {row["path"]: row.get("note") or "" for row in _rows(data / MANIFEST)} if (data / MANIFEST).is_file() else {}
     component = components(entry.groups for entry in entries)
     return [_case(entry, component[entry.groups[0]], more[entry.path], data, notes) for entry in entries]
 

@@ -46,6 +46,12 @@ def test_paths_may_be_below_another_folder_whose_notes_are_read(tmp_path: Path) 
         read_cases(manifest)
 
 
+def test_a_folder_with_a_manifest_is_read_by_it(tmp_path: Path) -> None:
+    place(tmp_path, "a.mp4", "b.mp4")
+    write(tmp_path / "MANIFEST.csv", "path,label,source,sex,split", "a.mp4,real,x,female,train", "b.mp4,fake,x,male,")
+    assert [(found.sex, found.split) for found in read_cases(tmp_path)] == [("female", "train"), ("male", "")]
+
+
 def test_labels_of_the_manifest_come_before_those_of_names(tmp_path: Path) -> None:
     place(tmp_path, "30_0_0_20170109140934624.jpg")
     manifest = write(tmp_path / "s.csv", "path,label,source,sex", "30_0_0_20170109140934624.jpg,real,x,other")
@@ -57,16 +63,25 @@ def test_ages_come_in_bands(age: str, band: str) -> None:
     assert age_band(age) == band
 
 
-def test_a_folder_gives_sources_by_its_inner_folders_and_pairs_stay_together(tmp_path: Path) -> None:
-    place(tmp_path, "real/x/1.mp4", "fake/x/1.mp4", "real/2.jpg")
-    cases = {found.name: found for found in read_cases(tmp_path)}
-    assert cases["real/x/1.mp4"].source == "x"
-    assert cases["real/x/1.mp4"].group == cases["fake/x/1.mp4"].group
-    assert cases["real/2.jpg"].source == tmp_path.name
+def test_a_folder_is_listed_as_prepare_lists_it_and_pairs_stay_together(tmp_path: Path) -> None:
+    place(tmp_path / "Set", "real/1.mp4", "fake/gan/1.mp4", "real/2.jpg", "fake/notes.txt", "real/.DS_Store", "clips/Real/3.mp4")
+    cases = {found.name: found for found in read_cases(tmp_path / "Set")}
+    assert set(cases) == {"real/1.mp4", "fake/gan/1.mp4", "real/2.jpg", "clips/Real/3.mp4"}
+    assert {name: found.source for name, found in cases.items()} == {name: "set" for name in cases} | {
+        "clips/Real/3.mp4": "clips"
+    }
+    assert cases["real/1.mp4"].group == cases["fake/gan/1.mp4"].group
+    assert (cases["fake/gan/1.mp4"].manipulation, cases["fake/gan/1.mp4"].original) == ("gan", "real/1.mp4")
+    assert cases["real/2.jpg"].path == tmp_path / "Set" / "real" / "2.jpg"
+
+
+def test_folders_of_any_case_are_taken_and_parts_are_splits(tmp_path: Path) -> None:
+    place(tmp_path, "train/Real/1.mp4", "train/Fake/2.mp4", "test/Real/3.mp4", "test/Fake/4.mp4")
+    assert Counter(found.split for found in read_cases(tmp_path)) == {"train": 2, "test": 2}
 
 
 def test_folders_and_files_that_are_no_manifest_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="real/ and fake/"):
+    with pytest.raises(ConfigError, match="named real and fake"):
         read_cases(tmp_path)
     with pytest.raises(ConfigError, match="label, source"):
         read_cases(write(tmp_path / "x.csv", "path,other", "a,b"))
