@@ -17,6 +17,7 @@ import torch
 from rich.progress import Progress
 
 from training.data import CropStore
+from training.manifest import is_video
 from training.prepare import RECONSTRUCTED, Crop
 from worker.content import write_atomically
 from worker.errors import ConfigError
@@ -25,8 +26,8 @@ from worker.types import Float32, Int64
 
 FAMILIES = ("real", "manipulation", "synthetic")
 """Families that cached crops are labelled with; blends are made on the fly in training and are not among them."""
-SYNTHETIC_SOURCES = ("140k", "generatedphotos", "roeishc")
-TRAINING_SOURCES = ("ffpp", "140k", "ciplab", "lfw", "utkface")
+FIRST_SOURCES = ("ffpp", "140k", "ciplab", "lfw", "utkface")
+"""Training sources drawn from before all others: the order of sources decides which crops a seed draws."""
 SAVE_EVERY = 4
 """Batches between two savings of the features."""
 
@@ -60,13 +61,14 @@ class Features:
         places = [place for place, row in enumerate(self.rows) if row.split == split]
         rows = tuple(self.rows[place] for place in places)
         if {row.label for row in rows} != {"real", "fake"}:
-            raise ConfigError(f"the comparison needs real and fake crops of the split {split!r}; the cache lacks some")
+            hint = " (`veriframe data prepare --leave-out SOURCE` leaves a source out)" if split == "leftout" else ""
+            raise ConfigError(f"the comparison needs real and fake crops of the split {split!r}; the cache lacks some{hint}")
         return Features(features_FD=self.features_FD[places], rows=rows)
 
 
 def family(row: Crop) -> int:
-    """The place in ``FAMILIES`` of a labelled crop."""
-    return 0 if row.label == "real" else 2 if row.source in SYNTHETIC_SOURCES else 1
+    """The place in ``FAMILIES`` of a labelled crop; files that are blends count as manipulated."""
+    return FAMILIES.index("manipulation" if row.its_family == "blend" else row.its_family)
 
 
 def choose_rows(
@@ -78,18 +80,21 @@ def choose_rows(
     known = [row for row in rows if not row.variant and row.source != RECONSTRUCTED]
     rng = np.random.default_rng(seed)
     chosen: list[Crop] = []
+    learnt = [row for row in known if row.split == "train"]
+    others = sorted({row.source for row in learnt} - set(FIRST_SOURCES))
     for label in ("real", "fake"):
-        train = [row for row in known if row.split == "train" and row.label == label and row.source in TRAINING_SOURCES]
-        pools = [[row for row in train if row.source == source] for source in TRAINING_SOURCES]
+        pools = [[row for row in learnt if row.label == label and row.source == name] for name in (*FIRST_SOURCES, *others)]
         for pool, count in zip(pools, even_shares([len(pool) for pool in pools], per_label), strict=True):
             chosen += _some(pool, count, rng)
     clips: dict[str, list[Crop]] = defaultdict(list)
     classes: dict[tuple[str, str], list[Crop]] = defaultdict(list)
     for row in known:
-        if row.split in ("heldout", "leftout") and row.path.startswith("faces/"):
-            classes[row.source, row.label].append(row)
-        elif row.split in ("heldout", "leftout"):
+        if row.split not in ("heldout", "leftout"):
+            continue
+        if is_video(row.path) or row.path.startswith("videos/"):  # as ``Item.is_video``
             clips[row.path].append(row)
+        else:
+            classes[row.source, row.label].append(row)
     for _, members in sorted(classes.items()):
         chosen += _some(members, pictures, rng)
     for _, members in sorted(clips.items()):

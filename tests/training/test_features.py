@@ -10,7 +10,8 @@ import torch
 
 from tests.training.conftest import crop
 from training.data import CropStore
-from training.features import Features, choose_rows, even_shares, extract, family
+from training.features import FIRST_SOURCES, Features, choose_rows, even_shares, extract, family
+from training.manifest import LABELS
 from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet, build
 
@@ -33,6 +34,11 @@ def test_families_come_from_labels_and_sources() -> None:
     ] == [0, 1, 2]
 
 
+def test_a_cache_that_says_a_fakes_family_is_believed() -> None:
+    told = [family(crop("x", 0, "fake", "mine", family=name)) for name in ("", "manipulation", "synthetic", "blend")]
+    assert told == [1, 1, 2, 1]
+
+
 def test_rows_are_balanced_and_held_out_clips_spaced() -> None:
     rows = [crop("a", n, label, source) for source in ("140k", "ciplab", "lfw") for label in ("real", "fake") for n in range(9)]
     clip = crop("b", 0, "fake", "ffpp", split="heldout")
@@ -50,6 +56,28 @@ def test_rows_are_balanced_and_held_out_clips_spaced() -> None:
     assert sum(row.source == "roeishc" for row in chosen) == 1
     assert not any(row.variant or row.source == "taesd" for row in chosen)
     assert chosen == choose_rows(rows, per_label=12)
+
+
+def test_rows_of_a_cache_of_ones_own_come_from_all_its_sources() -> None:
+    rows = [
+        crop("a", n, label, source, path=f"{source}/{label}/{n}.jpg") for source in "xy" for label in LABELS for n in range(9)
+    ]
+    held = crop("b", 0, "real", "x", split="heldout", path="x/real/clip.mov")
+    rows += [replace(held, frame=frame) for frame in range(12)]
+    rows += [crop("c", n, "fake", "x", split="heldout", path=f"x/fake/{n}.jpg") for n in range(5)]
+    chosen = choose_rows(rows, per_label=12, pictures=3)
+    train = Counter((row.source, row.label) for row in chosen if row.split == "train")
+    assert train == {(source, label): 6 for source in "xy" for label in LABELS}
+    assert [row.frame for row in chosen if row.path == held.path] == [0, 4, 7, 11]
+    assert sum(row.split == "heldout" and row.label == "fake" for row in chosen) == 3
+
+
+def test_the_rows_that_a_seed_draws_stay_the_same() -> None:
+    """Of the project's own sources, whose comparison is published; a further source only takes its share."""
+    rows = [crop("a", n, label, source) for source in FIRST_SOURCES for label in LABELS for n in range(9)]
+    chosen = [(row.source, row.label, int(row.path.rsplit("-", 1)[1])) for row in choose_rows(rows, per_label=10)]
+    assert [number for source, label, number in chosen if label == "real"] == [4, 5, 2, 8, 0, 8, 2, 7, 6, 7]
+    assert [source for source, label, _ in chosen if label == "real"] == [name for name in FIRST_SOURCES for _ in range(2)]
 
 
 def test_features_are_the_backbones_and_are_kept(cache: Path, network: DeepfakeNet, tmp_path: Path) -> None:
