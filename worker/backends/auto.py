@@ -55,6 +55,10 @@ def choose(opening: Opening, *, anew: bool = False) -> Choice:
         crops_FHWC = probe_crops(load_spec(opening.checkpoint).crop.size)
         one_call = replace(opening, parallel=1)
         choice = _chosen(key, try_all(names, lambda name: open_named(name, one_call), crops_FHWC))
+        if choice.may_pass:
+            told = "; ".join(f"{trial.name}: {trial.reason}" for trial in choice.trials if trial.reason)
+            log.warning("the backend is %s for now; the next scan measures again (%s)", choice.backend, told)
+            return choice
         try:
             remember(folder, choice)
         except OSError as exc:  # a full disk

@@ -22,6 +22,7 @@ from worker.content import write_atomically
 from worker.model.graph import EXPORT_VERSION
 
 MAX_BYTES = 1 << 16
+CUDA = "onnxruntime-cuda"
 CPUINFO = Path("/proc/cpuinfo")
 CARDS = Path("/proc/driver/nvidia/gpus")
 
@@ -36,6 +37,13 @@ class Choice(BaseModel):
     backend: str
     chosen_at: datetime
     trials: tuple[Trial, ...]
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether a candidate is out for what may be otherwise at the next scan and stands in no key: there was no time to try
+        it, or a card that the driver lists did not answer."""
+        no_answer = bool(self.key.get("gpu")) and any(t.name == CUDA and t.reason and t.max_dp is None for t in self.trials)
+        return no_answer or any(trial.is_untried for trial in self.trials)
 
     def why(self) -> str:
         """One line for people."""
@@ -67,7 +75,10 @@ def machine_key(digest: str, names: Sequence[str], *, threads: int, artefacts: S
 
 
 def recall(folder: Path, key: dict[str, str]) -> Choice | None:
-    """The choice for this key, if one is kept, whole, and names a backend that was among its candidates and passed."""
+    """The choice for this key, if one is kept, whole, and names a backend that was among its candidates and passed.
+
+    One that ``may_pass`` counts for nothing: it would keep a backend out for ever.
+    """
     try:
         handle = os.open(_path(folder, key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         with os.fdopen(handle, "rb") as file:
@@ -75,7 +86,7 @@ def recall(folder: Path, key: dict[str, str]) -> Choice | None:
         choice = Choice.model_validate_json(data) if len(data) <= MAX_BYTES else None
     except (OSError, ValidationError):
         return None
-    if choice is None or choice.key != key:
+    if choice is None or choice.key != key or choice.may_pass:
         return None
     usable = {trial.name for trial in choice.trials if trial.reason is None}
     return choice if choice.backend in usable and choice.backend in key["candidates"].split() else None

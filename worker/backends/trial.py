@@ -25,6 +25,7 @@ BATCH = 8
 ROUNDS = 3
 PATIENCE_S = 30.0
 """After so long no further backend is tried."""
+UNTRIED = "not tried: "
 MARGIN = 1.1
 """So many times faster than the reference a backend must be, or the reference it is: noise decides nothing."""
 
@@ -43,6 +44,11 @@ class Trial(BaseModel):
     max_dp: float | None = Field(default=None, ge=0)
     mean_dp: float | None = Field(default=None, ge=0)
     reason: str | None = Field(default=None, max_length=2000)
+
+    @property
+    def is_untried(self) -> bool:
+        """No time was left for it: nothing is known of it."""
+        return self.reason is not None and self.reason.startswith(UNTRIED)
 
 
 def probe_crops(size: int) -> UInt8:
@@ -71,7 +77,7 @@ def try_all(names: Sequence[str], open_backend: Callable[[str], Classifier], cro
         if name in trials:
             continue
         if time.monotonic() > deadline:
-            trials[name] = Trial(name=name, reason=f"not tried: the others took {PATIENCE_S:g} s")
+            trials[name] = Trial(name=name, reason=f"{UNTRIED}the others took {PATIENCE_S:g} s")
             continue
         classifier, trials[name] = _compared(name, partial(open_backend, name), crops_FHWC, expected_F)
         if classifier is not None:

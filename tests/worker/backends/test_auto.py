@@ -34,6 +34,28 @@ def opening(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> Opening:
     )
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a loaded machine the reference alone takes long, and nothing else would be tried."""
+    monkeypatch.setattr("worker.backends.trial.PATIENCE_S", 600.0)
+
+
+@needs_openvino
+def test_what_there_was_no_time_to_try_is_tried_at_the_next_scan(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as loaded:
+        loaded.setattr("worker.backends.trial.PATIENCE_S", -1.0)
+        hurried = choose(opening)
+    assert hurried.backend == "onnxruntime"
+    assert all(trial.is_untried for trial in hurried.trials[1:])
+    assert "for now" in caplog.text
+    assert remembered_choice(opening) is None
+    calm = choose(opening)
+    assert not any(trial.is_untried for trial in calm.trials)
+    assert remembered_choice(opening) == calm
+
+
 @needs_openvino
 def test_it_measures_once_remembers_and_says_so(opening: Opening, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)

@@ -37,6 +37,16 @@ def test_what_is_remembered_is_recalled_for_the_same_key_alone(tmp_path: Path) -
     assert recall(tmp_path, key(threads=2)) is None
 
 
+def test_what_was_not_tried_or_a_card_that_did_not_answer_keeps_no_backend_out(tmp_path: Path) -> None:
+    silent = Trial(name="onnxruntime-cuda", reason="no NVIDIA card answers")
+    hurried = Trial(name="openvino", reason="not tried: the others took 30 s")
+    there, none = key() | {"gpu": "NVIDIA H200"}, key() | {"gpu": ""}
+    for trial, its_key, known in ((silent, there, False), (silent, none, True), (hurried, none, False)):
+        kept_one = choice("onnxruntime").model_copy(update={"key": its_key, "trials": (TRIALS[0], trial)})
+        remember(tmp_path, kept_one)
+        assert (recall(tmp_path, its_key) is not None) is known
+
+
 def test_the_key_tells_machine_and_libraries() -> None:
     parts = ("checkpoint", "export", "parts", "veriframe", "candidates", "libraries", "cpu", "gpu", "threads", "artefacts")
     assert set(key()) == set(parts)
