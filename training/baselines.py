@@ -45,7 +45,7 @@ class Line:
 def compare(settings: Baselines, cache: Path, folder: Path) -> list[Line]:
     """A line for each network, also in ``baselines.csv`` and ``baselines.md``; goes on where it was cut."""
     chosen = read_sets(cache, settings.sets)
-    claim(settings, folder)
+    claim(settings, chosen, folder)
     fabric = launch(settings.hardware, folder)
     lines = [
         one(settings, backbone, chosen, cache=cache, folder=folder / backbone, fabric=fabric) for backbone in settings.backbones
@@ -64,7 +64,7 @@ def one(settings: Baselines, backbone: str, chosen: Chosen, *, cache: Path, fold
         stage=settings.train,
         hardware=settings.hardware,
         seed=settings.seed,
-        identity=f"{backbone} {settings.sha256}",
+        identity=f"{backbone} {settings.sha256} {chosen.sha256}",
         cache=cache,
         data=chosen.first,
         plan=None,

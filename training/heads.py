@@ -6,6 +6,7 @@ seed, frozen. Axes: F crops, D features, K families, N draws.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from training.calibration import Clips, fit_platt, folds_by_group
 from training.features import FAMILIES, Features
+from training.identity import rows_sha256
 from training.metrics import (
     Bools,
     Floats,
@@ -237,15 +239,21 @@ def _curve(sure_F: Floats, wrong_F: Bools, weight_F: Floats) -> list[float]:
     return [float(value) for value in np.interp(COVERAGES, coverage_K, risk_K)]
 
 
+def _sha256(features: Features) -> str:
+    """Names the crops and what the backbone made of them."""
+    values = np.ascontiguousarray(features.features_FD).tobytes()
+    return hashlib.sha256(rows_sha256(features.rows).encode() + values).hexdigest()
+
+
 def compare(features: Features, settings: Settings, seeds: Sequence[int], run: Path) -> list[dict[str, Any]]:
-    """All seeds; each is kept in ``run`` when done, and not computed again with the same settings and crops."""
-    found = []
+    """All seeds; each is kept in ``run`` when done, and not computed again with the same settings and the same features."""
+    found, identity = [], _sha256(features)
     with Progress() as progress:
         for seed in progress.track(seeds, description="seeds"):
             path = run / f"seed-{seed}.json"
             kept = json.loads(path.read_text()) if path.exists() else {}
-            if kept.get("settings") != asdict(settings) or kept.get("crops") != len(features.rows):
-                kept = compare_seed(features, settings, seed) | {"crops": len(features.rows)}
+            if kept.get("settings") != asdict(settings) or kept.get("features_sha256") != identity:
+                kept = compare_seed(features, settings, seed) | {"features_sha256": identity}
                 path.write_text(json.dumps(kept, indent=1))
             found.append(kept)
     return found

@@ -24,10 +24,11 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from training.data import CropStore, PairSampler, is_left_out
+from training.identity import rows_sha256
 from training.leave_out_report import write_report
 from training.loop import fit_network
 from training.manifest import is_video
-from training.prepare import RECONSTRUCTED, Crop
+from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.provenance import split_of
 from training.release import average_with, export_checkpoint
 from training.settings import STEM, Fit, Study
@@ -180,7 +181,11 @@ def read_scores(path: Path) -> list[Score]:
 
 def claim(fit: Fit, cache: Path, folder: Path, stem: Fit | None = None) -> None:
     """Note down what a fold's folder is for, and what it starts from. Raises ConfigError where it was for something else."""
-    mine: dict[str, object] = {"split_sha256": split_sha256(split_of(cache)), "fit": fit.model_dump(mode="json", exclude=FREE)}
+    mine: dict[str, object] = {
+        "split_sha256": split_sha256(split_of(cache)),
+        "rows_sha256": rows_sha256(read_index(cache)),
+        "fit": fit.model_dump(mode="json", exclude=FREE),
+    }
     if stem is not None:
         mine["stem"] = stem.model_dump(mode="json", exclude=FREE)
     path = folder / FOLD
@@ -188,7 +193,9 @@ def claim(fit: Fit, cache: Path, folder: Path, stem: Fit | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(mine, indent=1).encode())
     elif _with_defaults(json.loads(path.read_text("utf-8"))) != mine:
-        raise ConfigError(f"{folder} holds a fold of another recipe, budget, stem or split; choose another folder with --run")
+        raise ConfigError(
+            f"{folder} holds a fold of another recipe, budget, stem or split, or other crops; choose another folder with --run"
+        )
 
 
 def _with_defaults(told: dict[str, object]) -> dict[str, object]:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from training.data import Batch, CropStore, PairSampler, load_batch, start_loader
 from training.device import choose_device, place
+from training.identity import refuse_other_rows, rows_sha256
 from training.maskbranch import MaskBranch
 from training.settings import FAMILIES, Fit, Network, Stage
 from training.validate import choose, validate
@@ -104,6 +105,8 @@ class Run:
 
     fit: Fit
     folder: Path
+    rows_sha256: str
+    """Names the crops that it learns from and is judged on (``training.identity``)."""
     network: DeepfakeNet
     ema: DeepfakeNet
     optimizer: torch.optim.Optimizer
@@ -114,7 +117,7 @@ class Run:
     losses: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=50))
 
     @classmethod
-    def start(cls, fit: Fit, folder: Path) -> Run:
+    def start(cls, fit: Fit, folder: Path, *, rows_sha256: str) -> Run:
         """A new run, or the one that ``folder`` holds."""
         folder.mkdir(parents=True, exist_ok=True)
         network = make_network(fit.network, fit.seed, len(fit.mixture.families))
@@ -126,7 +129,7 @@ class Run:
             groups.append({"params": [branch.classify.weight], "part": "head", "weight_decay": fit.weight_decay})
             groups.append({"params": [branch.classify.bias], "part": "head", "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, lr=fit.lr, weight_decay=fit.weight_decay, fused=True)
-        run = cls(fit=fit, folder=folder, network=network, ema=ema, optimizer=optimizer, branch=branch)
+        run = cls(fit=fit, folder=folder, rows_sha256=rows_sha256, network=network, ema=ema, optimizer=optimizer, branch=branch)
         if run.state_path.exists():
             run.load()
         return run
@@ -159,18 +162,23 @@ class Run:
             "branch": self.branch.state_dict() if self.branch is not None else {},
             "counts": {"step": self.step, "trained_s": self.trained_s, "crops": self.crops},
             "fit": self.fit.model_dump_json(),
+            "rows_sha256": self.rows_sha256,
         }
         torch.save(state, unfinished)
         unfinished.rename(self.state_path)
 
     def load(self) -> None:
-        """Raises ConfigError where the folder's run had another configuration than its length and hardware."""
+        """Raises ConfigError where the folder's run had another configuration than its length and hardware, or other crops.
+
+        So too where it does not say which crops it had.
+        """
         state: dict[str, Any] = torch.load(self.state_path, weights_only=True, map_location="cpu")
         theirs = Fit.model_validate_json(state["fit"])
         length = {"minutes", "steps", "stop", "save_every_minutes", "validate_every_minutes", "validate_every_steps"}
         free = {*length, "threads", "device", "loaders"}
         if theirs.model_dump(exclude=free) != self.fit.model_dump(exclude=free):
             raise ConfigError(f"{self.folder} holds a run with another configuration; choose another folder")
+        refuse_other_rows(state.get("rows_sha256"), self.rows_sha256, self.folder)
         self.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -266,8 +274,8 @@ def fit_network(
     """Train until the limit; ``folder`` gets ``state.pt``, ``steps.csv`` and ``validation.csv``. Continues a run found there."""
     console = console or Console()
     torch.set_num_threads(fit.threads)
-    run = Run.start(fit, folder)
     store = CropStore(cache)
+    run = Run.start(fit, folder, rows_sha256=rows_sha256(store.rows))
     sample = choose(store.rows, frames_per_clip=4, pictures_per_class=40)
     console.print(f"step {run.step}, progress {run.progress:.1%}, {sum(r.split == 'train' for r in store.rows)} training crops")
     if left_out := PairSampler(store, fit.mixture, fit.seed).left_out:

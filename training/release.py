@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from training.data import is_left_out
+from training.identity import rows_sha256
 from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.provenance import split_of
 from training.settings import Fit, Mixture
@@ -39,6 +40,8 @@ class Trained:
     step: int
     crops: int
     trained_s: float
+    rows_sha256: str | None
+    """Names the cache's rows that it was trained on; None: the run is older than these names."""
 
 
 def read_run(folder: Path) -> Trained:
@@ -57,7 +60,14 @@ def read_run(folder: Path) -> Trained:
     )
     network.load_state_dict(state["ema"])
     counts = state["counts"]
-    return Trained(fit=fit, network=network.eval(), step=counts["step"], crops=counts["crops"], trained_s=counts["trained_s"])
+    return Trained(
+        fit=fit,
+        network=network.eval(),
+        step=counts["step"],
+        crops=counts["crops"],
+        trained_s=counts["trained_s"],
+        rows_sha256=state.get("rows_sha256"),
+    )
 
 
 def training_sources(rows: Sequence[Crop], mixture: Mixture) -> tuple[TrainingSource, ...]:
@@ -87,8 +97,14 @@ def _names(sources: Collection[str], row: Crop) -> bool:
 
 
 def make_spec(trained: Trained, cache: Path, *, name: str, version: str) -> ModelSpec:
-    """The spec of a run's weights, without thresholds and calibrations of its own: those are fitted on scans."""
-    network = trained.fit.network
+    """The spec of a run's weights, without thresholds and calibrations of its own: those are fitted on scans.
+
+    Raises ConfigError where the run was trained on other crops than the cache has. One that does not say which is taken to be
+    of this cache.
+    """
+    network, rows = trained.fit.network, read_index(cache)
+    if trained.rows_sha256 is not None and trained.rows_sha256 != rows_sha256(rows):
+        raise ConfigError(f"the run was trained on other crops than {cache} has now: name its own by --cache, or train anew")
     return ModelSpec(
         name=name,
         version=version,
@@ -96,7 +112,7 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str) -> Mode
         head=HeadSpec(kind=network.head, hidden_dim=network.hidden_dim, num_steps=network.num_steps),
         families=trained.fit.mixture.families,
         training=TrainingData(
-            sources=training_sources(read_index(cache), trained.fit.mixture),
+            sources=training_sources(rows, trained.fit.mixture),
             split_sha256=split_sha256(split_of(cache)),
         ),
         git_revision=git_revision(),

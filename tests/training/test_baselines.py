@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 from training.baselines import compare, cost, markdown
 from training.paper.settings import Baselines
+from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet
 
 SETTINGS = Baselines.model_validate(
@@ -45,4 +48,10 @@ def test_networks_see_equally_many_images_and_one_more_can_join(cache: Path, tmp
     assert both[0].images == both[1].images > 0
     with (tmp_path / "baselines.csv").open() as file:
         assert [row["backbone"] for row in csv.DictReader(file)] == ["test_efficientnet", "test_resnet"]
+    other = tmp_path / "cache"
+    shutil.copytree(cache, other)
+    index = other / "140k-fake.csv"
+    index.write_text(index.read_text().replace(",0.99,", ",0.98,"))
+    with pytest.raises(ConfigError, match="other crops"):
+        compare(SETTINGS, other, tmp_path)
     assert markdown(both, SETTINGS).count("\n| test_") == 2

@@ -17,10 +17,11 @@ from tests.training.conftest import crop, picture
 from training.commands.train import app
 from training.configuration import read_configuration
 from training.data import CropStore, PairSampler
+from training.identity import rows_sha256
 from training.leave_out import FOLD, Score, choose_files, claim, logits_of, read_scores, run_study
 from training.leave_out_report import gather, images_seen, measure, thresholds
 from training.loop import Run, fit_network
-from training.prepare import Crop, write_shard
+from training.prepare import Crop, read_index, write_shard
 from training.release import training_sources
 from training.settings import Fit, Mixture, Network, Stage, Study
 from worker.errors import ConfigError
@@ -221,10 +222,10 @@ def test_a_stem_of_another_configuration_or_length_is_refused(cache: Path, studi
     quiet, slower = Console(quiet=True), BLIND.model_copy(update={"lr": 1e-5})
     with pytest.raises(ConfigError, match="another recipe, budget, stem or split"):
         run_study(with_stem(stem=slower), cache, studied, console=quiet)
-    Run.start(slower, tmp_path / "other" / "stem").save()
+    Run.start(slower, tmp_path / "other" / "stem", rows_sha256="others").save()
     with pytest.raises(ConfigError, match="another configuration"):
         run_study(with_stem(), cache, tmp_path / "other", console=quiet)
-    longer = Run.start(BLIND, tmp_path / "longer" / "stem")
+    longer = Run.start(BLIND, tmp_path / "longer" / "stem", rows_sha256=rows_sha256(read_index(cache)))
     longer.step = 2
     longer.save()
     with pytest.raises(ConfigError, match="a run of 2 steps, the stem has 1"):
@@ -385,6 +386,10 @@ def test_a_fold_begun_before_a_setting_was_there_goes_on(cache: Path, tmp_path: 
     claim(fit, cache, tmp_path / "fold")
     with pytest.raises(ConfigError, match="another recipe"):
         claim(fit.model_copy(update={"mask_weight": 0.5}), cache, tmp_path / "fold")
+    del told["rows_sha256"]
+    path.write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match="or other crops"):
+        claim(fit, cache, tmp_path / "fold")
     path.write_text(json.dumps({"fit": {"no": "recipe"}}))
     with pytest.raises(ConfigError, match="another recipe"):
         claim(fit, cache, tmp_path / "fold")

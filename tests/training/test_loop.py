@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.training.conftest import crop, picture
 from training.data import CropStore, PairSampler, start_loader
 from training.device import choose_device
 from training.loop import Feed, Run, add_noise, fit_network, follow, learning_rate, make_network, train_step
+from training.prepare import write_shard
 from training.settings import Fit, Mixture, Network, Stage, read_fit
 from worker.errors import ConfigError
 
@@ -24,6 +27,7 @@ TINY = Fit(
     noise_share=0.5,
     threads=1,
 )
+ROWS = "the rows of a test"
 
 
 def steps(run: Run, cache: Path, until: int) -> None:
@@ -34,12 +38,12 @@ def steps(run: Run, cache: Path, until: int) -> None:
 
 
 def test_a_run_cut_and_continued_gives_the_weights_of_an_uncut_one(cache: Path, tmp_path: Path) -> None:
-    whole = Run.start(TINY, tmp_path / "whole")
+    whole = Run.start(TINY, tmp_path / "whole", rows_sha256=ROWS)
     steps(whole, cache, 4)
-    first = Run.start(TINY, tmp_path / "cut")
+    first = Run.start(TINY, tmp_path / "cut", rows_sha256=ROWS)
     steps(first, cache, 2)
     first.save()
-    second = Run.start(TINY, tmp_path / "cut")
+    second = Run.start(TINY, tmp_path / "cut", rows_sha256=ROWS)
     assert second.step == 2
     steps(second, cache, 4)
     for name, value in whole.ema.state_dict().items():
@@ -50,20 +54,20 @@ def test_a_run_cut_and_continued_gives_the_weights_of_an_uncut_one(cache: Path, 
 
 def test_the_mask_branch_learns_is_resumed_and_leaves_no_trace(cache: Path, tmp_path: Path) -> None:
     fit = TINY.model_copy(update={"mask_weight": 1.0, "steps": 6})
-    whole = Run.start(fit, tmp_path / "whole")
+    whole = Run.start(fit, tmp_path / "whole", rows_sha256=ROWS)
     steps(whole, cache, 6)
-    first = Run.start(fit, tmp_path / "cut")
+    first = Run.start(fit, tmp_path / "cut", rows_sha256=ROWS)
     assert first.branch is not None
     before = first.branch.classify.weight.detach().clone()
     steps(first, cache, 3)
     assert not torch.equal(before, first.branch.classify.weight)
     first.save()
-    second = Run.start(fit, tmp_path / "cut")
+    second = Run.start(fit, tmp_path / "cut", rows_sha256=ROWS)
     steps(second, cache, 6)
     assert second.branch is not None
     assert whole.branch is not None
     assert torch.equal(whole.branch.classify.weight, second.branch.classify.weight)
-    plain = Run.start(TINY.model_copy(update={"steps": 6}), tmp_path / "plain")
+    plain = Run.start(TINY.model_copy(update={"steps": 6}), tmp_path / "plain", rows_sha256=ROWS)
     assert whole.network.state_dict().keys() == whole.ema.state_dict().keys() == plain.ema.state_dict().keys()
     steps(plain, cache, 6)
     trunk = "backbone.conv_stem.weight"
@@ -73,7 +77,7 @@ def test_the_mask_branch_learns_is_resumed_and_leaves_no_trace(cache: Path, tmp_
 
 
 def test_no_step_is_longer_for_the_mask_branch_than_for_all_else(cache: Path, tmp_path: Path) -> None:
-    run = Run.start(TINY.model_copy(update={"mask_weight": 1e4}), tmp_path / "run")
+    run = Run.start(TINY.model_copy(update={"mask_weight": 1e4}), tmp_path / "run", rows_sha256=ROWS)
     steps(run, cache, 1)
     learnt = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
     norm = torch.nn.utils.get_total_norm([one.grad for one in learnt if one.grad is not None])
@@ -82,11 +86,11 @@ def test_no_step_is_longer_for_the_mask_branch_than_for_all_else(cache: Path, tm
 
 def test_a_run_that_stops_early_is_the_beginning_of_the_whole_one(cache: Path, tmp_path: Path) -> None:
     stopped = fit_network(TINY.model_copy(update={"stop": 2}), cache, tmp_path / "run", console=Console(quiet=True))
-    whole = Run.start(TINY, tmp_path / "whole")
+    whole = Run.start(TINY, tmp_path / "whole", rows_sha256=ROWS)
     steps(whole, cache, 2)
     assert (stopped.step, stopped.progress) == (2, 0.5)
     assert all(torch.equal(value, whole.ema.state_dict()[name]) for name, value in stopped.ema.state_dict().items())
-    assert Run.start(TINY, tmp_path / "run").step == 2
+    assert Run.start(TINY, tmp_path / "run", rows_sha256=stopped.rows_sha256).step == 2
     with pytest.raises(ValueError, match="before the last of steps"):
         Fit(stages=(Stage(until=1, size=32, pairs=2),), steps=2, stop=3)
 
@@ -102,14 +106,35 @@ def test_fit_runs_to_its_end_with_logs_and_validation(cache: Path, tmp_path: Pat
 
 
 def test_another_configuration_does_not_continue_a_run(cache: Path, tmp_path: Path) -> None:
-    Run.start(TINY, tmp_path).save()
-    assert Run.start(TINY.model_copy(update={"steps": 99}), tmp_path).step == 0
+    Run.start(TINY, tmp_path, rows_sha256=ROWS).save()
+    assert Run.start(TINY.model_copy(update={"steps": 99}), tmp_path, rows_sha256=ROWS).step == 0
     with pytest.raises(ConfigError, match="another configuration"):
-        Run.start(TINY.model_copy(update={"lr": 1.0}), tmp_path)
+        Run.start(TINY.model_copy(update={"lr": 1.0}), tmp_path, rows_sha256=ROWS)
+
+
+def test_a_run_does_not_go_on_with_other_crops(cache: Path, tmp_path: Path) -> None:
+    """A folder prepared anew under the same recipe: the old weights are not given out as trained on it."""
+    other, run, quiet = tmp_path / "cache", tmp_path / "run", Console(quiet=True)
+    shutil.copytree(cache, other)
+    fit_network(TINY.model_copy(update={"stop": 1}), cache, run, console=quiet)
+    write_shard(other, "more", [(picture(3), crop("more", 3, "real", "lfw"))])
+    with pytest.raises(ConfigError, match=r"other crops.*--run, or delete"):
+        fit_network(TINY, other, run, console=quiet)
+    assert fit_network(TINY, cache, run, console=quiet).step == 4
+
+
+def test_a_run_that_does_not_say_what_it_was_trained_on_does_not_go_on(tmp_path: Path) -> None:
+    run = Run.start(TINY, tmp_path, rows_sha256=ROWS)
+    run.save()
+    state = torch.load(run.state_path, weights_only=True)
+    del state["rows_sha256"]
+    torch.save(state, run.state_path)
+    with pytest.raises(ConfigError, match="does not say which crops"):
+        Run.start(TINY, tmp_path, rows_sha256=ROWS)
 
 
 def test_the_loss_falls_on_one_batch(cache: Path, tmp_path: Path) -> None:
-    run = Run.start(TINY.model_copy(update={"steps": 40, "lr": 3e-3, "noise_share": 0.0}), tmp_path)
+    run = Run.start(TINY.model_copy(update={"steps": 40, "lr": 3e-3, "noise_share": 0.0}), tmp_path, rows_sha256=ROWS)
     batch = PairSampler(CropStore(cache), Mixture(), 1).batch(0, 4, 32)
     for _ in range(30):
         train_step(run, batch)
@@ -117,7 +142,7 @@ def test_the_loss_falls_on_one_batch(cache: Path, tmp_path: Path) -> None:
 
 
 def test_the_stem_stands_still_at_first(cache: Path, tmp_path: Path) -> None:
-    run = Run.start(TINY.model_copy(update={"stem_frozen_until": 0.5, "weight_decay": 0.0}), tmp_path)
+    run = Run.start(TINY.model_copy(update={"stem_frozen_until": 0.5, "weight_decay": 0.0}), tmp_path, rows_sha256=ROWS)
     before = run.network.backbone.conv_stem.weight.detach().clone()
     steps(run, cache, 2)
     assert torch.equal(run.network.backbone.conv_stem.weight, before)
@@ -145,8 +170,8 @@ def test_several_loaders_give_the_batches_in_order(cache: Path) -> None:
 
 
 def test_a_run_is_continued_on_other_hardware(tmp_path: Path) -> None:
-    Run.start(TINY.model_copy(update={"device": "cpu"}), tmp_path).save()
-    assert Run.start(TINY.model_copy(update={"loaders": 3, "threads": 2}), tmp_path).step == 0
+    Run.start(TINY.model_copy(update={"device": "cpu"}), tmp_path, rows_sha256=ROWS).save()
+    assert Run.start(TINY.model_copy(update={"loaders": 3, "threads": 2}), tmp_path, rows_sha256=ROWS).step == 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -160,12 +185,12 @@ def test_cuda_where_there_is_none_is_refused() -> None:
 def test_the_first_steps_on_cuda_are_near_those_on_the_cpu(cache: Path, tmp_path: Path) -> None:
     losses = []
     for device in ("cpu", "cuda"):
-        run = Run.start(TINY.model_copy(update={"device": device}), tmp_path / device)
+        run = Run.start(TINY.model_copy(update={"device": device}), tmp_path / device, rows_sha256=ROWS)
         steps(run, cache, 2)
         run.save()
         losses.append([loss for loss, _ in run.losses])
     assert losses[1] == pytest.approx(losses[0], abs=0.05)
-    assert Run.start(TINY.model_copy(update={"device": "cpu"}), tmp_path / "cuda").device.type == "cpu"
+    assert Run.start(TINY.model_copy(update={"device": "cpu"}), tmp_path / "cuda", rows_sha256=ROWS).device.type == "cpu"
 
 
 def test_learning_rate_rises_then_falls() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from training.identity import rows_sha256
 from training.loop import Run
 from training.prepare import read_index
 from training.release import export_checkpoint, read_run, training_sources
@@ -19,7 +20,7 @@ TINY = Fit(network=Network(backbone="test_efficientnet", hidden_dim=16, num_step
 
 
 def test_a_checkpoint_holds_the_average_and_names_its_data(cache: Path, tmp_path: Path) -> None:
-    run = Run.start(TINY, tmp_path / "run")
+    run = Run.start(TINY, tmp_path / "run", rows_sha256=rows_sha256(read_index(cache)))
     run.ema.head.classifier.bias.fill_(0.25)
     run.save()
     export_checkpoint(tmp_path / "run", cache, tmp_path / "out.safetensors", name="tiny", version="0")
@@ -52,11 +53,11 @@ def test_sources_of_any_name_are_named_by_what_they_serve_for(cache: Path) -> No
 
 
 def test_weights_are_averaged_with_those_the_run_started_from(cache: Path, tmp_path: Path) -> None:
-    begun = Run.start(TINY, tmp_path / "begun")
+    begun = Run.start(TINY, tmp_path / "begun", rows_sha256=rows_sha256(read_index(cache)))
     begun.ema.head.classifier.bias.fill_(1.0)
     begun.save()
     export_checkpoint(tmp_path / "begun", cache, tmp_path / "start.safetensors", name="tiny", version="0")
-    run = Run.start(TINY, tmp_path / "run")
+    run = Run.start(TINY, tmp_path / "run", rows_sha256=rows_sha256(read_index(cache)))
     run.ema.head.classifier.bias.fill_(0.0)
     run.ema.backbone.bn1.running_var.fill_(3.0)
     run.save()
@@ -68,14 +69,21 @@ def test_weights_are_averaged_with_those_the_run_started_from(cache: Path, tmp_p
 
 
 def test_another_network_cannot_be_averaged_in(cache: Path, tmp_path: Path) -> None:
-    Run.start(TINY, tmp_path / "run").save()
+    Run.start(TINY, tmp_path / "run", rows_sha256=rows_sha256(read_index(cache))).save()
     other = TINY.model_copy(update={"network": Network(backbone="test_efficientnet", hidden_dim=8, num_steps=2)})
-    Run.start(other, tmp_path / "other").save()
+    Run.start(other, tmp_path / "other", rows_sha256=rows_sha256(read_index(cache))).save()
     export_checkpoint(tmp_path / "other", cache, tmp_path / "other.safetensors", name="tiny", version="0")
     with pytest.raises(ConfigError, match="not the network of the run"):
         export_checkpoint(
             tmp_path / "run", cache, tmp_path / "out.safetensors", name="tiny", version="1", start=tmp_path / "other.safetensors"
         )
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_run_is_not_exported_as_of_another_cache(cache: Path, tmp_path: Path) -> None:
+    Run.start(TINY, tmp_path / "run", rows_sha256="of before").save()
+    with pytest.raises(ConfigError, match="trained on other crops"):
+        export_checkpoint(tmp_path / "run", cache, tmp_path / "out.safetensors", name="tiny", version="0")
     assert not (tmp_path / "out.safetensors").exists()
 
 

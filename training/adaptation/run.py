@@ -27,6 +27,7 @@ from training.adaptation.settings import Adaptation
 from training.check import SHOWN
 from training.data import CropStore
 from training.device import choose_device
+from training.identity import rows_sha256
 from training.layouts import Listing, list_source
 from training.loop import Run, parameter_groups, train_step
 from training.prepare import Crop, read_index
@@ -103,7 +104,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     adapted, candidate = _spec(spec, plan, digest, feedback.rows), plan.folder / CANDIDATE
     with Progress(console=console) as progress:
         _refuse_leaks(listing, feedback, cache, plan.cache, progress)
-        run = start(fit, parent, plan.folder)
+        run = start(fit, parent, plan.folder, rows_sha256=rows_sha256([*cache.rows, *feedback.rows]))
         train(run, FeedbackSampler(feedback, cache, settings, spec.families), settings, progress)
         sets = Judged(store=cache, rows=regression), Judged(store=feedback, rows=feedback.rows)
         before = [_scores(parent.to(run.device), one, spec, progress, "scoring by the parent") for one in sets]
@@ -171,13 +172,13 @@ def _refuse_leaks(listing: Listing, feedback: CropStore, cache: CropStore, folde
         raise ConfigError(f"{len(found)} times feedback is among the files that judge it; take it out:{told}")
 
 
-def start(fit: Fit, parent: DeepfakeNet, folder: Path) -> Run:
+def start(fit: Fit, parent: DeepfakeNet, folder: Path, *, rows_sha256: str) -> Run:
     """A run from the parent's weights, or the one that ``folder`` holds."""
     network = deepcopy(parent).requires_grad_(True)
     network = network.to(choose_device(fit.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(parameter_groups(network, fit), lr=fit.lr, weight_decay=fit.weight_decay, fused=True)
-    run = Run(fit=fit, folder=folder, network=network, ema=ema, optimizer=optimizer)
+    run = Run(fit=fit, folder=folder, rows_sha256=rows_sha256, network=network, ema=ema, optimizer=optimizer)
     if run.state_path.exists():
         run.load()
     return run

@@ -40,7 +40,7 @@ STATE, BEST, EPOCHS = "state.ckpt", "best.safetensors", "epochs.csv"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A stage, what it trains on, and where. ``identity`` names the configuration: another one does not go on here."""
+    """A stage, what it trains on, and where. ``identity`` names configuration and rows: others do not go on here."""
 
     stage: TrainStage
     hardware: Hardware
@@ -102,12 +102,12 @@ class Training:
         self.fabric.barrier()
 
     def load(self) -> None:
-        """Raises ConfigError where the folder holds a stage of another configuration."""
+        """Raises ConfigError where the folder holds a stage of another configuration, or on other crops."""
         path = self.task.folder / STATE
         state = self._state()
         self.fabric.load(path, state, weights_only=True)
         if state["identity"] != self.task.identity:
-            raise ConfigError(f"{path} is of another configuration; choose another folder with --run")
+            raise ConfigError(f"{path} is of another configuration or other crops; choose another folder with --run")
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
         self.counters = Counters(**state["counters"])

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from training.identity import rows_sha256
 from training.paper.settings import Selection, Sets
 from training.prepare import RECONSTRUCTED, Crop
 from worker.errors import ConfigError
@@ -49,6 +50,12 @@ class Chosen:
             missing = {"real", "fake"} - {row.label for row in rows}
             if missing and name != "the test set":
                 raise ConfigError(f"{name} has no {missing.pop()} crops")
+
+    @property
+    def sha256(self) -> str:
+        """Names the rows and what each serves for."""
+        parts = (self.first.train, self.first.validation, self.second.train, self.second.validation, self.test)
+        return hashlib.sha256(" ".join(map(rows_sha256, parts)).encode()).hexdigest()
 
 
 def as_found(rows: Sequence[Crop]) -> list[Crop]:

@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
+from training.identity import refuse_other_rows
 from training.paper.engine import BEST, Task, train_stage
 from training.paper.evaluate import evaluate, write_results
 from training.paper.networks import load_start, load_weights, make_network, with_new_head
@@ -51,7 +52,7 @@ class Run:
 def run_pipeline(pipeline: Pipeline, cache: Path, folder: Path) -> Path | None:
     """All stages; ``folder`` gets a folder for each, ``model.safetensors`` and the reports. Returns the Markdown report's path.
 
-    Raises ConfigError where the sets overlap or are empty, or ``folder`` holds a run of another configuration.
+    Raises ConfigError where the sets overlap or are empty, or ``folder`` holds a run of another configuration or on other crops.
     """
     run = open_run(pipeline, cache, folder)
     for stage in pipeline.stages:
@@ -71,7 +72,7 @@ def run_pipeline(pipeline: Pipeline, cache: Path, folder: Path) -> Path | None:
 def open_run(pipeline: Pipeline, cache: Path, folder: Path) -> Run:
     """Checks the sets, then starts the processes and their logs."""
     chosen = read_sets(cache, pipeline.sets)
-    claim(pipeline, folder)
+    claim(pipeline, chosen, folder)
     return Run(pipeline=pipeline, cache=cache, folder=folder, chosen=chosen, fabric=launch(pipeline.hardware, folder))
 
 
@@ -97,16 +98,21 @@ def launch(hardware: Hardware, folder: Path) -> Fabric:
     return fabric
 
 
-def claim(settings: Pipeline | Baselines, folder: Path) -> None:
-    """Write the configuration to the folder. Raises ConfigError where another one is there."""
+def claim(settings: Pipeline | Baselines, chosen: Chosen, folder: Path) -> None:
+    """Write the configuration to the folder, and which crops it is for. Raises ConfigError where another one is there.
+
+    So too where a run is there that does not say which crops it is for: stages that are done would be passed over.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUN
     if path.exists():
         told = json.loads(path.read_text("utf-8"))
         if told["sha256"] != settings.sha256:
             raise ConfigError(f"{folder} holds a run of another configuration; choose another folder with --run")
+        refuse_other_rows(told.get("rows_sha256"), chosen.sha256, folder)
         return
-    path.write_text(json.dumps({"sha256": settings.sha256, "settings": settings.model_dump(mode="json")}, indent=1), "utf-8")
+    told = {"sha256": settings.sha256, "rows_sha256": chosen.sha256, "settings": settings.model_dump(mode="json")}
+    path.write_text(json.dumps(told, indent=1), "utf-8")
 
 
 def train(run: Run, stage: TrainStage) -> None:
@@ -116,7 +122,7 @@ def train(run: Run, stage: TrainStage) -> None:
         stage=stage,
         hardware=run.pipeline.hardware,
         seed=run.pipeline.seed,
-        identity=f"{stage.stage} {run.pipeline.sha256}",
+        identity=f"{stage.stage} {run.pipeline.sha256} {run.chosen.sha256}",
         cache=run.cache,
         data=run.chosen.second if second else run.chosen.first,
         plan=read_plan(run.plan_path) if second else None,
@@ -167,16 +173,25 @@ def final_network(pipeline: Pipeline, folder: Path) -> DeepfakeNet:
     return network.eval()
 
 
-def read_run(folder: Path) -> Pipeline:
-    """The configuration that a run folder holds. Raises ConfigError where it holds no staged run."""
+def read_run(folder: Path) -> tuple[Pipeline, str | None]:
+    """The configuration that a run folder holds, and the name of its rows. Raises ConfigError where it holds no staged run.
+
+    None: the run is older than these names.
+    """
     try:
-        return Pipeline.model_validate(json.loads((folder / RUN).read_text("utf-8"))["settings"])
+        told = json.loads((folder / RUN).read_text("utf-8"))
+        return Pipeline.model_validate(told["settings"]), told.get("rows_sha256")
     except (OSError, KeyError, ValueError) as exc:
         raise ConfigError(f"{folder} holds no staged run: {exc}") from exc
 
 
 def export_run(folder: Path, cache: Path, out: Path, *, name: str, version: str) -> ModelSpec:
-    """The run's final weights under another name. Raises ConfigError where they are not there."""
-    pipeline = read_run(folder)
+    """The run's final weights under another name. Raises ConfigError where they are not there, or came from another cache.
+
+    A run that does not say which crops it was trained on is taken to be of this cache.
+    """
+    pipeline, rows = read_run(folder)
     chosen = read_sets(cache, pipeline.sets)
+    if rows is not None and rows != chosen.sha256:
+        raise ConfigError(f"{folder} was trained on other crops than {cache} has now: name its own by --cache, or train anew")
     return write_checkpoint(pipeline, final_network(pipeline, folder), chosen, out, name=name, version=version)

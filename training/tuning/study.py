@@ -19,13 +19,15 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 from rich.progress import Progress
 
+from training.identity import rows_sha256
+from training.prepare import read_index
 from training.settings import Fit
 from training.tuning.report import write_best, write_report
 from training.tuning.settings import Choices, Pruning, Search, Value
 from worker.errors import ConfigError
 
 NAME, DATABASE, TRIALS, LOCK = "veriframe", "study.db", "trials", "lock"
-SETTINGS, CONTINUES, FOUND = "settings", "continues", "found"
+SETTINGS, ROWS, CONTINUES, FOUND = "settings", "rows_sha256", "continues", "found"
 OnValidation = Callable[[int, dict[str, float]], None]
 
 
@@ -41,7 +43,7 @@ def tune(
     """Go on until ``trials`` trials are done; ``report.md`` and ``best.yaml`` in ``folder`` are written anew after each.
 
     ``storage``: an SQLAlchemy URL, or the path of a journal file; None is an SQLite file in the folder. Raises ConfigError where
-    it holds a study with other settings, and where no source can be judged.
+    it holds a study with other settings or on other crops, and where no source can be judged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -49,7 +51,7 @@ def tune(
         study = optuna.create_study(
             storage=kept, study_name=NAME, direction="maximize", load_if_exists=True, pruner=_pruner(search)
         )
-        _claim(study, search, folder)
+        _claim(study, search, rows_sha256(read_index(cache)), folder)
         _enter_anew(study, folder)
         task = progress.add_task("trials", total=trials)
         while (done := count_done(study)) < trials:
@@ -176,10 +178,13 @@ def _enter_anew(study: optuna.Study, folder: Path) -> None:
                 study.enqueue_trial(trial.params, user_attrs={CONTINUES: place_of(trial)})
 
 
-def _claim(study: optuna.Study, search: Search, folder: Path) -> None:
-    told = search.model_dump(mode="json", exclude={"trials"})
-    if study.user_attrs.setdefault(SETTINGS, told) != told:
-        raise ConfigError(f"{folder}: the study there has other settings: name another folder by --run (or another --storage)")
+def _claim(study: optuna.Study, search: Search, rows: str, folder: Path) -> None:
+    """Note what the study is for; the settings last: where they are, the rows are. Raises ConfigError where it is for others."""
+    told, known = search.model_dump(mode="json", exclude={"trials"}), study.user_attrs
+    for what, theirs, ours in (("settings", known.get(SETTINGS), told), ("crops", known.get(ROWS), rows)):
+        if SETTINGS in known and theirs != ours:
+            raise ConfigError(f"{folder}: the study there has other {what}: name another folder by --run (or another --storage)")
+    study.set_user_attr(ROWS, rows)
     study.set_user_attr(SETTINGS, told)
 
 

@@ -121,7 +121,7 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_uncut_one(parent: Path, old: 
     stores = CropStore(wrong / "crops"), CropStore(old)
 
     def trained(folder: str, kind: type[FeedbackSampler]) -> Run:
-        run = start(QUICK.fit(spec), network, tmp_path / folder)
+        run = start(QUICK.fit(spec), network, tmp_path / folder, rows_sha256="rows")
         with Progress(console=Console(quiet=True)) as progress:
             train(run, kind(*stores, QUICK, spec.families), QUICK, progress)
         return run

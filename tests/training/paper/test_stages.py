@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from training.paper.engine import BEST, STATE
 from training.paper.evaluate import read_results
 from training.paper.settings import Pipeline
-from training.paper.stages import MODEL, PLAN, RESULTS, export_run, run_pipeline
+from training.paper.stages import MODEL, PLAN, RESULTS, RUN, export_run, run_pipeline
 from worker.errors import ConfigError
 from worker.model.restore import load_network
 
@@ -110,6 +111,23 @@ def test_a_finished_run_is_left_as_it_is(gone_through: Path, crops: Path, tiny: 
 def test_another_configuration_does_not_go_on_in_the_folder(gone_through: Path, crops: Path, tiny: Pipeline) -> None:
     with pytest.raises(ConfigError, match="another configuration"):
         run_pipeline(tiny.model_copy(update={"seed": 2}), crops, gone_through)
+
+
+def test_a_run_does_not_go_on_with_other_crops(gone_through: Path, crops: Path, tiny: Pipeline, tmp_path: Path) -> None:
+    """A folder prepared anew under the same settings: the old weights are not given out as trained on it."""
+    other, run = tmp_path / "crops", tmp_path / "run"
+    shutil.copytree(crops, other)
+    index = other / "140k-real.csv"
+    index.write_text(index.read_text().replace("140k/real/3", "140k/real/33"))
+    run.mkdir()
+    told = json.loads((gone_through / RUN).read_text())
+    for before, match in ((told, "other crops than the cache"), (told | {"rows_sha256": None}, "does not say which crops")):
+        (run / RUN).write_text(json.dumps(before))
+        with pytest.raises(ConfigError, match=f"{match}.*--run, or delete"):
+            run_pipeline(tiny, other, run)
+    (run / RUN).write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match="trained on other crops"):
+        export_run(run, other, tmp_path / "out.safetensors", name="mine", version="1")
 
 
 def test_an_empty_cache_is_told(tiny: Pipeline, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from training.settings import Fit, read_fit
 from training.tuning.report import BEST, MARKDOWN
 from training.tuning.settings import Search
-from training.tuning.study import OnValidation, objective, tune
+from training.tuning.study import ROWS, OnValidation, objective, tune
 from worker.errors import ConfigError
 
 RECIPE = {"stages": [{"until": 1, "size": 32, "pairs": 2}], "minutes": 30}
@@ -113,6 +113,13 @@ def test_a_study_with_other_settings_is_not_continued(tmp_path: Path) -> None:
     run(tmp_path, Trainer(), 1)
     with pytest.raises(ConfigError, match="other settings"):
         run(tmp_path, Trainer(), 2, SEARCH.model_copy(update={"seed": 2}))
+
+
+def test_a_study_on_other_crops_is_not_continued(tmp_path: Path) -> None:
+    study = run(tmp_path, Trainer(), 1)
+    study.set_user_attr(ROWS, "of before")
+    with pytest.raises(ConfigError, match="other crops"):
+        run(tmp_path, Trainer(), 2)
 
 
 def test_a_trial_that_could_not_be_judged_is_an_error(tmp_path: Path) -> None:
