@@ -44,7 +44,16 @@ SCORES, SCORES_END, SCORES_STEM = "scores.csv", "scores-end.csv", "scores-stem.c
 """Of the weights that are judged; beside them of a fold's end, where an average is judged, and of the stem."""
 AT_ONCE = 64
 """Crops in memory while scoring."""
-FREE = {"minutes", "save_every_minutes", "validate_every_minutes", "validate_every_steps", "threads", "device", "loaders"}
+FREE = {
+    "minutes",
+    "save_every_minutes",
+    "validate_every_minutes",
+    "validate_every_steps",
+    "threads",
+    "device",
+    "loaders",
+    "terms",
+}
 """Settings that do not change what a fold gives; its steps do."""
 
 

@@ -175,7 +175,7 @@ class Run:
         state: dict[str, Any] = torch.load(self.state_path, weights_only=True, map_location="cpu")
         theirs = Fit.model_validate_json(state["fit"])
         length = {"minutes", "steps", "stop", "save_every_minutes", "validate_every_minutes", "validate_every_steps"}
-        free = {*length, "threads", "device", "loaders"}
+        free = {*length, "threads", "device", "loaders", "terms"}
         if theirs.model_dump(exclude=free) != self.fit.model_dump(exclude=free):
             raise ConfigError(f"{self.folder} holds a run with another configuration; choose another folder")
         refuse_other_rows(state.get("rows_sha256"), self.rows_sha256, self.folder)

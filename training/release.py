@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from training import terms
 from training.data import is_left_out
 from training.identity import rows_sha256
 from training.prepare import RECONSTRUCTED, Crop, read_index
@@ -22,13 +23,7 @@ from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.network import DeepfakeNet, build
 from worker.model.restore import load_network
-from worker.model.spec import HeadSpec, Licence, ModelSpec, TrainingData, TrainingSource
-
-LICENCE = Licence(
-    name="research and evaluation only",
-    file="LICENSE-WEIGHTS.txt",
-    notice="Trained on FaceForensics++, FFHQ and other data under research terms; retrain on your own data for production.",
-)
+from worker.model.spec import HeadSpec, ModelSpec, TrainingData, TrainingSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,15 +91,18 @@ def _names(sources: Collection[str], row: Crop) -> bool:
     return not sources or row.source in sources
 
 
-def make_spec(trained: Trained, cache: Path, *, name: str, version: str) -> ModelSpec:
+def make_spec(trained: Trained, cache: Path, *, name: str, version: str, starts: Sequence[Path] = ()) -> ModelSpec:
     """The spec of a run's weights, without thresholds and calibrations of its own: those are fitted on scans.
 
+    ``starts``: checkpoints beside ``network.start`` that the weights are made of.
     Raises ConfigError where the run was trained on other crops than the cache has. One that does not say which is taken to be
     of this cache.
     """
     network, rows = trained.fit.network, read_index(cache)
     if trained.rows_sha256 is not None and trained.rows_sha256 != rows_sha256(rows):
         raise ConfigError(f"the run was trained on other crops than {cache} has now: name its own by --cache, or train anew")
+    sources = training_sources(rows, trained.fit.mixture)
+    starts = [path for path in (network.start, *starts) if path is not None]
     return ModelSpec(
         name=name,
         version=version,
@@ -112,11 +110,11 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str) -> Mode
         head=HeadSpec(kind=network.head, hidden_dim=network.hidden_dim, num_steps=network.num_steps),
         families=trained.fit.mixture.families,
         training=TrainingData(
-            sources=training_sources(rows, trained.fit.mixture),
+            sources=sources,
             split_sha256=split_sha256(split_of(cache)),
         ),
         git_revision=git_revision(),
-        licence=LICENCE,
+        licence=terms.of_training(trained.fit.terms, sources, data=terms.of_cache(cache), starts=starts, init=network.init),
         created=date.today(),
     )
 
@@ -155,6 +153,6 @@ def export_checkpoint(
     trained = read_run(run)
     if start is not None:
         average_with(trained.network, start, share)
-    spec = make_spec(trained, cache, name=name, version=version)
+    spec = make_spec(trained, cache, name=name, version=version, starts=[] if start is None else [start])
     checkpoint.save(out, trained.network.state_dict(), spec)
     return spec

@@ -13,6 +13,8 @@ from worker.settings import read_yaml
 
 PROCESSED = "processing"
 """Family of whole-picture processing: it exists in networks whose mixture gives it a share."""
+TERMS = "the terms of the data it was trained on"
+"""What a checkpoint says of its licence where nobody told more."""
 STEM = "stem"
 """Folder of the run that all folds of a study start from, beside theirs."""
 
@@ -110,6 +112,8 @@ class Fit(_Strict):
     seed: int = 1
     network: Network = Network()
     mixture: Mixture = Mixture()
+    terms: str = TERMS
+    """What the checkpoint says of its licence, beside the terms of what it started from."""
     stages: tuple[Stage, ...]
     minutes: float = 60
     steps: int | None = None

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from training.identity import rows_sha256
 from training.loop import Run
 from training.prepare import read_index
+from training.provenance import Provenance, begin
 from training.release import export_checkpoint, read_run, training_sources
-from training.settings import Fit, Mixture, Network, Stage
-from training.splits import split_sha256
+from training.settings import TERMS, Fit, Mixture, Network, Stage
+from training.splits import Item, split_sha256
+from training.terms import BUNDLED, of_training
 from worker.errors import ConfigError
 from worker.model import checkpoint
+from worker.model.spec import Licence, TrainingSource
 
 TINY = Fit(network=Network(backbone="test_efficientnet", hidden_dim=16, num_steps=2), stages=(Stage(until=1, size=32, pairs=2),))
 
@@ -85,6 +91,54 @@ def test_a_run_is_not_exported_as_of_another_cache(cache: Path, tmp_path: Path) 
     with pytest.raises(ConfigError, match="trained on other crops"):
         export_checkpoint(tmp_path / "run", cache, tmp_path / "out.safetensors", name="tiny", version="0")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def of_own_data(cache: Path, folder: Path) -> Path:
+    """The cache as one that was prepared of one's own folder."""
+    shutil.copytree(cache, folder)
+    item = Item(path="real/a.png", label="real", source="mine", manipulation="", group="mine/a", split="train")
+    begin(folder, Provenance(root=folder, layout="plain", items=(item,)))
+    return folder
+
+
+def exported(fit: Fit, cache: Path, folder: Path, start: Path | None = None) -> Licence:
+    Run.start(fit, folder, rows_sha256=rows_sha256(read_index(cache))).save()
+    return export_checkpoint(folder, cache, folder / "model.safetensors", name="tiny", version="0", start=start).licence
+
+
+def test_the_bundled_terms_are_those_of_the_committed_split_alone(cache: Path, tmp_path: Path) -> None:
+    assert exported(TINY, cache, tmp_path / "committed") == BUNDLED
+    own = of_own_data(cache, tmp_path / "own")
+    licence = exported(TINY, own, tmp_path / "mine")
+    assert (licence.name, licence.file) == (TERMS, "none")
+    assert licence.notice == "Trained on: 140k, ciplab, ffpp"
+    assert exported(TINY.model_copy(update={"terms": "ours"}), own, tmp_path / "told").name == "ours"
+
+
+def test_the_terms_of_what_a_run_started_from_stay(cache: Path, tmp_path: Path) -> None:
+    exported(TINY, cache, tmp_path / "bundled")
+    own, start = of_own_data(cache, tmp_path / "own"), tmp_path / "bundled" / "model.safetensors"
+    network = TINY.network.model_copy(update={"start": start})
+    begun = TINY.model_copy(update={"network": network, "terms": "ours"})
+    for licence in (
+        exported(begun, own, tmp_path / "begun"),
+        exported(TINY.model_copy(update={"terms": "ours"}), own, tmp_path / "averaged", start),
+    ):
+        assert (licence.name, licence.file) == (f"{BUNDLED.name}; ours", BUNDLED.file)
+        assert licence.notice == f"{BUNDLED.notice} Trained on: 140k, ciplab, ffpp"
+    start.unlink()
+    with pytest.raises(ConfigError, match="its terms hold"):
+        export_checkpoint(tmp_path / "begun", own, tmp_path / "out.safetensors", name="tiny", version="0")
+
+
+def test_a_backbone_that_tells_no_terms_is_named(tmp_path: Path) -> None:
+    save_file({"weight": np.zeros(2, np.float32)}, tmp_path / "backbone.safetensors")
+    init = tmp_path / "backbone.safetensors"
+    licence = of_training("ours", [TrainingSource(name="mine")], starts=[init], init=init)
+    assert (licence.name, licence.notice) == (
+        "ours",
+        "Trained on: mine; started from backbone.safetensors, whose terms hold too",
+    )
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

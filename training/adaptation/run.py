@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
-from training import provenance
+from training import provenance, terms
 from training.adaptation.feedback import FeedbackSampler, cut_feedback, leaks_into, thumbnails
 from training.adaptation.gate import judge
 from training.adaptation.report import write_report
@@ -221,6 +221,7 @@ def _spec(parent: ModelSpec, plan: Plan, digest: str, feedback: Sequence[Crop]) 
         "version": plan.version or f"{parent.version}-adapted",
         "calibration_is_inherited": True,
         "training": training,
+        "licence": terms.together([parent.licence, *terms.of_cache(plan.cache)]),
         "git_revision": git_revision(),
         "created": date.today(),
     }

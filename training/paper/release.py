@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+from training import terms
 from training.paper.sets import Chosen
 from training.paper.settings import FAMILIES, Pipeline, TrainStage
 from training.release import git_revision
 from worker.model import checkpoint
 from worker.model.network import DeepfakeNet
-from worker.model.spec import CropSpec, HeadSpec, Licence, ModelSpec, TrainingData, TrainingSource
+from worker.model.spec import CropSpec, HeadSpec, ModelSpec, TrainingData, TrainingSource
 
 
 def write_checkpoint(
@@ -19,6 +20,7 @@ def write_checkpoint(
     """fp16 safetensors with their spec. Thresholds are the plain ones: calibrations are fitted on scans, afterwards."""
     last = pipeline.stage(pipeline.weights_from)
     assert isinstance(last, TrainStage)
+    init = pipeline.network.init
     head = HeadSpec(
         kind="linear" if last.stage == "finetune" else pipeline.network.head,
         hidden_dim=pipeline.network.hidden_dim,
@@ -33,7 +35,7 @@ def write_checkpoint(
         crop=CropSpec(size=last.size),
         training=TrainingData(sources=trained_on(chosen)),
         git_revision=git_revision(),
-        licence=Licence(name=pipeline.terms, file="none", notice="Trained on: " + ", ".join(s.name for s in trained_on(chosen))),
+        licence=terms.of_training(pipeline.terms, trained_on(chosen), starts=[] if init is None else [init], init=init),
         created=date.today(),
     )
     checkpoint.save(out, network.state_dict(), spec)

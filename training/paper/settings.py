@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from training.settings import Network
+from training.settings import TERMS, Network
 
 ORDER = ("finetune", "noise", "head", "unfreeze", "evaluate")
 FAMILIES = ("real", "fake")
@@ -130,8 +130,8 @@ class Pipeline(_Strict):
     network: Network = Network()
     sets: Sets
     hardware: Hardware = Hardware()
-    terms: str = "the terms of the data it was trained on"
-    """What the checkpoint says of its licence."""
+    terms: str = TERMS
+    """What the checkpoint says of its licence, beside the terms of a checkpoint that it started from."""
     stages: tuple[Stage, ...]
 
     @model_validator(mode="after")
