@@ -344,10 +344,12 @@ def prepare(
             if (cache / f"{job.name}.csv").exists():
                 continue
             count = variant_frames if job.variant else train_frames if job.items[0].split == "train" else test_frames
+            files = provenance.look_at(data, [item.path for item in job.items])
             pairs = cutter.crops(job, count)
             provenance.skip(
                 cache, [one for one in cutter.skipped.values() if not job.variant or one.path.endswith(f"({job.variant})")]
             )
+            provenance.note_cut(cache, files)
             write_shard(cache, job.name, pairs)
 
 

@@ -1,10 +1,11 @@
-"""What a crop cache was made of, in its folder ``about``: the split of all files, where they lie, which were skipped and why."""
+"""What a crop cache was made of, in its folder ``about``: the split of all files, where they lie, how and when they were cut,
+which were skipped and why."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from training.splits import COMMITTED, Item, read_split, write_split
 from worker.content import write_atomically
 from worker.errors import ConfigError
 
-FOLDER = "about"
+FOLDER, CUT = "about", "cut.csv"
+SHOWN = 5
+"""Changed files that a message names."""
+OPTIONS = ("train_frames", "test_frames", "recompress")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +31,23 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """``root`` is what the items' paths are relative to."""
+    """``root`` is what the items' paths are relative to; the rest is how they are cut, None where nobody noted it down."""
 
     root: Path
     layout: str
     items: tuple[Item, ...]
+    train_frames: int | None = None
+    test_frames: int | None = None
+    recompress: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """A file as it was when its crops were cut."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
 
 
 def split_file(cache: Path) -> Path:
@@ -39,16 +55,24 @@ def split_file(cache: Path) -> Path:
 
 
 def begin(cache: Path, made_of: Provenance) -> None:
-    """Note it down. Raises ConfigError where the cache was begun with another list or split: its shards would be mixed up."""
-    path = split_file(cache)
-    if path.exists():
-        if tuple(read_split(path)) != made_of.items:
-            raise ConfigError(
-                f"{cache} was made of other files or another split: name a fresh folder by --cache, or delete this one"
-            )
+    """Note it down. Raises ConfigError where the cache was begun with other files, options or split: shards would be mixed up.
+
+    So too where files have changed since they were cut. What an older cache has not noted down is not compared.
+    """
+    path, advice = split_file(cache), "name a fresh folder by --cache, or delete this one"
+    before = read(cache)
+    if before is not None:
+        if before.items != made_of.items:
+            raise ConfigError(f"{cache} was made of other files or another split: {advice}")
+        if other := _differences(before, made_of):
+            raise ConfigError(f"{cache} was made with {'; '.join(other)}: {advice}")
+        if changed := changed_files(cache, made_of.root):
+            told = ", ".join(changed[:SHOWN]) + (" ..." if len(changed) > SHOWN else "")
+            raise ConfigError(f"{len(changed)} files have changed since they were cut for {cache} ({told}): {advice}")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {"root": str(made_of.root.resolve()), "layout": made_of.layout, "files": len(made_of.items)}
+    about |= {name: getattr(made_of, name) for name in OPTIONS if getattr(made_of, name) is not None}
     write_atomically(path.with_name("source.json"), json.dumps(about, indent=1).encode())
     unfinished = path.with_suffix(".part")
     write_split(made_of.items, unfinished)
@@ -61,19 +85,67 @@ def read(cache: Path) -> Provenance | None:
     if not path.exists():
         return None
     about = json.loads(path.with_name("source.json").read_text())
-    return Provenance(root=Path(about["root"]), layout=about["layout"], items=tuple(read_split(path)))
+    return Provenance(
+        root=Path(about["root"]),
+        layout=about["layout"],
+        items=tuple(read_split(path)),
+        train_frames=about.get("train_frames"),
+        test_frames=about.get("test_frames"),
+        recompress=about.get("recompress"),
+    )
+
+
+def _differences(before: Provenance, now: Provenance) -> list[str]:
+    """In words; what one of the two does not say differs from nothing."""
+    found = [] if before.root == now.root.resolve() else [f"files of {before.root}, not {now.root.resolve()}"]
+    for name in OPTIONS:
+        theirs, ours = getattr(before, name), getattr(now, name)
+        if theirs is not None and ours is not None and theirs != ours:
+            found.append(f"{name.replace('_', '-')} {theirs}, not {ours}")
+    return found
+
+
+def look_at(root: Path, paths: Iterable[str]) -> list[Cut]:
+    """The files that are there, as they are now."""
+    found = []
+    for path in paths:
+        try:
+            told = (root / path).stat()
+        except OSError:
+            continue
+        found.append(Cut(path=path, size_bytes=told.st_size, mtime_ns=told.st_mtime_ns))
+    return found
+
+
+def note_cut(cache: Path, files: Sequence[Cut]) -> None:
+    """Note down what crops are made of, as it was before it was read."""
+    _append(cache / FOLDER / CUT, Cut, files)
+
+
+def changed_files(cache: Path, root: Path) -> list[str]:
+    """Files that are not what they were when they were cut; those that are gone, or that nobody noted down, are not named."""
+    path = cache / FOLDER / CUT
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        known = {(row["path"], int(row["size_bytes"]), int(row["mtime_ns"])) for row in csv.DictReader(file)}
+    there = {one.path: one for one in look_at(root, {path for path, *_ in known})}
+    return sorted({path for path, *was in known if path in there and was != [there[path].size_bytes, there[path].mtime_ns]})
 
 
 def skip(cache: Path, skipped: Sequence[Skipped]) -> None:
     """Add to the list; nothing where there is nothing to add."""
-    path = cache / FOLDER / "skipped.csv"
+    _append(cache / FOLDER / "skipped.csv", Skipped, skipped)
+
+
+def _append(path: Path, kind: type[Skipped] | type[Cut], lines: Sequence[Skipped] | Sequence[Cut]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Skipped)], lineterminator="\n")
+        writer = csv.DictWriter(file, [field.name for field in fields(kind)], lineterminator="\n")
         if fresh:
             writer.writeheader()
-        writer.writerows(asdict(one) for one in skipped)
+        writer.writerows(asdict(one) for one in lines)
 
 
 def split_of(cache: Path) -> Path:

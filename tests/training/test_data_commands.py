@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -45,8 +46,9 @@ def prepared(media: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return cache, prepare(media, cache)
 
 
-def prepare(media: Path, cache: Path) -> Result:
-    return run("prepare", media, "--cache", cache, "--train-frames", 2, "--test-frames", 2, "--threads", 1, "--held-out", 0.3)
+def prepare(media: Path, cache: Path, *options: str) -> Result:
+    told = ["--train-frames", 2, "--test-frames", 2, "--threads", 1, "--held-out", 0.3]
+    return run("prepare", media, "--cache", cache, *told, *options)
 
 
 def test_prepare_tells_what_it_recognised_and_what_it_skipped(prepared: tuple[Path, Result], media: Path) -> None:
@@ -99,6 +101,43 @@ def test_a_cache_of_other_files_is_not_mixed_up(prepared: tuple[Path, Result], m
     result = prepare(tmp_path, prepared[0])
     assert result.exit_code == 2
     assert "made of other files" in result.stderr
+
+
+@pytest.mark.parametrize("option", [["--train-frames", "3"], ["--test-frames", "3"], ["--recompress"]])
+def test_other_options_are_not_passed_over(prepared: tuple[Path, Result], media: Path, option: list[str]) -> None:
+    result = prepare(media, prepared[0], *option)
+    assert result.exit_code == 2
+    assert f"made with {option[0][2:]}" in result.stderr
+
+
+def test_files_elsewhere_are_not_taken_for_those_that_were_cut(
+    prepared: tuple[Path, Result], media: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(media, tmp_path / media.name)
+    result = prepare(tmp_path / media.name, prepared[0])
+    assert result.exit_code == 2
+    assert "made with files of" in result.stderr
+
+
+def test_a_file_that_was_replaced_is_named_and_an_old_cache_still_goes_on(
+    prepared: tuple[Path, Result], media: Path, tmp_path: Path
+) -> None:
+    cache, moved, picture = tmp_path / "cache", tmp_path / "kept.png", media / "real" / "clip.png"
+    shutil.copytree(prepared[0], cache)
+    shutil.copy2(picture, moved)
+    try:
+        shutil.copy(media / "real" / "empty.png", picture)
+        result = prepare(media, cache)
+        assert result.exit_code == 2
+        assert "1 files have changed" in result.stderr
+        assert "real/clip.png" in result.stderr
+        (cache / "about" / "cut.csv").unlink()
+        about = cache / "about" / "source.json"
+        told = {name: value for name, value in json.loads(about.read_text()).items() if name in ("root", "layout", "files")}
+        about.write_text(json.dumps(told))
+        assert prepare(media, cache, "--train-frames", "3").exit_code == 0, "what was not noted down is not compared"
+    finally:
+        shutil.copy2(moved, picture)
 
 
 def test_check_passes_without_leaks_and_finds_those_made(prepared: tuple[Path, Result], tmp_path: Path) -> None:

@@ -96,7 +96,16 @@ def prepare(
     if leaking := by_name(items):
         typer.echo("\n".join(map(str, leaking)), err=True)
         raise typer.Exit(LEAKS)
-    begin(cache, Provenance(root=listing.root, layout=listing.layout, items=items))
+    again = listing.layout == "own" if recompress is None else recompress
+    made_of = Provenance(
+        root=listing.root,
+        layout=listing.layout,
+        items=items,
+        train_frames=train_frames,
+        test_frames=test_frames,
+        recompress=again,
+    )
+    begin(cache, made_of)
     skip(cache, straddling(found.straddling))
     fill(
         items,
@@ -105,7 +114,7 @@ def prepare(
         train_frames=train_frames,
         test_frames=test_frames,
         threads=threads,
-        recompress=listing.layout == "own" if recompress is None else recompress,
+        recompress=again,
     )
     skipped = read_skipped(cache)
     counts = {code: sum(one.code == code for one in skipped) for code in sorted({one.code for one in skipped})}
