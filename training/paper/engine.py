@@ -31,7 +31,7 @@ from training.paper.crops import Crops, Order, Samples, Share, batches_in, loade
 from training.paper.networks import Learner, make_optimiser
 from training.paper.noise import Plan, corrupt
 from training.paper.sets import TrainingSet
-from training.paper.settings import FAMILIES, Hardware, TrainStage
+from training.paper.settings import FAMILIES, Augmentation, Hardware, TrainStage
 from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet, score_logit
 
@@ -123,10 +123,15 @@ class Training:
 
 
 def train_stage(network: DeepfakeNet, task: Task, fabric: Fabric) -> Counters:
-    """Train until the stage stops, going on from a state found in its folder; ends with ``best.safetensors`` written."""
+    """Train until the stage stops, going on from a state found in its folder; ends with ``best.safetensors`` written.
+
+    Raises ConfigError where the state is another run's, and where crops are to be mixed and a device would get one alone.
+    """
+    stage = task.stage
+    if stage.augmentation.mixes and min(stage.batch, len(task.data.train)) // fabric.world_size < 2:
+        raise ConfigError(f"{stage.stage}: mixup and cutmix need two crops on each of {fabric.world_size} devices")
     task.folder.mkdir(parents=True, exist_ok=True)
     training = begin(network, task, fabric)
-    stage = task.stage
     crops = Crops(task.cache, task.data.train, size=stage.size, plan=task.plan, augmentation=stage.augmentation, seed=task.seed)
     per_epoch = batches_in(len(crops), stage.batch, whole=True)
     scheduler = create_scheduler_v2(
@@ -199,9 +204,8 @@ def one_step(training: Training, samples: Samples) -> float:
     network = training.bare.network
     clean_FCHW = network.normalise(samples.crops_FHWC)
     target: Tensor = samples.fake_F
-    how = task.stage.augmentation
-    if (how.mixup or how.cutmix) and len(target) % 2 == 0:
-        clean_FCHW, target = mixer(training)(clean_FCHW, target)
+    if task.stage.augmentation.mixes:
+        clean_FCHW, target = mix(mixer(task.stage.augmentation), clean_FCHW, target)
     pixels_FCHW = corrupt(clean_FCHW, samples.alpha_F, samples.key_F, task.seed)
     loss, logits_FK = training.learner(pixels_FCHW.contiguous(memory_format=torch.channels_last), clean_FCHW, target)
     training.optimiser.zero_grad()
@@ -220,9 +224,18 @@ def one_step(training: Training, samples: Samples) -> float:
     return value
 
 
-def mixer(training: Training) -> Mixup:
+def mix(mixer: Mixup, crops_FCHW: Tensor, label_F: Tensor) -> tuple[Tensor, Tensor]:
+    """Mixed crops and their labels [F, K]. timm mixes even numbers of crops: of an odd one the last stays as it is."""
+    even = len(label_F) // 2 * 2
+    mixed_FCHW, mixed_FK = mixer(crops_FCHW[:even], label_F[:even])
+    if even == len(label_F):
+        return mixed_FCHW, mixed_FK
+    alone_FK = nn.functional.one_hot(label_F[even:], len(FAMILIES)).to(mixed_FK.dtype)
+    return torch.cat([mixed_FCHW, crops_FCHW[even:]]), torch.cat([mixed_FK, alone_FK])
+
+
+def mixer(how: Augmentation) -> Mixup:
     """timm's Mixup and CutMix; the loss does the label smoothing."""
-    how = training.task.stage.augmentation
     return Mixup(  # type: ignore[no-untyped-call]
         mixup_alpha=how.mixup,
         cutmix_alpha=how.cutmix,

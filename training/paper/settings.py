@@ -65,6 +65,11 @@ class Augmentation(_Strict):
     mix_prob: float = Field(default=1.0, ge=0, le=1)
     switch_prob: float = Field(default=0.5, ge=0, le=1)
 
+    @property
+    def mixes(self) -> bool:
+        """Whether crops of a batch are mixed with one another."""
+        return self.mixup > 0 or self.cutmix > 0
+
 
 class TrainStage(_Strict):
     """``finetune``: plain classifier, set 1; ``head``: diffusion head on a frozen backbone, set 2; ``unfreeze``: all, set 2."""
@@ -140,7 +145,7 @@ class Pipeline(_Strict):
             if self.network.num_steps < 2:
                 raise ValueError("network.num_steps: label diffusion (head card) needs two or more; CARD's own number is 10")
             under_it = [one for one in self.stages if isinstance(one, TrainStage) and one.stage != "finetune"]
-            if mixed := [one.stage for one in under_it if one.augmentation.mixup or one.augmentation.cutmix]:
+            if mixed := [one.stage for one in under_it if one.augmentation.mixes]:
                 raise ValueError(f"{', '.join(mixed)}: a card head diffuses one label for each crop: set mixup and cutmix to 0")
         return self
 

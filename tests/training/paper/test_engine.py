@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,10 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
-from training.paper.engine import BEST, Counters, Task, begin, class_weight, train_stage
+from training.paper.engine import BEST, Counters, Task, begin, class_weight, mix, mixer, seed_everything, train_stage
 from training.paper.networks import make_network
 from training.paper.sets import choose_sets
-from training.paper.settings import Hardware, Pipeline, TrainStage
+from training.paper.settings import Augmentation, Hardware, Pipeline, TrainStage
 from training.prepare import read_index
 from training.settings import Network
 from worker.errors import ConfigError
@@ -66,6 +67,35 @@ def test_mixing_is_a_setting(how: dict[str, object], crops: Path, tmp_path: Path
         told = task(crops, tmp_path / folder, tiny, augmentation=augmentation, label_smoothing=0.1)
         losses.append(train_stage(make_network(TINY, "linear", seed=1), told, fabric).history[0]["train_loss"])
     assert losses[1] == losses[2] != losses[0]
+
+
+@pytest.mark.parametrize("how", [{"cutmix": 1.0}, {"mixup": 0.4}])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_of_an_odd_batch_all_crops_but_the_last_are_mixed(how: dict[str, float], count: int) -> None:
+    seed_everything(1, 0, 0)
+    crops_FCHW, label_F = torch.rand(count, 3, 16, 16), torch.arange(count) % 2
+    mixed_FCHW, label_FK = mix(mixer(Augmentation.model_validate(how)), crops_FCHW.clone(), label_F)
+    even = count // 2 * 2
+    assert (mixed_FCHW[:even] != crops_FCHW[:even]).flatten(1).any(1).all()
+    assert torch.equal(mixed_FCHW[even:], crops_FCHW[even:])
+    assert label_FK.shape == (count, 2)
+    assert torch.allclose(label_FK.sum(1), torch.ones(count))
+    assert label_FK[even:].argmax(1).tolist() == label_F[even:].tolist()
+
+
+def test_mixing_an_odd_batch_changes_what_is_learnt(crops: Path, tmp_path: Path, tiny: Pipeline, fabric: Fabric) -> None:
+    losses = []
+    for folder, augmentation in (("plain", {}), ("mixed", {"mixup": 0.4})):
+        told = task(crops, tmp_path / folder, tiny, augmentation=augmentation, batch=5)
+        losses.append(train_stage(make_network(TINY, "linear", seed=1), told, fabric).history[0]["train_loss"])
+    assert losses[0] != losses[1]
+
+
+def test_a_device_with_one_crop_cannot_mix(crops: Path, tmp_path: Path, tiny: Pipeline, fabric: Fabric) -> None:
+    how = task(crops, tmp_path, tiny, augmentation={"mixup": 0.4})
+    one = replace(how, data=replace(how.data, train=how.data.train[:1]))
+    with pytest.raises(ConfigError, match="two crops on each of 1 devices"):
+        train_stage(make_network(TINY, "linear", seed=1), one, fabric)
 
 
 def test_another_configurations_state_is_refused(crops: Path, tmp_path: Path, tiny: Pipeline, fabric: Fabric) -> None:
