@@ -25,7 +25,8 @@ class Selection(_Strict):
     sources: tuple[str, ...] | Literal["all", "others"]
     splits: tuple[str, ...] = ("train", "heldout", "leftout")
     part: tuple[float, float] = (0.0, 1.0)
-    """The groups whose hash, as a number in [0, 1), lies in here: two sets can share a source, never a group."""
+    """This share of the groups of every source, label and part of the split, in the order of their hash: two sets can share a
+    source, never a group. Of four groups two at least lie on each side of a bound."""
     limit: int | None = Field(default=None, ge=1)
     """At most this many crops of every source and label, chosen by hash."""
 

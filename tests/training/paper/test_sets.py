@@ -66,7 +66,55 @@ def test_parts_of_one_source_share_no_group(faces: ModuleType) -> None:
     high = select(rows, Selection(sources="all", part=(0.7, 1)), set())
     assert len(low) + len(high) == len(rows)
     assert not {row.group for row in low} & {row.group for row in high}
-    assert 50 < len(low) < 90
+    assert len(low) == 70
+
+
+OWN = Sets.model_validate(
+    {
+        "first": {"sources": "all", "splits": ["train"], "part": (0, 0.7)},
+        "second": {"sources": "all", "splits": ["train"], "part": (0.7, 1)},
+        "test": {"sources": "all", "splits": ["heldout"]},
+    }
+)
+
+
+def own_rows(faces: ModuleType, tag: int, counts: dict[str, int]) -> list[Crop]:
+    """Training groups of each label, or of ``both``, and one held-out group of both."""
+    return [
+        faces.crop("mine", n, label, "mine", group=f"mine/{tag}/{kind}/{n}", split="heldout" if kind == "held" else "train")
+        for kind, count in (counts | {"held": 1}).items()
+        for n in range(count)
+        for label in (("real", "fake") if kind in ("both", "held") else (kind,))
+    ]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"real": 4, "fake": 4},
+        {"real": 5, "fake": 9},
+        {"both": 4},
+        {"both": 3, "real": 1, "fake": 1},
+        {"both": 2, "real": 2, "fake": 2},
+    ],
+)
+def test_four_groups_of_each_label_are_enough_whatever_their_hash(faces: ModuleType, counts: dict[str, int]) -> None:
+    for tag in range(25):
+        chosen = choose_sets(own_rows(faces, tag, counts), OWN)
+        for label in ("real", "fake"):
+            groups = [{row.group for row in part.rows if row.label == label} for part in (chosen.first, chosen.second)]
+            assert min(map(len, groups)) >= 2
+
+
+def test_a_part_is_a_share_of_each_label(faces: ModuleType) -> None:
+    chosen = choose_sets(own_rows(faces, 0, {"real": 20, "fake": 50}), OWN)
+    labels = [row.label for row in chosen.first.rows]
+    assert (labels.count("real"), labels.count("fake")) == (14, 35)
+
+
+def test_too_few_groups_are_told_with_their_number(faces: ModuleType) -> None:
+    with pytest.raises(ConfigError, match=r"set 2's validation has no fake crops: too few groups: 4 real, 1 fake in set 2"):
+        choose_sets(own_rows(faces, 0, {"real": 14, "fake": 3}), OWN)
 
 
 @pytest.mark.parametrize("part", ["validation of its own set", "set 2", "the test set"])
