@@ -91,6 +91,8 @@ class Slots:
                         self._receive(slot)
                 except (EOFError, OSError):
                     self._bury(slot)
+                    with self.held():  # what was put off while an answer broke off comes now
+                        pass
                 while self._done:
                     yield self._done[0]
                     self._done.popleft()

@@ -20,6 +20,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from worker.errors import CorruptMedia
 from worker.frames import colour, nvdec, planes, probe, sampling, timeline
 from worker.frames.limits import Limits
 from worker.frames.reader import Counts, Reader, pts_of, time_base_of
@@ -28,6 +29,9 @@ from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest
 
 MIN_SEEK_FRAMES = 8
 """A known key frame fewer frames ahead than this is decoded to: a seek costs the frames in flight."""
+FORGETFUL = frozenset(("flv",))
+"""Formats whose demuxer seeks by key frames noted while reading, one at a time: of two recordings joined, the second's stand for
+both, and the first is not found again."""
 MAX_LEADING_FRAMES = 8
 """Most frames that encoders show before the key frame of an open group of pictures."""
 
@@ -163,17 +167,24 @@ class PyavMedia:
         return at >= 0 and (clip.keys_s[at] - here_s) * clip.fps > MIN_SEEK_FRAMES
 
     def _build_timeline(self, fd: int, head: Packet[VideoStream], header: sampling.Clip) -> timeline.Timeline:
-        reader, clock = self._reader, self._clock
-        found: timeline.Timeline | None = None
-        if reader.stream.container.format.name in timeline.INDEXED and not probe.is_fragmented(fd):
-            found = timeline.from_index(reader.stream, clock, head, header)
-        if found is None:
+        reader = self._reader
+        name = reader.stream.container.format.name
+        if name in timeline.INDEXED and not probe.is_fragmented(fd):
+            found = timeline.from_index(reader.stream, self._clock, head, header)
+            if found is not None:
+                return found
+        left = sum(1 for _ in reader.packets()) if name in FORGETFUL else 0
+        reader.rewind()
+        found = timeline.from_packets(reader.packets(), self._clock, header, reader.leap)
+        order = found.order
+        if order is not None and order.count < left:
+            raise CorruptMedia("the file cannot be read from its start again")
+        if order is not None and (order.restarts or order.lacks_times):
+            reader.lay_out(lacks_times=order.lacks_times)
+            _, first = reader.first()
+            self._clock = Clock(start=pts_of(first), time_base=self._clock.time_base)
             reader.rewind()
-            found = timeline.from_packets(reader.packets(), clock, header)
-        if found.goes_back:
-            reader.restarts = True
-            reader.rewind()
-            found = timeline.from_packets(reader.packets(), clock, replace(header, restarts=True))
+            found = timeline.from_packets(reader.packets(), self._clock, replace(header, restarts=True))
         return found
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> MediaInfo:

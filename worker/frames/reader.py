@@ -25,6 +25,12 @@ SKIPPING_CODECS = frozenset(("h264", "hevc"))
 """Codecs whose frames can be left out if no other refers to them."""
 UNTIMED_FORMATS = frozenset(("avi",))
 """Formats that say only when a packet is decoded: their frames get these times in the order in which they are shown."""
+UNDECODED_FORMATS = frozenset(("matroska,webm", "ogg", "ivf"))
+"""Formats that say only when a packet is shown. When it is decoded FFmpeg then guesses, and guesses wrong where the reordering
+gets deeper than the head of the stream says."""
+DENSE_FORMATS = frozenset(("mpegts", "mpeg"))
+"""Formats whose pictures must be at most .7 s apart (ISO/IEC 13818-1): a leap of the clock is another recording's beginning."""
+LEAP_S = 10
 LOOKAHEAD_BYTES = 32 * 1024**2
 BEFORE_START_S = 10
 MAX_STAMP = 2**62
@@ -45,8 +51,8 @@ class Counts:
 class Reader:
     """Packets and frames of one stream, from any place in it. One iterator at a time is valid.
 
-    ``restarts``, once set, says that the stream's time goes back somewhere: then it is read from the file's start only, and each
-    run of time is laid behind the one before.
+    ``restarts``, set by ``lay_out``, says that the stream's time goes back somewhere, or leaps: then it is read from the file's
+    start only, and each run of time is laid behind the one before.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int) -> None:
@@ -55,7 +61,10 @@ class Reader:
         self.restarts = False
         self._container = container
         self._limits = limits
-        self._is_untimed = container.format.name in UNTIMED_FORMATS
+        name = container.format.name
+        self._is_untimed, self._lacks_dts = name in UNTIMED_FORMATS, name in UNDECODED_FORMATS
+        self._leap = round(LEAP_S / time_base_of(stream))
+        self.leap = self._leap if name in DENSE_FORMATS else None
         self._stamps: deque[int | None] = deque()
         self._skip = "DEFAULT"
         self._codec: VideoCodecContext = stream.codec_context
@@ -74,6 +83,12 @@ class Reader:
             if head is not None:
                 return head, frame
         raise CorruptMedia("no frame of the video stream can be decoded")
+
+    def lay_out(self, *, lacks_times: bool) -> None:
+        """From now on; where packets lack times, frames get those of the packets in the order in which they are shown."""
+        self.restarts = True
+        self._is_untimed = self._is_untimed or lacks_times
+        self.rewind()
 
     def seek(self, pts: int) -> None:
         """To the last place before ``pts`` from which the demuxer can read on; to the start where it knows none."""
@@ -103,7 +118,7 @@ class Reader:
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """On from here to the end. Raises MediaTooLarge beyond the packet limit, OutOfMemory, and CorruptMedia for times that
         do not fit."""
-        return laid_out(self._packets()) if self.restarts else self._packets()
+        return laid_out(self._packets(), self._leap) if self.restarts else self._packets()
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         count = bad_in_a_row = 0
@@ -118,8 +133,10 @@ class Reader:
                     if count > self._limits.max_packets:
                         raise MediaTooLarge(f"more than {self._limits.max_packets} packets")
                     if packet.size:
-                        if self._is_untimed:
+                        if self._is_untimed and packet.dts is not None:
                             packet.pts = packet.dts
+                        elif self._lacks_dts and packet.pts is not None:
+                            packet.dts = None
                         yield packet
                 return
             except av.error.MemoryError as exc:
@@ -230,25 +247,32 @@ class Reader:
         return [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]
 
 
-def laid_out(packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
-    """Packets whose time goes on where a new run of it begins. Raises CorruptMedia."""
-    shift, order, step = 0, Order(), 1
+def laid_out(packets: Iterator[Packet[VideoStream]], leap: int) -> Iterator[Packet[VideoStream]]:
+    """Packets whose time goes on where a new run of it begins, or where they have none; ``leap`` in ticks.
+
+    Raises CorruptMedia.
+    """
+    shift, order, step, is_behind_untimed = 0, Order(leap), 1, False
     latest: int | None = None
     for packet in packets:
+        step = packet.duration or step
         if packet.dts is None and packet.pts is None:
+            packet.pts = packet.dts = latest = 0 if latest is None else latest + step
+            is_behind_untimed = True
             yield packet
             continue
         pts, dts = (None if stamp is None else stamp + shift for stamp in (packet.pts, packet.dts))
         first = min(stamp for stamp in (pts, dts) if stamp is not None)
-        if order.is_passed(pts, dts) and latest is not None:
+        is_new = order.is_new_run(pts, dts)
+        if latest is not None and (is_new or (is_behind_untimed and first <= latest)):
             more = latest + step - first
-            shift, order = shift + more, Order()
+            shift, order = shift + more, Order(leap)
             pts, dts = (None if stamp is None else stamp + more for stamp in (pts, dts))
-            order.is_passed(pts, dts)
+            order.is_new_run(pts, dts)
+        is_behind_untimed = False
         last = max(stamp for stamp in (pts, dts) if stamp is not None)
         if abs(last) > MAX_STAMP:
             raise CorruptMedia("times beyond all measure")
-        step = packet.duration or step
         latest = last if latest is None else max(latest, last)
         packet.pts, packet.dts = pts, dts
         yield packet

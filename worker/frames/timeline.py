@@ -42,44 +42,61 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """``clip`` is what planning needs; ``goes_back`` says that the stream's time does so somewhere, as where two recordings were
-    joined, so that one moment means several frames."""
+    """``clip`` is what planning needs, ``order`` what reading the packets told of their times, if they were read."""
 
     clip: Clip
     n_frames: int
     has_edit_list: bool = False
     variable_rate: bool = False
-    goes_back: bool = False
+    order: Order | None = None
 
 
 class Order:
-    """Whether packets come in time. ``is_passed`` takes them in the file's order: true for one that is decoded before its
-    forerunner, or shown before a frame that it can no longer change places with."""
+    """Whether packets come in time. ``is_new_run`` takes them in the file's order: true for one that is decoded before its
+    forerunner, that is shown before a frame with which it can no longer change places, or as the third at one moment, or
+    (where ``leap`` is given, in ticks) that comes so much later than all before it. One without any time is in no run.
+    """
 
-    def __init__(self) -> None:
-        self.count = self.passed = 0
+    def __init__(self, leap: int | None = None) -> None:
+        self.count = self.passed = self.leaps = self.untimed = 0
+        self._untimed_in_a_row = self._longest_untimed = 0
+        self._leap = leap
         self._dts: int | None = None
         self._recent: deque[int] = deque()
         self._settled: int | None = None
+        self._latest: int | None = None
 
-    def is_passed(self, pts: int | None, dts: int | None) -> bool:
-        shown = pts if pts is not None else dts
-        is_late = dts is not None and self._dts is not None and dts < self._dts
-        is_late = is_late or (shown is not None and self._settled is not None and shown < self._settled)
-        self._dts = dts if self._dts is None or dts is None else max(dts, self._dts)
-        if shown is not None:
-            self._recent.append(shown)
-            if len(self._recent) > REORDERED:
-                settled = self._recent.popleft()
-                self._settled = settled if self._settled is None else max(settled, self._settled)
+    def is_new_run(self, pts: int | None, dts: int | None) -> bool:
         self.count += 1
-        self.passed += is_late
-        return is_late
+        shown = pts if pts is not None else dts
+        if shown is None:
+            self.untimed += 1
+            self._untimed_in_a_row += 1
+            self._longest_untimed = max(self._longest_untimed, self._untimed_in_a_row)
+            return False
+        self._untimed_in_a_row = 0
+        is_passed = dts is not None and self._dts is not None and dts < self._dts
+        is_passed = is_passed or (self._settled is not None and shown < self._settled) or self._recent.count(shown) > 1
+        leaps = self._leap is not None and self._latest is not None and shown - self._latest > self._leap
+        self.passed += is_passed
+        self.leaps += leaps
+        self._dts = dts if self._dts is None or dts is None else max(dts, self._dts)
+        self._latest = shown if self._latest is None else max(shown, self._latest)
+        self._recent.append(shown)
+        if len(self._recent) > REORDERED:
+            settled = self._recent.popleft()
+            self._settled = settled if self._settled is None else max(settled, self._settled)
+        return is_passed or leaps
 
     @property
-    def goes_back(self) -> bool:
+    def restarts(self) -> bool:
         """More than the odd wrong stamp, which would hide no more than itself."""
-        return self.passed > max(2, min(REORDERED, self.count // 50))
+        return self.leaps > 0 or self.passed > max(2, min(REORDERED, self.count // 50))
+
+    @property
+    def lacks_times(self) -> bool:
+        """Of interlaced pictures in two packets every second one may have none."""
+        return self._longest_untimed > REORDERED or self.untimed > 0.6 * self.count
 
 
 def from_index(stream: VideoStream, clock: Clock, first: Packet[VideoStream], header: Clip) -> Timeline | None:
@@ -113,12 +130,12 @@ def from_index(stream: VideoStream, clock: Clock, first: Packet[VideoStream], he
     )
 
 
-def from_packets(packets: Iterator[Packet[VideoStream]], clock: Clock, header: Clip) -> Timeline:
-    """By reading every packet, undecoded."""
-    pts, keys, order = array("q"), array("q"), Order()
+def from_packets(packets: Iterator[Packet[VideoStream]], clock: Clock, header: Clip, leap: int | None = None) -> Timeline:
+    """By reading every packet, undecoded; ``leap`` as in ``Order``."""
+    pts, keys, order = array("q"), array("q"), Order(leap)
     for packet in packets:
         stamp = packet.pts if packet.pts is not None else packet.dts
-        order.is_passed(packet.pts, packet.dts)
+        order.is_new_run(packet.pts, packet.dts)
         if stamp is not None and not packet.is_discard:
             pts.append(stamp)
             if packet.is_keyframe:
@@ -136,7 +153,7 @@ def from_packets(packets: Iterator[Packet[VideoStream]], clock: Clock, header: C
         ),
         n_frames=len(shown),
         variable_rate=_is_variable(shown),
-        goes_back=order.goes_back,
+        order=order,
     )
 
 

@@ -16,7 +16,7 @@ from worker.errors import CorruptMedia
 from worker.frames import sampling
 from worker.frames.limits import Limits
 from worker.frames.pyav import PyavDecoder, PyavMedia
-from worker.frames.reader import MAX_STAMP, laid_out
+from worker.frames.reader import MAX_STAMP, Reader, laid_out
 from worker.frames.timeline import Order
 from worker.types import SamplingRequest, Strategy
 
@@ -28,33 +28,38 @@ def seen(media: PyavMedia, request: SamplingRequest, read_barcode: Any) -> list[
     return [(frame.pts_s, read_barcode(np.asarray(frame.rgb_HWC))) for frame in media.frames(request)]
 
 
-def joined(clips: Clips, name: str, *pids: int) -> Path:
-    """Recordings one behind the other, each with a clock and a PID of its own, as ``cat`` joins them, or HLS with an
-    advertisement."""
-    parts = []
-    for pid in pids:
-        part = clips.path(f"{pid}.ts")
-        with av.open(str(clips["h264"].path)) as old, av.open(str(part), "w", options={"mpegts_start_pid": str(pid)}) as new:
-            stream = old.streams.video[0]
-            copy = new.add_stream_from_template(stream)
-            for packet in old.demux(stream):
-                if packet.dts is not None:
-                    packet.stream = copy
-                    new.mux(packet)
-        parts.append(part.read_bytes())
-    path = clips.path(name)
-    path.write_bytes(b"".join(parts))
-    return path
+def part(clips: Clips, suffix: str, *, pid: int = 256, start_s: int = 0) -> bytes:
+    """The packets of a clip in another container, on a clock of its own."""
+    path = clips.path(f"{pid}-{start_s}{suffix}")
+    options = {"mpegts_start_pid": str(pid)} if suffix == ".ts" else {}
+    with av.open(str(clips["h264"].path)) as old, av.open(str(path), "w", options=options) as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        for packet in old.demux(stream):
+            if packet.dts is not None and packet.pts is not None:
+                shift = round(start_s / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, copy
+                new.mux(packet)
+    return path.read_bytes()
 
 
-@pytest.mark.parametrize("pids", [(256, 256), (256, 400)], ids=["one PID", "another PID"])
-def test_recordings_joined_are_looked_at_one_behind_the_other(clips: Clips, read_barcode: Any, pids: tuple[int, ...]) -> None:
-    with joined(clips, "twice.ts", *pids).open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+@pytest.mark.parametrize(
+    ("pid", "starts_s"),
+    [(256, (0, 0)), (400, (0, 0)), (256, (0, 1000)), (256, (1000, 0))],
+    ids=["same clock", "another PID", "later clock", "earlier clock"],
+)
+def test_recordings_joined_are_looked_at_one_behind_the_other(
+    clips: Clips, read_barcode: Any, pid: int, starts_s: tuple[int, int]
+) -> None:
+    """As ``cat`` joins them, or HLS with an advertisement."""
+    path = clips.path("twice.ts")
+    path.write_bytes(part(clips, ".ts", start_s=starts_s[0]) + part(clips, ".ts", pid=pid, start_s=starts_s[1]))
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
         assert media.info.n_frames == 2 * N
         assert media.info.duration_s == pytest.approx(2 * N / FPS, abs=0.1)
         frames = seen(media, ALL, read_barcode)
         lost = 2 * N - len(frames)
-        assert lost <= (pids[0] != pids[1]), "where the PID changes, FFmpeg's demuxer loses what it had begun to put together"
+        assert lost <= (pid != 256), "where the PID changes, FFmpeg's demuxer loses what it had begun to put together"
         assert [number for _, number in frames[:70]] == [*range(70)]
         assert [number for _, number in frames[N - lost :]] == [*range(N)]
         assert [at for at, _ in frames[N - lost :]] == pytest.approx([(N + i) / FPS for i in range(N)], abs=0.1)
@@ -65,6 +70,34 @@ def test_recordings_joined_are_looked_at_one_behind_the_other(clips: Clips, read
         assert [number for _, number in keys] == [0, 24, 48] * 2
         assert keys == [frame for frame in frames if frame[1] in (0, 24, 48)]
         assert media.counts.bad == 0 or lost
+
+
+def test_flv_recordings_joined_are_refused_where_the_first_is_not_found_again(clips: Clips) -> None:
+    path = clips.path("twice.flv")
+    path.write_bytes(part(clips, ".flv") + part(clips, ".flv")[13:])
+    with path.open("rb") as file, pytest.raises(CorruptMedia, match="from its start"), PyavDecoder(Limits()).open(file):
+        pass
+
+
+def test_pictures_without_any_time_are_looked_at(clips: Clips, read_barcode: Any) -> None:
+    data = bytearray(part(clips, ".ts"))
+    starts = [at for at in range(0, len(data), 188) if data[at + 1] & 0x40 and b"\0\0\1\xe0" in data[at : at + 188]]
+    for at in starts[20:]:
+        data[data.index(b"\0\0\1\xe0", at) + 7] &= 0x3F
+    path = clips.path("untimed.ts")
+    path.write_bytes(data)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert media.info.n_frames == N
+        frames = seen(media, ALL, read_barcode)
+        assert [number for _, number in frames] == [*range(N)]
+        assert [at for at, _ in frames] == pytest.approx([i / FPS for i in range(N)], abs=0.1)
+
+
+def test_when_matroska_is_decoded_is_not_guessed(clips: Clips) -> None:
+    with av.open(str(clips["h264_mkv"].path)) as container:
+        packets = list(Reader(container, container.streams.video[0], Limits(), threads=1).packets())
+    assert len(packets) == N
+    assert all(packet.dts is None and packet.pts is not None for packet in packets)
 
 
 def test_a_long_recording_that_was_joined_is_looked_at_by_its_key_frames() -> None:
@@ -81,35 +114,49 @@ def stamps(run: Sequence[int], shift: int = 0) -> list[tuple[int | None, int | N
 
 
 @pytest.mark.parametrize(
-    ("packets", "goes_back"),
+    ("packets", "restarts"),
     [
         (stamps(range(200)), False),
         ([(10 * (i - i % 4) + (0, 30, 10, 20)[i % 4], None) for i in range(200)], False),
         ([*stamps(range(100)), (3, 3), *stamps(range(100, 200))], False),
+        ([(i // 2, i) for i in range(200)], False),
         ([*stamps(range(100)), *stamps(range(100))], True),
         ([*stamps(range(20)), *stamps(range(20))], True),
         ([(at, None) for at in range(100)] * 2, True),
         ([(at + 1000 if at < 100 else at, at) for at in range(300)], True),
         ([(None, at) for at in range(100)] * 2, True),
-        ([(None, None)] * 100, False),
+        ([*stamps(range(100)), *[(204, None)] * 50], True),
+        ([*stamps(range(100)), *stamps(range(100), shift=2000)], True),
+        ([*stamps(range(100)), *stamps(range(100), shift=1000)], False),
     ],
-    ids=["steady", "reordered", "one odd", "again", "again, short", "no dts", "dts alone rises", "no pts", "none"],
-)
-def test_time_that_goes_back_is_told_from_reordering(packets: Sequence[tuple[int | None, int | None]], goes_back: bool) -> None:
-    order = Order()
+    ids=["steady", "reordered", "one odd", "fields", "again", "again, short", "no dts", "dts alone rises", "no pts", "one moment",
+         "leap", "pause"],
+)  # fmt: skip
+def test_time_that_goes_back_is_told_from_reordering(packets: Sequence[tuple[int | None, int | None]], restarts: bool) -> None:
+    order = Order(leap=1500)
     for pts, dts in packets:
-        order.is_passed(pts, dts)
-    assert order.goes_back is goes_back
+        order.is_new_run(pts, dts)
+    assert order.restarts is restarts
     assert order.count == len(packets)
 
 
+@pytest.mark.parametrize(("timed", "lacks"), [([True] * 99, False), ([True, False] * 50, False), ([True, False, False] * 9, True),
+                                             ([True] * 900 + [False] * 33, True)])  # fmt: skip
+def test_packets_without_times_are_counted(timed: Sequence[bool], lacks: bool) -> None:
+    order = Order()
+    for at, is_timed in enumerate(timed):
+        order.is_new_run(at if is_timed else None, None)
+    assert order.lacks_times is lacks
+    assert not order.restarts
+
+
 def test_times_beyond_all_measure_are_corrupt(clips: Clips) -> None:
-    with av.open(str(joined(clips, "huge.ts", 256, 256))) as container:
+    with av.open(str(clips["mpegts"].path)) as container:
         packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
-    assert len(list(laid_out(iter(packets)))) == 2 * N
-    packets[-1].pts = packets[-1].dts = MAX_STAMP + 1
+    assert len(list(laid_out(iter(packets), 900_000))) == N
+    packets[0].pts = packets[0].dts = MAX_STAMP + 1
     with pytest.raises(CorruptMedia, match="measure"):
-        list(laid_out(iter(packets)))
+        list(laid_out(iter(packets), 900_000))
 
 
 def test_a_matroska_header_and_index_cannot_hide_length(clips: Clips, read_barcode: Any) -> None:
