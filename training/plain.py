@@ -117,7 +117,7 @@ def _group_names(files: Sequence[_File]) -> set[str]:
     """Names of folders of one source that are groups.
 
     None are: kinds of fakes (``_kinds``); a folder that holds nearly all of its label; and, of a label of few groups, folders
-    whose names the other label lacks: two or three are data sets or kinds rather than people.
+    whose names the other label lacks: up to four are data sets or kinds rather than people, and as groups too few to train on.
     """
     names = {file.folder for file in files if file.folder} - _kinds(files)
     of_label = {label: [file for file in files if file.label == label] for label in LABELS}
@@ -127,7 +127,7 @@ def _group_names(files: Sequence[_File]) -> set[str]:
     shared = names & folders["real"] & folders["fake"]
     for own in of_label.values():
         units = {file.folder if file.folder in names else file.path.stem for file in own}
-        if len(units) < MIN_STRATUM and not units & shared:
+        if len(units) <= MIN_STRATUM and not units & shared:
             names -= units
     return names
 

@@ -68,7 +68,8 @@ def begin(cache: Path, made_of: Provenance) -> None:
             raise ConfigError(f"{cache} was made with {'; '.join(other)}: {advice}")
         if changed := changed_files(cache, made_of.root):
             told = ", ".join(changed[:SHOWN]) + (" ..." if len(changed) > SHOWN else "")
-            raise ConfigError(f"{len(changed)} files have changed since they were cut for {cache} ({told}): {advice}")
+            why = f"{len(changed)} files have changed since they were cut for {cache}, by size or time ({told})"
+            raise ConfigError(f"{why}: {advice}")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {"root": str(made_of.root.resolve()), "layout": made_of.layout, "files": len(made_of.items)}
@@ -128,7 +129,8 @@ def changed_files(cache: Path, root: Path) -> list[str]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        known = {(row["path"], int(row["size_bytes"]), int(row["mtime_ns"])) for row in csv.DictReader(file)}
+        rows = [row for row in csv.DictReader(file) if row["mtime_ns"]]  # a kill may have cut the last line short
+    known = {(row["path"], int(row["size_bytes"]), int(row["mtime_ns"])) for row in rows}
     there = {one.path: one for one in look_at(root, {path for path, *_ in known})}
     return sorted({path for path, *was in known if path in there and was != [there[path].size_bytes, there[path].mtime_ns]})
 

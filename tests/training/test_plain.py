@@ -32,7 +32,7 @@ def labels_of_sides(entries: Sequence[Entry]) -> set[tuple[str, str]]:
 ALL = {(split, label) for split in ("train", "heldout") for label in LABELS}
 FRAMES = [f"{label}/{label}clip{clip}/{label}_{clip}_{frame}.jpg" for label in LABELS for clip in range(8) for frame in "abc"]
 PEOPLE = [f"{label}/{who}/{n}.mp4" for label in LABELS for who in ("alice", "bob", "carol", "dan") for n in range(5)]
-ONE_SIDED = [f"real/{n}.mp4" for n in range(30)] + [f"fake/person{who}/f{who}_{n}.mp4" for who in range(4) for n in range(4)]
+ONE_SIDED = [f"real/{n}.mp4" for n in range(30)] + [f"fake/person{who}/f{who}_{n}.mp4" for who in range(5) for n in range(4)]
 
 
 @pytest.mark.parametrize("paths", [FRAMES, PEOPLE, PEOPLE[5:], ONE_SIDED], ids=["frames", "people", "one-unshared", "one-sided"])
@@ -73,6 +73,15 @@ def test_a_batch_beside_people_is_no_group_but_they_are() -> None:
     entries = listed([f"real/batch1/{n}.jpg" for n in range(200)] + ["real/alice/a1.jpg", "real/alice/a2.jpg"] + FRAMES[24:])
     assert torn(entries) <= {"batch1"}
     assert len(folder_notes(entries)) == 2
+
+
+def test_four_folders_of_one_label_are_kinds_and_leave_enough_to_train_on() -> None:
+    kinds = ("gan", "sd", "mj", "dalle")
+    entries = listed([f"real/r{n}.jpg" for n in range(40)] + [f"fake/{kind}/{kind}{n}.jpg" for kind in kinds for n in range(9)])
+    assert {entry.manipulation for entry in entries if entry.label == "fake"} == set(kinds)
+    assert labels_of_sides(entries) == ALL
+    fakes = {item.group for item in assign(entries).items if (item.split, item.label) == ("train", "fake")}
+    assert len(fakes) >= 4, "own.yaml needs so many"
 
 
 def test_kinds_of_fakes_stay_with_the_real_files_of_their_names() -> None:

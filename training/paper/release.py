@@ -15,7 +15,7 @@ from worker.model.spec import CropSpec, HeadSpec, ModelSpec, TrainingData, Train
 
 
 def write_checkpoint(
-    pipeline: Pipeline, network: DeepfakeNet, chosen: Chosen, out: Path, *, name: str = "own", version: str = "1"
+    pipeline: Pipeline, network: DeepfakeNet, chosen: Chosen, cache: Path, out: Path, *, name: str = "own", version: str = "1"
 ) -> ModelSpec:
     """fp16 safetensors with their spec. Thresholds are the plain ones: calibrations are fitted on scans, afterwards."""
     last = pipeline.stage(pipeline.weights_from)
@@ -35,7 +35,13 @@ def write_checkpoint(
         crop=CropSpec(size=last.size),
         training=TrainingData(sources=trained_on(chosen)),
         git_revision=git_revision(),
-        licence=terms.of_training(pipeline.terms, trained_on(chosen), starts=[] if init is None else [init], init=init),
+        licence=terms.of_training(
+            pipeline.terms,
+            trained_on(chosen),
+            data=terms.of_cache(cache),
+            starts=[] if init is None else [init],
+            init=init,
+        ),
         created=date.today(),
     )
     checkpoint.save(out, network.state_dict(), spec)

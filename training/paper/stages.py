@@ -65,7 +65,7 @@ def run_pipeline(pipeline: Pipeline, cache: Path, folder: Path) -> Path | None:
     run.fabric.logger.finalize("success")
     if not run.fabric.is_global_zero:
         return None
-    write_checkpoint(pipeline, final_network(pipeline, folder), run.chosen, folder / MODEL)
+    write_checkpoint(pipeline, final_network(pipeline, folder), run.chosen, run.cache, folder / MODEL)
     return write_report(pipeline, run.chosen, folder)
 
 
@@ -194,4 +194,4 @@ def export_run(folder: Path, cache: Path, out: Path, *, name: str, version: str)
     chosen = read_sets(cache, pipeline.sets)
     if rows is not None and rows != chosen.sha256:
         raise ConfigError(f"{folder} was trained on other crops than {cache} has now: name its own by --cache, or train anew")
-    return write_checkpoint(pipeline, final_network(pipeline, folder), chosen, out, name=name, version=version)
+    return write_checkpoint(pipeline, final_network(pipeline, folder), chosen, cache, out, name=name, version=version)

@@ -57,8 +57,7 @@ def choose(opening: Opening, *, anew: bool = False) -> Choice:
         choice = _chosen(key, try_all(names, lambda name: open_named(name, one_call), crops_FHWC))
         if choice.may_pass:
             told = "; ".join(f"{trial.name}: {trial.reason}" for trial in choice.trials if trial.reason)
-            log.warning("the backend is %s for now; the next scan measures again (%s)", choice.backend, told)
-            return choice
+            log.warning("the backend is %s for an hour; then it is measured again (%s)", choice.backend, told)
         try:
             remember(folder, choice)
         except OSError as exc:  # a full disk

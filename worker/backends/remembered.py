@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ from worker.content import write_atomically
 from worker.model.graph import EXPORT_VERSION
 
 MAX_BYTES = 1 << 16
+PASSING = timedelta(hours=1)
 CUDA = "onnxruntime-cuda"
 CPUINFO = Path("/proc/cpuinfo")
 CARDS = Path("/proc/driver/nvidia/gpus")
@@ -77,7 +78,8 @@ def machine_key(digest: str, names: Sequence[str], *, threads: int, artefacts: S
 def recall(folder: Path, key: dict[str, str]) -> Choice | None:
     """The choice for this key, if one is kept, whole, and names a backend that was among its candidates and passed.
 
-    One that ``may_pass`` counts for nothing: it would keep a backend out for ever.
+    One that ``may_pass`` counts for an hour, so that it keeps no backend out for ever, and that several processes, or scans on a
+    slow machine, do not all measure.
     """
     try:
         handle = os.open(_path(folder, key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -86,7 +88,7 @@ def recall(folder: Path, key: dict[str, str]) -> Choice | None:
         choice = Choice.model_validate_json(data) if len(data) <= MAX_BYTES else None
     except (OSError, ValidationError):
         return None
-    if choice is None or choice.key != key or choice.may_pass:
+    if choice is None or choice.key != key or (choice.may_pass and abs(datetime.now(UTC) - choice.chosen_at) > PASSING):
         return None
     usable = {trial.name for trial in choice.trials if trial.reason is None}
     return choice if choice.backend in usable and choice.backend in key["candidates"].split() else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import islice
 from typing import Any, Literal, cast
 
 from redis import Redis
@@ -19,6 +20,8 @@ from worker.queue.places import batches
 State = Literal["waiting", "sending", "delivered", "dead"]
 AT_ONCE = 500
 """Dead ones looked at, or sent again, in one round trip."""
+LOOKED_AT = 20_000
+"""Dead ones looked at for one page of an owner's; ``replay_all`` reaches all."""
 SCRIPTS = ("callback_claim", "callback_begin", "callback_end", "callback_owned", "callback_replay")
 
 
@@ -78,9 +81,10 @@ class Callbacks:
             return int(self._redis.zcard(self._key("callbacks")))
 
     def dead(self, limit: int = 100, *, owner: str | None = None) -> list[Callback]:
-        """Those given up, the latest first; ``owner`` None: whosever."""
+        """Those given up, the latest first; ``owner`` None: whosever. An owner's are sought among the ``LOOKED_AT`` latest."""
         found: list[Callback] = []
-        for events in self._batches(min(limit, AT_ONCE) if owner is None else AT_ONCE):
+        size, most = (min(limit, AT_ONCE), None) if owner is None else (AT_ONCE, LOOKED_AT // AT_ONCE)
+        for events in islice(self._batches(size), most):
             owned: list[bytes] = self._call("callback_owned", owner or "", *events)
             found += self._shown([event.decode() for event in owned[: limit - len(found)]])
             if len(found) >= limit:

@@ -19,6 +19,7 @@ from training.paper.engine import BEST, STATE
 from training.paper.evaluate import read_results
 from training.paper.settings import Pipeline
 from training.paper.stages import MODEL, PLAN, RESULTS, RUN, export_run, run_pipeline
+from training.terms import BUNDLED
 from worker.errors import ConfigError
 from worker.model.restore import load_network
 
@@ -62,6 +63,7 @@ def test_the_checkpoint_is_one_that_a_scan_takes(gone_through: Path, crops: Path
     spec, network = load_network(gone_through / MODEL)
     assert spec.families == ("real", "fake")
     assert spec.crop.size == 32
+    assert spec.licence == BUNDLED, "a cache that says nothing of itself counts as of the committed split"
     assert {source.name: (source.real, source.fake) for source in spec.training.sources} == {
         "140k": (12, 12),
         "ciplab": (6, 6),
