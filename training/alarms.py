@@ -29,7 +29,7 @@ from worker.jobs import ItemScanner
 from worker.ports import FrameSource
 from worker.report import Report
 from worker.types import Label, MediaKind
-from worker.verdict.calibrate import Calibration
+from worker.verdict.calibrate import Calibration, probability
 
 COPIES = (("h264", 23.0), ("h264", 28.0), ("h264", 35.0), ("rows", 360.0))
 """Family and level (``training.evaluation.degrade``)."""
@@ -102,7 +102,7 @@ def report_lines(seen: Sequence[Seen], target: Target) -> list[str]:
 
 
 def _verdict(scanned: Scanned, calibration: Calibration) -> Label:
-    p = calibration.apply(scanned.logit, scanned.n_tracks, quality=scanned.quality)
+    p = probability(calibration.tempered(scanned.log_odds(calibration), scanned.quality))
     return Label.FAKE if p > calibration.t_fake else Label.REAL if p < calibration.t_real else Label.UNCERTAIN
 
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from training.calibration import Clips, Floats, Target, choose_thresholds, fit_chances, fit_platt, folds_by_group
 from training.longtracks import Layout
+from worker.types import MediaKind
 from worker.verdict.aggregate import Windows, track_evidence
-from worker.verdict.calibrate import probability
+from worker.verdict.calibrate import MOST_TRACKS, Calibration, probability
 
-SIZES = (1, 2, 3, 4, 5)
+SIZES = tuple(range(1, MOST_TRACKS + 1))
 LEAST_VOTES = 3
 """A track with fewer moments does not vote (``worker.verdict.decide``)."""
 
@@ -54,6 +55,19 @@ def composite_clips(
     likely, at every size: rates of different sizes can be compared. Raises ValueError where there are not real clips of as many
     groups, and one fake clip.
     """
+    made = _composites(clips, seed, sizes, per_size, rule)
+    return Clips(
+        logits_n=np.array([max(logits) for logits, _ in made]),
+        labels_n=np.array([int(fake) for _, fake in made], dtype=np.int64),
+        groups_n=np.array([f"composite-{i}" for i in range(len(made))]),
+        chances_n=np.array([len(logits) for logits, _ in made], dtype=np.int64),
+    )
+
+
+def _composites(
+    clips: Sequence[TrackVotes], seed: int, sizes: Sequence[int], per_size: int, rule: str
+) -> list[tuple[list[float], bool]]:
+    """The logits of each composite's tracks, and whether one is fake."""
     layout, rng = Layout(), np.random.default_rng(seed)
     real: dict[str, list[TrackVotes]] = {}
     for clip in clips:
@@ -67,7 +81,7 @@ def composite_clips(
     def logit(clip: TrackVotes, n_votes: int | None) -> float:
         return clip.logit(rule, n_votes)
 
-    rows: list[tuple[float, int, int]] = []
+    made: list[tuple[list[float], bool]] = []
     for size in sizes:
         for place in range(per_size):
             chosen = [fakes[int(rng.integers(len(fakes)))]] if place % 2 else []
@@ -76,10 +90,8 @@ def composite_clips(
                 chosen.append(others[int(k)][int(rng.integers(len(others[int(k)])))])
             in_time = place % 4 < 2
             logits = [logit(clip, votes_left(clip, size, layout) if in_time else None) for clip in chosen]
-            rows.append((max(logits), place % 2, len(chosen)))
-    logits_n, labels_n, chances_n = (np.array(column) for column in zip(*rows, strict=True))
-    names_n = np.array([f"composite-{i}" for i in range(len(rows))])
-    return Clips(logits_n=logits_n, labels_n=labels_n, groups_n=names_n, chances_n=chances_n)
+            made.append((logits, bool(place % 2)))
+    return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +112,7 @@ def crossfit_alarms(
     groups. Raises ValueError where the clips of a fold, or of the others, lack a class."""
     groups_n = np.array([clip.group for clip in clips])
     fold_n = folds_by_group(groups_n, np.array([int(clip.fake) for clip in clips], dtype=np.int64), n_folds, seed)
-    found: list[tuple[int, int, bool, bool]] = []
+    found: list[tuple[int, bool, bool, bool]] = []
     for fold in range(n_folds):
         learnt = [clip for clip, its in zip(clips, fold_n, strict=True) if its != fold]
         held = [clip for clip, its in zip(clips, fold_n, strict=True) if its == fold]
@@ -109,17 +121,16 @@ def crossfit_alarms(
         c = fit_chances(composite_clips(learnt, seed, sizes=_possible(learnt), rule=rule), a, b)
         p_n = np.array([probability(a * logit + b) for logit in single.logits_n])
         level = choose_thresholds(p_n, single.labels_n, target)[1]
-        tested = composite_clips(held, seed + 1, sizes=_possible(held), per_size=per_size, rule=rule)
-        for logit, label, size in zip(tested.logits_n, tested.labels_n, tested.counts_n, strict=True):
-            odds = a * float(logit) + b
-            corrected = probability(odds - c * float(np.log(size)))
-            found.append((int(size), int(label), probability(odds) > level, corrected > level))
+        fitted = Calibration(kind=MediaKind.VIDEO, rule=rule, strategies=frozenset(), frames=(0, 0), a=a, b=b, c_tracks=c)
+        for logits, fake in _composites(held, seed + 1, _possible(held), per_size, rule):
+            alone, together = a * max(logits) + b, fitted.together(logits)
+            found.append((len(logits), fake, probability(alone) > level, probability(together) > level))
     return [_alarms(size, [row for row in found if row[0] == size]) for size in sorted({row[0] for row in found})]
 
 
-def _alarms(size: int, rows: Sequence[tuple[int, int, bool, bool]]) -> Alarms:
-    real = [row for row in rows if row[1] == 0]
-    fake = [row for row in rows if row[1] == 1]
+def _alarms(size: int, rows: Sequence[tuple[int, bool, bool, bool]]) -> Alarms:
+    real = [row for row in rows if not row[1]]
+    fake = [row for row in rows if row[1]]
     return Alarms(
         size=size,
         n=len(rows),

@@ -47,7 +47,12 @@ class Scanned:
     votes: tuple[float, ...]
     quality: float = 1.0
     """Median quality of that track's voting faces."""
-    n_tracks: int = 1
+    others: tuple[float, ...] = ()
+    """Logits of the other tracks that are judged."""
+
+    def log_odds(self, calibration: Calibration) -> float:
+        """Of all its tracks, at full quality."""
+        return calibration.together((self.logit, *self.others))
 
 
 def read_reports(paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str) -> list[Scanned]:
@@ -104,7 +109,7 @@ def votes_of(report: Report, item: Item) -> Scanned | None:
         times_s=tuple(time for time, _ in votes),
         votes=tuple(logit for _, logit in votes),
         quality=float(np.median([face.quality for face in own])) if own else 1.0,
-        n_tracks=len(verdict.tracks),
+        others=tuple(track.logit for track in verdict.tracks if track is not decisive),
     )
 
 
@@ -282,7 +287,7 @@ def calibrate_checkpoint(
 
 def quantiles(calibration: Calibration, scanned: Sequence[Scanned], label: str) -> tuple[float, ...]:
     """Every 5 % of the calibrated log odds of the files with this label, least to greatest; empty for no files."""
-    odds = [calibration.log_odds(file.logit, file.n_tracks) for file in scanned if file.item.label == label]
+    odds = [file.log_odds(calibration) for file in scanned if file.item.label == label]
     return tuple(round(float(value), 4) for value in np.quantile(odds, np.linspace(0, 1, 21))) if odds else ()
 
 

@@ -89,7 +89,7 @@ def test_a_clip_of_several_tracks_needs_more_to_be_an_alarm(scanned: tuple[dict[
     """As in a scan's verdict: more people are more chances of a false alarm."""
     items, reports = scanned
     alone = seen_of(items, reports, copied(items, [0.5, -3.0, -3.0, -3.0]))[0]
-    crowd = [replace(one, scanned=replace(one.scanned, n_tracks=20)) if one.copy == "CRF 23" else one for one in alone]
+    crowd = [replace(one, scanned=replace(one.scanned, others=(-3.0,) * 19)) if one.copy == "CRF 23" else one for one in alone]
     alarms = [int(cells(report_lines(seen, Target()), "CRF 23")[2].split()[0]) for seen in (alone, crowd)]
     assert alarms[0] > 20
     assert alarms[1] < alarms[0] - 10

@@ -73,7 +73,7 @@ def test_a_track_is_read_back_as_it_was_scored(tmp_path: Path) -> None:
     (scanned,) = read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA)
     assert scanned.logit == pytest.approx(2.0, abs=1e-6)
     assert scanned.votes == pytest.approx((1.0, 2.0, 3.0, 2.0), abs=1e-6)
-    assert (scanned.quality, scanned.n_tracks) == (0.8, 1)
+    assert (scanned.quality, scanned.others) == (0.8, ())
     assert scanned.times_s == (0.0, 0.125, 0.25, 0.375)
 
 

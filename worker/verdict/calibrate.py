@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from worker.types import MediaKind, Strategy
 
+MOST_TRACKS = 5
+"""``c_tracks`` is fitted on media of up to so many tracks (``training.composites``)."""
 _EPSILON = 1e-6
 """Probabilities are kept this far from 0 and 1 where their log odds are asked for."""
 
@@ -38,9 +40,13 @@ class Calibration:
     """log odds = a * logit + b - c_tracks * ln(n_tracks) - c_windows * ln(n_windows), for equal shares of fake and real.
 
     Platt scaling (1999) of the greatest track logit. The greatest of several tracks, or of several windows, is high by chance:
-    ``c_*`` take that back, and cannot be negative. Poor faces tell less: their log odds are divided by a temperature above 1
-    (Guo et al. 2017, here one that grows as quality falls). It was fitted, and holds, for one media kind and aggregation rule,
-    some sampling strategies and a range of requested frames.
+    ``c_*`` take that back, and cannot be negative. What holds up to MOST_TRACKS is not drawn out for ever: tracks beyond can
+    still take ``fake`` away, but lower nothing below undecided. Poor faces tell less: their log odds are divided by a temperature
+    above 1 (Guo et al. 2017, here one that grows as quality falls). It was fitted, and holds, for one media kind and aggregation
+    rule, some sampling strategies and a range of requested frames.
+
+    ``n_tracks`` is a number of chances, and need not be whole: the second of eight tracks is the highest of four
+    (``worker.verdict.decide``).
     """
 
     kind: MediaKind
@@ -73,9 +79,20 @@ class Calibration:
         if not (0.0 <= self.quality_full <= 1.0 and 0.0 <= self.quality_slope < math.inf):
             raise ValueError(f"poor faces cannot be surer: quality_full {self.quality_full}, quality_slope {self.quality_slope}")
 
-    def log_odds(self, logit: float, n_tracks: int = 1, n_windows: int = 1) -> float:
+    def log_odds(self, logit: float, n_tracks: float = 1, n_windows: int = 1) -> float:
         """Calibrated log odds at full quality."""
-        return self.a * logit + self.b - self.c_tracks * math.log(n_tracks) - self.c_windows * math.log(n_windows)
+        alone = self.a * logit + self.b - self.c_windows * math.log(n_windows)
+        fitted = alone - self.c_tracks * math.log(min(n_tracks, MOST_TRACKS))
+        return max(alone - self.c_tracks * math.log(n_tracks), min(fitted, self.undecided))
+
+    def together(self, logits: Iterable[float]) -> float:
+        """Log odds of several tracks, at full quality: the greatest, over all k, of the k-th highest as the highest of n / k.
+
+        That one of n tracks is high may be chance; that k are is no more of one than that one of n / k is. So one high track
+        among many is held against their number, and media full of them are not.
+        """
+        falling = sorted(logits, reverse=True)
+        return max(self.log_odds(logit, len(falling) / place) for place, logit in enumerate(falling, 1))
 
     def temperature(self, quality: float) -> float:
         """What faces of this quality (0 to 1) divide the log odds by: 1 or more."""
@@ -90,14 +107,15 @@ class Calibration:
         """Log odds as faces of this quality allow."""
         return tempered(log_odds, self.undecided, self.temperature(quality))
 
-    def apply(self, logit: float, n_tracks: int = 1, n_windows: int = 1, quality: float = 1.0) -> float:
+    def apply(self, logit: float, n_tracks: float = 1, n_windows: int = 1, quality: float = 1.0) -> float:
         """Probability that the media are fake, in [0, 1]."""
         return probability(self.tempered(self.log_odds(logit, n_tracks, n_windows), quality))
 
-    def logit_at(self, p: float, n_tracks: int = 1, n_windows: int = 1, quality: float = 1.0) -> float:
-        """The track logit at which ``apply`` gives ``p`` (0 < p < 1); the level for segments and timelines."""
+    def logit_at(self, p: float, n_tracks: float = 1, n_windows: int = 1, quality: float = 1.0) -> float:
+        """The least track logit at which ``apply`` gives ``p`` (0 < p < 1); the level for segments and timelines."""
         full = self.undecided + (log_odds_of(p) - self.undecided) * self.temperature(quality)
-        return (full - self.b + self.c_tracks * math.log(n_tracks) + self.c_windows * math.log(n_windows)) / self.a
+        counted = n_tracks if full > self.undecided else min(n_tracks, MOST_TRACKS)
+        return (full - self.b + self.c_tracks * math.log(counted) + self.c_windows * math.log(n_windows)) / self.a
 
     def holds_for(self, kind: MediaKind, rule: str, strategy: Strategy, requested: int) -> bool:
         """Whether it was fitted for this; a picture has no sampling, so only its kind and rule count."""

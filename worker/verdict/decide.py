@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -96,19 +97,37 @@ def _evidence(number: int, group: Sequence[Face], coverage: Coverage, policy: Po
     return track_evidence(*votes_in_time(group), policy.rule, None if alone else policy.windows)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scores:
+    """``p``: p(fake) of each track; the decisive one's is the score, and is that of the tracks above it too. ``chances``: of how
+    many tracks the decisive one counts as the highest."""
+
+    p: Mapping[int, float]
+    decisive: int
+    chances: float
+
+
 def _scores(
-    evidence: Mapping[int, Evidence], quality: Mapping[int, float], calibration: Calibration
-) -> tuple[dict[int, float], int]:
-    """p(fake) of each track, and the decisive one, whose p is the highest.
+    evidence: Mapping[int, Evidence], quality: Mapping[int, float], calibration: Calibration, least_quality: float
+) -> _Scores:
+    """As ``Calibration.together``, each track at its own quality. One of less than ``least_quality`` is held against the number
+    of all by itself, and lends others no weight.
 
     Poor faces can make a track less of a fake. They do not make one that looks real the decisive one; where it decides all the
     same, they pull it up to undecided too.
     """
-    odds = {n: calibration.log_odds(found.logit, len(evidence), found.n_windows) for n, found in evidence.items()}
+    alone = {n: calibration.log_odds(found.logit, 1, found.n_windows) for n, found in evidence.items()}
+    order = sorted(evidence, key=lambda n: (alone[n], quality[n]), reverse=True)
+    counted = [n for n in order if quality[n] >= least_quality]
+    chances = {n: float(len(order)) for n in order} | {n: len(order) / place for place, n in enumerate(counted, 1)}
+    odds = {n: calibration.log_odds(found.logit, chances[n], found.n_windows) for n, found in evidence.items()}
     tempered = {n: calibration.tempered(odds[n], quality[n]) for n in evidence}
     rank = {n: min(odds[n], tempered[n]) for n in evidence}
-    decisive = max(rank, key=lambda n: (rank[n], evidence[n].logit))
-    return {n: probability(tempered[n] if n == decisive else rank[n]) for n in evidence}, decisive
+    decisive = max(order, key=lambda n: (rank[n], evidence[n].logit))
+    shown = rank | {decisive: tempered[decisive]}
+    for lower, higher in pairwise(reversed(counted)):
+        shown[higher] = max(shown[higher], shown[lower])
+    return _Scores(p={n: probability(shown[n]) for n in evidence}, decisive=decisive, chances=chances[decisive])
 
 
 def _reasons(
@@ -128,10 +147,11 @@ def _reasons(
 def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict | NoVerdict:
     """Judge one video or picture by all its faces, in any order.
 
-    Faces that do not vote are left out; each track seen often enough gives a logit; the calibrated probability of the highest
-    is the score. No face: ``no_face``; no face large and sharp enough: ``face_too_small``; votes at too few moments:
-    ``too_few_frames``. Below t_real it is real, above t_fake fake, unless the faces are poor (``low_quality``), the deciding
-    votes contradict each other (``high_uncertainty``) or, for ``real``, too much was left unseen (``sparse_coverage``). Where
+    Faces that do not vote are left out; each track seen often enough gives a logit; the calibrated probability of the highest,
+    or of several that are high together, is the score. No face: ``no_face``; no face large and sharp enough:
+    ``face_too_small``; votes at too few moments: ``too_few_frames``. Below t_real it is real, above t_fake fake, unless the
+    faces are poor (``low_quality``), the deciding votes contradict each other (``high_uncertainty``) or, for ``real``, too much
+    was left unseen (``sparse_coverage``). Where
     the calibration says so, poor faces pull the score to the undecided middle first.
     """
     groups, evidence = _judge(faces, coverage, policy)
@@ -144,18 +164,19 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     offset = policy.offsets.get(coverage.kind, 0.0)
     calibration = replace(calibration, b=calibration.b + offset, t_real=thresholds[0], t_fake=thresholds[1])
     quality = {n: float(np.median([face.quality for face in groups[n]])) for n in evidence}
-    p, decisive = _scores(evidence, quality, calibration)
+    scores = _scores(evidence, quality, calibration, policy.min_quality)
+    p, decisive = scores.p, scores.decisive
     gap_s = 0.0 if coverage.kind is MediaKind.PICTURE else coverage.max_gap_s
     reasons = _reasons(p[decisive], thresholds, quality[decisive], evidence[decisive].std, gap_s, policy)
     label = Label.UNCERTAIN if reasons else Label.REAL if p[decisive] < thresholds[0] else Label.FAKE
 
     def score_odds(found: Evidence) -> float:
         """Log odds of the score, had the decisive track's evidence been this."""
-        return calibration.tempered(calibration.log_odds(found.logit, len(evidence), found.n_windows), quality[decisive])
+        return calibration.tempered(calibration.log_odds(found.logit, scores.chances, found.n_windows), quality[decisive])
 
     _, logits_n = votes_in_time(groups[decisive])
     highest = min(max(thresholds[1], 1e-6), 1.0 - 1e-6)
-    levels = {n: calibration.logit_at(highest, len(evidence), quality=quality[n]) for n in evidence}
+    levels = {n: calibration.logit_at(highest, scores.chances, quality=quality[n]) for n in evidence}
     return Verdict(
         label=label,
         score=p[decisive],
@@ -166,7 +187,7 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
         track_scores=p,
         segments=_segments(groups, evidence, coverage, levels),
         frame_std=float(logits_n.std(ddof=1)) if len(logits_n) > 1 else None,
-        log_odds=calibration.log_odds(evidence[decisive].logit, len(evidence), evidence[decisive].n_windows) - offset,
+        log_odds=calibration.log_odds(evidence[decisive].logit, scores.chances, evidence[decisive].n_windows) - offset,
         offset=offset,
         temperature=calibration.temperature(quality[decisive]),
         doubt=doubt([score_odds(_evidence(decisive, drawn, coverage, policy)) for drawn in by_draw(groups[decisive])]),

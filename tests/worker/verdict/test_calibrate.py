@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.types import MediaKind, Strategy
-from worker.verdict.calibrate import Calibration, choose, log_odds_of
+from worker.verdict.calibrate import MOST_TRACKS, Calibration, choose, log_odds_of
 
 DEFAULT = (0.25, 0.75)
 
@@ -32,6 +32,25 @@ def test_p_rises_with_the_logit_and_falls_with_chances(x: float, rise: float, tr
     assert entry.apply(x + rise, tracks, windows) >= p
     assert entry.apply(x, tracks + 1, windows) <= p
     assert entry.apply(x, tracks, windows + 1) <= p
+
+
+@pytest.mark.parametrize("band", [(0.3, 0.7), (0.2, 0.4), (0.6, 0.9)])
+def test_more_tracks_than_it_was_fitted_on_can_take_fake_away_but_give_no_real(band: tuple[float, float]) -> None:
+    entry = calibration(t_real=band[0], t_fake=band[1], c_tracks=0.9)
+    high, low = entry.logit_at(0.99), entry.logit_at(0.5 * band[0])
+    assert entry.apply(high, MOST_TRACKS) > entry.apply(high, 10) > entry.apply(high, 10**9) == pytest.approx(sum(band) / 2)
+    assert entry.apply(low, 10**9) == entry.apply(low, MOST_TRACKS) < entry.apply(low, MOST_TRACKS - 1) < band[0]
+
+
+@given(logits=st.lists(st.floats(-30, 30), min_size=1, max_size=40), rise=st.floats(0, 5), other=st.floats(-30, 30))
+def test_tracks_that_are_high_together_are_no_chance(logits: list[float], rise: float, other: float) -> None:
+    entry = calibration()
+    odds = entry.together(logits)
+    assert odds >= entry.log_odds(max(logits), len(logits))
+    assert odds >= entry.log_odds(min(logits))
+    assert odds <= entry.log_odds(max(logits))
+    assert entry.together([logits[0] + rise, *logits[1:]]) >= odds
+    assert entry.together([*logits, other]) <= max(odds, entry.log_odds(other)) + 1e-9
 
 
 @given(p=st.floats(0.01, 0.99), tracks=st.integers(1, 9), windows=st.integers(1, 99))

@@ -119,6 +119,35 @@ def test_more_tracks_at_equal_logit_never_raise_p(logit: float, n: int) -> None:
     assert scores[1] <= scores[0]
 
 
+@pytest.mark.parametrize("kind", MediaKind)
+@pytest.mark.parametrize("n", [1, 2, 5, 16, 25, 100])
+def test_a_clip_of_nothing_but_fakes_is_fake_however_many_they_are(n: int, kind: MediaKind) -> None:
+    found = judged([f for t in range(n) for f in clip(2.0, n=3, track=t)], coverage(kind=kind))
+    assert found.label is Label.FAKE
+    assert set(found.track_scores.values()) == {found.score}
+    assert found.score == judged(clip(2.0, n=3), coverage(kind=kind)).score
+
+
+@pytest.mark.parametrize("n", [2, 5, 16, 25, 100])
+def test_one_fake_among_many_who_look_real_is_held_against_their_number_but_never_real(n: int) -> None:
+    crowd = [f for t in range(1, n) for f in clip(-4.0 - 0.01 * t, n=3, track=t)]
+    found = judged([*clip(3.0, n=3), *crowd], coverage())
+    assert found.label is (Label.FAKE if n <= 25 else Label.UNCERTAIN)
+    assert found.score < judged(clip(3.0, n=3), coverage()).score
+    assert found.score == max(found.track_scores.values()) == found.track_scores[0]
+    assert judged(crowd, coverage()).label is Label.REAL
+
+
+def test_faces_too_poor_to_decide_lend_others_no_weight() -> None:
+    poor = [f for t in range(1, 9) for f in clip(1.0, n=3, track=t, quality=0.1)]
+    found, alone = (judged([*faces, *poor], coverage()) for faces in (clip(1.0, n=3), []))
+    chance = CALIBRATION.apply(1.0, 9)
+    assert found.track_scores == {n: pytest.approx(chance) for n in range(9)}
+    assert alone.score == pytest.approx(CALIBRATION.apply(1.0, 8))
+    sound = [replace(f, quality=0.9) for f in poor]
+    assert judged([*clip(1.0, n=3), *sound], coverage()).score == pytest.approx(CALIBRATION.apply(1.0))
+
+
 @pytest.mark.parametrize(
     ("faces", "reason"),
     [
