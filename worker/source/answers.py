@@ -38,9 +38,11 @@ _BY_STATUS: Final[dict[int, type[FetchError]]] = {
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,64}/[\w.+-]{1,64}", re.ASCII)
 
 
-def error_of_status(status: int, retry_after_s: float | None = None, host: str | None = None) -> FetchError:
-    """What a status that brings no bytes means, said by ``host``."""
-    message = f"the server answered with status {status}"
+def error_of_status(
+    status: int, retry_after_s: float | None = None, host: str | None = None, *, who: str = "the server"
+) -> FetchError:
+    """What a status that brings no bytes means, said by ``host``; ``who`` that is, in words."""
+    message = f"{who} answered with status {status}"
     if status == 429 or (status == 503 and retry_after_s is not None):
         return FetchRateLimited(message, retry_after_s=retry_after_s, host=host)
     if status in _BY_STATUS:
@@ -55,6 +57,16 @@ def check_status(response: httpx.Response) -> None:
         raise EmptyMedia(f"the server answered with status {status}")
     if status not in (200, 203):
         raise error_of_status(status, retry_after_s(response), response.url.host)
+
+
+def error_of_proxy(error: httpx.ProxyError) -> FetchError:
+    """Why an egress proxy makes no tunnel: what passes is worth another try, as for a server; all else is its refusal."""
+    status = re.match(r"\d{3}\b", str(error))  # httpcore puts the answer's status in front of its reason
+    if status is not None:
+        told = error_of_status(int(status[0]), host=error.request.url.host, who="the egress proxy")
+        if told.retryable:
+            return told
+    return FetchRefused("the egress proxy refuses this address")
 
 
 def declared_size(response: httpx.Response) -> int | None:
@@ -113,7 +125,7 @@ def translated(*, timeout_s: float, connect_s: float, stall_s: float, ends_at: f
         limit_s = connect_s if isinstance(exc, httpx.ConnectTimeout) else stall_s
         raise FetchTimeout(f"no answer for {limit_s:g} s") from exc
     except httpx.ProxyError as exc:
-        raise FetchRefused("the egress proxy refuses this address") from exc
+        raise error_of_proxy(exc) from exc
     except httpx.ConnectError as exc:
         if _is_certificate(exc):
             raise FetchRefused("the server's certificate is not valid for its name") from exc

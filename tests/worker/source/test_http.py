@@ -115,6 +115,21 @@ def test_statuses(status: int, error: type[Exception], retryable: bool, spy: Spy
     assert str(status) in str(raised)
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "tries"),
+    [(429, FetchRateLimited, 2), (502, FetchTimeout, 2), (503, FetchTimeout, 2)]
+    + [(status, FetchRefused, 1) for status in (302, 403, 404, 407)],
+)
+def test_what_an_egress_proxy_says_of_a_tunnel(status: int, error: type[Exception], tries: int, spy: Spy, tmp_path: Path) -> None:
+    with serve(reply(b"", status)) as proxy:
+        spy.allow(proxy.at)
+        http = HttpSource(guard=AddressGuard(), max_bytes=1, retries=1, proxy=f"http://{proxy.at}", ssl_context=NO_TLS)
+        with pytest.raises(VeriframeError, match="the egress proxy") as caught:
+            http.fetch("https://media.example/clip?token=SECRET", tmp_path / "a")
+    assert type(caught.value) is error
+    assert [path for path, _ in proxy.requests] == ["media.example:443"] * tries
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_when_to_come_again_is_kept(status: int, spy: Spy, tmp_path: Path) -> None:
     raised = fails(reply(b"", status, Retry_After="17"), spy, tmp_path / "a")
