@@ -24,7 +24,7 @@ from yt_dlp.networking.exceptions import HTTPError, RequestError, TransportError
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError, UnsupportedError, YoutubeDLError
 
 from worker.errors import ConfigError, FetchError, FetchGeo, FetchRefused, FetchTimeout, UnsupportedMedia, VeriframeError
-from worker.source.answers import decoded, error_of_status
+from worker.source.answers import decoded, error_of_proxy, error_of_status
 from worker.source.client import retry_after_s
 from worker.source.manifests import bounded
 from worker.source.refusals import error_of_text
@@ -218,6 +218,9 @@ class _GuardedRH(RequestHandler):  # type: ignore[misc]  # has no types
         except FetchError as exc:
             self._refused.append(exc)
             raise TransportError(cause=exc) from exc
+        except httpx.ProxyError as exc:
+            self._refused.append(error_of_proxy(exc))
+            raise TransportError(type(exc).__name__) from exc
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as exc:
             raise TransportError(type(exc).__name__) from exc
         raise TransportError("too many redirects")

@@ -285,6 +285,14 @@ def test_only_the_site_itself_closes_it_for_all(host: str, closes: bool, way: st
             assert urls.fetch(server.url("/post/b", "www.site.example"), tmp_path).size_bytes == len(BODY)
 
 
+@pytest.mark.parametrize(("status", "error"), [(403, FetchRefused), (429, FetchRateLimited), (503, FetchTimeout)])
+def test_what_an_egress_proxy_says_of_a_page(status: int, error: type[VeriframeError], spy: Spy, tmp_path: Path) -> None:
+    with serve(reply(b"", status)) as proxy:
+        spy.allow(proxy.at)
+        with posts(site({}), spy, proxy=f"http://{proxy.at}") as (_, urls), pytest.raises(error, match="the egress proxy"):
+            urls.fetch("https://www.site.example/post/a", tmp_path)
+
+
 def test_one_answer_does_not_close_a_site_for_years(spy: Spy, tmp_path: Path) -> None:
     with posts(site({"a": reply(b"", 429, Retry_After="999999999")}), spy) as (server, urls):
         for words, longest_s in (("429", 1e9), ("often enough", LONGEST_HOLD_S)):
