@@ -73,13 +73,26 @@ _CLOSED_6 = [
 _NAT64 = IPv6Network("64:ff9b::/96")
 _PRIVATE_4 = [IPv4Network(text) for text in ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
 _PRIVATE_6 = [IPv6Network("::1/128"), IPv6Network("fc00::/7")]
+_METADATA_4 = [IPv4Network("100.100.100.200/32")]  # Alibaba
+_METADATA_6 = [
+    IPv6Network(text)
+    for text in (
+        "fd00:42::42/128",  # Scaleway
+        "fd00:100::100:200/128",  # Alibaba
+        "fd00:a9fe:a9fe::1/128",  # Linode
+        "fd00:c1::a9fe:a9fe/128",  # Oracle
+        "fd00:ec2::/32",  # AWS: its metadata and its pods' credentials
+        "fd20:ce::254/128",  # Google
+    )
+]
+"""Clouds' metadata servers with private addresses: they give out credentials, whoever allows it."""
 
 
 class AddressGuard:
     """Checks URLs and addresses.
 
     ``allow_private_hosts``: names or addresses, ``HOST`` or ``HOST:PORT`` (``[::1]:80``), that a URL may name exactly so and that
-    may then have private and loopback addresses; link-local, multicast, reserved and transition addresses stay closed.
+    may then have private and loopback addresses; metadata, link-local, multicast, reserved and transition addresses stay closed.
     ``ports``: those that a URL may name, empty for any; hosts of ``allow_private_hosts`` are asked on the ports said there.
     ``allow_hosts``: if there are any, only these; ``deny_hosts``: these never. A name stands for itself and all names below it,
     an address for itself. Raises ConfigError for an entry that is none of this.
@@ -173,19 +186,23 @@ def is_public(address: Address) -> bool:
     """Whether anybody on the Internet may have this address."""
     address = _carried(address)
     if isinstance(address, IPv4Address):
-        return not any(address in network for network in _CLOSED_4)
+        return not _is_in(address, _CLOSED_4)
     if address.scope_id is not None or address not in _OPEN_6:
         return False
-    return not any(address in network for network in _CLOSED_6)
+    return not _is_in(address, _CLOSED_6)
 
 
 def is_private(address: Address) -> bool:
-    """Whether this is an address of a private network, of a carrier's, or of this machine."""
+    """Whether this is an address of a private network, of a carrier's, or of this machine, and no cloud's metadata server."""
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address
     if isinstance(address, IPv4Address):
-        return any(address in network for network in _PRIVATE_4)
-    return address.scope_id is None and any(address in network for network in _PRIVATE_6)
+        return _is_in(address, _PRIVATE_4) and not _is_in(address, _METADATA_4)
+    return address.scope_id is None and _is_in(address, _PRIVATE_6) and not _is_in(address, _METADATA_6)
+
+
+def _is_in(address: Address, networks: Iterable[IPv4Network] | Iterable[IPv6Network]) -> bool:
+    return any(address in network for network in networks)
 
 
 def look_up(host: str, port: int) -> list[str]:

@@ -193,11 +193,28 @@ def test_private_hosts_that_are_allowed(entry: str, host: str, port: int, passes
             guard.resolve(host, port)
 
 
-@pytest.mark.parametrize("answer", ["169.254.169.254", "0.0.0.0", "224.0.0.1", "fe80::1", "2002:7f00:1::", "64:ff9b::10.0.0.1"])
+METADATA = [
+    "169.254.169.254", "100.100.100.200", "::ffff:100.100.100.200", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254",
+    "fd00:c1::a9fe:a9fe", "fd00:42::42", "fd00:100::100:200", "fd00:a9fe:a9fe::1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", [*METADATA, "0.0.0.0", "224.0.0.1", "fe80::1", "2002:7f00:1::", "64:ff9b::10.0.0.1"])
 def test_an_allowed_name_has_no_other_closed_addresses(answer: str) -> None:
     guard = AddressGuard(allow_private_hosts=["intern.example"], resolve=resolving("10.0.0.7", answer))
     with pytest.raises(FetchRefused):
         guard.resolve("intern.example", 80)
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_no_entry_opens_a_clouds_metadata_server(address: str) -> None:
+    with pytest.raises(FetchRefused):
+        AddressGuard(allow_private_hosts=[address]).resolve(address, 80)
+
+
+@pytest.mark.parametrize("answer", ["100.64.0.1", "100.100.100.201", "fd00:ec3::254", "fd20:ce::255", "fd00:42::43"])
+def test_private_addresses_beside_those_of_metadata_servers_pass(answer: str) -> None:
+    assert AddressGuard(allow_private_hosts=["intern.example"], resolve=resolving(answer)).resolve("intern.example", 80)
 
 
 def test_an_allowed_address_passes_in_a_url_on_its_port() -> None:
