@@ -51,8 +51,13 @@ def _watched(
         log.info("removed what a process that is gone has left: %s", left.name)
     try:
         with build(settings) as scanner, _opened(settings, scanner, item) as watcher:
-            if watcher.run(stop, on_window) == "stopped":
-                watcher.finish("stopped", on_window)
+            try:
+                if watcher.run(stop, on_window) == "stopped":
+                    watcher.finish("stopped", on_window)
+            except (ConfigError, ModelError):
+                raise
+            except VeriframeError as exc:  # a full disk, say: what was seen until then is not lost with it
+                watcher.lose(exc, on_window)
             report = watcher.report()
             return report, watcher.crops(report)
     except (ConfigError, ModelError):

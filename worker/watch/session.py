@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol
 
 from worker import report as wire
 from worker.content import full_told
-from worker.errors import DecodeError, FetchError, MediaError
+from worker.errors import DecodeError, FetchError, MediaError, VeriframeError
 from worker.look import Look
 from worker.source.live.pieces import Gap, LiveReader, Piece
 from worker.types import Json, Label, MediaInfo, SamplingRequest, Strategy
@@ -133,6 +133,13 @@ class Watcher:
         self._tell_due(lambda: False, on_window)
         counts.ending, counts.ending_code = ending, code or counts.ending_code
         self._tell(max(0.0, counts.end_s - self._rhythm.window_s), counts.end_s, on_window)
+
+    def lose(self, error: VeriframeError, on_window: OnWindow) -> None:
+        """``finish`` a watch that ``error`` ended; raises it where nothing was ever seen."""
+        if not self._state.counts.pieces:
+            raise error
+        log.warning("the stream is lost: %s", error)
+        self.finish("lost", on_window, error.code)
 
     def cursor(self) -> Json:
         """As it is now. Only those that ``on_window`` was given are good to go on from: between two windows it is for reports."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from worker.frames.sandbox import SandboxedFrames
 from worker.pipeline import Scanner
 from worker.report import Report
 from worker.settings import Settings
+from worker.source.files import Item
+from worker.watch.command import watch_item
+from worker.watch.events import WatchEvent, WindowResult
 
 REPOSITORY = Path(__file__).parents[3]
 Command = Callable[..., Result]
@@ -142,6 +146,38 @@ def test_usage(veriframe: Command, arguments: list[str], tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clip.ts").touch()
     assert veriframe(*arguments).exit_code == 2
+
+
+class FullAfterTwo:
+    """A disk that takes no more files once two windows were told."""
+
+    def __init__(self) -> None:
+        self.windows: list[WindowResult] = []
+        self.events: list[WatchEvent] = []
+
+    def window(self, window: WindowResult, events: Sequence[WatchEvent]) -> None:
+        self.windows.append(window)
+        self.events += events
+        if len(self.windows) == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    def report(self, report: Report) -> None: ...
+
+
+def test_a_disk_that_fills_up_ends_with_the_report_so_far(opened: Scanner, recording: Path) -> None:
+    show, settings = FullAfterTwo(), Settings()
+    settings = settings.model_copy(update={"watch": settings.watch.model_copy(update={"window_s": 4, "hop_s": 4})})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        report, crops, code = watch_item(settings, lambda settings: nullcontext(opened), Item(path=recording), show)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [window.is_last for window in show.windows] == [False, False, True]
+    assert [event.kind for event in show.events].count("stream_ended") == 1
+    assert show.events[-1].detail == {"ending": "lost", "code": "storage_full", "missed_ms": {}}
+    assert report.watch is not None
+    assert (report.status, report.watch.ending, code) == ("completed", "lost", 0)
+    assert crops
 
 
 def test_durations() -> None:
