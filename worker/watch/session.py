@@ -100,7 +100,8 @@ class Watcher:
         """Watch until the stream ends or ``stop`` says so, which is asked after each window and several times a second.
 
         ``on_window`` is called for each finished window in order, with its events and the cursor after it. Raises FetchError,
-        MediaError or DecodeError where nothing could be watched at all, and what ``on_window`` raises.
+        MediaError or DecodeError where nothing could be watched at all; at any time SourceError (a file cannot be read any
+        further), StorageFull (no room for a piece; ``lose`` is for these), and what ``on_window`` raises.
         """
         counts = self._state.counts
         if counts.ending is not None:

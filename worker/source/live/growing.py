@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Final
@@ -35,7 +36,7 @@ class GrowingFile:
         self._position = position
 
     def items(self, stop: Callable[[], bool]) -> Generator[Piece | Gap | None]:
-        with _open(self._path) as file:
+        with _readable(self._path), _open(self._path) as file:
             head = yield from self._head(file)
             cutter = cutter_of(head, self._cut_s)()
             clock = StreamClock(cutter.wrap_s, self._position)
@@ -97,11 +98,17 @@ def cutter_of(head: bytes, cut_s: float) -> Callable[[], Cutter]:
     raise UnsupportedMedia("no stream that is read as it grows: MPEG-TS and FLV are")
 
 
-def _open(path: Path) -> FileIO:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A file that cannot be opened, or not be read any further (a disk, a server of files), as SourceError."""
     try:
-        file = FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        yield
     except OSError as exc:
-        raise SourceError(f"cannot open {path}: {exc.strerror}") from exc
+        raise SourceError(f"cannot read {path}: {exc.strerror}") from exc
+
+
+def _open(path: Path) -> FileIO:
+    file = FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise SourceError(f"{path} is not a regular file")

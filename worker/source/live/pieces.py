@@ -58,7 +58,7 @@ class LiveReader(Protocol):
         """Pieces and gaps in rising time as they come; None every so often while there is nothing. It ends with the stream.
         Where it waits for bytes without a word, ``stop`` is asked at least each second, and ends it.
 
-        Raises FetchError where the stream cannot be had, at once or any more, and MediaError where it is none that is read.
-        Closing the iterator closes what it opened.
+        Raises FetchError (of a file SourceError) where the stream cannot be had, at once or any more, and MediaError where it is
+        none that is read. Closing the iterator closes what it opened.
         """
         ...

@@ -60,6 +60,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         read(tmp_path / "missing", Clock())
     with pytest.raises(SourceError):
         read(tmp_path, Clock())
+    with pytest.raises(SourceError, match="Input/output error"):
+        read(Path("/proc/self/mem"), Clock())  # opens as a regular file, and nothing is at its first bytes
     (tmp_path / "empty").touch()
     with pytest.raises(EmptyMedia):
         read(tmp_path / "empty", Clock())
