@@ -349,8 +349,8 @@ def prepare(
             provenance.skip(
                 cache, [one for one in cutter.skipped.values() if not job.variant or one.path.endswith(f"({job.variant})")]
             )
+            provenance.note_cut(cache, files)  # first: a shard that a kill left without it would never be compared
             write_shard(cache, job.name, pairs)
-            provenance.note_cut(cache, files)
 
 
 def write_shard(cache: Path, name: str, pairs: Sequence[tuple[UInt8, Crop]]) -> None:

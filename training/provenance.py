@@ -4,6 +4,7 @@ which were skipped and why."""
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -125,12 +126,7 @@ def note_cut(cache: Path, files: Sequence[Cut]) -> None:
 
 def changed_files(cache: Path, root: Path) -> list[str]:
     """Files that are not what they were when they were cut; those that are gone, or that nobody noted down, are not named."""
-    path = cache / FOLDER / CUT
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["mtime_ns"]]  # a kill may have cut the last line short
-    known = {(row["path"], int(row["size_bytes"]), int(row["mtime_ns"])) for row in rows}
+    known = {(row["path"], int(row["size_bytes"]), int(row["mtime_ns"])) for row in _rows(cache / FOLDER / CUT)}
     there = {one.path: one for one in look_at(root, {path for path, *_ in known})}
     return sorted({path for path, *was in known if path in there and was != [there[path].size_bytes, there[path].mtime_ns]})
 
@@ -142,12 +138,31 @@ def skip(cache: Path, skipped: Sequence[Skipped]) -> None:
 
 def _append(path: Path, kind: type[Skipped] | type[Cut], lines: Sequence[Skipped] | Sequence[Cut]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(kind)], lineterminator="\n")
-        if fresh:
+    with path.open("a+b") as file:
+        file.seek(0)
+        whole = _whole(file.read())
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
+        if not whole:
             writer.writeheader()
         writer.writerows(asdict(one) for one in lines)
+        file.truncate(len(whole))
+        file.write(text.getvalue().encode())
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The whole lines of a list; none where there is none."""
+    if not path.exists():
+        return []
+    return list(csv.DictReader(io.StringIO(_whole(path.read_bytes()).decode(), newline="")))
+
+
+def _whole(data: bytes) -> bytes:
+    """A list without the line that a kill cut short. An odd number of quotes before a line's end: it is within a file's name."""
+    end = data.rfind(b"\n") + 1
+    while data.count(b'"', 0, end) % 2:
+        end = data.rfind(b"\n", 0, end - 1) + 1
+    return data[:end]
 
 
 def split_of(cache: Path) -> Path:
@@ -163,8 +178,4 @@ def straddling(entries: Sequence[Entry]) -> list[Skipped]:
 
 def read_skipped(cache: Path) -> list[Skipped]:
     """Each file once, as last seen."""
-    path = cache / FOLDER / "skipped.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list({row["path"]: Skipped(**row) for row in csv.DictReader(file)}.values())
+    return list({row["path"]: Skipped(**row) for row in _rows(cache / FOLDER / "skipped.csv")}.values())
