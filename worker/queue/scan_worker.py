@@ -182,7 +182,7 @@ class ScanWorker:
                 cancel_s = cancel_s or now
                 if now - cancel_s >= (max(CANCEL_S, self.limits.grace_s) if claim.is_watch else CANCEL_S):
                     self._kill("cancelled")
-                    self._end(claim, "internal", "cancelled", retryable=False)
+                    self._end(claim, "internal", "cancelled", retryable=claim.is_watch)  # its report is for another attempt
                     return None
             if now - started > self.limits.timeout_s:
                 self._time_out(claim)

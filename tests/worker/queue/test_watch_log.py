@@ -187,6 +187,23 @@ def test_one_cancelled_before_its_first_window_is_cancelled(redis: Redis) -> Non
     assert watch.desk.cancel(watch.id, "acme") == "cancelled"
 
 
+@pytest.mark.parametrize(("windows", "hows"), [(0, ["cancelled"]), (1, ["again", "again", "cancelled"])])
+def test_one_that_was_cancelled_is_tried_only_for_its_report_and_only_so_often(
+    windows: int, hows: list[str], redis: Redis
+) -> None:
+    watch = Watch(redis)
+    for number in range(windows):
+        watch.store(number)
+    watch.desk.cancel(watch.id, "acme")
+    for how in hows:
+        assert watch.records.fail(watch.claim, code="internal", message="cancelled", retryable=True).how == how
+        redis.hset(f"vf:scan:{watch.id}", "not_before_ms", 0)
+        if how == "again":
+            watch.claim = watch.take()
+    assert watch.desk.record(watch.id, "acme").state == "cancelled"
+    assert redis.exists(f"vf:cursor:{watch.id}") == 0
+
+
 def test_an_ended_watch_keeps_its_events_and_drops_its_cursor(redis: Redis) -> None:
     watch = Watch(redis, callback_url="https://b.example/hook")
     watch.store(0, 0)

@@ -180,6 +180,19 @@ def test_workers_killed_stopped_and_told_to_go_cost_no_window(workers: Service) 
     assert (report.status, report.watch.ending, report.watch.windows) == ("completed", "stopped", len(events))
 
 
+def test_cancelled_by_force_it_has_its_report_too(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
+    with service(redis_server.url, redis, tmp_path, grace_s=0.1) as workers:
+        workers.start(queues=("watch",))
+        scan_id = workers.watch(address(3, hangs=1))
+        log = WatchLog(redis, "vf")
+        until(lambda: log.page(scan_id).count == 3, 60, "its windows")
+        assert workers.desk.cancel(scan_id, "acme") == "running"
+        assert workers.ended(scan_id).state == "completed"
+        report = workers.desk.report(scan_id, "acme")
+        assert report.watch is not None
+        assert (report.watch.ending, report.watch.windows) == ("stopped", 4)
+
+
 @pytest.mark.parametrize("stored", [b"", b"[]", b"{}", b'{"version": 1}', b"\xff", b"[" * 100_000, b'{"version": 1e400}'])
 def test_a_cursor_that_is_none_ends_the_attempt_with_a_code(stored: bytes, redis: Redis) -> None:
     queue = Queue(redis, name=STREAMS)  # type: ignore[arg-type]
