@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
-from tests.worker.queue.fake_streams import NAME, address, slices
+from tests.worker.queue import told_streams
+from tests.worker.queue.fake_streams import NAME, KeepsNothing, address, slices
 from tests.worker.queue.scans import claim, submit
 from tests.worker.source.live.streams import Clock, LiveHls, segments
 from tests.worker.source.loopback import serve
@@ -26,6 +28,8 @@ from worker.queue.records import Records
 from worker.queue.requests import RequestOptions
 from worker.queue.streams import laid_over, opener
 from worker.settings import Settings, WatchSettings
+from worker.watch.recent import Rhythm
+from worker.watch.state import WatchState
 
 DEFAULT = WatchSettings(window_s=10, hop_s=5, fps=2, max_duration_s=3600)
 
@@ -47,6 +51,39 @@ def test_no_watch_is_longer_than_the_workers_own_limit() -> None:
 def test_windows_that_are_too_long_for_the_rate_are_refused_with_a_code() -> None:
     with pytest.raises(UnsupportedMedia):
         laid_over(DEFAULT, RequestOptions(window_s=120, hop_s=120))
+
+
+def test_one_that_is_under_way_keeps_its_window_hop_and_rate() -> None:
+    cursor = WatchState.new(Rhythm(window_s=20, hop_s=10, fps=1), evidence_per_track=1).cursor()
+    others = WatchSettings(window_s=4, hop_s=2, fps=10, max_duration_s=60)
+    for options in (RequestOptions(), RequestOptions(window_s=20, hop_s=10)):
+        made = laid_over(others, options, json.loads(json.dumps(cursor)))
+        assert (made.window_s, made.hop_s, made.fps, made.max_duration_s) == (20, 10, 1, 60)
+    assert laid_over(others, RequestOptions(), {"rhythm": [20, 10, 1]}) == others, "no cursor: its watcher refuses it"
+
+
+def test_workers_of_other_settings_take_turns_at_it(redis: Redis, spy: Spy) -> None:
+    """As if it had been watched in one go by the first."""
+    choices = [
+        {"window_s": 4, "hop_s": 2, "fps": 2},
+        {"window_s": 10, "hop_s": 10, "fps": 1},
+        {"window_s": 3, "hop_s": 3, "fps": 3},
+    ]
+    held = told_streams.told(*[REAL] * 6 + [FAKE] * 6)
+    desk = Desk(Records(redis, "vf"), Doorbells(redis))
+    seen = []
+    with serve(LiveHls(held, Clock(), listed=100, ready=12)) as server, scanner() as looking:
+        spy.allow(server.at)
+        for slice_s in (600.0, 0.0):
+            scan_id, turns = submit(desk, server.url("/live.m3u8"), kind="watch"), itertools.cycle(choices)
+            while not desk.record(scan_id, None).is_final:
+                settings = Settings.model_validate({"source": {"allow_private_hosts": [server.at]}, "watch": next(turns)})
+                made = slices(desk.records, KeepsNothing(), slice_s=slice_s, settings=settings, scanner=looking, name=STREAMS)
+                made.watch(claim(desk.records, scan_id), desk.record(scan_id, None))
+            report = desk.report(scan_id, None)
+            seen.append((made.log.page(scan_id).events, report.watch, report.sampling, report.tracks, report.score))
+            assert report.attempt == (1 if slice_s else 6)
+    assert seen[0] == seen[1]
 
 
 def test_the_watcher_is_found_by_name() -> None:
