@@ -21,7 +21,7 @@ from worker.content import Content, read_content
 from worker.errors import FetchGone, FetchTimeout, LeaseLost, RedisDown, UnreadableRecord, VeriframeError
 from worker.queue.away import AWAY
 from worker.queue.near import NearIndex
-from worker.queue.record import Claim, Ended, Record, unpack
+from worker.queue.record import Claim, Ended, Record, Settled, unpack
 from worker.queue.records import Records
 from worker.queue.reports import identified, taken_over
 from worker.queue.requests import RequestOptions, RequestSource
@@ -165,10 +165,12 @@ class Performer:
             content = brought.content or read_content(brought.path, self.scanner.max_bytes)
             fetched_ms = round(1e3 * (time.monotonic() - started), 1)
             key = cache_key(content, self.scanner.fingerprint, record.request.options)
-            settled = self.records.settle(claim, content.sha256, key)
-            known = readable(claim, settled.cached)
-            if settled.cached is not None and known is None:
-                settled = self.records.settle(claim, content.sha256, key, anew=True)
+            settled, known = self._settle(claim, content, key, waits=False)
+            if settled.follows:
+                if self._is_of_a_path(settled.follows):
+                    self._enter(claim, "store", 0.05)
+                    self.retain(record.request.source, brought.path, content.sha256)
+                settled, known = self._settle(claim, content, key, waits=True)
             if settled.follows:
                 log.info("scan %s waits for scan %s, which has the same bytes", claim.id, settled.follows)
             if settled.follows is not None:
@@ -201,6 +203,18 @@ class Performer:
         ended = self._complete(claim, record, kept)
         self._measure(report, time.monotonic() - started)
         return ended
+
+    def _settle(self, claim: Claim, content: Content, key: str, *, waits: bool) -> tuple[Settled, Report | None]:
+        """What is known of these bytes, and the stored result; one that cannot be read is dropped."""
+        settled = self.records.settle(claim, content.sha256, key, waits=waits)
+        known = readable(claim, settled.cached)
+        if settled.cached is not None and known is None:
+            settled = self.records.settle(claim, content.sha256, key, anew=True, waits=waits)
+        return settled, known
+
+    def _is_of_a_path(self, leader: str) -> bool:
+        """Then nobody keeps its bytes, and whoever waits for it has them only now, as long as it does not wait."""
+        return any(one.request.source.path is not None for one in self.records.get_many([leader]))
 
     def _on_bytes(self, claim: Claim, received: int, total: int | None) -> None:
         """At most once a second. Being cancelled or overtaken ends the download, Redis's absence does not."""

@@ -178,11 +178,11 @@ class Records:
         state, report = self.redis.hmget(self.key("scan", scan_id), "state", "report")
         return cast(bytes, report) if state == b"completed" else None
 
-    def settle(self, claim: Claim, sha256: str, cache_key: str, *, anew: bool = False) -> Settled:
-        """Say what the bytes are; a scan that follows another is back in the queue and not this worker's any more. ``anew``: a
-        result that is stored for them is of no use."""
+    def settle(self, claim: Claim, sha256: str, cache_key: str, *, anew: bool = False, waits: bool = True) -> Settled:
+        """Say what the bytes are; a scan that follows another is back in the queue and not this worker's any more, unless it is
+        not to wait yet. ``anew``: a result that is stored for them is of no use."""
         terms = self.terms
-        told = (sha256, cache_key, _ms(terms.follow_s), terms.keep_s, int(anew))
+        told = (sha256, cache_key, _ms(terms.follow_s), terms.keep_s, int(anew), int(waits))
         answer = self._call("settle", claim.id, claim.attempt, *told)
         self._refuse_lost(claim, answer[0])
         if answer[0] == b"cached":

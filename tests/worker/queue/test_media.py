@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,44 @@ def test_scans_that_are_completed_keep_theirs_the_taken_over_ones_too(
         Performer(records=records, sources=Here(file), folder=tmp_path, retain=retain, **parts).perform(claim)
     assert told == [(URL.url, words.encode())] * kept
     assert stages == ["store"] * kept, "a slow store is no slow decoder: that would be final"
+
+
+class FollowedMeanwhile(FakeScanner):
+    def __init__(self, follow: Callable[[], None]) -> None:
+        self._follow = follow
+
+    def scan(self, path: Path, **more: Any) -> Any:
+        self._follow()
+        return FakeScanner.scan(self, path, **more)
+
+
+def test_one_that_waits_for_a_scan_of_a_path_keeps_its_own(redis: Redis, tmp_path: Path) -> None:
+    records, shelf = Records(redis), MediaShelf(store=open_store(str(tmp_path / "store")), keep_s=3600)
+    desk, states = Desk(records, Doorbells(redis)), list[tuple[str, str]]()
+    leader, follower = (
+        desk.submit_one(ScanRequest(source=source), "acme").id for source in (RequestSource(path="/media/a.mp4"), URL)
+    )
+
+    def retain(source: RequestSource, path: Path, sha256: str) -> None:
+        if source.url:
+            states.append((records.get(follower).state, records.stage(follower)))
+        shelf.keep(source, path, sha256)
+
+    def perform(scan_id: str, scanner: FakeScanner) -> str:
+        file = tmp_path / scan_id
+        file.write_text("ok")
+        claim = records.claim(scan_id, scan_id)
+        assert isinstance(claim, Claim)
+        keeper = KeepsNothing()
+        parts: dict[str, Any] = {"scanner": scanner, "keeper": keeper, "watches": slices(records, keeper)}
+        return Performer(records=records, sources=Here(file), folder=tmp_path, retain=retain, **parts).perform(claim).how
+
+    hows = list[str]()
+    hows.append(perform(leader, FollowedMeanwhile(lambda: hows.append(perform(follower, FakeScanner())))))
+    hows.append(perform(follower, FakeScanner()))
+    assert hows == ["following", "finished", "finished"]
+    assert states == [("running", "store")], "while it is its worker's, which would be killed for it later"
+    sha256 = records.get(follower).sha256
+    assert sha256 is not None
+    with shelf.store.open(media_key(sha256)) as kept:
+        assert kept.read() == b"ok"

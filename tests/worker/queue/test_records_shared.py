@@ -52,6 +52,19 @@ def test_followers_take_over_the_leaders_result(records: Records) -> None:
     assert records.finish(claim, report(follower)).how == "finished"
 
 
+def test_what_is_not_to_wait_yet_hears_whom_it_would_follow_and_goes_on_running(records: Records) -> None:
+    leader, follower = submitted(records), submitted(records)
+    lead = claimed(records, leader)
+    assert records.settle(lead, "ab" * 32, "key", waits=False).follows is None
+    following = claimed(records, follower)
+    for _ in range(2):
+        assert records.settle(following, "ab" * 32, "key", waits=False).follows == leader
+        assert (records.get(follower).state, records.get(follower).leader) == ("running", None)
+    records.fail(lead, code="internal", message="", retryable=False)
+    assert records.settle(following, "ab" * 32, "key").follows is None, "what it would have followed is gone"
+    assert records.finish(following, report(follower)).how == "finished"
+
+
 def test_a_failed_leader_is_followed_by_one_of_its_followers(records: Records) -> None:
     leader, *followers = (submitted(records) for _ in range(4))
     lead = claimed(records, leader)

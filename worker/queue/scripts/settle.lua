@@ -1,4 +1,5 @@
--- What is known of these bytes. ARGV: ns, id, attempt, sha256, cache_key, follow_ms, keep_s, anew (1|0: drop a stored result)
+-- What is known of these bytes. ARGV: ns, id, attempt, sha256, cache_key, follow_ms, keep_s, anew (1|0: drop a stored result),
+-- waits (0: what would follow is told so and goes on running)
 -- Returns {'cached', report}, {'follow', leader or '' if it was cancelled instead, scans to ring...}, {'lead'} or {'lost'}.
 local id, cache_key = ARGV[2], ARGV[5]
 local k = scan_key(id)
@@ -22,6 +23,7 @@ if lead and lead ~= id then
     if r[3] == '1' then
       return {'follow', '', unpack(finalise(id, 'cancelled', ARGV[7], {ended_by = ARGV[3]}))}
     end
+    if ARGV[9] == '0' then return {'follow', lead} end
     redis.call('HSET', k, 'leader', lead)
     redis.call('HINCRBY', k, 'tries', -1)
     wait_again(id, 0)
