@@ -18,7 +18,7 @@ from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.audit import DECISIONS, AuditLog
 from worker.queue.doorbell import Doorbells
 from worker.queue.near import NearIndex, still_there
-from worker.queue.places import Place, batches, places
+from worker.queue.places import Place, batches, places, places_within
 from worker.queue.record import FINAL, Record, State, Submission, Submitted, unpack
 from worker.queue.records import Records
 from worker.queue.reports import report_of
@@ -131,13 +131,12 @@ class Desk:
         limit: int = PAGE,
     ) -> Page:
         """Newest first. Raises BadRequest for a cursor that is none of ours."""
-        name = self.records.key("dead") if dead else self.index_of(owner)
         found: list[Report] = []
         looked = 0
         step = min(PAGE, limit) if (status, verdict, external_id, dead) == (None, None, None, None) else PAGE
         at = None if cursor is None else _place(cursor)
         while looked < SCANNED_A_PAGE:
-            here = places(self._redis, name, at, step)
+            here = self._places(owner, dead, at, step)
             looked += step
             records = {record.id: record for record in self.records.get_many([place.id for place in here])}
             wanted = {key: record for key, record in records.items() if _fits(record, owner, status, external_id, dead)}
@@ -153,6 +152,14 @@ class Desk:
             if len(here) < step:
                 return Page(reports=tuple(found), cursor=None)
         return Page(reports=tuple(found), cursor=str(at))
+
+    def _places(self, owner: str | None, dead: bool | None, after: Place | None, count: int) -> list[Place]:
+        """The owner's own alone, also of the dead letters: a cursor may stand at any of them, and tells its id."""
+        if not dead:
+            return places(self._redis, self.index_of(owner), after, count)
+        if owner is None:
+            return places(self._redis, self.records.key("dead"), after, count)
+        return places_within(self._redis, self.records.key("dead"), self.index_of(owner), after, count)
 
     def each(self, owner: str | None, **filters: Any) -> Iterator[Report]:
         """All of a filtered list."""

@@ -7,6 +7,9 @@ from typing import NamedTuple, cast
 
 from redis import Redis
 
+STEP = 1000
+"""Entries of a list that are compared with another list's at a time."""
+
 
 class Place(NamedTuple):
     """Where an entry stands: the list's own time of it, and its id among those of the same millisecond."""
@@ -36,6 +39,20 @@ def places(redis: Redis, index: str, after: Place | None, count: int) -> list[Pl
         if len(some) < count:
             break
         start += count
+    return found[:count]
+
+
+def places_within(redis: Redis, index: str, other: str, after: Place | None, count: int) -> list[Place]:
+    """As ``places``, of what is in another list too; however much that is not lies between, it is stepped over here."""
+    found: list[Place] = []
+    while len(found) < count:
+        here = places(redis, index, after, STEP)
+        if here:
+            after = here[-1]
+            in_both = redis.zmscore(other, [place.id for place in here])
+            found += [place for place, score in zip(here, in_both, strict=True) if score is not None]
+        if len(here) < STEP:
+            break
     return found[:count]
 
 

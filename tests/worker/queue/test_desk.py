@@ -8,7 +8,7 @@ from redis import Redis
 from tests.worker.queue.scans import complete, fail, submit
 from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.audit import DECISIONS
-from worker.queue.desk import PAGE, Decision, Desk
+from worker.queue.desk import PAGE, SCANNED_A_PAGE, Decision, Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.record import Purge, Terms
 from worker.queue.records import Records
@@ -97,6 +97,23 @@ def test_filters(desk: Desk) -> None:
     assert found(dead=False) == {done, real, corrupt, waiting}
     assert {report.id for report in desk.each(None, dead=True)} == {dead, theirs}
     assert len(list(desk.each(None))) == 6
+
+
+def test_another_owners_dead_letters_hide_none_and_are_in_no_cursor(desk: Desk) -> None:
+    mine = [submit(desk) for _ in range(3)]
+    for scan_id in mine:
+        fail(desk.records, scan_id, dead=True)
+    desk.records.redis.zadd("vf:dead", {scan_id: at_ms for at_ms, scan_id in enumerate(mine, 1)})
+    theirs = [submit(desk, owner="zenith") for _ in range(2 * PAGE)]
+    for scan_id in theirs:
+        fail(desk.records, scan_id, dead=True)
+    desk.records.redis.zadd("vf:dead", {f"{number:032x}": 10 for number in range(SCANNED_A_PAGE)})
+    page = desk.page("acme", dead=True, limit=2)
+    assert (ids(page.reports), page.cursor) == ([mine[2], mine[1]], f"2-{mine[1]}")
+    rest = desk.page("acme", dead=True, limit=2, cursor=page.cursor)
+    assert (ids(rest.reports), rest.cursor) == ([mine[0]], None)
+    nothing = desk.page("hooli", dead=True)
+    assert (nothing.reports, nothing.cursor) == ((), None)
 
 
 def test_another_owners_scan_does_not_exist(desk: Desk) -> None:
