@@ -12,6 +12,7 @@ from tests.worker.queue.test_callbacks import give_up
 from worker.console.dead import replayed
 from worker.queue.bulk import Redone
 from worker.queue.callbacks import Callbacks
+from worker.queue.desk import SCANNED_A_PAGE
 from worker.queue.record import Submitted
 
 
@@ -113,6 +114,17 @@ def test_another_owners_many_dead_callbacks_hide_none(service: Service, sign_in:
     assert answer.headers["location"] == "/console/dead?done=sent-1"
     assert browser.post("/dead/callbacks", which="all").headers["location"] == "/console/dead?done=sent-1"
     assert sign_in("umbrella").post("/dead/callbacks", which="all").headers["location"] == "/console/dead?done=sent-1200"
+
+
+def test_an_empty_page_of_dead_letters_leads_further_back(service: Service, sign_in: SignIn) -> None:
+    letter = dead(service, "acme")
+    redis = service.parts.desk.records.redis
+    redis.zadd("vf:dead", {letter: 1, **{f"{number:032x}": 2 for number in range(SCANNED_A_PAGE)}})
+    browser = sign_in("ops", "admin")
+    page = read(browser.page("/dead"))
+    assert page.by_id("no-dead") is None
+    (older,) = [link["href"] or "" for link in page.all("a") if "cursor" in (link.get("href") or "")]
+    assert letter in browser.page(older.removeprefix("/console"))
 
 
 def test_nothing_is_dead(sign_in: SignIn) -> None:
