@@ -20,6 +20,8 @@ from worker.telemetry.port import SILENT, Telemetry
 if TYPE_CHECKING:
     from worker.queue.courier import Courier
     from worker.queue.perform import Performer, QueueScanner
+    from worker.queue.reconcile import Sweeper
+    from worker.queue.records import Records
     from worker.queue.scan_worker import ScanWorker
     from worker.queue.watching import Order
     from worker.source.guard import AddressGuard
@@ -118,20 +120,20 @@ def build_worker(
 ) -> ScanWorker:
     """``brisk``: a client without patience (``brisk_redis``); ``face``: one that RQ may have for itself; ``build`` names what
     opens a scanner, ``streams`` what watches a stream, for drills and tests; ``telemetry_folder`` is for the scanning process."""
-    from worker.artifacts import open_store
     from worker.queue.doorbell import Doorbells
     from worker.queue.roster import Roster
     from worker.queue.scan_worker import Limits, ScanWorker
     from worker.queue.warm import WarmChild
 
     queue, namespace = settings.queue, settings.redis.namespace
+    records = build_records(settings, redis, telemetry)
     return ScanWorker(
         face=face,
-        records=build_records(settings, redis, telemetry),
+        records=records,
         brisk=build_records(settings, brisk, telemetry),
         bells=Doorbells(redis, namespace),
         roster=Roster(brisk, namespace),
-        sweep=open_store(settings.artifacts.url).sweep,
+        sweeper=build_sweeper(settings, records, telemetry),
         child=WarmChild(
             settings=told_settings(settings),
             build=build,
@@ -150,6 +152,17 @@ def build_worker(
         on_beat=on_beat,
         telemetry=telemetry,
     )
+
+
+def build_sweeper(settings: Settings, records: Records, telemetry: Telemetry = SILENT) -> Sweeper | None:
+    """None: nothing is kept. Raises ConfigError for a store that cannot be used."""
+    from worker.artifacts import open_store
+    from worker.queue.reconcile import Sweeper
+
+    store, url = open_store(settings.artifacts.url), settings.artifacts.url
+    if url is None or not store.retains:
+        return None
+    return Sweeper(records=records, url=url, sweep=store.sweep, telemetry=telemetry)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -131,10 +132,11 @@ class Reconciler:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweeper:
-    """Removes artefacts whose time is over, one worker at a time. A thread of its own: a store may be slow, or not answer."""
+    """Removes artefacts whose time is over, one worker at a time for each store. A thread of its own: a store may be slow, or not
+    answer. ``url`` is the store's; the lock is named after its hash, for it may hold a password."""
 
     records: Records
-    worker: str
+    url: str
     sweep: Callable[[], object]
     telemetry: Telemetry = SILENT
 
@@ -147,7 +149,8 @@ class Sweeper:
 
     def run_once(self) -> bool:
         """Whether it was this worker's turn."""
-        if not self.records.redis.set(self.records.key("sweep"), self.worker, nx=True, px=round(900 * SWEEP_S)):
+        key = self.records.key("sweep", hashlib.sha256(self.url.encode()).hexdigest()[:16])
+        if not self.records.redis.set(key, 1, nx=True, px=round(900 * SWEEP_S)):
             return False
         self.sweep()
         self.telemetry.count(ACTIONS_TAKEN, "swept")

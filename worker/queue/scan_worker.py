@@ -75,7 +75,8 @@ class ScanWorker:
     queues: Sequence[str]
     reconcile_s: float
     name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}")
-    sweep: Callable[[], object] = lambda: None
+    sweeper: Sweeper | None = None
+    """None: there is no store to sweep."""
     on_beat: Callable[[dict[str, Any]], None] = lambda facts: None
     """Told every few seconds that the worker lives, Redis or no Redis."""
     telemetry: Telemetry = SILENT
@@ -95,12 +96,12 @@ class ScanWorker:
 
     def run(self) -> None:
         """Raises ChildDied, NotReady, ConfigError or ModelError where the scanning process cannot be started."""
-        shared: dict[str, Any] = {"records": self.records, "worker": self.name, "telemetry": self.telemetry}
-        reconciler = Reconciler(bells=self.bells, every_s=self.reconcile_s, **shared)
-        sweeper = Sweeper(sweep=self.sweep, **shared)
+        reconciler = Reconciler(
+            records=self.records, bells=self.bells, worker=self.name, every_s=self.reconcile_s, telemetry=self.telemetry
+        )
+        chores: list[Reconciler | Sweeper] = [reconciler] if self.sweeper is None else [reconciler, self.sweeper]
         threads = [
-            threading.Thread(target=chore.run, args=(self._stop,), name=type(chore).__name__, daemon=True)
-            for chore in (reconciler, sweeper)
+            threading.Thread(target=chore.run, args=(self._stop,), name=type(chore).__name__, daemon=True) for chore in chores
         ]
         for thread in threads:
             thread.start()

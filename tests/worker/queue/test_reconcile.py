@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -11,6 +12,7 @@ from rq.worker.base import WorkerStatus
 
 from tests.worker.queue.harness import until
 from tests.worker.telemetry.recorded import Recorded
+from worker.queue.assemble import build_sweeper
 from worker.queue.backlog import read_backlog
 from worker.queue.connection import connect
 from worker.queue.doorbell import Doorbells
@@ -20,6 +22,7 @@ from worker.queue.record import Claim, Submission, Terms
 from worker.queue.records import Records
 from worker.queue.requests import QUEUES, RequestSource, ScanRequest
 from worker.queue.scan_worker import RqFace
+from worker.settings import Settings
 from worker.telemetry.port import SILENT, Telemetry
 
 
@@ -192,10 +195,19 @@ def test_a_redis_that_takes_no_writes_ends_no_reconciler(own_redis: EmbeddedRedi
         assert not thread.is_alive()
 
 
-def test_one_worker_sweeps_at_a_time(records: Records) -> None:
+def test_one_worker_sweeps_a_store_at_a_time(records: Records) -> None:
     swept: list[str] = []
     told = Recorded()
-    for name in ("a", "b"):
-        Sweeper(records=records, worker=name, sweep=lambda: swept.append("swept"), telemetry=told).run_once()
-    assert swept == ["swept"]
-    assert told.counts == {("reconciler_actions_total", "swept"): 1}
+    for url in ("s3://one:hush@a/b", "s3://one:hush@a/b", "s3://c"):
+        Sweeper(records=records, url=url, sweep=lambda url=url: swept.append(url), telemetry=told).run_once()  # type: ignore[misc]
+    assert swept == ["s3://one:hush@a/b", "s3://c"]
+    assert told.counts == {("reconciler_actions_total", "swept"): 2}
+    assert not [key for key in records.redis.keys("*") if b"hush" in key]
+
+
+def test_a_worker_without_a_store_keeps_no_other_from_sweeping(records: Records, tmp_path: Path) -> None:
+    stores = (None, " ", str(tmp_path / "a"), str(tmp_path / "b"))
+    settings = [Settings.model_validate({"artifacts": {"url": url}}) for url in stores]
+    sweepers = [build_sweeper(one, records) for one in settings]
+    assert sweepers[:2] == [None, None]
+    assert [sweeper.run_once() for sweeper in sweepers if sweeper is not None] == [True, True]
