@@ -28,6 +28,13 @@ AT_ONCE_OF_ONE = 8
 WAITING_OF_ONE = 1000
 """Uploads of one owner that are kept at a time."""
 
+# One more upload. The set lasts as long as what is kept longest, which need not be the newest.
+_NOTE = """
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+local latest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+redis.call('EXPIREAT', KEYS[1], math.ceil(tonumber(latest[2])) + 1)
+"""
+
 
 class Intake:
     """Takes uploads in; ``NS:uploads:OWNER`` (sorted set) holds their ids by the time they are kept until."""
@@ -36,6 +43,7 @@ class Intake:
         self, redis: Redis, namespace: str, store: ArtifactStore, *, max_bytes: int, keep_s: float, stall_s: float = STALL_S
     ) -> None:
         self._redis, self._namespace, self._store = redis, namespace, store
+        self._note = redis.register_script(_NOTE)
         self._max_bytes, self._keep_s, self._stall_s = max_bytes, keep_s, stall_s
         self._lock, self._busy = Lock(), Counter[str]()
         self._threads: anyio.CapacityLimiter | None = None
@@ -62,10 +70,8 @@ class Intake:
                 size += len(piece)
             if size == 0:
                 raise EmptyMedia("the body has no bytes")
-        with translated(), self._redis.pipeline() as pipe:
-            pipe.zadd(self._key(owner), {upload_id: until_s})
-            pipe.expireat(self._key(owner), round(until_s) + 1)
-            pipe.execute()
+        with translated():
+            self._note(keys=[self._key(owner)], args=[upload_id, until_s])
         return upload_id, size
 
     async def _next(self, body: AsyncIterator[bytes], began: float, size: int) -> bytes:

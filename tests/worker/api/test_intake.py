@@ -72,6 +72,13 @@ def test_an_upload_ends(redis: Redis, folder: Path) -> None:
     assert not intake.has("acme", upload_id)
 
 
+def test_an_upload_that_is_kept_shortly_ends_no_earlier_one(redis: Redis, intake: Intake, folder: Path) -> None:
+    brief = Intake(redis, "vf", open_store(str(folder)), max_bytes=LIMIT, keep_s=1)
+    for one in (intake, brief):
+        taken(one, lambda: body(b"x"))
+    assert 3590 < redis.ttl("vf:uploads:acme") <= 3602
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
