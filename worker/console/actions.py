@@ -18,7 +18,8 @@ from worker.queue.access import Scope
 from worker.queue.requests import explained
 
 router = APIRouter()
-CANCELLED = {"cancelled": "cancelled", "running": "cancelling"}
+CANCELLED = {"cancelled": "cancelled", "running": "cancelling", "queued": "cancelling"}
+"""A watch that waits for its next slice stays queued until a worker has written its report."""
 
 
 @router.post("/scans/{scan_id}/decision")

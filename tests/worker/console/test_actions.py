@@ -67,12 +67,13 @@ def test_cancelling_and_scanning_again(service: Service, sign_in: SignIn) -> Non
     waiting, running, ended = (service.submit(external_id=name) for name in "abc")
     scans.claim(service.parts.desk.records, running)
     scans.fail(service.parts.desk.records, ended)
+    between = scans.watched(service.parts.desk, 1)
     browser = sign_in()
     told = {
         scan_id: browser.post(f"/scans/{scan_id}/cancel").headers["location"].partition("=")[2]
-        for scan_id in (waiting, running, ended)
+        for scan_id in (waiting, running, ended, between)
     }
-    assert told == {waiting: "cancelled", running: "cancelling", ended: "ended"}
+    assert told == {waiting: "cancelled", running: "cancelling", ended: "ended", between: "cancelling"}
     assert "Being cancelled" in browser.page(f"/scans/{running}")
     answer = browser.post(f"/scans/{ended}/retry")
     new = answer.headers["location"].removeprefix("/console/scans/").removesuffix("?done=retried")
