@@ -79,7 +79,10 @@ class QueueSettings(Section):
         gt=0,
         description="a watch goes back to the queue after so long, at its next window; timeout_s is of one slice",
     )
-    media_roots: tuple[MediaRoot, ...] = Field(default=(), description="folders below which source.path may lie; none by default")
+    media_roots: tuple[MediaRoot, ...] = Field(
+        default=(),
+        description="folders below which source.path may lie; an API that has them opens them to every owner; none by default",
+    )
     hold_s: float = Field(default=0, ge=0, description="for drills: every scan stays so long in each stage")
 
 
