@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 
 from worker.queue.connection import connect
@@ -24,6 +25,9 @@ if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # started in the background of a script: Ctrl-C is what some tests are about
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes says what else the machine is doing
+settings.load_profile("untimed")
 
 # Nor is anything measured before a test's scan: what "auto" would choose depends on the machine, and on what else it is doing.
 os.environ.setdefault("VERIFRAME_MODEL__BACKEND", "onnxruntime")

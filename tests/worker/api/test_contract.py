@@ -74,7 +74,7 @@ BODIES = st.lists(st.binary(max_size=64), max_size=4) | JSON.map(lambda value: [
     is_json=st.booleans(),
     with_key=st.booleans(),
 )
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_request_is_answered_by_a_fault(
     service: Service, method: str, path: str, query: bytes, headers: Any, body: Any, is_json: bool, with_key: bool
 ) -> None:

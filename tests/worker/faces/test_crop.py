@@ -91,7 +91,7 @@ def test_no_boxes(frame_HWC: UInt8) -> None:
 coordinate = st.floats(-500, 500, width=32)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     height=st.integers(1, 120),
     width=st.integers(1, 120),

@@ -33,7 +33,7 @@ def boxes_of(rng: np.random.Generator, n: int, spread: int) -> Float32:
     return np.hstack([start, start + rng.integers(1, 40, (n, 2))]).astype(np.float32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 60), groups=st.integers(1, 5), over_smaller=st.booleans())
 def test_equals_the_greedy_loop(seed: int, n: int, groups: int, over_smaller: bool) -> None:
     rng = np.random.default_rng(seed)

@@ -47,20 +47,20 @@ def taken(data: Any) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_bytes(data: bytes) -> None:
     taken(data)
 
 
 @given(JSON | NEARLY)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_json(value: Any) -> None:
     taken(json.dumps(value))
     taken(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 @given(NEARLY)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_dictionary(value: dict[str, Any]) -> None:
     taken(value)
 

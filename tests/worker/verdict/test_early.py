@@ -96,7 +96,7 @@ def test_students_quantile_equals_the_tables(p: float, freedom: float, expected:
     assert student_quantile(p, freedom) == pytest.approx(expected, rel=0.015)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(-8, 8), min_size=1, max_size=40), st.floats(0.05, 0.99), st.floats(-9, 9))
 def test_reach_is_the_same_anywhere_shrinks_as_more_is_seen_and_ends_at_nothing(
     logits: list[float], share: float, offset: float

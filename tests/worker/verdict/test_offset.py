@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -27,7 +27,6 @@ def own(log_odds: float, *, temperature: float = 1.0, held_back: bool = False) -
     return OwnFile(name="a", log_odds=log_odds, temperature=temperature, thresholds=(0.3, 0.7), held_back=held_back)
 
 
-@settings(deadline=None)
 @given(n=st.integers(1, 400), share=st.floats(0, 1), confidence=st.sampled_from([0.5, 0.9, 0.95, 0.999]))
 def test_the_bound_is_clopper_and_pearsons(n: int, share: float, confidence: float) -> None:
     alarms = int(share * n)
@@ -35,7 +34,6 @@ def test_the_bound_is_clopper_and_pearsons(n: int, share: float, confidence: flo
     assert rate_bound(alarms, n, confidence) == pytest.approx(known, abs=1e-8)
 
 
-@settings(deadline=None)
 @given(n=st.integers(1, 500), share=st.floats(0, 1), p=st.floats(0, 1))
 def test_the_tail_is_the_binomials(n: int, share: float, p: float) -> None:
     assert at_most(int(share * n), n, p) == pytest.approx(float(stats.binom.cdf(int(share * n), n, p)), abs=1e-9)
@@ -47,7 +45,6 @@ def test_fifty_nine_files_without_an_alarm_promise_five_percent() -> None:
     assert rate_bound(0, 59) <= 0.05 < rate_bound(0, 58)
 
 
-@settings(deadline=None)
 @given(rate=st.floats(0.01, 0.5), alarms=st.integers(0, 6))
 def test_one_file_less_would_not_do(rate: float, alarms: int) -> None:
     n = files_needed(rate, alarms)

@@ -90,7 +90,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 10_000), into=VALUES)
 def test_a_cursor_that_was_changed_anywhere_is_refused_or_gone_on_from(
     place: int, into: object, looking: Scanner, cursors: Cursors, tmp_path: Path
