@@ -109,8 +109,9 @@ class Passes:
 
     @property
     def requested(self) -> int:
-        """Frames that the first pass asked for, looked at or not: what a calibration's range of frames is about."""
-        return self._n_first if self._asked is None else self._asked
+        """Frames that the first pass asked for, looked at or not: what a calibration's range of frames is about. All that came
+        were asked for, also where fewer were announced."""
+        return max(self._asked or 0, self._n_first)
 
     def first(self, begin: Callable[[list[Frame]], bool] = _not_now) -> Iterator[Iterator[list[Frame]]]:
         """The first pass, a part at a time, each to be used up before the next. All is one part unless the pass is spread.
@@ -119,7 +120,6 @@ class Passes:
         are handed out in their turn all the same, as the same lists.
         """
         yield _of_one_size(self._batches(self._request, begin))
-        self._n_first = len(self._times)
         for later in range(1, TURNS):
             if batches := self._aside.take(later):
                 yield self._and_offer(batches, begin)
@@ -155,6 +155,8 @@ class Passes:
         if batch:
             yield batch
         self.is_decoded = True
+        if request.times_s is None:
+            self._n_first = len(self._times)
         self._aside.offer(begin)
 
     def _new_frames(self, request: SamplingRequest) -> Iterator[Frame]:

@@ -172,6 +172,19 @@ def test_what_was_asked_for_is_known_before_all_was_looked_at() -> None:
     assert wanted.times_s == sorted(wanted.times_s)
 
 
+def test_a_short_window_asks_for_the_frames_that_it_holds() -> None:
+    wanted = passes(Media(count=5), SamplingRequest(start_s=1.0, end_s=1.2))
+    assert (wanted.requested, wanted.wanted) == (5, 5)
+
+
+def test_frames_that_crowd_in_a_window_are_all_handed_out_and_were_all_asked_for() -> None:
+    """Of a variable rate: at the mean one the window holds five."""
+    wanted = passes(Media(count=32), SamplingRequest(start_s=1.0, end_s=1.2))
+    parts = [places(batches) for batches in wanted.first()]
+    assert sorted(place for part in parts for batch in part for place in batch) == list(range(32))
+    assert wanted.requested == 32
+
+
 def test_of_key_frames_as_many_as_came_were_asked_for() -> None:
     wanted = passes(Media(count=7), SamplingRequest(strategy=Strategy.KEYFRAMES))
     assert wanted.wanted is None

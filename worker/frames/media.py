@@ -179,5 +179,5 @@ def _most_frames(request: SamplingRequest, info: MediaInfo) -> int:
         return 1
     if request.times_s is not None:
         return min(len(request.times_s), request.max_frames or len(request.times_s))
-    asked = sampling.frames_asked(request, info.duration_s, sampling.MAX_FPS_TIMES)
+    asked = sampling.frames_asked(request, info.duration_s)
     return request.max_frames or sampling.FIRST_PASS_MAX if asked is None else asked

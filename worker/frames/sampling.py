@@ -102,8 +102,9 @@ def decode_cost(clip: Clip, times_s: Sequence[float]) -> float:
     return sum(max(last - clip.keys_s[group], 0.0) * clip.fps + 1 for group, last in last_of_group.items())
 
 
-def frames_asked(request: SamplingRequest, duration_s: float, n_frames: int) -> int | None:
-    """How many frames the first pass of ``request`` asks for, at most all ``n_frames``; None where the key frames decide."""
+def frames_asked(request: SamplingRequest, duration_s: float, n_frames: int | None = None) -> int | None:
+    """How many frames the first pass of ``request`` asks for; None where the key frames decide. At most those of ``n_frames`` in
+    all that lie in its window: an estimate where the rate varies, which may be too low."""
     end_s = duration_s if request.end_s is None else min(request.end_s, duration_s)
     window_s = max(end_s - request.start_s, 0.0)
     if request.strategy is Strategy.KEYFRAMES:
@@ -114,7 +115,10 @@ def frames_asked(request: SamplingRequest, duration_s: float, n_frames: int) -> 
         asked = request.max_frames
     else:
         asked = first_pass_count(window_s, request.max_frames)
-    return min(asked, max(n_frames, 1))
+    if n_frames is None:
+        return asked
+    share = window_s / duration_s if duration_s > 0 else 1.0
+    return min(asked, max(1, math.ceil(n_frames * share - 1e-6)))
 
 
 def plan(request: SamplingRequest, clip: Clip) -> Plan:

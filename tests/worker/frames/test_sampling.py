@@ -61,6 +61,20 @@ def test_frames_asked_counts_the_moments_of_a_rate(duration_s: float, fps: float
     assert frames_asked(request, duration_s, 10_000) == len(fps_times(0.0, duration_s, fps, max_frames))
 
 
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "count"),
+    [(0.0, None, 32), (0.0, 99.0, 32), (1.0, 1.2, 5), (2.5, 3.0, 13), (9.9, None, 3), (0.0, 0.01, 1), (10.0, None, 1)],
+)
+def test_of_a_window_no_more_frames_are_asked_than_lie_in_it(start_s: float, end_s: float | None, count: int) -> None:
+    assert frames_asked(SamplingRequest(start_s=start_s, end_s=end_s), 10.0, 250) == count
+
+
+@pytest.mark.parametrize("n_frames", [0, 1, 5, 31])
+def test_of_a_whole_file_no_more_frames_are_asked_than_it_has(n_frames: int) -> None:
+    for duration_s in (0.0, 1 / 3, n_frames / 30):
+        assert frames_asked(SamplingRequest(), duration_s, n_frames) == max(1, n_frames)
+
+
 @pytest.mark.parametrize(("duration_s", "fps"), [(3600.0, 1e8), (1e9, 30.0), (3600.0, 1e308)])
 def test_absurd_rates_and_lengths_are_counted_without_being_listed(duration_s: float, fps: float) -> None:
     request = SamplingRequest(strategy=Strategy.FPS, fps=fps)
