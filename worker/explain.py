@@ -16,6 +16,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from worker.deciding import ranked
 from worker.evidence import encoded
 from worker.report import Evidence, Report, Track
 from worker.types import Float32, UInt8
@@ -25,7 +26,7 @@ GRID: Final = 7
 FILL: Final = 3
 """What hides a part is the crop at so many pixels a side, enlarged: coarser than a part, or it would show what it hides."""
 MOST_MAPS: Final = 4
-"""Tracks with a map in one report, those of the highest scores first."""
+"""Tracks with a map in one report, those that decide and those of the highest scores first."""
 WEAK_LOGIT: Final = 1.0
 """A fall that is smaller is drawn paler than the strongest colour."""
 OUTLINED: Final = 0.5
@@ -39,8 +40,7 @@ Score = Callable[[UInt8], Float32]
 def explained(report: Report, pictures: Mapping[str, bytes], score: Score) -> tuple[Report, dict[str, bytes]]:
     """The report with a map of the first crop of its most suspicious tracks, and all pictures by name."""
     made = dict(pictures)
-    ranked = sorted(report.tracks, key=lambda track: -(-1.0 if track.score is None else track.score))
-    chosen = {track.id for track in [track for track in ranked if _crop(track) in pictures][:MOST_MAPS]}
+    chosen = {track.id for track in [track for track in ranked(report) if _crop(track) in pictures][:MOST_MAPS]}
     tracks = tuple(_with_map(track, made, score) if track.id in chosen else track for track in report.tracks)
     return report.model_copy(update={"tracks": tracks}), made
 

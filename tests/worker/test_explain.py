@@ -9,6 +9,7 @@ import pytest
 from tests.worker.pages.reports import report, track
 from worker.evidence import encoded
 from worker.explain import GRID, MOST_MAPS, WEAK_LOGIT, drawn, explained, hidden, occlusion_map
+from worker.report import Evidence
 from worker.types import Float32, UInt8
 
 SIDE = 112
@@ -95,6 +96,18 @@ def test_the_most_suspicious_tracks_get_a_map_of_their_first_crop() -> None:
     drawn_HWC = cv2.imdecode(np.frombuffer(found["track003_000002000ms_map.jpg"], np.uint8), cv2.IMREAD_COLOR)
     assert drawn_HWC is not None
     assert drawn_HWC.shape == (SIDE, SIDE, 3)
+
+
+def test_short_tracks_that_decide_together_get_their_maps_first() -> None:
+    judged = [track(i, 0.1, evidence=(_evidence(i, 0.99),)) for i in range(MOST_MAPS)]
+    short = [track(i, None, votes=1, evidence=(_evidence(i, i / 10),)) for i in range(MOST_MAPS, MOST_MAPS + 2)]
+    pictures = {str(one.evidence[0].crop): encoded(crop(2, 4), 92) for one in (*judged, *short)}
+    made, _ = explained(report(score=0.7, tracks=(*judged, *short)), pictures, brightest)
+    assert [one.id for one in made.tracks if one.evidence[0].explanation is not None] == [0, 1, MOST_MAPS, MOST_MAPS + 1]
+
+
+def _evidence(number: int, score: float) -> Evidence:
+    return track(number).evidence[0].model_copy(update={"explanation": None, "score": score})
 
 
 def test_without_crops_nothing_is_asked() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from worker.api.parts import Parts
 from worker.console.look import Scan
+from worker.deciding import is_pooled, ranked
 from worker.errors import StorageError
 from worker.pages import words
-from worker.pages.evidence import MOST_NAMED, ordered, shown_tracks
+from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import Picture
 from worker.pages.timeline import moment, score_svg, timeline_svg
 from worker.queue.desk import as_stored
@@ -65,6 +66,7 @@ def facts_of(report: Report, record: Record, parts: Parts, going: Scan, owner: s
         "error_says": words.error(report.error.code) if report.error else None,
         "human": words.HUMAN if report.decided_by == "human" else None,
         "uncalibrated": words.UNCALIBRATED if report.score is not None and not report.calibrated else None,
+        "pooled": words.POOLED if is_pooled(report) else None,
         "stopped_by": words.STOPPED_BY.get(report.sampling.stopped_by or "") if report.sampling else None,
         "ending": words.ENDINGS.get(report.watch.ending or "") if report.watch else None,
         "gap_causes": words.GAP_CAUSES,
@@ -74,7 +76,7 @@ def facts_of(report: Report, record: Record, parts: Parts, going: Scan, owner: s
         "timeline_svg": timeline_svg(report),
         "shown": shown,
         "has_map": any(moment.map is not None for one in shown for moment in one.moments),
-        "others": [track for track in ordered(report) if track.id not in named][:MOST_NAMED],
+        "others": [track for track in ranked(report) if track.id not in named][:MOST_NAMED],
         "footage": _footage(report, parts),
         "decisions": _decisions(record, parts, owner),
         "events": going.events,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from worker.deciding import ranked
 from worker.pages.pictures import Picture, PictureSource
-from worker.pages.timeline import judged, moment
+from worker.pages.timeline import moment
 from worker.report import Box, Evidence, Report, Track
 
 MOST_TRACKS: Final = 24
-"""Tracks whose evidence is shown, those of the highest score first; a table names further ones up to ``MOST_NAMED``."""
+"""Tracks whose evidence is shown, in the order of ``ranked``; a table names further ones up to ``MOST_NAMED``."""
 MOST_NAMED: Final = 200
 
 
@@ -50,16 +51,9 @@ class ShownTrack:
     moments: tuple[Moment, ...]
 
 
-def ordered(report: Report) -> list[Track]:
-    """Judged tracks by score, then the others by the number of faces."""
-    first = judged(report)
-    rest = sorted((track for track in report.tracks if track.score is None), key=lambda track: (-track.votes, track.id))
-    return [*first, *rest]
-
-
 def shown_tracks(report: Report, pictures: PictureSource) -> tuple[ShownTrack, ...]:
     """Of those that have evidence."""
-    with_evidence = [track for track in ordered(report) if track.evidence][:MOST_TRACKS]
+    with_evidence = [track for track in ranked(report) if track.evidence][:MOST_TRACKS]
     return tuple(
         ShownTrack(track=track, moments=tuple(_moment(report, track, one, pictures) for one in track.evidence))
         for track in with_evidence

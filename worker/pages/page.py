@@ -8,8 +8,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from worker import __version__
+from worker.deciding import is_pooled, ranked
 from worker.pages import words
-from worker.pages.evidence import MOST_NAMED, ordered, shown_tracks
+from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import MOST_BYTES, Load, Pictures
 from worker.pages.render import content_policy, render, style
 from worker.pages.timeline import left_out, moment, score_svg, timeline_svg
@@ -32,7 +33,7 @@ class Value:
 def report_page(report: Report, load: Load, *, up: str | None = None, most_bytes: int = MOST_BYTES) -> str:
     """HTML. ``load`` gives the pictures that the report names; ``up``: address of the page that lists this one."""
     pictures = Pictures(load, most_bytes)
-    tracks = ordered(report)
+    tracks = ranked(report)
     return str(
         render(
             "page.html.j2",
@@ -42,6 +43,7 @@ def report_page(report: Report, load: Load, *, up: str | None = None, most_bytes
             tone=words.tone(report),
             words=words,
             score=score_svg(report),
+            is_pooled=is_pooled(report),
             timeline=timeline_svg(report),
             timelines_left_out=left_out(report),
             shown=shown_tracks(report, pictures),

@@ -9,6 +9,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from worker.deciding import is_pooled
 from worker.pages.render import render
 from worker.report import FrameItem, Report, Segment, Track
 from worker.types import MediaKind
@@ -148,12 +149,16 @@ def axis_of(report: Report) -> Axis:
 
 
 def rows_of(report: Report, axis: Axis) -> tuple[Row, ...]:
-    """One for each judged track, one for all others together where any of theirs was judged."""
+    """One for each judged track, one for all others together: the first where they decide, else where they are suspicious or
+    nothing else was judged."""
     shown = judged(report)[:MOST_ROWS]
     rows = [_row(report, axis, track.id, f"Track {track.id}", track.score, {track.id}) for track in shown]
     rest = {track.id for track in report.tracks if track.score is None} | {POOLED}
-    if not rows or any(part.track == POOLED for part in report.segments):
-        rows.append(_row(report, axis, POOLED, "Tracks too short to be judged alone", None, rest))
+    pooled = is_pooled(report)
+    if pooled or not rows or any(part.track == POOLED for part in report.segments):
+        level = report.score if pooled else None
+        pool = _row(report, axis, POOLED, "Tracks too short to be judged alone", level, rest)
+        rows.insert(0 if pooled else len(rows), pool)
     return tuple(row for row in rows if row.dots or row.suspects)
 
 

@@ -117,6 +117,14 @@ def test_what_changes_the_meaning_of_a_score_is_said(state: str, said: str) -> N
     assert said not in Page(report_page(STATES["fake"], nothing)).text
 
 
+def test_a_page_says_where_no_track_decides_by_itself_and_shows_first_what_does() -> None:
+    tracks = (track(0, 0.1), track(1, None, votes=2))
+    page = Page(report_page(report(score=0.7, tracks=tracks), nothing))
+    assert words.POOLED in page.text
+    assert page.text.index("Track 1, too short to be judged alone") < page.text.index("Track 0, score 0.10")
+    assert words.POOLED not in Page(report_page(report(score=0.1, verdict=Label.REAL, tracks=tracks), nothing)).text
+
+
 def test_facts_of_media_model_and_scan_are_there() -> None:
     text = Page(report_page(report(), nothing)).text
     for fact in ("640 x 360 pixels", "h264 in mp4", "ab" * 32, "tiny 2, run by onnxruntime", "cd" * 32, "Research only", "1.25"):

@@ -76,6 +76,16 @@ def test_faces_of_short_tracks_share_a_row_where_they_are_suspicious() -> None:
     assert of_class(row(parsed(timeline_svg(pooled)), -1), "suspect")
 
 
+def test_faces_of_short_tracks_come_first_and_with_the_score_where_they_decide() -> None:
+    many = tuple(track(number, 0.1) for number in range(MOST_ROWS))
+    pooled = report(score=0.7, tracks=(*many, track(99, None, votes=2)), frames=frames(0.9, 0.8, track=99), segments=())
+    root = parsed(timeline_svg(pooled))
+    assert [one.get("data-track") for one in root.iter(f"{SVG}svg") if one.get("data-track")] == ["-1"]
+    assert of_class(row(root, -1), "level")[0].get("y1") == str(round(0.3 * PLOT_PX, 1))
+    alone = report(score=0.7, tracks=(track(0, 0.7), track(99, None, votes=2)), frames=frames(0.9, track=99), segments=())
+    assert not [one for one in parsed(timeline_svg(alone)).iter(f"{SVG}svg") if one.get("data-track") == "-1"]
+
+
 def test_every_frame_that_was_looked_at_has_its_mark() -> None:
     assert len(of_class(parsed(timeline_svg(report())), "rug")) == 10
 
