@@ -158,7 +158,7 @@ class Sampling(Wire):
     decoded: int = Field(description="frames looked at in both passes; may exceed requested, or fall short where stopped early")
     with_face: int
     strategy: Strategy
-    max_gap_s: float = Field(description="longest stretch between looked-at frames")
+    max_gap_s: float = Field(description="longest stretch between looked-at frames; 0 where all were looked at")
     stopped_early: bool = Field(description="not all wanted frames were looked at")
     stopped_by: Literal["verdict", "media"] | None = Field(
         default=None, description="why: more frames could not have changed the verdict, or the media broke off"

@@ -124,10 +124,16 @@ class Run:
             requested=self.passes.requested,
             decoded=len(times),
             with_face=seen.frames_with_face,
-            max_gap_s=max_gap_s(times, request.start_s, end_s) if info.kind is MediaKind.VIDEO else 0.0,
+            max_gap_s=0.0 if self._is_all(times) else max_gap_s(times, request.start_s, end_s),
             start_s=request.start_s,
             end_s=end_s or math.inf,
         )
+
+    def _is_all(self, times_s: list[float]) -> bool:
+        """Whether these are the moments of all frames there are: then nothing lies between them, however long each is shown."""
+        request, info = self._options.request, self.info
+        is_whole = request.start_s == 0.0 and (request.end_s is None or request.end_s >= info.duration_s)
+        return info.kind is MediaKind.PICTURE or (is_whole and 0 < info.n_frames <= len(times_s))
 
     def hidden(self, seen: Observations) -> int:
         """Most decoded frames in a row that were not looked at."""

@@ -6,7 +6,9 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from worker.engine import Engine, EngineFailed, EngineOpening
 from worker.errors import CorruptMedia, DecodeCrash, ModelError, VeriframeError
 from worker.report import Report
 from worker.run import max_gap_s
-from worker.types import Detections, Label, MediaKind, Reason, SamplingRequest, Scores, Strategy
+from worker.types import Detections, Label, MediaInfo, MediaKind, Reason, SamplingRequest, Scores, Strategy
 
 
 class FailsAfter(ByGrey):
@@ -160,6 +162,29 @@ def test_32_frames_of_a_long_video_are_never_real(file: Path) -> None:
     assert Reason.SPARSE_COVERAGE in [reason.code for reason in report.reasons]
     assert report.sampling is not None
     assert report.sampling.decoded <= 32
+
+
+class Slides(Clip):
+    """Six frames of 12 s."""
+
+    @property
+    def info(self) -> MediaInfo:
+        return replace(super().info, n_frames=6, fps=1 / 12)
+
+
+def test_slides_that_were_all_looked_at_leave_nothing_unseen(file: Path) -> None:
+    report = scanner(Slides(duration_s=72.0), exhaustive=True).scan(file).report
+    assert (report.verdict, report.reasons) == (Label.REAL, ())
+    assert report.sampling is not None
+    assert (report.sampling.requested, report.sampling.decoded, report.sampling.max_gap_s) == (6, 6, 0.0)
+
+
+@pytest.mark.parametrize("few", [{"max_frames": 5}, {"window_s": (0.0, 71.0)}, {"window_s": (1.0, None)}])
+def test_slides_that_were_not_all_looked_at_do(file: Path, few: dict[str, Any]) -> None:
+    report = scanner(Slides(duration_s=72.0), exhaustive=True, **few).scan(file).report
+    assert Reason.SPARSE_COVERAGE in [reason.code for reason in report.reasons]
+    assert report.sampling is not None
+    assert report.sampling.max_gap_s > 10
 
 
 @pytest.mark.parametrize("strategy", [Strategy.UNIFORM, Strategy.FPS, Strategy.KEYFRAMES])
