@@ -233,7 +233,7 @@ class Scanner:
         timings = told.timings_ms
         if timings is not None:
             longer = {"infer": round(timings.infer + took_ms, 1), "total": round(timings.total + took_ms, 1)}
-            told = told.model_copy(update={"timings_ms": timings.model_copy(update=longer)})
+            told = told.model_copy(update={"timings_ms": timings.model_copy(update=longer), "finished_at": wire.now()})
         return told, pictures
 
     def _score(self, crops_FHWC: UInt8) -> Float32:

@@ -22,21 +22,6 @@ from worker.run import max_gap_s
 from worker.types import Detections, Label, MediaInfo, MediaKind, Reason, SamplingRequest, Scores, Strategy
 
 
-class FailsAfter(ByGrey):
-    """A card that fails when more than ``left`` crops were scored."""
-
-    def __init__(self) -> None:
-        self.left, self.asked = 10**6, 0
-        self._lock = threading.Lock()
-
-    def scores(self, crops_FHWC: np.ndarray) -> Scores:
-        with self._lock:
-            self.asked += len(crops_FHWC)
-            if self.asked > self.left:
-                raise ModelError("the card failed")
-        return super().scores(crops_FHWC)
-
-
 class Draws(ByGrey):
     """Three draws about each logit."""
 
@@ -324,29 +309,6 @@ def test_evidence_names_crops_that_are_handed_over(file: Path) -> None:
     assert all(data[:2] == b"\xff\xd8" for data in result.crops.values())
     assert evidence[0].score > 0.9
     assert 1000 <= evidence[0].t_ms < 2000
-
-
-def test_maps_are_made_where_they_are_asked_for_and_take_their_time(file: Path) -> None:
-    result = scanner(Clip(swap_s=(1.0, 2.0))).scan(file, explain=True)
-    (track,) = (track for track in result.report.tracks if track.evidence)
-    assert [item.explanation is not None for item in track.evidence] == [True, False]
-    assert result.crops[str(track.evidence[0].explanation)][:2] == b"\xff\xd8"
-    timings = result.report.timings_ms
-    assert timings is not None
-    assert timings.total >= timings.infer > 0
-
-
-def test_maps_that_cannot_be_made_cost_no_verdict(file: Path) -> None:
-    failing = FailsAfter()
-    one = scanner(Clip(swap_s=(1.0, 2.0)), classifier=failing, threads=1)  # nothing is looked at ahead, so both scans score alike
-    one.scan(file)
-    failing.left, failing.asked = failing.asked, 0
-    result = one.scan(file, explain=True)
-    assert failing.asked > failing.left, "maps were begun"
-    assert (result.report.status, result.report.error) == ("completed", None)
-    evidence = [item for track in result.report.tracks for item in track.evidence]
-    assert {name for item in evidence for name in (item.crop, item.frame) if name} == set(result.crops)
-    assert all(item.explanation is None for item in evidence)
 
 
 def test_every_person_has_evidence_however_fake_another_is(file: Path) -> None:
