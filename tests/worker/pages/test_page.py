@@ -13,7 +13,7 @@ from tests.worker.pages.reports import MEDIA, failed, frames, report, track, wat
 from worker.pages import words
 from worker.pages.page import MOST_VALUES, name_of, report_page, values_of
 from worker.pages.timeline import MOST_ROWS
-from worker.report import ErrorCode, FrameItem, Model, Report, Source, Uncertainty
+from worker.report import ErrorCode, FrameItem, Model, Report, Source, Thresholds, Uncertainty
 from worker.types import Label, MediaKind, Reason
 
 JPEG = b"\xff\xd8 a picture"
@@ -129,7 +129,16 @@ def test_facts_of_media_model_and_scan_are_there() -> None:
     text = Page(report_page(report(), nothing)).text
     for fact in ("640 x 360 pixels", "h264 in mp4", "ab" * 32, "tiny 2, run by onnxruntime", "cd" * 32, "Research only", "1.25"):
         assert fact in text
-    assert "real below 0.35, fake above 0.65" in text
+    assert "real below 0.350, fake above 0.650" in text
+
+
+def test_thresholds_are_as_exact_as_the_score_beside_them() -> None:
+    """A fake of 0.997 is not said to need more than 1.00."""
+    html = report_page(report(score=0.997, thresholds=Thresholds(real_below=0.423, fake_above=0.996)), nothing)
+    page = Page(html)
+    assert "real below 0.423, fake above 0.996" in page.text
+    assert "Score 0.997 on a scale" in html
+    assert "above 0.996 as fake" in html
 
 
 def test_what_the_draws_say_is_there_where_there_are_draws() -> None:
