@@ -227,11 +227,12 @@ def track_evidence(times_n: Float, logits_n: Float, rule: str = "mean_logit", wi
 
 
 def _smoothed(logits_n: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
-    """Running median over ``width`` votes (odd), the ends repeated: an outlier alone leaves no trace."""
+    """Running median over ``width`` votes (odd), at the ends that of the first and of the last ones: an outlier alone leaves no
+    trace, wherever it is."""
     if len(logits_n) < width:
         return np.full_like(logits_n, np.median(logits_n))
-    padded = np.pad(logits_n, width // 2, mode="edge")
-    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1), dtype=np.float64)
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(logits_n, width), axis=1)
+    return np.asarray(np.pad(medians, width // 2, mode="edge"), dtype=np.float64)
 
 
 def segments(

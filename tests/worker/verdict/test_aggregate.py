@@ -156,4 +156,13 @@ def test_segments_reach_half_way_to_their_neighbours() -> None:
 def test_segments_are_clipped_to_the_window_and_skip_single_votes() -> None:
     (found,) = segments(np.array([0.5, 1.5, 2.5]), np.full(3, 1.0), 0.0, start_s=0.25, end_s=2.75)
     assert (found.start_s, found.end_s) == (0.25, 2.75)
-    assert segments(np.arange(9.0), np.array([-1.0] * 4 + [9.0] + [-1.0] * 4), 0.0) == ()
+    for place in range(9):
+        assert segments(np.arange(9.0), np.where(np.arange(9) == place, 9.0, -1.0), 0.0) == ()
+
+
+def test_segments_reach_the_ends_of_a_track() -> None:
+    """Also over one low vote, there as anywhere."""
+    for logits in ([9.0, 9.0, -1.0, -1.0, -1.0], [-1.0, 9.0, 9.0, -1.0, -1.0], [9.0, -1.0, 9.0, -1.0, -1.0]):
+        (first,) = segments(np.arange(5.0), np.array(logits), 0.0)
+        (last,) = segments(np.arange(5.0), np.array(logits[::-1]), 0.0)
+        assert (first.start_s, last.end_s, first.max_logit) == (0.0, 4.5, 9.0)
