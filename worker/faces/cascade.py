@@ -40,7 +40,7 @@ class Cascade:
         """Square candidates [N, 4] and their frames from P-Net over the pyramid."""
         found: list[tuple[Float32, Float32, Float32, Int64]] = []
         scale = WINDOW / self._min_face_px
-        shorter = min(table.height, table.width) * scale
+        shorter = min(table.height, table.width) * WINDOW / self._min_face_px  # "* scale" may round to below WINDOW
         while shorter >= WINDOW:
             prob, offset = self._pnet(table.level(int(table.height * scale + 1), int(table.width * scale + 1)))
             frame, y, x = np.nonzero(prob >= np.float32(self._thresholds[0]))

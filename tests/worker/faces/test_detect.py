@@ -228,6 +228,12 @@ def test_missing_and_damaged_nets(tmp_path: Path) -> None:
         load_nets(tmp_path)
 
 
+@pytest.mark.parametrize("side", [46, 47, 94])
+def test_frames_as_small_as_the_smallest_face_are_looked_at(side: int) -> None:
+    with MtcnnDetector(min_face_px=side, threads=1) as detector:
+        assert len(detector.detect_at([np.zeros((side, 80 + side, 3), np.uint8)], 1)) == 0
+
+
 def test_faces_smaller_than_a_window_are_refused() -> None:
     with pytest.raises(ValueError, match="min_face_px"):
         MtcnnDetector(min_face_px=8)
