@@ -181,7 +181,9 @@ def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterat
         elif wanted.takes(str(path)):
             yield Item(path=path)
     if not found:
-        yield Item(path=pattern.absolute(), refusal="no file matches")
+        is_passed_over = bool(closed) and next(_glob(pattern, frozenset()), None) is not None
+        where = " but in the folder where reports are written (--out)" if is_passed_over else ""
+        yield Item(path=pattern.absolute(), refusal=f"no file matches{where}")
 
 
 def _glob(pattern: Path, closed: frozenset[str]) -> Iterator[tuple[Path, bool]]:

@@ -219,6 +219,12 @@ def test_folders_to_skip_are_not_entered(tree: Path) -> None:
         assert "b.mp4" in found
 
 
+def test_a_glob_that_matches_only_what_is_skipped_says_so(tree: Path) -> None:
+    inside, nowhere = ([item.refusal for item in find_items([text], skip=[tree / "sub"])] for text in ("sub/*", "*.nothing"))
+    assert inside == ["no file matches but in the folder where reports are written (--out)"]
+    assert nowhere == ["no file matches"]
+
+
 def test_names_of_any_bytes_are_found(tree: Path) -> None:
     odd = [b"new\nline.mp4", b"caf\xe9.mp4", b"\x1b[31mred.mp4", b"-rf", "\u202egpj.mp4".encode()]
     for name in odd:
