@@ -149,11 +149,6 @@ def _is_encrypted(fd: int) -> bool:
     )
 
 
-def is_fragmented(fd: int) -> bool:
-    """Whether an ISO file announces fragments (``mvex``), which its index of samples does not cover."""
-    return any(True for _ in _children(_find_box(fd, b"moov"), b"mvex"))
-
-
 def _find_box(fd: int, name: bytes) -> bytes:
     """Payload of the first box of this name at the top level; empty where there is none, or an absurdly large one."""
     at, end = 0, os.fstat(fd).st_size

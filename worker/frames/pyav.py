@@ -54,15 +54,13 @@ class PyavDecoder:
             stream = probe.video_stream(container, self._limits)
             if self._accel is not None:
                 nvdec.check_taken(stream)
-            yield PyavMedia(container, stream, file.fileno(), self._limits, self._threads, on_card=self._accel is not None)
+            yield PyavMedia(container, stream, self._limits, self._threads, on_card=self._accel is not None)
 
 
 class PyavMedia:
     """``OpenMedia`` of one video stream."""
 
-    def __init__(
-        self, container: InputContainer, stream: VideoStream, fd: int, limits: Limits, threads: int, *, on_card: bool
-    ) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int, *, on_card: bool) -> None:
         self._on_card = on_card
         self._reader = Reader(container, stream, limits, threads)
         self._limits = limits
@@ -75,7 +73,7 @@ class PyavMedia:
             keys_s=(),
             pixels=first.width * first.height,
         )
-        self._timeline = self._build_timeline(fd, head, header)
+        self._timeline = self._build_timeline(head, header)
         probe.check_duration(self._timeline.clip.duration_s, limits)
         probe.check_packets(self._timeline.n_frames, limits)
         self._shown = colour.shown_size(first, stream.sample_aspect_ratio)
@@ -166,12 +164,12 @@ class PyavMedia:
         at = bisect_right(clip.keys_s, wanted_s) - 1
         return at >= 0 and (clip.keys_s[at] - here_s) * clip.fps > MIN_SEEK_FRAMES
 
-    def _build_timeline(self, fd: int, head: Packet[VideoStream], header: sampling.Clip) -> timeline.Timeline:
+    def _build_timeline(self, head: Packet[VideoStream], header: sampling.Clip) -> timeline.Timeline:
         reader = self._reader
         name = reader.stream.container.format.name
-        if name in timeline.INDEXED and not probe.is_fragmented(fd):
+        if name in timeline.INDEXED:
             found = timeline.from_index(reader.stream, self._clock, head, header)
-            if found is not None:
+            if found is not None and reader.ends_where_its_index_ends():
                 return found
         left = sum(1 for _ in reader.packets()) if name in FORGETFUL else 0
         reader.rewind()

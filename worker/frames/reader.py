@@ -115,6 +115,21 @@ class Reader:
             return
         raise CorruptMedia("the file cannot be read from its start again")
 
+    def ends_where_its_index_ends(self) -> bool:
+        """Whether the file has no packet behind the last that its index names: fragments may be announced where only FFmpeg
+        looks, and are put into the index when they are reached. False, too, where reading on fails."""
+        entries = self.stream.index_entries
+        known = len(entries)
+        self._flush()
+        try:
+            behind = entries[known - 1].timestamp + round(BEFORE_START_S / time_base_of(self.stream))
+            self._container.seek(behind, stream=self.stream, any_frame=True)
+            return all(len(self.stream.index_entries) == known for _ in self._container.demux(self.stream))
+        except av.error.MemoryError as exc:
+            raise OutOfMemory(f"reading on behind the index: {exc.strerror}") from exc
+        except av.error.FFmpegError:
+            return False
+
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """On from here to the end. Raises MediaTooLarge beyond the packet limit, OutOfMemory, and CorruptMedia for times that
         do not fit."""

@@ -100,8 +100,9 @@ class Order:
 
 
 def from_index(stream: VideoStream, clock: Clock, first: Packet[VideoStream], header: Clip) -> Timeline | None:
-    """By the container's index, without reading on; None where it has none or one with gaps. ``header`` is what the file's head
-    says of itself; frames that the index has beyond its length make the clip longer.
+    """By the container's index, without reading on; None where it has none, one with gaps, one into which fragments were put,
+    or one whose time does not rise. ``header`` is what the file's head says of itself; frames that the index has beyond its
+    length make the clip longer.
 
     ISO indexes hold decoding times: the distance from decoding to presentation of the first key frame holds for all of them
     closely enough to seek by.
@@ -109,15 +110,15 @@ def from_index(stream: VideoStream, clock: Clock, first: Packet[VideoStream], he
     duration_s, fps = header.duration_s, header.fps
     entries = np.fromiter(((e.timestamp, e.is_keyframe, e.is_discard) for e in stream.index_entries), _ENTRY)
     shown, keys = entries["at"][~entries["is_discard"]], entries["at"][entries["is_key"]]
-    if not len(keys) or not len(shown) or (len(entries) == len(keys) != stream.frames):
+    if not len(keys) or not len(shown) or len(entries) > stream.frames or (len(entries) == len(keys) != stream.frames):
+        return None
+    if np.any(np.diff(shown) <= 0):
         return None
     shift = 0
     if first.pts is not None and first.dts is not None and entries["at"][0] == first.dts:
         shift = first.pts - first.dts
     last_s = clock.seconds(int(shown[-1]) + shift)
     if duration_s - last_s > max(1.5, 0.05 * duration_s):
-        return None
-    if not stream.frames and len(entries) < 0.95 * duration_s * fps - 2:
         return None
     measured_s = max(duration_s, last_s + _step(shown) * float(clock.time_base))
     if measured_s > 1.05 * duration_s:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,10 @@ def seen(media: PyavMedia, request: SamplingRequest, read_barcode: Any) -> list[
     return [(frame.pts_s, read_barcode(np.asarray(frame.rgb_HWC))) for frame in media.frames(request)]
 
 
-def part(clips: Clips, suffix: str, *, pid: int = 256, start_s: int = 0) -> bytes:
-    """The packets of a clip in another container, on a clock of its own."""
+def part(clips: Clips, suffix: str, *, pid: int = 256, start_s: int = 0, **muxer: str) -> bytes:
+    """The packets of a clip in another container, on a clock of its own, written with ``muxer``'s options."""
     path = clips.path(f"{pid}-{start_s}{suffix}")
-    options = {"mpegts_start_pid": str(pid)} if suffix == ".ts" else {}
+    options = muxer | ({"mpegts_start_pid": str(pid)} if suffix == ".ts" else {})
     with av.open(str(clips["h264"].path)) as old, av.open(str(path), "w", options=options) as new:
         stream = old.streams.video[0]
         copy = new.add_stream_from_template(stream)
@@ -186,3 +187,50 @@ def assert_all_are_seen(path: Path, data: bytes, read_barcode: Any) -> None:
     with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
         assert media.info.n_frames == N
         assert [number for _, number in seen(media, ALL, read_barcode)] == [*range(N)]
+
+
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names of ISO boxes, and the boxes whole."""
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], data[at : at + size]
+        at += size
+
+
+def box(name: bytes, payload: bytes) -> bytes:
+    return (8 + len(payload)).to_bytes(4, "big") + name + payload
+
+
+def compressed(moov: bytes) -> bytes:
+    data = len(moov).to_bytes(4, "big") + zlib.compress(moov)
+    return box(b"moov", box(b"cmov", box(b"dcom", b"zlib") + box(b"cmvd", data)))
+
+
+def segment_index(size: int) -> bytes:
+    words = (0, 1, 1000, 0, 0, 1, size, 2400, 0)  # version, track, ticks a second, first moment, offset, number; bytes, ticks
+    return box(b"sidx", b"".join(word.to_bytes(4, "big") for word in words))
+
+
+def test_an_index_cannot_hide_the_fragments_behind_it(clips: Clips, read_barcode: Any) -> None:
+    """However they are announced. FFmpeg leaves out the first of them, which overlaps the last frame of the index."""
+    whole = dict(boxes(part(clips, ".mp4")))
+    fragmented = part(clips, ".mp4", movflags="frag_keyframe+empty_moov+default_base_moof")
+    later = b"".join(found for name, found in boxes(fragmented) if name in (b"moof", b"mdat"))
+    extends = dict(boxes(dict(boxes(fragmented))[b"moov"][8:]))[b"mvex"]
+    moov, media = whole.pop(b"moov")[8:], b"".join(whole.values())
+    wide_box = (1).to_bytes(4, "big") + b"free" + (16).to_bytes(8, "big")
+    tricks = {
+        "honest": box(b"moov", moov + extends),
+        "behind a box of 64 bits": box(b"moov", moov + wide_box + extends),
+        "compressed": compressed(box(b"moov", moov + extends)),
+        "in another box": box(b"moov", moov + box(b"udta", extends[8:])),
+        "outside": box(b"moov", moov) + extends[8:],
+        "read when reached": box(b"moov", moov) + extends[8:] + segment_index(len(later)),
+    }
+    for name, head in tricks.items():
+        path = clips.path("fragments_behind.mp4")
+        path.write_bytes(media + head + later)
+        with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media_seen:
+            numbers = [number for _, number in seen(media_seen, ALL, read_barcode)]
+            assert numbers == [*range(N), *range(24, N)], name
