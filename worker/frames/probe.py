@@ -172,9 +172,12 @@ def _children(payload: bytes, name: bytes) -> Iterator[bytes]:
     at = 0
     while at + 8 <= len(payload):
         size, kind = struct.unpack_from(">I4s", payload, at)
+        header = 8
+        if size == 1 and at + 16 <= len(payload):
+            size, header = int.from_bytes(payload[at + 8 : at + 16], "big"), 16
         size = size or len(payload) - at
-        if size < 8:
+        if size < header:
             return
         if kind == name:
-            yield payload[at + 8 : at + size]
+            yield payload[at + header : at + size]
         at += size

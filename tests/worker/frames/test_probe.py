@@ -46,6 +46,21 @@ def test_what_is_no_video(tmp_path: Path, content: bytes, error: type[MediaError
         scan(path)
 
 
+def test_an_encrypted_track_is_found_behind_a_box_of_64_bits(tmp_path: Path) -> None:
+    def box(name: bytes, payload: bytes) -> bytes:
+        return (8 + len(payload)).to_bytes(4, "big") + name + payload
+
+    track = box(b"stsd", bytes(8) + box(b"encv", bytes(78)))
+    for name in (b"stbl", b"minf", b"mdia"):
+        track = box(name, track)
+    wide = (1).to_bytes(4, "big") + b"free" + (16).to_bytes(8, "big")
+    path = tmp_path / "encrypted.mp4"
+    for before in (b"", wide):
+        path.write_bytes(box(b"ftyp", b"isom" + bytes(4)) + box(b"moov", before + box(b"trak", before + track)))
+        with pytest.raises(UnsupportedMedia, match="encrypted"):
+            scan(path)
+
+
 def test_content_counts_not_the_name(clips: Any, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(clips["h264"].path.read_bytes())
