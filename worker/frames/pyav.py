@@ -173,8 +173,11 @@ class PyavMedia:
                 return found
         left = sum(1 for _ in reader.packets()) if name in FORGETFUL else 0
         reader.rewind()
-        found = timeline.from_packets(reader.packets(), self._clock, header, reader.leap)
+        most_s = self._limits.max_duration_s
+        found = timeline.from_packets(reader.packets(), self._clock, header, most_s, reader.leap)
         order = found.order
+        if order is not None:
+            probe.check_duration(float(order.risen * self._clock.time_base), self._limits)
         if order is not None and order.count < left:
             raise CorruptMedia("the file cannot be read from its start again")
         if order is not None and (order.restarts or order.lacks_times):
@@ -182,7 +185,7 @@ class PyavMedia:
             _, first = reader.first()
             self._clock = Clock(start=pts_of(first), time_base=self._clock.time_base)
             reader.rewind()
-            found = timeline.from_packets(reader.packets(), self._clock, replace(header, restarts=True))
+            found = timeline.from_packets(reader.packets(), self._clock, replace(header, restarts=True), most_s)
         return found
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> MediaInfo:

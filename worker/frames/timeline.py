@@ -55,10 +55,11 @@ class Order:
     """Whether packets come in time. ``is_new_run`` takes them in the file's order: true for one that is decoded before its
     forerunner, that is shown before a frame with which it can no longer change places, or as the third at one moment, or
     (where ``leap`` is given, in ticks) that comes so much later than all before it. One without any time is in no run.
+    ``risen``: ticks by which time has gone on, leaps left out; however it is laid out, it lasts no less.
     """
 
     def __init__(self, leap: int | None = None) -> None:
-        self.count = self.passed = self.leaps = self.untimed = 0
+        self.count = self.passed = self.leaps = self.untimed = self.risen = 0
         self._untimed_in_a_row = self._longest_untimed = 0
         self._leap = leap
         self._dts: int | None = None
@@ -80,6 +81,8 @@ class Order:
         leaps = self._leap is not None and self._latest is not None and shown - self._latest > self._leap
         self.passed += is_passed
         self.leaps += leaps
+        if self._latest is not None and not leaps:
+            self.risen += max(shown - self._latest, 0)
         self._dts = dts if self._dts is None or dts is None else max(dts, self._dts)
         self._latest = shown if self._latest is None else max(shown, self._latest)
         self._recent.append(shown)
@@ -131,9 +134,12 @@ def from_index(stream: VideoStream, clock: Clock, first: Packet[VideoStream], he
     )
 
 
-def from_packets(packets: Iterator[Packet[VideoStream]], clock: Clock, header: Clip, leap: int | None = None) -> Timeline:
-    """By reading every packet, undecoded; ``leap`` as in ``Order``."""
+def from_packets(
+    packets: Iterator[Packet[VideoStream]], clock: Clock, header: Clip, most_s: float, leap: int | None = None
+) -> Timeline:
+    """By reading every packet, undecoded, until time has gone on by more than ``most_s``; ``leap`` as in ``Order``."""
     pts, keys, order = array("q"), array("q"), Order(leap)
+    most = most_s / clock.time_base
     for packet in packets:
         stamp = packet.pts if packet.pts is not None else packet.dts
         order.is_new_run(packet.pts, packet.dts)
@@ -141,6 +147,8 @@ def from_packets(packets: Iterator[Packet[VideoStream]], clock: Clock, header: C
             pts.append(stamp)
             if packet.is_keyframe:
                 keys.append(stamp)
+        if order.risen > most:
+            break
     shown = np.sort(np.asarray(pts, np.int64))
     duration_s = header.duration_s
     if len(shown):

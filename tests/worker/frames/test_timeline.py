@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.worker.frames.conftest import FPS, Clips
-from worker.errors import CorruptMedia
+from worker.errors import CorruptMedia, MediaTooLong
 from worker.frames import sampling
 from worker.frames.limits import Limits
 from worker.frames.pyav import PyavDecoder, PyavMedia
@@ -46,8 +47,8 @@ def part(clips: Clips, suffix: str, *, pid: int = 256, start_s: int = 0, **muxer
 
 @pytest.mark.parametrize(
     ("pid", "starts_s"),
-    [(256, (0, 0)), (400, (0, 0)), (256, (0, 1000)), (256, (1000, 0))],
-    ids=["same clock", "another PID", "later clock", "earlier clock"],
+    [(256, (0, 0)), (400, (0, 0)), (256, (0, 1000)), (256, (1000, 0)), (256, (0, 20000)), (256, (10, 70000))],
+    ids=["same clock", "another PID", "later clock", "earlier clock", "hours later", "most of a day later"],
 )
 def test_recordings_joined_are_looked_at_one_behind_the_other(
     clips: Clips, read_barcode: Any, pid: int, starts_s: tuple[int, int]
@@ -71,6 +72,30 @@ def test_recordings_joined_are_looked_at_one_behind_the_other(
         assert [number for _, number in keys] == [0, 24, 48] * 2
         assert keys == [frame for frame in frames if frame[1] in (0, 24, 48)]
         assert media.counts.bad == 0 or lost
+
+
+@pytest.mark.parametrize(
+    ("suffix", "muxer"),
+    [(".mp4", {"movflags": "frag_keyframe+empty_moov"}), (".mkv", {}), (".flv", {"flvflags": "no_metadata"})],
+)
+def test_a_clock_that_does_not_begin_near_nothing_is_not_length(
+    clips: Clips, read_barcode: Any, suffix: str, muxer: dict[str, str]
+) -> None:
+    path = clips.path("late" + suffix)
+    data = bytearray(part(clips, suffix, start_s=20_000, **muxer))
+    for found in re.finditer(rb"tfdt\x01\0\0\0", bytes(data)):  # FFmpeg begins them at 0
+        moment = int.from_bytes(data[found.end() : found.end() + 8], "big") + 20_000 * 15_360
+        data[found.end() : found.end() + 8] = moment.to_bytes(8, "big")
+    path.write_bytes(data)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert media.info.duration_s == pytest.approx(N / FPS, abs=0.1)
+        assert [number for _, number in seen(media, ALL, read_barcode)] == [*range(N)]
+
+
+def test_what_is_too_long_is_not_read_to_its_end(clips: Clips) -> None:
+    limits = Limits(max_duration_s=60.0, max_packets=60 * FPS + 2)
+    with clips["half_hour_ts"].path.open("rb") as file, pytest.raises(MediaTooLong), PyavDecoder(limits).open(file):
+        pass
 
 
 def test_flv_recordings_joined_are_refused_where_the_first_is_not_found_again(clips: Clips) -> None:
