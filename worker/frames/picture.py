@@ -6,10 +6,10 @@ import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from worker.errors import CorruptMedia, MediaError, MediaTooLarge, MediaTooLong, UnsupportedMedia
 from worker.frames import sampling
@@ -24,6 +24,15 @@ TIMED_BY_DECODING = ("WEBP", "AVIF")
 _AVIF_BRANDS, _GENERAL_BRANDS = frozenset((b"avif", b"avis")), (b"mif1", b"msf1", b"miaf")
 DEFAULT_FRAME_S = 0.1
 """Players show a frame whose duration is 0 for a tenth of a second."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _PILLOW_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError),
     *(struct.error, AttributeError, RuntimeError),
@@ -136,7 +145,17 @@ def _frame_starts(image: Image.Image, count: int, max_s: float) -> tuple[float, 
 
 
 def _upright(image: Image.Image) -> UInt8:
-    return _to_rgb(ImageOps.exif_transpose(image)) if image.format not in ("GIF",) else _to_rgb(image)
+    """Turned as the EXIF says. Pillow's own ``exif_transpose`` writes the EXIF anew, and fails on values of odd types in it."""
+    image.load()
+    turn = None if image.format == "GIF" else _TURNS.get(_orientation(image))
+    return _to_rgb(image if turn is None else image.transpose(turn))
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except _PILLOW_ERRORS:  # what cannot be read turns nothing
+        return None
 
 
 def _to_rgb(image: Image.Image) -> UInt8:

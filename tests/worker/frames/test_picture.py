@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from worker.errors import CorruptMedia, MediaTooLarge, MediaTooLong, UnsupportedMedia
 from worker.frames.choose import open_media
@@ -100,6 +100,34 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     assert bright[4:12, 4:28].all()
     assert not bright[20:].any()
     assert not bright[:, 36:].any()
+
+
+ODD_ENTRIES = {
+    "number as text": struct.pack("<HHI4s", 0x11B, 2, 4, b"7/1\0"),
+    "rational below 0": struct.pack("<HHII", 0x11A, 10, 1, 38) + struct.pack("<Iii", 0, -5, 1),
+    "more than a SHORT holds": struct.pack("<HHII", 0x103, 4, 1, 1 << 20),
+    "number below 0": struct.pack("<HHIi", 0x100, 9, 1, -5),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_ENTRIES.values(), ids=ODD_ENTRIES)
+def test_a_picture_is_turned_whatever_else_its_exif_says(tmp_path: Path, odd: bytes) -> None:
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + struct.pack("<HHIHH", 0x112, 3, 1, 6, 0) + odd
+    path = tmp_path / "picture.jpg"
+    two_halves().rotate(90, expand=True).save(path, exif=exif, quality=95)
+    info, (frame,) = read(path)
+    assert (info.width, info.height) == (64, 32)
+    assert near(frame.rgb_HWC[16, 8], LEFT)
+    assert near(frame.rgb_HWC[16, 56], RIGHT)
+
+
+def test_exif_that_cannot_be_read_turns_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n4\nno hexadecimal number")
+    two_halves().save(path, pnginfo=text)
+    _, (frame,) = read(path)
+    assert near(frame.rgb_HWC[16, 8], LEFT)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
@@ -198,7 +226,7 @@ def test_what_readers_raise_on_damage_is_corrupt(error: Exception) -> None:
         format = "PNG"
         size = (4, 4)
 
-        def getexif(self) -> Image.Exif:
+        def load(self) -> Any:
             raise error
 
     with pytest.raises(CorruptMedia, match=str(error)):
