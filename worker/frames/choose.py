@@ -67,10 +67,10 @@ def _open_video(stack: ExitStack, file: BinaryIO, limits: Limits, decoder: Decod
 def warm_up() -> None:
     """Import everything that the decoders would import when first used: later the process may no longer open files."""
     Image.preinit()
-    for plugin in ("Mpo", "WebP", "Tiff", "Avif"):
-        importlib.import_module(f"PIL.{plugin}ImagePlugin")
-    for module in pkgutil.walk_packages(av.__path__, "av."):
-        if not module.name.startswith(("av.__main__", "av.datasets")):
-            importlib.import_module(module.name)
+    for module in ("MpoImagePlugin", "WebPImagePlugin", "TiffImagePlugin", "AvifImagePlugin", "ImageCms"):
+        importlib.import_module(f"PIL.{module}")
+    for found in pkgutil.walk_packages(av.__path__, "av."):
+        if not found.name.startswith(("av.__main__", "av.datasets")):
+            importlib.import_module(found.name)
     if is_installed():
         importlib.import_module("decord")

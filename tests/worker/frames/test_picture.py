@@ -16,6 +16,7 @@ from worker.errors import CorruptMedia, MediaTooLarge, MediaTooLong, Unsupported
 from worker.frames.choose import open_media
 from worker.frames.limits import Limits
 from worker.frames.picture import PictureMedia
+from worker.frames.sandbox import SandboxedFrames
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
 
 LEFT, RIGHT = (200, 40, 30), (20, 60, 190)
@@ -63,6 +64,14 @@ def test_colour_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     _, (frame,) = read(path)
     assert near(frame.rgb_HWC[16, 8], LEFT, 40)
     assert near(frame.rgb_HWC[16, 56], RIGHT, 40)
+
+
+def test_lab_becomes_rgb_where_nothing_more_can_be_imported(tmp_path: Path) -> None:
+    path = tmp_path / "picture.tif"
+    Image.merge("LAB", [Image.new("L", (64, 32), level) for level in (255, 128, 128)]).save(path)
+    with SandboxedFrames(Limits(), timeout_s=20.0) as source, source.open(path) as media:
+        (frame,) = media.frames(SamplingRequest())
+        assert near(frame.rgb_HWC[16, 8], (255, 255, 255))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16"])
