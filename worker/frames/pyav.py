@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from typing import BinaryIO
 
 import av
@@ -116,13 +117,13 @@ class PyavMedia:
             yield from self._reader.key_frames_among([self._clock.pts(time_s) for time_s in times_s])
             return
         last_key: int | None = None
-        for time_s in times_s:
+        for number, time_s in enumerate(times_s):
             near = self._clock.pts(time_s + self._key_margin_s(time_s))
             key, frame = self._reader.key_frame_at(near, self._clock.start, after=last_key)
             if frame is not None and pts_of(frame) >= self._clock.start:
                 yield frame
             elif key is not None and key != last_key:
-                yield from self._nearest((time_s,))
+                yield from self._nearest((time_s,), number)
             last_key = last_key if key is None else key
 
     def _key_margin_s(self, time_s: float) -> float:
@@ -135,19 +136,26 @@ class PyavMedia:
         room_s = clip.keys_s[following] - time_s if following < len(clip.keys_s) else math.inf
         return min(MAX_LEADING_FRAMES / clip.fps, room_s / 2)
 
-    def _nearest(self, times_s: tuple[float, ...]) -> Iterator[av.VideoFrame]:
+    def _nearest(self, times_s: tuple[float, ...], turn: int = 0) -> Iterator[av.VideoFrame]:
+        """Where one moment has several frames, its first or its last by turns: players leave the last on the screen, but whoever
+        converts the file may keep the first."""
+        for number, (_, found) in enumerate(groupby(self._moments_nearest(times_s), lambda moment: pts_of(moment[0])), turn):
+            yield next(found)[number % 2]
+
+    def _moments_nearest(self, times_s: tuple[float, ...]) -> Iterator[tuple[av.VideoFrame, av.VideoFrame]]:
+        """First and last frame of the moment nearest each of ``times_s``."""
         wanted = [self._clock.pts(time_s) for time_s in times_s]
         at = 0
         while at < len(wanted):
             sought = at
-            before: av.VideoFrame | None = None
-            for frame in self._reader.frames_from(wanted[at:], self._clock.start):
-                while at < len(wanted) and pts_of(frame) >= wanted[at]:
-                    is_nearer = before is None or pts_of(frame) - wanted[at] < wanted[at] - pts_of(before)
-                    yield frame if is_nearer or before is None else before
+            before: tuple[av.VideoFrame, av.VideoFrame] | None = None
+            for here, moment in _moments(self._reader.frames_from(wanted[at:], self._clock.start)):
+                while at < len(wanted) and here >= wanted[at]:
+                    is_nearer = before is None or here - wanted[at] < wanted[at] - pts_of(before[0])
+                    yield moment if is_nearer or before is None else before
                     at += 1
-                before = frame
-                if sought < at < len(wanted) and self._is_cheaper_to_seek(pts_of(frame), wanted[at]):
+                before = moment
+                if sought < at < len(wanted) and self._is_cheaper_to_seek(here, wanted[at]):
                     break
                 if at == len(wanted):
                     return
@@ -211,3 +219,16 @@ class PyavMedia:
             decoder=nvdec.NAME if self._on_card else PyavDecoder.name,
             layout=planes.layout_of(first, self._shown),
         )
+
+
+def _moments(frames: Iterator[av.VideoFrame]) -> Iterator[tuple[int, tuple[av.VideoFrame, av.VideoFrame]]]:
+    """Each moment that has frames, with the first and the last of them."""
+    first = last = next(frames, None)
+    if first is None or last is None:
+        return
+    for frame in frames:
+        if pts_of(frame) > pts_of(first):
+            yield pts_of(first), (first, last)
+            first = frame
+        last = frame
+    yield pts_of(first), (first, last)

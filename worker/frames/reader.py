@@ -193,7 +193,7 @@ class Reader:
                 yield from islice((frame for frame in frames if frame.key_frame), 1)
 
     def frames_from(self, wanted: Sequence[int], start: int) -> Iterator[av.VideoFrame]:
-        """Good frames in rising time, the first at or before ``wanted[0]`` where the file has one, to the end of the file.
+        """Good frames in time that does not fall, the first at or before ``wanted[0]`` where the file has one, to the file's end.
 
         ``wanted`` rises; frames that are not the nearest to one of its moments, and to which no other frame refers, may be
         missing. ``start`` is the first moment of the file.
@@ -201,7 +201,7 @@ class Reader:
         key, packets = self._locate(wanted[0], start)
         stamp = None if key is None else stamp_of(key)
         floor = stamp if stamp is not None and stamp > start else None
-        return self._rising(packets if key is None else chain((key,), packets), wanted, floor)
+        return self._in_time(packets if key is None else chain((key,), packets), wanted, floor)
 
     def _locate(self, pts: int, start: int) -> tuple[Packet[VideoStream] | None, Iterator[Packet[VideoStream]]]:
         """The last key frame at or before ``pts`` that can be found by seeking, and the packets after it; from the start of the
@@ -229,16 +229,15 @@ class Reader:
         self.rewind()
         return (frame for packet in chain(self.packets(), (None,)) for frame in self._decode(packet))
 
-    def _rising(
-        self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int], floor: int | None
+    def _in_time(
+        self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int], last: int | None
     ) -> Iterator[av.VideoFrame]:
-        """Frames shown before the key frame they were started from (``floor``) lack what they refer to, and are left out."""
-        last = floor - 1 if floor is not None else None
+        """Frames shown before the key frame they were started from (``last``) lack what they refer to, and are left out."""
         may_skip = self._codec.name in SKIPPING_CODECS and not self._is_untimed
         marked = _mark_needed(packets, wanted) if may_skip else ((packet, True) for packet in packets)
         for packet, is_needed in chain(marked, ((None, True),)):
             for frame in self._decode(packet, is_needed):
-                if last is None or pts_of(frame) > last:
+                if last is None or pts_of(frame) >= last:
                     last = pts_of(frame)
                     yield frame
 
@@ -358,9 +357,9 @@ def _skip_to_last_key(
 
 def is_nearest(pts: int, stamps: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether of ``stamps`` (rising, ``pts`` among them) ``pts`` is nearest to one of ``wanted``, the earlier of two as near."""
-    at = bisect_left(stamps, pts)
+    at, behind = bisect_left(stamps, pts), bisect_right(stamps, pts)
     low = (stamps[at - 1] + pts) / 2 if at else -math.inf
-    high = (pts + stamps[at + 1]) / 2 if at + 1 < len(stamps) else math.inf
+    high = (pts + stamps[behind]) / 2 if behind < len(stamps) else math.inf
     place = bisect_right(wanted, low)
     return place < len(wanted) and wanted[place] <= high
 

@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.worker.frames.conftest import FPS, Clips
+from tests.worker.frames.conftest import FPS, Clips, Recipe, draw, encode
 from worker.errors import CorruptMedia, MediaTooLong
 from worker.frames import sampling
 from worker.frames.limits import Limits
@@ -96,6 +97,26 @@ def test_what_is_too_long_is_not_read_to_its_end(clips: Clips) -> None:
     limits = Limits(max_duration_s=60.0, max_packets=60 * FPS + 2)
     with clips["half_hour_ts"].path.open("rb") as file, pytest.raises(MediaTooLong), PyavDecoder(limits).open(file):
         pass
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".mp4", ".flv"])
+def test_of_two_pictures_at_each_moment_both_are_looked_at(clips: Clips, read_barcode: Any, suffix: str) -> None:
+    """One moment's pictures are numbered alike, but for 128 in the second."""
+    options = {"preset": "veryfast", "x264-params": "keyint=24:scenecut=0:bframes=0"}
+    recipe = Recipe(options=options, paint=lambda number: draw(number // 2 + number % 2 * 128))
+    path = clips.path("pairs" + suffix)
+    with av.open(str(encode(recipe, clips.path("single.mp4")).path)) as old, av.open(str(path), "w") as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            packet.time_base, packet.dts, packet.pts, packet.duration = Fraction(1, 2 * FPS), number, number - number % 2 + 2, 1
+            packet.stream = copy
+            new.mux(packet)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert media.info.n_frames == N
+        for request in (ALL, SamplingRequest()):
+            numbers = [number for _, number in seen(media, request, read_barcode)]
+            assert abs(sum(1 if number >= 128 else -1 for number in numbers)) <= 1
+            assert [number % 128 for number in numbers] == sorted({number % 128 for number in numbers})
 
 
 def test_flv_recordings_joined_are_refused_where_the_first_is_not_found_again(clips: Clips) -> None:
