@@ -83,8 +83,6 @@ class Batch:
             slots.held = interrupts.held
             try:
                 self._deliver_all(outcomes, late, tally, interrupts)
-            except BrokenPipeError:
-                raise
             except BaseException:
                 self.sink.close()
                 raise

@@ -10,15 +10,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
-import sys
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from worker import __version__
+from worker import __version__, streams
 from worker.extras import how_to_install
 
 GROUP = "veriframe.commands"
@@ -123,10 +121,8 @@ def _root(
 
 def main(obj: object = None) -> None:
     """The console script. ``obj`` replaces the function that opens a scanner (``worker.jobs.BuildScanner``)."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+    streams.open_closed()
+    streams.guard()
     app(prog_name="veriframe", obj=obj)
 
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 
+from worker import streams
 from worker.frames.boot import Booted, boot
 
 NOT_HERE = ("-h", "--help", "--workers")
@@ -21,16 +22,20 @@ def console() -> None:
     try:
         main()
     except SystemExit as ended:
+        sys.stdout.flush()  # here it may still say that nobody reads
         code = 0 if ended.code is None else ended.code
         if not isinstance(code, int) or not scans_here(sys.argv[1:]):
             raise
-        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+    except Exception:  # noqa: BLE001  # a bug outside of every command: Python's own 1 would be a --fail-on verdict
+        sys.excepthook(*sys.exc_info())
+        raise SystemExit(streams.INTERNAL) from None
 
 
 def main() -> None:
     """As ``worker.cli.main``, with the decoders' process started before where a scan is asked for."""
+    streams.open_closed()
     if not scans_here(sys.argv[1:]):
         from worker.cli import main as run
 

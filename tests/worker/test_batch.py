@@ -34,8 +34,8 @@ class FailingSink:
         self.closed += 1
 
 
-@pytest.mark.parametrize(("error", "closed"), [(OSError("disk full"), 1), (ValueError("a bug"), 1), (BrokenPipeError(), 0)])
-def test_the_output_is_closed_after_any_error_but_that_of_a_reader_gone(tmp_path: Path, error: Exception, closed: int) -> None:
+@pytest.mark.parametrize("error", [OSError("disk full"), ValueError("a bug")])
+def test_the_output_is_closed_after_any_error(tmp_path: Path, error: Exception) -> None:
     path = tmp_path / "a.mp4"
     path.write_text("real")
     sink = FailingSink(error)
@@ -43,7 +43,7 @@ def test_the_output_is_closed_after_any_error_but_that_of_a_reader_gone(tmp_path
     batch = Batch(build=build, settings=Settings(), workers=1, resume=False, folder=None, sink=sink, bar=bar)
     with pytest.raises(type(error)):
         batch.run([Item(path=path)])
-    assert sink.closed == closed
+    assert sink.closed == 1
 
 
 class Cleared(ReportFolder):

@@ -81,7 +81,7 @@ def test_a_scan_says_the_same_however_it_was_started(module: str) -> None:
 
 
 def test_output_that_nobody_reads_ends_it_as_documented() -> None:
-    command = [sys.executable, "-m", "worker.start", "scan", str(demo_files()[0].path), "--max-frames", "2", "--format", "json"]
+    command = [sys.executable, "-m", "worker.start", "scan", str(demo_files()[0].path), "--max-frames", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.close()
@@ -111,6 +111,17 @@ def test_what_was_started_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None
     finally:
         first.kill()
         second.kill()
+
+
+def test_a_bug_outside_of_every_command_is_no_verdict(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def bug() -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(start, "main", bug)
+    with pytest.raises(SystemExit) as ended:
+        start.console()
+    assert ended.value.code == 4
+    assert "ValueError: a bug" in capfd.readouterr().err
 
 
 def test_nothing_heavy_comes_before_the_decoders() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +16,6 @@ FAIL_ON = 1
 USAGE = 2
 ITEMS_FAILED = 3
 INTERNAL = 4
-BROKEN_PIPE = 141
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +37,6 @@ def exit_codes() -> Iterator[None]:
             raise typer.Exit(INTERNAL) from exc
         typer.echo(f"veriframe: {exc.name} is not installed. To install it: {how_to_install(extra)}", err=True)
         raise typer.Exit(USAGE) from exc
-    except BrokenPipeError as exc:
-        # Nobody reads standard output any more (`| head`); the interpreter's own flush at exit must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(BROKEN_PIPE) from exc
     except VeriframeError as exc:
         typer.echo(f"veriframe: {exc}", err=True)
         raise typer.Exit(INTERNAL) from exc

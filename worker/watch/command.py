@@ -27,7 +27,7 @@ def watch_item(
 ) -> tuple[Report, Mapping[str, bytes], int]:
     """The report, its evidence crops, and the exit code of the signal that ended it (0: none).
 
-    Raises ConfigError, ModelError, BrokenPipeError; whatever else is wrong is in the report.
+    Raises ConfigError, ModelError; whatever else is wrong is in the report.
     """
 
     interrupts = Interrupts(on_kill=lambda: None)

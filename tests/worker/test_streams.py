@@ -1,0 +1,68 @@
+"""Standard streams that are closed, full or without a reader, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+FAKE = str(REPOSITORY / "tests" / "worker" / "fake_scanner.py")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """What the fake scanner calls real."""
+    path = tmp_path / "clip.mp4"
+    path.write_text("real")
+    return path
+
+
+def ended(redirection: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """The command as a shell runs it with streams redirected; ``no reader`` is a pipe that nobody reads."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    shell = ["bash", "-c", f'exec "$@" {redirection.replace("no reader", f"&{theirs}")}', "bash"]
+    command = [*shell, sys.executable, FAKE, *map(str, arguments)]
+    try:
+        env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        return subprocess.run(command, capture_output=True, env=env, pass_fds=[theirs], timeout=60, check=False)
+    finally:
+        os.close(theirs)
+
+
+@pytest.mark.parametrize("format", ["table", "json", "jsonl", "csv"])
+def test_nobody_reading_ends_quietly(clip: Path, format: str) -> None:
+    done = ended(">no reader", "scan", clip, "-q", "--format", format)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["scan", "--help"], ["schema"]])
+def test_nobody_reading_ends_what_is_no_scan_as_well(arguments: list[str]) -> None:
+    done = ended(">no reader", *arguments)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("redirection", ["2>no reader", "2>&-", "2>/dev/full"])
+def test_messages_that_reach_nobody_change_nothing(clip: Path, redirection: str) -> None:
+    done = ended(redirection, "scan", clip, "--format", "csv")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_a_usage_error_that_nobody_reads_has_its_code(clip: Path) -> None:
+    assert ended("2>no reader", "scan", clip, "--no-such-flag").returncode == 2
+
+
+@pytest.mark.parametrize("format", ["table", "jsonl"])
+def test_output_that_cannot_be_written_is_told(clip: Path, format: str) -> None:
+    done = ended(">/dev/full", "scan", clip, "-q", "--format", format)
+    assert (done.returncode, done.stderr) == (4, b"veriframe: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("redirection", ["<&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_the_null_device(clip: Path, redirection: str) -> None:
+    assert ended(redirection, "scan", clip).returncode == 0
