@@ -122,7 +122,7 @@ def _expand(text: str, wanted: PathFilter, closed: frozenset[str], may_glob: boo
     except (FileNotFoundError, NotADirectoryError):
         if may_glob and _MAGIC.search(text) and not os.path.lexists(path):
             yield from _glob_items(text, wanted, closed)
-        elif wanted.takes(text):
+        elif wanted.takes(_named(text)):
             yield Item(path=path, refusal="a link to nothing" if path.is_symlink() else "no such file or folder")
         return
     except OSError as exc:
@@ -130,7 +130,7 @@ def _expand(text: str, wanted: PathFilter, closed: frozenset[str], may_glob: boo
         return
     if stat.S_ISDIR(mode):
         yield from _walk(path, wanted, closed)
-    elif wanted.takes(text):
+    elif wanted.takes(_named(text)):
         refusal = None if stat.S_ISREG(mode) else f"{_kind(mode)}, not a file"
         yield Item(path=path.resolve() if path.is_symlink() else path, refusal=refusal)
 
@@ -141,6 +141,12 @@ def _absolute(text: str) -> Path:
     if ".." not in path.parts:
         return path
     return path.resolve() if path.name == ".." else path.parent.resolve() / path.name
+
+
+def _named(text: str) -> str:
+    """The path of a file that is named outright as patterns see it: no dots in front, which begin no name."""
+    parts = os.path.normpath(text).split("/")
+    return "/".join(part for part in parts if part != "..")
 
 
 def _walk(root: Path, wanted: PathFilter, closed: frozenset[str]) -> Iterator[Item]:

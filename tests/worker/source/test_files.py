@@ -64,6 +64,9 @@ def test_a_link_named_outright_is_followed_and_the_real_file_is_named(tree: Path
         (["."], {"exclude": ["sub/deep", ".*", "*.txt"]}, ["b.mp4", "old/e.mp4", "sub/C.MOV"]),
         (["."], {"include": ["*.mp4"], "exclude": ["old/*"]}, ["b.mp4", "sub/deep/d.mp4"]),
         (["a.txt", "b.mp4"], {"exclude": ["*.txt"]}, ["b.mp4"]),
+        (["./a.txt", "../media/b.mp4", "./.hidden"], {"exclude": [".*"]}, ["a.txt", "b.mp4"]),
+        (["./sub/C.MOV", "./b.mp4"], {"include": ["sub/*"]}, ["sub/C.MOV"]),
+        (["./missing"], {"exclude": [".*"]}, ["missing !"]),
         (["."], {"include": ["*.webm"]}, []),
     ],
 )
