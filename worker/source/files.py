@@ -45,7 +45,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathFilter:
-    """fnmatch patterns on a file's name or on its path below the argument that led to it; upper and lower case are the same.
+    """fnmatch patterns on a file's name or on its path below the argument that led to it (of a glob: below the folder of
+    its first wildcard); upper and lower case are the same.
 
     An excluded folder is not entered. With no ``include``, everything is included.
     """
@@ -149,9 +150,9 @@ def _named(text: str) -> str:
     return "/".join(part for part in parts if part != "..")
 
 
-def _walk(root: Path, wanted: PathFilter, closed: frozenset[str]) -> Iterator[Item]:
-    """Regular files below a folder, depth first; no recursion, so that no depth is too deep."""
-    stack: list[tuple[Path, str, bool]] = [(root, "", True)]
+def _walk(root: Path, wanted: PathFilter, closed: frozenset[str], below: str = "") -> Iterator[Item]:
+    """Regular files below a folder, depth first; no recursion, so that no depth is too deep. ``below``: as of ``_glob``."""
+    stack: list[tuple[Path, str, bool]] = [(root, f"{below}/" if below else "", True)]
     while stack:
         path, below, is_folder = stack.pop()
         if not is_folder:
@@ -180,11 +181,11 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
 def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterator[Item]:
     pattern = Path(text)
     found = False
-    for path, is_folder in _glob(pattern, closed):
+    for path, below, is_folder in _glob(pattern, wanted, closed):
         found = True
-        if is_folder:
-            yield from _walk(path, wanted, closed)
-        elif wanted.takes(str(path)):
+        if is_folder and not (below and wanted.excludes(below)):
+            yield from _walk(path, wanted, closed, below)
+        elif not is_folder and wanted.takes(below):
             yield Item(path=path)
     if not found:
         is_passed_over = bool(closed) and next(_glob(pattern, frozenset()), None) is not None
@@ -192,25 +193,28 @@ def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterat
         yield Item(path=pattern.absolute(), refusal=f"no file matches{where}")
 
 
-def _glob(pattern: Path, closed: frozenset[str]) -> Iterator[tuple[Path, bool]]:
-    """Files and folders that match, and which are folders; no recursion, so that no depth is too deep.
+def _glob(pattern: Path, wanted: PathFilter, closed: frozenset[str]) -> Iterator[tuple[Path, str, bool]]:
+    """Files and folders that match, their paths below the folder of the first wildcard, and which are folders.
 
     ``**`` stands for any number of folders. Names that begin with a dot match like others; the current folder's is no pattern.
+    An excluded folder is given in the place of what may match in it. No recursion, so that no depth is too deep.
     """
     root, parts = (Path(pattern.anchor), pattern.parts[1:]) if pattern.is_absolute() else (Path.cwd(), pattern.parts)
     while not _MAGIC.search(parts[0]):
         root, parts = _inner(root, parts[0]), parts[1:]
-    stack = [(root, parts, True)]
+    stack = [(root, "", parts, True)]
     while stack:
-        path, rest, is_folder = stack.pop()
-        if rest:
-            stack.extend(reversed(_glob_part(path, rest, closed)))
+        path, below, rest, is_folder = stack.pop()
+        if rest and not (below and wanted.excludes(below)):
+            stack.extend(reversed(_glob_part(path, below, rest, closed)))
         else:
-            yield path, is_folder
+            yield path, below, is_folder
 
 
-def _glob_part(folder: Path, parts: tuple[str, ...], closed: frozenset[str]) -> list[tuple[Path, tuple[str, ...], bool]]:
-    """What the first part leads to in a folder, in order: a path, the parts to be matched below it, whether it is a folder.
+def _glob_part(
+    folder: Path, below: str, parts: tuple[str, ...], closed: frozenset[str]
+) -> list[tuple[Path, str, tuple[str, ...], bool]]:
+    """What the first part leads to in a folder, in order: as of ``_glob``, and the parts to be matched below it.
 
     As in a shell, nothing matches where a folder cannot be listed or a name not looked up.
     """
@@ -222,20 +226,22 @@ def _glob_part(folder: Path, parts: tuple[str, ...], closed: frozenset[str]) -> 
         except OSError:
             return []
         is_folder = stat.S_ISDIR(mode)
-        return [(path, rest, is_folder)] if is_folder or (stat.S_ISREG(mode) and not rest) else []
+        inner = os.path.dirname(below) if head == ".." else os.path.join(below, head)
+        return [(path, inner, rest, is_folder)] if is_folder or (stat.S_ISREG(mode) and not rest) else []
     if closed and os.path.realpath(folder) in closed:
         return []
     any_depth = head == "**" and bool(rest)
-    found = [(folder, rest, True)] if any_depth else []
+    found = [(folder, below, rest, True)] if any_depth else []
     try:
         entries = _entries(folder)
     except OSError:
         return found
     for name, is_folder in entries:
+        inner = os.path.join(below, name)
         if any_depth and is_folder:
-            found.append((folder / name, parts, True))
+            found.append((folder / name, inner, parts, True))
         elif fnmatchcase(name, head) and (is_folder or not rest):
-            found.append((folder / name, rest, is_folder))
+            found.append((folder / name, inner, rest, is_folder))
     return found
 
 

@@ -67,6 +67,13 @@ def test_a_link_named_outright_is_followed_and_the_real_file_is_named(tree: Path
         (["./a.txt", "../media/b.mp4", "./.hidden"], {"exclude": [".*"]}, ["a.txt", "b.mp4"]),
         (["./sub/C.MOV", "./b.mp4"], {"include": ["sub/*"]}, ["sub/C.MOV"]),
         (["./missing"], {"exclude": [".*"]}, ["missing !"]),
+        (["**/*.mp4"], {"exclude": ["old"]}, ["b.mp4", "sub/deep/d.mp4"]),
+        (["*/*.mp4"], {"exclude": ["old"]}, []),
+        (["*/../old/*.mp4"], {"exclude": ["old"]}, []),
+        (["*"], {"exclude": ["old", ".*"]}, ["a.txt", "b.mp4", "sub/C.MOV", "sub/deep/d.mp4"]),
+        (["s*/*"], {"exclude": ["sub/deep"]}, ["sub/C.MOV"]),
+        (["*/*"], {"include": ["old/*", "sub/deep/*"]}, ["old/e.mp4", "sub/deep/d.mp4"]),
+        (["sub/**/*.mp4", "old/*"], {"exclude": ["old", "d.*"]}, ["old/e.mp4"]),
         (["."], {"include": ["*.webm"]}, []),
     ],
 )
