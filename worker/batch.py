@@ -69,7 +69,7 @@ class Batch:
     """Stored reports of items under way: another run over the same folder may clear what is compared meanwhile."""
 
     def run(self, items: Sequence[Item]) -> Tally:
-        """Report on every item. Ctrl-C ends it early. Raises ConfigError, ModelError or OSError; what is finished is written."""
+        """Report on every item. Ctrl-C ends it early. Raises ConfigError, ModelError, StorageError; what is done is written."""
         tally = Tally(total=len(items))
         started = time.monotonic()
         slots = Slots(
@@ -111,11 +111,13 @@ class Batch:
         report = sourced(self._earlier[item.path] if outcome.report is None else outcome.report, item)
         self._earlier.pop(item.path, None)
         tally.unchanged += outcome.report is None
-        if outcome.report is not None and self.folder is not None:
-            self.folder.save(item.path, report, outcome.crops, outcome.content, outcome.fingerprint)
-        self.sink.write(report)
-        tally.add(report)
-        self.bar.advance()
+        try:
+            if outcome.report is not None and self.folder is not None:
+                self.folder.save(item.path, report, outcome.crops, outcome.content, outcome.fingerprint)
+        finally:
+            self.sink.write(report)
+            tally.add(report)
+            self.bar.advance()
 
     def _outcomes(self, items: Sequence[Item], slots: Slots, late: list[Outcome]) -> Outcomes:
         """Outcomes in turn; ``late`` gets what was finished, and not given, when the run was cut."""

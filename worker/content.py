@@ -16,7 +16,7 @@ from pathlib import Path
 from worker.errors import MediaTooLarge, SourceError, StorageFull, UnsupportedMedia
 
 _CHUNK = 1 << 18
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,6 @@ def full_told() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        if exc.errno in _NO_ROOM:
+        if exc.errno in NO_ROOM:
             raise StorageFull(f"no room for the bytes: {exc.strerror}") from exc
         raise

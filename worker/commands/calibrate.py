@@ -88,7 +88,7 @@ def run_calibrate(
     build: Any = None,
 ) -> int:
     """Scan, fit, print and write; returns the exit code. ``names``: globs to include and to exclude. ``build`` opens a scanner
-    (``worker.jobs.BuildScanner``). Raises ConfigError, ModelError, OSError."""
+    (``worker.jobs.BuildScanner``). Raises ConfigError, ModelError, StorageError."""
     from worker.errors import ConfigError
     from worker.footage import check_writable, expectations, fit, settings_text, sort_reports, told, write_settings
     from worker.model.checkpoint import load_spec, sha256

@@ -177,7 +177,7 @@ def scan(
 def run_scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dict[str, Any]], *, build: Any = None) -> int:
     """Scan and print; returns the exit code. ``build`` opens a scanner (``worker.jobs.BuildScanner``); by default the real one.
 
-    Raises ConfigError, ModelError, OSError.
+    Raises ConfigError, ModelError, StorageError.
     """
     with ExitStack() as stack:
         build = build or _own_build(arguments.workers, stack)

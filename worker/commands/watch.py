@@ -113,7 +113,7 @@ def watch(
 def run_watch(arguments: WatchArguments, config: Path | None, flags: dict[str, dict[str, Any]], *, build: Any = None) -> int:
     """Watch and print; returns the exit code. ``build`` opens a scanner that looks at pieces; by default the real one.
 
-    Raises ConfigError, ModelError, OSError.
+    Raises ConfigError, ModelError, StorageError.
     """
     from worker.errors import ConfigError
     from worker.output.folder import ReportFolder
@@ -139,10 +139,12 @@ def run_watch(arguments: WatchArguments, config: Path | None, flags: dict[str, d
     from worker.watch.command import watch_item
 
     report, crops, stopped = watch_item(settings, build, items[0], show)
-    if folder is not None:
-        folder.save(items[0].path, report, crops, None, "")
-        folder.close()
-    show.report(report)
+    try:
+        if folder is not None:
+            folder.save(items[0].path, report, crops, None, "")
+            folder.close()
+    finally:
+        show.report(report)
     if stopped:
         return stopped
     if report.status == "failed":

@@ -17,8 +17,8 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from worker.content import Content, write_atomically
-from worker.errors import ConfigError
+from worker.content import NO_ROOM, Content, write_atomically
+from worker.errors import ConfigError, StorageDown, StorageFull
 from worker.output.jsonl import json_line
 from worker.report import Report
 from worker.resume import State, is_lasting
@@ -65,7 +65,14 @@ class ReportFolder:
         return self.root / (f"{safe}-{digest}" if safe else digest)
 
     def save(self, path: Path, report: Report, crops: Mapping[str, bytes], content: Content | None, fingerprint: str) -> None:
-        """Write an item's report, pictures and page over those of an earlier run. Raises OSError."""
+        """Write an item's report, pictures and page over those of an earlier run. Raises StorageError."""
+        try:
+            self._save(path, report, crops, content, fingerprint)
+        except OSError as exc:
+            kind = StorageFull if exc.errno in NO_ROOM else StorageDown
+            raise kind(f"--out {self.root}: {exc.strerror}; mend that and run again (scan: with --resume)") from exc
+
+    def _save(self, path: Path, report: Report, crops: Mapping[str, bytes], content: Content | None, fingerprint: str) -> None:
         place = self.place(path)
         place.mkdir(exist_ok=True)
         (place / STATE).unlink(missing_ok=True)
