@@ -67,7 +67,7 @@ REASONS: Final[dict[Reason, str]] = {
 }
 
 ERRORS: Final[dict[str, str]] = {
-    "unsupported": "This is not a video or picture of a kind that is read here.",
+    "unsupported": "This cannot be read as a video or picture.",
     "corrupt": "The file is damaged: nothing in it could be decoded.",
     "empty": "The file is empty, or has no frames in the part that was to be scanned.",
     "too_large": "The file, or its picture, is larger than the limits allow.",

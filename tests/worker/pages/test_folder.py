@@ -11,6 +11,7 @@ import pytest
 from tests.worker.pages.html import Page
 from tests.worker.pages.reports import failed, report
 from worker.output.folder import ReportFolder
+from worker.pages import words
 from worker.pages.folder import FolderPages
 from worker.pages.index import write_index
 from worker.pages.rows import DATABASE, ORDERS, PAGE, Rows
@@ -75,6 +76,12 @@ def test_every_item_has_its_page_with_its_pictures(tmp_path: Path) -> None:
 def test_the_index_is_there_in_every_order(tmp_path: Path, table: str, names: list[str]) -> None:
     save(tmp_path, ITEMS)
     assert listed(tmp_path / table) == names
+
+
+def test_the_index_says_why_an_item_failed(tmp_path: Path) -> None:
+    missing = failed("unsupported", "no such file or folder")
+    save(tmp_path, [missing])
+    assert f"{words.ERRORS['unsupported']} (no such file or folder)" in Page((tmp_path / "index.html").read_text("utf-8")).text
 
 
 def test_orders_are_linked_and_the_present_one_is_marked(tmp_path: Path) -> None:

@@ -111,6 +111,12 @@ def test_errors_are_sentences_with_their_code(code: str) -> None:
     assert f"({code}: moov atom not found)" in text
 
 
+def test_of_what_is_not_there_nothing_is_said_about_a_second_try() -> None:
+    text = Page(report_page(failed("unsupported", "no such file or folder"), nothing)).text
+    assert "cannot be read as a video or picture. (unsupported: no such file or folder)" in text
+    assert "second try" not in text
+
+
 @pytest.mark.parametrize(("state", "said"), [("human", words.HUMAN), ("uncalibrated", words.UNCALIBRATED)])
 def test_what_changes_the_meaning_of_a_score_is_said(state: str, said: str) -> None:
     assert said in Page(report_page(STATES[state], nothing)).text
