@@ -36,6 +36,8 @@ HEADER = "# Settings for veriframe scan --config, written by veriframe calibrate
 HELD_BACK = frozenset({Reason.LOW_QUALITY, Reason.HIGH_UNCERTAINTY})
 PROMISE = 0.05
 """The rate of false alarms that the shipped thresholds aim at."""
+OF_SCANS = frozenset({"decode", "sampling", "faces", "model", "verdict", "calibration", "output"})
+"""The sections that a scan of files is made with; those of the service may hold passwords."""
 SHOWN = 5
 """Files named as the least real."""
 
@@ -103,15 +105,16 @@ def fit(files: Mapping[MediaKind, Sequence[OwnFile]], known: Mapping[MediaKind, 
 
 
 def settings_text(settings: Settings, fitted: Sequence[Fitted], model_sha256: str, folder: Path) -> str:
-    """YAML of the settings that are not at their defaults, with the offsets as their section ``calibration``."""
+    """YAML of the settings of scans that are not at their defaults, with the offsets as their section ``calibration``."""
     offsets = {f"offset_{one.kind.value}": round(one.offset.value, 4) for one in fitted}
     section = CalibrationSettings.model_validate({"model_sha256": model_sha256, **offsets})
-    told = settings.model_copy(update={"calibration": section}).model_dump(mode="json", exclude_defaults=True)
+    scans = settings.model_copy(update={"calibration": section})
+    kept = scans.model_dump(mode="json", exclude_defaults=True, include=set(OF_SCANS))
     notes = [HEADER, f"# veriframe {__version__}; real files of {printable(str(folder))}."]
     for one in fitted:
         alarms = alarms_left_out(one.files, one.expected, one.most)
         notes.append(f"# {one.kind.value}: {len(one.files)} files, {alarms} called fake with the offset of the others.")
-    return "\n".join(notes) + "\n\n" + yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
+    return "\n".join(notes) + "\n\n" + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 
 def write_settings(path: Path, text: str) -> None:

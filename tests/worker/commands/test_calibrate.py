@@ -183,12 +183,14 @@ def test_it_goes_on_where_it_was(run: Callable[..., Result], tmp_path: Path) -> 
 
 def test_other_settings_are_kept_and_an_earlier_offset_is_not(run: Callable[..., Result], tmp_path: Path) -> None:
     earlier = {"sampling": {"max_frames": 64}, "calibration": {"model_sha256": "a" * 64, "offset_video": 1.0}}
+    earlier["redis"] = {"url": "redis://me:secret@queue.example/0", "password": "secret"}
     (tmp_path / "studio.yaml").write_text(json.dumps(earlier))
     assert run(["video -1"] * 9, "--config", "studio.yaml").exit_code == 0
     settings = load_settings(tmp_path / "own.yaml")
     assert settings.sampling.max_frames == 64
     assert settings.calibration.offset_video == pytest.approx(0.0)
     assert settings.calibration.model_sha256 != "a" * 64
+    assert "redis" not in (tmp_path / "own.yaml").read_text(), "nothing of the service: passwords"
 
 
 def test_a_file_that_is_not_ours_is_not_written_over(run: Callable[..., Result], tmp_path: Path) -> None:
