@@ -17,6 +17,8 @@ from worker.report import Report
 _STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow", "not_applicable": "dim", "failed": "magenta"}
 _WIDTH_OF_A_FILE = 160
 """Columns where standard output is no terminal."""
+_LEAST_WIDTH = 80
+"""Columns that the table needs; a narrower terminal breaks its lines."""
 
 
 class TableSink:
@@ -24,6 +26,7 @@ class TableSink:
 
     def __init__(self, out: TextIO) -> None:
         self._console = Console(file=out, width=None if out.isatty() else _WIDTH_OF_A_FILE, highlight=False)
+        self._console.width = max(_LEAST_WIDTH, self._console.width)
         self._rows: list[Row] = []
 
     def write(self, report: Report) -> None:

@@ -1,0 +1,28 @@
+"""The result table for people."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from worker.errors import EmptyMedia
+from worker.jobs import failed
+from worker.output.table import TableSink
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_narrow_terminal_costs_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    out = Terminal()
+    sink = TableSink(out)
+    sink.write(failed(Path("/clips/a.mp4"), EmptyMedia("no bytes")))
+    sink.close()
+    printed = out.getvalue()
+    assert all(name in printed for name in ("file", "verdict", "score", "tracks", "worst", "seconds", "why"))
+    assert "a.mp4" in printed
