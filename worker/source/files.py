@@ -22,6 +22,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
+from worker.errors import ConfigError
+
 _MAGIC = re.compile(r"[*?\[]")
 _KINDS = (
     (stat.S_ISCHR, "a character device"),
@@ -73,7 +75,7 @@ def find_items(
     """All items in the order of the arguments, each once; addresses only where ``urls`` says so, and whatever is to be included.
 
     ``-`` stands for paths read from ``stdin``, one a line, or ended by NUL if there is one (``find -print0``). ``skip`` names
-    folders that are not entered (where reports are written).
+    folders that are not entered (where reports are written). Raises ConfigError for a relative path in a folder that is gone.
     """
     wanted = PathFilter(include=include, exclude=exclude)
     closed = frozenset(os.path.realpath(folder) for folder in skip)
@@ -137,8 +139,14 @@ def _expand(text: str, wanted: PathFilter, closed: frozenset[str], may_glob: boo
 
 
 def _absolute(text: str) -> Path:
-    """Absolute; ``..`` is resolved as the file system does, which takes ``link/..`` to the folder above the link's target."""
-    path = Path(text).absolute()
+    """Absolute; ``..`` is resolved as the file system does, which takes ``link/..`` to the folder above the link's target.
+
+    Raises ConfigError where there is no current folder.
+    """
+    try:
+        path = Path(text).absolute()
+    except FileNotFoundError as exc:
+        raise ConfigError(f"{text}: the current folder is gone; name the whole path") from exc
     if ".." not in path.parts:
         return path
     return path.resolve() if path.name == ".." else path.parent.resolve() / path.name

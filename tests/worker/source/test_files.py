@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from worker.errors import ConfigError
 from worker.source.files import find_items, read_list
 
 
@@ -263,3 +264,16 @@ def test_a_file_is_no_address_whatever_its_name(tree: Path) -> None:
     (tree / "http:" / "clip.mp4").write_text("x")
     (item,) = find_items(["http://clip.mp4"], urls=True)
     assert (item.url, item.path) == (None, tree / "http:" / "clip.mp4")
+
+
+@pytest.mark.parametrize("argument", ["b.mp4", "*.mp4", "."])
+def test_relative_paths_mean_nothing_where_the_current_folder_is_gone(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, argument: str
+) -> None:
+    gone = tree / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigError, match="the current folder is gone"):
+        names(tree, [argument])
+    assert names(tree, [str(tree / "b.mp4")]) == ["b.mp4"]
