@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
@@ -90,8 +91,12 @@ def find_items(
 
 
 def read_list(data: bytes) -> list[str]:
-    """Paths of a list: ended by NUL if it holds one, otherwise by line ends. Bytes that are not UTF-8 become surrogates."""
-    parts = data.split(b"\0") if b"\0" in data else [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    """Paths of a list: ended by NUL if it holds one, otherwise by line ends, behind a byte-order mark if an editor put one there.
+    Bytes that are not UTF-8 become surrogates."""
+    if b"\0" in data:
+        parts = data.split(b"\0")
+    else:
+        parts = [line.removesuffix(b"\r") for line in data.removeprefix(codecs.BOM_UTF8).split(b"\n")]
     return [os.fsdecode(part) for part in parts if part]
 
 

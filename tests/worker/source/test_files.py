@@ -179,6 +179,11 @@ def test_a_list_keeps_bytes_that_are_not_utf8() -> None:
     assert [os.fsencode(name) for name in read_list(b"caf\xe9\n\xff")] == [b"caf\xe9", b"\xff"]
 
 
+def test_the_byte_order_mark_of_a_list_belongs_to_no_name() -> None:
+    assert read_list(b"\xef\xbb\xbfa.mp4\r\nb.mp4\r\n") == ["a.mp4", "b.mp4"]
+    assert read_list(b"\xef\xbb\xbfa.mp4\0") == ["\ufeffa.mp4"], "find -print0 writes names as they are"
+
+
 def test_each_file_once_whatever_the_ways_to_it(tree: Path) -> None:
     assert names(tree, ["b.mp4", ".", "./sub/../b.mp4", str(tree / "b.mp4"), "*.mp4"]) == [
         "b.mp4",
