@@ -201,7 +201,7 @@ def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterat
         elif not is_folder and wanted.takes(below):
             yield Item(path=path)
     if not found:
-        is_passed_over = bool(closed) and next(_glob(pattern, frozenset()), None) is not None
+        is_passed_over = bool(closed) and next(_glob(pattern, wanted, frozenset()), None) is not None
         where = " but in the folder where reports are written (--out)" if is_passed_over else ""
         yield Item(path=pattern.absolute(), refusal=f"no file matches{where}")
 
