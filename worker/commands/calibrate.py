@@ -64,7 +64,7 @@ def calibrate(
         code = run_calibrate(
             folder,
             out,
-            reports or out.with_suffix(".reports"),
+            reports,
             workers=workers,
             names=(include or [], exclude or []),
             quiet=quiet,
@@ -78,7 +78,7 @@ def calibrate(
 def run_calibrate(
     folder: Path,
     out: Path,
-    reports: Path,
+    reports: Path | None,
     *,
     workers: int,
     names: tuple[list[str], list[str]],
@@ -97,6 +97,11 @@ def run_calibrate(
 
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder: give one with real videos or pictures")
+    if not out.name:
+        raise ConfigError(f"--out {out}: name a file")
+    reports = reports or out.with_suffix(".reports")
+    if reports.absolute() == out.absolute():
+        raise ConfigError(f"--out {out}: that is where reports are kept; name another file, or another folder by --reports")
     check_writable(out)
     settings = load_settings(config or default_file(), flags).model_copy(update={"calibration": CalibrationSettings()})
     checkpoint = settings.model.checkpoint or default_checkpoint()

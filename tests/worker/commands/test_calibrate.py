@@ -201,6 +201,23 @@ def test_a_file_that_is_not_ours_is_not_written_over(run: Callable[..., Result],
     assert not (tmp_path / "scanned.txt").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--out", ""], "name a file"),
+        (["--out", "x.reports"], "reports are kept"),
+        (["--reports", "own.yaml"], "reports are kept"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_before_the_scan(
+    run: Callable[..., Result], tmp_path: Path, flags: list[str], said: str
+) -> None:
+    done = run(["video -1"] * 9, *flags)
+    assert done.exit_code == 2
+    assert said in done.output
+    assert not (tmp_path / "scanned.txt").exists()
+
+
 def test_a_model_that_expects_nothing_is_refused(run: Callable[..., Result], tmp_path: Path, tiny_spec: ModelSpec) -> None:
     bare = tmp_path / "bare.safetensors"
     checkpoint.save(bare, {"weight": np.ones(3, np.float32)}, tiny_spec)
