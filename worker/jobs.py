@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from worker.settings import Settings
 from worker.source.files import Item
 
 log = logging.getLogger(__name__)
+
+_USERINFO = re.compile(r"^([^:/?#]+://)[^/?#]*@")
 
 
 class ScanOutput(Protocol):
@@ -97,7 +100,7 @@ def failed(path: Path, error: Exception) -> Report:
 
 
 def sourced(report: Report, item: Item) -> Report:
-    """The report with what the user named as its source, where that is an address."""
+    """The report with what the user named as its source, where that is an address; without the name and password in it."""
     if item.url is None:
         return report
-    return report.model_copy(update={"source": Source(kind="url", url=item.url)})
+    return report.model_copy(update={"source": Source(kind="url", url=_USERINFO.sub(r"\1***@", item.url))})

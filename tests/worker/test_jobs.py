@@ -1,0 +1,24 @@
+"""What a report names as its source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker.errors import FetchRefused
+from worker.jobs import failed, sourced
+from worker.source.files import Item
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://me:secret@media.example/a.mp4?token=1", "https://***@media.example/a.mp4?token=1"),
+        ("https://me:se@cret@media.example", "https://***@media.example"),
+        ("https://media.example/@me/a.mp4", "https://media.example/@me/a.mp4"),
+    ],
+)
+def test_a_report_keeps_no_password_of_an_address(url: str, told: str) -> None:
+    report = failed(Path("/0/a.mp4"), FetchRefused("a URL with a user name or password in it"))
+    assert sourced(report, Item(path=Path("/0/a.mp4"), url=url)).source.url == told
