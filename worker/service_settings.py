@@ -38,7 +38,7 @@ MediaRoot = Annotated[Path, AfterValidator(expanded), AfterValidator(_absolute)]
 
 
 class Section(BaseModel):
-    """A number is finite: what computes with it, and the wire, know no infinity."""
+    """A number is finite: what computes with it, and the wire, know no infinity. ``repr=False``: a password may be in it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -46,10 +46,11 @@ class Section(BaseModel):
 class RedisSettings(Section):
     url: str = Field(
         default="redis://127.0.0.1:6379/0",
+        repr=False,
         description="redis://, rediss:// (TLS), unix:// or sentinel://HOST:PORT,HOST:PORT/SERVICE/DB; no password",
     )
     username: str | None = Field(default=None, description="ACL user")
-    password: SecretStr | None = Field(default=None, description="best given as VERIFRAME_REDIS__PASSWORD")
+    password: SecretStr | None = Field(default=None, repr=False, description="best given as VERIFRAME_REDIS__PASSWORD")
     tls_ca: UserPath | None = Field(default=None, description="CA file for rediss://; the system's when unset")
     namespace: str = Field(default="vf", pattern=r"^[a-z0-9-]{1,32}$", description="first part of every key of ours")
     timeout_s: float = Field(default=10, gt=0, description="wait for one answer of Redis's")
@@ -115,6 +116,7 @@ class SourceSettings(Section):
     )
     proxy: str | None = Field(
         default=None,
+        repr=False,
         pattern=r"^http://[^/@\s]+/?$",
         description="egress proxy, http://HOST:PORT; it looks up names and is the boundary then",
     )
@@ -122,7 +124,9 @@ class SourceSettings(Section):
 
 
 class ArtifactSettings(Section):
-    url: str | None = Field(default=None, description="folder or fsspec URL (s3://bucket/prefix); unset: nothing is kept")
+    url: str | None = Field(
+        default=None, repr=False, description="folder or fsspec URL (s3://bucket/prefix); unset: nothing is kept"
+    )
     keep_s: int = Field(default=0, ge=0, description="crops and full frame lists are kept so long; 0: not at all")
     upload_keep_s: int = Field(default=86400, gt=0, description="an upload is deleted after so long, scanned or not")
     media_keep_s: int = Field(default=0, ge=0, description="what was fetched or uploaded is kept so long behind its scan; 0: not")

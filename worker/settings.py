@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from types import NoneType
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from worker.errors import ConfigError
@@ -225,13 +228,24 @@ def _merged(low: Json, high: Json) -> Json:
 
 
 def read_yaml(text: str) -> Any:
-    """What the text says. Raises ValueError for whatever cannot be read: PyYAML leaks what its constructors stumble over."""
+    """What the text says. Raises ValueError for whatever cannot be read: PyYAML leaks what its constructors stumble over.
+
+    The error names the place and what is wrong, and quotes nothing of the text but single characters: it may hold a password.
+    """
     try:
         return yaml.safe_load(text)
     except RecursionError as exc:
         raise ValueError("nested too deeply") from exc
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValueError(f"{_unquoted(exc.problem or 'no YAML')}{place}") from exc
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as exc:
-        raise ValueError(str(exc)) from exc
+        raise ValueError(_unquoted(str(exc))) from exc
+
+
+def _unquoted(problem: str) -> str:
+    return re.sub(r"'.{2,}'", "…", problem, flags=re.DOTALL)
 
 
 def _from_file(path: Path) -> Json:
@@ -256,10 +270,31 @@ def _from_environment() -> Json:
         if not key:
             raise ConfigError(f"environment variable {name}: expected {PREFIX}SECTION__KEY, such as {PREFIX}DECODE__TIMEOUT_S")
         try:
-            found.setdefault(section, {})[key] = read_yaml(value) if value else None
+            found.setdefault(section, {})[key] = _told(value, _fields(section).get(key))
         except ValueError as exc:
-            raise ConfigError(f"environment variable {name}: {value!r} cannot be read") from exc
+            raise ConfigError(f"environment variable {name} cannot be read: {exc}") from exc
     return found
+
+
+def _told(value: str, field: FieldInfo | None) -> Any:
+    """What a variable says: text as it stands, anything else as YAML. An empty one unsets; so does ``null``, but for a secret."""
+    kinds = _kinds(field) if field else set()
+    if not value or not kinds <= {str, Path, SecretStr}:
+        return read_yaml(value) if value else None
+    if SecretStr in kinds:
+        return value.removesuffix("\n")  # of a secret mounted from a file
+    return None if value in ("null", "~") and field and field.default is None else value
+
+
+def _fields(section: str) -> dict[str, FieldInfo]:
+    """A section's keys; empty where there is no such section."""
+    field = Settings.model_fields.get(section)
+    return field.annotation.model_fields if field and isinstance(field.annotation, type(Section)) else {}
+
+
+def _kinds(field: FieldInfo) -> set[Any]:
+    """The types that a key takes, besides none at all."""
+    return {getattr(kind, "__origin__", kind) for kind in get_args(field.annotation) or (field.annotation,)} - {NoneType}
 
 
 def default_file() -> Path | None:
@@ -278,10 +313,17 @@ def load_settings(path: Path | None = None, flags: Json | None = None) -> Settin
 
 
 def _plain(error: ErrorDetails) -> str:
-    """One mistake in words: the key, what is wrong, and what was given."""
+    """One mistake in words: the key, what is wrong, and what was given, unless a password may be in it."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{key}: there is no such setting"
     if error["type"] == "value_error":
         return f"{key}: {error['ctx']['error']}"
-    return f"{key}: {error['msg'][:1].lower()}{error['msg'][1:]}, not {error['input']!r}"
+    given = "" if _may_hold_a_password(*error["loc"][:2]) else f", not {error['input']!r}"
+    return f"{key}: {error['msg'][:1].lower()}{error['msg'][1:]}{given}"
+
+
+def _may_hold_a_password(section: int | str, key: int | str | None = None) -> bool:
+    """A key whose values are left out of any ``repr``, or a section that has one: `password:WORD` is a text in its place."""
+    fields = _fields(str(section))
+    return any(not field.repr for name, field in fields.items() if key in (None, name))

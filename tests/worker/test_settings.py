@@ -103,8 +103,8 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ("VERIFRAME_DECODE", "3", "expected VERIFRAME_SECTION__KEY"),
         ("VERIFRAME_", "3", "expected VERIFRAME_SECTION__KEY"),
         ("VERIFRAME_DECODE__THREADS", "many", "decode.threads: "),
-        ("VERIFRAME_DECODE__THREADS", "{", "VERIFRAME_DECODE__THREADS: '{' cannot be read"),
-        ("VERIFRAME_SAMPLING__START_S", "2024-13-45", "VERIFRAME_SAMPLING__START_S: '2024-13-45' cannot be read"),
+        ("VERIFRAME_DECODE__THREADS", "{", "VERIFRAME_DECODE__THREADS cannot be read: "),
+        ("VERIFRAME_SAMPLING__START_S", "2024-13-45", "VERIFRAME_SAMPLING__START_S cannot be read: month must be in 1..12"),
         ("VERIFRAME_DECODE__THREADS__X", "3", "decode.threads__x: there is no such setting"),
     ],
 )
@@ -112,6 +112,48 @@ def test_mistakes_in_the_environment_are_told(monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_settings()
+
+
+PASSWORDS = ["@Secr3t", "%Secr3t", "*Secr3t", "!Secr3t", "&Secr3t", "[Secr3t", '"Secr3t"', "Secr3t: #1", "#Secr3t", "47", "null"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_a_password_in_the_environment_is_taken_as_it_stands(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    for value in (password, f"{password}\n"):
+        monkeypatch.setenv("VERIFRAME_REDIS__PASSWORD", value)
+        told = load_settings().redis.password
+        assert told is not None
+        assert told.get_secret_value() == password
+
+
+def test_texts_in_the_environment_are_taken_as_they_stand_and_unset_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERIFRAME_REDIS__USERNAME", "4711")
+    monkeypatch.setenv("VERIFRAME_MODEL__CHECKPOINT", "/own #2.safetensors")
+    settings = load_settings()
+    assert (settings.redis.username, settings.model.checkpoint) == ("4711", Path("/own #2.safetensors"))
+    for nothing in ("", "null"):
+        monkeypatch.setenv("VERIFRAME_REDIS__USERNAME", nothing)
+        monkeypatch.setenv("VERIFRAME_MODEL__CHECKPOINT", nothing)
+        monkeypatch.setenv("VERIFRAME_REDIS__PASSWORD", "")
+        assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"redis:\n  username: ada\n  password: {mark}Secr3t" for mark in ("@", "%", "*", "!", "[", "!!int ")),
+        "redis: {password: 4711081512}",
+        "redis:\n  password:Secr3t",
+        "redis: {url: [redis://ada:Secr3t@host]}",
+        "source: {proxy: http://ada:Secr3t@host:3128}",
+        "artifacts: {url: {key: Secr3t}}",
+    ],
+)
+def test_no_error_quotes_a_password(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        load_settings(write(tmp_path, text))
+    assert not re.search("Secr|4711", str(told.value))
+    assert re.search(r"redis|source\.proxy|artifacts\.url|line 3|invalid literal", str(told.value))
 
 
 def test_no_number_is_infinite(monkeypatch: pytest.MonkeyPatch) -> None:
