@@ -20,6 +20,7 @@ WINDOWS = {"5m": "5s", "15m": "6s", "30m": "6s", "1h": "6s", "6h": "6s", "7d": "
 OBJECTIVES = {
     "queue_age_seconds": 1.0,
     "backlog": 5.0,
+    "standstill_seconds": 1.0,
     "scan_seconds": 0.05,
     "failure_ratio": 0.2,
     "internal_failure_ratio": 0.01,
