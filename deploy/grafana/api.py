@@ -29,7 +29,7 @@ API = Board(
                 ),
                 chart(
                     "Errors and refusals",
-                    "Shares of answers 5xx and 429.",
+                    "Shares of answers 5xx (without probes, scrapes and 501) and 429.",
                     "percentunit",
                     ("veriframe:http_errors:ratio5m", "5xx"),
                     ("veriframe:http_refusals:ratio5m", "429"),
