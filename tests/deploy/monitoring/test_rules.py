@@ -106,6 +106,14 @@ def test_every_recorded_series_has_its_value_in_a_test() -> None:
     assert sorted({rule["record"] for rule in rules("record")} - asked) == []
 
 
+@pytest.mark.parametrize("phase", ["Pending", "Running", "Succeeded", "Failed", "Unknown"])
+def test_a_pod_is_asked_from_when_its_containers_run_until_they_have_ended(phase: str) -> None:
+    (job,) = yaml.safe_load((FOLDER / "prometheus-kubernetes.yaml").read_text())["scrape_configs"]
+    (left_out,) = [one for one in job["relabel_configs"] if one["source_labels"] == ["__meta_kubernetes_pod_phase"]]
+    assert left_out["action"] == "drop"
+    assert bool(re.fullmatch(left_out["regex"], phase)) == (phase not in ("Running", "Unknown"))
+
+
 def test_pods_are_found_by_the_labels_and_ports_of_the_manifests() -> None:
     (job,) = yaml.safe_load((FOLDER / "prometheus-kubernetes.yaml").read_text())["scrape_configs"]
     (discovery,) = job["kubernetes_sd_configs"]
