@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 
 from worker.backends.auto import choose, remembered_choice
-from worker.backends.candidates import ARTEFACTS, EXTRAS, MODULES
+from worker.backends.candidates import ARTEFACTS, EXTRAS, MODULES, REFERENCE, lacking
 from worker.backends.choose import opening_of
 from worker.check import Check
 from worker.errors import ConfigError, ModelError, VeriframeError
@@ -17,17 +17,19 @@ DISTRIBUTIONS = {"tensorrt_rtx": "tensorrt-rtx", "torch_tensorrt": "torch-tensor
 
 
 def backend_checks(settings: Settings) -> list[Check]:
-    """All backends but ONNX Runtime on a CPU, which is always there. A missing one is bad where the settings want it."""
+    """All backends but ONNX Runtime on a CPU, which is always there. A missing one is bad where a scan cannot do without it."""
     return [_openvino(settings), *(_artefact_backend(name, settings) for name in ARTEFACTS), _library("torch", settings)]
 
 
 def chosen_backend(settings: Settings) -> Check:
     """What the next scan runs on."""
     name = "backend in use"
-    if settings.model.backend != "auto":
-        return Check(name=name, status="ok", detail=f"{settings.model.backend}, as set by model.backend")
+    wanted = settings.model.backend
     try:
-        choice = remembered_choice(opening_of(settings.model.checkpoint, cache_dir=settings.model.cache_dir))
+        opening = opening_of(settings.model.checkpoint, cache_dir=settings.model.cache_dir)
+        if wanted != "auto":
+            return _set_backend(name, wanted, lacking(wanted, opening.cache_dir, opening.digest))
+        choice = remembered_choice(opening)
     except VeriframeError as exc:
         return Check(name=name, status="note", detail=str(exc))
     if choice is None:
@@ -35,6 +37,16 @@ def chosen_backend(settings: Settings) -> Check:
         return Check(name=name, status="ok", detail=told, mend="veriframe doctor --choose does it now")
     refused = "".join(f"; not {trial.name}: {trial.reason}" for trial in choice.trials if trial.reason)
     return Check(name=name, status="ok", detail=f"auto: {choice.backend}, {choice.why()}{refused}")
+
+
+def _set_backend(name: str, wanted: str, reason: str | None) -> Check:
+    """``reason``: why it cannot be opened. In place of an artefact a scan takes the reference; without another it ends."""
+    told = f"{wanted}, as set by model.backend"
+    if reason is None:
+        return Check(name=name, status="ok", detail=told)
+    if wanted in ARTEFACTS:
+        return Check(name=name, status="note", detail=f"{REFERENCE} in place of {told}: {reason}")
+    return Check(name=name, status="bad", detail=f"{told}, cannot be opened: {reason}", mend="or set model.backend to auto")
 
 
 def choose_anew(settings: Settings) -> None:
@@ -49,12 +61,12 @@ def _openvino(settings: Settings) -> Check:
     from worker.backends.openvino import bf16_lacking
 
     try:
-        lacking = bf16_lacking()
+        without_bf16 = bf16_lacking()
     except (ConfigError, ModelError) as exc:
         return Check(name=check.name, status="note", detail=str(exc), mend=how_to_install("openvino"))
-    if lacking and settings.model.backend == "openvino-bf16":
-        return Check(name=check.name, status="bad", detail=lacking, mend="set model.backend to auto or openvino")
-    return Check(name=check.name, status="ok", detail=f"{check.detail}; {lacking or 'openvino-bf16 runs on this CPU'}")
+    if without_bf16 and settings.model.backend == "openvino-bf16":
+        return Check(name=check.name, status="bad", detail=without_bf16, mend="set model.backend to auto or openvino")
+    return Check(name=check.name, status="ok", detail=f"{check.detail}; {without_bf16 or 'openvino-bf16 runs on this CPU'}")
 
 
 def _artefact_backend(name: str, settings: Settings) -> Check:
@@ -69,14 +81,22 @@ def _artefact_backend(name: str, settings: Settings) -> Check:
 
 def _library(name: str, settings: Settings) -> Check:
     """A backend's modules, looked for and not imported."""
-    if lacking := missing(MODULES[name]):
-        wanted = name in (settings.model.backend.removesuffix("-bf16"), settings.faces.backend)
+    if absent := missing(MODULES[name]):
+        is_models = name == settings.model.backend.removesuffix("-bf16")
+        is_bad = is_models and name not in ARTEFACTS
+        replaced = is_models or name == settings.faces.backend
+        told = (
+            ", but set as the backend"
+            if is_bad
+            else f"; {REFERENCE} takes its place"
+            if replaced
+            else "; a scan does not need it"
+        )
         return Check(
             name=f"backend {name}",
-            status="bad" if wanted else "note",
-            detail=f"{' and '.join(lacking)} not installed"
-            + (", but set as the backend" if wanted else "; a scan does not need it"),
-            mend=how_to_install(EXTRAS[lacking[0]]),
+            status="bad" if is_bad else "note",
+            detail=f"{' and '.join(absent)} not installed{told}",
+            mend=how_to_install(EXTRAS[absent[0]]),
         )
     module = MODULES[name][0]
     return Check(name=f"backend {name}", status="ok", detail=importlib.metadata.version(DISTRIBUTIONS.get(module, module)))

@@ -71,11 +71,10 @@ def _installed(name: str, module: str, *, mend: str) -> Check:
 def _decord(settings: Settings) -> Check:
     if not missing(("decord",)):
         return Check(name="decoder decord", status="ok", detail=importlib.metadata.version("decord"))
-    wanted = settings.decode.decoder == "decord"
     return Check(
         name="decoder decord",
-        status="bad" if wanted else "note",
-        detail="not installed" + (", but set as the decoder" if wanted else "; pyav decodes everything"),
+        status="note",
+        detail=f"not installed; {_instead(wanted=settings.decode.decoder == 'decord')}",
         mend=f"Linux on x86-64 or Windows: {how_to_install('train')}",
     )
 
@@ -96,10 +95,14 @@ def nvdec_check(lacking: str | None, *, wanted: bool) -> Check:
         return Check(name=name, status="note", detail="a card decodes; not verified on hardware", mend=verify)
     return Check(
         name=name,
-        status="bad" if wanted else "note",
-        detail=lacking + (", but set as the decoder" if wanted else "; pyav decodes everything"),
+        status="note",
+        detail=f"{lacking}; {_instead(wanted=wanted)}",
         mend="install NVIDIA's driver; in a container, NVIDIA_DRIVER_CAPABILITIES with video",
     )
+
+
+def _instead(*, wanted: bool) -> str:
+    return "set as the decoder, but pyav takes its place" if wanted else "pyav decodes everything"
 
 
 def _sandbox() -> Check:

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 from worker.backend_checks import backend_checks, choose_anew, chosen_backend
+from worker.backends.candidates import NAMES
+from worker.backends.choose import open_classifier
+from worker.doctor import can_scan
+from worker.errors import ConfigError
 from worker.extras import missing
 from worker.settings import Settings, load_settings
 
@@ -60,3 +64,32 @@ def test_what_is_set_and_missing_is_bad(backend: str, monkeypatch: pytest.Monkey
     checks = {check.name: check for check in backend_checks(load_settings(flags={"model": {"backend": backend}}))}
     assert checks["backend openvino"].status == "bad"
     assert "SOURCE[openvino]" in checks["backend openvino"].mend
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_a_backend_that_is_set_is_bad_where_opening_it_raises(
+    backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a base installation, with the bundled checkpoint."""
+    import importlib.util
+
+    real = importlib.util.find_spec
+    others = ("openvino", "tensorrt", "tensorrt_rtx", "torch_tensorrt", "torch", "timm")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in others else real(name))
+    settings = load_settings(flags={"model": {"backend": backend, "cache_dir": tmp_path}})
+    if can_scan([*backend_checks(settings), chosen_backend(settings)]):
+        assert open_classifier(None, backend, 1, tmp_path).name == "onnxruntime"
+    else:
+        with pytest.raises(ConfigError):
+            open_classifier(None, backend, 1, tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "tensorrt"])
+def test_the_face_detector_goes_on_without_its_backend(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == backend else real(name))
+    checks = {check.name: check for check in backend_checks(load_settings(flags={"faces": {"backend": backend}}))}
+    assert checks[f"backend {backend}"].status == "note"
+    assert "onnxruntime takes its place" in checks[f"backend {backend}"].detail
