@@ -35,7 +35,7 @@ veriframe jobs list --status queued --all --format jsonl | jq -r .id | veriframe
 veriframe jobs decide ID real --by ada --note 'shot on set'
 veriframe jobs rescan --model-not SHA256          whatever another model has judged
 veriframe jobs purge --older-than 30 --yes
-veriframe jobs callbacks                          callbacks given up; --replay sends them again
+veriframe jobs callbacks                          callbacks given up; --replay --all sends them again
 
 [bold]Exit codes[/]
 

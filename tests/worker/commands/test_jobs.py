@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -165,3 +168,13 @@ def test_dead_callbacks(veriframe: Veriframe, desk: Desk, choice: str) -> None:
     assert veriframe("jobs", "callbacks").stdout == ""
     assert veriframe("jobs", "callbacks", "--replay", event).exit_code == 3
     assert veriframe("jobs", "callbacks", "--replay").exit_code == veriframe("jobs", "callbacks", event).exit_code == 2
+
+
+@pytest.mark.parametrize("page", ["alerts.md", "runbook.md"])
+def test_the_commands_of_the_pages_for_an_emergency_can_be_given(veriframe: Veriframe, page: str) -> None:
+    """Those without placeholders, as far as a pipe."""
+    text = (Path(__file__).parents[3] / "docs" / page).read_text("utf-8")
+    told = {line.partition("|")[0] for line in re.findall(r"(?:`|^)veriframe (jobs [^`#]+)[`#]", text, re.MULTILINE)}
+    commands = [line for line in told if not re.search("[A-Z]", line)]
+    assert "jobs stats" in {" ".join(line.split()) for line in commands}
+    assert [line for line in commands if veriframe(*shlex.split(line)).exit_code != 0] == []
