@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,24 +161,55 @@ def test_redis_starts_as_compose_says_and_lets_in_whom_the_secrets_name(tmp_path
         assert yaml.safe_load((secrets / "veriframe.yaml").read_text())["redis"] == login
         assert (secrets / "redis.acl").read_bytes() == before
 
+    with serving(secrets, tmp_path) as door, Redis(unix_socket_path=str(door), **login) as client:
+        assert client.set("vf:x", "1")
+        assert client.config_get("appendfsync") == {"appendfsync": "always"}
+        assert check_server(client).problems == ()
+        for refused in (client.flushall, client.save, client.bgsave, client.lastsave, lambda: client.set("other", "1")):
+            with pytest.raises(NoPermissionError):
+                refused()
+        with Redis(unix_socket_path=str(door)) as stranger, pytest.raises(AuthenticationError):
+            stranger.ping()
+
+
+def test_what_the_runbook_tells_of_compose_can_be_done_with_its_redis(tmp_path: Path) -> None:
+    """Its AOF is copied while it is stopped, and put back; the password is another one when both files were removed."""
+    secrets, data = tmp_path / "secrets", tmp_path / "data"
+    data.mkdir()
+    passwords = []
+    for stored, copied in (("1", True), ("2", False), (None, False)):
+        for secret in ("redis.acl", "veriframe.yaml"):
+            (secrets / secret).unlink(missing_ok=True)
+        subprocess.run([DEPLOY / "make-secrets", secrets], capture_output=True, timeout=60, check=True)
+        login = yaml.safe_load((secrets / "veriframe.yaml").read_text())["redis"]
+        passwords.append(login["password"])
+        if stored is None:
+            shutil.rmtree(data / "appendonlydir")
+            subprocess.run(["tar", "-C", data, "-xf", tmp_path / "redis.tar"], timeout=60, check=True)
+        with serving(secrets, data) as door, Redis(unix_socket_path=str(door), **login) as client:
+            if stored is None:
+                assert client.get("vf:x") == b"1"
+            else:
+                assert client.set("vf:x", stored)
+        if copied:
+            subprocess.run(["tar", "-C", data, "-cf", tmp_path / "redis.tar", "appendonlydir"], timeout=60, check=True)
+    assert len(set(passwords)) == 3
+
+
+@contextlib.contextmanager
+def serving(secrets: Path, data: Path) -> Iterator[Path]:
+    """Compose's Redis, and the socket that it answers on; stopped at the end as compose stops it."""
     program, *words = SERVICES["redis"]["command"]
     assert program == "valkey-server"
     assert words[words.index("--aclfile") + 1] == f"/run/secrets/{SERVICES['redis']['secrets'][0]}"
     words[words.index("--aclfile") + 1] = str(secrets / "redis.acl")
-    words[words.index("--dir") + 1] = str(tmp_path)
-    door = tmp_path / "redis.sock"
+    words[words.index("--dir") + 1] = str(data)
+    door = data / "redis.sock"
     command = [server_binary(), *words, "--port", "0", "--unixsocket", door]
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+    with (data / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
             soon(door.exists)
-            with Redis(unix_socket_path=str(door), **login) as client:
-                assert client.set("vf:x", "1")
-                assert client.config_get("appendfsync") == {"appendfsync": "always"}
-                assert check_server(client).problems == ()
-                for refused in (client.flushall, client.save, lambda: client.set("other", "1")):
-                    with pytest.raises(NoPermissionError):
-                        refused()
-            with Redis(unix_socket_path=str(door)) as stranger, pytest.raises(AuthenticationError):
-                stranger.ping()
+            yield door
         finally:
-            server.kill()
+            server.terminate()
+            server.wait(30)
