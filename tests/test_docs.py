@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
+from packaging.requirements import Requirement
 
 from worker.cli import app
 from worker.queue.requests import RequestSource
@@ -101,3 +103,18 @@ def test_a_link_to_nowhere_is_told(tmp_path: Path) -> None:
     page = tmp_path / "a.md"
     page.write_text("# One `two`\n\n[a](#one-two) [b](#three) [c](gone.md) [d](a.md#four) [e](a.md)\n\n```\n[f](gone.md)\n```\n")
     assert list(broken(page)) == ["#three", "gone.md", "a.md#four"]
+
+
+def test_every_dependency_says_what_it_is_for_and_the_locks_are_counted() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    parts = [
+        project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"].values(),
+        *project["dependency-groups"].values(),
+    ]
+    page = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
+    wanted = {Requirement(text).name for part in parts for text in part}
+    assert sorted(name for name in wanted if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", page, re.IGNORECASE)) == []
+    for lock, told in re.findall(r"\(`(requirements[a-z-]*\.lock)`\) \| (\d+) \|", page):
+        names = re.findall(r"^([\w.-]+)==", (ROOT / lock).read_text(), re.MULTILINE)
+        assert len(set(names)) == int(told), lock
