@@ -186,7 +186,7 @@ def one_epoch(training: Training, crops: Crops, scheduler: Any, progress: Progre
         counters.seconds += now - started
         started = now
         progress.update(line, completed=counters.step, loss=f"epoch {counters.epoch + 1} loss {loss:.4f}")
-        if now - saved >= task.hardware.save_every_s:
+        if fabric.broadcast(now - saved >= task.hardware.save_every_s):  # the first process's clock: saving waits for all
             training.save()
             saved = started = time.monotonic()
 

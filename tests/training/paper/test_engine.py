@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -104,6 +105,31 @@ def test_another_configurations_state_is_refused(crops: Path, tmp_path: Path, ti
     other = Task(**({name: getattr(how, name) for name in Task.__dataclass_fields__} | {"identity": "another"}))
     with pytest.raises(ConfigError, match="another configuration"):
         begin(make_network(TINY, "linear", seed=1), other, fabric)
+
+
+class SecondProcess(Fabric):
+    """One of two, whose clock says something else than the first's. Counts the states it saves."""
+
+    def __init__(self, *, first_says: bool) -> None:
+        super().__init__(accelerator="cpu", devices=1)
+        self.first_says, self.saved = first_says, 0
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        return self.first_says
+
+    def save(self, *told: Any, **more: Any) -> None:
+        self.saved += 1
+        super().save(*told, **more)
+
+
+@pytest.mark.parametrize(("first_says", "every_s", "in_epoch"), [(True, 1e9, 5), (False, 0.0, 0)])
+def test_all_processes_save_when_the_first_does(
+    first_says: bool, every_s: float, in_epoch: int, crops: Path, tmp_path: Path, tiny: Pipeline
+) -> None:
+    how = replace(task(crops, tmp_path, tiny), hardware=Hardware(threads=1, save_every_s=every_s))
+    second = SecondProcess(first_says=first_says)
+    counters = train_stage(make_network(TINY, "linear", seed=1), how, second)
+    assert (counters.step, second.saved) == (5, in_epoch + 1)
 
 
 def test_patience_counts_from_the_best_epoch() -> None:
