@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.paper.engine import BEST, Task, train_stage
-from training.paper.evaluate import evaluate, read_results, write_results
+from training.paper.evaluate import SourceResult, evaluate, read_results, write_results
 from training.paper.networks import load_weights, make_network
 from training.paper.sets import Chosen
 from training.paper.settings import Baselines
@@ -73,10 +73,7 @@ def one(settings: Baselines, backbone: str, chosen: Chosen, *, cache: Path, fold
     history = train_stage(network, task, fabric).history
     judged = make_network(Network(backbone=backbone), "linear", seed=settings.seed)
     load_weights(judged, folder / BEST)
-    if not (folder / RESULTS).exists():
-        found = evaluate(judged, chosen.test, cache=cache, stage=settings.evaluate, hardware=settings.hardware, fabric=fabric)
-        write_results(found, folder / RESULTS)
-    accuracies = [result.accuracy for result in read_results(folder / RESULTS)]
+    accuracies = [result.accuracy for result in judge_once(settings, judged, chosen, cache, folder / RESULTS, fabric)]
     best = min(history, key=lambda row: row["validation_loss"])
     return Line(
         backbone=backbone,
@@ -90,6 +87,17 @@ def one(settings: Baselines, backbone: str, chosen: Chosen, *, cache: Path, fold
         test_accuracy_mean=round(statistics.mean(accuracies), 4),
         test_accuracy_greatest=round(max(accuracies), 4),
     )
+
+
+def judge_once(
+    settings: Baselines, network: DeepfakeNet, chosen: Chosen, cache: Path, path: Path, fabric: Fabric
+) -> list[SourceResult]:
+    """The results at ``path``; where they are not there the first process writes them, and the others wait for it."""
+    if fabric.is_global_zero and not path.exists():
+        how = settings.hardware
+        write_results(evaluate(network, chosen.test, cache=cache, stage=settings.evaluate, hardware=how, fabric=fabric), path)
+    fabric.barrier()
+    return read_results(path)
 
 
 @torch.inference_mode()

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
-from training.baselines import compare, cost, markdown
+from training.baselines import compare, cost, judge_once, markdown
+from training.paper.evaluate import SourceResult, write_results
+from training.paper.networks import make_network
 from training.paper.settings import Baselines
+from training.paper.stages import read_sets
+from training.settings import Network
 from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet
 
@@ -55,3 +60,24 @@ def test_networks_see_equally_many_images_and_one_more_can_join(cache: Path, tmp
     with pytest.raises(ConfigError, match="other crops"):
         compare(SETTINGS, other, tmp_path)
     assert markdown(both, SETTINGS).count("\n| test_") == 2
+
+
+class SecondProcess(Fabric):
+    """One of two: while it waits, the first one writes its results."""
+
+    is_global_zero = False
+
+    def __init__(self, path: Path, results: list[SourceResult]) -> None:
+        super().__init__(accelerator="cpu", devices=1)
+        self.path, self.results = path, results
+
+    def barrier(self, name: str | None = None) -> None:
+        assert not self.path.exists()
+        write_results(self.results, self.path)
+
+
+def test_of_several_processes_the_first_one_judges_and_the_others_wait(cache: Path, tmp_path: Path) -> None:
+    results = [SourceResult(source="ffpp", real=1, fake=1, accuracy=0.5, auc=0.5, log_loss=0.7, seconds=0.1)]
+    network, chosen = make_network(Network(backbone="test_efficientnet"), "linear", seed=1), read_sets(cache, SETTINGS.sets)
+    second = SecondProcess(tmp_path / "results.json", results)
+    assert judge_once(SETTINGS, network, chosen, cache, second.path, second) == results
