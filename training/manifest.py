@@ -72,10 +72,7 @@ def is_video(path: str) -> bool:
 
 
 def read_manifest(path: Path) -> list[Entry]:
-    """All entries; of a path ``./`` and ``x/../`` are taken away, by which one file would have two names.
-
-    Raises ConfigError, naming the line, for an entry that cannot be used.
-    """
+    """All entries, their paths plain. Raises ConfigError, naming the line, for an entry that cannot be used."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -100,7 +97,7 @@ def write_manifest(entries: Sequence[Entry], file: TextIO) -> None:
 
 def _entry(row: Mapping[str, str | None], where: str) -> Entry:
     text = {field.name: (row.get(field.name) or "").strip() for field in fields(Entry)}
-    text |= {name: posixpath.normpath(text[name]) for name in ("path", "original") if text[name]}
+    text |= {name: plain_path(text[name]) for name in ("path", "original") if text[name]}
     try:
         return Entry(**text | {"label": text["label"].lower()})
     except ConfigError as exc:
@@ -109,4 +106,9 @@ def _entry(row: Mapping[str, str | None], where: str) -> Entry:
 
 def _repeated(names: Iterable[str]) -> list[str]:
     seen: set[str] = set()
+def plain_path(text: str) -> str:
+    """A path as entries have it: ``./`` and ``x/../`` taken away, by which one file would have two names."""
+    return posixpath.normpath(text.strip())
+
+
     return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]

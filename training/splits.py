@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from training.manifest import Entry, is_video
+from training.manifest import Entry, is_video, plain_path
 from worker.errors import ConfigError
 
 COMMITTED = Path(__file__).parent / "splits" / "v2.csv"
@@ -270,7 +270,7 @@ def read_sides(path: Path) -> dict[str, str]:
     """path -> split of a CSV with these two columns, further ones passed over. Raises ConfigError."""
     try:
         with path.open(newline="") as file:
-            return {row["path"]: row["split"] for row in csv.DictReader(file)}
+            return {plain_path(row["path"] or ""): row["split"] for row in csv.DictReader(file)}
     except (OSError, KeyError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: not a split: a CSV with the columns path and split: {exc!r}") from exc
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.splits import LEFT_OUT, Item, components, held_out_groups, ids_of, make_split, read_split
+from training.splits import LEFT_OUT, Item, components, held_out_groups, ids_of, make_split, read_sides, read_split
 from worker.errors import ConfigError
 
 
@@ -62,3 +62,9 @@ def test_held_out_groups_take_a_share_of_every_stratum() -> None:
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ConfigError, match="split 'test'"):
         Item(path="x", label="real", source="lfw", manipulation="", group="g", split="test")
+
+
+def test_paths_of_a_split_are_plain(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text("path,split\n./real/a.mp4,train\nx/../b.mp4 ,heldout\n")
+    assert read_sides(path) == {"real/a.mp4": "train", "b.mp4": "heldout"}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.layouts import MANIFEST, list_source
-from training.manifest import Entry, is_video, read_manifest
+from training.manifest import Entry, is_video, plain_path, read_manifest
 from training.splits import COMMITTED, components, ids_of
 from worker.errors import ConfigError
 from worker.types import MediaKind
@@ -80,15 +80,16 @@ def _from_folder(folder: Path) -> list[Case]:
 
 def _from_manifest(manifest: Path, data: Path) -> list[Case]:
     entries = read_manifest(manifest)
-    more = {row["path"].strip(): row for row in _rows(manifest)}
-    notes = {row["path"]: row.get("note") or "" for row in _rows(data / MANIFEST)} if (data / MANIFEST).is_file() else {}
+    more = _rows(manifest)
+    notes = {path: row.get("note") or "" for path, row in _rows(data / MANIFEST).items()} if (data / MANIFEST).is_file() else {}
     component = components(entry.groups for entry in entries)
     return [_case(entry, component[entry.groups[0]], more[entry.path], data, notes) for entry in entries]
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> dict[str, dict[str, str]]:
+    """By plain path."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
+        return {plain_path(row["path"] or ""): row for row in csv.DictReader(file)}
 
 
 def _case(entry: Entry, group: str, row: Mapping[str, str], data: Path, notes: Mapping[str, str]) -> Case:
