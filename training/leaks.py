@@ -68,7 +68,7 @@ def by_name(rows: Iterable[Placed]) -> list[Leak]:
     files = list({row.path: row for row in rows}.values())
     return [
         *_spread("group", ((row.group, row) for row in files)),
-        *_spread("original", ((f"{row.source} {row.target}", row) for row in files if row.target)),
+        *_spread("original", ((row.target, row) for row in files if row.target)),
     ]
 
 

@@ -120,7 +120,7 @@ def refuse_leaks(rows: Sequence[Crop], files: Files, names: Collection[str]) -> 
     judged = [row for members in files.rows.values() for row in members]
     shared: dict[str, Set[object]] = {
         "groups": {row.group for row in learnt} & {row.group for row in judged},
-        "originals": {(row.source, row.target) for row in learnt if row.target} & {(row.source, row.target) for row in judged},
+        "originals": {row.target for row in learnt if row.target} & {row.target for row in judged},
         "files": {row.target if row.source == RECONSTRUCTED else row.path for row in learnt} & files.rows.keys(),
     }
     for what, found in shared.items():

@@ -6,8 +6,8 @@ Columns: ``path`` (absolute, or relative to the CSV), ``label`` (real or fake), 
 pair) and ``part`` (the data set's own: train, valid or test). All other columns are passed over.
 
 A *group* names what must stay on one side of a split: a person, a clip, a scene. Several are joined by ``+``: a face swap
-between two people belongs to both. Without one, a file stands alone by its path, without label folder and suffix: ``real/a.mp4``
-and ``fake/a.mp4`` stay together.
+between two people belongs to both. A fake belongs to its original's groups too, of whatever source that is. Without a group, a
+file stands alone by its path, without label folder and suffix: ``real/a.mp4`` and ``fake/a.mp4`` stay together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
@@ -66,6 +66,17 @@ def own_group(source: str, path: str) -> str:
     return "/".join([source, *kept, pure.stem])
 
 
+def joined_to_originals(entries: Sequence[Entry]) -> list[Entry]:
+    """Every fake also in the groups of the original that it was made of: the two stay on one side."""
+    groups = {entry.path: entry.groups for entry in entries}
+    return [
+        replace(entry, group="+".join(dict.fromkeys((*entry.groups, *groups.get(entry.original, ())))))
+        if entry.original
+        else entry
+        for entry in entries
+    ]
+
+
 def is_video(path: str) -> bool:
     """By its suffix; what a file really is shows when it is decoded."""
     return PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES
@@ -95,6 +106,11 @@ def write_manifest(entries: Sequence[Entry], file: TextIO) -> None:
     writer.writerows(asdict(entry) | {"group": "+".join(entry.groups)} for entry in entries)
 
 
+def plain_path(text: str) -> str:
+    """A path as entries have it: ``./`` and ``x/../`` taken away, by which one file would have two names."""
+    return posixpath.normpath(text.strip())
+
+
 def _entry(row: Mapping[str, str | None], where: str) -> Entry:
     text = {field.name: (row.get(field.name) or "").strip() for field in fields(Entry)}
     text |= {name: plain_path(text[name]) for name in ("path", "original") if text[name]}
@@ -106,9 +122,4 @@ def _entry(row: Mapping[str, str | None], where: str) -> Entry:
 
 def _repeated(names: Iterable[str]) -> list[str]:
     seen: set[str] = set()
-def plain_path(text: str) -> str:
-    """A path as entries have it: ``./`` and ``x/../`` taken away, by which one file would have two names."""
-    return posixpath.normpath(text.strip())
-
-
     return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]

@@ -134,15 +134,17 @@ class Job:
 
 
 def jobs(items: Sequence[Item], *, recompress: bool = True) -> list[Job]:
-    """Clips by their original, other clips one by one, pictures in handfuls of one source; ``recompress``: aligned training clips
-    also as encoded again."""
+    """Clips by their original, other clips one by one, pictures in handfuls of their original's source or their own;
+    ``recompress``: aligned training clips also as encoded again."""
+    home = {item.aligned_by: item.source for item in items if item.aligned_by and item.label == "real"}
     clips: dict[str, list[Item]] = defaultdict(list)
     pictures: dict[str, list[Item]] = defaultdict(list)
     for item in items:
+        source = home.get(item.aligned_by, item.source)
         if item.is_video:
-            clips[f"{item.source}-{item.aligned_by or Path(item.path).stem}"].append(item)
+            clips[f"{source}-{item.aligned_by or Path(item.path).stem}"].append(item)
         else:
-            pictures[f"{item.source}-{'pairs' if item.target else item.label}"].append(item)
+            pictures[f"{source}-{'pairs' if item.target else item.label}"].append(item)
     planned: list[Job] = []
     for name, members in clips.items():
         if not members[0].aligned_by:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from training.manifest import Entry, is_video, plain_path
+from training.manifest import Entry, is_video, joined_to_originals, plain_path
 from worker.errors import ConfigError
 
 COMMITTED = Path(__file__).parent / "splits" / "v2.csv"
@@ -174,9 +174,11 @@ def assign(
 ) -> Assignment:
     """Whole groups to ``train`` and ``heldout``, by hash: the same entries give the same sides anywhere.
 
-    A source's own parts are kept where no group stands in two of them (valid and test: heldout). ``leave_out`` names sources that
-    nothing is learnt from; ``given`` maps every path to its split instead. Raises ConfigError for a path that it lacks.
+    A source's own parts are kept where no group stands in two of them (valid and test: heldout), and the rest of these groups is
+    with them. ``leave_out`` names sources that nothing is learnt from; ``given`` maps every path to its split instead. Raises
+    ConfigError for a path that it lacks.
     """
+    entries = joined_to_originals(entries)
     if given is not None:
         if missing := [entry.path for entry in entries if entry.path not in given]:
             raise ConfigError(f"the split says nothing of {len(missing)} files, the first of them {missing[0]}")
@@ -186,14 +188,15 @@ def assign(
             f"no source {', '.join(unknown)} to leave out; there are {', '.join(sorted({e.source for e in entries}))}"
         )
     component_of = components(entry.groups for entry in entries)
-    by_part = _keep_their_parts(entries, component_of)
-    held, unit_of = _held_out_units([e for e in entries if e.source not in by_part], component_of, held_out)
+    by_part, side_of = _keep_their_parts(entries, component_of)
+    free = [entry for entry in entries if component_of[entry.groups[0]] not in side_of]
+    held, unit_of = _held_out_units(free, component_of, held_out)
 
     def sides(entry: Entry) -> set[str]:
         if entry.source in leave_out:
             return {"leftout"}
-        if entry.source in by_part:
-            return {"train" if entry.part == "train" else "heldout"}
+        if (side := side_of.get(component_of[entry.groups[0]])) is not None:
+            return {side}
         return {"heldout" if unit_of[name] in held else "train" for name in entry.groups}
 
     whole = [(entry, found.pop()) for entry in entries if len(found := sides(entry)) == 1]
@@ -227,15 +230,21 @@ def _target(original: str) -> str:
     return f"{Path(original).stem}-{_rank(original)[:6]}" if original else ""
 
 
-def _keep_their_parts(entries: Sequence[Entry], component_of: Mapping[str, str]) -> set[str]:
-    """Sources that divide themselves, every file of them, with no group in training and elsewhere."""
+def _keep_their_parts(entries: Sequence[Entry], component_of: Mapping[str, str]) -> tuple[set[str], dict[str, str]]:
+    """Sources that divide themselves, every file of them, with no group in training and elsewhere; their components' sides."""
     parts: dict[str, set[str]] = defaultdict(set)
-    sides: dict[str, dict[str, set[bool]]] = defaultdict(lambda: defaultdict(set))
     for entry in entries:
         parts[entry.source].add(entry.part)
-        sides[entry.source][component_of[entry.groups[0]]].add(entry.part == "train")
     whole = {source for source, found in parts.items() if "train" in found and len(found) > 1 and "" not in found}
-    return {source for source in whole if all(len(found) == 1 for found in sides[source].values())}
+    sides: dict[str, set[str]] = defaultdict(set)
+    of_source: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        if entry.source in whole:
+            component = component_of[entry.groups[0]]
+            sides[component].add("train" if entry.part == "train" else "heldout")
+            of_source[entry.source].add(component)
+    kept = {source for source, found in of_source.items() if all(len(sides[component]) == 1 for component in found)}
+    return kept, {component: next(iter(sides[component])) for source in kept for component in of_source[source]}
 
 
 def _held_out_units(entries: Sequence[Entry], component_of: Mapping[str, str], share: float) -> tuple[set[str], dict[str, str]]:

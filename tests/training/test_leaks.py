@@ -25,8 +25,9 @@ def test_a_group_on_two_sides_is_named_with_a_file_of_each() -> None:
     assert [str(leak) for leak in found] == ["group ann: heldout b | train a"]
 
 
-def test_a_fake_apart_from_its_original_is_a_leak() -> None:
-    found = by_name([item("a", "train", target="t"), item("b", "leftout", target="t", label="fake")])
+@pytest.mark.parametrize("source", ["s", "another"])
+def test_a_fake_apart_from_its_original_is_a_leak(source: str) -> None:
+    found = by_name([item("a", "train", target="t"), item("b", "leftout", target="t", label="fake", source=source)])
     assert [leak.kind for leak in found] == ["original"]
 
 

@@ -96,6 +96,7 @@ def test_a_fold_is_judged_on_what_it_left_out_and_fitted_on_what_it_knew(cache: 
         ({"group": "ffpp/5"}, "1 groups judged and learnt from, the first ffpp/5"),
         ({"target": "005"}, "1 originals judged and learnt from"),
         ({"source": "taesd", "target": "videos/ffpp/real/original_5.mp4"}, "1 files judged and learnt from"),
+        ({"target": "005", "source": "mine"}, "1 originals judged and learnt from"),
     ],
 )
 def test_what_is_judged_must_not_be_learnt_from(cache: Path, change: dict[str, str], said: str) -> None:

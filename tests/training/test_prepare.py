@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,11 @@ def test_an_original_and_what_was_made_of_it_share_a_shard() -> None:
     assert sum(len(job.items) for job in shards) == len(made)
     homes = [{job.name for job in shards for item in job.items if item.target == f"{n:03d}"} for n in range(150)]
     assert all(len(names) == 1 for names in homes)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "png"])
+def test_a_fake_is_cut_beside_its_original_of_another_source(suffix: str) -> None:
+    real = replace(clip(f"o/1.{suffix}", "youtube"), target="1-abc")
+    fake = replace(real, path=f"f/swap.{suffix}", label="fake", source="mine")
+    (job,) = jobs([fake, real], recompress=False)
+    assert (job.name, job.items) == ("youtube-1-abc" if suffix == "mp4" else "youtube-pairs-00000", (real, fake))

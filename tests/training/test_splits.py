@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from training.splits import LEFT_OUT, Item, components, held_out_groups, ids_of, make_split, read_sides, read_split
+from training.leaks import by_name
+from training.manifest import Entry
+from training.splits import LEFT_OUT, Item, assign, components, held_out_groups, ids_of, make_split, read_sides, read_split
 from worker.errors import ConfigError
 
 
@@ -62,6 +65,41 @@ def test_held_out_groups_take_a_share_of_every_stratum() -> None:
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ConfigError, match="split 'test'"):
         Item(path="x", label="real", source="lfw", manipulation="", group="g", split="test")
+
+
+def pairs(source: str, count: int = 20) -> list[Entry]:
+    """Originals of this source, and a fake of each, by another name and of the source ``mine``; every other one for training."""
+    reals = [Entry(path=f"o/{n}.mp4", label="real", source=source) for n in range(count)]
+    parts = ["train" if n % 2 else "test" for n in range(count)]
+    return reals + [
+        Entry(path=f"f/swap_{n}.mp4", label="fake", source="mine", original=f"o/{n}.mp4", part=part)
+        for n, part in enumerate(parts)
+    ]
+
+
+@pytest.mark.parametrize("source", ["mine", "youtube"])
+def test_a_fake_stays_with_its_original_whatever_its_name_and_source(source: str) -> None:
+    entries = [replace(entry, part="") for entry in pairs(source)]
+    found = {item.path: item for item in assign(entries).items}
+    both = [(found[entry.original], found[entry.path]) for entry in entries if entry.original]
+    assert len(found) == len(entries)
+    assert all((real.split, real.group) == (fake.split, fake.group) for real, fake in both)
+    assert {real.split for real, _ in both} == {"train", "heldout"}
+
+
+def test_originals_are_where_a_sources_own_parts_have_their_fakes() -> None:
+    entries = pairs("youtube")
+    found = assign(entries)
+    split = {item.path: item.split for item in found.items}
+    assert all(split[entry.original] == split[entry.path] for entry in entries if entry.original)
+    assert all((split[entry.path] == "train") == (entry.part == "train") for entry in entries if entry.part)
+    assert found.notes == ("the data set's own parts are kept: mine",)
+
+
+def test_a_split_that_parts_a_fake_from_an_original_of_another_source_is_told() -> None:
+    entries = pairs("youtube", 3)
+    given = {entry.path: "train" if entry.original else "heldout" for entry in entries}
+    assert {leak.kind for leak in by_name(assign(entries, given=given).items)} == {"group", "original"}
 
 
 def test_paths_of_a_split_are_plain(tmp_path: Path) -> None:

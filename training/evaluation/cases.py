@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.layouts import MANIFEST, list_source
-from training.manifest import Entry, is_video, plain_path, read_manifest
+from training.manifest import Entry, is_video, joined_to_originals, plain_path, read_manifest
 from training.splits import COMMITTED, components, ids_of
 from worker.errors import ConfigError
 from worker.types import MediaKind
@@ -74,7 +74,7 @@ def _from_folder(folder: Path) -> list[Case]:
     listing = list_source(folder)
     if listing.layout in ("own", "manifest"):  # tables that tell more than entries hold
         return _from_manifest(COMMITTED if listing.layout == "own" else folder / MANIFEST, folder)
-    component = components(entry.groups for entry in listing.entries)
+    component = components(entry.groups for entry in joined_to_originals(listing.entries))
     return [_case(entry, component[entry.groups[0]], {}, listing.root, {}) for entry in listing.entries]
 
 
@@ -82,7 +82,7 @@ def _from_manifest(manifest: Path, data: Path) -> list[Case]:
     entries = read_manifest(manifest)
     more = _rows(manifest)
     notes = {path: row.get("note") or "" for path, row in _rows(data / MANIFEST).items()} if (data / MANIFEST).is_file() else {}
-    component = components(entry.groups for entry in entries)
+    component = components(entry.groups for entry in joined_to_originals(entries))
     return [_case(entry, component[entry.groups[0]], more[entry.path], data, notes) for entry in entries]
 
 

@@ -106,8 +106,9 @@ def test_a_sample_takes_small_strata_whole_and_is_the_same_again(case: Callable[
     assert len(sample(cases, 10, together=True)) == 10, "whatever their names say they are"
 
 
-def test_paths_may_be_as_find_prints_them(tmp_path: Path) -> None:
+def test_paths_as_find_prints_them_and_originals_of_another_source(tmp_path: Path) -> None:
     place(tmp_path, "a.mp4", "b.mp4")
     lines = ("path,label,source,original,split", "./a.mp4,real,x,,heldout", "./b.mp4,fake,y,./a.mp4,heldout")
     real, fake = read_cases(write(tmp_path / "set.csv", *lines))
     assert (real.name, real.split, fake.original) == ("a.mp4", "heldout", "a.mp4")
+    assert real.group == fake.group
