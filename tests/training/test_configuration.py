@@ -110,3 +110,10 @@ def test_a_mistake_is_told_by_name(told: dict[str, object], said: str, tmp_path:
     path.write_text(yaml.safe_dump(told))
     with pytest.raises(ConfigError, match=said):
         read_configuration([CONFIGS / "paper.yaml", path])
+
+
+def test_a_whole_networks_weights_are_no_start_of_a_staged_run(tmp_path: Path) -> None:
+    above = tmp_path / "above.yaml"
+    above.write_text("network: {start: whole.safetensors}\n")
+    with pytest.raises(ConfigError, match=r"here name it by network\.init"):
+        read_configuration([CONFIGS / "own.yaml", above])

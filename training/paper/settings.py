@@ -151,6 +151,12 @@ class Pipeline(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _starts_from_a_backbone(self) -> Self:
+        if self.network.start is not None:
+            raise ValueError("network.start is for one recipe; here name it by network.init")
+        return self
+
+    @model_validator(mode="after")
     def _order(self) -> Self:
         names = tuple(stage.stage for stage in self.stages)
         if not names or names != ORDER[: len(names)]:
