@@ -29,7 +29,7 @@ def read_configuration(paths: Sequence[Path]) -> Configuration:
     told_by: dict[str, type[Configuration]] = {"backbones": Baselines, "sets": Pipeline, "folds": Study}
     kind = next((kind for key, kind in told_by.items() if key in merged), Fit)
     try:
-        return kind.model_validate(overridden(merged))
+        return kind.model_validate(overridden(merged, kind))
     except ValidationError as exc:
         raise ConfigError(f"{', '.join(map(str, paths))}: {exc}") from exc
 
@@ -55,15 +55,20 @@ def with_files(told: dict[str, Any], folder: Path) -> dict[str, Any]:
     return found | ({STEM: read(told[STEM])} if STEM in told else {})
 
 
-def overridden(told: Mapping[str, Any]) -> dict[str, Any]:
-    """``overrides`` maps a stage's name, or ``train`` for all stages that train, to settings that replace the stage's own."""
+def overridden(told: Mapping[str, Any], kind: type[Configuration]) -> dict[str, Any]:
+    """``overrides`` maps a stage's name, or ``train`` for all stages that train, to settings that replace the stage's own.
+
+    Raises ConfigError for a name or settings that fit no stage, and in a run of another kind than stages.
+    """
     rest = {name: value for name, value in told.items() if name != "overrides"}
     changes = told.get("overrides")
     if changes is None:
         return rest
+    if kind is not Pipeline:
+        raise ConfigError("overrides: they are for stages of a staged run, such as configs/train/paper.yaml; this is none")
     stages = [stage for stage in rest.get("stages", []) if isinstance(stage, dict)]
-    known = {stage.get("stage") for stage in stages} | {"train"}
-    if not isinstance(changes, dict) or changes.keys() - known:
+    known = {stage.get("stage") for stage in stages} | {"train" for stage in stages if "epochs" in stage}
+    if not isinstance(changes, dict) or changes.keys() - known or not all(isinstance(one, dict) for one in changes.values()):
         raise ConfigError(f"overrides: a mapping from {', '.join(sorted(map(str, known)))} to settings, not {changes!r}")
     made = []
     for stage in stages:

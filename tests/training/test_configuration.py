@@ -117,3 +117,17 @@ def test_a_whole_networks_weights_are_no_start_of_a_staged_run(tmp_path: Path) -
     above.write_text("network: {start: whole.safetensors}\n")
     with pytest.raises(ConfigError, match=r"here name it by network\.init"):
         read_configuration([CONFIGS / "own.yaml", above])
+
+
+@pytest.mark.parametrize("name", ["second", "baselines", "leave-out"])
+def test_overrides_are_refused_where_there_are_no_stages(name: str) -> None:
+    with pytest.raises(ConfigError, match="overrides: they are for stages"):
+        read_configuration([CONFIGS / f"{name}.yaml", CONFIGS / "with-augmix.yaml"])
+
+
+@pytest.mark.parametrize("told", ["{head: }", "{evaluate: 5}", "{train: [8]}", "[head]"])
+def test_overrides_that_are_no_settings_are_told(told: str, tmp_path: Path) -> None:
+    above = tmp_path / "above.yaml"
+    above.write_text(f"overrides: {told}\n")
+    with pytest.raises(ConfigError, match="overrides: a mapping from evaluate, finetune"):
+        read_configuration([CONFIGS / "own.yaml", above])
