@@ -17,6 +17,7 @@ import torch
 from rich.progress import Progress
 
 from training.data import CropStore
+from training.identity import rows_sha256
 from training.manifest import is_video
 from training.prepare import RECONSTRUCTED, Crop
 from worker.content import write_atomically
@@ -121,9 +122,10 @@ def extract(
 ) -> Features:
     """The network's pooled features of these crops, float32. ``path`` (.npz) keeps them: what it holds is not computed again.
 
-    Raises ConfigError where ``path`` holds the features of another checkpoint.
+    Crops that were cut anew, to another face or box, are others (``training.identity``). Raises ConfigError where ``path``
+    holds the features of another checkpoint.
     """
-    names = [f"{row.path}#{row.frame}" for row in rows]
+    names = [rows_sha256([row]) for row in rows]
     known = _read(path, checkpoint_sha256)
     open_rows = [(name, row) for name, row in zip(names, rows, strict=True) if name not in known]
     with torch.inference_mode(), Progress() as progress:

@@ -103,3 +103,14 @@ def test_a_part_needs_both_classes() -> None:
         features.of_split("heldout")
     with pytest.raises(ValueError, match="of 2 crops"):
         Features(features_FD=np.zeros((3, 2), np.float32), rows=rows[:2])
+
+
+def test_crops_that_were_cut_anew_are_not_taken_for_those_before(cache: Path, network: DeepfakeNet, tmp_path: Path) -> None:
+    store, path = CropStore(cache), tmp_path / "features.npz"
+    old, other = store.rows[:2]
+    extract(network, store, [old], path, checkpoint_sha256="a")
+    anew = replace(old, row=other.row, box=(70.0, 60.0, 218.0, 240.0))  # of the same file and frame, another face
+    found = extract(network, store, [old, anew], path, checkpoint_sha256="a").features_FD
+    by_hand = extract(network, store, [anew], tmp_path / "other.npz", checkpoint_sha256="a").features_FD
+    np.testing.assert_allclose(found[1], by_hand[0], atol=1e-6)
+    assert not np.allclose(found[0], found[1], atol=1e-5)
