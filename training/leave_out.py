@@ -19,7 +19,6 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -33,17 +32,14 @@ from training.provenance import split_of
 from training.release import average_with, export_checkpoint
 from training.settings import STEM, Fit, Study
 from training.splits import split_sha256
-from training.validate import predict
+from training.validate import logits_of
 from worker.content import write_atomically
 from worker.errors import ConfigError
-from worker.model.network import DeepfakeNet
 from worker.model.restore import load_network
 
 FOLD, WEIGHTS = "fold.json", "model.safetensors"
 SCORES, SCORES_END, SCORES_STEM = "scores.csv", "scores-end.csv", "scores-stem.csv"
 """Of the weights that are judged; beside them of a fold's end, where an average is judged, and of the stem."""
-AT_ONCE = 64
-"""Crops in memory while scoring."""
 FREE = {
     "minutes",
     "save_every_minutes",
@@ -127,17 +123,6 @@ def refuse_leaks(rows: Sequence[Crop], files: Files, names: Collection[str]) -> 
         if found:
             first = sorted(map(str, found))[0]
             raise ConfigError(f"leaving out {', '.join(names)}: {len(found)} {what} judged and learnt from, the first {first}")
-
-
-def logits_of(network: DeepfakeNet, store: CropStore, rows_of: Mapping[str, Sequence[Crop]]) -> dict[str, float]:
-    """Every file's mean logit over its crops, as a scan would cut them."""
-    rows = [row for members in rows_of.values() for row in members]
-    logits: dict[str, list[float]] = defaultdict(list)
-    for start in range(0, len(rows), AT_ONCE):
-        some = rows[start : start + AT_ONCE]
-        for row, logit in zip(some, predict(network, np.stack([store.crop(row) for row in some])), strict=True):
-            logits[row.path].append(float(logit))
-    return {path: float(np.mean(its)) for path, its in logits.items()}
 
 
 def scores_of(files: Files, logits: Mapping[str, float]) -> list[Score]:
@@ -237,7 +222,7 @@ def score_stem(weights: Path, store: CropStore, files: Mapping[str, Files], fold
     if all(path.exists() for path in paths.values()):
         return
     rows_of = {path: members for its_files in files.values() for path, members in its_files.rows.items()}
-    logits = logits_of(load_network(weights)[1], store, rows_of)
+    logits = logits_of(load_network(weights)[1], store, [row for members in rows_of.values() for row in members])
     for name, path in paths.items():
         write_scores(scores_of(files[name], logits), path)
 
@@ -245,11 +230,12 @@ def score_stem(weights: Path, store: CropStore, files: Mapping[str, Files], fold
 def train_fold(study: Study, fit: Fit, cache: Path, folder: Path, store: CropStore, files: Files, console: Console) -> None:
     """Train one fold and write its scores, those of the judged weights last: where they are, the fold is done."""
     network = fit_network(fit, cache, folder, console=console).ema
+    rows = [row for members in files.rows.values() for row in members]
     if study.share is not None and fit.network.start is not None:
-        write_scores(scores_of(files, logits_of(network, store, files.rows)), folder / SCORES_END)
+        write_scores(scores_of(files, logits_of(network, store, rows)), folder / SCORES_END)
         network = deepcopy(network)
         average_with(network, fit.network.start, study.share)
-    write_scores(scores_of(files, logits_of(network, store, files.rows)), folder / SCORES)
+    write_scores(scores_of(files, logits_of(network, store, rows)), folder / SCORES)
 
 
 def run_study(study: Study, cache: Path, folder: Path, *, console: Console | None = None) -> Path:

@@ -280,6 +280,8 @@ def fit_network(
     console.print(f"step {run.step}, progress {run.progress:.1%}, {sum(r.split == 'train' for r in store.rows)} training crops")
     if left_out := PairSampler(store, fit.mixture, fit.seed).left_out:
         console.print(f"the cache has nothing for the pairs {', '.join(left_out)} of the mixture: left out")
+    if not sample:
+        console.print("the cache holds nothing out: the run is not validated")
     saved_s = validated_s = run.trained_s
     with loading(fit, cache) as feed:
         while not run.done:
@@ -292,7 +294,7 @@ def fit_network(
             if run.trained_s - saved_s > fit.save_every_minutes * 60:
                 saved_s = run.trained_s
                 run.save()
-            if not run.done and fit.is_validation_due(run.step, run.trained_s - validated_s):
+            if sample and not run.done and fit.is_validation_due(run.step, run.trained_s - validated_s):
                 validated_s = run.trained_s
                 log_validation(run, validate(run.ema, store, sample), console, on_validation)
     run.save()

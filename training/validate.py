@@ -14,6 +14,9 @@ from training.prepare import Crop
 from worker.model.network import DeepfakeNet, score_logit
 from worker.types import Float32, UInt8
 
+AT_ONCE = 64
+"""Crops in memory while scoring."""
+
 
 def predict(network: DeepfakeNet, crops_FHWC: UInt8, batch: int = 32) -> Float32:
     """log p(fake) - log p(real) of each crop, float32 [F]; leaves the network in evaluation mode."""
@@ -25,6 +28,16 @@ def predict(network: DeepfakeNet, crops_FHWC: UInt8, batch: int = 32) -> Float32
             logits_FK = network(torch.from_numpy(crops_FHWC[start : start + batch]).to(device))
             found.append(score_logit(logits_FK.float()).cpu().numpy())
     return np.concatenate(found)
+
+
+def logits_of(network: DeepfakeNet, store: CropStore, rows: Sequence[Crop]) -> dict[str, float]:
+    """Every file's mean logit over its crops, as a scan would cut them."""
+    logits: dict[str, list[float]] = defaultdict(list)
+    for start in range(0, len(rows), AT_ONCE):
+        some = rows[start : start + AT_ONCE]
+        for row, logit in zip(some, predict(network, np.stack([store.crop(row) for row in some])), strict=True):
+            logits[row.path].append(float(logit))
+    return {path: float(np.mean(its)) for path, its in logits.items()}
 
 
 def choose(rows: Sequence[Crop], *, frames_per_clip: int, pictures_per_class: int) -> list[Crop]:
@@ -47,12 +60,7 @@ def choose(rows: Sequence[Crop], *, frames_per_clip: int, pictures_per_class: in
 
 def validate(network: DeepfakeNet, store: CropStore, rows: Sequence[Crop]) -> dict[str, float]:
     """AUC by source (``ffpp`` by manipulation too) over mean logits a file; for sources of one class the share scored above 0."""
-    crops = np.stack([store.crop(row) for row in rows])
-    logits = predict(network, crops)
-    by_file: dict[str, list[int]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        by_file[row.path].append(place)
-    score = {path: float(np.mean(logits[places])) for path, places in by_file.items()}
+    score = logits_of(network, store, rows)
     first = {row.path: row for row in reversed(rows)}
     found: dict[str, float] = {}
     for source in sorted({row.source for row in rows}):

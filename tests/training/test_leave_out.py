@@ -18,12 +18,13 @@ from training.commands.train import app
 from training.configuration import read_configuration
 from training.data import CropStore, PairSampler
 from training.identity import rows_sha256
-from training.leave_out import FOLD, Score, choose_files, claim, logits_of, read_scores, run_study
+from training.leave_out import FOLD, Score, choose_files, claim, read_scores, run_study
 from training.leave_out_report import gather, images_seen, measure, thresholds
 from training.loop import Run, fit_network
 from training.prepare import Crop, read_index, write_shard
 from training.release import training_sources
 from training.settings import Fit, Mixture, Network, Stage, Study
+from training.validate import logits_of
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.restore import load_network
@@ -95,8 +96,8 @@ def test_a_fold_is_judged_on_what_it_left_out_and_fitted_on_what_it_knew(cache: 
     [
         ({"group": "ffpp/5"}, "1 groups judged and learnt from, the first ffpp/5"),
         ({"target": "005"}, "1 originals judged and learnt from"),
-        ({"source": "taesd", "target": "videos/ffpp/real/original_5.mp4"}, "1 files judged and learnt from"),
         ({"target": "005", "source": "mine"}, "1 originals judged and learnt from"),
+        ({"source": "taesd", "target": "videos/ffpp/real/original_5.mp4"}, "1 files judged and learnt from"),
     ],
 )
 def test_what_is_judged_must_not_be_learnt_from(cache: Path, change: dict[str, str], said: str) -> None:
@@ -214,7 +215,7 @@ def test_the_weights_that_are_judged_are_the_average_of_a_folds_end_and_the_stem
     }
     for file, weights in by_hand.items():
         network.load_state_dict(weights)
-        logits = logits_of(network, CropStore(cache), rows)
+        logits = logits_of(network, CropStore(cache), [row for members in rows.values() for row in members])
         assert [score.logit for score in found[file]] == pytest.approx(list(logits.values()), abs=1e-5)
     assert len({tuple(score.logit for score in scores) for scores in found.values()}) == 3
 

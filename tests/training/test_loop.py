@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -235,3 +236,13 @@ def test_a_window_lies_within_the_crop() -> None:
     assert Stage(until=1, size=64, pairs=1, window=64).window == 64
     with pytest.raises(ValueError, match="at most the size"):
         Stage(until=1, size=64, pairs=1, window=96)
+
+
+def test_a_cache_that_holds_nothing_out_is_trained_on_without_validation(tmp_path: Path) -> None:
+    for label, seed in (("real", 0), ("fake", 100)):
+        write_shard(tmp_path, label, [(picture(seed + n), crop(label, n, label, "lfw")) for n in range(2)])
+    mixture = Mixture(aligned=0, blend=1, composite=0, synthetic=0)
+    fit = TINY.model_copy(update={"mixture": mixture, "steps": 2, "validate_every_steps": 1})
+    console = Console(file=io.StringIO(), record=True)
+    assert fit_network(fit, tmp_path, tmp_path / "run", console=console).step == 2
+    assert "holds nothing out: the run is not validated" in console.export_text()
