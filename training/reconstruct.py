@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +23,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.clips import read_picture
+from training.manifest import is_video
 from training.prepare import RECONSTRUCTED, SIZE, WIDE_MARGIN, Crop, Finder, cut, read_index, write_shard
-from worker.errors import ConfigError, CorruptMedia
+from worker.errors import ConfigError, CorruptMedia, VeriframeError
 from worker.faces.detect import MtcnnDetector
 from worker.types import Float32, UInt8
 
@@ -103,20 +104,37 @@ def _weights(path: Path) -> dict[str, Tensor]:
         raise ConfigError(f"{path}: no weights of a small autoencoder: {exc}") from exc
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compression:
+    """How a JPEG was compressed: quantisation tables, Pillow's number of the chroma subsampling, and RGB or L (gray)."""
+
+    tables: Mapping[int, list[int]]
+    sampling: int
+    mode: str
+
+
+def compression_of(original: Path) -> Compression:
+    """Raises CorruptMedia where the original is no gray or YCbCr JPEG of a known subsampling."""
+    try:
+        with Image.open(original) as picture:
+            if not isinstance(picture, JpegImagePlugin.JpegImageFile) or picture.mode not in ("RGB", "L"):
+                raise CorruptMedia(f"{original}: {picture.format} {picture.mode}, needs a gray or YCbCr JPEG")
+            found = Compression(tables=picture.quantization, sampling=JpegImagePlugin.get_sampling(picture), mode=picture.mode)
+    except OSError as exc:  # also formats that Pillow does not know
+        raise CorruptMedia(f"{original}: needs a gray or YCbCr JPEG: {exc}") from exc
+    if found.mode == "RGB" and found.sampling < 0:
+        raise CorruptMedia(f"{original}: an unusual chroma subsampling")
+    return found
+
+
 def encode_like(rgb_HWC: UInt8, original: Path) -> bytes:
     """A JPEG of ``rgb_HWC`` with the quantisation tables, chroma subsampling and grayness of ``original``.
 
-    Raises CorruptMedia where the original is no gray or YCbCr JPEG of a known subsampling.
+    Raises CorruptMedia where it has none (``compression_of``).
     """
-    with Image.open(original) as picture:
-        if not isinstance(picture, JpegImagePlugin.JpegImageFile) or picture.mode not in ("RGB", "L"):
-            raise CorruptMedia(f"{original}: {picture.format} {picture.mode}, needs a gray or YCbCr JPEG")
-        tables, mode = picture.quantization, picture.mode
-        sampling = JpegImagePlugin.get_sampling(picture)
-    if mode == "RGB" and sampling < 0:
-        raise CorruptMedia(f"{original}: an unusual chroma subsampling")
+    how = compression_of(original)
     file = io.BytesIO()
-    Image.fromarray(rgb_HWC).convert(mode).save(file, "JPEG", qtables=tables, subsampling=max(sampling, 0))
+    Image.fromarray(rgb_HWC).convert(how.mode).save(file, "JPEG", qtables=how.tables, subsampling=max(how.sampling, 0))
     return file.getvalue()
 
 
@@ -124,6 +142,20 @@ def recompressed(rgb_HWC: UInt8, original: Path) -> UInt8:
     """``rgb_HWC`` after the original's own compression, decoded; see ``encode_like``."""
     with Image.open(io.BytesIO(encode_like(rgb_HWC, original))) as picture:
         return np.array(picture.convert("RGB"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """Crops written, and parents left out by reason."""
+
+    crops: int
+    left_out: Counter[str]
+
+    def __str__(self) -> str:
+        if not self.left_out:
+            return f"{self.crops} crops"
+        missing, reasons = self.left_out.total(), ", ".join(f"{count} {why}" for why, count in self.left_out.items())
+        return f"{self.crops} crops, {missing} of {self.crops + missing} left out ({reasons})"
 
 
 def add_reconstructions(
@@ -135,30 +167,34 @@ def add_reconstructions(
     *,
     seed: int = 0,
     threads: int = 2,
-) -> int:
-    """Shards ``taesd-<source>-<start>`` until each source has that many pictures, nets taking turns; returns the crops written.
+) -> Added:
+    """Shards ``taesd-<source>-<start>`` until each source has that many pictures, nets taking turns.
 
-    Parents are training reals of the cache, in an order that follows from ``seed``, so a second call only adds what is missing.
-    A fake's ``target`` is its parent's path, its box the parent's. ``init`` holds ``<net>_encoder.safetensors`` and
-    ``<net>_decoder.safetensors``. Parents whose cached crop cannot be cut again, bit for bit (another box), are left out.
+    Parents are real training pictures of the cache, in an order that follows from ``seed``, so a second call only adds what is
+    missing. A fake's ``target`` is its parent's path, its box the parent's. ``init`` holds ``<net>_encoder.safetensors`` and
+    ``<net>_decoder.safetensors``. Left out are parents that cannot be read, are no JPEG, show no face, or whose cached crop
+    cannot be cut again, bit for bit (another box). Raises ConfigError for a source without such pictures.
     """
     torch.set_num_threads(threads)
     plan = _plan(read_index(cache), per_source, seed)
     autoencoders = [Autoencoder(init, net) for net in nets]
-    written = 0
+    written, left_out = 0, Counter[str]()
     with MtcnnDetector(threads=threads) as detector, Progress() as progress:
         finder = Finder(detector)
         bar = progress.add_task("reconstructions", total=sum(len(parents) for _, parents in plan))
         for shard, parents in plan:
             pairs: list[tuple[UInt8, Crop]] = []
             for turn, autoencoder in enumerate(autoencoders):
-                for pair in _pairs(parents[turn :: len(autoencoders)], shard, cache, data, finder, autoencoder):
+                mine, without = _parents(parents[turn :: len(autoencoders)], cache, data, finder)
+                left_out += without
+                progress.advance(bar, without.total())
+                for pair in _pairs(mine, shard, data, autoencoder):
                     pairs.append(pair)
                     progress.advance(bar)
             if pairs:
                 write_shard(cache, shard, pairs)
             written += len(pairs)
-    return written
+    return Added(crops=written, left_out=left_out)
 
 
 def _plan(rows: Sequence[Crop], per_source: Mapping[str, int], seed: int) -> list[tuple[str, list[Crop]]]:
@@ -167,7 +203,9 @@ def _plan(rows: Sequence[Crop], per_source: Mapping[str, int], seed: int) -> lis
     done = {row.target for row in rows if row.source == RECONSTRUCTED}
     shards: list[tuple[int, str, list[Crop]]] = []
     for source, count in per_source.items():
-        reals = [row for row in rows if (row.source, row.label, row.split) == (source, "real", "train")]
+        reals = [row for row in rows if (row.source, row.label, row.split) == (source, "real", "train") and _is_picture(row)]
+        if not reals:
+            raise ConfigError(f"the cache has no real training pictures of {source}")
         order = np.random.default_rng(seed).permutation(len(reals))[:count]
         todo = [reals[n] for n in order if reals[n].path not in done]
         names = (name for n in itertools.count() if (name := f"{RECONSTRUCTED}-{source}-{n * IN_SHARD:05d}") not in taken)
@@ -176,19 +214,41 @@ def _plan(rows: Sequence[Crop], per_source: Mapping[str, int], seed: int) -> lis
     return [(name, parents) for _, name, parents in sorted(shards, key=lambda shard: shard[0])]
 
 
-def _pairs(
-    parents: Sequence[Crop], shard: str, cache: Path, data: Path, finder: Finder, autoencoder: Autoencoder
-) -> Iterator[tuple[UInt8, Crop]]:
-    by_size: dict[tuple[int, ...], list[_Parent]] = defaultdict(list)
-    for row in parents:
-        rgb_HWC = read_picture(data / row.path)
+def _is_picture(row: Crop) -> bool:
+    return not (is_video(row.path) or row.path.startswith("videos/"))  # as ``Item.is_video``
+
+
+def _parents(rows: Sequence[Crop], cache: Path, data: Path, finder: Finder) -> tuple[list[_Parent], Counter[str]]:
+    """Those of the rows whose picture can be made anew, and how many cannot, by reason."""
+    found: list[_Parent] = []
+    left_out = Counter[str]()
+    for row in rows:
+        try:
+            rgb_HWC = read_picture(data / row.path)
+        except (VeriframeError, OSError):
+            left_out["cannot be read"] += 1
+            continue
+        try:
+            compression_of(data / row.path)
+        except CorruptMedia:
+            left_out["no JPEG"] += 1
+            continue
         face = finder.find([rgb_HWC])[0]
         if face is None:
+            left_out["no face"] += 1
             continue
         parent = _Parent(row=row, rgb_HWC=rgb_HWC, box_4=face.box_4, landmarks_K2=face.landmarks_K2)
-        cached_HWC = np.load(cache / f"{row.shard}.npy", mmap_mode="r")[row.row]
-        if np.array_equal(parent.cut(rgb_HWC), cached_HWC):
-            by_size[rgb_HWC.shape].append(parent)
+        if np.array_equal(parent.cut(rgb_HWC), np.load(cache / f"{row.shard}.npy", mmap_mode="r")[row.row]):
+            found.append(parent)
+        else:
+            left_out["cut otherwise now"] += 1
+    return found, left_out
+
+
+def _pairs(parents: Sequence[_Parent], shard: str, data: Path, autoencoder: Autoencoder) -> Iterator[tuple[UInt8, Crop]]:
+    by_size: dict[tuple[int, ...], list[_Parent]] = defaultdict(list)
+    for parent in parents:
+        by_size[parent.rgb_HWC.shape].append(parent)
     for members in by_size.values():
         for start in range(0, len(members), 5):
             some = members[start : start + 5]

@@ -12,9 +12,9 @@ import torch
 from PIL import Image, JpegImagePlugin
 from safetensors.torch import save_file
 
-from tests.training.conftest import picture
+from tests.training.conftest import crop, picture
 from training.clips import open_frames, read_clip, read_picture
-from training.prepare import prepare, read_index
+from training.prepare import prepare, read_index, write_shard
 from training.reconstruct import NETS, Autoencoder, add_reconstructions, decoder, encode_like, encoder, recompressed
 from training.splits import Item
 from worker.demo import FOLDER
@@ -122,9 +122,9 @@ def _cached(cache: Path, shard: str, row: int) -> UInt8:
 def test_fakes_are_added_once_on_their_parents_boxes(real_cache: tuple[Path, Path], untrained: Path) -> None:
     cache, data = real_cache
     nets = ("taesd", "taesd3")
-    assert add_reconstructions(cache, data, untrained, {"lfw": 2}, nets, threads=1) == 2
-    assert add_reconstructions(cache, data, untrained, {"lfw": 9}, nets, threads=1) == 1
-    assert add_reconstructions(cache, data, untrained, {"lfw": 9}, nets, threads=1) == 0
+    assert add_reconstructions(cache, data, untrained, {"lfw": 2}, nets, threads=1).crops == 2
+    assert add_reconstructions(cache, data, untrained, {"lfw": 9}, nets, threads=1).crops == 1
+    assert add_reconstructions(cache, data, untrained, {"lfw": 9}, nets, threads=1).crops == 0
     rows = read_index(cache)
     reals = {row.path: row for row in rows if row.label == "real"}
     fakes = [row for row in rows if row.source == "taesd"]
@@ -146,5 +146,20 @@ def test_a_parent_that_is_cut_otherwise_now_is_left_out(real_cache: tuple[Path, 
     crops = np.load(cache / "lfw-real-00000.npy")
     crops[:, 0, 0] ^= 255
     np.save(cache / "lfw-real-00000.npy", crops)
-    assert add_reconstructions(cache, data, untrained, {"lfw": 9}, ("taesd",), threads=1) == 0
+    assert add_reconstructions(cache, data, untrained, {"lfw": 9}, ("taesd",), threads=1).crops == 0
     assert not list(cache.glob("taesd*"))
+
+
+def test_pictures_that_are_no_jpeg_are_left_out_and_counted(real_cache: tuple[Path, Path], untrained: Path) -> None:
+    cache, data = real_cache
+    path = data / "faces/lfw/real/1.jpg"
+    Image.fromarray(read_picture(path)).save(path, "PNG")
+    added = add_reconstructions(cache, data, untrained, {"lfw": 9}, ("taesd",), threads=1)
+    assert str(added) == "2 crops, 1 of 3 left out (1 no JPEG)"
+    assert {row.target for row in read_index(cache) if row.source == "taesd"} == {f"faces/lfw/real/{n}.jpg" for n in (0, 2)}
+
+
+def test_frames_of_clips_are_no_pictures(tmp_path: Path, untrained: Path) -> None:
+    write_shard(tmp_path, "clip", [(picture(0), crop("clip", 0, "real", "mine", path="real/a.mp4"))])
+    with pytest.raises(ConfigError, match="no real training pictures of mine"):
+        add_reconstructions(tmp_path, tmp_path, untrained, {"mine": 1}, ("taesd",), threads=1)
