@@ -195,8 +195,8 @@ def choose_thresholds(p_n: Floats, labels_n: Ints, target: Target) -> tuple[floa
     (classes weighted equally) shrinks towards the middle, both sides by the same share, until it does not.
     """
     real, fake = np.sort(p_n[labels_n == 0]), np.sort(p_n[labels_n == 1])
-    t_fake = float(real[len(real) - 1 - int(target.fpr * len(real))])
-    t_real = float(fake[int(target.fnr * len(fake))])
+    t_fake = float(real[max(0, len(real) - 1 - int(target.fpr * len(real)))])
+    t_real = float(fake[min(len(fake) - 1, int(target.fnr * len(fake)))])
     if t_real >= t_fake:
         middle = 0.5 * (t_real + t_fake)
         return middle, middle

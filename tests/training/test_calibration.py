@@ -165,6 +165,12 @@ def test_thresholds_of_separate_classes_meet() -> None:
     assert t_real == t_fake == 0.5
 
 
+@pytest.mark.parametrize(("fpr", "fnr", "found"), [(0, 0, (0.1, 0.9)), (1, 0, (0.1, 0.2)), (0, 1, (0.8, 0.9))])
+def test_thresholds_of_no_and_of_any_mistakes(fpr: float, fnr: float, found: tuple[float, float]) -> None:
+    p_n = np.array([0.1, 0.2, 0.8, 0.9])
+    assert choose_thresholds(p_n, np.array([1, 0, 1, 0]), Target(fpr=fpr, fnr=fnr, coverage=0)) == pytest.approx(found)
+
+
 def test_honest_scores_of_the_whole_fit() -> None:
     clips = made(300, 12, gap=2.5, share_fake=0.67)
     found = score(clips, crossfit(clips, fit, n_folds=4), n_bootstrap=100)
