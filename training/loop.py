@@ -34,6 +34,7 @@ from worker.errors import ConfigError, ModelError
 from worker.model.network import DeepfakeNet, build, score_logit
 from worker.model.restore import load_network
 
+STEPS, VALIDATION = "steps.csv", "validation.csv"
 AHEAD = 6
 """Batches that each loading process may be ahead."""
 OnValidation = Callable[[int, dict[str, float]], None]
@@ -282,6 +283,8 @@ def fit_network(
         console.print(f"the cache has nothing for the pairs {', '.join(left_out)} of the mixture: left out")
     if not sample:
         console.print("the cache holds nothing out: the run is not validated")
+    cut_back(folder / STEPS, run.step)
+    cut_back(folder / VALIDATION, run.step - run.done)  # of a run that is done the last one is made again
     saved_s = validated_s = run.trained_s
     with loading(fit, cache) as feed:
         while not run.done:
@@ -314,14 +317,14 @@ def log_step(run: Run, stage: Stage, console: Console) -> None:
         "loss": round(loss, 4),
         "accuracy": round(right, 4),
     }
-    append_csv(run.folder / "steps.csv", row)
+    append_csv(run.folder / STEPS, row)
     console.print(f"{run.progress:6.1%} " + " ".join(f"{name} {value}" for name, value in row.items()), highlight=False)
 
 
 def log_validation(run: Run, found: dict[str, float], console: Console, on_validation: OnValidation | None = None) -> None:
     """One row of ``validation.csv`` for each source; the averaged weights are judged."""
     for name, value in found.items():
-        append_csv(run.folder / "validation.csv", {"step": run.step, "source": name, "value": round(value, 4)})
+        append_csv(run.folder / VALIDATION, {"step": run.step, "source": name, "value": round(value, 4)})
     console.print("validation " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), highlight=False)
     if on_validation is not None:
         on_validation(run.step, found)
@@ -334,3 +337,21 @@ def append_csv(path: Path, row: dict[str, Any]) -> None:
         if fresh:
             writer.writeheader()
         writer.writerow(row)
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Take away the rows of later steps: a run that was cut goes on before them, where it was last saved."""
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    kept = [row for row in rows if None not in row.values() and int(row["step"]) <= step]
+    if kept == rows:
+        return
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, reader.fieldnames or ())
+        writer.writeheader()
+        writer.writerows(kept)
+    unfinished.rename(path)

@@ -16,6 +16,7 @@ from rich.console import Console
 from tests.training.conftest import crop, picture
 from training.data import CropStore, PairSampler, start_loader
 from training.device import choose_device
+from training.identity import rows_sha256
 from training.loop import Feed, Run, add_noise, fit_network, follow, learning_rate, make_network, train_step
 from training.prepare import write_shard
 from training.settings import Fit, Mixture, Network, Stage, read_fit
@@ -246,3 +247,18 @@ def test_a_cache_that_holds_nothing_out_is_trained_on_without_validation(tmp_pat
     console = Console(file=io.StringIO(), record=True)
     assert fit_network(fit, tmp_path, tmp_path / "run", console=console).step == 2
     assert "holds nothing out: the run is not validated" in console.export_text()
+
+
+def test_a_run_that_goes_on_has_every_step_in_its_logs_once(cache: Path, tmp_path: Path) -> None:
+    run = Run.start(TINY, tmp_path, rows_sha256=rows_sha256(CropStore(cache).rows))
+    run.step = 4
+    run.save()
+    (tmp_path / "steps.csv").write_text("step,loss\n2,0.7\n4,0.6\n6,0.5\n8")  # killed after its last saving
+    (tmp_path / "validation.csv").write_text("step,source,value\n2,ffpp AUC,0.5\n4,ffpp AUC,0.6\n")
+    fit_network(TINY, cache, tmp_path, console=Console(quiet=True))
+    logged = {}
+    for name in ("steps.csv", "validation.csv"):
+        with (tmp_path / name).open() as file:
+            logged[name] = [(row["step"], row.get("source")) for row in csv.DictReader(file)]
+    assert logged["steps.csv"] == [("2", None), ("4", None)]
+    assert logged["validation.csv"] == [("2", "ffpp AUC"), ("4", "ffpp AUC"), ("4", "ffpp/deepfakes AUC")]
