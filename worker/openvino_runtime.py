@@ -1,7 +1,8 @@
 """OpenVINO's runtime, imported without its usage reports; below all stages, since two of them may run graphs on it.
 
-``import openvino`` also imports the vendor's converter, which reports usage and leaves two files in the user's home folder. No
-scan converts anything, so the converter is kept out while the package is imported; that also halves the time of the import.
+``import openvino`` also imports the vendor's converter, which reports usage and leaves two files in the user's home folder. Not
+even an export needs it, which reads and saves graphs by the runtime alone. So it is kept out while the package is imported; that
+also halves the time of the import.
 
 The binding asks NumPy for its interface at the first tensor that becomes an array. Two threads that do so at once wait for each
 other for ever, one with the lock of that first time and the other with Python's (pybind11's ``npy_api``, OpenVINO 2026.4). So

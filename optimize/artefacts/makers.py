@@ -5,7 +5,6 @@ A maker writes one network's file and says what goes in and out; it also gives t
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from worker.backends.tensorrt import Engine, RtKind, load_library, run_padded, t
 from worker.errors import ConfigError
 from worker.model.restore import load_network
 from worker.onnx_errors import LOAD_ERRORS
+from worker.openvino_runtime import load_runtime
 
 Array = npt.NDArray[Any]
 Run = Callable[[Array], Mapping[str, Array]]
@@ -77,7 +77,7 @@ def make_onnx(source: Source, folder: Path, targets: tuple[str, ...]) -> Made:
 
 def make_openvino(source: Source, folder: Path, targets: tuple[str, ...]) -> Made:
     """OpenVINO's own format, in the graph's own types."""
-    openvino = importlib.import_module("openvino")
+    openvino = load_runtime()
     core = openvino.Core()
     model = core.read_model(source.graph, b"")
     path = folder / f"{source.name}.xml"
