@@ -16,7 +16,10 @@ LOCK_POLL_S = 0.1
 
 @contextlib.contextmanager
 def alone(lock: Path, *, timeout_s: float, doing: str) -> Iterator[None]:
-    """While entered, no other process is inside for the same file. Raises ModelError where one stays there for too long."""
+    """While entered, no other process is inside for the same file.
+
+    Raises ModelError where one stays there for too long, ConfigError where the file cannot be made or locked.
+    """
     deadline = time.monotonic() + timeout_s
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,13 +44,14 @@ def choose(opening: Opening, *, anew: bool = False) -> Choice:
     key = _key(opening, names)
     if names == [REFERENCE]:
         return _chosen(key, [Trial(name=REFERENCE)])
-    try:
-        folder = private_cache(opening.cache_dir / "backends")
-    except ConfigError as exc:
-        return _not_remembered(key, exc)
-    if not anew and (known := recall(folder, key)):
-        return known
-    with alone(folder / "lock", timeout_s=MEASURE_TIMEOUT_S, doing="choosing a backend"):
+    with ExitStack() as held:
+        try:
+            folder = private_cache(opening.cache_dir / "backends")
+            if not anew and (known := recall(folder, key)):
+                return known
+            held.enter_context(alone(folder / "lock", timeout_s=MEASURE_TIMEOUT_S, doing="choosing a backend"))
+        except ConfigError as exc:
+            return _not_remembered(key, exc)
         if not anew and (known := recall(folder, key)):
             return known
         crops_FHWC = probe_crops(load_spec(opening.checkpoint).crop.size)

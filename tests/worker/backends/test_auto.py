@@ -14,8 +14,10 @@ import pytest
 
 from worker.backends.auto import candidates, choose, open_auto, remembered_choice
 from worker.backends.candidates import AUTO, Opening
+from worker.backends.kept import private_cache
 from worker.backends.remembered import Choice, remember
 from worker.backends.tensorrt import fallbacks
+from worker.errors import ConfigError
 from worker.extras import missing
 from worker.model.checkpoint import sha256
 
@@ -115,6 +117,23 @@ def test_where_nothing_can_be_remembered_it_is_the_reference(opening: Opening, c
     opening.cache_dir.write_text("a file where the folder should be")
     assert choose(opening).backend == "onnxruntime"
     assert "could not be remembered" in caplog.text
+
+
+@needs_openvino
+def test_where_no_lock_can_be_made_it_is_the_reference(opening: Opening, caplog: pytest.LogCaptureFixture) -> None:
+    """As in a folder of one's own on a file system that may only be read, or that knows no locks."""
+    (private_cache(opening.cache_dir / "backends") / "lock").mkdir()
+    assert choose(opening).backend == "onnxruntime"
+    assert "could not be remembered" in caplog.text
+
+
+@needs_openvino
+def test_what_fails_while_it_is_measured_is_told(opening: Opening) -> None:
+    def not_exported() -> Path:
+        raise ConfigError("exporting needs torch")
+
+    with pytest.raises(ConfigError, match="exporting needs torch"):
+        choose(replace(opening, onnx=not_exported))
 
 
 @needs_openvino
