@@ -41,6 +41,7 @@ from worker.backends.artefact import (
 from worker.backends.choose import cached_export, ready_export
 from worker.backends.kept import private_cache, user_cache
 from worker.backends.torch import TorchClassifier
+from worker.backends.torch_tensorrt import open_torch_tensorrt
 from worker.errors import ConfigError, ModelError
 from worker.extras import version_of
 from worker.model.checkpoint import load_spec, sha256
@@ -52,6 +53,13 @@ from worker.types import Float32
 
 ON_THE_CARD: tuple[Kind, ...] = ("tensorrt", "torch-tensorrt")
 """Made for the card at hand, which must be there."""
+Opener = Callable[[Path, str], object]
+"""Opens an artefact for the checkpoint of a hash. Raises ConfigError or ModelError."""
+OPENERS: Mapping[Kind, Opener] = {
+    "tensorrt": lambda folder, digest: tensorrt.open_tensorrt(folder, checkpoint_sha256=digest),
+    "torch-tensorrt": lambda folder, digest: open_torch_tensorrt(folder, checkpoint_sha256=digest),
+}
+"""How a scan opens what was made for the card at hand, the gate included."""
 RTX_TARGETS = ("SM80", "SM89", "SM120")
 REFERENCES = {CLASSIFIER: "eager fp32", **dict.fromkeys(NETS, "onnxruntime fp32")}
 
@@ -118,8 +126,11 @@ class _Plan:
         )
 
 
-def run_export(request: Request) -> Exported:
-    """Make the artefact. Raises ConfigError for what is missing here, ModelError where a runtime refuses or parity fails."""
+def run_export(request: Request, openers: Mapping[Kind, Opener] = OPENERS) -> Exported:
+    """Make the artefact, or find the kept one of the same key.
+
+    Raises ConfigError for what is missing here, ModelError where a runtime refuses or parity fails.
+    """
     need(request.kind)
     checkpoint = (request.checkpoint or default_checkpoint()).absolute()
     plan = _Plan(
@@ -135,10 +146,21 @@ def run_export(request: Request) -> Exported:
     if out is None:
         folder = private_cache((request.cache_dir or user_cache()) / KEPT)
         out = folder / f"{kept_prefix(request.kind, plan.digest)}{plan.key}"
-        if is_sound(out) and not request.rebuild:
+        if not request.rebuild and is_sound(out) and _opens(openers.get(request.kind), out, plan.digest):
             return Exported(folder=out, manifest=read_manifest(out), fresh=False)
     write_artefact(out, partial(_fill, plan))
     return Exported(folder=out, manifest=read_manifest(out), fresh=True)
+
+
+def _opens(opener: Opener | None, folder: Path, digest: str) -> bool:
+    """Whether a kept artefact can still be used here: a driver, which is in no key, may refuse it or compute otherwise."""
+    if opener is None:
+        return True
+    try:
+        opener(folder, digest)
+    except (ConfigError, ModelError):
+        return False
+    return True
 
 
 def _fill(plan: _Plan, folder: Path) -> Manifest:

@@ -11,7 +11,7 @@ from optimize.artefacts.makers import Made, Source
 from optimize.artefacts.needs import NEEDS
 from optimize.artefacts.pictures import NET_SIDES, PNET_HW, Pictures, demo_pictures
 from optimize.engines.build import Profile
-from optimize.export import RTX_TARGETS, Exported, Request, check_targets, measured, run_export
+from optimize.export import ON_THE_CARD, OPENERS, RTX_TARGETS, Exported, Request, check_targets, measured, run_export
 from worker.backends.artefact import CLASSIFIER, KEPT, PROBE, Precision, read_artefact
 from worker.backends.onnx import OnnxClassifier
 from worker.backends.tensorrt import probabilities
@@ -97,6 +97,16 @@ def test_a_kept_one_is_made_once_for_each_key(tiny_checkpoint: Path, tiny_onnx: 
     mended = run_export(request)
     assert mended.fresh
     assert read_artefact(mended.folder).folder == first.folder
+    asked: list[tuple[Path, str]] = []
+
+    def refuse(folder: Path, digest: str) -> None:  # as a card's driver would
+        asked.append((folder, digest))
+        raise ModelError("the engine was refused")
+
+    assert not run_export(request, openers={"openvino": lambda folder, digest: None}).fresh
+    assert run_export(request, openers={"openvino": refuse}).fresh
+    assert asked == [(first.folder, sha256(tiny_checkpoint))]
+    assert set(OPENERS) == set(ON_THE_CARD)
 
 
 def test_engines_are_exported_without_a_card(rtx: Any, tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:

@@ -271,7 +271,10 @@ def target_of(gpu: Gpu) -> str:
 
 
 def how_to_make(manifest: Manifest) -> str:
-    return f"export it anew on this machine: `veriframe export --to {manifest.kind} --precision {manifest.precision}`"
+    """The command that replaces an artefact on this machine; ``--rebuild``, since one of the same key may be kept and whole."""
+    batch = ",".join(str(crops) for crops in manifest.batch)
+    command = f"veriframe export --to {manifest.kind} --precision {manifest.precision} --batch {batch} --rebuild"
+    return f"export it anew on this machine: `{command}`"
 
 
 def _told(gpu: Gpu | None) -> str:

@@ -18,7 +18,7 @@ import onnxruntime as ort
 
 from worker.backends.artefact import kept_artefacts
 from worker.backends.onnx import CUDA, has_cuda
-from worker.backends.tensorrt import Engine, RtKind, TensorRtNet, Why, fallbacks, open_artefact
+from worker.backends.tensorrt import RtKind, TensorRtNet, Why, engine_of, fallbacks, open_artefact
 from worker.backends.trial import probe_crops
 from worker.errors import ConfigError, ModelError
 from worker.onnx_errors import LOAD_ERRORS
@@ -145,7 +145,7 @@ def _engines(wanted: Wanted, kind: RtKind, packaged: FaceNets) -> FaceNets:
     for folder in kept_artefacts(wanted.cache_dir, kind, wanted.digest):
         try:
             trt, artefact = open_artefact(folder, kind=kind, checkpoint_sha256=wanted.digest)
-            engines = {name: Engine(trt, artefact.path(name).read_bytes()) for name in NETS}
+            engines = {name: engine_of(trt, artefact, name) for name in NETS}
         except (ConfigError, ModelError) as exc:
             failed = exc
         else:

@@ -29,6 +29,7 @@ from worker.backends.artefact import (
     check_fits,
     check_owned,
     check_parity,
+    how_to_make,
     read_artefact,
     told_as,
 )
@@ -73,10 +74,11 @@ class Runs(Protocol):
 class Engine:
     """One engine on the card: a context, a buffer for each tensor with a pinned one beside it, one stream. Calls take turns.
 
-    ``trt`` is the library. Raises ModelError where the card or the library refuses.
+    ``trt`` is the library; ``remedy`` ends the message where it does not take the engine. Raises ModelError where the card or the
+    library refuses.
     """
 
-    def __init__(self, trt: Any, data: bytes) -> None:
+    def __init__(self, trt: Any, data: bytes, remedy: str = "") -> None:
         import torch
 
         self._lock = threading.Lock()
@@ -84,7 +86,7 @@ class Engine:
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
-            raise ModelError("the engine was refused: it was built by another version, or for another card")
+            raise ModelError(f"the engine was refused: it was built by another version, or for another card{remedy}")
         names = [self._engine.get_tensor_name(place) for place in range(self._engine.num_io_tensors)]
         modes = {name: self._engine.get_tensor_mode(name) for name in names}
         self._input = next(name for name in names if modes[name] == trt.TensorIOMode.INPUT)
@@ -168,7 +170,7 @@ def open_tensorrt(folder: Path, *, kind: RtKind = "tensorrt", checkpoint_sha256:
     the gate.
     """
     trt, artefact = open_artefact(folder, kind=kind, checkpoint_sha256=checkpoint_sha256)
-    engine = Engine(trt, artefact.path(CLASSIFIER).read_bytes())
+    engine = engine_of(trt, artefact)
     size = artefact.manifest.networks[CLASSIFIER].inputs[0].shape[1]
     classifier = TensorRtClassifier(engine, name=told_as(artefact.manifest), size=size, max_batch=max_batch)
     check_parity(artefact, probabilities(classifier, artefact.probe().crops_FHWC))
@@ -190,6 +192,11 @@ def open_artefact(folder: Path, *, kind: RtKind, checkpoint_sha256: str) -> tupl
     machine = Machine(library=LIBRARIES[kind], version=str(trt.__version__), gpu=gpu)
     check_fits(artefact, checkpoint_sha256=checkpoint_sha256, machine=machine)
     return trt, artefact
+
+
+def engine_of(trt: Any, artefact: Artefact, network: str = CLASSIFIER) -> Engine:
+    """A network of an artefact that fits. Raises ModelError, with the command that makes the artefact anew where that helps."""
+    return Engine(trt, artefact.path(network).read_bytes(), remedy=f"; {how_to_make(artefact.manifest)}")
 
 
 def load_library(kind: RtKind) -> Any:

@@ -166,7 +166,7 @@ def test_what_does_not_fit_says_what_to_run(machine: Machine, checkpoint: str, m
     artefact = read_artefact(write())
     with pytest.raises(ModelError, match=message) as refused:
         check_fits(artefact, checkpoint_sha256=checkpoint, machine=machine)
-    assert "`veriframe export --to tensorrt --precision fp16`" in str(refused.value)
+    assert "`veriframe export --to tensorrt --precision fp16 --batch 1,2,4 --rebuild`" in str(refused.value)
 
 
 def test_an_older_graph_is_refused(write: Write) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,16 @@ import pytest
 import torch
 
 from worker.backends import tensorrt
-from worker.backends.tensorrt import TensorRtClassifier, TensorRtNet, Why, open_tensorrt, or_fall_back, run_padded, this_gpu
+from worker.backends.tensorrt import (
+    Engine,
+    TensorRtClassifier,
+    TensorRtNet,
+    Why,
+    open_tensorrt,
+    or_fall_back,
+    run_padded,
+    this_gpu,
+)
 from worker.errors import ConfigError, ModelError, VeriframeError
 from worker.extras import missing
 from worker.model.graph import DRAWS, LOGIT
@@ -34,6 +44,23 @@ class MeanEngine:
         means = pictures.mean((1, 2, 3), dtype=np.float32)
         drawn = {DRAWS: means[:, None] + np.arange(self.draws)} if self.draws else {}
         return {LOGIT: means, "offset": np.stack([means, -means], 1)} | drawn
+
+
+class Library:
+    """What ``Engine`` uses of ``tensorrt``, with an engine of one input; a missing ``engine`` or ``context`` is None, as there."""
+
+    TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
+
+    class Logger:
+        ERROR = 1
+
+        def __init__(self, level: int) -> None: ...
+
+    def __init__(self, engine: Any = None) -> None:
+        self.engine = engine
+
+    def Runtime(self, logger: Logger) -> Any:
+        return SimpleNamespace(deserialize_cuda_engine=lambda data: self.engine)
 
 
 def crops(n: int) -> UInt8:
@@ -120,6 +147,13 @@ def test_what_opens_is_used_and_nothing_is_counted(caplog: pytest.LogCaptureFixt
     assert or_fall_back(lambda: wanted, fail, "tensorrt", fail_to_tell) is wanted
     assert tensorrt.fallbacks.total() == before
     assert not caplog.messages
+
+
+def test_an_engine_that_the_library_refuses_says_what_to_run() -> None:
+    """With a new driver, say: the kept artefact is whole, so it takes ``--rebuild`` to replace it."""
+    remedy = "; export it anew on this machine: `veriframe export --to tensorrt --rebuild`"
+    with pytest.raises(ModelError, match=f"the engine was refused: .*another card{remedy}"):
+        Engine(Library(), b"", remedy=remedy)
 
 
 @pytest.mark.skipif(not missing(("tensorrt",)), reason="tensorrt is installed")
