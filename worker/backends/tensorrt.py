@@ -94,9 +94,11 @@ class Engine:
         least, _, greatest = (tuple(shape) for shape in self._engine.get_tensor_profile_shape(self._input, 0))
         self.least, self.greatest = int(least[0]), int(greatest[0])
         try:
-            self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             self._context = self._engine.create_execution_context()
-            self._context.set_input_shape(self._input, greatest)
+            # TensorRT raises nothing: it gives None, or False
+            if self._context is None or not self._context.set_input_shape(self._input, greatest):
+                raise ModelError("the card has no room for the engine: TensorRT could not make its context")
+            self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             self._pinned, self._on_card = {}, {}
             for name in names:
                 size = math.prod(self._context.get_tensor_shape(name))

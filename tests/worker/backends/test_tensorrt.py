@@ -47,7 +47,7 @@ class MeanEngine:
 
 
 class Library:
-    """What ``Engine`` uses of ``tensorrt``, with an engine of one input; a missing ``engine`` or ``context`` is None, as there."""
+    """What ``Engine`` uses of ``tensorrt``, as far as to a context; an ``engine`` that it refuses is None, as there."""
 
     TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
 
@@ -154,6 +154,22 @@ def test_an_engine_that_the_library_refuses_says_what_to_run() -> None:
     remedy = "; export it anew on this machine: `veriframe export --to tensorrt --rebuild`"
     with pytest.raises(ModelError, match=f"the engine was refused: .*another card{remedy}"):
         Engine(Library(), b"", remedy=remedy)
+
+
+@pytest.mark.parametrize("context", [None, SimpleNamespace(set_input_shape=lambda name, shape: False)])
+def test_where_the_card_has_no_room_for_an_engine_another_backend_runs(context: object, caplog: pytest.LogCaptureFixture) -> None:
+    """TensorRT raises nothing then."""
+    other = TensorRtClassifier(MeanEngine(1, 8), name="onnxruntime", size=4, max_batch=8)
+    engine = SimpleNamespace(
+        num_io_tensors=1,
+        get_tensor_name=lambda place: "crops",
+        get_tensor_mode=lambda name: Library.TensorIOMode.INPUT,
+        get_tensor_profile_shape=lambda name, profile: [(1, 4, 4, 3), (8, 4, 4, 3), (16, 4, 4, 3)],
+        create_execution_context=lambda: context,
+    )
+    wanted = lambda: TensorRtClassifier(Engine(Library(engine), b""), name="tensorrt", size=4, max_batch=8)  # noqa: E731
+    assert or_fall_back(wanted, lambda: other, "tensorrt") is other
+    assert "onnxruntime runs instead of tensorrt (refused): the card has no room for the engine" in caplog.text
 
 
 @pytest.mark.skipif(not missing(("tensorrt",)), reason="tensorrt is installed")
