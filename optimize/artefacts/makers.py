@@ -6,7 +6,7 @@ A maker writes one network's file and says what goes in and out; it also gives t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import onnx
 
 from optimize.engines.build import Profile, build_engine
 from optimize.engines.cast import Precision
-from worker.backends.artefact import Kind, TensorSpec
+from worker.backends.artefact import Gpu, Kind, TensorSpec, target_of
 from worker.backends.tensorrt import Engine, RtKind, load_library, run_padded, this_gpu
 from worker.errors import ConfigError
 from worker.model.restore import load_network
@@ -102,10 +102,8 @@ def make_engine(source: Source, folder: Path, targets: tuple[str, ...], *, kind:
     built = build_engine(trt, source.graph, source.profile, targets=targets, exact_fp32=source.precision == "fp32")
     path = folder / f"{source.name}.engine"
     path.write_bytes(built.data)
-    try:
-        this_gpu("running the engine")
-    except ConfigError as exc:
-        return Made(file=path.name, inputs=built.inputs, outputs=built.outputs, has_profile=True, run=None, reason=str(exc))
+    if (reason := why_not_here(targets)) is not None:
+        return Made(file=path.name, inputs=built.inputs, outputs=built.outputs, has_profile=True, run=None, reason=reason)
     engine = Engine(trt, built.data)
     run = partial(_chunked, partial(run_padded, engine), engine.greatest)
     return Made(file=path.name, inputs=built.inputs, outputs=built.outputs, has_profile=True, run=run)
@@ -177,6 +175,17 @@ def _or_reason(opened: Callable[[], Run], runtime: str) -> tuple[Run | None, str
         return opened(), None
     except CANNOT_RUN as exc:
         return None, f"{runtime} cannot run it on this machine: {str(exc).strip().splitlines()[0][:300]}"
+
+
+def why_not_here(targets: Sequence[str], card: Callable[[str], Gpu] = this_gpu) -> str | None:
+    """Why an engine for these architectures (for the card at hand where there are none) cannot run here; None where it can."""
+    try:
+        gpu = card("running the engine")
+    except ConfigError as exc:
+        return str(exc)
+    if targets and target_of(gpu) not in targets:
+        return f"built for {', '.join(targets)}, but the card here, {gpu.name}, is {target_of(gpu)}"
+    return None
 
 
 def _chunked(run: Run, most: int, pictures: Array) -> Mapping[str, Array]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from optimize.artefacts.makers import NET_PROFILES, Source
+from optimize.artefacts.makers import NET_PROFILES, Source, why_not_here
+from worker.backends.artefact import Gpu
+from worker.errors import ConfigError
 from worker.extras import missing
 from worker.model.mtcnn import FILE_NAMES
 from worker.model.packaged import weights_folder
@@ -44,6 +46,20 @@ def test_an_export_to_openvino_reports_no_usage(tmp_path: Path) -> None:
     assert done.stdout.split() == []
     assert list(home.iterdir()) == []
     assert sorted(path.name for path in out.iterdir()) == ["rnet.bin", "rnet.xml"]
+
+
+def test_engines_for_other_architectures_are_made_but_not_run_here() -> None:
+    hopper = Gpu(name="NVIDIA H200", compute_capability="9.0")
+    assert why_not_here(("SM89", "SM120"), lambda what: hopper) == (
+        "built for SM89, SM120, but the card here, NVIDIA H200, is SM90"
+    )
+    assert why_not_here(("SM89", "SM90"), lambda what: hopper) is None
+    assert why_not_here((), lambda what: hopper) is None
+
+    def no_card(what: str) -> Gpu:
+        raise ConfigError(f"{what} needs an NVIDIA GPU")
+
+    assert why_not_here(("SM89",), no_card) == "running the engine needs an NVIDIA GPU"
 
 
 def test_openvino_is_imported_in_one_place_alone() -> None:
