@@ -18,6 +18,8 @@ from worker.errors import ConfigError, ModelError
 MAX_FILE_BYTES = 8 << 30
 SUFFIXES = frozenset({".onnx", ".xml", ".bin", ".engine", ".pt2"})
 """Of the files that makers write."""
+OUR_KEYS = frozenset({"format", "kind", "checkpoint_sha256", "files"})
+"""Of a manifest of any version; other programs write a ``manifest.json`` too."""
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
@@ -61,12 +63,23 @@ def write_artefact(out: Path, fill: Callable[[Path], Manifest]) -> None:
 
 
 def _may_be_replaced(out: Path) -> bool:
-    """An empty folder, or one with a manifest, whole or damaged, and nothing besides that no export writes."""
+    """An empty folder, or an artefact: its manifest and what that lists, nothing else.
+
+    Where the manifest is damaged: the probe, and files such as makers write.
+    """
     if not out.is_dir():
         return False
-    found = list(out.iterdir())
-    ours = all(path.is_file() and (path.name in (MANIFEST, PROBE) or path.suffix in SUFFIXES) for path in found)
-    return not found or (ours and (out / MANIFEST).is_file())
+    found = {path.name: path.is_file() for path in out.iterdir()}
+    if not found:
+        return True
+    if not found.get(MANIFEST) or not all(found.values()):
+        return False
+    try:
+        told = json.loads((out / MANIFEST).read_bytes())
+    except ValueError:
+        return PROBE in found and all(name in (MANIFEST, PROBE) or Path(name).suffix in SUFFIXES for name in found)
+    ours = isinstance(told, dict) and told.keys() >= OUR_KEYS and isinstance(told["files"], dict)
+    return ours and found.keys() <= {MANIFEST, *told["files"]}
 
 
 def stored_files(folder: Path) -> dict[str, StoredFile]:

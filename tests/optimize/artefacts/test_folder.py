@@ -74,17 +74,37 @@ def test_what_is_no_artefact_is_never_replaced(tmp_path: Path) -> None:
     assert (folder / "mine.txt").exists()
 
 
-def test_a_folder_with_a_manifest_of_something_else_is_never_replaced(tmp_path: Path) -> None:
-    """As of an app for the web. An artefact whose manifest is damaged may be made anew."""
-    for strange in ("index.html", "pictures"):
-        out = tmp_path / strange / "app"
-        out.mkdir(parents=True)
-        (out / MANIFEST).write_text("{}")
+@pytest.mark.parametrize("strange", ["index.html", "pictures/"])
+def test_an_artefact_beside_something_else_is_never_replaced(strange: str, tmp_path: Path) -> None:
+    out = tmp_path / "app"
+    write_artefact(out, fill)
+    (out / strange).mkdir() if strange.endswith("/") else (out / strange).touch()
+    with pytest.raises(ConfigError, match="is no artefact"):
         write_artefact(out, fill)
-        (out / strange).mkdir()
+    assert (out / strange).exists()
+
+
+def test_files_that_only_look_like_ours_are_never_replaced(tmp_path: Path) -> None:
+    """Other programs write a manifest.json too, and networks in ONNX are everywhere."""
+    web, broken, mixed = tmp_path / "web", tmp_path / "broken", tmp_path / "mixed"
+    for folder, manifest in ((web, '{"name": "app", "icons": []}'), (broken, "{")):
+        folder.mkdir()
+        (folder / MANIFEST).write_text(manifest)
+    write_artefact(mixed, fill)
+    for folder in (web, broken, mixed):
+        (folder / "mine.onnx").write_bytes(b"mine")
         with pytest.raises(ConfigError, match="is no artefact"):
-            write_artefact(out, fill)
-        assert (out / strange).exists()
+            write_artefact(folder, fill)
+        assert (folder / "mine.onnx").read_bytes() == b"mine"
+
+
+def test_an_artefact_whose_manifest_is_damaged_is_made_anew(tmp_path: Path) -> None:
+    out = tmp_path / "artefact"
+    write_artefact(out, fill)
+    for damaged in (b"", (out / MANIFEST).read_bytes()[:100]):
+        (out / MANIFEST).write_bytes(damaged)
+        write_artefact(out, lambda folder: fill(folder, b"newer"))
+        assert read_artefact(out).path().read_bytes() == b"newer"
 
 
 def test_soundness(tmp_path: Path) -> None:
