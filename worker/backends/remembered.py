@@ -12,18 +12,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from worker import __version__
 from worker.backends.candidates import libraries
 from worker.backends.openvino_bf16 import PARTS_VERSION
-from worker.backends.trial import Trial
+from worker.backends.trial import ON_CARD, Trial
 from worker.content import write_atomically
 from worker.model.graph import EXPORT_VERSION
 
 MAX_BYTES = 1 << 16
 PASSING = timedelta(hours=1)
-CUDA = "onnxruntime-cuda"
 CPUINFO = Path("/proc/cpuinfo")
 CARDS = Path("/proc/driver/nvidia/gpus")
 
@@ -36,14 +35,14 @@ class Choice(BaseModel):
     version: Literal[1] = 1
     key: dict[str, str]
     backend: str
-    chosen_at: datetime
+    chosen_at: AwareDatetime
     trials: tuple[Trial, ...]
 
     @property
     def may_pass(self) -> bool:
         """Whether a candidate is out for what may be otherwise at the next scan and stands in no key: there was no time to try
-        it, or a card that the driver lists did not answer."""
-        no_answer = bool(self.key.get("gpu")) and any(t.name == CUDA and t.reason and t.max_dp is None for t in self.trials)
+        it, or the driver lists a card and a backend on it could not be opened (the card may be silent or full for a moment)."""
+        no_answer = bool(self.key.get("gpu")) and any(t.name in ON_CARD and t.reason and t.max_dp is None for t in self.trials)
         return no_answer or any(trial.is_untried for trial in self.trials)
 
     def why(self) -> str:

@@ -38,13 +38,25 @@ def test_what_is_remembered_is_recalled_for_the_same_key_alone(tmp_path: Path) -
 
 
 def test_what_was_not_tried_or_a_card_that_did_not_answer_keeps_no_backend_out(tmp_path: Path) -> None:
-    silent = Trial(name="onnxruntime-cuda", reason="no NVIDIA card answers")
     hurried = Trial(name="openvino", reason="not tried: the others took 30 s")
     there, none = key() | {"gpu": "NVIDIA H200"}, key() | {"gpu": ""}
-    for trial, its_key, known in ((silent, there, False), (silent, none, True), (hurried, none, False)):
+    cases = [(hurried, none, False)]
+    for name in ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "torch-tensorrt"):
+        silent = Trial(name=name, reason="no NVIDIA GPU answers here")
+        differs = Trial(name=name, max_dp=0.5, mean_dp=0.1, reason="scores differ by up to 0.5")
+        cases += [(silent, there, False), (silent, none, True), (differs, there, True)]
+    for trial, its_key, known in cases:
         kept_one = choice("onnxruntime").model_copy(update={"key": its_key, "trials": (TRIALS[0], trial)})
         remember(tmp_path, kept_one)
         assert (recall(tmp_path, its_key) is not None) is known
+
+
+def test_a_time_without_a_zone_counts_for_nothing(tmp_path: Path) -> None:
+    hurried = Trial(name="openvino", reason="not tried: the others took 30 s")
+    remember(tmp_path, choice("onnxruntime").model_copy(update={"trials": (TRIALS[0], hurried)}))
+    path = kept(tmp_path)
+    path.write_text(path.read_text().replace("2026-11-28T00:00:00Z", "2026-11-28T00:00:00"))
+    assert recall(tmp_path, key()) is None
 
 
 def test_the_key_tells_machine_and_libraries() -> None:
