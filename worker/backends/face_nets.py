@@ -168,7 +168,8 @@ def check_agreement(nets: Sequence[FaceNet], packaged: FaceNets) -> None:
             raise ModelError(f"{name} takes no faces of {side} px: {exc}") from exc
         if [output.shape for output in ours] != [output.shape for output in theirs]:
             raise ModelError(f"{name} gives outputs of other shapes than the packaged network")
-        apart = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
+        # NumPy's max keeps what is no number, whichever output it is in; Python's may not
+        apart = float(np.max([np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True)]))
         if not apart <= GATE:
             raise ModelError(f"{name} differs from the packaged network by up to {apart:.2g}, allowed {GATE:g}")
 

@@ -62,9 +62,17 @@ def test_a_network_that_answers_otherwise_is_refused(packaged: FaceNets) -> None
 
     with pytest.raises(ModelError, match="onet takes no faces of 48 px"):
         check_agreement((pnet, rnet, of_other_shapes), packaged)
-    nothing: face_nets.FaceNet = lambda pictures_NHWC: [output * np.nan for output in pnet(pictures_NHWC)]  # noqa: E731
-    with pytest.raises(ModelError, match="nan"):
-        check_agreement((nothing, rnet, onet), packaged)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_output_of_no_numbers_is_refused_whichever_it_is(place: int, packaged: FaceNets) -> None:
+    pnet, rnet, onet = packaged
+
+    def spoilt(pictures_NHWC: Float32) -> list[Float32]:
+        return [output * np.nan if at == place else output for at, output in enumerate(onet(pictures_NHWC))]
+
+    with pytest.raises(ModelError, match="onet differs from the packaged network by up to nan"):
+        check_agreement((pnet, rnet, spoilt), packaged)
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx", "onnxruntime-cuda"])
