@@ -24,6 +24,7 @@ MUST_RUN = (EAGER, REFERENCE)
 """These two may refuse no checkpoint."""
 LEAST_SCANNED = 0.9
 """Share of the clips that must have been scanned: where both sides fail on a clip, it shows nothing."""
+NO_FACE = "no face was found in any clip, so nothing was compared: give it media that show some"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +75,9 @@ def judge(
     found: list[Judged] = []
     for name in backends:
         judged = _judged(name, eager, eager) if name == EAGER else _run(settings, name, clips, eager)
-        if judged.failure is not None and judged.refusal is None:
-            judged = replace(judged, suspect=_suspect(judged, settings, export))
-        elif judged.refusal is None:
-            judged = _if_enough(judged, len(eager))
+        if judged.refusal is None:
+            differs = judged.failure is not None and judged.crops > 0
+            judged = replace(judged, suspect=_suspect(judged, settings, export)) if differs else _if_enough(judged, len(eager))
         on_backend(judged)
         found.append(judged)
     return found
@@ -96,7 +96,7 @@ def judge_decoder(settings: Settings, clips: Sequence[Path], decoder: str) -> Ju
         return Judged(backend=decoder, gate_max=gate_max, gate_mean=gate_mean, refusal=told)
     expected = list(_scans(_decoded_by(settings, "pyav"), REFERENCE, clips))
     judged = replace(_judged(REFERENCE, got, expected), backend=decoder)
-    return judged if judged.failure is not None else _if_enough(judged, len(clips))
+    return judged if judged.failure is not None and judged.crops else _if_enough(judged, len(clips))
 
 
 def _if_enough(judged: Judged, clips: int) -> Judged:
@@ -147,7 +147,7 @@ def _judged(name: str, reports: Sequence[Report], eager: Sequence[Report]) -> Ju
         if _answer(e) != _answer(r)
     )
     parity = compare(got_F, expected_F)
-    failure = parity.reason
+    failure = parity.reason if len(expected_F) else NO_FACE
     if parity.max_dp is not None and parity.mean_dp is not None and (parity.max_dp > gate_max or parity.mean_dp > gate_mean):
         failure = f"scores differ by up to {parity.max_dp:.4f} (mean {parity.mean_dp:.5f})"
     elif flips:

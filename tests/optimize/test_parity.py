@@ -12,8 +12,9 @@ import pytest
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
+from optimize.bench.growth import make_crowd
 from optimize.commands.parity import app, find_clips
-from optimize.parity import Flip, Judged, has_failed, judge, judge_decoder
+from optimize.parity import NO_FACE, Flip, Judged, has_failed, judge, judge_decoder
 from worker.backends.kept import keep_bytes
 from worker.backends.onnx import OnnxClassifier
 from worker.demo import demo_files
@@ -49,6 +50,25 @@ def test_clips_that_nobody_can_scan_prove_nothing(tiny_checkpoint: Path, tiny_on
     settings = settings_with(tiny_checkpoint, tiny_onnx.parents[1])
     (onnxruntime,) = judge(settings, [*CLIPS, broken], ["onnxruntime"])
     assert (onnxruntime.clips, onnxruntime.failure) == (1, "only 1 of 2 clips could be scanned: give it media that decode")
+
+
+def test_clips_without_faces_prove_nothing_and_nothing_is_looked_for_in_the_graph(
+    tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    grey = tmp_path / "grey.mp4"
+    make_crowd(grey, 0, frames=2)
+
+    def export(checkpoint: Path, out: Path) -> None:
+        raise AssertionError("exported to look for a node")
+
+    settings = settings_with(tiny_checkpoint, tiny_onnx.parents[1])
+    (found,) = judge(settings, [grey], ["onnxruntime"], export=export)
+    assert (found.crops, found.clips, found.failure, found.suspect) == (0, 1, NO_FACE, None)
+    assert judge_decoder(settings, [grey], "pyav").failure == NO_FACE
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    (unread,) = judge(settings, [broken], ["onnxruntime"], export=export)
+    assert unread.failure == "only 0 of 1 clips could be scanned: give it media that decode"
 
 
 def test_a_tampered_export_is_caught_and_its_node_named(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
