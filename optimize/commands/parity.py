@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from optimize.commands.bench.outcome import check_outputs
 from optimize.parity import Judged, has_failed, judge, judge_decoder
 from worker.backends.candidates import NAMES
 from worker.commands.outcome import exit_codes
@@ -54,6 +55,7 @@ def parity(
     flags = {"sampling": {"strategy": "uniform", "max_frames": frames}, "model": {"checkpoint": checkpoint} if checkpoint else {}}
     if decoder is not None and backend:
         raise ConfigError("--decoder compares decoders, all on onnxruntime: leave --backend out")
+    check_outputs(None, json_out)
     console = Console(stderr=True, highlight=False, markup=False)
     settings, files = load_settings(flags=flags), find_clips(media, clips)
     if decoder is not None:

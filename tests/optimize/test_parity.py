@@ -154,3 +154,9 @@ def test_an_unknown_backend_is_usage() -> None:
     result = CliRunner().invoke(app, ["--backend", "tpu"])
     assert result.exit_code == 2
     assert "unknown backend tpu" in result.output
+
+
+def test_a_file_that_could_not_be_written_is_told_before_anything_is_scanned(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["--media", str(tmp_path / "none"), "--json", str(tmp_path / "gone" / "figures.json")])
+    assert result.exit_code == 2
+    assert "there is no such folder" in result.output
