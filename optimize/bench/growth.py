@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 
+from optimize.bench.clips import lasts_s
 from optimize.bench.document import Chart, Figure
 from optimize.bench.ratio import Runs, slope, sum_of_medians
 from optimize.bench.side import Answered, Asking
@@ -59,8 +60,9 @@ def requests_of(name: str, sizes: Sequence[int], folder: Path) -> dict[int, list
         for size in sizes:
             make_crowd(folder / f"faces-{size}.mp4", size)
         return {size: [_request(folder / f"faces-{size}.mp4", FEW_FRAMES)] for size in sizes}
+    once_s = lasts_s(FOLDER / "untouched.mp4")
     for size in sizes:
-        loop_clip(FOLDER / "untouched.mp4", folder / f"length-{size}.mp4", 2.0 * size)
+        loop_clip(FOLDER / "untouched.mp4", folder / f"length-{size}.mp4", once_s * size)
     return {size: [_request(folder / f"length-{size}.mp4", MANY_FRAMES)] for size in sizes}
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import av
 import pytest
 
-from optimize.bench.growth import TILE_PX, TILES, growth_charts, growth_figures, make_crowd, measure, requests_of
+from optimize.bench.clips import lasts_s
+from optimize.bench.growth import SIZES, TILE_PX, TILES, growth_charts, growth_figures, make_crowd, measure, requests_of
 from optimize.bench.rivals.scanner import build
 from optimize.bench.side import Answered
 from worker.types import Json
@@ -31,13 +32,9 @@ def test_cost_is_told_by_size(tmp_path: Path, name: str, power: float) -> None:
     assert [size for size, _ in chart.series["time"]] == [1, 2, 4]
 
 
-def test_longer_clips_last_longer(tmp_path: Path) -> None:
-    requests = requests_of("length", (1, 4), tmp_path)
-    lengths = []
-    for asked in requests.values():
-        with av.open(asked[0]["path"]) as container:
-            lengths.append((container.duration or 0) / av.time_base)
-    assert lengths[1] >= 3 * lengths[0]
+def test_a_clip_of_a_size_lasts_so_many_times_what_one_lasts(tmp_path: Path) -> None:
+    for size, asked in requests_of("length", SIZES, tmp_path).items():
+        assert lasts_s(Path(asked[0]["path"])) == pytest.approx(2.4 * size, rel=0.01)
 
 
 def test_a_crowd_shows_as_many_faces_as_asked_for(tmp_path: Path) -> None:
