@@ -106,17 +106,22 @@ def classify(
     batches: Sequence[int],
     crops: int,
     rounds: int,
+    threads: int = 1,
     unmeasured: Mapping[str, str] | None = None,
     on_batch: Callable[[int], None] = lambda batch: None,
 ) -> Classified:
-    """``crops`` are scored in every batch size by every side, ``rounds`` times; each batch size is run once unmeasured before."""
+    """``crops`` are scored in every batch size by every side, ``rounds`` times; each batch size is run once unmeasured before.
+
+    As many more as give each of the ``threads``, which take whole batches, the same number of them.
+    """
     runs: dict[str, dict[int, tuple[Answered, ...]]] = {name: {} for name in sides}
     logits = {
         name: side.ask({"batch": COMPARED_BATCH, "count": crops, "scores": True}).reply["logits"] for name, side in sides.items()
     }
     for batch in batches:
         take_turns(sides, {name: {"batch": batch, "count": batch} for name in sides}, 1)
-        requests: dict[str, Json] = {name: {"batch": batch, "count": max(crops, batch)} for name in sides}
+        turn = batch * threads
+        requests: dict[str, Json] = {name: {"batch": batch, "count": -(-crops // turn) * turn} for name in sides}
         for name, answers in take_turns(sides, requests, rounds).items():
             runs[name][batch] = answers
         on_batch(batch)

@@ -46,7 +46,7 @@ class Device(StrEnum):
 
 def classify(
     folder: Folder = None,
-    crops: Annotated[int, typer.Option(min=1, max=4096, help="Face crops scored in each run.")] = 64,
+    crops: Annotated[int, typer.Option(min=1, max=4096, help="Face crops scored in each run, at least.")] = 64,
     batch: Annotated[list[int] | None, typer.Option(min=1, max=64, help="A batch size; default: 1, 2, 4 ... 64.")] = None,
     runtime: Annotated[
         list[str] | None,
@@ -86,6 +86,12 @@ def classify(
                 sides, failed = stack.enter_context(open_those_that_start(wanted, threads))
                 unmeasured |= failed
             found = measure(
-                sides, batches=batches, crops=crops, rounds=repeat, unmeasured=unmeasured, on_batch=lambda size: bar.advance()
+                sides,
+                batches=batches,
+                crops=crops,
+                rounds=repeat,
+                threads=threads,
+                unmeasured=unmeasured,
+                on_batch=lambda size: bar.advance(),
             )
         finish(started.document(classify_figures(found), classify_charts(found) if sides else ()), json_out, plot)

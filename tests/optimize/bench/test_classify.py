@@ -51,6 +51,13 @@ def test_every_batch_size_is_run_once_unmeasured_and_then_in_turns() -> None:
     assert sizes == [(8, 16), (4, 4), (4, 16), (4, 16), (32, 32), (32, 32), (32, 32)]
 
 
+@pytest.mark.parametrize(("threads", "batch", "count"), [(2, 8, 64), (2, 64, 128), (8, 32, 256), (3, 8, 72)])
+def test_every_thread_has_as_many_batches_to_score(threads: int, batch: int, count: int) -> None:
+    eager = FakeClassifier(0.02)
+    classify({"eager": eager}, batches=(batch,), crops=64, rounds=1, threads=threads)
+    assert eager.asked[-1] == {"batch": batch, "count": count}
+
+
 def test_figures_compare_with_eager_and_onnxruntime_and_say_what_was_not_measured() -> None:
     figures = {figure.name: figure for figure in classify_figures(measured())}
     assert figures["onnxruntime: batch 8"].value == pytest.approx(100)
