@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import shutil
@@ -18,6 +19,7 @@ from worker.errors import ConfigError, ModelError
 MAX_FILE_BYTES = 8 << 30
 SUFFIXES = frozenset({".onnx", ".xml", ".bin", ".engine", ".pt2"})
 """Of the files that makers write."""
+MOST_TURNS = 20
 OUR_KEYS = frozenset({"format", "kind", "checkpoint_sha256", "files"})
 """Of a manifest of any version; other programs write a ``manifest.json`` too."""
 
@@ -52,14 +54,29 @@ def write_artefact(out: Path, fill: Callable[[Path], Manifest]) -> None:
             manifest = fill(fresh)
             manifest = manifest.model_copy(update={"files": stored_files(fresh)})
             (fresh / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            if out.exists():
-                out.rename(scratch / "old")
-            fresh.rename(out)
+            put_in_place(fresh, out, scratch)
         finally:
             with contextlib.suppress(OSError):
                 shutil.rmtree(scratch)
     except OSError as exc:
         raise ConfigError(f"cannot write {out}: {exc.strerror}") from exc
+
+
+def put_in_place(fresh: Path, out: Path, scratch: Path) -> None:
+    """Move ``fresh`` to ``out``, and what lies there into ``scratch``: also what another export puts there meanwhile.
+
+    Raises OSError.
+    """
+    for turn in range(MOST_TURNS):
+        with contextlib.suppress(FileNotFoundError):
+            out.rename(scratch / f"old-{turn}")
+        try:
+            fresh.rename(out)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST) or turn == MOST_TURNS - 1:
+                raise
+        else:
+            return
 
 
 def _may_be_replaced(out: Path) -> bool:

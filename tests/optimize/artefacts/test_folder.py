@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from optimize.artefacts.folder import is_sound, key_of, write_artefact
+from optimize.artefacts.folder import is_sound, key_of, put_in_place, write_artefact
 from worker.backends.artefact import CLASSIFIER, MANIFEST, PROBE, Manifest, Network, Parity, read_artefact
 from worker.errors import ConfigError, ModelError
 
@@ -59,6 +59,25 @@ def test_what_fails_leaves_the_old_one_and_no_trace(tmp_path: Path) -> None:
         write_artefact(out, fail)
     assert read_artefact(out).path().read_bytes() == b"engine"
     assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
+
+
+def test_of_two_exports_into_one_folder_at_once_the_last_one_stays(tmp_path: Path) -> None:
+    """The other one's is put there between the two moves of this one's."""
+    out, scratch = tmp_path / "artefact", tmp_path / "scratch"
+    write_artefact(out, fill)
+    write_artefact(scratch / "fresh", lambda folder: fill(folder, b"last"))
+
+    class Overtaken:
+        def __init__(self) -> None:
+            self.others = [b"first", b"second"]
+
+        def rename(self, target: Path) -> None:
+            if self.others:
+                write_artefact(target, lambda folder: fill(folder, self.others.pop()))
+            (scratch / "fresh").rename(target)
+
+    put_in_place(Overtaken(), out, scratch)  # type: ignore[arg-type]
+    assert read_artefact(out).path().read_bytes() == b"last"
 
 
 def test_what_is_no_artefact_is_never_replaced(tmp_path: Path) -> None:
