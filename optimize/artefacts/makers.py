@@ -81,7 +81,10 @@ def make_openvino(source: Source, folder: Path, targets: tuple[str, ...]) -> Mad
     core = openvino.Core()
     model = core.read_model(source.graph, b"")
     path = folder / f"{source.name}.xml"
-    openvino.save_model(model, path, compress_to_fp16=False)
+    try:
+        openvino.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as exc:
+        raise ConfigError(f"cannot write {path.name}: {str(exc).strip().splitlines()[-1]}") from exc
     inputs, outputs = graph_specs(source.graph)
     names = [output.name for output in outputs]
 

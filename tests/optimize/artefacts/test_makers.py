@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from optimize.artefacts.makers import NET_PROFILES, Source, why_not_here
+from optimize.artefacts.makers import NET_PROFILES, Source, make_openvino, why_not_here
 from worker.backends.artefact import Gpu
 from worker.errors import ConfigError
 from worker.extras import missing
@@ -46,6 +46,15 @@ def test_an_export_to_openvino_reports_no_usage(tmp_path: Path) -> None:
     assert done.stdout.split() == []
     assert list(home.iterdir()) == []
     assert sorted(path.name for path in out.iterdir()) == ["rnet.bin", "rnet.xml"]
+
+
+def test_what_openvino_cannot_write_is_told(tmp_path: Path) -> None:
+    """As on a full disk: OpenVINO raises RuntimeError."""
+    if missing(("openvino",)):
+        pytest.skip("needs openvino: make setup")
+    (tmp_path / "rnet.bin").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot write rnet\.xml: "):
+        make_openvino(rnet(), tmp_path, ())
 
 
 def test_engines_for_other_architectures_are_made_but_not_run_here() -> None:
