@@ -41,7 +41,7 @@ from worker.backends.artefact import (
 from worker.backends.choose import cached_export, ready_export
 from worker.backends.kept import private_cache, user_cache
 from worker.backends.torch import TorchClassifier
-from worker.backends.torch_tensorrt import open_torch_tensorrt
+from worker.backends.torch_tensorrt import LEAST, open_torch_tensorrt
 from worker.errors import ConfigError, ModelError
 from worker.extras import version_of
 from worker.model.checkpoint import load_spec, sha256
@@ -85,6 +85,10 @@ class Request:
     def __post_init__(self) -> None:
         if not 1 <= self.batch[0] <= self.batch[1] <= self.batch[2]:
             raise ConfigError(f"batch {self.batch}: three numbers from 1 upwards, rising: least, usual, greatest")
+        if self.kind == "torch-tensorrt" and self.batch[2] < LEAST:
+            raise ConfigError(
+                f"batch {self.batch}: torch-tensorrt runs {LEAST} crops at least: the greatest must be {LEAST} or more"
+            )
         if self.targets and self.kind != "tensorrt-rtx":
             raise ConfigError(f"{self.kind} takes no target: it is made for the machine at hand")
 

@@ -140,7 +140,14 @@ def test_pictures_are_real_faces_and_the_same_each_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"batch": (0, 1, 2)}, {"batch": (4, 2, 8)}, {"batch": (1, 9, 8)}, {"targets": ("SM80",), "kind": "onnx"}]
+    "given",
+    [
+        {"batch": (0, 1, 2)},
+        {"batch": (4, 2, 8)},
+        {"batch": (1, 9, 8)},
+        {"batch": (1, 1, 1), "kind": "torch-tensorrt"},
+        {"targets": ("SM80",), "kind": "onnx"},
+    ],
 )
 def test_senseless_requests_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
