@@ -25,10 +25,10 @@ SETTINGS_HEAD = """\
 Every setting of `configs/worker.yaml`, written from the program by `veriframe schema --settings`. A file wins over the defaults
 below, environment variables over the file, flags over both. `SECTION.KEY` here is the variable `VERIFRAME_SECTION__KEY`:
 `decode.timeout_s` is `VERIFRAME_DECODE__TIMEOUT_S`. A variable of a text, a path or a password is taken as it stands, without
-quotes; others are written as in YAML, lists `[a, b]`. An empty one unsets the key; so does `null`, but for a password. In a file,
-a password of digits, or with one of `@%*!&#[]{}"'` or `: ` in it, needs quotes. A key that does not exist, or a value out of its
-bounds, is an error that names it, and quotes nothing that a password may be in. Without `--config`, a checkout's own
-`configs/worker.yaml` is read.
+quotes; others are written as in YAML, lists `[a, b]`. An empty one unsets a key that may be null; so does `null`, but for a
+password. In a file, a password of digits, or with one of `@%*!&#[]{}"'` or `: ` in it, needs quotes.
+A key that does not exist, or a value out of its bounds, is an error that names it, and quotes nothing that a password may be in.
+Without `--config`, a checkout's own `configs/worker.yaml` is read.
 """
 API_HEAD = """\
 # API reference

@@ -49,7 +49,7 @@ class RedisSettings(Section):
         repr=False,
         description="redis://, rediss:// (TLS), unix:// or sentinel://HOST:PORT,HOST:PORT/SERVICE/DB; no password",
     )
-    username: str | None = Field(default=None, description="ACL user")
+    username: str | None = Field(default=None, repr=False, description="ACL user")
     password: SecretStr | None = Field(default=None, repr=False, description="best given as VERIFRAME_REDIS__PASSWORD")
     tls_ca: UserPath | None = Field(default=None, description="CA file for rediss://; the system's when unset")
     namespace: str = Field(default="vf", pattern=r"^[a-z0-9-]{1,32}$", description="first part of every key of ours")

@@ -245,7 +245,7 @@ def read_yaml(text: str) -> Any:
 
 
 def _unquoted(problem: str) -> str:
-    return re.sub(r"'.{2,}'", "…", problem, flags=re.DOTALL)
+    return re.sub(r"['\"].{2,}['\"]", "…", problem, flags=re.DOTALL)
 
 
 def _from_file(path: Path) -> Json:
@@ -277,13 +277,14 @@ def _from_environment() -> Json:
 
 
 def _told(value: str, field: FieldInfo | None) -> Any:
-    """What a variable says: text as it stands, anything else as YAML. An empty one unsets; so does ``null``, but for a secret."""
+    """What a variable says: text as it stands, but for the line end of a file that it was taken from; anything else as YAML.
+    An empty one unsets; so does ``null``, but for a secret."""
     kinds = _kinds(field) if field else set()
+    value = value.removesuffix("\n").removesuffix("\r")
     if not value or not kinds <= {str, Path, SecretStr}:
         return read_yaml(value) if value else None
-    if SecretStr in kinds:
-        return value.removesuffix("\n")  # of a secret mounted from a file
-    return None if value in ("null", "~") and field and field.default is None else value
+    is_unset = value in ("null", "~") and SecretStr not in kinds and field and field.default is None
+    return None if is_unset else value
 
 
 def _fields(section: str) -> dict[str, FieldInfo]:
@@ -316,7 +317,7 @@ def _plain(error: ErrorDetails) -> str:
     """One mistake in words: the key, what is wrong, and what was given, unless a password may be in it."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{key}: there is no such setting"
+        return f"{re.split('[:=]', key)[0]}: there is no such setting"  # password:WORD is a key in braces
     if error["type"] == "value_error":
         return f"{key}: {error['ctx']['error']}"
     given = "" if _may_hold_a_password(*error["loc"][:2]) else f", not {error['input']!r}"

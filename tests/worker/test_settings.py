@@ -119,7 +119,7 @@ PASSWORDS = ["@Secr3t", "%Secr3t", "*Secr3t", "!Secr3t", "&Secr3t", "[Secr3t", '
 
 @pytest.mark.parametrize("password", PASSWORDS)
 def test_a_password_in_the_environment_is_taken_as_it_stands(monkeypatch: pytest.MonkeyPatch, password: str) -> None:
-    for value in (password, f"{password}\n"):
+    for value in (password, f"{password}\n", f"{password}\r\n"):
         monkeypatch.setenv("VERIFRAME_REDIS__PASSWORD", value)
         told = load_settings().redis.password
         assert told is not None
@@ -131,7 +131,11 @@ def test_texts_in_the_environment_are_taken_as_they_stand_and_unset_by_nothing(m
     monkeypatch.setenv("VERIFRAME_MODEL__CHECKPOINT", "/own #2.safetensors")
     settings = load_settings()
     assert (settings.redis.username, settings.model.checkpoint) == ("4711", Path("/own #2.safetensors"))
-    for nothing in ("", "null"):
+    monkeypatch.setenv("VERIFRAME_REDIS__USERNAME", "ada\n")
+    monkeypatch.setenv("VERIFRAME_MODEL__CHECKPOINT", "/own #2.safetensors\n")
+    settings = load_settings()
+    assert (settings.redis.username, settings.model.checkpoint) == ("ada", Path("/own #2.safetensors"))
+    for nothing in ("", "null", "\n"):
         monkeypatch.setenv("VERIFRAME_REDIS__USERNAME", nothing)
         monkeypatch.setenv("VERIFRAME_MODEL__CHECKPOINT", nothing)
         monkeypatch.setenv("VERIFRAME_REDIS__PASSWORD", "")
@@ -142,6 +146,9 @@ def test_texts_in_the_environment_are_taken_as_they_stand_and_unset_by_nothing(m
     "text",
     [
         *(f"redis:\n  username: ada\n  password: {mark}Secr3t" for mark in ("@", "%", "*", "!", "[", "!!int ")),
+        *(f"redis:\n  username: ada\n  password: {mark}Secr3t" for mark in ("!O'", "!!int O'", "!!float O'", "!'", "!!int '")),
+        "redis: {password:Secr3t}",
+        "redis: {username: [Secr3t]}",
         "redis: {password: 4711081512}",
         "redis:\n  password:Secr3t",
         "redis: {url: [redis://ada:Secr3t@host]}",
@@ -153,7 +160,7 @@ def test_no_error_quotes_a_password(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as told:
         load_settings(write(tmp_path, text))
     assert not re.search("Secr|4711", str(told.value))
-    assert re.search(r"redis|source\.proxy|artifacts\.url|line 3|invalid literal", str(told.value))
+    assert re.search(r"redis|source\.proxy|artifacts\.url|line 3|invalid literal|could not convert", str(told.value))
 
 
 def test_no_number_is_infinite(monkeypatch: pytest.MonkeyPatch) -> None:
