@@ -32,13 +32,12 @@ class _Output(io.FileIO):
 
 
 class _Messages(io.FileIO):
-    """Takes whatever is written, also where it reaches nobody."""
+    """Takes whatever is written, also where it reaches nobody: the next line may find room again."""
 
     def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # of any buffer
         try:
             return super().write(data)
         except OSError:
-            _lose(self.fileno())
             return len(data)
 
 

@@ -6,8 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from worker.types import MediaKind, Strategy
 
+Floats = npt.NDArray[np.float64]
 MOST_TRACKS = 5
 """``c_tracks`` is fitted on media of up to so many tracks (``training.composites``)."""
 _EPSILON = 1e-6
@@ -82,8 +86,13 @@ class Calibration:
     def log_odds(self, logit: float, n_tracks: float = 1, n_windows: int = 1) -> float:
         """Calibrated log odds at full quality."""
         alone = self.a * logit + self.b - self.c_windows * math.log(n_windows)
-        fitted = alone - self.c_tracks * math.log(min(n_tracks, MOST_TRACKS))
-        return max(alone - self.c_tracks * math.log(n_tracks), min(fitted, self.undecided))
+        return float(self.held_against(n_tracks, np.array([alone]))[0])
+
+    def held_against(self, n_tracks: float, alone_N: Floats) -> Floats:
+        """Log odds of tracks, each as the highest of so many, by those that they have alone."""
+        fitted_N = alone_N - self.c_tracks * math.log(min(n_tracks, MOST_TRACKS))
+        odds_N: Floats = np.maximum(alone_N - self.c_tracks * math.log(n_tracks), np.minimum(fitted_N, self.undecided))
+        return odds_N
 
     def together(self, logits: Iterable[float]) -> float:
         """Log odds of several tracks, at full quality: the greatest, over all k, of the k-th highest as the highest of n / k.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import numpy as np
 
 from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, Segment, TrackScore, Verdict
 from worker.verdict.aggregate import RULES, Evidence, Windows, faces_by_track, segments, track_evidence, votes_in_time
-from worker.verdict.calibrate import Calibration, choose, probability
+from worker.verdict.calibrate import Calibration, Floats, choose, probability
 from worker.verdict.draws import by_draw, doubt
 
+MOST_PLACES = 200
+"""Among how many tracks every number of them is asked whether so many are high together."""
 POOLED_TRACK = -1
 """Number of the pseudo-track of all faces whose own track is too short to vote."""
 
@@ -110,24 +111,45 @@ class _Scores:
 def _scores(
     evidence: Mapping[int, Evidence], quality: Mapping[int, float], calibration: Calibration, least_quality: float
 ) -> _Scores:
-    """As ``Calibration.together``, each track at its own quality. One of less than ``least_quality`` is held against the number
-    of all by itself, and lends others no weight.
+    """As ``Calibration.together``, each track at its own quality: the k-th highest is that which is worth as much as the highest
+    of n / k. A track of less than ``least_quality`` is held against the number of all by itself, and lends others no weight.
 
     Poor faces can make a track less of a fake. They do not make one that looks real the decisive one; where it decides all the
     same, they pull it up to undecided too.
     """
     alone = {n: calibration.log_odds(found.logit, 1, found.n_windows) for n, found in evidence.items()}
-    order = sorted(evidence, key=lambda n: (alone[n], quality[n]), reverse=True)
-    counted = [n for n in order if quality[n] >= least_quality]
-    chances = {n: float(len(order)) for n in order} | {n: len(order) / place for place, n in enumerate(counted, 1)}
-    odds = {n: calibration.log_odds(found.logit, chances[n], found.n_windows) for n, found in evidence.items()}
-    tempered = {n: calibration.tempered(odds[n], quality[n]) for n in evidence}
-    rank = {n: min(odds[n], tempered[n]) for n in evidence}
-    decisive = max(order, key=lambda n: (rank[n], evidence[n].logit))
-    shown = rank | {decisive: tempered[decisive]}
-    for lower, higher in pairwise(reversed(counted)):
-        shown[higher] = max(shown[higher], shown[lower])
-    return _Scores(p={n: probability(shown[n]) for n in evidence}, decisive=decisive, chances=chances[decisive])
+    order = sorted(evidence, key=lambda n: (alone[n], quality[n], evidence[n].logit), reverse=True)
+    alone_N = np.array([alone[n] for n in order])
+    temperature_N = np.array([calibration.temperature(quality[n]) for n in order])
+
+    def worth(chances: float) -> tuple[Floats, Floats]:
+        """Log odds of each track as the highest of so many, and what they count for beside others."""
+        odds_N = calibration.held_against(chances, alone_N)
+        pulled_N = calibration.undecided + (odds_N - calibration.undecided) / temperature_N
+        return pulled_N, np.minimum(odds_N, pulled_N)
+
+    pulled_N, shown_N = worth(len(order))
+    decisive = int(np.argmax(shown_N))
+    best, score, chances = shown_N[decisive], pulled_N[decisive], float(len(order))
+    counted = np.flatnonzero([quality[n] >= least_quality for n in order])
+    together = np.array([decisive])
+    for place in _places(len(counted)):
+        pulled_N, worth_N = worth(len(order) / place)
+        highest = counted[np.argsort(-worth_N[counted], kind="stable")[:place]]
+        last = int(highest[-1])
+        shown_N[highest] = np.maximum(shown_N[highest], worth_N[last])
+        if worth_N[last] > best:
+            decisive, together, best, score, chances = last, highest, worth_N[last], pulled_N[last], len(order) / place
+    shown_N[together] = score
+    p = {n: probability(float(shown)) for n, shown in zip(order, shown_N, strict=True)}
+    return _Scores(p=p, decisive=order[decisive], chances=chances)
+
+
+def _places(count: int) -> Sequence[int]:
+    """Every place up to ``MOST_PLACES``; of more, as many that grow by one share."""
+    if count <= MOST_PLACES:
+        return range(1, count + 1)
+    return [int(place) for place in np.unique(np.geomspace(1, count, MOST_PLACES).round())]
 
 
 def _reasons(
@@ -151,8 +173,8 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     or of several that are high together, is the score. No face: ``no_face``; no face large and sharp enough:
     ``face_too_small``; votes at too few moments: ``too_few_frames``. Below t_real it is real, above t_fake fake, unless the
     faces are poor (``low_quality``), the deciding votes contradict each other (``high_uncertainty``) or, for ``real``, too much
-    was left unseen (``sparse_coverage``). Where
-    the calibration says so, poor faces pull the score to the undecided middle first.
+    was left unseen (``sparse_coverage``). Where the calibration says so, poor faces pull the score to the undecided middle
+    first.
     """
     groups, evidence = _judge(faces, coverage, policy)
     if not evidence:

@@ -109,7 +109,12 @@ def is_settled(
     plain = [replace(face, draws_N=None) for face in faces]  # draws do not move a verdict
     moved = [face if face.logit is None else replace(face, logit=face.logit + reaches[face.track]) for face in plain]
     strict = replace(policy, max_std=policy.max_std * caution.slack, min_quality=min(1.0, policy.min_quality / caution.slack))
-    judges = (strict, replace(strict, windows=None), replace(strict, windows=None, min_votes_video=1))
+    looser = replace(strict, min_quality=policy.min_quality)  # poor tracks lend weight to others, who may need it for real
+    judges = [
+        judge
+        for limits in (strict, looser)
+        for judge in (limits, replace(limits, windows=None), replace(limits, windows=None, min_votes_video=1))
+    ]
     return all(_label(decide(moved, coverage, judge)) is label for judge in judges)
 
 

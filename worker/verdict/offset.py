@@ -32,7 +32,8 @@ class OwnFile:
     """Poor or contradictory faces: ``uncertain`` whatever the score."""
 
     def score(self, offset: float) -> float:
-        """p(fake) with this offset, as ``worker.verdict.decide`` would give it."""
+        """p(fake) with this offset, as ``worker.verdict.decide`` would give it; of more tracks than a calibration is fitted on,
+        no less."""
         return probability(tempered(self.log_odds + offset, undecided(*self.thresholds), self.temperature))
 
     @property

@@ -109,6 +109,39 @@ def test_without_windows_the_score_rises_with_every_vote(faces: list[Face], look
         assert second.score >= first.score - 1e-12
 
 
+@given(faces=FACES, looked=COVERAGES, place=st.integers(0, 39), rise=st.floats(0, 5))
+def test_where_quality_counts_a_score_above_undecided_rises_too(
+    faces: list[Face], looked: Coverage, place: int, rise: float
+) -> None:
+    """Below, a poor track that decides is pulled up to undecided."""
+    sloped = replace(CALIBRATION, quality_full=0.9, quality_slope=2.5, c_tracks=1.2)
+    policy = replace(POLICY, windows=None, calibrations=(sloped, replace(sloped, kind=MediaKind.PICTURE)))
+    voting = [i for i, f in enumerate(faces) if f.logit is not None]
+    first = decide(faces, looked, policy)
+    if isinstance(first, NoVerdict) or first.score <= 0.5:
+        return
+    chosen = voting[place % len(voting)]
+    higher = [replace(f, logit=(f.logit or 0.0) + rise) if i == chosen else f for i, f in enumerate(faces)]
+    second = decide(higher, looked, policy)
+    assert isinstance(second, Verdict)
+    assert second.score >= first.score - 1e-12
+
+
+def test_a_good_track_that_passes_a_poor_one_loses_nothing() -> None:
+    sloped = replace(CALIBRATION, a=1.0, b=0.0, c_tracks=1.0, quality_full=1.0, quality_slope=1.0)
+    policy = replace(POLICY, calibrations=(sloped,))
+    poor = [f for t in range(1, 4) for f in clip(3.0, n=3, track=t, quality=0.3)]
+    below, above = (judged([*clip(logit, n=3, quality=1.0), *poor], coverage(), policy) for logit in (2.9, 3.1))
+    assert above.score >= below.score > 0.5
+
+
+def test_among_very_many_tracks_not_every_number_of_them_is_asked_for() -> None:
+    crowd = [face(0.5 * k, -4.0 + 0.01 * t, track=t) for t in range(700) for k in range(3)]
+    fakes = [face(0.5 * k, 4.0, track=700 + t) for t in range(300) for k in range(3)]
+    alone = CALIBRATION.apply(4.0, 1000 / 300)
+    assert judged([*crowd, *fakes], coverage()).score == pytest.approx(alone, abs=0.01)
+
+
 @given(logit=st.floats(-5, 5), n=st.integers(1, 6))
 def test_more_tracks_at_equal_logit_never_raise_p(logit: float, n: int) -> None:
     scores = []

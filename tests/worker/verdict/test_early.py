@@ -203,3 +203,23 @@ def test_a_window_alone_does_not_settle_a_long_video() -> None:
     long = [replace(face, pts_s=2.0 * i) for i, face in enumerate(faces(logits))]
     assert label(long) is Label.FAKE
     assert not is_settled(long, coverage(), POLICY, Outlook(share=0.5, hidden=1, closer_look=True))
+
+
+def test_poor_tracks_that_count_only_under_the_looser_limit_settle_nothing() -> None:
+    """Moved up together they would leave real, which tracks too poor to count could not do."""
+    shipped = Calibration(
+        kind=MediaKind.VIDEO,
+        rule="mean_logit",
+        strategies=frozenset(Strategy),
+        frames=(1, 512),
+        a=0.505,
+        b=-0.39,
+        c_tracks=0.9,
+        t_real=0.423,
+        t_fake=0.672,
+    )
+    policy = Policy(calibrations=(shipped,))
+    seen = [*faces([0.5] * 12, quality=0.9), *(face for t in range(1, 5) for face in faces([-0.05] * 12, track=t, quality=0.17))]
+    moved = [replace(face, logit=(face.logit or 0.0) + reach([0.0] * 12, 0.4, Caution())) for face in seen]
+    assert (label(seen, policy), label(moved, policy)) == (Label.REAL, Label.UNCERTAIN)
+    assert not is_settled(seen, coverage(), policy, Outlook(share=0.4, hidden=1))
