@@ -27,7 +27,7 @@ class _Output(io.FileIO):
             _lose(self.fileno())
             if exc.errno == errno.EPIPE:
                 raise SystemExit(BROKEN_PIPE) from exc
-            print(f"veriframe: standard output: {exc.strerror}", file=sys.stderr)
+            print(f"veriframe: standard output: {exc.strerror or exc}", file=sys.stderr)
             raise SystemExit(INTERNAL) from exc
 
 

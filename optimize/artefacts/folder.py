@@ -43,8 +43,7 @@ def write_artefact(out: Path, fill: Callable[[Path], Manifest]) -> None:
 
     Another artefact there is replaced. Raises ConfigError where ``out`` is anything else, or cannot be written.
     """
-    if out.exists() and not _may_be_replaced(out):
-        raise ConfigError(f"{out} exists and is no artefact: give --out another folder")
+    _refuse_others(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
@@ -54,6 +53,7 @@ def write_artefact(out: Path, fill: Callable[[Path], Manifest]) -> None:
             manifest = fill(fresh)
             manifest = manifest.model_copy(update={"files": stored_files(fresh)})
             (fresh / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            _refuse_others(out)  # making them took a while
             put_in_place(fresh, out, scratch)
         finally:
             with contextlib.suppress(OSError):
@@ -79,20 +79,25 @@ def put_in_place(fresh: Path, out: Path, scratch: Path) -> None:
             return
 
 
+def _refuse_others(out: Path) -> None:
+    if out.exists() and not _may_be_replaced(out):
+        raise ConfigError(f"{out} exists and is no artefact: give --out another folder")
+
+
 def _may_be_replaced(out: Path) -> bool:
     """An empty folder, or an artefact: its manifest and what that lists, nothing else.
 
     Where the manifest is damaged: the probe, and files such as makers write.
     """
-    if not out.is_dir():
-        return False
-    found = {path.name: path.is_file() for path in out.iterdir()}
-    if not found:
-        return True
-    if not found.get(MANIFEST) or not all(found.values()):
-        return False
     try:
+        found = {path.name: path.is_file() for path in out.iterdir()}
+        if not found:
+            return True
+        if not found.get(MANIFEST) or not all(found.values()):
+            return False
         told = json.loads((out / MANIFEST).read_bytes())
+    except (OSError, RecursionError):  # no folder, or none of ours
+        return False
     except ValueError:
         return PROBE in found and all(name in (MANIFEST, PROBE) or Path(name).suffix in SUFFIXES for name in found)
     ours = isinstance(told, dict) and told.keys() >= OUR_KEYS and isinstance(told["files"], dict)

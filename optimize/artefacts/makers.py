@@ -84,7 +84,8 @@ def make_openvino(source: Source, folder: Path, targets: tuple[str, ...]) -> Mad
     try:
         openvino.save_model(model, path, compress_to_fp16=False)
     except RuntimeError as exc:
-        raise ConfigError(f"cannot write {path.name}: {str(exc).strip().splitlines()[-1]}") from exc
+        reason = str(exc).strip().rpartition("\n")[-1]
+        raise ConfigError(f"cannot write {path.name}: {reason}") from exc
     inputs, outputs = graph_specs(source.graph)
     names = [output.name for output in outputs]
 

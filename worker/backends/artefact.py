@@ -221,9 +221,10 @@ def check_fits(artefact: Artefact, *, checkpoint_sha256: str, machine: Machine) 
             f"{artefact.folder}: built on {_told(manifest.gpu)}, but here is {_told(machine.gpu)}; {how_to_make(manifest)}"
         )
     if manifest.targets and machine.gpu is not None and target_of(machine.gpu) not in manifest.targets:
+        own = target_of(machine.gpu)
+        remedy = how_to_make(manifest.model_copy(update={"targets": (own,)}))
         raise ModelError(
-            f"{artefact.folder}: built for {', '.join(manifest.targets)}, but {_told(machine.gpu)} is {target_of(machine.gpu)}; "
-            f"{how_to_make(manifest)}"
+            f"{artefact.folder}: built for {', '.join(manifest.targets)}, but {_told(machine.gpu)} is {own}; {remedy}"
         )
 
 
@@ -273,7 +274,8 @@ def target_of(gpu: Gpu) -> str:
 def how_to_make(manifest: Manifest) -> str:
     """The command that replaces an artefact on this machine; ``--rebuild``, since one of the same key may be kept and whole."""
     batch = ",".join(str(crops) for crops in manifest.batch)
-    command = f"veriframe export --to {manifest.kind} --precision {manifest.precision} --batch {batch} --rebuild"
+    target = f" --target {','.join(manifest.targets)}" if manifest.targets else ""
+    command = f"veriframe export --to {manifest.kind} --precision {manifest.precision} --batch {batch}{target} --rebuild"
     return f"export it anew on this machine: `{command}`"
 
 

@@ -52,7 +52,7 @@ class ReportFolder:
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise ConfigError(f"--out {root}: {exc.strerror}") from exc
+            raise ConfigError(f"--out {root}: {exc.strerror or exc}") from exc
         if not os.access(root, os.W_OK | os.X_OK):
             raise ConfigError(f"--out {root}: not writable")
         self.root = root
@@ -70,7 +70,7 @@ class ReportFolder:
             self._save(path, report, crops, content, fingerprint)
         except OSError as exc:
             kind = StorageFull if exc.errno in NO_ROOM else StorageDown
-            raise kind(f"--out {self.root}: {exc.strerror}; mend that and run again (scan: with --resume)") from exc
+            raise kind(f"--out {self.root}: {exc.strerror or exc}; mend that and run again (scan: with --resume)") from exc
 
     def _save(self, path: Path, report: Report, crops: Mapping[str, bytes], content: Content | None, fingerprint: str) -> None:
         place = self.place(path)

@@ -103,6 +103,14 @@ def test_an_artefact_beside_something_else_is_never_replaced(strange: str, tmp_p
     assert (out / strange).exists()
 
 
+def test_a_manifest_that_nobody_can_read_is_none_of_ours(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / MANIFEST).write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="is no artefact"):
+        write_artefact(out, fill)
+
+
 def test_files_that_only_look_like_ours_are_never_replaced(tmp_path: Path) -> None:
     """Other programs write a manifest.json too, and networks in ONNX are everywhere."""
     web, broken, mixed = tmp_path / "web", tmp_path / "broken", tmp_path / "mixed"
@@ -115,6 +123,19 @@ def test_files_that_only_look_like_ours_are_never_replaced(tmp_path: Path) -> No
         with pytest.raises(ConfigError, match="is no artefact"):
             write_artefact(folder, fill)
         assert (folder / "mine.onnx").read_bytes() == b"mine"
+
+
+def test_what_somebody_puts_there_while_it_is_made_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def slowly(folder: Path) -> Manifest:
+        out.mkdir()
+        (out / "thesis.txt").write_text("years")
+        return fill(folder)
+
+    with pytest.raises(ConfigError, match="is no artefact"):
+        write_artefact(out, slowly)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["out", "thesis.txt"]
 
 
 def test_an_artefact_whose_manifest_is_damaged_is_made_anew(tmp_path: Path) -> None:
