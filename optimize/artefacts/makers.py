@@ -84,8 +84,8 @@ def make_openvino(source: Source, folder: Path, targets: tuple[str, ...]) -> Mad
     try:
         openvino.save_model(model, path, compress_to_fp16=False)
     except RuntimeError as exc:
-        reason = str(exc).strip().rpartition("\n")[-1]
-        raise ConfigError(f"cannot write {path.name}: {reason}") from exc
+        last = str(exc).strip().rpartition("\n")[-1]
+        raise ConfigError(f"cannot write {path.name}: {last}") from exc
     inputs, outputs = graph_specs(source.graph)
     names = [output.name for output in outputs]
 
