@@ -7,7 +7,8 @@ pair) and ``part`` (the data set's own: train, valid or test). All other columns
 
 A *group* names what must stay on one side of a split: a person, a clip, a scene. Several are joined by ``+``: a face swap
 between two people belongs to both. A fake belongs to its original's groups too, of whatever source that is. Without a group, a
-file stands alone by its path, without label folder and suffix: ``real/a.mp4`` and ``fake/a.mp4`` stay together.
+file stands alone by its path, without label folder and suffix: ``real/a.mp4`` and ``fake/a.mp4`` stay together. A ``+`` in the
+path is ``%2B`` in that name.
 """
 
 from __future__ import annotations
@@ -63,7 +64,12 @@ def own_group(source: str, path: str) -> str:
     """The group of a file that names none: ``source/`` and its path without ``real`` or ``fake`` folder and suffix."""
     pure = PurePosixPath(path)
     kept = [part for part in pure.parent.parts if part.lower() not in LABELS and part not in ("/", source)]
-    return "/".join([source, *kept, pure.stem])
+    return one_name("/".join([source, *kept, pure.stem]))
+
+
+def one_name(text: str) -> str:
+    """A group's name made of a file's or folder's: a ``+`` in these joins nothing."""
+    return text.replace("+", "%2B")
 
 
 def joined_to_originals(entries: Sequence[Entry]) -> list[Entry]:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from training.manifest import LABELS, Entry, is_video
+from training.manifest import LABELS, Entry, is_video, one_name
 from training.splits import MIN_STRATUM, assign
 
 CLIP_FOLDERS = 10
@@ -81,7 +81,9 @@ def folder_notes(entries: Sequence[Entry]) -> list[str]:
         path = PurePosixPath(entry.path)
         if label_place(path.parent) is not None:
             groups[path.parent].add(entry.group)
-    whole = [str(folder) for folder, names in groups.items() if {name.rpartition("/")[2] for name in names} == {folder.name}]
+    whole = [
+        str(folder) for folder, names in groups.items() if {name.rpartition("/")[2] for name in names} == {one_name(folder.name)}
+    ]
     apart = [str(folder) for folder in groups if str(folder) not in whole]
     notes = [f"taken for clips or persons, each on one side: {_counted(whole)}"] if whole else []
     if apart:
@@ -164,7 +166,7 @@ def _entries(source: str, files: Sequence[_File], group_names: Collection[str]) 
             path=str(file.path),
             label=file.label,
             source=source,
-            group=f"{source}/{next(iter(holding)) if len(holding) == 1 else _named(file)}",
+            group=one_name(f"{source}/{next(iter(holding)) if len(holding) == 1 else _named(file)}"),
             part=file.part,
         )
         if file.label == "fake":

@@ -105,3 +105,9 @@ def test_where_groups_leave_a_side_without_a_label_files_stand_alone() -> None:
         paths = [f"{label}/{who}/{label}{who}{n}.mp4" for label in LABELS for who in people[:2] for n in range(5)]
         paths += [f"real/{who}/{who}{n}.mp4" for who in people[2:] for n in range(5)]
         assert labels_of_sides(listed(paths)) == ALL
+
+
+def test_a_plus_in_a_name_joins_no_groups() -> None:
+    entries = listed(f"{label}/{who}+new/{n}.mp4" for label in LABELS for who in "abcdef" for n in range(3))
+    assert {entry.groups for entry in entries} == {(f"set/{who}%2Bnew",) for who in "abcdef"}
+    assert "not taken" not in "".join(folder_notes(entries))

@@ -96,6 +96,15 @@ def test_originals_are_where_a_sources_own_parts_have_their_fakes() -> None:
     assert found.notes == ("the data set's own parts are kept: mine",)
 
 
+def test_pairs_whose_names_have_a_plus_are_each_a_group_of_their_own() -> None:
+    plus = [replace(entry, part="", path=entry.path.replace("swap_", "y+")) for entry in pairs("youtube")]
+    alike = [Entry(path=f"{label}/x+{n}.mp4", label=label, source="s") for n in range(20) for label in ("real", "fake")]
+    for entries in (plus, alike):
+        found = assign(entries)
+        assert len({item.group for item in found.items}) == 20
+        assert (len(found.items), found.straddling, by_name(found.items)) == (40, (), [])
+
+
 def test_a_split_that_parts_a_fake_from_an_original_of_another_source_is_told() -> None:
     entries = pairs("youtube", 3)
     given = {entry.path: "train" if entry.original else "heldout" for entry in entries}

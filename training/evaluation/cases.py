@@ -74,15 +74,16 @@ def _from_folder(folder: Path) -> list[Case]:
     listing = list_source(folder)
     if listing.layout in ("own", "manifest"):  # tables that tell more than entries hold
         return _from_manifest(COMMITTED if listing.layout == "own" else folder / MANIFEST, folder)
-    component = components(entry.groups for entry in joined_to_originals(listing.entries))
-    return [_case(entry, component[entry.groups[0]], {}, listing.root, {}) for entry in listing.entries]
+    entries = joined_to_originals(listing.entries)
+    component = components(entry.groups for entry in entries)
+    return [_case(entry, component[entry.groups[0]], {}, listing.root, {}) for entry in entries]
 
 
 def _from_manifest(manifest: Path, data: Path) -> list[Case]:
-    entries = read_manifest(manifest)
+    entries = joined_to_originals(read_manifest(manifest))
     more = _rows(manifest)
     notes = {path: row.get("note") or "" for path, row in _rows(data / MANIFEST).items()} if (data / MANIFEST).is_file() else {}
-    component = components(entry.groups for entry in joined_to_originals(entries))
+    component = components(entry.groups for entry in entries)
     return [_case(entry, component[entry.groups[0]], more[entry.path], data, notes) for entry in entries]
 
 

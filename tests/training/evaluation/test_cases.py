@@ -112,3 +112,10 @@ def test_paths_as_find_prints_them_and_originals_of_another_source(tmp_path: Pat
     real, fake = read_cases(write(tmp_path / "set.csv", *lines))
     assert (real.name, real.split, fake.original) == ("a.mp4", "heldout", "a.mp4")
     assert real.group == fake.group
+
+
+def test_a_plus_in_a_fakes_name_is_no_group_of_its_own(tmp_path: Path) -> None:
+    place(tmp_path, *(f"{folder}{n}.mp4" for n in range(2) for folder in ("real/", "fake/y+")))
+    lines = (f"real/{n}.mp4,real,s,\nfake/y+{n}.mp4,fake,s,real/{n}.mp4" for n in range(2))
+    groups = {found.name: found.group for found in read_cases(write(tmp_path / "m.csv", "path,label,source,original", *lines))}
+    assert groups["real/0.mp4"] == groups["fake/y+0.mp4"] != groups["real/1.mp4"] == groups["fake/y+1.mp4"]
