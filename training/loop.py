@@ -7,6 +7,7 @@ steps; by minutes the schedule follows the clock). Axes: F crops, K families, C 
 from __future__ import annotations
 
 import csv
+import io
 import math
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from training.data import Batch, CropStore, PairSampler, load_batch, start_loade
 from training.device import choose_device, place
 from training.identity import refuse_other_rows, rows_sha256
 from training.maskbranch import MaskBranch
+from training.provenance import whole_lines
 from training.settings import FAMILIES, Fit, Network, Stage
 from training.validate import choose, validate
 from worker.errors import ConfigError, ModelError
@@ -340,18 +342,22 @@ def append_csv(path: Path, row: dict[str, Any]) -> None:
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Take away the rows of later steps: a run that was cut goes on before them, where it was last saved."""
+    """Take away the rows of later steps: a run that was cut goes on before them, where it was last saved.
+
+    What a kill left of a row goes too, and a row that was written on behind it.
+    """
     if not path.exists():
         return
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    kept = [row for row in rows if None not in row.values() and int(row["step"]) <= step]
-    if kept == rows:
+    data = path.read_bytes()
+    whole = whole_lines(data)
+    if not whole:
+        path.unlink()
+        return
+    header, *rows = csv.reader(io.StringIO(whole.decode(), newline=""))
+    kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
+    if kept == rows and whole == data:
         return
     unfinished = path.with_suffix(".part")
     with unfinished.open("w", newline="") as file:
-        writer = csv.DictWriter(file, reader.fieldnames or ())
-        writer.writeheader()
-        writer.writerows(kept)
+        csv.writer(file).writerows([header, *kept])
     unfinished.rename(path)

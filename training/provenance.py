@@ -140,7 +140,7 @@ def _append(path: Path, kind: type[Skipped] | type[Cut], lines: Sequence[Skipped
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         file.seek(0)
-        whole = _whole(file.read())
+        whole = whole_lines(file.read())
         text = io.StringIO()
         writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
         if not whole:
@@ -154,10 +154,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
     """The whole lines of a list; none where there is none."""
     if not path.exists():
         return []
-    return list(csv.DictReader(io.StringIO(_whole(path.read_bytes()).decode(), newline="")))
+    return list(csv.DictReader(io.StringIO(whole_lines(path.read_bytes()).decode(), newline="")))
 
 
-def _whole(data: bytes) -> bytes:
+def whole_lines(data: bytes) -> bytes:
     """A list without the line that a kill cut short. An odd number of quotes before a line's end: it is within a file's name."""
     end = data.rfind(b"\n") + 1
     while data.count(b'"', 0, end) % 2:

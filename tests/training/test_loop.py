@@ -17,7 +17,7 @@ from tests.training.conftest import crop, picture
 from training.data import CropStore, PairSampler, start_loader
 from training.device import choose_device
 from training.identity import rows_sha256
-from training.loop import Feed, Run, add_noise, fit_network, follow, learning_rate, make_network, train_step
+from training.loop import Feed, Run, add_noise, append_csv, cut_back, fit_network, follow, learning_rate, make_network, train_step
 from training.prepare import write_shard
 from training.settings import Fit, Mixture, Network, Stage, read_fit
 from worker.errors import ConfigError
@@ -262,3 +262,25 @@ def test_a_run_that_goes_on_has_every_step_in_its_logs_once(cache: Path, tmp_pat
             logged[name] = [(row["step"], row.get("source")) for row in csv.DictReader(file)]
     assert logged["steps.csv"] == [("2", None), ("4", None)]
     assert logged["validation.csv"] == [("2", "ffpp AUC"), ("4", "ffpp AUC"), ("4", "ffpp/deepfakes AUC")]
+
+
+@pytest.mark.parametrize(
+    ("left", "steps"),
+    [
+        ("step,loss\r\n2,0.7\r\n4,0.", ["2"]),
+        ("step,loss\r\n2,0.7\r\n4,0.4,0.6\r\n", ["2"]),
+        ("step,loss\r\n2,0.7\r\n", ["2"]),
+        ("step,lo", []),
+        ("", []),
+    ],
+    ids=["cut", "two run together", "whole", "header cut", "empty"],
+)
+def test_a_row_that_a_kill_cut_short_goes_and_the_next_one_is_whole(tmp_path: Path, left: str, steps: list[str]) -> None:
+    log = tmp_path / "steps.csv"
+    log.write_text(left, newline="")
+    cut_back(log, 4)
+    append_csv(log, {"step": 6, "loss": 0.5})
+    with log.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == [*steps, "6"]
+    assert all(row.keys() == {"step", "loss"} for row in rows)
