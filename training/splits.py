@@ -175,7 +175,8 @@ def assign(
     """Whole groups to ``train`` and ``heldout``, by hash: the same entries give the same sides anywhere.
 
     A source's own parts are kept where no group stands in two of them (valid and test: heldout), and the rest of these groups is
-    with them. ``leave_out`` names sources that nothing is learnt from; ``given`` maps every path to its split instead. Raises
+    with them. ``leave_out`` names sources that nothing is learnt from: what shares a group with their files, as the originals of
+    their fakes do, is left out with them, and a note counts it. ``given`` maps every path to its split instead. Raises
     ConfigError for a path that it lacks.
     """
     entries = joined_to_originals(entries)
@@ -188,19 +189,22 @@ def assign(
             f"no source {', '.join(unknown)} to leave out; there are {', '.join(sorted({e.source for e in entries}))}"
         )
     component_of = components(entry.groups for entry in entries)
-    by_part, side_of = _keep_their_parts(entries, component_of)
+    by_part, side_of = _keep_their_parts([entry for entry in entries if entry.source not in leave_out], component_of)
     free = [entry for entry in entries if component_of[entry.groups[0]] not in side_of]
     held, unit_of = _held_out_units(free, component_of, held_out)
 
-    def sides(entry: Entry) -> set[str]:
-        if entry.source in leave_out:
-            return {"leftout"}
-        if (side := side_of.get(component_of[entry.groups[0]])) is not None:
-            return {side}
-        return {"heldout" if unit_of[name] in held else "train" for name in entry.groups}
+    unit_of = component_of | unit_of
+    left_out = {unit_of[name] for entry in entries if entry.source in leave_out for name in entry.groups}
 
-    whole = [(entry, found.pop()) for entry in entries if len(found := sides(entry)) == 1]
+    def side(name: str) -> str:
+        if unit_of[name] in left_out:
+            return "leftout"
+        return side_of.get(component_of[name]) or ("heldout" if unit_of[name] in held else "train")
+
+    whole = [(entry, found.pop()) for entry in entries if len(found := {side(name) for name in entry.groups}) == 1]
     notes = [f"the data set's own parts are kept: {', '.join(sorted(by_part))}"] if by_part else []
+    along = Counter(entry.source for entry, its in whole if its == "leftout" and entry.source not in leave_out)
+    notes += [f"left out with them, as they share groups: {count} files of {source}" for source, count in sorted(along.items())]
     done = {entry for entry, _ in whole}
     return _assigned(whole, tuple(entry for entry in entries if entry not in done), tuple(notes))
 

@@ -105,6 +105,30 @@ def test_pairs_whose_names_have_a_plus_are_each_a_group_of_their_own() -> None:
         assert (len(found.items), found.straddling, by_name(found.items)) == (40, (), [])
 
 
+@pytest.mark.parametrize("parts", [True, False])
+def test_originals_of_fakes_that_are_left_out_are_left_out_with_them(parts: bool) -> None:
+    entries = [*pairs("youtube"), *(Entry(path=f"r/{n}.mp4", label="real", source="youtube") for n in range(20))]
+    found = assign(entries if parts else [replace(entry, part="") for entry in entries], leave_out=["mine"])
+    split = {item.path: item.split for item in found.items}
+    assert len(split) == len(entries)
+    assert by_name(found.items) == []
+    assert {path for path, side in split.items() if side == "leftout"} == {entry.path for entry in pairs("youtube")}
+    assert {side for path, side in split.items() if path.startswith("r/")} == {"train", "heldout"}
+    assert found.notes == ("left out with them, as they share groups: 20 files of youtube",)
+
+
+def test_of_people_all_connected_only_those_of_what_is_left_out_are_left_out() -> None:
+    people = range(12)
+    entries = [Entry(path=f"r/{n}.mp4", label="real", source="s", group=f"{n}") for n in people]
+    entries += [Entry(path=f"f/{n}.mp4", label="fake", source="s", group=f"{n}+{(n + 1) % 12}") for n in people]
+    entries.append(Entry(path="x.mp4", label="fake", source="other", original="r/0.mp4"))
+    found = assign(entries, leave_out=["other"])
+    assert {item.path for item in found.items if item.split == "leftout"} == {"x.mp4", "r/0.mp4"}
+    assert {"f/0.mp4", "f/11.mp4"} <= {entry.path for entry in found.straddling}
+    assert {item.split for item in found.items} == {"train", "heldout", "leftout"}
+    assert by_name(found.items) == []
+
+
 def test_a_split_that_parts_a_fake_from_an_original_of_another_source_is_told() -> None:
     entries = pairs("youtube", 3)
     given = {entry.path: "train" if entry.original else "heldout" for entry in entries}

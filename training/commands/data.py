@@ -66,7 +66,9 @@ def prepare(
     cache: CacheOption = CACHE,
     split: Annotated[Path | None, typer.Option(help="CSV (path, split: train, heldout or leftout) instead of our own.")] = None,
     held_out: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of the groups that are held out.")] = 0.15,
-    leave_out: Annotated[list[str] | None, typer.Option(help="A source that nothing is learnt from; may be repeated.")] = None,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="A source left out, with what shares its groups; may be repeated.")
+    ] = None,
     train_frames: Annotated[int, typer.Option(min=1, help="Frames of a training clip.")] = 20,
     test_frames: Annotated[int, typer.Option(min=1, help="Frames of any other clip.")] = 12,
     recompress: Annotated[
