@@ -24,7 +24,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from training.manifest import LABELS, PICTURE_SUFFIXES, VIDEO_SUFFIXES, Entry, is_video, read_manifest
+from training.manifest import (
+    LABELS,
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Entry,
+    is_video,
+    joined_to_originals,
+    plain_path,
+    read_manifest,
+)
 from training.plain import folder_notes, label_place, plain_entries
 from training.splits import read_split
 from worker.errors import ConfigError
@@ -52,6 +61,10 @@ class Listing:
 
 def list_source(source: Path, layout: str | None = None) -> Listing:
     """The labelled files of a manifest or folder, every entry with its group. Raises ConfigError where none is recognised."""
+    return _with_known_originals(_listed_in(source, layout))
+
+
+def _listed_in(source: Path, layout: str | None) -> Listing:
     if source.is_file():
         if layout not in (None, "manifest"):
             raise ConfigError(f"{source} is a file: only the layout manifest fits")
@@ -66,15 +79,17 @@ def list_source(source: Path, layout: str | None = None) -> Listing:
 
 def list_sources(sources: Sequence[Path], layout: str | None = None) -> Listing:
     """Several folders or manifests as one; paths are then relative to the folder that holds them all."""
-    listings = [list_source(source, layout) for source in sources]
+    listings = [_listed_in(source, layout) for source in sources]
     if len(listings) == 1:
-        return listings[0]
+        return _with_known_originals(listings[0])
     if not listings:
         raise ConfigError("name a folder or a manifest")
     root = Path(os.path.commonpath([listing.root.resolve() for listing in listings]))
 
     def moved(listing: Listing, path: str) -> str:
-        return (listing.root.resolve() / path).relative_to(root).as_posix() if path and not Path(path).is_absolute() else path
+        if not path or Path(path).is_absolute():
+            return path
+        return plain_path((listing.root.resolve() / path).relative_to(root).as_posix())
 
     entries = [
         replace(entry, path=moved(listing, entry.path), original=moved(listing, entry.original))
@@ -84,7 +99,8 @@ def list_sources(sources: Sequence[Path], layout: str | None = None) -> Listing:
     if len({entry.path for entry in entries}) < len(entries):
         raise ConfigError("a file is reached by two of the sources")
     names = "+".join(listing.layout for listing in listings)
-    return Listing(layout=names, root=root, entries=tuple(entries), notes=tuple(n for listing in listings for n in listing.notes))
+    notes = tuple(note for listing in listings for note in listing.notes)
+    return _with_known_originals(Listing(layout=names, root=root, entries=tuple(entries), notes=notes))
 
 
 def recognise(folder: Path) -> str:
@@ -103,12 +119,23 @@ def _finished(layout: str, root: Path, entries: Sequence[Entry]) -> Listing:
         raise ConfigError(f"{root}: the layout {layout} finds no labelled file there")
     notes = _passed_over(root, entries) if layout != "manifest" else []
     notes += folder_notes(entries) if layout == "plain" else []
-    known = {entry.path for entry in entries if entry.label == "real"}
-    lost = [entry for entry in entries if entry.original and entry.original not in known]
-    if lost:
-        notes.append(f"{len(lost)} fakes lack their original, the first of them {lost[0].path}")
-    kept = [replace(e, original=e.original if e.original in known else "", group="+".join(e.groups)) for e in entries]
+    kept = [replace(entry, group="+".join(entry.groups)) for entry in entries]
     return Listing(layout=layout, root=root, entries=tuple(kept), notes=tuple(notes))
+
+
+def _with_known_originals(listing: Listing) -> Listing:
+    """Originals that are no listed real file taken away; the fakes of one still have a group in common."""
+    known = {entry.path for entry in listing.entries if entry.label == "real"}
+    lost = {entry.path for entry in listing.entries if entry.original and entry.original not in known}
+    if not lost:
+        return listing
+    joined = joined_to_originals(listing.entries)
+    entries = [
+        replace(whole, original="") if entry.path in lost else entry for entry, whole in zip(listing.entries, joined, strict=True)
+    ]
+    first = next(entry.path for entry in entries if entry.path in lost)
+    note = f"{len(lost)} fakes lack their original, the first of them {first}"
+    return replace(listing, entries=tuple(entries), notes=(*listing.notes, note))
 
 
 def _passed_over(root: Path, entries: Sequence[Entry]) -> list[str]:

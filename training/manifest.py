@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import posixpath
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
@@ -73,8 +74,17 @@ def one_name(text: str) -> str:
 
 
 def joined_to_originals(entries: Sequence[Entry]) -> list[Entry]:
-    """Every fake also in the groups of the original that it was made of: the two stay on one side."""
+    """Every fake also in the groups of the original that it was made of: the two stay on one side.
+
+    Fakes of one original that is not listed stay together too, by a group of its name where they have none in common.
+    """
     groups = {entry.path: entry.groups for entry in entries}
+    fakes_of: dict[str, list[set[str]]] = defaultdict(list)
+    for entry in entries:
+        if entry.original and entry.original not in groups:
+            fakes_of[entry.original].append(set(entry.groups))
+    for original, theirs in fakes_of.items():
+        groups[original] = () if set.intersection(*theirs) else (one_name(f"original {original}"),)
     return [
         replace(entry, group="+".join(dict.fromkeys((*entry.groups, *groups.get(entry.original, ())))))
         if entry.original

@@ -84,6 +84,29 @@ def test_a_missing_original_is_told_and_leaves_no_pair(tmp_path: Path) -> None:
     assert any("1 fakes lack their original" in note for note in found.notes)
 
 
+def test_fakes_of_an_original_that_is_not_listed_stay_together(tmp_path: Path) -> None:
+    lines = [f"f/{kind}_{n}.mp4,fake,{kind},gone/{n}.mp4" for n in range(20) for kind in ("swap", "mask")]
+    (tmp_path / "m.csv").write_text("\n".join(["path,label,source,original", *lines]) + "\n")
+    found = list_source(tmp_path / "m.csv")
+    split = {item.path: (item.split, item.group) for item in assign(found.entries).items}
+    assert all(split[f"f/swap_{n}.mp4"] == split[f"f/mask_{n}.mp4"] for n in range(20))
+    assert len(set(split.values())) == 20
+    assert {entry.original for entry in found.entries} == {""}
+    assert any("40 fakes lack their original" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("original", ["../reals/a.mp4", "a.mp4"])
+def test_an_original_may_be_listed_in_another_manifest(tmp_path: Path, original: str) -> None:
+    for name, line in (("reals", "a.mp4,real,s,"), ("fakes", f"b.mp4,fake,t,{original}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "m.csv").write_text(f"path,label,source,original\n{line}\n")
+    found = list_sources([tmp_path / "reals" / "m.csv", tmp_path / "fakes" / "m.csv"])
+    is_listed = original.startswith("..")
+    assert by_path(found.entries)["fakes/b.mp4"].original == ("reals/a.mp4" if is_listed else "")
+    assert len({item.group for item in assign(found.entries).items}) == (1 if is_listed else 2)
+    assert len(found.notes) == (0 if is_listed else 1)
+
+
 def test_celeb_df_keeps_identities_and_its_test_list(tmp_path: Path) -> None:
     names = ["Celeb-real/id0_0001.mp4", "Celeb-real/id1_0000.mp4", "YouTube-real/00000.mp4", "Celeb-synthesis/id0_id1_0001.mp4"]
     root = lay(tmp_path, names)
