@@ -10,12 +10,12 @@ import typer
 
 from worker.errors import ConfigError, ModelError, VeriframeError
 from worker.extras import extra_of, how_to_install
+from worker.streams import INTERNAL
 
 SCANNED = 0
 FAIL_ON = 1
 USAGE = 2
 ITEMS_FAILED = 3
-INTERNAL = 4
 
 log = logging.getLogger(__name__)
 
