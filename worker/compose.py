@@ -6,6 +6,8 @@ import hashlib
 import json
 from contextlib import ExitStack, closing
 
+import cv2
+
 from worker import __version__
 from worker import report as wire
 from worker.backends.choose import is_at_hand, open_from, opening_of
@@ -76,6 +78,7 @@ def _build(settings: Settings, telemetry: Telemetry, begun: OwnedFrames | None =
         ran, nets = _face_nets(settings, opening.digest, threads, telemetry)
         detector = stack.enter_context(MtcnnDetector(nets, min_face_px=settings.faces.min_face_px, threads=1))
         crew = stack.enter_context(Crew(threads))
+        cv2.setNumThreads(1)  # the crew's threads share the cores already, and OpenCV's burn time waiting for one another
 
         def open_engine() -> Engine:
             classifier = open_from(opening, backend, lambda wanted: telemetry.count(FALLBACKS, wanted))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -41,6 +42,7 @@ def main() -> None:
 
         run()
         return
+    gc.disable()  # imports leave next to no garbage, and many objects for each collection to look through
     with contextlib.suppress(OSError):  # tried again where an error gets its exit code
         _booted.append(boot())
     with _killed_by_ctrl_c():
@@ -49,6 +51,7 @@ def main() -> None:
 
             run()
         finally:
+            gc.enable()
             while _booted:
                 _booted.pop().kill()
 
@@ -76,6 +79,13 @@ def scans_here(arguments: Sequence[str]) -> bool:
 def decoders() -> Booted:
     """The process that loads the decoders: the one started first of all, or one that is started now. The caller owns it."""
     return _booted.pop() if _booted else boot()
+
+
+def imported() -> None:
+    """The scan begins: garbage is collected again, but not among what was imported."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import NoReturn
 
+import cv2
 import pytest
 
 from tests.worker.telemetry.recorded import Recorded
@@ -98,6 +99,12 @@ def test_a_decoder_that_is_lost_is_told() -> None:
     with build_frames(settings, told) as frames, pytest.raises(DecodeTimeout), frames.open(demo_files()[0].path):
         pass
     assert told.counts == {("decoder_restarts_total", "timeout"): 1}
+
+
+def test_opencv_starts_no_threads_beside_the_crews() -> None:
+    cv2.setNumThreads(2)
+    with build_scanner(load_settings(flags={"model": {"backend": "onnxruntime"}})):
+        assert cv2.getNumThreads() == 1
 
 
 def test_a_scanner_that_is_begun_becomes_the_one_that_is_built(tmp_path: Path) -> None:

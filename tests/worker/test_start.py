@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -51,6 +52,30 @@ def test_decoders_that_nobody_took_end_with_the_command(monkeypatch: pytest.Monk
     assert ended.value.code == 2, "nothing to scan was named"
     assert len(made) == 1
     assert made[0].process.poll() is not None
+
+
+def test_garbage_is_collected_again_once_a_scan_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def run() -> None:
+        seen.append(gc.isenabled())
+        start.imported()
+        seen.append(gc.isenabled())
+
+    monkeypatch.setattr("worker.cli.main", run)
+    monkeypatch.setattr(sys, "argv", ["veriframe", "scan", "clip.mp4"])
+    try:
+        start.main()
+    finally:
+        gc.unfreeze()
+    assert seen == [False, True]
+
+
+def test_garbage_is_collected_after_a_scan_that_never_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.cli.main", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["veriframe", "scan", "clip.mp4"])
+    start.main()
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("module", ["worker.start", "worker.cli"])

@@ -265,6 +265,7 @@ def _scan_items(items: list[Any], arguments: ScanArguments, settings: Any, build
     from worker.output.folder import ReportFolder
     from worker.output.sink import SINKS
     from worker.progress import Bar
+    from worker.start import imported
 
     folder = None
     if arguments.out is not None:
@@ -281,6 +282,7 @@ def _scan_items(items: list[Any], arguments: ScanArguments, settings: Any, build
         sink=SINKS[arguments.format](sys.stdout),
         bar=Bar(console, total=len(items), live=console.is_terminal and not arguments.quiet and not both_on_terminal),
     )
+    imported()
     with closing(folder) if folder else nullcontext():
         tally = batch.run(items)
     if not arguments.quiet:

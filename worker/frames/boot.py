@@ -15,14 +15,18 @@ from pathlib import Path
 KILL_WAIT_S = 2.0
 DEFAULT_OPENER = "worker.frames.choose:open_media"
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from worker.frames.zygote import main; main()"
-# One BLAS or OpenMP thread: none may run when the zygote forks. Two malloc arenas: each takes 64 MiB of the address space limit.
+# One thread each of BLAS, OpenMP and OpenCV: none may run when the zygote forks, and OpenCV's burn time waiting for one another.
+# Two malloc arenas: each takes 64 MiB of the address space limit. Huge pages, where glibc and the kernel can: a decoder's frames
+# are new to every child.
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
     "MALLOC_ARENA_MAX": "2",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
 }
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")

@@ -87,6 +87,8 @@ def _pass(channel: _Channel, shared: SharedBytes, media: OpenMedia, message: Jso
     free: list[int] = message["slots"]
     slot_bytes: int = message["slot_bytes"]
     last_s = media.info.duration_s + wire.PTS_SLACK_S
+    gc.collect()
+    gc.freeze()  # what is open stays: each collection below would look through it again
     for frame in media.frames(wire.request_from(message["frames"])):
         gc.collect()  # decoded frames lie in cycles: left alone, some hundreds of megabytes of them pile up
         if not -wire.PTS_SLACK_S <= frame.pts_s <= last_s:
