@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from worker.backends.crops import BatchedClassifier
+from worker.backends.crops import IN_CACHE, BatchedClassifier
 from worker.errors import ConfigError, ModelError
 from worker.model.graph import CHECKPOINT_KEY, DRAWS, EXPORT_KEY, EXPORT_VERSION, INPUT, LOGIT
 from worker.onnx_errors import LOAD_ERRORS
@@ -18,8 +18,9 @@ CUDA = "CUDAExecutionProvider"
 class OnnxClassifier(BatchedClassifier):
     """A ``worker.ports.Classifier`` over a file made by ``worker.model.export``; ``scores`` may be called from several threads.
 
-    Batches are cut to at most ``max_batch`` crops, which bounds memory. With ``checkpoint_sha256`` the file must be the export of
-    that very checkpoint. With ``cuda`` it runs on the first NVIDIA card, in float32 without TF32 (not verified on hardware).
+    Batches are cut to at most ``max_batch`` crops, and on a CPU to ``IN_CACHE``. With ``checkpoint_sha256`` the file must be the
+    export of that very checkpoint. With ``cuda`` it runs on the first NVIDIA card, in float32 without TF32 (not verified on
+    hardware).
 
     Raises ConfigError where CUDA is wanted and missing, ModelError where the file is missing, damaged, or not such an export.
     """
@@ -50,7 +51,8 @@ class OnnxClassifier(BatchedClassifier):
         if checkpoint_sha256 is not None and about.get(CHECKPOINT_KEY) != checkpoint_sha256:
             raise ModelError(f"{onnx_path}: is the export of another checkpoint")
         size = int(self._session.get_inputs()[0].shape[1])
-        super().__init__(name="onnxruntime-cuda" if cuda else "onnxruntime", size=size, max_batch=max_batch)
+        name, most = ("onnxruntime-cuda", max_batch) if cuda else ("onnxruntime", min(max_batch, IN_CACHE))
+        super().__init__(name=name, size=size, max_batch=most)
         self._outputs = [output.name for output in self._session.get_outputs() if output.name in (LOGIT, DRAWS)]
 
     def _score(self, crops_FHWC: UInt8) -> Scores:
