@@ -11,7 +11,7 @@ from worker.api.parts import Parts, TheParts
 from worker.errors import ConfigError, RedisDown
 from worker.queue.connection import translated
 from worker.queue.roster import serves_scans
-from worker.queue.server import check_server
+from worker.queue.server import server_problems
 
 router = APIRouter(tags=["operation"])
 
@@ -56,7 +56,7 @@ def metrics(parts: TheParts) -> Response:
 
 def _checks(parts: Parts) -> tuple[Check, ...]:
     try:
-        facts = check_server(parts.desk.records.redis)
+        problems = "; ".join(server_problems(parts.desk.records.redis))
         with translated():
             live = parts.roster.live().values()
     except (RedisDown, ConfigError, RedisError) as exc:
@@ -64,7 +64,6 @@ def _checks(parts: Parts) -> tuple[Check, ...]:
         return (Check(name="redis", ok=False, detail=detail), Check(name="workers", ok=False, detail="unknown"))
     workers = [said for said in live if serves_scans(said)]
     ready = sum(1 for said in workers if said.get("ready"))
-    problems = "; ".join(facts.problems)
     return (
         Check(name="redis", ok=not problems, detail=problems or "Redis 6.2 or newer, noeviction"),
         Check(

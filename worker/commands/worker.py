@@ -117,11 +117,11 @@ def _check_redis(settings: Settings) -> None:
 
     from worker.errors import RedisDown
     from worker.queue.assemble import brisk_redis
-    from worker.queue.server import check_server
+    from worker.queue.server import server_problems
 
     with contextlib.closing(brisk_redis(settings)) as redis:
         try:
-            problems = check_server(redis).problems
+            problems = server_problems(redis)
         except RedisDown as exc:  # workers wait for it
             problems = (str(exc),)
     for problem in problems:
