@@ -54,8 +54,8 @@ class ArtifactStore(Protocol):
         """False: nothing is kept, and what is put is dropped."""
         ...
 
-    def put(self, key: str, data: bytes | Path, *, expires_at: float, max_bytes: int | None = None) -> Content | None:
-        """Keep bytes, or those of a file; None: not retained (no store, or ``expires_at`` is past). Raises MediaTooLarge."""
+    def put(self, key: str, data: bytes | Path, *, expires_at: float) -> Content | None:
+        """Keep bytes, or those of a file; None: not retained (no store, or ``expires_at`` is past)."""
         ...
 
     def writer(self, key: str, *, expires_at: float, max_bytes: int | None = None) -> AbstractContextManager[Writing]:
@@ -100,7 +100,7 @@ class NoStore:
 
     retains = False
 
-    def put(self, key: str, data: bytes | Path, *, expires_at: float, max_bytes: int | None = None) -> Content | None:
+    def put(self, key: str, data: bytes | Path, *, expires_at: float) -> Content | None:
         _check(key)
         return None
 
@@ -130,11 +130,11 @@ class ExpiringStore:
     def __init__(self, blobs: Blobs, *, clock: Callable[[], float] = time.time) -> None:
         self._blobs, self._clock = blobs, clock
 
-    def put(self, key: str, data: bytes | Path, *, expires_at: float, max_bytes: int | None = None) -> Content | None:
+    def put(self, key: str, data: bytes | Path, *, expires_at: float) -> Content | None:
         _check(key)
         if expires_at <= self._clock():
             return None
-        with self.writer(key, expires_at=expires_at, max_bytes=max_bytes) as writing:
+        with self.writer(key, expires_at=expires_at) as writing:
             if isinstance(data, bytes):
                 writing.write(data)
             else:
