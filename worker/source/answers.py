@@ -35,7 +35,6 @@ _BY_STATUS: Final[dict[int, type[FetchError]]] = {
     425: FetchTimeout,
     451: FetchGeo,
 }
-_CONTENT_TYPE = re.compile(r"[\w.+-]{1,64}/[\w.+-]{1,64}", re.ASCII)
 
 
 def error_of_status(
@@ -73,12 +72,6 @@ def declared_size(response: httpx.Response) -> int | None:
     """Content-Length, which may be a lie."""
     text = response.headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
-
-
-def declared_type(response: httpx.Response) -> str | None:
-    """Content-Type without parameters, which may be a lie."""
-    kind = _CONTENT_TYPE.match(response.headers.get("content-type", ""))
-    return kind.group().lower() if kind else None
 
 
 def coding_of(response: httpx.Response) -> str:

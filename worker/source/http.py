@@ -18,7 +18,7 @@ import httpx
 
 from worker.content import Intake, taking_in
 from worker.errors import EmptyMedia, FetchError, FetchRefused, FetchTimeout, MediaTooLarge
-from worker.source.answers import check_status, coding_of, declared_size, declared_type, decoded, translated
+from worker.source.answers import check_status, coding_of, declared_size, decoded, translated
 from worker.source.client import ASK_S, Stopped, guarded_client, never, plain_url
 from worker.source.guard import AddressGuard
 from worker.source.resume import Mark, Tries, continues, mark_of, part_of, range_headers
@@ -30,13 +30,12 @@ HEADERS: Final = {"accept": "*/*", "accept-encoding": "identity"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """A finished download. ``final_url``: where redirects led to, without query; ``content_type``: as the server claims."""
+    """A finished download. ``final_url``: where redirects led to, without query."""
 
     path: Path
     sha256: str
     size_bytes: int
     final_url: str
-    content_type: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,13 +244,7 @@ class _Download:
             content = self._intake.content()
             if not content.size_bytes:
                 raise EmptyMedia("the server sent no bytes")
-            return Fetched(
-                path=into,
-                sha256=content.sha256,
-                size_bytes=content.size_bytes,
-                final_url=plain_url(response.url),
-                content_type=declared_type(response),
-            )
+            return Fetched(path=into, sha256=content.sha256, size_bytes=content.size_bytes, final_url=plain_url(response.url))
 
     def _begin(self, response: httpx.Response, *, asked: bool) -> None:
         """An answer from the first byte on, which is what is wanted, or what a server makes of a resource that has changed."""

@@ -74,9 +74,7 @@ class Playlists:
                 if on_progress is not None:
                     on_progress(intake.size_bytes, intake.size_bytes * len(parts) // done)
             content = intake.content()
-        return Fetched(
-            path=into, sha256=content.sha256, size_bytes=content.size_bytes, final_url=plain_url(url), content_type=None
-        )
+        return Fetched(path=into, sha256=content.sha256, size_bytes=content.size_bytes, final_url=plain_url(url))
 
     def _hls(self, session: Session, data: bytes, url: str) -> list[Part]:
         found = read_hls(data, url, max_segments=self._limits.max_segments)
