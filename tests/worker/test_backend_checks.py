@@ -7,7 +7,7 @@ import pytest
 
 from worker.backend_checks import backend_checks, choose_anew, chosen_backend
 from worker.backends.candidates import NAMES
-from worker.backends.choose import open_classifier
+from worker.backends.choose import open_from, opening_of
 from worker.doctor import can_scan
 from worker.errors import ConfigError
 from worker.extras import missing
@@ -78,10 +78,10 @@ def test_a_backend_that_is_set_is_bad_where_opening_it_raises(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in others else real(name))
     settings = load_settings(flags={"model": {"backend": backend, "cache_dir": tmp_path}})
     if can_scan([*backend_checks(settings), chosen_backend(settings)]):
-        assert open_classifier(None, backend, 1, tmp_path).name == "onnxruntime"
+        assert open_from(opening_of(None, cache_dir=tmp_path), backend).name == "onnxruntime"
     else:
         with pytest.raises(ConfigError):
-            open_classifier(None, backend, 1, tmp_path)
+            open_from(opening_of(None, cache_dir=tmp_path), backend)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "tensorrt"])

@@ -31,32 +31,16 @@ EXPORT_NEEDS = ("torch", "timm", "onnx", "onnx_ir", "onnxscript")
 Exporter = Callable[[Path, Path], None]
 
 
-def open_classifier(
-    checkpoint: Path | None,
-    backend: str = "auto",
-    threads: int = 2,
-    cache_dir: Path | None = None,
-    *,
-    max_batch: int = 16,
-    parallel: int = 1,
-    on_fallback: Callable[[str], None] = lambda wanted: None,
-) -> Classifier:
-    """The classifier for ``checkpoint``, or for the bundled one (None): ``parallel`` calls at once, each on ``threads`` threads.
+def open_from(opening: Opening, backend: str, on_fallback: Callable[[str], None] = lambda wanted: None) -> Classifier:
+    """The classifier of what ``opening_of`` gave.
 
     ``auto`` is the fastest that passes parity on this machine (``worker.backends.auto``). Any checkpoint but the bundled one is
-    exported first, in a process of its own, so that this one never imports torch. Exports, compiled graphs and the choice are
-    kept in ``cache_dir`` (the user's cache folder when None). A TensorRT artefact that cannot be used is replaced by ONNX
-    Runtime, which is logged, counted, and told to ``on_fallback`` with the name of the wanted one.
+    exported first, in a process of its own, so that this one never imports torch. A TensorRT artefact that cannot be used is
+    replaced by ONNX Runtime, which is logged, counted, and told to ``on_fallback`` with the name of the wanted one.
 
     Raises ConfigError for an unknown backend, a missing extra or a cache folder of somebody else, ModelError for a checkpoint
-    that cannot be used.
+    that cannot be exported.
     """
-    opening = opening_of(checkpoint, threads=threads, parallel=parallel, max_batch=max_batch, cache_dir=cache_dir)
-    return open_from(opening, backend, on_fallback)
-
-
-def open_from(opening: Opening, backend: str, on_fallback: Callable[[str], None] = lambda wanted: None) -> Classifier:
-    """As ``open_classifier``, of what ``opening_of`` gave. Raises as that does."""
     if backend not in BACKENDS:
         raise ConfigError(f"unknown backend {backend!r}: one of {', '.join(BACKENDS)}")
     if backend == "auto":
@@ -71,7 +55,9 @@ def open_from(opening: Opening, backend: str, on_fallback: Callable[[str], None]
 def opening_of(
     checkpoint: Path | None, *, threads: int = 1, parallel: int = 1, max_batch: int = 16, cache_dir: Path | None = None
 ) -> Opening:
-    """What a backend is opened for. Raises ModelError for a checkpoint that cannot be used."""
+    """What a backend is opened for: ``checkpoint``, or the bundled one (None), ``parallel`` calls at once, each on ``threads``
+    threads. Exports, compiled graphs and the choice are kept in ``cache_dir`` (the user's cache folder when None). Raises
+    ModelError for a checkpoint that cannot be used."""
     chosen = (default_checkpoint() if checkpoint is None else checkpoint).absolute()
     load_spec(chosen)
     digest = sha256(chosen)
@@ -99,7 +85,8 @@ def is_at_hand(opening: Opening, backend: str) -> bool:
 
 def export_in_process(checkpoint: Path, out: Path) -> None:
     """Run ``worker.model.export`` in a new process. Raises ConfigError without the extra ``train``, ModelError where it fails."""
-    _need_train("exporting a checkpoint for onnxruntime", EXPORT_NEEDS)
+    if lacking := missing(EXPORT_NEEDS):
+        raise ConfigError(f"exporting a checkpoint for onnxruntime needs {', '.join(lacking)}: {how_to_install('train')}")
     command = [sys.executable, "-m", "worker.model.export", str(checkpoint), str(out)]
     # `-m` looks in the working folder first: it must be ours, not the user's, which may hold a torch.py
     home = Path(str(worker.__file__)).parents[1]
@@ -151,8 +138,3 @@ def _packaged_export(digest: str) -> Path | None:
     except ModelError:  # nothing is bundled: then ``digest`` is of a checkpoint of the user's own
         return None
     return default_onnx() if bundled == digest else None
-
-
-def _need_train(what: str, modules: tuple[str, ...]) -> None:
-    if lacking := missing(modules):
-        raise ConfigError(f"{what} needs {', '.join(lacking)}: {how_to_install('train')}")

@@ -84,9 +84,9 @@ def _compiled(threads: int, device: str) -> Logits:
 def _backend(name: str, threads: int) -> Logits:
     """As a scan opens it: called by ``threads`` callers at once, each on one thread."""
     from worker.backends.candidates import is_of
-    from worker.backends.choose import open_classifier
+    from worker.backends.choose import open_from, opening_of
 
-    opened = open_classifier(None, name, 1, max_batch=MOST_CROPS, parallel=threads)
+    opened = open_from(opening_of(None, max_batch=MOST_CROPS, parallel=threads), name)
     if not is_of(opened.name, name):
         raise RuntimeError(f"{opened.name} would run in its place")
     return lambda crops_FHWC: opened.scores(crops_FHWC).logit_F

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from worker.backends.auto import choose
-from worker.backends.choose import BACKENDS, cached_export, export_in_process, is_at_hand, open_classifier, opening_of
+from worker.backends.choose import BACKENDS, cached_export, export_in_process, is_at_hand, open_from, opening_of
 from worker.errors import ConfigError, ModelError
 from worker.extras import missing
 from worker.model.checkpoint import sha256
@@ -123,13 +123,14 @@ def test_an_export_process_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, 
 
 def test_backends_by_name(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
     cached_export(tiny_checkpoint, sha256(tiny_checkpoint), tmp_path, CopyExport(tiny_onnx))
-    assert open_classifier(tiny_checkpoint, "onnxruntime", 1, tmp_path).name == "onnxruntime"
-    assert open_classifier(tiny_checkpoint, "torch", 1, tmp_path).name == "torch"
-    assert open_classifier(tiny_checkpoint, "tensorrt", 1, tmp_path).name == "onnxruntime", "no artefact: logged, counted"
+    opening = opening_of(tiny_checkpoint, cache_dir=tmp_path)
+    assert open_from(opening, "onnxruntime").name == "onnxruntime"
+    assert open_from(opening, "torch").name == "torch"
+    assert open_from(opening, "tensorrt").name == "onnxruntime", "no artefact: logged, counted"
     with pytest.raises(ConfigError, match="unknown backend 'tpu'"):
-        open_classifier(tiny_checkpoint, "tpu", 1, tmp_path)
+        open_from(opening, "tpu")
     with pytest.raises(ModelError, match="cannot read"):
-        open_classifier(tmp_path / "none.safetensors", "auto", 1, tmp_path)
+        opening_of(tmp_path / "none.safetensors", cache_dir=tmp_path)
 
 
 def test_at_hand_is_what_needs_no_export_and_no_choice_first(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:

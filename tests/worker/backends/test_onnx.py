@@ -49,18 +49,19 @@ for name in ("torch", "timm", "onnx", "onnxscript"):
 import shutil
 from pathlib import Path
 import numpy as np
-from worker.backends.choose import cached_export, open_classifier
+from worker.backends.choose import cached_export, open_from, opening_of
 from worker.errors import ConfigError
 from worker.model.checkpoint import sha256
 checkpoint, cache = Path({str(tiny_checkpoint)!r}), Path({str(tmp_path)!r})
+opening = opening_of(checkpoint, cache_dir=cache)
 try:
-    open_classifier(checkpoint, "onnxruntime", 1, cache)
+    open_from(opening, "onnxruntime")
 except ConfigError as exc:
     assert 'SOURCE[train]' in str(exc), exc
 else:
     raise SystemExit("exported without torch?")
 cached_export(checkpoint, sha256(checkpoint), cache, lambda _, out: shutil.copy({str(tiny_onnx)!r}, out))
-classifier = open_classifier(checkpoint, "onnxruntime", 1, cache)
+classifier = open_from(opening, "onnxruntime")
 print(classifier.name, classifier.scores(np.zeros((3, 64, 64, 3), np.uint8)).logit_F.shape)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
