@@ -81,7 +81,6 @@ class MediaInfo:
     n_frames: int
     """Frames in the file; an estimate (duration x fps) where the container carries no index."""
     pix_fmt: str = ""
-    bit_depth: int = 8
     rotation_deg: int = 0
     interlaced: bool = False
     hdr: bool = False

@@ -210,7 +210,6 @@ class PyavMedia:
             fps=clip.fps,
             n_frames=max(self._timeline.n_frames, 1),
             pix_fmt=first.format.name,
-            bit_depth=max(component.bits for component in first.format.components),
             rotation_deg=turns * 90,
             interlaced=first.interlaced_frame,
             hdr=colour.is_hdr(first),

@@ -152,7 +152,6 @@ def info_from(message: Json, limits: Limits) -> MediaInfo:
         fps=_real(message, "fps", 0.0, _MAX_FPS),
         n_frames=_whole(message, "n_frames", 0, limits.max_packets),
         pix_fmt=_text(message, "pix_fmt"),
-        bit_depth=_whole(message, "bit_depth", 0, 64),
         rotation_deg=_whole(message, "rotation_deg", -360, 360),
         interlaced=_flag(message, "interlaced"),
         hdr=_flag(message, "hdr"),

@@ -141,14 +141,14 @@ def test_what_the_probe_says(clips: Any) -> None:
             return opened.info
 
     h264 = info("h264")
-    assert (h264.codec, h264.width, h264.height, h264.n_frames, h264.bit_depth) == ("h264", 320, 192, 72, 8)
+    assert (h264.codec, h264.width, h264.height, h264.n_frames, h264.pix_fmt) == ("h264", 320, 192, 72, "yuv420p")
     assert h264.duration_s == pytest.approx(2.4)
     assert h264.fps == pytest.approx(30)
     lying = info("lying")
     assert (lying.duration_s, lying.fps) == (pytest.approx(2.4), pytest.approx(30))
     assert not any((h264.variable_rate, h264.interlaced, h264.has_edit_list, h264.hdr))
     assert (info("rotated").width, info("rotated").height, info("rotated").rotation_deg) == (192, 320, 270)
-    assert info("hevc_10bit").bit_depth == 10
+    assert info("hevc_10bit").pix_fmt == "yuv420p10le"
     assert info("vfr").variable_rate
     assert info("interlaced").interlaced
     assert info("edit_list").has_edit_list
