@@ -12,6 +12,7 @@ from redis import Redis
 
 from worker.errors import ConfigError
 from worker.queue.connection import connect_from
+from worker.queue.doorbell import HEAR_S
 from worker.queue.front import build_records as build_records
 from worker.queue.front import build_redis as build_redis
 from worker.settings import Settings
@@ -96,6 +97,11 @@ def build_guard(settings: Settings) -> AddressGuard:
     from worker.source.guard import AddressGuard
 
     return AddressGuard(allow_private_hosts=settings.source.allow_private_hosts)
+
+
+def hearing_redis(settings: Settings) -> Redis:
+    """A client that may wait for a doorbell, however short one answer of Redis's may take. Raises ConfigError."""
+    return connect_from(settings.redis, block_s=HEAR_S)
 
 
 def brisk_redis(settings: Settings) -> Redis:

@@ -20,6 +20,8 @@ ENTRY = "worker.queue.doorbell.answer"
 NO_ID = "0" * 32
 TTL_S = 7 * 86400
 AT_ONCE = 500
+HEAR_S = 1
+"""So long a worker waits in Redis for a doorbell; the limit of its connection is as much longer than that of one answer."""
 
 
 def answer(scan_id: str) -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from worker.errors import ConfigError, ModelError, VeriframeError
-from worker.queue.assemble import STREAMS, brisk_redis, build_redis, build_worker, read_settings
+from worker.queue.assemble import STREAMS, brisk_redis, build_worker, hearing_redis, read_settings
 from worker.queue.lifeline import end_with_parent
 from worker.queue.scan_worker import stop_on_signals
 from worker.scratch import sweep
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         folder = order.get("telemetry")
         telemetry = open_telemetry(folder)
         with os.fdopen(beats, "wb", buffering=0) as out, contextlib.ExitStack() as stack:
-            clients = (build_redis(settings), brisk_redis(settings), brisk_redis(settings))
+            clients = (hearing_redis(settings), brisk_redis(settings), brisk_redis(settings))
             redis, brisk, face = (stack.enter_context(contextlib.closing(client)) for client in clients)
             told = partial(beat, out)
             names = {"build": order["build"], "streams": order.get("streams", STREAMS), "telemetry_folder": folder}

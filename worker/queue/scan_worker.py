@@ -19,7 +19,7 @@ from rq.worker.base import WorkerStatus
 
 from worker.errors import LeaseLost
 from worker.queue.away import AWAY
-from worker.queue.doorbell import Doorbells
+from worker.queue.doorbell import HEAR_S, Doorbells
 from worker.queue.reconcile import Reconciler, Sweeper
 from worker.queue.record import Claim, Ended
 from worker.queue.records import Records
@@ -31,7 +31,6 @@ from worker.telemetry.port import SILENT, Telemetry
 
 log = logging.getLogger(__name__)
 
-HEAR_S = 1
 TELL_S = 5.0
 CANCEL_S = 3.0
 LAST_WORD_S = 2.0

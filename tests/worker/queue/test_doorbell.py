@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 
@@ -11,7 +12,10 @@ from rq import Queue, SimpleWorker, Worker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from worker.queue.doorbell import AT_ONCE, ENTRY, TTL_S, Doorbells
+from worker.queue.assemble import hearing_redis
+from worker.queue.doorbell import AT_ONCE, ENTRY, HEAR_S, TTL_S, Doorbells
+from worker.queue.embedded import EmbeddedRedis
+from worker.settings import load_settings
 
 ORDER = ("live", "batch", "low")
 
@@ -33,6 +37,12 @@ def test_they_are_heard_by_priority_and_then_in_order(bells: Doorbells, redis: R
     assert [bells.hear(ORDER, 1) for _ in range(4)] == [live, later, batch, low]
     assert bells.hear(ORDER, 1) is None
     assert redis.keys("rq:job:*") == []
+
+
+def test_a_wait_longer_than_one_answer_may_take_is_no_silent_redis(redis_server: EmbeddedRedis) -> None:
+    settings = load_settings(flags={"redis": {"url": redis_server.url, "timeout_s": 0.3, "patience_s": 0}})
+    with contextlib.closing(hearing_redis(settings)) as redis:
+        assert Doorbells(redis).hear(ORDER, HEAR_S) is None
 
 
 def test_what_is_rung_first_is_heard_before_what_waits(bells: Doorbells) -> None:
