@@ -85,12 +85,13 @@ def watch(
         Literal["table", "jsonl"], typer.Option(metavar="NAME", help="table, or events and the report as jsonl.")
     ] = "table",
     windows: Annotated[bool, typer.Option("--windows", help="With jsonl: every window's result, too.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for the report (JSON) and evidence crops.", metavar="DIR")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for page, report (JSON) and evidence crops.", metavar="DIR")] = None,
     fail_on: FailOnOption = None,
     model: ModelOption = None,
     backend: BackendOption = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, max=64, metavar="N", help="Threads; default: the cores.", rich_help_panel="Engine")
+        int | None,
+        typer.Option(min=1, max=64, metavar="N", help="Threads; default: the cores, at most 4.", rich_help_panel="Engine"),
     ] = None,
     config: EngineConfigOption = None,
 ) -> None:

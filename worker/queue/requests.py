@@ -1,4 +1,4 @@
-"""What may be asked of the queue: versioned JSON (schema_version 1 of docs/design), strict, closed and capped in size."""
+"""What may be asked of the queue: versioned JSON (schema_version 1, docs/api-reference.md), strict, closed and capped in size."""
 
 from __future__ import annotations
 
