@@ -230,12 +230,10 @@ class CardHead(nn.Module):
             guessed_F1K = self.denoiser(self.denoiser.encode(features_FD), state_F1K, prior_F1K, t_F)
             return nn.functional.mse_loss(guessed_F1K, noise_F1K)
 
-    def joint_loss(
-        self, features_FD: Tensor, family_F: Tensor, generator: torch.Generator | None = None, *, label_smoothing: float = 0.0
-    ) -> Tensor:
+    def joint_loss(self, features_FD: Tensor, family_F: Tensor) -> Tensor:
         """``loss`` plus the prior's cross-entropy, for training both at once with the backbone."""
         device = features_FD.device.type
         with torch.autocast(device, enabled=False):
             logits_FK = self.prior(features_FD.float())
-            entropy = nn.functional.cross_entropy(logits_FK, family_F, label_smoothing=label_smoothing)
-        return entropy + self.loss(features_FD, family_F, generator)
+            entropy = nn.functional.cross_entropy(logits_FK, family_F)
+        return entropy + self.loss(features_FD, family_F)
