@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.5
 AWAY_S, AWAY_MAX_S = 0.5, 10.0
+DEAD_KEPT_S = 30 * 86400
+"""So long a callback that was given up can be replayed."""
 
 
 class Courier:
@@ -51,7 +53,6 @@ class Courier:
         lease_s: float = 30,
         parallel: int = 8,
         keep_s: int = 7 * 86400,
-        keep_dead_s: int = 30 * 86400,
         telemetry: Telemetry = SILENT,
     ) -> None:
         self.callbacks = Callbacks(redis, namespace)
@@ -59,7 +60,7 @@ class Courier:
         self._open_client = open_client
         self._attempts, self._backoff_s, self._backoff_max_s = attempts, backoff_s, backoff_max_s
         self._timeout_s, self._lease_s, self._parallel = timeout_s, lease_s, parallel
-        self._keep_s, self._keep_dead_s = keep_s, keep_dead_s
+        self._keep_s = keep_s
         self._telemetry = telemetry
 
     def run(self, stop: threading.Event) -> None:
@@ -157,7 +158,7 @@ class Courier:
             return self.callbacks.delivered(parcel, keep_s=self._keep_s)
         if outcome == "dead":
             log.warning("callback %s to %s given up after %d tries: %s", parcel.id, where, parcel.tries, answer.error)
-            return self.callbacks.give_up(parcel, error=answer.error, keep_s=self._keep_dead_s)
+            return self.callbacks.give_up(parcel, error=answer.error, keep_s=DEAD_KEPT_S)
         wait_s = self._wait_s(parcel.tries, answer.retry_after_s)
         log.info("callback %s to %s, try %d: %s; again in %.0f s", parcel.id, where, parcel.tries, answer.error, wait_s)
         return self.callbacks.try_again(parcel, wait_s=wait_s, error=answer.error)
