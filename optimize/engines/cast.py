@@ -22,7 +22,6 @@ from worker.errors import ModelError
 Precision = Literal["fp32", "fp16", "bf16"]
 Array = npt.NDArray[Any]
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 STEM_CONVOLUTIONS = 2
 """They see the pixels: with them in bfloat16 too, the largest |dp| was three times as great (docs/export.md)."""
 BF16_OPSET = 22

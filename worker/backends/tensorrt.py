@@ -40,7 +40,6 @@ from worker.model.graph import DRAWS, LOGIT
 from worker.ports import Classifier
 from worker.types import Float32, Scores, UInt8
 
-VERIFIED_ON_HARDWARE = False
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
 

@@ -17,7 +17,6 @@ from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
 from worker.model.graph import DRAWS, FAMILIES, LOGIT
 
-VERIFIED_ON_HARDWARE = False
 LIBRARY = "torch_tensorrt"
 OUTPUTS = (LOGIT, FAMILIES, DRAWS)
 """In a program's order; the last of a head that draws only."""

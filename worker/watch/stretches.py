@@ -10,8 +10,6 @@ from worker.watch.events import WindowResult
 
 MOST: Final = 48
 """Of each kind; beyond that the shortest are only counted."""
-WHOLE: Final = -1
-"""Number of the track of those that are judged together."""
 
 
 @dataclass(slots=True)

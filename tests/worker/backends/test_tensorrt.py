@@ -191,8 +191,3 @@ def test_an_engine_that_somebody_else_could_have_written_is_not_opened(tmp_path:
     tmp_path.chmod(0o777)
     with pytest.raises(ConfigError, match="others may write to it"):
         open_tensorrt(tmp_path, checkpoint_sha256="0" * 64)
-
-
-def test_it_says_that_no_card_has_run_it() -> None:
-    assert not tensorrt.VERIFIED_ON_HARDWARE
-    assert "Not verified on hardware" in (tensorrt.__doc__ or "")
