@@ -25,20 +25,14 @@ _TURN_OF = (0, 2, 4, 1, 3, 5)
 _GROUPS = 512
 _MOVED = random.Random(0).getrandbits(_GROUPS - 1) << 1
 """Groups whose turns begin three places on, a bit each, drawn once and for all; never the first: any file has a turn 0."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caution:
-    """How sure is sure."""
-
-    risk: float = 0.01
-    """Chance that one track's mean moves further than allowed for, on either side."""
-    usual_std: float = 1.0
-    """Spread of one track's votes, in logits, before any was seen ..."""
-    weight: float = 4.0
-    """... and how many votes that guess is worth: three votes that agree by chance do not settle a clip."""
-    slack: float = 0.75
-    """The votes' deviation must lie below, and the quality above, its limit by this factor."""
+RISK = 0.01
+"""Chance that one track's mean moves further than allowed for, on either side."""
+USUAL_STD = 1.0
+"""Spread of one track's votes, in logits, before any was seen ..."""
+WEIGHT = 4.0
+"""... and how many votes that guess is worth: three votes that agree by chance do not settle a clip."""
+SLACK = 0.75
+"""The votes' deviation must lie below, and the quality above, its limit by this factor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +58,12 @@ def turn(place: int) -> int:
     return _TURN_OF[(within + TURNS // 2 * (_MOVED >> group % _GROUPS & 1)) % TURNS]
 
 
-def reach(logits_n: Sequence[float], share: float, caution: Caution) -> float:
+def reach(logits_n: Sequence[float], share: float) -> float:
     """How far the mean of all votes may lie from that of the seen ones, which are ``share`` of all."""
     x_n = np.asarray(logits_n, np.float64)
-    freedom = caution.weight + len(x_n) - 1
-    variance = (caution.weight * caution.usual_std**2 + float(((x_n - x_n.mean()) ** 2).sum())) / freedom
-    return student_quantile(1.0 - caution.risk / 2.0, freedom) * math.sqrt(variance * (1.0 - share) / len(x_n))
+    freedom = WEIGHT + len(x_n) - 1
+    variance = (WEIGHT * USUAL_STD**2 + float(((x_n - x_n.mean()) ** 2).sum())) / freedom
+    return student_quantile(1.0 - RISK / 2.0, freedom) * math.sqrt(variance * (1.0 - share) / len(x_n))
 
 
 def student_quantile(p: float, freedom: float) -> float:
@@ -84,10 +78,8 @@ def student_quantile(p: float, freedom: float) -> float:
     return sum(term / freedom**power for power, term in enumerate(terms))
 
 
-def is_settled(
-    faces: Sequence[Face], coverage: Coverage, policy: Policy, outlook: Outlook, caution: Caution | None = None
-) -> bool:
-    """Whether the full budget would give the verdict of ``faces`` too, at the risk of ``caution``.
+def is_settled(faces: Sequence[Face], coverage: Coverage, policy: Policy, outlook: Outlook) -> bool:
+    """Whether the full budget would give the verdict of ``faces`` too, at a risk of ``RISK`` for each track.
 
     It is asked whether ``fake`` stays when the votes of every track are moved down, and ``real`` when they are moved up, as far
     as their mean may still move; also when faces of tracks seen too rarely to be judged count by themselves, as they may come to
@@ -97,7 +89,6 @@ def is_settled(
     Only the rule ``mean_logit`` has such a bound; a picture has nothing left to be seen, and what is uncertain deserves all
     frames.
     """
-    caution = caution or Caution()
     label = _label(decide(faces, coverage, policy))
     can_hide = outlook.closer_look or outlook.hidden >= policy.min_votes_video
     if policy.rule != "mean_logit" or coverage.kind is MediaKind.PICTURE or label not in (Label.FAKE, Label.REAL):
@@ -105,10 +96,10 @@ def is_settled(
     if label is Label.REAL and can_hide:
         return False
     sign = -1.0 if label is Label.FAKE else 1.0
-    reaches = {n: sign * reach(_logits(track), outlook.share, caution) for n, track in faces_by_track(faces).items()}
+    reaches = {n: sign * reach(_logits(track), outlook.share) for n, track in faces_by_track(faces).items()}
     plain = [replace(face, draws_N=None) for face in faces]  # draws do not move a verdict
     moved = [face if face.logit is None else replace(face, logit=face.logit + reaches[face.track]) for face in plain]
-    strict = replace(policy, max_std=policy.max_std * caution.slack, min_quality=min(1.0, policy.min_quality / caution.slack))
+    strict = replace(policy, max_std=policy.max_std * SLACK, min_quality=min(1.0, policy.min_quality / SLACK))
     looser = replace(strict, min_quality=policy.min_quality)  # poor tracks lend weight to others, who may need it for real
     judges = [
         judge

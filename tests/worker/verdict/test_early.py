@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from worker.types import Coverage, Face, Label, MediaKind, Strategy, Verdict
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy, decide
-from worker.verdict.early import TURNS, Caution, Outlook, is_settled, reach, student_quantile, turn
+from worker.verdict.early import RISK, TURNS, Outlook, is_settled, reach, student_quantile, turn
 
 PLAIN = Calibration(kind=MediaKind.VIDEO, rule="mean_logit", strategies=frozenset(Strategy), frames=(1, 512), a=1.0, b=0.0)
 POLICY = Policy(calibrations=(replace(PLAIN, c_tracks=0.9),))
@@ -101,12 +101,11 @@ def test_students_quantile_equals_the_tables(p: float, freedom: float, expected:
 def test_reach_is_the_same_anywhere_shrinks_as_more_is_seen_and_ends_at_nothing(
     logits: list[float], share: float, offset: float
 ) -> None:
-    here = reach(logits, share, Caution())
-    assert here == pytest.approx(reach([x + offset for x in logits], share, Caution()), rel=1e-6, abs=1e-9)
-    assert 0.0 < here < reach(logits, share / 2, Caution())
-    assert reach(logits, 1.0, Caution()) == 0.0
-    assert reach(logits * 4, share, Caution()) < here
-    assert reach(logits, share, Caution(risk=0.001)) > here
+    here = reach(logits, share)
+    assert here == pytest.approx(reach([x + offset for x in logits], share), rel=1e-6, abs=1e-9)
+    assert 0.0 < here < reach(logits, share / 2)
+    assert reach(logits, 1.0) == 0.0
+    assert reach(logits * 4, share) < here
 
 
 def test_the_mean_of_all_lies_within_reach_as_often_as_promised() -> None:
@@ -119,8 +118,8 @@ def test_the_mean_of_all_lies_within_reach_as_often_as_promised() -> None:
         x = np.convolve(noise, [0.5, 0.3, 0.2], "same") + rng.normal(0, 2) + np.linspace(0, rng.normal(0, 1), FRAMES)
         for turns in outside:
             seen = x[seen_after[turns]]
-            outside[turns] += abs(seen.mean() - x.mean()) > reach(list(seen), len(seen) / FRAMES, Caution())
-    assert max(outside.values()) <= 2000 * Caution().risk
+            outside[turns] += abs(seen.mean() - x.mean()) > reach(list(seen), len(seen) / FRAMES)
+    assert max(outside.values()) <= 2000 * RISK
 
 
 @pytest.mark.parametrize(("middle", "least_saved"), [(4.0, 0.5), (-4.0, 0.5), (0.9, 0.0), (0.0, 0.0)])
@@ -220,6 +219,6 @@ def test_poor_tracks_that_count_only_under_the_looser_limit_settle_nothing() -> 
     )
     policy = Policy(calibrations=(shipped,))
     seen = [*faces([0.5] * 12, quality=0.9), *(face for t in range(1, 5) for face in faces([-0.05] * 12, track=t, quality=0.17))]
-    moved = [replace(face, logit=(face.logit or 0.0) + reach([0.0] * 12, 0.4, Caution())) for face in seen]
+    moved = [replace(face, logit=(face.logit or 0.0) + reach([0.0] * 12, 0.4)) for face in seen]
     assert (label(seen, policy), label(moved, policy)) == (Label.REAL, Label.UNCERTAIN)
     assert not is_settled(seen, coverage(), policy, Outlook(share=0.4, hidden=1))
