@@ -19,7 +19,7 @@ HELP = """Make the networks of a checkpoint ready for another runtime: crops in 
 
 \b
   veriframe export --to onnx --out exported
-  veriframe export model.safetensors --to openvino --precision bf16 --out exported
+  veriframe export model.safetensors --to openvino --precision fp16 --out exported
   veriframe export --to tensorrt --precision fp16 --batch 1,8,32      # on the card that will run it; kept in the cache
   veriframe export --to tensorrt-rtx --target SM89,SM120 --out engines  # without a card
 The folder holds the classifier, MTCNN's three networks, real crops to compare on, and manifest.json. What this machine can run is
