@@ -1,4 +1,4 @@
-"""Commands of other packages: entry points, loaded when they are invoked and never before."""
+"""Commands: ours, and those of other packages by entry points, loaded when they are invoked and never before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from worker.cli import app
+from worker.cli import OWN, app
 
 
 def veriframe(*arguments: str) -> Result:
@@ -47,3 +47,11 @@ def test_a_command_that_cannot_be_imported_says_what_to_install(name: str, extra
     assert result.exit_code == 2
     assert "no_such_library is not installed" in result.stderr
     assert f'pip install "SOURCE[{extra}]"' in result.stderr
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_help_shows_flags_of_ours_alone(name: str) -> None:
+    """Typer would offer to install its completion, which does not know our commands."""
+    shown = veriframe(name, "--help")
+    assert shown.exit_code == 0
+    assert "completion" not in shown.stdout

@@ -9,7 +9,7 @@ import typer
 
 from worker.commands.outcome import exit_codes
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 def schema_text() -> str:
