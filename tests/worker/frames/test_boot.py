@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
+import numpy as np
+import psutil
+
 from worker.frames.boot import boot
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
@@ -37,3 +41,18 @@ def test_it_can_be_the_first_step() -> None:
     told = "import sys, worker.frames.boot; print(*sorted({'numpy', 'cv2', 'pydantic', 'onnxruntime', 'av'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", told], cwd=HERE.parents[2], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_decoder_told_to_use_one_thread_has_one(tmp_path: Path) -> None:
+    """Libraries beside FFmpeg would start some of their own for pictures as large as these."""
+    path = tmp_path / "large.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv444p"
+        for level in range(4):
+            frame = av.VideoFrame.from_ndarray(np.full((720, 1280, 3), 40 * level, np.uint8), format="rgb24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    with SandboxedFrames(Limits()) as decoders, decoders.open(path) as media:
+        assert len(list(media.frames(SamplingRequest(strategy=Strategy.UNIFORM, max_frames=9)))) == 4
+        assert psutil.Process(media.child_pid).num_threads() == 1

@@ -298,21 +298,6 @@ def test_real_clip_gives_the_same_frames_as_without_sandbox(
             np.testing.assert_array_equal(ours_HWC, theirs_HWC)
 
 
-def test_a_decoder_told_to_use_one_thread_has_one(decoders: SandboxedFrames, tmp_path: Path) -> None:
-    """Libraries beside FFmpeg would start some of their own for pictures as large as these."""
-    path = tmp_path / "large.mp4"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv444p"
-        for level in range(4):
-            frame = av.VideoFrame.from_ndarray(np.full((720, 1280, 3), 40 * level, np.uint8), format="rgb24")
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode())
-    with decoders.open(path) as media:
-        assert len(list(media.frames(ALL))) == 4
-        assert psutil.Process(media.child_pid).num_threads() == 1
-
-
 def test_decoder_killed_in_mid_file_fails_that_file_only(decoders: SandboxedFrames, clip: Path) -> None:
     with decoders.open(clip) as media:
         child = psutil.Process(decoders.zygote_pid).children()[0]
