@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from training import provenance
+from training.prepare import Crop
 from training.splits import Item, read_split
 from worker.errors import ConfigError
+from worker.model.spec import TrainingData
 
 DATA = Path("../shared/data")
 """Where the committed split's files are looked for."""
+File = TypeVar("File", Item, Crop)
 
 
 def labelled_files(cache: Path | None, data: Path | None) -> tuple[dict[str, Item], Path]:
@@ -27,6 +31,17 @@ def labelled_files(cache: Path | None, data: Path | None) -> tuple[dict[str, Ite
         raise ConfigError(f"{cache} has no split of its own: it was not made by `veriframe data prepare`")
     items, root = _below_one_folder(made_of.items, data or made_of.root)
     return {item.path: item for item in items}, root
+
+
+def as_learnt(files: Iterable[File], training: TrainingData) -> list[File]:
+    """The files on the sides where the checkpoint saw them: those of a left-out source that it was trained on, as the paper's
+    stages are on some, are of ``train``.
+
+    Of a source that the split learns from, files are left out with those that they share groups with: they stay left out.
+    """
+    known = list(files)
+    learnt = {source.name for source in training.sources} - {file.source for file in known if file.split == "train"}
+    return [replace(file, split="train") if file.split == "leftout" and file.source in learnt else file for file in known]
 
 
 def _below_one_folder(items: Sequence[Item], root: Path) -> tuple[Sequence[Item], Path]:

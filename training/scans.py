@@ -67,7 +67,7 @@ def named_reports(
     """Reports with the names of their files, all made with the checkpoint of this hash.
 
     Raises ConfigError for a line that is no report, one of another checkpoint or of a scan that its verdict ended early, and for
-    a file outside ``data`` or not held out.
+    a file outside ``data`` or of what was trained on (``training.labelled.as_learnt``).
     """
     for path in paths:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
@@ -81,7 +81,7 @@ def named_reports(
             if report.sampling is not None and report.sampling.stopped_by == "verdict":
                 raise ConfigError(f"{path}:{number} did not look at all frames: scan again with --exhaustive")
             if name not in items or items[name].split == "train":
-                raise ConfigError(f"{path}:{number}: {name} is not held out, it cannot calibrate")
+                raise ConfigError(f"{path}:{number}: {name} was trained on or is not of the split, it cannot calibrate")
             yield name, report
 
 

@@ -10,16 +10,24 @@ from typer.testing import CliRunner
 
 from tests.training.test_scans import report, write
 from training.commands.release import app
-from training.labelled import DATA, labelled_files
+from training.labelled import DATA, as_learnt, labelled_files
 from training.provenance import Provenance, begin
 from training.splits import Item, read_split
 from worker.model import checkpoint
 from worker.model.checkpoint import sha256
+from worker.model.spec import TrainingData, TrainingSource
 from worker.report import Report
 
 
-def item(path: str, label: str, group: str, split: str = "heldout") -> Item:
-    return Item(path=path, label=label, source="mine", manipulation="", group=group, split=split)
+def item(path: str, label: str, group: str, split: str = "heldout", source: str = "mine") -> Item:
+    return Item(path=path, label=label, source=source, manipulation="", group=group, split=split)
+
+
+def learn_from(path: Path, *sources: str) -> None:
+    """Note in the checkpoint that its weights were trained on these."""
+    spec, arrays = checkpoint.load(path)
+    training = TrainingData(sources=tuple(TrainingSource(name=name, real=1, fake=1) for name in sources))
+    checkpoint.save(path, arrays, spec.model_copy(update={"training": training}))
 
 
 def test_without_a_cache_they_are_the_committed_splits() -> None:
@@ -46,6 +54,33 @@ def test_a_checkpoint_is_calibrated_on_its_own_cache(tmp_path: Path, uncalibrate
     assert result.exit_code == 0, result.output
     assert checkpoint.load_spec(model).calibrations
     assert "on 24 files" in result.output
+
+
+def test_files_of_a_left_out_source_that_the_checkpoint_was_trained_on_do_not_calibrate_it(
+    tmp_path: Path, uncalibrated: Path
+) -> None:
+    media, cache = tmp_path / "media", tmp_path / "cache"
+    items = tuple(item(f"{label}/{n}.mp4", label, f"{n}", "leftout") for n in range(12) for label in ("real", "fake"))
+    begin(cache, Provenance(root=media, layout="plain", items=items))
+    learn_from(uncalibrated, "mine")
+    rng, digest = np.random.default_rng(0), sha256(uncalibrated)
+    scans = write(tmp_path / "scans.jsonl", [_with_sha(report(media / it.path, _logits(rng, it.label)), digest) for it in items])
+    for command in ("calibrate", "alarms"):
+        result = CliRunner().invoke(app, [command, str(uncalibrated), str(scans), "--cache", str(cache)])
+        assert result.exit_code == 2, result.output
+        assert "real/0.mp4 was trained on" in " ".join(result.stderr.split())
+    assert not checkpoint.load_spec(uncalibrated).calibrations
+
+
+def test_originals_left_out_with_their_fakes_stay_so_where_others_of_their_source_are_learnt_from() -> None:
+    files = [
+        item("1.mp4", "real", "1", "train"),
+        item("2.mp4", "real", "2", "leftout"),
+        item("3.mp4", "fake", "2", "leftout", "ghost"),
+        item("4.mp4", "fake", "4", "leftout", "roeishc"),
+    ]
+    training = TrainingData(sources=(TrainingSource(name="mine"), TrainingSource(name="roeishc")))
+    assert [file.split for file in as_learnt(files, training)] == ["train", "leftout", "leftout", "train"]
 
 
 def test_degraded_copies_are_made_of_the_caches_held_out_files(tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def test_too_few_votes_are_no_score(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "split", "sha", "message"),
     [
-        ("a.mp4", "train", SHA, "not held out"),
-        ("b.mp4", "heldout", SHA, "not held out"),
+        ("a.mp4", "train", SHA, "was trained on"),
+        ("b.mp4", "heldout", SHA, "not of the split"),
         ("a.mp4", "heldout", "b" * 64, "another checkpoint"),
     ],
 )

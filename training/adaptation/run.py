@@ -28,6 +28,7 @@ from training.check import SHOWN
 from training.data import CropStore
 from training.device import choose_device
 from training.identity import rows_sha256
+from training.labelled import as_learnt
 from training.layouts import Listing, list_source
 from training.loop import Run, parameter_groups, train_step
 from training.prepare import Crop, read_index
@@ -95,7 +96,8 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     spec, parent = load_network(plan.model)
     fit, digest = settings.fit(spec), checkpoint.sha256(plan.model)
     cache = CropStore(plan.cache)
-    regression = choose(cache.rows, frames_per_clip=settings.regression.frames, pictures_per_class=settings.regression.pictures)
+    judging = [row for row in as_learnt(cache.rows, spec.training) if row.split != "train"]
+    regression = choose(judging, frames_per_clip=settings.regression.frames, pictures_per_class=settings.regression.pictures)
     if not regression:
         raise ConfigError(f"{plan.cache} holds no crops that are not trained on: there is nothing to judge a checkpoint by")
     listing = list_source(plan.feedback, "manifest")
@@ -103,7 +105,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     feedback = cut_feedback(listing, plan.folder / CROPS, settings)
     adapted, candidate = _spec(spec, plan, digest, feedback.rows), plan.folder / CANDIDATE
     with Progress(console=console) as progress:
-        _refuse_leaks(listing, feedback, cache, plan.cache, progress)
+        _refuse_leaks(listing, feedback, cache, judging, plan.cache, progress)
         run = start(fit, parent, plan.folder, rows_sha256=rows_sha256([*cache.rows, *feedback.rows]))
         train(run, FeedbackSampler(feedback, cache, settings, spec.families), settings, progress)
         sets = Judged(store=cache, rows=regression), Judged(store=feedback, rows=feedback.rows)
@@ -159,9 +161,10 @@ def _judged_share(
     return judge(old, new, draws=regression.draws, tolerance=regression.tolerance)
 
 
-def _refuse_leaks(listing: Listing, feedback: CropStore, cache: CropStore, folder: Path, progress: Progress) -> None:
-    """Raises ConfigError, with names, where feedback is among the cache's rows that are not trained on."""
-    held = [row for row in cache.rows if row.split != "train"]
+def _refuse_leaks(
+    listing: Listing, feedback: CropStore, cache: CropStore, held: Sequence[Crop], folder: Path, progress: Progress
+) -> None:
+    """Raises ConfigError, with names, where feedback is among ``held``, the cache's rows that are not trained on."""
     made_of = provenance.read(folder)
 
     def looks(store: CropStore, rows: Sequence[Crop]) -> Iterator[UInt8]:

@@ -41,6 +41,7 @@ def heads(
     from training.features import choose_rows, extract
     from training.heads import Settings, compare, measure
     from training.heads_report import markdown, plot
+    from training.labelled import as_learnt
     from worker.errors import ConfigError
     from worker.model.checkpoint import sha256
     from worker.model.packaged import default_checkpoint
@@ -52,8 +53,9 @@ def heads(
         raise ConfigError(f"{cache} holds no crops; fill it with `veriframe data prepare` or name another folder with --cache")
     run.mkdir(parents=True, exist_ok=True)
     chosen = checkpoint or default_checkpoint()
-    _, network = load_network(chosen)
-    rows = choose_rows(store.rows, per_label=per_label, pictures=pictures, frames_per_clip=frames_per_clip)
+    spec, network = load_network(chosen)
+    known = as_learnt(store.rows, spec.training)
+    rows = choose_rows(known, per_label=per_label, pictures=pictures, frames_per_clip=frames_per_clip)
     features = extract(network, store, rows, run / "features.npz", checkpoint_sha256=sha256(chosen))
     results = compare(features, Settings(steps=steps), range(1, seeds + 1), run)
     table = markdown(results, measure(network.head, features.of_split("heldout"), features.of_split("leftout")))

@@ -117,11 +117,12 @@ def calibrate(
     ] = None,
 ) -> None:
     from training.calibration import Target
-    from training.labelled import labelled_files
+    from training.labelled import as_learnt, labelled_files
     from training.scans import calibrate_checkpoint, read_reports
-    from worker.model.checkpoint import sha256
+    from worker.model.checkpoint import load_spec, sha256
 
-    items, root = labelled_files(cache, data)
+    labelled, root = labelled_files(cache, data)
+    items = {item.path: item for item in as_learnt(labelled.values(), load_spec(checkpoint).training)}
     digest = sha256(checkpoint)
     scanned = read_reports(reports, items, root, digest)
     poor = read_reports(degraded or [], items, copies, digest)
@@ -172,15 +173,16 @@ def alarms(
 
     from training.alarms import report_lines, scan_copies, seen_of, trials
     from training.calibration import Target
-    from training.labelled import labelled_files
+    from training.labelled import as_learnt, labelled_files
     from training.scans import named_reports
     from worker.compose import build_scanner
     from worker.frame_source import build_frames
-    from worker.model.checkpoint import sha256
+    from worker.model.checkpoint import load_spec, sha256
     from worker.progress import Bar
     from worker.settings import default_file, load_settings
 
-    items, root = labelled_files(cache, data)
+    labelled, root = labelled_files(cache, data)
+    items = {item.path: item for item in as_learnt(labelled.values(), load_spec(checkpoint).training)}
     own = dict(named_reports(reports, items, root, sha256(checkpoint)))
     wanted = trials(items, own, root)
     engine = {"checkpoint": checkpoint} | ({} if threads is None else {"threads": threads})

@@ -8,7 +8,9 @@ from pathlib import Path
 from training import terms
 from training.paper.sets import Chosen
 from training.paper.settings import FAMILIES, Pipeline, TrainStage
+from training.provenance import split_of
 from training.release import git_revision
+from training.splits import split_sha256
 from worker.model import checkpoint
 from worker.model.network import DeepfakeNet
 from worker.model.spec import CropSpec, HeadSpec, ModelSpec, TrainingData, TrainingSource
@@ -33,7 +35,7 @@ def write_checkpoint(
         head=head,
         families=FAMILIES,
         crop=CropSpec(size=last.size),
-        training=TrainingData(sources=trained_on(chosen)),
+        training=TrainingData(sources=trained_on(chosen), split_sha256=split_sha256(split_of(cache))),
         git_revision=git_revision(),
         licence=terms.of_training(
             pipeline.terms,

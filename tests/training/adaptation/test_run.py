@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +15,18 @@ from rich.progress import Progress
 from typer.testing import CliRunner
 
 from tests.training.adaptation.conftest import alarms, held, teach
+from tests.training.conftest import crop, picture
 from training.adaptation.feedback import FeedbackSampler
 from training.adaptation.run import Adaptation, Plan, Train, adapt, start, train
 from training.commands.adapt import app
 from training.data import Batch, CropStore
 from training.loop import Run
+from training.prepare import write_shard
 from worker.errors import ConfigError
+from worker.model import checkpoint
 from worker.model.checkpoint import load_spec, sha256
 from worker.model.restore import load_network
-from worker.model.spec import ModelSpec
+from worker.model.spec import ModelSpec, TrainingData, TrainingSource
 
 QUICK = Adaptation.model_validate(
     {"steps": 4, "pairs": 2, "lr": 1e-3, "save_every_steps": 2, "threads": 1, "regression": {"draws": 100}}
@@ -90,6 +94,23 @@ def test_what_forgot_too_much_is_averaged_with_its_parent(
     report = (run_folder / "report.md").read_text()
     assert "- the end of training: refused" in report
     assert "- 0.05 of the end of training, the rest the parent's weights: accepted" in report
+
+
+def test_left_out_files_that_the_parent_was_trained_on_are_no_judges(
+    parent: Path, old: Path, wrong: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    """The paper's stages learn from a source that the split leaves out; of another split, it may know more of them."""
+    cache, model = tmp_path / "cache", tmp_path / "staged.safetensors"
+    shutil.copytree(old, cache)
+    write_shard(cache, "roeishc-fake", [(picture(500), crop("roeishc-fake", 0, "fake", "roeishc", split="leftout"))])
+    spec, arrays = checkpoint.load(parent)
+    training = TrainingData(sources=(TrainingSource(name="roeishc", fake=1),), split_sha256="0" * 64)
+    checkpoint.save(model, arrays, spec.model_copy(update={"training": training}), np.float32)
+    planned = plan(model, cache, wrong, run_folder, tmp_path / "new.safetensors")
+    found = adapt(planned, Console(quiet=True), taught(old=old, wrong=wrong, spoilt=False))
+    assert not any("roeishc" in change.source for change in found.gate.sources)
+    assert found.is_other_split
+    assert "trained by another split" in (run_folder / "report.md").read_text()
 
 
 def test_a_folder_begun_before_a_setting_existed_goes_on(

@@ -19,6 +19,7 @@ from training.paper.engine import BEST, STATE
 from training.paper.evaluate import read_results
 from training.paper.settings import Pipeline
 from training.paper.stages import MODEL, PLAN, RESULTS, RUN, export_run, run_pipeline
+from training.splits import split_sha256
 from training.terms import BUNDLED
 from worker.errors import ConfigError
 from worker.model.restore import load_network
@@ -69,6 +70,7 @@ def test_the_checkpoint_is_one_that_a_scan_takes(gone_through: Path, crops: Path
         "ciplab": (6, 6),
         "roeishc": (5, 5),
     }
+    assert spec.training.split_sha256 == split_sha256(), "of such a cache, too"
     assert torch.allclose(network.head.classifier.weight, weights(gone_through, "unfreeze")["head.classifier.weight"], atol=1e-3)
     export_run(gone_through, crops, tmp_path / "out.safetensors", name="mine", version="2")
     assert load_network(tmp_path / "out.safetensors")[0].name == "mine"
