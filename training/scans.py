@@ -69,11 +69,14 @@ def named_reports(
     Raises ConfigError for a line that is no report, one of another checkpoint or of a scan that its verdict ended early, and for
     a file outside ``data`` or of what was trained on (``training.labelled.as_learnt``).
     """
+    root = data.resolve()
+    linked = {place: name for name in items if (place := (root / name).resolve()) != root / name}
     for path in paths:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             try:
                 report = Report.model_validate_json(line)
-                name = Path(report.source.path or "").relative_to(data.resolve()).as_posix()
+                place = Path(report.source.path or "")
+                name = linked.get(place) or place.relative_to(root).as_posix()
             except ValueError as exc:  # pydantic's errors are ValueErrors too
                 raise ConfigError(f"{path}:{number} is not a report on a file below {data}: {exc}") from exc
             if report.model is None or report.model.sha256 != model_sha256:

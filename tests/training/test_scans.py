@@ -77,6 +77,17 @@ def test_a_track_is_read_back_as_it_was_scored(tmp_path: Path) -> None:
     assert scanned.times_s == (0.0, 0.125, 0.25, 0.375)
 
 
+def test_a_file_that_is_a_link_is_known_by_where_it_leads(tmp_path: Path) -> None:
+    """A scan's report names the file that a link leads to."""
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "a.mp4").symlink_to(tmp_path / "elsewhere.mp4")
+    lines = write(tmp_path / "one.jsonl", [report(tmp_path / "elsewhere.mp4", [1.0] * 4)])
+    items = {"a.mp4": item("a.mp4", "fake", "g")}
+    assert [scanned.item.path for scanned in read_reports([lines], items, tmp_path / "media", SHA)] == ["a.mp4"]
+    with pytest.raises(ConfigError, match="was trained on"):
+        read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g", "train")}, tmp_path / "media", SHA)
+
+
 def test_too_few_votes_are_no_score(tmp_path: Path) -> None:
     lines = write(tmp_path / "one.jsonl", [report(tmp_path / "a.mp4", [1.0, 2.0])])
     assert read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA) == []

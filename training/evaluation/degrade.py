@@ -107,7 +107,7 @@ FAMILIES = (
 
 def degrade(frames: FrameSource, path: Path, family: Family, level: float, folder: Path, *, seconds: float = SECONDS) -> Path:
     """A degraded copy of a file in ``folder``; the same arguments give the same pixels. Raises a VeriframeError, OSError."""
-    with frames.open(path) as media:
+    with frames.open(path.resolve()) as media:
         if media.info.kind is MediaKind.PICTURE:
             frame = next(media.frames(SamplingRequest()), None)
             if frame is None:

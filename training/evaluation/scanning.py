@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -55,6 +56,7 @@ def scan_cases(
 
     Raises Stopped, ConfigError or ModelError.
     """
+    items = [Item(path=place) for place in dict.fromkeys(case.path.resolve() for case in cases)]  # decoders open no link
     folder = ReportFolder(out / STORE)
     console = Console(stderr=True)
     with (out / REPORTS).open("w", encoding="utf-8") as file:
@@ -66,9 +68,9 @@ def scan_cases(
             resume=True,
             folder=folder,
             sink=keep,
-            bar=Bar(console, total=len(cases), live=console.is_terminal and not quiet),
+            bar=Bar(console, total=len(items), live=console.is_terminal and not quiet),
         )
-        tally = batch.run([Item(path=case.path) for case in cases])
+        tally = batch.run(items)
     if tally.stopped:
         raise Stopped(tally)
     return match(cases, keep.reports)
@@ -91,20 +93,24 @@ def read_reports(paths: Sequence[Path]) -> list[Report]:
 
 
 def match(cases: Sequence[Case], reports: Sequence[Report]) -> dict[str, Report]:
-    """Report of each case by the case's name, as far as there is one: by its place, else by the end of its path.
+    """Report of each case by the case's name, as far as there is one: by its place, which several cases may link to, else by the
+    end of its path.
 
     Raises ConfigError where nothing matches, and where reports come from several checkpoints.
     """
     hashes = {report.model.sha256 for report in reports if report.model is not None}
     if len(hashes) > 1:
         raise ConfigError(f"the reports come from {len(hashes)} checkpoints: evaluate one at a time")
-    by_place = {str(case.path): case.name for case in cases}
+    by_place: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        for place in {str(case.path), str(case.path.resolve())}:
+            by_place[place].append(case.name)
     by_name = {case.name: case.name for case in cases}
     found: dict[str, Report] = {}
     for report in reports:
         path = report.source.path or ""
-        if name := by_place.get(path) or _by_end(path, by_name):
-            found[name] = report
+        names = by_place.get(path) or [name for name in [_by_end(path, by_name)] if name]
+        found |= dict.fromkeys(names, report)
     if not found:
         raise ConfigError("none of the reports is on a file of the manifest")
     return found

@@ -191,16 +191,17 @@ def test_help_shows_examples() -> None:
     assert "veriframe evaluate set.csv" in RUN.invoke(app, ["--help"], env={"COLUMNS": "120"}).output
 
 
-def test_a_clip_without_a_face_is_scanned_for_real_and_counts_as_unscored(tmp_path: Path) -> None:
+def test_a_clip_without_a_face_is_scanned_for_real_and_counts_as_unscored_under_each_link_to_it(tmp_path: Path) -> None:
     from worker.demo import demo_files
 
     clip = next(file.path for file in demo_files() if file.path.name == "no_face.mp4")
     (tmp_path / "media" / "real").mkdir(parents=True)
-    (tmp_path / "media" / "real" / clip.name).write_bytes(clip.read_bytes())
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "media" / "real" / name).symlink_to(clip)
     done = RUN.invoke(app, [str(tmp_path / "media"), "--out", str(tmp_path / "out"), "--draws", "10", "--robustness"])
     assert done.exit_code == 0, done.output
     found = json.loads((tmp_path / "out" / "report.json").read_text())
     (row,) = found["rows"]
-    assert row["unscored"]["count"] == 1
-    assert row["confusion"]["real"]["not_applicable"] == 1
+    assert row["unscored"]["count"] == 2
+    assert row["confusion"]["real"]["not_applicable"] == 2
     assert found["robustness"] == []

@@ -115,3 +115,10 @@ def test_what_cannot_be_read_is_an_error_of_ours(frames: SandboxedFrames, tmp_pa
     path.write_bytes(b"no picture")
     with pytest.raises(VeriframeError):
         degrade(frames, path, FAMILY["blur"], 1, tmp_path)
+
+
+def test_a_link_is_followed(frames: SandboxedFrames, rgb_HWC: UInt8, tmp_path: Path) -> None:
+    path, link = tmp_path / "a.png", tmp_path / "link.png"
+    Image.fromarray(rgb_HWC).save(path)
+    link.symlink_to(path)
+    assert degrade(frames, link, FAMILY["flip"], 1, tmp_path).name == "degraded.png"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,18 @@ def test_reports_match_by_place_or_by_the_end_of_their_path(case: Cases, report:
     cases = [case("real", "x/a.mp4"), case("fake", "b.mp4"), case("fake", "c.mp4")]
     found = match(cases, [report(cases[0].path, [1.0] * 3), report(Path("/elsewhere/b.mp4"), [1.0] * 3)])
     assert found.keys() == {"x/a.mp4", "b.mp4"}
+
+
+def test_cases_that_link_to_one_file_have_its_report(case: Cases, report: Reports, tmp_path: Path) -> None:
+    (tmp_path / "b.mp4").symlink_to(tmp_path / "target.mp4")
+    (tmp_path / "c.mp4").symlink_to(tmp_path / "target.mp4")
+    cases = [replace(case("real", name), path=tmp_path / name) for name in ("a.mp4", "b.mp4", "c.mp4")]
+    found = match(cases, [report(tmp_path / "a.mp4", [1.0] * 3), report(tmp_path / "target.mp4", [1.0] * 3)])
+    assert {name: its.source.path for name, its in found.items()} == {
+        "a.mp4": str(tmp_path / "a.mp4"),
+        "b.mp4": str(tmp_path / "target.mp4"),
+        "c.mp4": str(tmp_path / "target.mp4"),
+    }
 
 
 def test_half_a_folder_name_is_no_match(case: Cases, report: Reports) -> None:
