@@ -72,11 +72,14 @@ class Search(_Strict):
     """The objective is the mean AUC over these, of files that the trial did not train on; empty: all that have both labels."""
     pruning: Pruning = Pruning()
     space: dict[str, Range | Choices] = Field(min_length=1)
-    """Dotted names of ``Fit``'s fields. Shares of kinds of pairs (``mixture.blend``) are weights: those that are searched share
-    in what the others leave."""
+    """Dotted names of ``Fit``'s fields. Shares of kinds of pairs (``mixture.blend``) are weights: those that are searched, two or
+    more, share in what the others leave."""
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
+        shares = [name for name in self.space if name in {f"mixture.{kind}" for kind in KINDS}]
+        if len(shares) == 1:
+            raise ValueError(f"space: {shares[0]} takes what the other kinds leave: name a second one, or it cannot change")
         for end in (0, 1):
             self.fit({name: found.ends[end] for name, found in self.space.items()})
         return self

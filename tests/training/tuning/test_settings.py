@@ -42,6 +42,7 @@ def test_searched_shares_of_pairs_share_in_what_the_others_leave() -> None:
         ("{recipe: RECIPE, steps: 4, space: {lr.peak: {low: 1, high: 2}}}", "lr.peak"),
         ("{recipe: RECIPE, steps: 4, space: {lr: {low: 2, high: 1}}}", "low must be below high"),
         ("{recipe: absent.yaml, steps: 4, space: {lr: {low: 1, high: 2}}}", r"absent\.yaml"),
+        ("{recipe: RECIPE, steps: 4, space: {mixture.blend: {low: 0.1, high: 1}}}", r"mixture\.blend .* name a second one"),
         ("{recipe: RECIPE, steps: 4, space: {mixture.donor: {low: 0.5, high: 1.5}}}", "must not exceed 1"),
     ],
 )
