@@ -23,6 +23,7 @@ from training.prepare import RECONSTRUCTED, Crop
 from worker.content import write_atomically
 from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet
+from worker.model.spec import CropSpec
 from worker.types import Float32, Int64
 
 FAMILIES = ("real", "manipulation", "synthetic")
@@ -118,9 +119,17 @@ def even_shares(sizes: Sequence[int], total: int) -> list[int]:
 
 
 def extract(
-    network: DeepfakeNet, store: CropStore, rows: Sequence[Crop], path: Path, *, checkpoint_sha256: str, batch: int = 32
+    network: DeepfakeNet,
+    store: CropStore,
+    rows: Sequence[Crop],
+    path: Path,
+    *,
+    crop: CropSpec,
+    checkpoint_sha256: str,
+    batch: int = 32,
 ) -> Features:
-    """The network's pooled features of these crops, float32. ``path`` (.npz) keeps them: what it holds is not computed again.
+    """The network's pooled features of these crops, cut as its scans would, float32. ``path`` (.npz) keeps them: what it holds is
+    not computed again.
 
     Crops that were cut anew, to another face or box, are others (``training.identity``). Raises ConfigError where ``path``
     holds the features of another checkpoint.
@@ -131,7 +140,7 @@ def extract(
     with torch.inference_mode(), Progress() as progress:
         for number, start in enumerate(progress.track(range(0, len(open_rows), batch), description="features"), start=1):
             part = open_rows[start : start + batch]
-            crops_FHWC = torch.from_numpy(np.stack([store.crop(row) for _, row in part]))
+            crops_FHWC = torch.from_numpy(np.stack([store.crop(row, margin=crop.margin, size=crop.size) for _, row in part]))
             pixels_FCHW = network.normalise(crops_FHWC).contiguous(memory_format=torch.channels_last)
             features_FD = network.backbone(pixels_FCHW).float().numpy()
             known.update(zip((name for name, _ in part), features_FD, strict=True))

@@ -14,6 +14,9 @@ from training.features import FIRST_SOURCES, Features, choose_rows, even_shares,
 from training.manifest import LABELS
 from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet, build
+from worker.model.spec import CropSpec
+
+CROP = CropSpec(margin=1.5, size=64)
 
 
 @pytest.fixture
@@ -83,16 +86,19 @@ def test_the_rows_that_a_seed_draws_stay_the_same() -> None:
 def test_features_are_the_backbones_and_are_kept(cache: Path, network: DeepfakeNet, tmp_path: Path) -> None:
     store, path = CropStore(cache), tmp_path / "features.npz"
     rows = store.rows[:3]
-    first = extract(network, store, rows, path, checkpoint_sha256="a")
+    seen: list[torch.Size] = []
+    network.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    first = extract(network, store, rows, path, crop=CROP, checkpoint_sha256="a")
+    assert seen == [(3, 3, 64, 64)], "cut as the checkpoint's scans would"
     with torch.no_grad():
-        crops = torch.from_numpy(np.stack([store.crop(row) for row in rows]))
+        crops = torch.from_numpy(np.stack([store.crop(row, margin=1.5, size=64) for row in rows]))
         by_hand = network.backbone(network.normalise(crops)).numpy()
     np.testing.assert_allclose(first.features_FD, by_hand, atol=1e-4)
     network.backbone = torch.nn.Identity()  # what is kept needs no backbone
-    again = extract(network, store, rows[::-1], path, checkpoint_sha256="a")
+    again = extract(network, store, rows[::-1], path, crop=CROP, checkpoint_sha256="a")
     np.testing.assert_array_equal(again.features_FD, first.features_FD[::-1])
     with pytest.raises(ConfigError, match="another checkpoint"):
-        extract(network, store, rows, path, checkpoint_sha256="b")
+        extract(network, store, rows, path, crop=CROP, checkpoint_sha256="b")
 
 
 def test_a_part_needs_both_classes() -> None:
@@ -108,9 +114,9 @@ def test_a_part_needs_both_classes() -> None:
 def test_crops_that_were_cut_anew_are_not_taken_for_those_before(cache: Path, network: DeepfakeNet, tmp_path: Path) -> None:
     store, path = CropStore(cache), tmp_path / "features.npz"
     old, other = store.rows[:2]
-    extract(network, store, [old], path, checkpoint_sha256="a")
+    extract(network, store, [old], path, crop=CROP, checkpoint_sha256="a")
     anew = replace(old, row=other.row, box=(70.0, 60.0, 218.0, 240.0))  # of the same file and frame, another face
-    found = extract(network, store, [old, anew], path, checkpoint_sha256="a").features_FD
-    by_hand = extract(network, store, [anew], tmp_path / "other.npz", checkpoint_sha256="a").features_FD
+    found = extract(network, store, [old, anew], path, crop=CROP, checkpoint_sha256="a").features_FD
+    by_hand = extract(network, store, [anew], tmp_path / "other.npz", crop=CROP, checkpoint_sha256="a").features_FD
     np.testing.assert_allclose(found[1], by_hand[0], atol=1e-6)
     assert not np.allclose(found[0], found[1], atol=1e-5)

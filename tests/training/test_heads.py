@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.training.conftest import crop
+from tests.training.conftest import crop, picture
 from training.commands.heads import app
 from training.features import FAMILIES, Features, family
 from training.heads import Settings, compare, cross_calibrated, fit_heads, fit_tau, judge, out_of_source, score
 from training.heads_report import markdown, plot
+from training.manifest import LABELS
+from training.prepare import write_shard
+from worker.model import checkpoint
 from worker.model.card import CardHead
+from worker.model.network import build
+from worker.model.spec import CropSpec, HeadSpec, Licence, ModelSpec, TrainingData, TrainingSource
 
 TINY = Settings(steps=40, batch=32, lr=5e-3, hidden_dim=8, num_steps=2, card_steps=4, draws=5)
 SOURCES = {"train": ("lfw", "ciplab", "140k"), "heldout": ("lfw", "ciplab", "140k"), "leftout": ("talking", "ghost", "roeishc")}
@@ -111,3 +117,28 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["--cache", str(tmp_path), "--run", str(tmp_path / "run")])
     assert done.exit_code != 0
     assert "holds no crops" in done.output + str(done.stderr)
+
+
+def test_left_out_crops_that_the_checkpoint_was_trained_on_are_not_taken_for_unseen(tmp_path: Path) -> None:
+    sides = (("140k", "train"), ("140k", "heldout"), ("roeishc", "leftout"))
+    for number, (source, split) in enumerate(sides):
+        for label in LABELS:
+            shard = f"{source}-{split}-{label}"
+            write_shard(tmp_path, shard, [(picture(number), crop(shard, number, label, source, split=split))])
+    spec = ModelSpec(
+        name="staged",
+        version="1",
+        backbone="test_efficientnet",
+        head=HeadSpec(hidden_dim=8, num_steps=2),
+        crop=CropSpec(size=32),
+        training=TrainingData(sources=(TrainingSource(name="roeishc", real=1, fake=1),)),
+        git_revision="unknown",
+        licence=Licence(name="none", file="none", notice="A test's."),
+        created=date(2026, 1, 1),
+    )
+    network = build(backbone="test_efficientnet", hidden_dim=8, num_steps=2)
+    checkpoint.save(tmp_path / "staged.safetensors", network.state_dict(), spec)
+    arguments = ["--cache", tmp_path, "--checkpoint", tmp_path / "staged.safetensors", "--run", tmp_path / "run"]
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == 2, done.output
+    assert "real and fake crops of the split 'leftout'; the cache lacks some" in " ".join(done.stderr.split())

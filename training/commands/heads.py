@@ -56,7 +56,7 @@ def heads(
     spec, network = load_network(chosen)
     known = as_learnt(store.rows, spec.training)
     rows = choose_rows(known, per_label=per_label, pictures=pictures, frames_per_clip=frames_per_clip)
-    features = extract(network, store, rows, run / "features.npz", checkpoint_sha256=sha256(chosen))
+    features = extract(network, store, rows, run / "features.npz", crop=spec.crop, checkpoint_sha256=sha256(chosen))
     results = compare(features, Settings(steps=steps), range(1, seeds + 1), run)
     table = markdown(results, measure(network.head, features.of_split("heldout"), features.of_split("leftout")))
     (run / "heads.md").write_text(table, "utf-8")
