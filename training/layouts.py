@@ -41,6 +41,8 @@ from worker.errors import ConfigError
 MANIFEST = "MANIFEST.csv"
 DFDC_PARTS = 4
 """From so many parts on, one is a group: people recur within the parts of the DFDC, hardly between them."""
+MASKS = "masks"
+"""In FaceForensics++ beside the compressions: videos of where a fake was altered, under its own name."""
 PARTS_140K = ("train", "valid", "test")
 
 
@@ -193,7 +195,7 @@ def _ffpp(folder: Path) -> list[Entry]:
             case ["original_sequences", kind, compression, "videos", _] if is_video(path.name):
                 source, names, _ = _ffpp_name(path.stem, kind == "actors")
                 entries.append(Entry(path=str(path), label="real", source=source, group=names))
-            case ["manipulated_sequences", method, compression, "videos", _] if is_video(path.name):
+            case ["manipulated_sequences", method, compression, "videos", _] if is_video(path.name) and compression != MASKS:
                 by_actors = method == "DeepFakeDetection"
                 source, names, target = _ffpp_name(path.stem, by_actors)
                 kind = "actors" if by_actors else "youtube"

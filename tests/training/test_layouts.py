@@ -78,6 +78,13 @@ def test_faceforensics_groups_by_connected_ids_and_knows_the_originals(tmp_path:
     assert items["manipulated_sequences/FaceSwap/c23/videos/097_033.mp4"].target == items[swap.original].target != ""
 
 
+def test_mask_videos_of_faceforensics_are_no_fakes(tmp_path: Path) -> None:
+    masks = [f"manipulated_sequences/Deepfakes/masks/videos/{name}.mp4" for name in ("033_097", "097_033")]
+    found = list_source(lay(tmp_path, [*FFPP, *masks]))
+    assert by_path(found.entries).keys() == set(FFPP)
+    assert found.notes == ("passed over: 2 x .mp4",)
+
+
 def test_a_missing_original_is_told_and_leaves_no_pair(tmp_path: Path) -> None:
     found = list_source(lay(tmp_path, ["manipulated_sequences/Deepfakes/c23/videos/001_002.mp4"]))
     assert found.entries[0].original == ""
