@@ -56,7 +56,7 @@ def tune(
         task = progress.add_task("trials", total=trials)
         while (done := count_done(study)) < trials:
             progress.update(task, completed=done, description=_standing(study))
-            study.sampler = optuna.samplers.TPESampler(seed=search.seed * 100_003 + len(study.get_trials(deepcopy=False)))
+            study.sampler = optuna.samplers.TPESampler(seed=search.seed * 100_003 + count_begun(study))
             _one(study, search, cache, folder, train)
             write_report(study, search, folder)
             write_best(study, search, folder)
@@ -93,6 +93,11 @@ def count_done(study: optuna.Study) -> int:
     """Trials that ended, by themselves or early; of one that was cut and entered anew, the last counts."""
     known = study.get_trials(deepcopy=False)
     return sum(trial.state.is_finished() for trial in known) - sum(CONTINUES in trial.user_attrs for trial in known)
+
+
+def count_begun(study: optuna.Study) -> int:
+    """Trials that drew values of their own: one that was cut and entered anew is one."""
+    return sum(CONTINUES not in trial.user_attrs for trial in study.get_trials(deepcopy=False))
 
 
 def place_of(trial: Trial | FrozenTrial) -> int:
