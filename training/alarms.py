@@ -1,7 +1,7 @@
 """How often real video is called fake, as it is and compressed again, at thresholds that never saw the clip's group.
 
-Clips are those of the committed split, or of a cache's own, that were not trained on. A clip and its copies are judged by a
-calibration, its term for several tracks included, and thresholds that were fitted on the scans of all other groups' clips as they
+Clips are those of the committed split, or of a cache's own, that were not trained on. A clip and its copies are judged by the
+score that a scan would give with a calibration and thresholds that were fitted on the scans of all other groups' clips as they
 are; what else makes a verdict uncertain (deviation, quality, coverage) is left out.
 Each group is left out by itself: cut into few folds, a few dozen clips give another figure with every cut. Fakes are judged as
 they are, by the same thresholds: few false alarms are worth nothing where nothing is found.
@@ -20,16 +20,18 @@ from training.evaluation import robustness
 from training.evaluation.cases import Case
 from training.evaluation.degrade import FAMILIES
 from training.evaluation.judged import judge
+from training.evaluation.replay import replay
 from training.evaluation.robustness import Key, Trial
 from training.metrics import Bools, Proportion, clustered_clopper_pearson
-from training.scans import Scanned, fit_kind, fit_videos, votes_of
+from training.scans import RULE, Scanned, fit_kind, fit_videos, votes_of
 from training.splits import Item
 from worker.errors import ConfigError
 from worker.jobs import ItemScanner
 from worker.ports import FrameSource
 from worker.report import Report
-from worker.types import Label, MediaKind
-from worker.verdict.calibrate import Calibration, probability
+from worker.types import Label, MediaKind, Verdict
+from worker.verdict.calibrate import Calibration
+from worker.verdict.decide import Policy
 
 COPIES = (("h264", 23.0), ("h264", 28.0), ("h264", 35.0), ("rows", 360.0))
 """Family and level (``training.evaluation.degrade``)."""
@@ -39,9 +41,10 @@ AS_IT_IS = "as it is"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A clip or a copy of it, with the verdict's inputs; ``copy`` is one of ``NAMES`` or ``AS_IT_IS``."""
+    """A clip or a copy of it, with the scan's report; ``copy`` is one of ``NAMES`` or ``AS_IT_IS``."""
 
     scanned: Scanned
+    report: Report
     copy: str
 
 
@@ -71,15 +74,18 @@ def scan_copies(
 
 def seen_of(items: Mapping[str, Item], reports: Mapping[str, Report], copies: Mapping[Key, Report]) -> tuple[list[Seen], int]:
     """Clips and copies that got a score, and how many copies got none (no usable face any more, or failed)."""
-    own = [votes_of(report, items[name]) for name, report in reports.items() if items[name].is_video]
-    found = [Seen(scanned=scanned, copy=AS_IT_IS) for scanned in own if scanned is not None]
+    found = [
+        Seen(scanned=scanned, report=report, copy=AS_IT_IS)
+        for name, report in reports.items()
+        if items[name].is_video and (scanned := votes_of(report, items[name])) is not None
+    ]
     lost = 0
     for (family, level, name), report in copies.items():
         scanned = votes_of(report, items[name])
         if scanned is None:
             lost += 1
         else:
-            found.append(Seen(scanned=scanned, copy=NAMES[family, level]))
+            found.append(Seen(scanned=scanned, report=report, copy=NAMES[family, level]))
     return found, lost
 
 
@@ -95,15 +101,18 @@ def report_lines(seen: Sequence[Seen], target: Target) -> list[str]:
         fitted = {group: fit_videos([file for file in own if file.item.group != group], like, target) for group in groups}
     except ValueError as exc:
         raise ConfigError(f"cannot calibrate video: {exc}") from exc
-    verdicts = [_verdict(one.scanned, fitted[one.scanned.item.group]) for one in seen]
+    verdicts = [_verdict(one.report, fitted[one.scanned.item.group]) for one in seen]
     called_N = np.array([verdict is Label.FAKE for verdict in verdicts])
     uncertain_N = np.array([verdict is Label.UNCERTAIN for verdict in verdicts])
     return [*_alarms(seen, called_N, uncertain_N), "", *_found(seen, called_N, uncertain_N)]
 
 
-def _verdict(scanned: Scanned, calibration: Calibration) -> Label:
-    p = probability(calibration.tempered(scanned.log_odds(calibration), scanned.quality))
-    return Label.FAKE if p > calibration.t_fake else Label.REAL if p < calibration.t_real else Label.UNCERTAIN
+def _verdict(report: Report, calibration: Calibration) -> Label:
+    """By a scan's score alone. Raises ValueError for a report without one."""
+    found = replay(report, Policy(rule=RULE, calibrations=(calibration,)))
+    if not isinstance(found, Verdict):
+        raise ValueError("no verdict to judge")
+    return Label.FAKE if found.score > calibration.t_fake else Label.REAL if found.score < calibration.t_real else Label.UNCERTAIN
 
 
 def _alarms(seen: Sequence[Seen], called_N: Bools, uncertain_N: Bools) -> list[str]:
