@@ -1,8 +1,8 @@
 """Standard streams that are closed, full or without a reader: what becomes of a command then.
 
 Without a reader of standard output it ends with 141, as most programs are ended by SIGPIPE; where that cannot be written to, with
-4. What standard error does not take is lost, and the command goes on. A closed stream is the null device. Imports next to
-nothing: it comes before the decoders.
+4; one that does not block is waited for. What standard error does not take is lost, and the command goes on. A closed stream is
+the null device. Imports next to nothing: it comes before the decoders.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 from typing import TextIO
 
@@ -22,7 +23,9 @@ class _Output(io.FileIO):
 
     def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # of any buffer
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:
+                select.select([], [self.fileno()], [])
+            return written
         except OSError as exc:
             _lose(self.fileno())
             if exc.errno == errno.EPIPE:
@@ -36,9 +39,10 @@ class _Messages(io.FileIO):
 
     def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # of any buffer
         try:
-            return super().write(data)
+            written = super().write(data)
         except OSError:
-            return len(data)
+            written = None
+        return len(data) if written is None else written
 
 
 def open_closed() -> None:

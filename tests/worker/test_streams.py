@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 FAKE = str(REPOSITORY / "tests" / "worker" / "fake_scanner.py")
+ENV = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 
 
 @pytest.fixture
@@ -28,8 +32,7 @@ def ended(redirection: str, *arguments: str | Path) -> subprocess.CompletedProce
     shell = ["bash", "-c", f'exec "$@" {redirection.replace("no reader", f"&{theirs}")}', "bash"]
     command = [*shell, sys.executable, FAKE, *map(str, arguments)]
     try:
-        env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-        return subprocess.run(command, capture_output=True, env=env, pass_fds=[theirs], timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, env=ENV, pass_fds=[theirs], timeout=60, check=False)
     finally:
         os.close(theirs)
 
@@ -66,3 +69,32 @@ def test_output_that_cannot_be_written_is_told(clip: Path, format: str) -> None:
 @pytest.mark.parametrize("redirection", ["<&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_the_null_device(clip: Path, redirection: str) -> None:
     assert ended(redirection, "scan", clip).returncode == 0
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """A pipe of one page whose writing end does not block: where it is read from, and where it is written to."""
+    ours, theirs = os.pipe()
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(theirs, False)
+    with open(ours, "rb", 0) as reader, open(theirs, "wb", 0) as writer:
+        yield reader, writer
+
+
+def test_messages_for_a_full_pipe_that_does_not_block_change_nothing(clip: Path, pipe: tuple[BinaryIO, BinaryIO]) -> None:
+    while pipe[1].write(bytes(4096)):
+        pass
+    command = [sys.executable, FAKE, "scan", str(clip), "--format", "csv"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=pipe[1], env=ENV, timeout=60, check=False)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
+
+
+def test_output_that_does_not_block_is_waited_for(pipe: tuple[BinaryIO, BinaryIO]) -> None:
+    reader, writer = pipe
+    command = [sys.executable, FAKE, "schema"]
+    whole = subprocess.run(command, stdout=subprocess.PIPE, env=ENV, timeout=60, check=True).stdout
+    with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE, env=ENV) as process:
+        writer.close()
+        assert reader.read() == whole
+        assert process.communicate(timeout=60)[1] == b""
+    assert process.returncode == 0
