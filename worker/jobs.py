@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,11 +15,9 @@ from worker.engine import EngineFailed
 from worker.report import Report, Source, new_id, now
 from worker.resume import State, content_of, is_unchanged
 from worker.settings import Settings
-from worker.source.files import Item
+from worker.source.files import Item, without_userinfo
 
 log = logging.getLogger(__name__)
-
-_USERINFO = re.compile(r"^([^:/?#]+://)[^/?#]*@")
 
 
 class ScanOutput(Protocol):
@@ -103,4 +100,4 @@ def sourced(report: Report, item: Item) -> Report:
     """The report with what the user named as its source, where that is an address; without the name and password in it."""
     if item.url is None:
         return report
-    return report.model_copy(update={"source": Source(kind="url", url=_USERINFO.sub(r"\1***@", item.url))})
+    return report.model_copy(update={"source": Source(kind="url", url=without_userinfo(item.url, "***@"))})

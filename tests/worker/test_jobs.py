@@ -16,7 +16,12 @@ from worker.source.files import Item
     [
         ("https://me:secret@media.example/a.mp4?token=1", "https://***@media.example/a.mp4?token=1"),
         ("https://me:se@cret@media.example", "https://***@media.example"),
+        ("https://me:se/cret@media.example/a.mp4", "https://***@media.example/a.mp4"),
+        ("https://me:s?cr#t@media.example", "https://***@media.example"),
+        ("https://me@:se/cret@media.example", "https://***@media.example"),
         ("https://media.example/@me/a.mp4", "https://media.example/@me/a.mp4"),
+        ("https://media.example:8443/@me/a.mp4", "https://media.example:8443/@me/a.mp4"),
+        ("https://[::1]:8443/@me/a.mp4?of=me@media.example", "https://[::1]:8443/@me/a.mp4?of=me@media.example"),
     ],
 )
 def test_a_report_keeps_no_password_of_an_address(url: str, told: str) -> None:

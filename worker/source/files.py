@@ -26,6 +26,8 @@ from typing import BinaryIO
 from worker.errors import ConfigError
 
 _MAGIC = re.compile(r"[*?\[]")
+_HOST_AND_PORT = r"(?:\[[^]/?#]*\]|[^]:/?#@[]*)(?::\d*)?(?:[/?#]|$)"
+_USERINFO = re.compile(rf"^([^:/?#]+://)(?:[^/?#]*@(?={_HOST_AND_PORT})|(?!{_HOST_AND_PORT}).*@)", re.DOTALL)
 _KINDS = (
     (stat.S_ISCHR, "a character device"),
     (stat.S_ISBLK, "a block device"),
@@ -100,6 +102,11 @@ def read_list(data: bytes) -> list[str]:
     return [os.fsdecode(part) for part in parts if part]
 
 
+def without_userinfo(url: str, instead: str = "") -> str:
+    """An address without the name and password in it, also where these hold what ends them and it is no valid one."""
+    return _USERINFO.sub(lambda found: found[1] + instead, url)
+
+
 def _texts(arguments: Sequence[str], stdin: BinaryIO | None) -> Iterator[tuple[str, bool]]:
     for argument in arguments:
         if argument == "-":
@@ -109,9 +116,9 @@ def _texts(arguments: Sequence[str], stdin: BinaryIO | None) -> Iterator[tuple[s
 
 
 def _address(url: str) -> Item:
-    """The item of an address; its name is the last part of the address's path."""
+    """The item of an address; its name is the last part of the address's path, or the host."""
     digest = hashlib.sha256(os.fsencode(url)).hexdigest()[:16]
-    below_host = url.partition("://")[2].partition("?")[0].partition("#")[0]
+    below_host = without_userinfo(url).partition("://")[2].partition("?")[0].partition("#")[0]
     name = below_host.rstrip("/").rpartition("/")[2].replace("\0", "")[:100]
     return Item(path=Path("/", digest, name if name.strip(".") else "address"), url=url)
 

@@ -264,6 +264,12 @@ def test_addresses_are_items_only_where_they_are_wanted(tree: Path) -> None:
     assert names(tree, [urls[0]]) == ["https:/media.example/clip.mp4?token=1 !"]
 
 
+@pytest.mark.parametrize("userinfo", ["me:secret@", "me:se/cret@", "me:se?cret@"])
+def test_no_password_of_an_address_is_in_its_name(userinfo: str) -> None:
+    (host, file) = find_items([f"https://{userinfo}127.0.0.1:1", f"https://{userinfo}127.0.0.1:1/clip.mp4"], urls=True)
+    assert (host.path.name, file.path.name) == ("127.0.0.1:1", "clip.mp4")
+
+
 def test_a_file_is_no_address_whatever_its_name(tree: Path) -> None:
     (tree / "http:").mkdir()
     (tree / "http:" / "clip.mp4").write_text("x")
