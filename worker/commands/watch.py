@@ -39,7 +39,8 @@ veriframe watch recording.ts --max-duration 1h --out reports
 0    the stream was watched until its end or --max-duration
 1    the whole of it has a --fail-on verdict
 2    usage: a flag, a setting, no such model or file
-3    it could not be watched; the report says why
+3    it could not be watched, or not to its end; the report says
+     why (wins over 1)
 4    internal error
 130  stopped by Ctrl-C (SIGTERM: 143); the report so far is printed
      and written; a second Ctrl-C kills
@@ -148,6 +149,6 @@ def run_watch(arguments: WatchArguments, config: Path | None, flags: dict[str, d
         show.report(report)
     if stopped:
         return stopped
-    if report.status == "failed":
+    if report.status == "failed" or (report.watch is not None and report.watch.ending == "lost"):
         return outcome.ITEMS_FAILED
     return outcome.FAIL_ON if any(report.verdict == verdict.value for verdict in arguments.fail_on) else outcome.SCANNED

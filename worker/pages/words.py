@@ -108,7 +108,7 @@ GAP_CAUSES: Final[dict[str, str]] = {
 
 ENDINGS: Final[dict[str, str]] = {
     "ended": "The stream ended.",
-    "lost": "The stream was lost: nothing more came.",
+    "lost": "The stream was lost: nothing more came, or it could not be kept or read any further.",
     "max_duration": "The longest time that was to be watched was over.",
     "stopped": "The watch was stopped.",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import resource
 import signal
@@ -22,13 +23,15 @@ from tests.worker.source.loopback import reply, serve
 from tests.worker.spy import Spy
 from tests.worker.watch.stream import FAKE, REAL, OneFace, scanner
 from worker.cli import app
-from worker.commands.watch import duration
+from worker.commands.options import FailOn
+from worker.commands.watch import WatchArguments, duration, run_watch
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
 from worker.pipeline import Scanner
 from worker.report import Report
 from worker.settings import Settings
 from worker.source.files import Item
+from worker.types import Label
 from worker.watch.command import watch_item
 from worker.watch.events import WatchEvent, WindowResult
 
@@ -178,6 +181,31 @@ def test_a_disk_that_fills_up_ends_with_the_report_so_far(opened: Scanner, recor
     assert report.watch is not None
     assert (report.status, report.watch.ending, code) == ("completed", "lost", 0)
     assert crops
+
+
+class FullAfterALine(io.StringIO):
+    """Standard output; the disk takes no more files once a line was written to it."""
+
+    def write(self, text: str) -> int:
+        if "\n" in self.getvalue():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        return super().write(text)
+
+
+def test_what_was_not_watched_to_its_end_is_told_by_the_exit_code(
+    opened: Scanner, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdout, limits = FullAfterALine(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    arguments = WatchArguments(target=str(recording), format="jsonl", windows=True, out=None, fail_on=[FailOn.REAL])
+    flags = {"watch": {"window_s": 4, "hop_s": 4}}
+    try:
+        code = run_watch(arguments, None, flags, build=lambda settings: nullcontext(opened))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    report = Report.model_validate_json(stdout.getvalue().splitlines()[-1])
+    assert report.watch is not None
+    assert (report.verdict, report.watch.ending, code) == (Label.REAL, "lost", 3)
 
 
 def test_durations() -> None:
