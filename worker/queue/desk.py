@@ -190,11 +190,11 @@ class Desk:
     def decide(self, scan_id: str, owner: str | None, decision: Decision) -> Report:
         """Lay a human's decision over every result for the same bytes, and write it into the audit log, which only grows.
 
-        Raises NoSuchScan, UnreadableRecord, and Conflict for a scan whose bytes were never seen.
+        Raises NoSuchScan, UnreadableRecord, and Conflict for a scan that has no result of bytes.
         """
         record = self.record(scan_id, owner)
-        if record.sha256 is None:
-            raise Conflict(f"scan {scan_id} has no content that a decision could be about")
+        if record.sha256 is None or record.state != "completed":
+            raise Conflict(f"scan {scan_id} has no result of a content that a decision could be about")
         report = as_stored(record)
         told = {"verdict": decision.verdict, "by": decision.by, "category": decision.category, "note": decision.note}
         source = record.request.source.model_dump(exclude_none=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from tests.worker.queue.scans import complete, fail, submit
+from tests.worker.queue.scans import claim, complete, fail, submit
 from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.audit import DECISIONS
 from worker.queue.desk import PAGE, SCANNED_A_PAGE, Decision, Desk
@@ -190,9 +190,17 @@ def test_of_many_decisions_on_some_bytes_the_latest_are_kept_twice(desk: Desk) -
     assert len(desk.audit(None)) == DECISIONS + 3
 
 
-def test_what_was_never_seen_cannot_be_decided(desk: Desk) -> None:
+@pytest.mark.parametrize("state", ["queued", "running", "failed"])
+def test_what_has_no_result_cannot_be_decided(desk: Desk, state: str) -> None:
+    scan_id = submit(desk)
+    if state != "queued":
+        claimed = claim(desk.records, scan_id)
+        desk.records.settle(claimed, "ab" * 32, "a result's key")
+    if state == "failed":
+        desk.records.fail(claimed, code="unsupported", message="no video", retryable=False)
     with pytest.raises(Conflict):
-        desk.decide(submit(desk), "acme", Decision(verdict="real", by="ada"))
+        desk.decide(scan_id, "acme", Decision(verdict="real", by="ada"))
+    assert (desk.record(scan_id, "acme").state, desk.audit("acme")) == (state, [])
 
 
 def test_a_result_of_another_version_breaks_no_list(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
