@@ -126,7 +126,10 @@ POOLED: Final = (
     "No track decides by itself: this is the score of all faces together whose own tracks are too short to be judged alone."
 )
 NOT_RETAINED: Final = "not retained"
-RETENTION: Final = "Pictures are kept only where, and as long as, retention is switched on."
+RETENTION: Final = (
+    "Pictures are kept only where, and as long as, retention is switched on. They belong to the scan that made this result; one "
+    "that took it over, since the bytes were the same, has none."
+)
 
 LIMITS: Final[tuple[str, ...]] = (
     "Only faces are judged. Other manipulations (voices, text, backgrounds, cuts, false captions) are not looked for.",

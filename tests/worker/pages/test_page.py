@@ -186,6 +186,7 @@ def test_what_is_not_retained_is_said() -> None:
     page = Page(report_page(report(), nothing))
     assert not page.of("img")
     assert page.text.count(words.NOT_RETAINED) >= 3
+    assert "belong to the scan that made this result" in page.text
     bare = track(evidence=(track().evidence[0].model_copy(update={"crop": None, "frame": None, "explanation": None}),))
     assert (
         page.text.count(words.NOT_RETAINED)
