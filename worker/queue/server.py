@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from redis import Redis
 from redis import exceptions as refused
@@ -34,4 +36,13 @@ def server_problems(redis: Redis) -> tuple[str, ...]:
     role = info.get("role")
     if role not in (None, "master"):
         found.append(f"this Redis is a {role}: give redis.url the master's address, or the sentinels'")
+    if _is_full(info):
+        found.append("Redis is full: raise its maxmemory")
     return tuple(found)
+
+
+def _is_full(info: Mapping[str, Any]) -> bool:
+    """Whether it refuses writes, as it tells itself: buffers of replicas and of the AOF do not count, a maxmemory of 0 is none."""
+    most_bytes = int(info.get("maxmemory", 0))
+    used_bytes = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
+    return info.get("maxmemory_policy") == "noeviction" and 0 < most_bytes < used_bytes

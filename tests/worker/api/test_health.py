@@ -49,6 +49,19 @@ def test_ready_is_a_fit_redis_and_a_worker_whose_model_has_run(service: Service,
     assert ready()[0] == 503
 
 
+def test_a_full_redis_is_not_ready_since_it_refuses_every_request_with_a_key(service: Service, redis: Redis) -> None:
+    service.parts.roster.tell("w1", {"ready": True})
+    key = service.as_()
+    redis.config_set("maxmemory", 1)
+    try:
+        answer, refused = service.client.get("/readyz"), service.client.get("/v1/scans", headers=key)
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert (answer.status_code, refused.status_code) == (503, 503)
+    assert answer.json()["checks"][0] == {"name": "redis", "ok": False, "detail": "Redis is full: raise its maxmemory"}
+    assert service.client.get("/readyz").status_code == 200
+
+
 def test_metrics_count_scans_workers_and_requests(service: Service) -> None:
     service.parts.roster.tell("w1", {"ready": True})
     service.parts.roster.tell("w2", {"ready": False})
