@@ -170,7 +170,7 @@ def _variant(
 
     def number(name: str) -> int | None:
         text = representation.get(name) or adaptation.get(name)
-        return min(int(text), MOST) if text else None
+        return min(max(int(text), 0), MOST) or None if text else None
 
     return Variant(
         what=functools.partial(_guarded_parts, levels, base, duration_s, max_segments),

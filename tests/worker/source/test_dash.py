@@ -122,8 +122,9 @@ def test_what_lies_beyond_a_sensible_number_is_not_looked_at() -> None:
     assert len(found.variants) == 64 + 63
 
 
-def test_a_rate_of_four_hundred_digits_is_one_of_many() -> None:
-    found = read(manifest(f'{SET}<Representation bandwidth="{"9" * 400}"/></AdaptationSet>'))
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_rate_of_four_hundred_digits_is_one_of_many(sign: str) -> None:
+    found = read(manifest(f'{SET}<Representation bandwidth="{sign}{"9" * 400}"/></AdaptationSet>'))
     assert by_preference(found.variants, max_side_px=720, max_bytes=1, duration_s=1.0) == found.variants
 
 
