@@ -266,7 +266,9 @@ def _from_list(lists: Sequence[Element], base: str, max_segments: int) -> list[P
     def inherited(name: str) -> str | None:
         return next((one.get(name) for one in lists if one.get(name) is not None), None)
 
-    length_s = int(inherited("duration") or 0) / int(inherited("timescale") or 1)
+    length, timescale = int(inherited("duration") or 0), int(inherited("timescale") or 1)
+    if length < 0 or timescale < 1:
+        raise CorruptMedia("a SegmentList with durations that are none")
     urls = _nearest(lists, "SegmentURL")
     _check_count(len(urls), max_segments)
     inits = [
@@ -274,7 +276,8 @@ def _from_list(lists: Sequence[Element], base: str, max_segments: int) -> list[P
         for one in _nearest(lists, "Initialization")[:1]
     ]
     return inits + [
-        Part(url=joined_url(base, one.get("media", "")), range=_range(one.get("mediaRange")), duration_s=length_s) for one in urls
+        Part(url=joined_url(base, one.get("media", "")), range=_range(one.get("mediaRange")), duration_s=length / timescale)
+        for one in urls
     ]
 
 

@@ -107,6 +107,9 @@ def test_durations(text: str, seconds: float | None) -> None:
         (f'<SegmentTemplate media="{"$Bandwidth%020d$" * 500}" duration="10"/>', CorruptMedia),
         ("<SegmentList>" + "<SegmentURL/>" * 101 + "</SegmentList>", UnsupportedMedia),
         ('<SegmentList><SegmentURL mediaRange="9-1"/></SegmentList>', CorruptMedia),
+        ('<SegmentList duration="-1"><SegmentURL/></SegmentList>', CorruptMedia),
+        ('<SegmentList duration="1" timescale="-1"><SegmentURL/></SegmentList>', CorruptMedia),
+        ('<SegmentList duration="1" timescale="0"><SegmentURL/></SegmentList>', CorruptMedia),
         ("<ContentProtection/>", UnsupportedMedia),
     ],
 )
