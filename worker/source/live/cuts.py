@@ -9,6 +9,8 @@ from typing import Final, Protocol
 from worker.source.live.pieces import LONGEST_GAP_S
 from worker.types import Json
 
+FRAME_S: Final = 0.04
+"""How long a single frame is shown, and at least a cut whose frames all have one time: the watch's clock must move."""
 LONGEST_CUT_S: Final = 60.0
 """A stream that says that a cut is longer has jumped."""
 SLACK_S: Final = 0.5
@@ -82,7 +84,7 @@ class StreamClock:
         gap_s = min(gap_s, LONGEST_GAP_S) if gap_s >= SLACK_S else 0.0
         duration_s = (cut.end_s - cut.begin_s) % self._wrap_s
         if duration_s > LONGEST_CUT_S or not duration_s:
-            duration_s = min(cut.span_s, LONGEST_CUT_S)
+            duration_s = min(max(cut.span_s, FRAME_S), LONGEST_CUT_S)
         start_s = self._clock_s + gap_s
         self._clock_s, self._raw_s = start_s + duration_s, cut.end_s
         return Placed(gap_s=gap_s, start_s=start_s, duration_s=duration_s)

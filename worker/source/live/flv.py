@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.errors import CorruptMedia
-from worker.source.live.cuts import Cut
+from worker.source.live.cuts import FRAME_S, Cut
 from worker.source.live.pieces import MAX_PIECE_BYTES
 
 _HEADER: Final = b"FLV\x01\x01\x00\x00\x00\x09\x00\x00\x00\x00"
@@ -110,7 +110,7 @@ class FlvCutter:
             return None
         begin_ms = tags[0].time_ms
         times_ms = [(tag.time_ms - begin_ms) % (1 << 32) for tag in tags]
-        span_ms = max(times_ms) * len(tags) / (len(tags) - 1) if len(tags) > 1 else 40.0
+        span_ms = max(times_ms) * len(tags) / (len(tags) - 1) if len(tags) > 1 else FRAME_S * 1000
         first = [] if self._configuration is None else [_written(0, self._configuration)]
         return Cut(
             data=b"".join([_HEADER, *first, *(_written(ms, tag.body) for ms, tag in zip(times_ms, tags, strict=True))]),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from worker.errors import CorruptMedia
-from worker.source.live.cuts import Cut
+from worker.source.live.cuts import FRAME_S, Cut
 from worker.source.live.pieces import MAX_PIECE_BYTES
 
 PACKET: Final = 188
@@ -118,7 +118,7 @@ class TsCutter:
 def _span_s(times_s: list[float]) -> float:
     """From the first frame to the end of the last, all frames taken for equally long."""
     if len(times_s) < 2:
-        return 0.04
+        return FRAME_S
     return max(times_s) * len(times_s) / (len(times_s) - 1)
 
 

@@ -99,6 +99,12 @@ def test_jumps_are_gaps_where_they_are_plausible() -> None:
     assert gaps == [0, 0, 6, 30, 0, 0, 7, 0]
 
 
+def test_a_cut_whose_frames_all_have_one_time_moves_the_clock() -> None:
+    clock = StreamClock(1000)
+    placed = [clock.place(Cut(data=b"", begin_s=10, end_s=10, span_s=0, end_at=0)) for _ in range(3)]
+    assert [round(one.start_s, 3) for one in placed] == [0, 0.04, 0.08]
+
+
 def test_a_clock_goes_on_from_its_state() -> None:
     first = StreamClock(1000)
     first.place(Cut(data=b"", begin_s=10, end_s=12, span_s=2, end_at=0))
