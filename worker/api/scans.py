@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -149,6 +150,8 @@ async def _request(body: Annotated[bytes, Depends(json_body)], idempotency_key: 
     request = read_request(body)
     if idempotency_key is None:
         return request
+    with contextlib.suppress(UnicodeDecodeError):  # as UTF-8 if it is: headers are read as Latin-1
+        idempotency_key = idempotency_key.encode("latin-1").decode()
     if request.idempotency_key not in (None, idempotency_key):
         raise BadRequest("the header Idempotency-Key and idempotency_key in the body differ")
     return read_request({**request.model_dump(mode="json", exclude_none=True), "idempotency_key": idempotency_key})

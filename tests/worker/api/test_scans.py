@@ -53,6 +53,16 @@ def test_an_idempotency_key_names_one_scan(service: Service) -> None:
     assert (theirs.status_code, theirs.json()["id"] != first.json()["id"]) == (202, True), "a key is its owner's"
 
 
+def test_an_idempotency_key_of_any_letters_is_one_in_header_and_field(service: Service) -> None:
+    key = {"Idempotency-Key": "clé 7".encode()}  # as curl and browsers send it
+    first = service.client.post("/v1/scans", json=scan_of(idempotency_key="clé 7"), headers=service.as_("acme"))
+    again = service.client.post("/v1/scans", json=scan_of(), headers=service.as_("acme") | key)
+    both = service.client.post("/v1/scans", json=scan_of(idempotency_key="clé 7"), headers=service.as_("acme") | key)
+    assert [(answer.status_code, answer.json()["id"]) for answer in (again, both)] == [(200, first.json()["id"])] * 2
+    latin = {"Idempotency-Key": "clé 8".encode("latin-1")}
+    assert service.client.post("/v1/scans", json=scan_of(), headers=service.as_("acme") | latin).status_code == 202
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
