@@ -75,7 +75,7 @@ def media_response(
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(kept.file)
-        if if_none_match is not None and not {"*", tag}.isdisjoint(re.split(r"[,\s]+", if_none_match)):
+        if if_none_match is not None and not {"*", tag, f"W/{tag}"}.isdisjoint(re.split(r"[,\s]+", if_none_match)):
             return Response(status_code=304, headers=headers)
         size = kept.file.seek(0, os.SEEK_END)
         span = None if wanted is None or if_range not in (None, tag) else range_of(wanted, size)

@@ -57,7 +57,7 @@ def show_asset(name: str, request: Request) -> Response:
         raise HttpError(404, "there is no such file")
     is_exact = request.query_params.get("v") == asset.version
     headers = {"Cache-Control": FOREVER if is_exact else ASK_AGAIN, "ETag": f'"{asset.version}"'}
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if request.headers.get("if-none-match", "").removeprefix("W/") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(asset.data, media_type=asset.media_type, headers=headers)
 
