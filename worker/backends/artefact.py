@@ -23,6 +23,7 @@ from safetensors.numpy import load as parse_tensors
 from worker.content import read_content
 from worker.errors import ConfigError, MediaError, ModelError, SourceError
 from worker.model.graph import EXPORT_VERSION
+from worker.model.packaged import is_bundled
 from worker.types import Float32, UInt8
 
 FORMAT: Final = 1
@@ -215,7 +216,8 @@ def check_fits(artefact: Artefact, *, checkpoint_sha256: str, machine: Machine) 
         (machine.library, built_with, machine.version),
     ):
         if theirs != ours:
-            raise ModelError(f"{artefact.folder}: made for {what} {theirs}, but here it is {ours}; {how_to_make(manifest)}")
+            remedy = how_to_make(manifest.model_copy(update={"checkpoint_sha256": checkpoint_sha256}))
+            raise ModelError(f"{artefact.folder}: made for {what} {theirs}, but here it is {ours}; {remedy}")
     if manifest.gpu is not None and manifest.gpu != machine.gpu:
         raise ModelError(
             f"{artefact.folder}: built on {_told(manifest.gpu)}, but here is {_told(machine.gpu)}; {how_to_make(manifest)}"
@@ -272,11 +274,13 @@ def target_of(gpu: Gpu) -> str:
 
 
 def how_to_make(manifest: Manifest) -> str:
-    """The command that replaces an artefact on this machine; ``--rebuild``, since one of the same key may be kept and whole."""
+    """The command that replaces an artefact on this machine, for the checkpoint that its manifest names; ``--rebuild``, since one
+    of the same key may be kept and whole."""
     batch = ",".join(str(crops) for crops in manifest.batch)
     target = f" --target {','.join(manifest.targets)}" if manifest.targets else ""
-    command = f"veriframe export --to {manifest.kind} --precision {manifest.precision} --batch {batch}{target} --rebuild"
-    return f"export it anew on this machine: `{command}`"
+    own, told = ("", "") if is_bundled(manifest.checkpoint_sha256) else (" CHECKPOINT", " with the checkpoint that scans use")
+    command = f"veriframe export{own} --to {manifest.kind} --precision {manifest.precision} --batch {batch}{target} --rebuild"
+    return f"export it anew on this machine: `{command}`{told}"
 
 
 def _told(gpu: Gpu | None) -> str:

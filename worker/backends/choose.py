@@ -21,7 +21,7 @@ from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
 from worker.model.checkpoint import load_spec, sha256
 from worker.model.graph import EXPORT_VERSION
-from worker.model.packaged import default_checkpoint, default_onnx
+from worker.model.packaged import default_checkpoint, default_onnx, is_bundled
 from worker.ports import Classifier
 
 BACKENDS = ("auto", *NAMES)
@@ -133,8 +133,4 @@ def _prefix(digest: str) -> str:
 
 def _packaged_export(digest: str) -> Path | None:
     """The packaged export, if ``digest`` is the bundled checkpoint's. Raises ModelError where the package lacks it."""
-    try:
-        bundled = sha256(default_checkpoint())
-    except ModelError:  # nothing is bundled: then ``digest`` is of a checkpoint of the user's own
-        return None
-    return default_onnx() if bundled == digest else None
+    return default_onnx() if is_bundled(digest) else None

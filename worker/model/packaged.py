@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from worker.errors import ModelError
+from worker.model.checkpoint import sha256
 
 CHECKPOINT_NAME = "veriframe-b0-v2.safetensors"
 ONNX_NAME = "veriframe-b0-v2.onnx"
@@ -23,6 +24,14 @@ def default_checkpoint(folder: Path | None = None) -> Path:
     if not path.is_file():
         raise ModelError("no checkpoint bundled; pass one of your own with --model FILE.safetensors")
     return path
+
+
+def is_bundled(checkpoint_sha256: str) -> bool:
+    """Whether this is the bundled checkpoint's digest."""
+    try:
+        return sha256(default_checkpoint()) == checkpoint_sha256
+    except ModelError:
+        return False
 
 
 def default_onnx(folder: Path | None = None) -> Path:

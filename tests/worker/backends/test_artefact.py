@@ -35,7 +35,9 @@ from worker.backends.artefact import (
     told_as,
 )
 from worker.errors import ConfigError, ModelError
+from worker.model.checkpoint import sha256
 from worker.model.graph import EXPORT_VERSION, INPUT, LOGIT
+from worker.model.packaged import default_checkpoint
 from worker.types import Float32
 
 CHECKPOINT = "a" * 64
@@ -101,7 +103,9 @@ def test_a_changed_or_missing_file_is_refused(name: str, write: Write) -> None:
     folder = write()
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[:-1] + b"!")
-    with pytest.raises(ModelError, match=r"not the file that was exported; .*veriframe export --to tensorrt --precision fp16"):
+    with pytest.raises(
+        ModelError, match=r"not the file that was exported; .*veriframe export CHECKPOINT --to tensorrt --precision fp16"
+    ):
         read_artefact(folder)
     (folder / name).unlink()
     with pytest.raises(ModelError, match="veriframe export"):
@@ -166,7 +170,13 @@ def test_what_does_not_fit_says_what_to_run(machine: Machine, checkpoint: str, m
     artefact = read_artefact(write())
     with pytest.raises(ModelError, match=message) as refused:
         check_fits(artefact, checkpoint_sha256=checkpoint, machine=machine)
-    assert "`veriframe export --to tensorrt --precision fp16 --batch 1,2,4 --rebuild`" in str(refused.value)
+    assert "`veriframe export CHECKPOINT --to tensorrt --precision fp16 --batch 1,2,4 --rebuild`" in str(refused.value)
+
+
+def test_the_command_names_no_checkpoint_where_scans_use_the_bundled_one(write: Write) -> None:
+    with pytest.raises(ModelError, match="made for checkpoint") as refused:
+        check_fits(read_artefact(write()), checkpoint_sha256=sha256(default_checkpoint()), machine=MACHINE)
+    assert str(refused.value).endswith("`veriframe export --to tensorrt --precision fp16 --batch 1,2,4 --rebuild`")
 
 
 def test_an_older_graph_is_refused(write: Write) -> None:
