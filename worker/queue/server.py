@@ -42,7 +42,7 @@ def server_problems(redis: Redis) -> tuple[str, ...]:
 
 
 def _is_full(info: Mapping[str, Any]) -> bool:
-    """Whether it refuses writes, as it tells itself: buffers of replicas and of the AOF do not count, a maxmemory of 0 is none."""
+    """Whether it refuses writes, as it tells: buffers of replicas and of the AOF do not count, a maxmemory of 0 is none."""
     most_bytes = int(info.get("maxmemory", 0))
     used_bytes = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
     return info.get("maxmemory_policy") == "noeviction" and 0 < most_bytes < used_bytes
