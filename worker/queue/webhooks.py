@@ -28,16 +28,16 @@ TOLERANCE_S = 300
 AT_ONCE = 5
 """Secrets of one owner that sign at the same time, at most."""
 _PREFIX = "whsec_"
-# Members are secrets, scores the times (ms) at which they end; the newest never does. Run twice, it changes nothing more.
+# Members are secrets, scores the times (ms) at which they end, an older one before a newer; the newest never does. Run twice, it
+# changes nothing more.
 _CURRENT = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 if redis.call('ZCOUNT', KEYS[1], '+inf', '+inf') == 0 then redis.call('ZADD', KEYS[1], '+inf', ARGV[1]) end
 if ARGV[2] ~= '' and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
-  for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '+inf', '+inf')) do
-    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), old)
-  end
+  local older = redis.call('ZRANGE', KEYS[1], 0, -1)
+  for i, old in ipairs(older) do redis.call('ZADD', KEYS[1], 'LT', now + tonumber(ARGV[2]) - #older + i, old) end
   redis.call('ZADD', KEYS[1], '+inf', ARGV[1])
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
   redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[3]))
@@ -60,7 +60,7 @@ class Secrets:
     def rotate(self, owner: str, keep_old_s: float) -> tuple[str, ...]:
         """Make a new secret; those before it sign along for ``keep_old_s``, while receivers learn the new one.
 
-        With 0 they are worthless at once: right for one that leaked.
+        With 0 they are worthless at once: right for one that leaked. One that an earlier call lets end before that does.
         """
         return self._run(owner, str(max(int(keep_old_s * 1000), 0)))
 

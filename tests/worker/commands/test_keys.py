@@ -65,8 +65,8 @@ def test_the_signing_secret_is_shown_and_rotated(keys: ApiKeys, redis: Redis) ->
     rotated = run("webhook", "acme", "--rotate").stdout.split()
     assert len(rotated) == 2
     assert rotated[1:] == first
-    (only,) = run("webhook", "acme", "--rotate", "--keep-old-s", "0").stdout.split()[:1]
-    assert Secrets(redis, "test").current("acme")[0] == only
+    (only,) = run("webhook", "acme", "--rotate", "--keep-old-s", "0").stdout.split()
+    assert Secrets(redis, "test").current("acme") == (only,)
 
 
 def test_redis_away(keys: ApiKeys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
