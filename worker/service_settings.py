@@ -109,7 +109,9 @@ class SourceSettings(Section):
     cookies: UserPath | None = Field(default=None, description="cookies for social networks, a file in Netscape's format")
     ports: tuple[Port, ...] = Field(default=(80, 443, 8080, 8443), description="ports that an address may name; empty: any")
     allow_hosts: tuple[str, ...] = Field(default=(), description="if any: only these hosts and those below them are fetched from")
-    deny_hosts: tuple[str, ...] = Field(default=(), description="these hosts and those below them are never fetched from")
+    deny_hosts: tuple[str, ...] = Field(
+        default=(), description="these hosts and those below them are never fetched from and get no callbacks"
+    )
     allow_private_hosts: tuple[str, ...] = Field(
         default=(),
         description="host names or addresses, with :PORT or without, that may resolve to private addresses; on any port",

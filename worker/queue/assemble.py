@@ -93,10 +93,10 @@ def build_performer(
 
 
 def build_guard(settings: Settings) -> AddressGuard:
-    """Of callbacks, and of what a request names: on any port. Raises ConfigError."""
+    """Of callbacks, and of what a request names: on any port, to any host that is not denied. Raises ConfigError."""
     from worker.source.guard import AddressGuard
 
-    return AddressGuard(allow_private_hosts=settings.source.allow_private_hosts)
+    return AddressGuard(allow_private_hosts=settings.source.allow_private_hosts, deny_hosts=settings.source.deny_hosts)
 
 
 def hearing_redis(settings: Settings) -> Redis:

@@ -21,6 +21,7 @@ from redis import Redis
 from tests.worker.queue.couriers import BODY, due_in_s, open_client, post, shown
 from tests.worker.queue.receivers import Receiver, soon
 from tests.worker.telemetry.recorded import Recorded
+from worker.queue.assemble import build_courier
 from worker.queue.callbacks import Callbacks
 from worker.queue.connection import connect
 from worker.queue.courier import Courier
@@ -30,6 +31,7 @@ from worker.queue.record import Submission
 from worker.queue.records import Records
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.queue.webhooks import Secrets, verify
+from worker.settings import Settings
 from worker.telemetry.context import now_about
 
 
@@ -72,6 +74,16 @@ def test_the_end_of_a_scan_becomes_a_callback(redis: Redis, courier: Callable[..
     }
     found = shown(redis, f"evt_{submitted.id}")
     assert abs(found.created_ms / 1000 - time.time()) < 60
+
+
+def test_a_host_that_is_denied_gets_no_callback(redis: Redis, receiver: Receiver) -> None:
+    source = {"allow_private_hosts": ["127.0.0.1"], "allow_hosts": ["media.example"]}
+    for denied in ([], ["127.0.0.1"]):
+        post(redis, receiver.url + "/ok")
+        with build_courier(Settings.model_validate({"source": {**source, "deny_hosts": denied}}), redis) as courier:
+            assert courier.run_once() == 1
+    assert len(receiver.came) == 1
+    assert (shown(redis).state, shown(redis).last_error) == ("dead", "fetch_refused")
 
 
 @pytest.mark.parametrize("broken", [{"body": b"\xff\xfe"}, {"url": b"http://\xff"}, {"last_error": b"\xff"}])
