@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from worker.errors import ConfigError
+from worker.guards import build_source_guard
 from worker.settings import Settings
 from worker.source.fetch import UrlSource
-from worker.source.guard import AddressGuard
 from worker.source.http import HttpSource
 from worker.source.limits import LocalSiteLimiter, SiteLimiter
 from worker.source.playlist import PlaylistLimits, Playlists
@@ -39,12 +39,7 @@ def build_http(settings: Settings) -> HttpSource:
     """Raises ConfigError."""
     source = settings.source
     return HttpSource(
-        guard=AddressGuard(
-            allow_private_hosts=source.allow_private_hosts,
-            ports=source.ports,
-            allow_hosts=source.allow_hosts,
-            deny_hosts=source.deny_hosts,
-        ),
+        guard=build_source_guard(settings),
         max_bytes=source.max_bytes,
         timeout_s=source.timeout_s,
         connect_s=source.connect_s,

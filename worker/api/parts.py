@@ -27,14 +27,17 @@ BODY_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """``check_url`` raises FetchError for an address that we would not go to. ``intake`` None: nothing keeps uploads here."""
+    """``check_source`` and ``check_callback`` raise FetchError for an address that workers, or couriers, would not go to.
+
+    ``intake`` None: nothing keeps uploads here."""
 
     desk: Desk
     keys: ApiKeys
     quotas: Quotas
     roster: Roster
     metrics: Metrics
-    check_url: Callable[[str], None]
+    check_source: Callable[[str], None]
+    check_callback: Callable[[str], None]
     intake: Intake | None
     artifacts: ArtifactStore
     takes_paths: bool

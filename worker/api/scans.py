@@ -258,9 +258,10 @@ def _refuse_unusable(parts: Parts, key: KeyInfo, request: ScanRequest) -> None:
         raise FetchRefused("source.path: files of the service's own are not scanned here")
     if source.upload is not None and (parts.intake is None or not parts.intake.has(key.owner, source.upload)):
         raise BadRequest("source.upload: there is no such upload, or its time is over")
-    for url in (source.url, request.callback_url):
-        if url is not None:
-            parts.check_url(url)
+    if source.url is not None:
+        parts.check_source(source.url)
+    if request.callback_url is not None:
+        parts.check_callback(request.callback_url)
 
 
 def counted(parts: Parts, owner: str, submit: Callable[[], Submitted]) -> Submitted:

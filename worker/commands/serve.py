@@ -119,8 +119,8 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
     from worker.api.intake import Intake
     from worker.api.parts import Parts
     from worker.artifacts import open_store
+    from worker.guards import build_callback_guard, build_source_guard
     from worker.queue.access import ApiKeys
-    from worker.queue.assemble import build_guard
     from worker.queue.front import build_desk, build_redis
     from worker.queue.quotas import Quotas
     from worker.queue.roster import Roster
@@ -139,7 +139,8 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
         quotas=Quotas(redis, namespace, **limits),
         roster=roster,
         metrics=_build_metrics(settings, stack),
-        check_url=build_guard(settings).check_url,
+        check_source=build_source_guard(settings).check_url,
+        check_callback=build_callback_guard(settings).check_url,
         intake=intake,
         artifacts=store,
         takes_paths=bool(settings.queue.media_roots),

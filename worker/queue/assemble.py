@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from worker.queue.records import Records
     from worker.queue.scan_worker import ScanWorker
     from worker.queue.watching import Order
-    from worker.source.guard import AddressGuard
 
 SCANNER = "worker.compose:build_scanner"
 STREAMS = "worker.watch.build:open_watcher"
@@ -90,13 +89,6 @@ def build_performer(
             telemetry=telemetry,
             retain=MediaShelf(store=store, keep_s=settings.artifacts.media_keep_s).keep,
         )
-
-
-def build_guard(settings: Settings) -> AddressGuard:
-    """Of callbacks, and of what a request names: on any port, to any host that is not denied. Raises ConfigError."""
-    from worker.source.guard import AddressGuard
-
-    return AddressGuard(allow_private_hosts=settings.source.allow_private_hosts, deny_hosts=settings.source.deny_hosts)
 
 
 def hearing_redis(settings: Settings) -> Redis:
@@ -176,10 +168,11 @@ def build_courier(settings: Settings, redis: Redis, telemetry: Telemetry = SILEN
     """Delivers callbacks through the guard of addresses."""
     import httpx
 
+    from worker.guards import build_callback_guard
     from worker.queue.courier import Courier
     from worker.source.client import guarded_client
 
-    callbacks, guard = settings.callbacks, build_guard(settings)
+    callbacks, guard = settings.callbacks, build_callback_guard(settings)
     context = httpx.create_ssl_context(trust_env=False)
     yield Courier(
         redis,

@@ -44,7 +44,7 @@ def test_a_fault_of_ours_is_told_by_its_number_alone(service: Service, caplog: p
     def broken(url: str) -> None:
         raise RuntimeError(SECRET)
 
-    app = build_app(dataclasses.replace(service.parts, check_url=broken), max_body_bytes=MAX_BODY, max_upload_bytes=MAX_UPLOAD)
+    app = build_app(dataclasses.replace(service.parts, check_source=broken), max_body_bytes=MAX_BODY, max_upload_bytes=MAX_UPLOAD)
     with TestClient(app, raise_server_exceptions=True) as client:
         answer = client.post("/v1/scans", json=scan_of(), headers=service.as_())
     problem = fields_of(answer)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis import Redis
 from starlette.testclient import TestClient
 
 from worker.commands.serve import build_application
@@ -187,6 +188,20 @@ def test_the_console_is_served_unless_the_settings_say_no(redis_server: Embedded
             client = stack.enter_context(TestClient(build_application(settings, stack), follow_redirects=False))
             assert client.get("/console/").status_code == (303 if is_served else 404)
             assert client.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("url", ["https://denied.example/a.mp4", "https://other.example/a.mp4", "http://media.example:22/"])
+def test_a_source_that_no_worker_would_go_to_is_refused_at_once(redis_server: EmbeddedRedis, redis: Redis, url: str) -> None:
+    source = {"allow_hosts": ["media.example", "denied.example"], "deny_hosts": ["denied.example"]}
+    settings = Settings.model_validate({"redis": {"url": redis_server.url}, "source": source})
+    good = "https://media.example/a.mp4"
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(TestClient(build_application(settings, stack)))
+        headers = {"Authorization": f"Bearer {ApiKeys(redis).create('acme', ['scan'])[1]}"}
+        refused = client.post("/v1/scans", json={"source": {"url": url}}, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (422, "fetch_refused")
+        answer = client.post("/v1/scans", json={"source": {"url": good}, "callback_url": url}, headers=headers)
+        assert answer.status_code == (422 if "denied" in url else 202)
 
 
 def test_a_port_that_is_taken_is_said_so() -> None:
