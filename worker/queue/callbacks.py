@@ -119,9 +119,9 @@ class Callbacks:
         due_ms, *taken = self._call("callback_claim", int(lease_s * 1000), count, share, *told)
         return [_parcel(parts) for parts in taken], None if due_ms < 0 else due_ms / 1000
 
-    def begin(self, parcel: Parcel) -> bool:
-        """Count the try that is about to be sent. False like those below."""
-        return bool(self._call("callback_begin", parcel.id, parcel.fence, parcel.tries))
+    def begin(self, parcel: Parcel) -> int | None:
+        """Count the try that is about to be sent; its time, in seconds since 1970. None: like False below."""
+        return int(self._call("callback_begin", parcel.id, parcel.fence, parcel.tries)) // 1000 or None
 
     def delivered(self, parcel: Parcel, *, keep_s: int) -> bool:
         """This and the next two: False where another courier has taken the callback since; then nothing was changed."""

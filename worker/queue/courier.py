@@ -130,9 +130,11 @@ class Courier:
 
     def _send(self, parcel: Parcel) -> Answer | None:
         """None: it is another courier's by now. The try counts when Redis has answered all that is asked before it is sent."""
-        headers = sign(parcel.id, int(time.time()), parcel.body, self._secrets.current(parcel.owner))
-        if not self.callbacks.begin(parcel):
+        secrets = self._secrets.current(parcel.owner)
+        begun_s = self.callbacks.begin(parcel)
+        if begun_s is None:
             return None
+        headers = sign(parcel.id, begun_s, parcel.body, secrets)
         return post(self._open_client, parcel.url, parcel.body, headers, self._timeout_s)
 
     def _report(self, parcel: Parcel, answer: Answer, owed_s: float) -> bool:

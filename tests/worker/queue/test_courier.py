@@ -48,6 +48,17 @@ def test_a_callback_arrives_signed_and_byte_for_byte(redis: Redis, courier: Call
     assert Callbacks(redis).pending() == 0
 
 
+def test_a_couriers_own_clock_may_be_wrong(
+    redis: Redis, courier: Callable[..., Courier], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event, right = post(redis, receiver.url + "/ok"), time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: right() - 3600)
+        courier().run_once()
+    (came,) = receiver.came
+    assert verify(came.headers, came.body, Secrets(redis).current("acme")) == event
+
+
 def test_the_end_of_a_scan_becomes_a_callback(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
     records = Records(redis)
     request = ScanRequest(
