@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from worker.errors import LeaseLost, OutOfMemory, VeriframeError
+from worker.errors import LeaseLost, VeriframeError
 from worker.queue.assemble import build_performer, read_settings
 from worker.queue.away import AWAY
 from worker.queue.lifeline import end_with_parent
@@ -32,8 +32,6 @@ from worker.telemetry.logs import begin_logging
 from worker.telemetry.shared import open_telemetry
 
 log = logging.getLogger(__name__)
-
-POISONOUS = frozenset({"internal", OutOfMemory.code})
 
 
 def main(arguments: list[str]) -> None:
@@ -101,7 +99,7 @@ def broken(performer: Performer, claim: Claim, error: Exception) -> Ended:
 def is_poisoned(ended: Ended) -> bool:
     """After an error that may have left the process in a bad way (a CUDA error stays, memory may leak) it is replaced; what a
     server, a store or the sandboxed decoder did wrong is outside of it."""
-    return ended.how != "cancelled" and ended.code in POISONOUS
+    return ended.how != "cancelled" and ended.code == "internal"
 
 
 def warm_up(scanner: Any, folder: Path) -> None:

@@ -17,7 +17,7 @@ from tests.worker.queue.fake_streams import KeepsNothing, slices
 from tests.worker.telemetry.recorded import Recorded
 from worker.artifacts import open_store
 from worker.content import Content, read_content
-from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, StorageDown, StorageFull
+from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, OutOfMemory, StorageDown, StorageFull
 from worker.queue.child import is_poisoned
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
@@ -167,10 +167,18 @@ def test_errors_have_a_code_of_the_wires(attempt: Attempt, error: Exception, cod
     attempt.desk.report(scan_id, "acme")
 
 
-@pytest.mark.parametrize("error", [StorageFull("no room"), StorageDown("no answer"), FetchTimeout("slow")])
-def test_what_is_wrong_outside_costs_no_warm_model(attempt: Attempt, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "how"),
+    [
+        (StorageFull("no room"), "again"),
+        (StorageDown("no answer"), "again"),
+        (FetchTimeout("slow"), "again"),
+        (OutOfMemory("of the sandboxed decoder's"), "failed"),
+    ],
+)
+def test_what_is_wrong_outside_costs_no_warm_model(attempt: Attempt, error: Exception, how: str) -> None:
     ended = attempt.perform_with(Here(attempt.folder / "none", error), attempt.submit())
-    assert ended.how == "again"
+    assert ended.how == how
     assert not is_poisoned(ended)
 
 
