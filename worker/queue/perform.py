@@ -167,9 +167,9 @@ class Performer:
             key = cache_key(content, self.scanner.fingerprint, record.request.options)
             settled, known = self._settle(claim, content, key, waits=False)
             if settled.follows:
-                if self._is_of_a_path(settled.follows):
-                    self._enter(claim, "store", 0.05)
-                    self.retain(record.request.source, brought.path, content.sha256)
+                # Whoever makes the result may be of a path, which keeps nothing: these bytes are this worker's to keep now only.
+                self._enter(claim, "store", 0.05)
+                self.retain(record.request.source, brought.path, content.sha256)
                 settled, known = self._settle(claim, content, key, waits=True)
             if settled.follows:
                 log.info("scan %s waits for scan %s, which has the same bytes", claim.id, settled.follows)
@@ -211,10 +211,6 @@ class Performer:
         if settled.cached is not None and known is None:
             settled = self.records.settle(claim, content.sha256, key, anew=True, waits=waits)
         return settled, known
-
-    def _is_of_a_path(self, leader: str) -> bool:
-        """Then nobody keeps its bytes, and whoever waits for it has them only now, as long as it does not wait."""
-        return any(one.request.source.path is not None for one in self.records.get_many([leader]))
 
     def _on_bytes(self, claim: Claim, received: int, total: int | None) -> None:
         """At most once a second. Being cancelled or overtaken ends the download, Redis's absence does not."""

@@ -14,12 +14,12 @@ from tests.worker.queue.fake_scanner import FakeScanner
 from tests.worker.queue.fake_streams import KeepsNothing, slices
 from worker.artifacts import open_store
 from worker.content import read_content
-from worker.errors import FetchGone, StorageFull
+from worker.errors import CorruptMedia, FetchGone, StorageFull
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.media import MediaShelf, is_retained, media_key, media_type, open_media
 from worker.queue.perform import Brought, Performer
-from worker.queue.record import Claim
+from worker.queue.record import Claim, Submission, Terms
 from worker.queue.records import Records
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.report import Media, Report, Source
@@ -113,7 +113,7 @@ class Here:
 def test_scans_that_are_completed_keep_theirs_the_taken_over_ones_too(
     redis: Redis, tmp_path: Path, words: str, kept: int
 ) -> None:
-    records, told, stages = Records(redis), list[tuple[str | None, bytes]](), list[str]()
+    records, told, stages = Records(redis, terms=Terms(max_attempts=1)), list[tuple[str | None, bytes]](), list[str]()
     desk = Desk(records, Doorbells(redis))
 
     def retain(source: RequestSource, path: Path, sha256: str) -> None:
@@ -142,31 +142,42 @@ class FollowedMeanwhile(FakeScanner):
         return FakeScanner.scan(self, path, **more)
 
 
-def test_one_that_waits_for_a_scan_of_a_path_keeps_its_own(redis: Redis, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["of a path", "of an address, fails"])
+def test_one_that_waits_for_a_scan_of_a_path_keeps_its_own(redis: Redis, tmp_path: Path, first: str) -> None:
+    """Also where that leads only since another one failed."""
     records, shelf = Records(redis), MediaShelf(store=open_store(str(tmp_path / "store")), keep_s=3600)
-    desk, states = Desk(records, Doorbells(redis)), list[tuple[str, str]]()
-    leader, follower = (
-        desk.submit_one(ScanRequest(source=source), "acme").id for source in (RequestSource(path="/media/a.mp4"), URL)
-    )
+    desk, states, hows = Desk(records, Doorbells(redis)), list[tuple[str, str]](), list[str]()
+    failing, leader, follower = ids = [f"{number:032x}" for number in range(3)]  # of those that wait, the least leads next
+    sources = [URL, RequestSource(path="/media/a.mp4"), URL]
+    desk.send([Submission(id=ids[n], request=ScanRequest(source=source), owner="acme") for n, source in enumerate(sources)])
 
     def retain(source: RequestSource, path: Path, sha256: str) -> None:
         if source.url:
             states.append((records.get(follower).state, records.stage(follower)))
         shelf.keep(source, path, sha256)
 
-    def perform(scan_id: str, scanner: FakeScanner) -> str:
+    def perform(scan_id: str, scanner: FakeScanner) -> None:
         file = tmp_path / scan_id
         file.write_text("ok")
         claim = records.claim(scan_id, scan_id)
         assert isinstance(claim, Claim)
         keeper = KeepsNothing()
         parts: dict[str, Any] = {"scanner": scanner, "keeper": keeper, "watches": slices(records, keeper)}
-        return Performer(records=records, sources=Here(file), folder=tmp_path, retain=retain, **parts).perform(claim).how
+        ended = Performer(records=records, sources=Here(file), folder=tmp_path, retain=retain, **parts).perform(claim)
+        hows.append(ended.how)
 
-    hows = list[str]()
-    hows.append(perform(leader, FollowedMeanwhile(lambda: hows.append(perform(follower, FakeScanner())))))
-    hows.append(perform(follower, FakeScanner()))
-    assert hows == ["following", "finished", "finished"]
+    def both_follow() -> None:
+        for scan_id in (leader, follower):
+            perform(scan_id, FakeScanner())
+        raise CorruptMedia("no video")
+
+    if first == "of a path":
+        perform(leader, FollowedMeanwhile(lambda: perform(follower, FakeScanner())))
+    else:
+        perform(failing, FollowedMeanwhile(both_follow))
+        perform(leader, FakeScanner())
+    perform(follower, FakeScanner())
+    assert hows == [*(["following"] if first == "of a path" else ["following", "following", "failed"]), "finished", "finished"]
     assert states == [("running", "store")], "while it is its worker's, which would be killed for it later"
     sha256 = records.get(follower).sha256
     assert sha256 is not None
