@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 from redis import Redis
 
 STEP = 1000
-"""Entries of a list that are compared with another list's at a time."""
+"""Entries of a list that are compared with another list's one by one."""
 
 
 class Place(NamedTuple):
@@ -43,16 +43,14 @@ def places(redis: Redis, index: str, after: Place | None, count: int) -> list[Pl
 
 
 def places_within(redis: Redis, index: str, other: str, after: Place | None, count: int) -> list[Place]:
-    """As ``places``, of what is in another list too; however much that is not lies between, it is stepped over here."""
-    found: list[Place] = []
-    while len(found) < count:
-        here = places(redis, index, after, STEP)
-        if here:
-            after = here[-1]
-            in_both = redis.zmscore(other, [place.id for place in here])
-            found += [place for place, score in zip(here, in_both, strict=True) if score is not None]
-        if len(here) < STEP:
-            break
+    """As ``places``, of what is in another list too. Where little of the next ``STEP`` is, Redis compares the whole lists."""
+    here = places(redis, index, after, STEP)
+    in_other = redis.zmscore(other, [place.id for place in here]) if here else []
+    found = [place for place, score in zip(here, in_other, strict=True) if score is not None]
+    if len(found) < count and len(here) == STEP:
+        in_both = cast(list[tuple[bytes, float]], redis.zinter({index: 1, other: 0}, withscores=True))
+        rest = [Place(int(score), entry.decode()) for entry, score in reversed(in_both)]
+        found += [place for place in rest if place < here[-1]]
     return found[:count]
 
 

@@ -10,6 +10,7 @@ from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.audit import DECISIONS
 from worker.queue.desk import PAGE, SCANNED_A_PAGE, Decision, Desk
 from worker.queue.doorbell import Doorbells
+from worker.queue.places import STEP
 from worker.queue.record import Purge, Terms
 from worker.queue.records import Records
 from worker.report import Report
@@ -114,6 +115,19 @@ def test_another_owners_dead_letters_hide_none_and_are_in_no_cursor(desk: Desk) 
     assert (ids(rest.reports), rest.cursor) == ([mine[0]], None)
     nothing = desk.page("hooli", dead=True)
     assert (nothing.reports, nothing.cursor) == ((), None)
+
+
+def test_others_dead_letters_cost_a_page_no_commands(desk: Desk) -> None:
+    mine = [submit(desk) for _ in range(3)]
+    for scan_id in mine:
+        fail(desk.records, scan_id, dead=True)
+    redis = desk.records.redis
+    redis.zadd("vf:dead", {scan_id: at_ms for at_ms, scan_id in enumerate(mine, 1)})
+    redis.zadd("vf:dead", {f"{number:032x}": 10 + number for number in range(5 * STEP)})
+    redis.config_resetstat()
+    assert ids(desk.page("acme", dead=True).reports) == mine[::-1]
+    calls = redis.info("commandstats")
+    assert sum(int(calls[f"cmdstat_{name}"]["calls"]) for name in ("zrevrangebyscore", "zmscore", "zinter")) == 3
 
 
 def test_another_owners_scan_does_not_exist(desk: Desk) -> None:
