@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from worker.errors import QueueError, UnreadableRecord
 from worker.queue.requests import ScanRequest
@@ -13,6 +13,8 @@ from worker.report import Report, new_id
 
 State = Literal["queued", "running", "completed", "failed", "cancelled"]
 FINAL = frozenset({"completed", "failed", "cancelled"})
+YEAR_10000_MS = 253_402_300_800_000
+"""No time that a datetime can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,7 @@ def read_record(stored: dict[bytes, bytes]) -> Record:
     """Raises UnreadableRecord."""
     try:
         return _read(stored)
-    except (ValueError, KeyError) as exc:
+    except (ValueError, KeyError, OverflowError, RecursionError) as exc:
         name = stored.get(b"id", b"?").decode("ascii", "replace")
         raise UnreadableRecord(f"scan {name} was stored by another version of veriframe") from exc
 
@@ -151,21 +153,31 @@ def _read(stored: dict[bytes, bytes]) -> Record:
         return stored.get(name.encode(), b"").decode()
 
     def moment(name: str) -> int | None:
-        return int(text(name)) if text(name) else None
+        return _time_ms(int(text(name))) if text(name) else None
+
+    def told(name: str) -> dict[str, Any] | None:
+        found = json.loads(text(name) or "null")
+        if not (found is None or isinstance(found, dict)):
+            raise ValueError(f"{name} is no object")
+        return found
+
+    state = text("state")
+    if state not in get_args(State):
+        raise ValueError(f"state {state!r}")
 
     return Record(
         id=text("id"),
         owner=text("owner"),
         request=ScanRequest.model_validate_json(stored[b"request"]),
-        state=cast(State, text("state")),
+        state=cast(State, state),
         attempt=int(text("attempt")),
         tries=int(text("tries")),
-        created_ms=int(text("created_ms")),
+        created_ms=_time_ms(int(text("created_ms"))),
         started_ms=moment("started_ms"),
         finished_ms=moment("finished_ms"),
         claimed_ms=moment("claimed_ms"),
         not_before_ms=int(float(text("not_before_ms") or 0)),
-        progress=float(text("progress") or 0),
+        progress=progress_of(stored.get(b"progress")),
         stage=text("stage"),
         worker=text("worker"),
         retry_of=text("retry_of") or None,
@@ -174,7 +186,23 @@ def _read(stored: dict[bytes, bytes]) -> Record:
         cache_key=text("cache_key") or None,
         dead=text("dead") == "1",
         cancel=text("cancel") == "1",
-        error=json.loads(text("error")) if text("error") else None,
-        summary=json.loads(text("summary")) if text("summary") else None,
+        error=told("error"),
+        summary=told("summary"),
         report=stored.get(b"report") or None,
     )
+
+
+def _time_ms(ms: int) -> int:
+    """Raises ValueError for one that is no date."""
+    if not 0 <= ms < YEAR_10000_MS:
+        raise ValueError(f"time {ms}")
+    return ms
+
+
+def progress_of(stored: bytes | None) -> float:
+    """0 where it is none: it is told for people's sake, and nothing goes by it."""
+    try:
+        progress = float(stored or 0)
+    except ValueError:
+        return 0.0
+    return progress if 0 <= progress <= 1 else 0.0

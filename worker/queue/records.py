@@ -23,7 +23,7 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, RedisDown, UnreadableRecord
-from worker.queue.record import Claim, Ended, Purge, Record, Settled, Submission, Submitted, Terms, pack, read_record
+from worker.queue.record import Claim, Ended, Purge, Record, Settled, Submission, Submitted, Terms, pack, progress_of, read_record
 from worker.queue.requests import QUEUES, WATCH, ScanRequest
 from worker.queue.tally import tell_failed, tell_finished
 from worker.report import Report
@@ -134,8 +134,9 @@ class Records:
             for scan_id in scan_ids:
                 pipe.hmget(self.key("scan", scan_id), "state", "progress", "owner")
             found = pipe.execute()
-        seen = [state and owner in (None, whose.decode()) for state, _, whose in found]
-        return [(one[0].decode(), float(one[1] or 0)) if is_seen else None for one, is_seen in zip(found, seen, strict=True)]
+        seen = [state and (owner is None or whose == owner.encode()) for state, _, whose in found]
+        told = [(state.decode(errors="replace") if state else "", progress_of(progress)) for state, progress, _ in found]
+        return [one if is_seen else None for one, is_seen in zip(told, seen, strict=True)]
 
     def purge(self, scan_ids: Sequence[str], wanted: Purge, *, really: bool) -> int:
         """Forget those of these that have ended and are wanted, and all that hangs on them; how many. Not ``really``: only count.

@@ -1,0 +1,51 @@
+"""Records that somebody has altered: what cannot be read is said to be so, and hides nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from tests.worker.queue.scans import submit
+from worker.errors import UnreadableRecord
+from worker.queue.desk import Desk
+from worker.queue.doorbell import Doorbells
+from worker.queue.records import Records
+
+
+@pytest.fixture
+def desk(redis: Redis) -> Desk:
+    return Desk(Records(redis), Doorbells(redis))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("state", "weird"),
+        ("state", b"\xff"),
+        ("not_before_ms", "inf"),
+        ("not_before_ms", "1e400"),
+        ("created_ms", "9" * 20),
+        ("finished_ms", "-1"),
+        ("attempt", "x"),
+        ("summary", "[1]"),
+        ("error", "[" * 100_000),
+    ],
+)
+def test_one_that_cannot_be_read_is_passed_over_by_lists_and_told_so_by_its_name(
+    desk: Desk, name: str, value: str | bytes
+) -> None:
+    good, odd = submit(desk), submit(desk)
+    desk.records.redis.hset(f"vf:scan:{odd}", name, value)
+    assert [report.id for report in desk.page("acme").reports] == [good]
+    for ask in (desk.report, desk.cancel, desk.retry):
+        with pytest.raises(UnreadableRecord, match=odd):
+            ask(odd, "acme")
+    assert [state is not None for state in desk.records.states([odd, good], "acme")] == [True, True]
+
+
+@pytest.mark.parametrize("progress", ["x", "nan", "inf", "-1", b"\xff"])
+def test_a_progress_that_is_none_hides_no_state(desk: Desk, progress: str | bytes) -> None:
+    scan_id = submit(desk)
+    desk.records.redis.hset(f"vf:scan:{scan_id}", "progress", progress)
+    assert desk.records.states([scan_id]) == [("queued", 0.0)]
+    assert desk.report(scan_id, "acme").progress == 0
