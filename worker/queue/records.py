@@ -151,9 +151,12 @@ class Records:
     # --- by the worker that holds an attempt
 
     def claim(self, scan_id: str, worker: str) -> Claim | Ended:
-        """Take the scan, or say why not (``running``, ``early``, ``following``, ``cancelled``, ``gone``, a final state)."""
+        """Take the scan, or say why not (``running``, ``early``, ``following``, ``cancelled``, ``gone``, a final state; ``dead``:
+        it has just failed, since its record cannot be read)."""
         terms = self.terms
         answer = self._call("claim", scan_id, worker, _ms(terms.lease_s), _ms(terms.follow_s), terms.keep_s)
+        if answer[0] == b"dead":
+            tell_failed(self._telemetry, scan_id, _told(answer), "internal")
         if answer[0] != b"claimed":
             return _told(answer)
         return Claim(id=scan_id, attempt=int(answer[1]), adopts=answer[2].decode() or None, is_watch=answer[3].decode() == WATCH)
@@ -311,7 +314,7 @@ class Records:
 
 
 def _told(answer: Sequence[bytes]) -> Ended:
-    how, *ring = (part.decode() for part in answer)
+    how, *ring = (part.decode(errors="replace") for part in answer)
     return Ended(how=how, ring=tuple(ring))
 
 

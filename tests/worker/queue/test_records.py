@@ -248,3 +248,18 @@ def test_a_record_of_another_version_breaks_no_list(records: Records) -> None:
     assert [record.id for record in records.get_many([odd, good])] == [good]
     with pytest.raises(UnreadableRecord, match=odd):
         records.get(odd)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("attempt", "x"), ("tries", "1.5"), ("attempt", "9" * 20), ("not_before_ms", "weird"), ("not_before_ms", "inf")],
+)
+def test_one_that_cannot_be_claimed_ends_as_a_dead_letter_and_holds_up_nobody(records: Records, name: str, value: str) -> None:
+    good, odd = submitted(records), submitted(records)
+    records.redis.hset(f"vf:scan:{odd}", name, value)
+    assert refused(records, odd, "w1") == "dead"
+    assert refused(records, odd, "w1") == "failed"
+    assert records.due() == [good]
+    assert records.redis.zrange("vf:dead", 0, -1) == [odd.encode()]
+    assert records.redis.hget("vf:open", "acme") == b"1"
+    assert claimed(records, good).attempt == 1

@@ -44,6 +44,14 @@ def test_a_failed_one_by_its_code(records: Records, told: Recorded) -> None:
     assert told.counts == {("scans_total", "none", "corrupt"): 1}
 
 
+def test_one_that_cannot_be_claimed(records: Records, told: Recorded) -> None:
+    scan_id = submitted(records)
+    records.redis.hset(f"vf:scan:{scan_id}", "tries", "x")
+    for _ in range(2):
+        records.claim(scan_id, "w1")
+    assert told.counts == {("scans_total", "none", "internal"): 1, ("dead_letters_total", "internal"): 1}
+
+
 def test_attempts_that_are_made_again_and_the_dead_letter_at_their_end(
     records: Records, told: Recorded, caplog: pytest.LogCaptureFixture
 ) -> None:

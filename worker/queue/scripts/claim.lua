@@ -1,8 +1,10 @@
 -- ARGV: ns, id, worker, lease_ms, follow_ms, keep_s
--- Returns {'claimed', attempt, leader whose result is to be taken over or '', its queue}, or {why not, scans to ring...}.
+-- Returns {'claimed', attempt, leader whose result is to be taken over or '', its queue}, or {why not, scans to ring...}; 'dead': its
+-- record cannot be read, and it has ended by that.
 local id, worker = ARGV[2], ARGV[3]
 local k = scan_key(id)
-local r = redis.call('HMGET', k, 'state', 'cancel', 'not_before_ms', 'leader', 'cache_key', 'worker', 'priority')
+local r = redis.call('HMGET', k, 'state', 'cancel', 'not_before_ms', 'leader', 'cache_key', 'worker', 'priority', 'attempt',
+  'tries')
 if not r[1] then
   redis.call('ZREM', key('waiting'), id)
   for _, queue in ipairs({'live', 'batch', 'low', 'watch'}) do redis.call('ZREM', key('queued', queue), id) end
@@ -16,8 +18,14 @@ if r[2] == '1' and not has_cursor(id) then
   table.insert(rung, 1, 'cancelled')
   return rung
 end
-local now = now_ms()
-if not again and tonumber(r[3] or 0) > now then
+local now, not_before = now_ms(), number(r[3])
+if not (not_before and is_count(r[8]) and is_count(r[9])) then
+  local error = {code = 'internal', message = 'its record cannot be read', retryable = true}
+  local rung = finalise(id, 'failed', ARGV[6], {error = cjson.encode(error), dead = 1})
+  table.insert(rung, 1, 'dead')
+  return rung
+end
+if not again and not_before > now then
   redis.call('ZADD', key('waiting'), r[3], id)
   return {'early'}
 end

@@ -9,6 +9,14 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- A number in a record; nil where there is none that can be reckoned with.
+local function number(text)
+  local n = tonumber(text or 0)
+  return n and n > -1e15 and n < 1e15 and n or nil
+end
+
+local function is_count(text) return number(text) and not string.find(text or '', '[^%d-]') end
+
 -- The attempt that the caller holds is the one that runs: the fence of every write.
 local function holds(id, fence)
   local r = redis.call('HMGET', scan_key(id), 'state', 'attempt')
