@@ -159,7 +159,7 @@ class Records:
             tell_failed(self._telemetry, scan_id, _told(answer), "internal")
         if answer[0] != b"claimed":
             return _told(answer)
-        return Claim(id=scan_id, attempt=int(answer[1]), adopts=answer[2].decode() or None, is_watch=answer[3].decode() == WATCH)
+        return Claim(id=scan_id, attempt=int(answer[1]), adopts=answer[2].decode() or None, is_watch=answer[3] == WATCH.encode())
 
     def renew(self, claim: Claim) -> bool:
         """Keep the lease; True: the scan is to be cancelled."""
@@ -256,12 +256,13 @@ class Records:
         return int(self._call("tidy", TIDIED, *missing))
 
     def priorities(self, scan_ids: Sequence[str]) -> dict[str, str]:
-        """The queues of those that are there."""
+        """The queues of those that are there, and in one that there is."""
         with self.redis.pipeline(transaction=False) as pipe:
             for scan_id in scan_ids:
                 pipe.hget(self.key("scan", scan_id), "priority")
             found = pipe.execute()
-        return {scan_id: value.decode() for scan_id, value in zip(scan_ids, found, strict=True) if value}
+        named = {scan_id: (value or b"").decode(errors="replace") for scan_id, value in zip(scan_ids, found, strict=True)}
+        return {scan_id: name for scan_id, name in named.items() if name in QUEUES}
 
     def begun(self, scan_ids: Sequence[str]) -> set[str]:
         """Those of which there was an attempt."""

@@ -211,3 +211,35 @@ def test_a_worker_without_a_store_keeps_no_other_from_sweeping(records: Records,
     sweepers = [build_sweeper(one, records) for one in settings]
     assert sweepers[:2] == [None, None]
     assert [sweeper.run_once() for sweeper in sweepers if sweeper is not None] == [True, True]
+
+
+@pytest.mark.parametrize("queue", ["weird", b"\xff"])
+def test_a_record_that_names_no_queue_costs_no_other_scan_its_doorbell(records: Records, queue: str | bytes) -> None:
+    odd, good = submitted(records), submitted(records)
+    records.redis.hset(f"vf:scan:{odd}", "priority", queue)
+    one = reconciler(records)
+    one.run_once()
+    assert records.redis.lrange("rq:queue:vf-batch", 0, -1) == [good.encode()]
+    assert isinstance(records.claim(odd, "w"), Claim)
+    assert read_backlog(records).running["batch"] == 0
+
+
+def test_a_record_without_a_count_of_tries_costs_no_other_scan_its_end(records: Records) -> None:
+    scans = [submitted(records) for _ in range(3)]
+    for scan_id in scans:
+        assert isinstance(records.claim(scan_id, scan_id), Claim)
+    odd = min(scans)
+    records.redis.hset(f"vf:scan:{odd}", "tries", "x")
+    one = reconciler(records)
+    wait_ms(records, 60)
+    one.run_once()
+    assert set(one.run_once().expired) == set(scans)
+    assert [records.redis.hget(f"vf:scan:{scan_id}", "state") for scan_id in scans if scan_id != odd] == [b"queued"] * 2
+    assert records.redis.hmget(f"vf:scan:{odd}", "state", "dead") == [b"failed", b"1"]
+
+
+def test_a_record_without_a_time_costs_no_other_scan_its_doorbell(records: Records) -> None:
+    odd, good = submitted(records), submitted(records)
+    records.redis.hset(f"vf:scan:{odd}", "created_ms", "nan")
+    records.redis.delete("vf:queued:batch")
+    assert set(reconciler(records).run_once().rung) == {odd, good}

@@ -12,7 +12,7 @@ end
 local status, how, dead = 'failed', 'dead', 1
 local is_unwanted = r[2] == '1'
 if is_unwanted then status, how, dead = 'cancelled', 'cancelled', 0 end
-if (not is_unwanted or has_cursor(id)) and tonumber(r[3]) < tonumber(ARGV[5]) then
+if (not is_unwanted or has_cursor(id)) and (number(r[3]) or math.huge) < tonumber(ARGV[5]) then
   redis.call('HSET', k, 'error', ARGV[4])
   wait_again(id, now_ms())
   return {'again', id}

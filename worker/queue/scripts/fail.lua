@@ -14,7 +14,7 @@ local r = redis.call('HMGET', k, 'cancel', 'tries')
 local status, how, dead = 'failed', 'failed', 0
 local is_unwanted = r[1] == '1'
 -- A watch that has begun ends with its report, also where it is to end: by another attempt.
-if ARGV[5] == '1' and (not is_unwanted or has_cursor(id)) and tonumber(r[2]) < tonumber(ARGV[6]) then
+if ARGV[5] == '1' and (not is_unwanted or has_cursor(id)) and (number(r[2]) or math.huge) < tonumber(ARGV[6]) then
   redis.call('HSET', k, 'error', ARGV[4])
   local longest = tonumber(ARGV[9])
   local delay = math.min(longest, tonumber(ARGV[8]) * 2 ^ math.min(tonumber(r[2]) - 1, 30)) * tonumber(ARGV[10])

@@ -5,7 +5,7 @@ local changed = 0
 for i = 3, #ARGV do
   local r = redis.call('HMGET', scan_key(ARGV[i]), 'state', 'priority', 'created_ms', 'not_before_ms')
   if r[1] == 'queued' and r[2] then
-    changed = changed + redis.call('ZADD', key('queued', r[2]), 'NX', math.max(tonumber(r[3]) or 0, tonumber(r[4]) or 0), ARGV[i])
+    changed = changed + redis.call('ZADD', key('queued', r[2]), 'NX', math.max(number(r[3]) or 0, number(r[4]) or 0), ARGV[i])
   end
 end
 for _, queue in ipairs({'live', 'batch', 'low', 'watch'}) do
