@@ -53,9 +53,9 @@ def test_crop_of_the_networks_size_is_the_frames_own_pixels() -> None:
 
 
 def test_shrinking_averages_areas() -> None:
-    stripes = np.zeros((200, 200, 3), np.uint8)
-    stripes[::2] = 200
-    assert np.unique(crop_faces(stripes, box(50, 50, 150, 150), margin=1.0, size=50)).tolist() == [100]
+    stripes = np.zeros((300, 300, 3), np.uint8)
+    stripes[::4] = 200  # a linear interpolation would look at the two rows in the middle of four
+    assert np.unique(crop_faces(stripes, box(48, 48, 248, 248), margin=1.0, size=50)).tolist() == [50]
 
 
 def test_enlarging_interpolates(frame_HWC: UInt8) -> None:

@@ -115,7 +115,7 @@ def test_the_real_engine_goes_on_from_slice_to_slice(redis: Redis, tmp_path: Pat
             while not desk.record(scan_id, None).is_final:
                 hows.append(watches.watch(claim(desk.records, scan_id), desk.record(scan_id, None)).how)
                 assert len(json.dumps(watches.log.cursor(scan_id))) < 65536
-            assert hows == ["finished"] if slice_s else ["queued"] * (len(hows) - 1) + ["finished"]
+            assert hows == (["finished"] if slice_s else ["queued"] * (len(hows) - 1) + ["finished"])
             page, report = watches.log.page(scan_id), desk.report(scan_id, None)
             assert [event.number for event in page.events] == list(range(page.count))
             assert report.watch is not None
