@@ -217,6 +217,11 @@ def test_private_addresses_beside_those_of_metadata_servers_pass(answer: str) ->
     assert AddressGuard(allow_private_hosts=["intern.example"], resolve=resolving(answer)).resolve("intern.example", 80)
 
 
+@pytest.mark.parametrize("answer", ["10.0.0.1", "127.0.0.1", "172.16.0.1", "192.168.1.1", "::ffff:192.168.1.1", "::1", "fd00::7"])
+def test_an_allowed_name_may_have_an_address_of_any_private_network(answer: str) -> None:
+    assert AddressGuard(allow_private_hosts=["intern.example"], resolve=resolving(answer)).resolve("intern.example", 80)
+
+
 def test_an_allowed_address_passes_in_a_url_on_its_port() -> None:
     guard = AddressGuard(allow_private_hosts=["127.0.0.1:80", "[::1]:8080"])
     guard.check_url("http://127.0.0.1/")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.worker.source.loopback import Answer, Loopback, by_path, raw, reply, serve
+from tests.worker.source.loopback import Answer, Loopback, by_path, ranged, raw, reply, serve
 from tests.worker.spy import Spy
 from worker.errors import (
     EmptyMedia,
@@ -31,7 +31,7 @@ from worker.errors import (
     VeriframeError,
 )
 from worker.source.guard import AddressGuard
-from worker.source.http import Fetched, HttpSource
+from worker.source.http import ByteRange, Fetched, HttpSource
 
 OK = b"HTTP/1.1 200 OK\r\n"
 LIMIT = 1 << 20
@@ -246,6 +246,34 @@ def test_more_than_was_said_is_not_read(spy: Spy, tmp_path: Path) -> None:
     with source(raw(OK + b"Content-Length: 3\r\n\r\nabcdef"), spy) as (server, http):
         http.fetch(server.url(), tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == b"abc"
+
+
+def part(told: str, body: bytes, more: str = "") -> Answer:
+    """An answer that calls itself a part."""
+    head = f"HTTP/1.1 206 P\r\nContent-Range: bytes {told}\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+    return raw(head.encode() + body)
+
+
+def test_a_part_is_the_bytes_that_were_asked_for(spy: Spy) -> None:
+    with source(ranged(b"0123456789"), spy) as (server, http), http.session() as session:
+        assert session.read(server.url(), max_bytes=9, part=ByteRange(first=5, length=4)).data == b"5678"
+        assert session.read(server.url(), max_bytes=10).data == b"0123456789"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "said"),
+    [
+        (reply(b"0123456789"), FetchRefused, "no parts"),
+        (part("4-7/10", b"4567"), FetchRefused, "another part"),
+        (part("5-9/10", b"56789"), FetchRefused, "another part"),
+        (part("5-8/10", b"5678", "Content-Encoding: gzip\r\n"), FetchRefused, "another part"),
+        (part("5-8/10", b"567"), FetchTimeout, "less than it said"),
+        (part("5-8/10", b"56789abcdef"), MediaTooLarge, "in one part"),
+    ],
+)
+def test_another_part_than_was_asked_for_is_none(answer: Answer, error: type[Exception], said: str, spy: Spy) -> None:
+    with source(answer, spy) as (server, http), http.session() as session, pytest.raises(error, match=said):
+        session.read(server.url(), max_bytes=9, part=ByteRange(first=5, length=4))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.errors import FetchGone, FetchRefused
+from worker.errors import FetchGone, FetchRefused, FetchTimeout
 from worker.source.roots import resolve_below
 
 
@@ -115,6 +115,18 @@ def test_a_link_that_becomes_a_folder_while_it_is_read_is_refused(root: Path, mo
         resolve_below(str(root / "link" / "clip.mp4"), [root])
     with pytest.raises(FetchRefused, match="moved"):
         resolve_below(str(root / "clip.mp4"), [root / "link"])
+
+
+@pytest.mark.parametrize("call", ["open", "readlink"])
+def test_a_disk_that_fails_is_told_from_a_file_that_is_gone(root: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    (root / "link").symlink_to(root / "folder")
+
+    def broken(*_: object, **__: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, call, broken)
+    with pytest.raises(FetchTimeout, match="Input/output error"):
+        resolve_below(str(root / "link" / "clip.mp4"), [root])
 
 
 def test_a_link_that_comes_and_goes_never_opens_what_is_outside(root: Path, tmp_path: Path) -> None:
