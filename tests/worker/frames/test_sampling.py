@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from worker.frames.sampling import (
     MAX_FPS_TIMES,
     Clip,
+    Plan,
     decode_cost,
     even_times,
     first_pass_count,
@@ -153,6 +154,54 @@ def test_every_strategy_keeps_window_and_bound(strategy: Strategy, max_frames: i
     assert list(times) == sorted(set(times))
     assert all(20.0 <= time < 50.0 for time in times)
     assert max_frames is None or len(times) <= max_frames
+
+
+@pytest.mark.parametrize(
+    ("strategy", "fps", "max_frames", "times_s", "keys_only"),
+    [
+        (Strategy.FPS, 0.5, None, (20.0, 22.0, 24.0), False),
+        (Strategy.FPS, None, None, (20.0, 21.0, 22.0, 23.0, 24.0, 25.0), False),
+        (Strategy.FPS, 2.0, 3, (21.0, 23.0, 25.0), False),
+        (Strategy.UNIFORM, None, 3, (21.0, 23.0, 25.0), False),
+        (Strategy.UNIFORM, None, None, even_times(20.0, 26.0, 32), False),
+        (Strategy.KEYFRAMES, None, None, (20.0, 22.0, 24.0), True),
+        (Strategy.KEYFRAMES, None, 1, (22.0,), True),
+        (Strategy.AUTO, None, 3, (20.0, 22.0, 24.0), True),
+        (Strategy.AUTO, None, None, even_times(20.0, 26.0, 32), False),
+    ],
+)
+def test_the_moments_of_every_strategy(
+    strategy: Strategy, fps: float | None, max_frames: int | None, times_s: tuple[float, ...], keys_only: bool
+) -> None:
+    request = SamplingRequest(strategy=strategy, fps=fps, max_frames=max_frames, start_s=20.0, end_s=26.0)
+    assert plan(request, clip(100, 2.0)) == Plan(times_s=times_s, keys_only=keys_only)
+    if strategy is not Strategy.KEYFRAMES:
+        assert frames_asked(request, 100.0) == len(times_s)
+
+
+def test_what_is_asked_of_a_window_hangs_on_its_own_length() -> None:
+    window, most = SamplingRequest(start_s=1000.0, end_s=1600.0), SamplingRequest(max_frames=700)
+    assert len(plan(window, clip(3600, 60.0, fps=1.0)).times_s) == frames_asked(window, 3600.0) == 120
+    assert frames_asked(most, 100.0) == 32
+    even = replace(most, strategy=Strategy.UNIFORM)
+    assert len(plan(even, clip(100, 2.0)).times_s) == frames_asked(even, 100.0) == 700
+    assert frames_asked(replace(most, strategy=Strategy.KEYFRAMES), 100.0) is None
+    assert len(plan(SamplingRequest(strategy=Strategy.KEYFRAMES), clip(3600, 2.0)).times_s) == 512
+
+
+def test_half_the_moments_with_a_key_frame_of_their_own_are_enough() -> None:
+    """Of 320 moments, every 5 s."""
+    enough, few = (plan(SamplingRequest(), replace(clip(1600, key_s), pixels=320 * 180)) for key_s in (8.5, 11.0))
+    assert (enough.keys_only, len(enough.times_s)) == (True, 189)
+    assert (few.keys_only, len(few.times_s)) == (False, 320)
+
+
+def test_of_what_can_only_be_read_from_its_start_key_frames_stand_in_for_few_moments_too() -> None:
+    wanted, hour = SamplingRequest(times_s=(3.0, 1801.0)), clip(3600, 20.0)
+    assert plan(wanted, hour) == Plan(times_s=(3.0, 1801.0))
+    assert plan(wanted, replace(hour, restarts=True)) == Plan(times_s=(0.0, 1800.0), keys_only=True)
+    assert plan(wanted, replace(hour, restarts=True, pixels=320 * 180)) == Plan(times_s=(3.0, 1801.0))
+    assert decode_cost(replace(hour, restarts=True), (3.0,)) == 3600 * 30
 
 
 def test_wanted_times_are_sorted_kept_once_and_inside_the_window() -> None:
