@@ -153,6 +153,11 @@ def test_segments_reach_half_way_to_their_neighbours() -> None:
     assert found.max_logit == 2.0
 
 
+def test_segments_at_the_ends_of_a_track_reach_as_far_as_on_the_other_side() -> None:
+    (found,) = segments(np.array([10.0, 12.0, 20.0, 26.0]), np.full(4, 1.0), 0.0)
+    assert (found.start_s, found.end_s) == (9.0, 29.0)
+
+
 def test_segments_are_clipped_to_the_window_and_skip_single_votes() -> None:
     (found,) = segments(np.array([0.5, 1.5, 2.5]), np.full(3, 1.0), 0.0, start_s=0.25, end_s=2.75)
     assert (found.start_s, found.end_s) == (0.25, 2.75)

@@ -228,6 +228,22 @@ def test_faces_of_short_tracks_are_judged_together() -> None:
     assert [(t.track, t.votes) for t in found.tracks] == [(0, 8), (POOLED_TRACK, 4)]
 
 
+def test_the_pool_of_short_tracks_needs_as_many_moments_as_a_track() -> None:
+    faces = [face(float(k), 5.0, track=k) for k in range(3)]
+    assert judged(faces, coverage()).tracks[0].track == POOLED_TRACK
+    assert decide(faces[1:], coverage(), POLICY) == NoVerdict(reasons=(Reason.TOO_FEW_FRAMES,))
+
+
+def test_the_pool_of_short_tracks_is_not_searched_for_a_splice() -> None:
+    """Its votes are of many faces: one that stands out there is no splice."""
+    looked = coverage(5.0, requested=240, end_s=1200.0)
+    faces = [face(5.0 * k, 4.0 if 100 <= k < 108 else -4.0) for k in range(240)]
+    strangers = [replace(f, track=k) for k, f in enumerate(faces)]
+    plain = replace(POLICY, windows=None)
+    assert judged(faces, looked).score > judged(faces, looked, plain).score, "one face's is"
+    assert judged(strangers, looked).score == judged(strangers, looked, plain).score
+
+
 def test_a_splice_turns_a_long_real_video_fake() -> None:
     rng = np.random.default_rng(5)
     times = np.sort(np.concatenate([np.arange(240) * 5.0 + 2.5, np.arange(8) + 601.2, np.arange(8) + 201.2]))
@@ -267,6 +283,7 @@ def test_without_a_calibration_the_policys_own_thresholds_decide() -> None:
 def test_overrides_of_thresholds_do_not_cross() -> None:
     assert Policy(t_fake=0.2).thresholds(CALIBRATION) == (0.2, 0.2)
     assert Policy(t_real=0.9).thresholds(CALIBRATION) == (0.9, 0.9)
+    assert Policy(t_real=0.5, t_fake=0.5).thresholds(CALIBRATION) == (0.5, 0.5)
     with pytest.raises(ValueError, match="above"):
         Policy(t_real=0.9, t_fake=0.5)
 
@@ -274,6 +291,12 @@ def test_overrides_of_thresholds_do_not_cross() -> None:
 def test_unknown_rules_are_refused() -> None:
     with pytest.raises(ValueError, match="mean_logit"):
         Policy(rule="median")
+
+
+@pytest.mark.parametrize("limits", [{"min_votes_video": 0}, {"min_votes_picture": 0}])
+def test_a_verdict_without_votes_is_refused(limits: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least one vote"):
+        Policy(**limits)  # type: ignore[arg-type]
 
 
 def test_an_offset_moves_its_own_kind_only_and_is_told() -> None:
