@@ -107,6 +107,22 @@ def test_another_face_in_the_same_place_is_another_track() -> None:
     assert link([look(0, ("ann", 200, 150)), look(5, ("bob", 200, 150))]) == [(0,), (1,)]
 
 
+def sighted(pts_s: float, *faces: tuple[float, float]) -> FrameSighting:
+    """Faces of 100 pixels in a row by where each begins and the one number that is all its colours."""
+    sightings = [
+        FaceSighting(box_xyxy=(x, 200, x + 100, 300), appearance_A=np.full(48, colour, np.float32)) for x, colour in faces
+    ]
+    return FrameSighting(pts_s=pts_s, signature_G3=np.zeros((64, 3), np.float32), faces=tuple(sightings))
+
+
+def test_of_two_whom_a_face_may_be_place_and_looks_are_weighed_together() -> None:
+    """A step from full overlap to none weighs as much as 0.04 of colour; three sides of way as much as another step."""
+    assert link([sighted(0, (300, 0.0), (350, 0.05)), sighted(4, (300, 0.05), (350, 0.0))]) == [(0, 1), (1, 0)]
+    assert link([sighted(0, (300, 0.0), (350, 0.02)), sighted(4, (300, 0.02), (350, 0.0))]) == [(0, 1), (0, 1)]
+    assert link([sighted(0, (410, 0.05), (60, 0.0)), sighted(4, (300, 0.0))]) == [(0, 1), (1,)]
+    assert link([sighted(0, (410, 0.01), (60, 0.0)), sighted(4, (300, 0.0))]) == [(0, 1), (0,)]
+
+
 def test_a_look_alike_far_away_or_of_another_size_is_another_track() -> None:
     near = look(0, ("ann", 100, 150))
     assert link([near, look(5, ("ann", 500, 150))]) == [(0,), (1,)]
