@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any, cast
 
 import pytest
 from redis import Redis
@@ -124,6 +126,25 @@ def test_a_lease_that_runs_out_is_taken_once(redis: Redis) -> None:
     assert records.get(scan_id).error == {"code": "lease_lost", "message": "its worker was lost", "retryable": True}
 
 
+def test_a_lease_of_what_does_not_run_is_dropped_and_changes_nothing(records: Records) -> None:
+    waiting, gone = submitted(records), "0" * 32
+    records.redis.zadd("vf:leases", {waiting: 1000, gone: 1000})
+    for scan_id, lease_ms in records.expired().items():
+        assert records.expire(scan_id, lease_ms).how == "held"
+    assert records.expired() == {}
+    assert records.due() == [waiting]
+    assert not records.redis.exists(f"vf:scan:{gone}")
+    assert claimed(records, waiting).attempt == 1
+
+
+def test_what_is_gone_waits_no_more(records: Records) -> None:
+    gone, queues = "0" * 32, ("vf:waiting", "vf:queued:batch")
+    for name in queues:
+        records.redis.zadd(name, {gone: 1000})
+    assert refused(records, gone, "w1") == "gone"
+    assert not records.redis.exists(*queues)
+
+
 def test_cancelling(records: Records) -> None:
     waiting, running = submitted(records), submitted(records)
     claim = claimed(records, running)
@@ -163,6 +184,58 @@ def test_a_callback_is_owed_from_the_moment_of_the_end(records: Records) -> None
     assert body["data"] == told | {"dead": False, "error": None}
     finished = datetime.fromtimestamp((records.get(scan_id).finished_ms or 0) / 1000, UTC)
     assert datetime.fromisoformat(body["timestamp"]) == finished
+
+
+def told_of(records: Records, scan_id: str) -> dict[str, Any]:
+    """The body of a scan's callback."""
+    return cast(dict[str, Any], json.loads(records.redis.hget(f"vf:callback:evt_{scan_id}", "body")))
+
+
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_the_callback_of_a_failed_scan_says_why(records: Records, is_dead: bool) -> None:
+    scan_id = submitted(records, callback_url="https://example.org/hook")
+    error = {"code": "fetch_timeout", "message": "slow", "retryable": is_dead}
+    for _ in range(TERMS.max_attempts if is_dead else 1):
+        assert records.redis.zcard("vf:callbacks") == 0
+        records.fail(claimed(records, scan_id), **error)
+        wait_until_due(records)
+    told = told_of(records, scan_id)
+    assert told["type"] == "scan.failed"
+    assert told["data"] == {
+        "id": scan_id, "external_id": None, "status": "failed", "verdict": None, "score": None, "decided_by": "model",
+        "dead": is_dead, "error": error,
+    }  # fmt: skip
+
+
+def test_a_callback_tells_the_owners_decision_on_the_bytes(records: Records) -> None:
+    records.redis.set("vf:override:acme:" + "ab" * 32, '{"verdict": "real"}')
+    said: dict[tuple[str, bool], tuple[str | None, str]] = {}
+    for owner, has_result in (("acme", True), ("zenith", True), ("acme", False)):
+        scan_id = submitted(records, owner, callback_url="https://example.org/hook")
+        claim = claimed(records, scan_id)
+        records.settle(claim, "ab" * 32, f"key of {scan_id}")
+        if has_result:
+            records.finish(claim, report(scan_id, verdict="fake"))
+        else:
+            records.fail(claim, code="internal", message="", retryable=False)
+        data = told_of(records, scan_id)["data"]
+        said[owner, has_result] = data["verdict"], data["decided_by"]
+    assert said == {
+        ("acme", True): ("real", "human"), ("zenith", True): ("fake", "model"), ("acme", False): (None, "model"),
+    }  # fmt: skip
+
+
+def test_times_in_callbacks_are_those_of_the_calendar(redis: Redis) -> None:
+    years = (1970, 1999, 2000, 2024, 2027, 2028, 2100, 2101, 2399, 2400)
+    moments = [
+        datetime(year, 1, 1, tzinfo=UTC) + timedelta(days=day, milliseconds=day * 234_567) for year in years for day in range(366)
+    ]
+    prelude = files("worker.queue").joinpath("scripts", "prelude.lua").read_text("utf-8")
+    script = "local told = {} for i = 2, #ARGV do told[i - 1] = iso(tonumber(ARGV[i])) end return told"
+    told = redis.eval(prelude + script, 0, "vf", *(round(moment.timestamp() * 1000) for moment in moments))
+    assert [text.decode() for text in told] == [
+        moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") for moment in moments
+    ]
 
 
 @pytest.mark.parametrize("summary", ["{", "7", '{"score": NaN}', '{"score": 0.5}'])

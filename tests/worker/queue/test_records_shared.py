@@ -45,8 +45,12 @@ def test_followers_take_over_the_leaders_result(records: Records) -> None:
     assert records.settle(following, "ab" * 32, "key").follows == leader
     assert records.get(follower).state == "queued"
     assert records.get(follower).tries == 0
+    records.redis.zadd("vf:waiting", {follower: 0})
     assert refused(records, follower, "w1") == "following"
+    assert follower not in records.due(), "nobody rings for it while its leader runs"
     assert records.finish(lead, report(leader)).ring == (follower,)
+    assert records.due() == [follower], "also where its bell is lost"
+    assert records.redis.get("vf:lead:key") is None
     claim = claimed(records, follower)
     assert claim.adopts == leader
     assert records.finish(claim, report(follower)).how == "finished"
@@ -74,6 +78,8 @@ def test_a_failed_leader_is_followed_by_one_of_its_followers(records: Records) -
     ended = records.fail(lead, code="internal", message="", retryable=False)
     (promoted,) = ended.ring
     assert promoted in followers
+    assert records.due() == [promoted], "also where its bell is lost"
+    assert records.redis.get("vf:lead:key") == promoted.encode()
     others = [follower for follower in followers if follower != promoted]
     assert {records.get(follower).leader for follower in others} == {promoted}
     claim = claimed(records, promoted)
@@ -103,11 +109,24 @@ def test_a_leader_that_found_other_bytes_at_its_second_attempt_is_not_taken_for_
     records.hand_back(lead)
     lead = claimed(records, leader)
     records.settle(lead, "bb" * 32, "key of b")
+    assert records.redis.get("vf:lead:key of a") is None
     assert records.settle(claimed(records, later), "aa" * 32, "key of a").follows is None
     assert records.finish(lead, report(leader, verdict="real")).ring == (follower,)
     claim = claimed(records, follower)
     assert claim.adopts is None
     assert records.settle(claim, "aa" * 32, "key of a").follows == later
+
+
+def test_whoever_follows_one_that_found_other_bytes_waits_for_it_no_more(records: Records) -> None:
+    leader, follower = submitted(records), submitted(records)
+    lead = claimed(records, leader)
+    records.settle(lead, "aa" * 32, "key of a")
+    records.settle(claimed(records, follower), "aa" * 32, "key of a")
+    records.hand_back(lead)
+    records.settle(claimed(records, leader), "bb" * 32, "key of b")
+    claim = claimed(records, follower)
+    assert (claim.adopts, records.get(follower).leader) == (None, None)
+    assert records.settle(claim, "aa" * 32, "key of a").follows is None
 
 
 def test_a_result_that_was_taken_over_grows_no_younger(redis: Redis) -> None:
