@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import groupby
 from typing import BinaryIO
@@ -51,19 +51,27 @@ class PyavDecoder:
     @contextmanager
     def open(self, file: BinaryIO) -> Iterator[PyavMedia]:
         """Raises a MediaError; the first frame is decoded to know that any can be."""
-        with probe.open_container(file, self._limits, self._accel) as container:
+        with probe.open_container(file, self._limits, self._accel) as container, ExitStack() as again:
+
+            def reopen() -> tuple[InputContainer, VideoStream]:
+                again.close()
+                other = again.enter_context(probe.open_container(file, self._limits))
+                return other, probe.video_stream(other, self._limits)
+
             stream = probe.video_stream(container, self._limits)
             if self._accel is not None:
                 nvdec.check_taken(stream)
-            yield PyavMedia(container, stream, self._limits, self._threads, on_card=self._accel is not None)
+            reader = Reader(container, stream, self._limits, self._threads, reopen)
+            yield PyavMedia(container, reader, self._limits, on_card=self._accel is not None)
 
 
 class PyavMedia:
     """``OpenMedia`` of one video stream."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int, *, on_card: bool) -> None:
+    def __init__(self, container: InputContainer, reader: Reader, limits: Limits, *, on_card: bool) -> None:
+        stream = reader.stream
         self._on_card = on_card
-        self._reader = Reader(container, stream, limits, threads)
+        self._reader = reader
         self._limits = limits
         head, first = self._reader.first()
         first = self._planar(first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -37,6 +37,9 @@ MAX_STAMP = 2**62
 MAX_BAD_READS = 100
 """Read errors in a row after which the rest of a file is given up."""
 
+Reopen = Callable[[], tuple[InputContainer, VideoStream]]
+"""Gives the same stream anew, its file read from the first byte."""
+
 
 @dataclass(slots=True)
 class Counts:
@@ -55,11 +58,14 @@ class Reader:
     start only, and each run of time is laid behind the one before.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int, reopen: Reopen) -> None:
         self.stream = stream
         self.counts = Counts()
         self.restarts = False
         self._container = container
+        self._reopen = reopen
+        self._head: tuple[int | None, int] | None = None
+        self._begun: Iterator[Packet[VideoStream]] | None = None
         self._limits = limits
         name = container.format.name
         self._is_untimed, self._lacks_dts = name in UNTIMED_FORMATS, name in UNDECODED_FORMATS
@@ -77,6 +83,7 @@ class Reader:
         head: Packet[VideoStream] | None = None
         for packet in self.packets():
             head = head or packet
+            self._head = self._head or (packet.pos, packet.size)
             for frame in self._decode(packet):
                 return head, frame
         for frame in self._decode(None):
@@ -102,7 +109,8 @@ class Reader:
             self.rewind()
 
     def rewind(self) -> None:
-        """To the first packet. A moment well before the start finds it in most formats; some know their first moment only."""
+        """To the first packet. A moment well before the start finds it in most formats; some know their first moment only, and
+        where an index begins later, or packets lack times, the file is opened again. Raises CorruptMedia."""
         self._flush()
         start = self.stream.start_time or 0
         for moment in (start - round(BEFORE_START_S / time_base_of(self.stream)), start):
@@ -112,8 +120,18 @@ class Reader:
                 raise OutOfMemory(f"seeking: {exc.strerror}") from exc
             except av.error.FFmpegError:
                 continue
-            return
-        raise CorruptMedia("the file cannot be read from its start again")
+            break
+        if not self._is_at_start():
+            self._container, self.stream = self._reopen()
+            if not self._is_at_start():
+                raise CorruptMedia("the file cannot be read from its start again")
+
+    def _is_at_start(self) -> bool:
+        """Whether the next packet, kept for ``packets``, is the first that the file gave when it was opened."""
+        packets = self._packets()
+        packet = next(packets, None)
+        self._begun = packets if packet is None else chain((packet,), packets)
+        return self._head is None or (packet is not None and (packet.pos, packet.size) == self._head)
 
     def ends_where_its_index_ends(self) -> bool:
         """Whether the file has no packet behind the last that its index names: fragments may be announced where only FFmpeg
@@ -133,7 +151,8 @@ class Reader:
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """On from here to the end. Raises MediaTooLarge beyond the packet limit, OutOfMemory, and CorruptMedia for times that
         do not fit."""
-        return laid_out(self._packets(), self._leap) if self.restarts else self._packets()
+        packets, self._begun = self._begun or self._packets(), None
+        return laid_out(packets, self._leap) if self.restarts else packets
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         count = bad_in_a_row = 0
@@ -163,6 +182,7 @@ class Reader:
     def _flush(self) -> None:
         self._codec.flush_buffers()
         self._stamps.clear()
+        self._begun = None
 
     def packets_from(self, pts: int) -> Iterator[Packet[VideoStream]]:
         self.seek(pts)
@@ -218,10 +238,8 @@ class Reader:
                 return None, packets if first is None else chain((first,), packets)
             key = first if first is None or first.is_keyframe else _next_key(packets, pts)
             stamp = None if key is None else stamp_of(key)
-            if key is not None and stamp is not None and (stamp <= pts or from_start):
+            if key is not None and (from_start or (stamp is not None and stamp <= pts)):
                 return (key, packets) if not back_s else _skip_to_last_key(key, packets, pts)
-            if from_start:
-                return key, packets
             back_s = 2 * back_s or 1.0
 
     def decode_through(self) -> Iterator[av.VideoFrame]:

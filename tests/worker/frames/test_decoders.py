@@ -234,7 +234,7 @@ def test_an_empty_packet_is_not_the_end(clips: Any) -> None:
             kept.pts, kept.dts, kept.time_base, kept.stream = packet.pts, packet.dts, packet.time_base, copy
             new.mux(kept)
     with av.open(str(path)) as container:
-        assert sum(1 for _ in Reader(container, container.streams.video[0], Limits(), threads=1).packets()) == 71
+        assert sum(1 for _ in Reader(container, container.streams.video[0], Limits(), 1, pytest.fail).packets()) == 71
 
 
 def test_damage_is_counted(clips: Any) -> None:

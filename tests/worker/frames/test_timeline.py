@@ -119,11 +119,31 @@ def test_of_two_pictures_at_each_moment_both_are_looked_at(clips: Clips, read_ba
             assert [number % 128 for number in numbers] == sorted({number % 128 for number in numbers})
 
 
-def test_flv_recordings_joined_are_refused_where_the_first_is_not_found_again(clips: Clips) -> None:
+def test_flv_recordings_joined_are_looked_at_though_key_frames_noted_while_reading_lead_to_the_second(
+    clips: Clips, read_barcode: Any
+) -> None:
     path = clips.path("twice.flv")
     path.write_bytes(part(clips, ".flv") + part(clips, ".flv")[13:])
-    with path.open("rb") as file, pytest.raises(CorruptMedia, match="from its start"), PyavDecoder(Limits()).open(file):
-        pass
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert [number for _, number in seen(media, ALL, read_barcode)] == [*range(N)] * 2
+
+
+@pytest.mark.parametrize("early", [0, 1], ids=["first is no key", "first before 0"])
+def test_what_lies_before_an_index_is_looked_at(clips: Clips, read_barcode: Any, early: int) -> None:
+    """A frame that is shown before 0 has no time in Matroska, and is left out."""
+    path = clips.path(f"hidden_{early}.mkv")
+    with av.open(str(clips["h264_ip"].path)) as old, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            packet.time_base, packet.dts, packet.pts = Fraction(1, FPS), number - early, number - early
+            packet.is_keyframe, packet.stream = packet.is_keyframe and number > 0, copy
+            new.mux(packet)
+    assert_all_are_seen(path, path.read_bytes(), read_barcode, early)
+
+
+def test_what_an_asf_file_has_before_the_second_key_frame_is_looked_at(clips: Clips, read_barcode: Any) -> None:
+    path = encode(Recipe(codec="mpeg4", options={"b": "20M", "bf": "0"}), clips.path("whole.asf")).path
+    assert_all_are_seen(path, path.read_bytes(), read_barcode)
 
 
 def test_pictures_without_any_time_are_looked_at(clips: Clips, read_barcode: Any) -> None:
@@ -142,7 +162,7 @@ def test_pictures_without_any_time_are_looked_at(clips: Clips, read_barcode: Any
 
 def test_when_matroska_is_decoded_is_not_guessed(clips: Clips) -> None:
     with av.open(str(clips["h264_mkv"].path)) as container:
-        packets = list(Reader(container, container.streams.video[0], Limits(), threads=1).packets())
+        packets = list(Reader(container, container.streams.video[0], Limits(), 1, pytest.fail).packets())
     assert len(packets) == N
     assert all(packet.dts is None and packet.pts is not None for packet in packets)
 
@@ -228,11 +248,11 @@ def test_an_avi_header_and_index_cannot_hide_frames(clips: Clips, read_barcode: 
     assert_all_are_seen(clips.path("lying.avi"), data, read_barcode)
 
 
-def assert_all_are_seen(path: Path, data: bytes, read_barcode: Any) -> None:
+def assert_all_are_seen(path: Path, data: bytes, read_barcode: Any, first: int = 0) -> None:
     path.write_bytes(data)
     with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
-        assert media.info.n_frames == N
-        assert [number for _, number in seen(media, ALL, read_barcode)] == [*range(N)]
+        assert media.info.n_frames == N - first
+        assert [number for _, number in seen(media, ALL, read_barcode)] == [*range(first, N)]
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
