@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from worker.errors import CorruptMedia, UnsupportedMedia
 from worker.frames import sampling
 from worker.frames.limits import Limits
@@ -90,13 +88,9 @@ class DecordMedia:
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """Raises CorruptMedia where decord fails in mid-file."""
         times_s = sampling.plan(request, self._clip).times_s
-        starts = np.asarray(self._starts_s)
-        wanted = sorted({int(np.abs(starts - time_s).argmin()) for time_s in times_s})
         reader = self._reader()
         at = -1
-        for index in wanted:
-            if request.end_s is not None and self._starts_s[index] >= request.end_s:
-                return
+        for index in sampling.nearest_frames(self._starts_s, times_s, request.end_s):
             while at < index:
                 frame = self._next(reader)
                 at += 1

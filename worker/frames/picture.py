@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -114,8 +114,8 @@ class PictureMedia:
             yield rgb_frame(0.0, self._first)
             return
         clip = sampling.Clip(duration_s=self.info.duration_s, fps=self.info.fps, keys_s=())
-        wanted = _nearest(self._starts_s[:-1], sampling.plan(request, clip).times_s)
-        for index in wanted:
+        times_s = sampling.plan(request, clip).times_s
+        for index in sampling.nearest_frames(self._starts_s[:-1], times_s, request.end_s):
             try:
                 with _translated():
                     self._image.seek(index)
@@ -123,11 +123,6 @@ class PictureMedia:
             except CorruptMedia:
                 return
             yield rgb_frame(self._starts_s[index], rgb_HWC)
-
-
-def _nearest(starts_s: Sequence[float], times_s: Sequence[float]) -> list[int]:
-    starts = np.asarray(starts_s)
-    return sorted({int(np.abs(starts - time).argmin()) for time in times_s})
 
 
 def _frame_starts(image: Image.Image, count: int, max_s: float) -> tuple[float, ...]:

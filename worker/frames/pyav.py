@@ -105,17 +105,30 @@ class PyavMedia:
         return [at for at, _ in frames], [at for at, is_key in frames if is_key]
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
-        """Frames that cannot be decoded are passed over; a moment then gets the nearest that can."""
+        """Frames that cannot be decoded are passed over; a moment then gets the nearest that can. One whose nearest frame lies
+        at or behind the window's end gets the last before that."""
         plan = sampling.plan(request, self._timeline.clip)
         end_s = request.end_s
         chosen = self._key_frames(plan.times_s) if plan.keys_only else self._nearest(plan.times_s)
         last_pts: int | None = None
-        for frame in chosen:
-            pts_s = self._clock.seconds(pts_of(frame))
-            if (last_pts is not None and pts_of(frame) <= last_pts) or (end_s is not None and pts_s >= end_s):
-                continue
-            last_pts = pts_of(frame)
-            yield planes.frame_of(pts_s, self._planar(frame), self._shown, self.info.layout)
+        for found in chosen:
+            frame: av.VideoFrame | None = found
+            if end_s is not None and self._clock.seconds(pts_of(found)) >= end_s:
+                frame = None if plan.keys_only else self._last_before(end_s, plan.times_s[-1])
+            if frame is not None and (last_pts is None or pts_of(frame) > last_pts):
+                last_pts = pts_of(frame)
+                yield planes.frame_of(self._clock.seconds(last_pts), self._planar(frame), self._shown, self.info.layout)
+            if frame is not found:
+                return
+
+    def _last_before(self, end_s: float, time_s: float) -> av.VideoFrame | None:
+        """The last frame before ``end_s``; ``time_s`` lies before that too."""
+        last: av.VideoFrame | None = None
+        for frame in self._reader.frames_from((self._clock.pts(time_s),), self._clock.start, may_skip=False):
+            if self._clock.seconds(pts_of(frame)) >= end_s:
+                break
+            last = frame
+        return last
 
     def _planar(self, frame: av.VideoFrame) -> av.VideoFrame:
         return nvdec.planar(frame) if self._on_card else frame

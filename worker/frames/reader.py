@@ -212,16 +212,16 @@ class Reader:
                 self._flush()
                 yield from islice((frame for frame in frames if frame.key_frame), 1)
 
-    def frames_from(self, wanted: Sequence[int], start: int) -> Iterator[av.VideoFrame]:
+    def frames_from(self, wanted: Sequence[int], start: int, *, may_skip: bool = True) -> Iterator[av.VideoFrame]:
         """Good frames in time that does not fall, the first at or before ``wanted[0]`` where the file has one, to the file's end.
 
         ``wanted`` rises; frames that are not the nearest to one of its moments, and to which no other frame refers, may be
-        missing. ``start`` is the first moment of the file.
+        missing if ``may_skip``. ``start`` is the first moment of the file.
         """
         key, packets = self._locate(wanted[0], start)
         stamp = None if key is None else stamp_of(key)
         floor = stamp if stamp is not None and stamp > start else None
-        return self._in_time(packets if key is None else chain((key,), packets), wanted, floor)
+        return self._in_time(packets if key is None else chain((key,), packets), wanted, floor, may_skip)
 
     def _locate(self, pts: int, start: int) -> tuple[Packet[VideoStream] | None, Iterator[Packet[VideoStream]]]:
         """The last key frame at or before ``pts`` that can be found by seeking, and the packets after it; from the start of the
@@ -248,10 +248,10 @@ class Reader:
         return (frame for packet in chain(self.packets(), (None,)) for frame in self._decode(packet))
 
     def _in_time(
-        self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int], last: int | None
+        self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int], last: int | None, may_skip: bool
     ) -> Iterator[av.VideoFrame]:
         """Frames shown before the key frame they were started from (``last``) lack what they refer to, and are left out."""
-        may_skip = self._codec.name in SKIPPING_CODECS and not self._is_untimed
+        may_skip = may_skip and self._codec.name in SKIPPING_CODECS and not self._is_untimed
         marked = _mark_needed(packets, wanted) if may_skip else ((packet, True) for packet in packets)
         for packet, is_needed in chain(marked, ((None, True),)):
             for frame in self._decode(packet, is_needed):

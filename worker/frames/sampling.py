@@ -11,6 +11,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from worker.types import SamplingRequest, Strategy
 
 FIRST_PASS_PERIOD_S = 5.0
@@ -82,6 +84,13 @@ def nearest_keys(keys_s: Sequence[float], times_s: Sequence[float]) -> tuple[flo
         if best is not None and (not chosen or best > chosen[-1]):
             chosen.append(best)
     return tuple(chosen)
+
+
+def nearest_frames(starts_s: Sequence[float], times_s: Sequence[float], end_s: float | None) -> list[int]:
+    """Which of the frames that begin at ``starts_s`` are nearest the moments, each once, rising. Where that is one at or behind
+    ``end_s``, it is the last before."""
+    starts = np.asarray(starts_s if end_s is None else [start for start in starts_s if start < end_s])
+    return sorted({int(np.abs(starts - time_s).argmin()) for time_s in times_s}) if len(starts) else []
 
 
 def thin(times_s: Sequence[float], count: int | None) -> tuple[float, ...]:

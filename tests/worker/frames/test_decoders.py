@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.worker.frames.conftest import RECIPES, encode
 from worker.errors import OutOfMemory
 from worker.frames import decord
 from worker.frames.choose import DecoderName, open_media
@@ -133,6 +135,18 @@ def test_strategies_give_true_frames_within_the_window(
     assert all(0.1 - 1 / 30 <= at < 1.1 for at, _ in got)
     assert [at for at, _ in got] == sorted({at for at, _ in got})
     assert all(there.get(round(at * 120), number) == number for at, number in got)
+
+
+@pytest.mark.parametrize("strategy", [Strategy.AUTO, Strategy.UNIFORM, Strategy.FPS])
+def test_what_is_shown_in_a_window_is_looked_at_though_it_began_before(
+    decoder: DecoderName, clips: Any, read_barcode: ReadBarcode, strategy: Strategy
+) -> None:
+    """Slides of 5 s each."""
+    slides = encode(replace(RECIPES["h264"], ticks=tuple(600 * at for at in range(5))), clips.path("slides.mp4"))
+    with slides.path.open("rb") as file, open_media(file, Limits(), decoder=decoder) as media:
+        for start_s, end_s, shown in ((6.0, 7.0, [1]), (8.0, 9.0, [1]), (8.0, 10.0, [1]), (24.0, 25.0, [4])):
+            window = numbers(media, read_barcode, strategy=strategy, fps=10.0, start_s=start_s, end_s=end_s)
+            assert window == [(5.0 * number, number) for number in shown]
 
 
 def test_what_the_probe_says(clips: Any) -> None:

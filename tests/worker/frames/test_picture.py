@@ -157,6 +157,16 @@ def test_an_animation_is_a_video(tmp_path: Path, suffix: str) -> None:
     assert all(0.3 < frame.pts_s < 0.7 for frame in window)
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_what_is_shown_in_a_window_is_looked_at_though_it_began_before(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"slides.{suffix}"
+    slides = [Image.fromarray(np.full((32, 48, 3), level, np.uint8)) for level in (20, 70, 120)]
+    slides[0].save(path, save_all=True, append_images=slides[1:], duration=5000)
+    for start_s, end_s in ((6.0, 7.0), (8.0, 9.0), (8.0, 10.0)):
+        _, frames = read(path, start_s=start_s, end_s=end_s)
+        assert [frame.pts_s for frame in frames] == [5.0]
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "bmp", "avif"])
 def test_a_picture_cut_short_is_corrupt(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"picture.{suffix}"
