@@ -152,9 +152,10 @@ class Run:
 
 
 def max_gap_s(times_s: list[float], start_s: float, end_s: float) -> float:
-    """Longest stretch of [start_s, end_s] without a looked-at frame, its two ends included; all of it if nothing was seen."""
+    """Longest stretch of [start_s, end_s] without a looked-at frame, its two ends included; all of it if nothing was seen.
+    A frame shown when it begins may have come before."""
     marks = np.array([start_s, *sorted(times_s), max(start_s, end_s)])
-    return float(np.diff(marks).max())
+    return float(np.diff(marks.clip(start_s, marks[-1])).max())
 
 
 def without_frames(request: SamplingRequest, info: MediaInfo) -> str:

@@ -349,6 +349,11 @@ def test_the_same_file_gives_the_same_report_twice(file: Path) -> None:
     assert outcome() == outcome()
 
 
+def test_the_longest_gap_lies_in_the_window_also_where_a_frame_began_before_it() -> None:
+    assert max_gap_s([5.0], 6.0, 7.0) == 1.0
+    assert max_gap_s([5.0, 6.25], 6.0, 7.0) == 0.75
+
+
 def test_the_longest_gap_counts_both_ends() -> None:
     assert max_gap_s([1.0, 2.0], 0.0, 10.0) == 8.0
     assert max_gap_s([9.0, 5.0], 0.0, 10.0) == 5.0

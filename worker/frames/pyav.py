@@ -110,12 +110,12 @@ class PyavMedia:
         plan = sampling.plan(request, self._timeline.clip)
         end_s = request.end_s
         chosen = self._key_frames(plan.times_s) if plan.keys_only else self._nearest(plan.times_s)
-        last_pts: int | None = None
+        last_pts = self._clock.start - 1
         for found in chosen:
             frame: av.VideoFrame | None = found
             if end_s is not None and self._clock.seconds(pts_of(found)) >= end_s:
                 frame = None if plan.keys_only else self._last_before(end_s, plan.times_s[-1])
-            if frame is not None and (last_pts is None or pts_of(frame) > last_pts):
+            if frame is not None and pts_of(frame) > last_pts:
                 last_pts = pts_of(frame)
                 yield planes.frame_of(self._clock.seconds(last_pts), self._planar(frame), self._shown, self.info.layout)
             if frame is not found:

@@ -146,6 +146,17 @@ def test_what_an_asf_file_has_before_the_second_key_frame_is_looked_at(clips: Cl
     assert_all_are_seen(path, path.read_bytes(), read_barcode)
 
 
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_no_frame_is_given_that_is_shown_before_the_first(clips: Clips, read_barcode: Any, strategy: Strategy) -> None:
+    """A first picture at 0 behind a recording that begins at 1 s."""
+    early = part(clips, ".ts")
+    _, second, *_ = (at for at in range(0, len(early), 188) if early[at + 1] & 0x40 and b"\0\0\1\xe0" in early[at : at + 188])
+    path = clips.path("early.ts")
+    path.write_bytes(part(clips, ".ts", start_s=1) + early[:second])
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert all(at >= 0 for at, _ in seen(media, SamplingRequest(strategy=strategy), read_barcode))
+
+
 def test_pictures_without_any_time_are_looked_at(clips: Clips, read_barcode: Any) -> None:
     data = bytearray(part(clips, ".ts"))
     starts = [at for at in range(0, len(data), 188) if data[at + 1] & 0x40 and b"\0\0\1\xe0" in data[at : at + 188]]
