@@ -83,6 +83,9 @@ class PictureMedia:
             raise MediaTooLarge(f"a picture of {width}x{height} pixels, limit {limits.max_picture_pixels}")
         self._image = image
         with _translated():
+            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+            if pages > 1:
+                raise UnsupportedMedia(f"{pages} pages; only single pages are scanned: split it")
             count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
             self._animated = count > 1
             if self._animated and width * height > limits.max_pixels:

@@ -229,6 +229,13 @@ def test_animations_are_turned_upright(tmp_path: Path, suffix: str) -> None:
         assert near(frame.rgb_HWC[16, 56], tuple(int(level * share) for level in RIGHT))
 
 
+def test_a_tiff_of_several_pages_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    two_halves().save(path, save_all=True, append_images=[two_halves(), two_halves()])
+    with pytest.raises(UnsupportedMedia, match="3 pages"):
+        read(path)
+
+
 def test_avif_is_known_by_its_compatible_brands(tmp_path: Path) -> None:
     path = tmp_path / "picture.avif"
     two_halves().save(path)
