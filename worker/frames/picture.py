@@ -12,10 +12,10 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from worker.errors import CorruptMedia, MediaError, MediaTooLarge, MediaTooLong, UnsupportedMedia
-from worker.frames import sampling
+from worker.frames import layout, sampling
 from worker.frames.limits import Limits
 from worker.pixels import rgb_frame
-from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, UInt8
+from worker.types import Frame, Layout, MediaInfo, MediaKind, SamplingRequest, UInt8
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
@@ -81,6 +81,8 @@ class PictureMedia:
         width, height = image.size
         if width * height > limits.max_picture_pixels:
             raise MediaTooLarge(f"a picture of {width}x{height} pixels, limit {limits.max_picture_pixels}")
+        if not layout.fits_layout(height, width, Layout.RGB):
+            raise MediaTooLarge(f"a picture of {width}x{height} pixels, too long for its width")
         self._image = image
         with _translated():
             pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1

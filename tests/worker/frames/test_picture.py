@@ -193,6 +193,14 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> No
         read(path)
 
 
+@pytest.mark.parametrize("size", [(1, 4_000_000), (4_000_000, 1), (20_000_000, 3)])
+def test_what_is_too_thin_to_be_shrunk_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = tmp_path / "thin.png"
+    Image.new("1", size).save(path)
+    with pytest.raises(MediaTooLarge, match="too long"):
+        read(path)
+
+
 def test_limits_of_animations(tmp_path: Path) -> None:
     path = tmp_path / "animation.gif"
     frames = [Image.fromarray(np.full((32, 48, 3), level, np.uint8)) for level in (10, 100, 200)]
