@@ -21,7 +21,6 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from worker.errors import CorruptMedia
 from worker.frames import colour, nvdec, planes, probe, sampling, timeline
 from worker.frames.limits import Limits
 from worker.frames.reader import Counts, Reader, pts_of, time_base_of
@@ -30,9 +29,6 @@ from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest
 
 MIN_SEEK_FRAMES = 8
 """A known key frame fewer frames ahead than this is decoded to: a seek costs the frames in flight."""
-FORGETFUL = frozenset(("flv",))
-"""Formats whose demuxer seeks by key frames noted while reading, one at a time: of two recordings joined, the second's stand for
-both, and the first is not found again."""
 MAX_LEADING_FRAMES = 8
 """Most frames that encoders show before the key frame of an open group of pictures."""
 
@@ -200,15 +196,12 @@ class PyavMedia:
             found = timeline.from_index(reader.stream, self._clock, head, header)
             if found is not None and reader.ends_where_its_index_ends():
                 return found
-        left = sum(1 for _ in reader.packets()) if name in FORGETFUL else 0
         reader.rewind()
         most_s = self._limits.max_duration_s
         found = timeline.from_packets(reader.packets(), self._clock, header, most_s, reader.leap)
         order = found.order
         if order is not None:
             probe.check_duration(float(order.risen * self._clock.time_base), self._limits)
-        if order is not None and order.count < left:
-            raise CorruptMedia("the file cannot be read from its start again")
         if order is not None and (order.restarts or order.lacks_times):
             reader.lay_out(lacks_times=order.lacks_times)
             _, first = reader.first()
