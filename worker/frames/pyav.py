@@ -22,7 +22,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from worker.errors import CorruptMedia
-from worker.frames import colour, nvdec, planes, probe, sampling, timeline
+from worker.frames import colour, nvdec, planes, probe, reordering, sampling, timeline
 from worker.frames.limits import Limits
 from worker.frames.reader import Counts, Reader, pts_of, time_base_of
 from worker.frames.timeline import Clock
@@ -55,13 +55,16 @@ class PyavDecoder:
             stream = probe.video_stream(container, self._limits)
             if self._accel is not None:
                 nvdec.check_taken(stream)
-            yield PyavMedia(container, stream, self._limits, self._threads, on_card=self._accel is not None)
+            yield PyavMedia(container, stream, self._limits, self._threads, file.fileno(), on_card=self._accel is not None)
 
 
 class PyavMedia:
     """``OpenMedia`` of one video stream."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int, *, on_card: bool) -> None:
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int, fd: int, *, on_card: bool
+    ) -> None:
+        self._fd = fd
         self._on_card = on_card
         self._reader = Reader(container, stream, limits, threads)
         self._limits = limits
@@ -176,7 +179,8 @@ class PyavMedia:
         reader = self._reader
         name = reader.stream.container.format.name
         if name in timeline.INDEXED:
-            found = timeline.from_index(reader.stream, self._clock, head, header)
+            spread = reordering.spread_of(self._fd)
+            found = timeline.from_index(reader.stream, self._clock, head, header, spread, reader.latest_from)
             if found is not None and reader.ends_where_its_index_ends():
                 return found
         left = sum(1 for _ in reader.packets()) if name in FORGETFUL else 0

@@ -164,6 +164,18 @@ class Reader:
         self._codec.flush_buffers()
         self._stamps.clear()
 
+    def latest_from(self, dts: int) -> int | None:
+        """The latest moment shown by a packet that is decoded at ``dts`` or later, or a little earlier; None without any."""
+        self._flush()
+        try:
+            self._container.seek(dts, stream=self.stream, any_frame=True)
+        except av.error.MemoryError as exc:
+            raise OutOfMemory(f"seeking: {exc.strerror}") from exc
+        except av.error.FFmpegError:
+            return None
+        stamps = (stamp_of(packet) for packet in self.packets() if not packet.is_discard)
+        return max((stamp for stamp in stamps if stamp is not None), default=None)
+
     def packets_from(self, pts: int) -> Iterator[Packet[VideoStream]]:
         self.seek(pts)
         return self.packets()

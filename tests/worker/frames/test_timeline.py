@@ -235,6 +235,57 @@ def assert_all_are_seen(path: Path, data: bytes, read_barcode: Any) -> None:
         assert [number for _, number in seen(media, ALL, read_barcode)] == [*range(N)]
 
 
+def test_decoding_times_cannot_hide_what_is_shown_later(clips: Clips, read_barcode: Any) -> None:
+    """All are decoded at once. The index has them so, and FFmpeg shows of an index no more."""
+    path = clips.path("squeezed.mp4")
+    with av.open(str(clips["h264"].path)) as old, av.open(str(path), "w") as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            packet.dts, packet.stream = number, copy
+            new.mux(packet)
+    data = path.read_bytes()
+    assert_all_are_seen(path, data, read_barcode)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert (media.info.duration_s, media.info.fps) == pytest.approx((N / FPS, FPS), abs=0.1)
+    decoy = dict(boxes(clips["h264"].path.read_bytes()))[b"moov"]
+    found = dict(boxes(data))
+    moov = found.pop(b"moov")
+    for elsewhere in (box(b"mdia", moov) + decoy, compressed(moov) + decoy):
+        assert_all_are_seen(path, b"".join(found.values()) + elsewhere, read_barcode)
+
+
+def test_a_slowing_clip_is_as_long_in_mp4_as_in_matroska(clips: Clips, read_barcode: Any) -> None:
+    """Pictures that others refer to are decoded well before they are shown."""
+    ticks = (*range(0, 192, 4), *range(192, 192 + 8 * 480, 480))
+    recipe = Recipe(ticks=ticks, options={"preset": "veryfast", "x264-params": "bframes=3:b-adapt=0:scenecut=0"})
+    seen_in = []
+    for suffix in (".mp4", ".mkv"):
+        path = encode(recipe, clips.path("slowing" + suffix)).path
+        with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+            frames = seen(media, SamplingRequest(), read_barcode)
+            seen_in.append((media.info.n_frames, media.info.duration_s, frames))
+    (n_frames, duration_s, frames), matroska = seen_in
+    assert n_frames == matroska[0]
+    assert duration_s == pytest.approx(matroska[1], abs=0.01)
+    assert [number for _, number in frames] == [number for _, number in matroska[2]]
+    assert frames[-1][1] == len(ticks) - 1
+
+
+def test_a_few_pictures_shown_behind_the_index_are_not_hidden(clips: Clips, read_barcode: Any) -> None:
+    """A second is decoded as fast as can be, and shown within what reordering may take."""
+    path = clips.path("tail_squeezed.mp4")
+    with av.open(str(clips["h264"].path)) as old, av.open(str(path), "w") as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        dts = 0
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            dts, packet.stream = (dts + 1 if number > 30 else packet.dts), copy
+            packet.dts = dts
+            new.mux(packet)
+    assert_all_are_seen(path, path.read_bytes(), read_barcode)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert media.info.duration_s == pytest.approx(N / FPS, abs=0.1)
+
+
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Names of ISO boxes, and the boxes whole."""
     at = 0
