@@ -188,7 +188,8 @@ def _seconds(stamps: npt.NDArray[np.int64], clock: Clock) -> tuple[float, ...]:
 
 
 def _step(stamps: npt.NDArray[np.int64]) -> float:
-    return float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
+    steps = np.diff(stamps)
+    return float(np.median(steps[steps > 0])) if np.any(steps > 0) else 0.0
 
 
 def _is_variable(stamps: npt.NDArray[np.int64]) -> bool:

@@ -113,6 +113,7 @@ def test_of_two_pictures_at_each_moment_both_are_looked_at(clips: Clips, read_ba
             new.mux(packet)
     with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
         assert media.info.n_frames == N
+        assert media.info.duration_s == pytest.approx(N / (2 * FPS), abs=0.02)
         for request in (ALL, SamplingRequest()):
             numbers = [number for _, number in seen(media, request, read_barcode)]
             assert abs(sum(1 if number >= 128 else -1 for number in numbers)) <= 1
