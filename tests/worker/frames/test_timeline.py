@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.worker.frames.conftest import FPS, Clips, Recipe, draw, encode
+from tests.worker.frames.conftest import FPS, Clips, Recipe, draw, encode, shorten_header
 from worker.errors import CorruptMedia, MediaTooLong
 from worker.frames import sampling
 from worker.frames.limits import Limits
@@ -253,6 +253,20 @@ def test_decoding_times_cannot_hide_what_is_shown_later(clips: Clips, read_barco
     moov = found.pop(b"moov")
     for elsewhere in (box(b"mdia", moov) + decoy, compressed(moov) + decoy):
         assert_all_are_seen(path, b"".join(found.values()) + elsewhere, read_barcode)
+
+
+def test_an_index_in_which_time_stands_still_hides_nothing(clips: Clips, read_barcode: Any) -> None:
+    """Pictures are laid out anew, no more than two at one moment."""
+    options = {"preset": "veryfast", "x264-params": "keyint=24:scenecut=0:bframes=0"}
+    clip = encode(Recipe(options=options), clips.path("moving.mp4"))
+    data = bytearray(shorten_header(clip, clips.path("standing.mp4"), 0.2).path.read_bytes())
+    at = data.index(b"stts") + 16  # the ticks that each picture of the only entry lasts
+    data[at : at + 4] = bytes(4)
+    path = clips.path("standing.mp4")
+    path.write_bytes(data)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert media.info.n_frames == N
+        assert [number // 2 for _, number in seen(media, ALL, read_barcode)] == [*range(N // 2)]
 
 
 def test_a_slowing_clip_is_as_long_in_mp4_as_in_matroska(clips: Clips, read_barcode: Any) -> None:
