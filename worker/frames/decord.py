@@ -20,9 +20,9 @@ import numpy as np
 from worker.errors import CorruptMedia, UnsupportedMedia
 from worker.frames import sampling
 from worker.frames.limits import Limits
-from worker.frames.pyav import PyavDecoder, PyavMedia
+from worker.frames.pyav import PyavDecoder, PyavMedia, packets_behind
 from worker.pixels import rgb_frame
-from worker.types import Frame, Layout, MediaInfo, SamplingRequest
+from worker.types import Frame, Layout, MediaInfo, SamplingRequest, Strategy
 
 CODECS = frozenset(("h264", "hevc", "vp9"))
 CONTAINERS = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"))
@@ -89,9 +89,15 @@ class DecordMedia:
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """Raises CorruptMedia where decord fails in mid-file."""
-        times_s = sampling.plan(request, self._clip).times_s
+        plan = sampling.plan(request, self._clip)
         starts = np.asarray(self._starts_s)
-        wanted = sorted({int(np.abs(starts - time_s).argmin()) for time_s in times_s})
+        wanted = sorted({int(np.abs(starts - time_s).argmin()) for time_s in plan.times_s})
+        if plan.keys_only and request.strategy is not Strategy.KEYFRAMES:
+            last = [*(np.searchsorted(starts, self._clip.keys_s) - 1).tolist(), len(starts) - 1]
+            wanted = [
+                min(index + packets_behind(number), next(end for end in last if end >= index))
+                for number, index in enumerate(wanted)
+            ]
         reader = self._reader()
         at = -1
         for index in wanted:

@@ -44,12 +44,14 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """``clip`` is what planning needs, ``order`` what reading the packets told of their times, if they were read."""
+    """``clip`` is what planning needs, ``order`` what reading the packets told of their times, if they were read. ``may_repeat``:
+    two pictures may have one moment."""
 
     clip: Clip
     n_frames: int
     has_edit_list: bool = False
     variable_rate: bool = False
+    may_repeat: bool = False
     order: Order | None = None
 
 
@@ -145,6 +147,7 @@ def from_index(
         n_frames=len(shown),
         has_edit_list=len(shown) < len(entries),
         variable_rate=_is_variable(shown),
+        may_repeat=spread > 0,
     )
 
 
@@ -179,6 +182,7 @@ def from_packets(
         n_frames=len(shown),
         has_edit_list=discards > 0,
         variable_rate=_is_variable(shown),
+        may_repeat=bool(np.any(np.diff(shown) == 0)),
         order=order,
     )
 

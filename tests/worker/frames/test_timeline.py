@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,17 +17,19 @@ import pytest
 from tests.worker.frames.conftest import FPS, Clips, Recipe, draw, encode, shorten_header
 from worker.errors import CorruptMedia, MediaTooLong
 from worker.frames import sampling
+from worker.frames.choose import DecoderName, open_media
 from worker.frames.limits import Limits
-from worker.frames.pyav import PyavDecoder, PyavMedia
+from worker.frames.pyav import PyavDecoder
 from worker.frames.reader import MAX_STAMP, Reader, laid_out
 from worker.frames.timeline import Order
+from worker.ports import OpenMedia
 from worker.types import SamplingRequest, Strategy
 
 ALL = SamplingRequest(strategy=Strategy.FPS, fps=float(FPS))
 N = 72
 
 
-def seen(media: PyavMedia, request: SamplingRequest, read_barcode: Any) -> list[tuple[float, int]]:
+def seen(media: OpenMedia, request: SamplingRequest, read_barcode: Any) -> list[tuple[float, int]]:
     return [(frame.pts_s, read_barcode(np.asarray(frame.rgb_HWC))) for frame in media.frames(request)]
 
 
@@ -99,25 +101,61 @@ def test_what_is_too_long_is_not_read_to_its_end(clips: Clips) -> None:
         pass
 
 
-@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".mp4", ".flv"])
-def test_of_two_pictures_at_each_moment_both_are_looked_at(clips: Clips, read_barcode: Any, suffix: str) -> None:
-    """One moment's pictures are numbered alike, but for 128 in the second."""
-    options = {"preset": "veryfast", "x264-params": "keyint=24:scenecut=0:bframes=0"}
-    recipe = Recipe(options=options, paint=lambda number: draw(number // 2 + number % 2 * 128))
-    path = clips.path("pairs" + suffix)
-    with av.open(str(encode(recipe, clips.path("single.mp4")).path)) as old, av.open(str(path), "w") as new:
-        copy = new.add_stream_from_template(old.streams.video[0])
-        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
-            packet.time_base, packet.dts, packet.pts, packet.duration = Fraction(1, 2 * FPS), number, number - number % 2 + 2, 1
-            packet.stream = copy
-            new.mux(packet)
-    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
-        assert media.info.n_frames == N
+@pytest.mark.parametrize("decoder", ["pyav"])
+@pytest.mark.parametrize(
+    ("suffix", "keyint"), [(suffix, keyint) for suffix in (".ts", ".mkv", ".mp4") for keyint in (1, 2, 24)] + [(".flv", 24)]
+)
+def test_of_two_pictures_at_each_moment_both_are_looked_at(
+    clips: Clips, read_barcode: Any, suffix: str, decoder: DecoderName, keyint: int
+) -> None:
+    """One moment's pictures are numbered alike, but for 128 in the second. Of key frames alone, FFmpeg leaves out the first of an
+    MP4 file."""
+    path = paired(clips, keyint, "pairs" + suffix, lambda number: (number - number % 2 + 2, number, Fraction(1, 2 * FPS)))
+    with path.open("rb") as file, open_media(file, Limits(), decoder) as media:
+        assert media.info.n_frames == N - (suffix == ".mp4" and keyint == 1)
         assert media.info.duration_s == pytest.approx(N / (2 * FPS), abs=0.02)
         for request in (ALL, SamplingRequest()):
             numbers = [number for _, number in seen(media, request, read_barcode)]
-            assert abs(sum(1 if number >= 128 else -1 for number in numbers)) <= 1
+            assert len(numbers) >= 30
+            assert abs(sum(1 if number >= 128 else -1 for number in numbers)) <= 2
             assert [number % 128 for number in numbers] == sorted({number % 128 for number in numbers})
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_what_follows_a_key_frame_at_once_is_looked_at(
+    clips: Clips, read_barcode: Any, suffix: str, decoder: DecoderName
+) -> None:
+    """Each second picture a millisecond behind a key frame."""
+    path = paired(clips, 2, "close" + suffix, lambda number: (33 * (number // 2) + number % 2,) * 2 + (Fraction(1, 1000),))
+    with path.open("rb") as file, open_media(file, Limits(), decoder) as media:
+        numbers = [number for _, number in seen(media, SamplingRequest(), read_barcode)]
+        assert sum(number >= 128 for number in numbers) == len(numbers) // 2 == 16
+        keys = seen(media, SamplingRequest(strategy=Strategy.KEYFRAMES), read_barcode)
+        assert [number for _, number in keys] == [*range(N // 2)]
+
+
+def test_what_follows_the_key_frames_of_joined_recordings_is_looked_at(clips: Clips, read_barcode: Any) -> None:
+    path = paired(clips, 2, "joined.ts", lambda number: (number, number, Fraction(1, 2 * FPS)))
+    path.write_bytes(2 * path.read_bytes())
+    with path.open("rb") as file, open_media(file, Limits()) as media:
+        assert media.info.n_frames == 2 * N
+        numbers = [number for _, number in seen(media, SamplingRequest(), read_barcode)]
+        assert sum(number >= 128 for number in numbers) == len(numbers) // 2 == 16
+
+
+def paired(clips: Clips, keyint: int, name: str, times: Callable[[int], tuple[int, int, Fraction]]) -> Path:
+    """A clip of pictures of which each second has 128 more than its forerunner; ``times`` gives their pts, dts and time base."""
+    options = {"preset": "veryfast", "x264-params": f"keyint={keyint}:min-keyint=1:scenecut=0:bframes=0"}
+    recipe = Recipe(options=options, paint=lambda number: draw(number // 2 + number % 2 * 128))
+    path = clips.path(f"{keyint}-{name}")
+    with av.open(str(encode(recipe, clips.path("single.mp4")).path)) as old, av.open(str(path), "w") as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            packet.pts, packet.dts, packet.time_base = times(number)
+            packet.duration, packet.stream = 1, copy
+            new.mux(packet)
+    return path
 
 
 def test_flv_recordings_joined_are_refused_where_the_first_is_not_found_again(clips: Clips) -> None:
