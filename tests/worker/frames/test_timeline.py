@@ -101,7 +101,7 @@ def test_what_is_too_long_is_not_read_to_its_end(clips: Clips) -> None:
         pass
 
 
-@pytest.mark.parametrize("decoder", ["pyav"])
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
 @pytest.mark.parametrize(
     ("suffix", "keyint"), [(suffix, keyint) for suffix in (".ts", ".mkv", ".mp4") for keyint in (1, 2, 24)] + [(".flv", 24)]
 )
