@@ -1,8 +1,8 @@
 """The exact decoder: PyAV (FFmpeg), frames picked by their timestamps, for every kind of file.
 
-Three ways through a video, all over one reader: key frames by themselves (seek, decode one packet, drain), decoding on from the
-key frame before a wanted moment, and a linear pass where no key frame lies between two moments. A wanted moment is given the
-frame whose timestamp is nearest, of two equally near the earlier; each frame is given once.
+Three ways through a video, all over one reader: key frames by themselves, every second with a few packets behind it (seek, decode
+these, drain), decoding on from the key frame before a wanted moment, and a linear pass where no key frame lies between two
+moments. A wanted moment is given the frame whose timestamp is nearest, of two equally near the earlier; each frame is given once.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from worker.frames import colour, nvdec, planes, probe, sampling, timeline
+from worker.frames import colour, nvdec, planes, probe, reordering, sampling, timeline
 from worker.frames.limits import Limits
 from worker.frames.reader import Counts, Reader, pts_of, time_base_of
 from worker.frames.timeline import Clock
-from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest
+from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
 
 MIN_SEEK_FRAMES = 8
 """A known key frame fewer frames ahead than this is decoded to: a seek costs the frames in flight."""
+FOLLOWING = (1, 3, 7)
+"""Packets decoded behind every second key frame, by turns: odd, for the second of two fields is a packet of its own."""
 MAX_LEADING_FRAMES = 8
 """Most frames that encoders show before the key frame of an open group of pictures."""
 
@@ -58,14 +60,15 @@ class PyavDecoder:
             if self._accel is not None:
                 nvdec.check_taken(stream)
             reader = Reader(container, stream, self._limits, self._threads, reopen)
-            yield PyavMedia(container, reader, self._limits, on_card=self._accel is not None)
+            yield PyavMedia(container, reader, self._limits, file.fileno(), on_card=self._accel is not None)
 
 
 class PyavMedia:
     """``OpenMedia`` of one video stream."""
 
-    def __init__(self, container: InputContainer, reader: Reader, limits: Limits, *, on_card: bool) -> None:
+    def __init__(self, container: InputContainer, reader: Reader, limits: Limits, fd: int, *, on_card: bool) -> None:
         stream = reader.stream
+        self._fd = fd
         self._on_card = on_card
         self._reader = reader
         self._limits = limits
@@ -105,7 +108,8 @@ class PyavMedia:
         at or behind the window's end gets the last before that."""
         plan = sampling.plan(request, self._timeline.clip)
         end_s = request.end_s
-        chosen = self._key_frames(plan.times_s) if plan.keys_only else self._nearest(plan.times_s)
+        goes_on = request.strategy is not Strategy.KEYFRAMES
+        chosen = self._key_frames(plan.times_s, goes_on) if plan.keys_only else self._nearest(plan.times_s)
         last_pts = self._clock.start - 1
         for found in chosen:
             frame: av.VideoFrame | None = found
@@ -129,14 +133,21 @@ class PyavMedia:
     def _planar(self, frame: av.VideoFrame) -> av.VideoFrame:
         return nvdec.planar(frame) if self._on_card else frame
 
-    def _key_frames(self, times_s: tuple[float, ...]) -> Iterator[av.VideoFrame]:
+    def _key_frames(self, times_s: tuple[float, ...], goes_on: bool) -> Iterator[av.VideoFrame]:
+        """The key frames of these times; with ``goes_on``, for every second one what follows it: nobody sees to it that key
+        frames are like the others."""
+        if goes_on and self._timeline.may_repeat and self._timeline.n_frames <= 2 * len(self.clip.keys_s):
+            yield from self._nearest(times_s)
+            return
+        more = [packets_behind(number) if goes_on else 0 for number in range(len(times_s))]
         if self._reader.restarts:
-            yield from self._reader.key_frames_among([self._clock.pts(time_s) for time_s in times_s])
+            wanted = [self._clock.pts(time_s) for time_s in times_s]
+            yield from self._reader.key_frames_among(list(zip(wanted, more, strict=True)))
             return
         last_key: int | None = None
         for number, time_s in enumerate(times_s):
             near = self._clock.pts(time_s + self._key_margin_s(time_s))
-            key, frame = self._reader.key_frame_at(near, self._clock.start, after=last_key)
+            key, frame = self._reader.key_frame_at(near, self._clock.start, after=last_key, more=more[number])
             if frame is not None and pts_of(frame) >= self._clock.start:
                 yield frame
             elif key is not None and key != last_key:
@@ -193,7 +204,8 @@ class PyavMedia:
         reader = self._reader
         name = reader.stream.container.format.name
         if name in timeline.INDEXED:
-            found = timeline.from_index(reader.stream, self._clock, head, header)
+            spread = reordering.spread_of(self._fd)
+            found = timeline.from_index(reader.stream, self._clock, head, header, spread, reader.latest_from)
             if found is not None and reader.ends_where_its_index_ends():
                 return found
         reader.rewind()
@@ -233,6 +245,11 @@ class PyavMedia:
             decoder=nvdec.NAME if self._on_card else PyavDecoder.name,
             layout=planes.layout_of(first, self._shown),
         )
+
+
+def packets_behind(number: int) -> int:
+    """How many packets behind its key frame the moment of this number is looked at."""
+    return FOLLOWING[number // 2 % len(FOLLOWING)] if number % 2 else 0
 
 
 def _moments(frames: Iterator[av.VideoFrame]) -> Iterator[tuple[int, tuple[av.VideoFrame, av.VideoFrame]]]:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain
 from typing import Literal
 
 import av
@@ -184,33 +184,69 @@ class Reader:
         self._stamps.clear()
         self._begun = None
 
+    def latest_from(self, dts: int) -> int | None:
+        """The latest moment shown by a packet that is decoded at ``dts`` or later, or a little earlier; None without any."""
+        self._flush()
+        try:
+            self._container.seek(dts, stream=self.stream, any_frame=True)
+        except av.error.MemoryError as exc:
+            raise OutOfMemory(f"seeking: {exc.strerror}") from exc
+        except av.error.FFmpegError:
+            return None
+        stamps = (stamp_of(packet) for packet in self.packets() if not packet.is_discard)
+        return max((stamp for stamp in stamps if stamp is not None), default=None)
+
     def packets_from(self, pts: int) -> Iterator[Packet[VideoStream]]:
         self.seek(pts)
         return self.packets()
 
-    def key_frame_at(self, pts: int, start: int, after: int | None) -> tuple[int | None, av.VideoFrame | None]:
-        """The key frame at or before ``pts``: its time, and the frame decoded alone.
+    def key_frame_at(self, pts: int, start: int, after: int | None, more: int = 0) -> tuple[int | None, av.VideoFrame | None]:
+        """The key frame at or before ``pts``: its time, and the frame decoded alone or, with ``more``, the last shown of so many
+        packets behind it, of those before the next key frame.
 
-        No frame if it is not after ``after`` or does not decode by itself; no time where the file has no key frame there.
-        ``start`` is the first moment of the file.
+        No frame if the key frame is not after ``after`` or does not decode by itself; no time where the file has no key frame
+        there. ``start`` is the first moment of the file.
         """
-        key, _ = self._locate(pts, start)
+        key, packets = self._locate(pts, start)
         stamp = None if key is None else stamp_of(key)
         if key is None or stamp is None or (after is not None and stamp <= after):
             return stamp, None
-        frames = [*self._decode(key), *self._decode(None)]
-        self._flush()
-        return stamp, next((frame for frame in frames if frame.key_frame), None)
+        frame, _ = self._decode_group(key, packets, more)
+        return stamp, frame
 
-    def key_frames_among(self, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
-        """The key frames of these times, each decoded alone, in one way through the file."""
+    def key_frames_among(self, wanted: Sequence[tuple[int, int]]) -> Iterator[av.VideoFrame]:
+        """What ``key_frame_at`` gives for the key frames of these times, each with its own ``more``, in one way through the
+        file."""
         self.rewind()
-        stamps = set(wanted)
-        for packet in self.packets():
-            if packet.is_keyframe and stamp_of(packet) in stamps:
-                frames = [*self._decode(packet), *self._decode(None)]
-                self._flush()
-                yield from islice((frame for frame in frames if frame.key_frame), 1)
+        left = dict(wanted)
+        packets = self.packets()
+        packet = next(packets, None)
+        while packet is not None:
+            stamp = stamp_of(packet)
+            if not packet.is_keyframe or stamp is None or stamp not in left:
+                packet = next(packets, None)
+                continue
+            frame, behind = self._decode_group(packet, packets, left.pop(stamp))
+            if frame is not None:
+                yield frame
+            packet = behind or next(packets, None)
+
+    def _decode_group(
+        self, key: Packet[VideoStream], packets: Iterator[Packet[VideoStream]], more: int
+    ) -> tuple[av.VideoFrame | None, Packet[VideoStream] | None]:
+        """The frame as in ``key_frame_at``, and the packet that was read and not decoded, if one was."""
+        frames = self._decode(key)
+        behind: Packet[VideoStream] | None = None
+        for _ in range(more):
+            behind = next(packets, None)
+            if behind is None or (behind.is_keyframe and stamp_of(behind) != stamp_of(key)):
+                break
+            frames += self._decode(behind)
+            behind = None
+        frames += self._decode(None)
+        self._flush()
+        found = next((frame for frame in frames if frame.key_frame), None)
+        return (frames[-1] if found is not None and more else found), behind
 
     def frames_from(self, wanted: Sequence[int], start: int, *, may_skip: bool = True) -> Iterator[av.VideoFrame]:
         """Good frames in time that does not fall, the first at or before ``wanted[0]`` where the file has one, to the file's end.

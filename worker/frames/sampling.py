@@ -31,8 +31,8 @@ MAX_DECODED_PIXELS = 20_000 * 1280 * 720
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Moments to look at, rising. ``keys_only``: they are the times of key frames, each decoded by itself; otherwise the frame
-    nearest each moment is wanted."""
+    """Moments to look at, rising. ``keys_only``: they are the times of key frames, each decoded without what lies before it;
+    otherwise the frame nearest each moment is wanted."""
 
     times_s: tuple[float, ...]
     keys_only: bool = False
