@@ -25,7 +25,7 @@ from worker.observe import Observations
 from worker.overlap import Crew
 from worker.passes import Passes
 from worker.ports import FaceDetector, FrameSource
-from worker.run import Progress, Run, ScanOptions, max_gap_s
+from worker.run import Progress, Run, ScanOptions, max_gap_s, without_frames
 from worker.types import Float32, Frame, MediaInfo, SamplingRequest, UInt8
 from worker.verdict.decide import Policy, decide
 from worker.verdict.early import Outlook, is_settled
@@ -189,7 +189,7 @@ class Scanner:
             finally:
                 run.drop_ahead()
         if not passes.times_s:
-            raise passes.failure or EmptyMedia("no frame lies in the scanned window")
+            raise passes.failure or EmptyMedia(without_frames(options.request, media.info))
         coverage = run.coverage(seen)
         found = Findings(
             info=media.info,

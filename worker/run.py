@@ -152,6 +152,15 @@ class Run:
 
 
 def max_gap_s(times_s: list[float], start_s: float, end_s: float) -> float:
-    """Longest stretch of [start_s, end_s] without a looked-at frame, its two ends included; all of it if nothing was seen."""
+    """Longest stretch of [start_s, end_s] without a looked-at frame, its two ends included; all of it if nothing was seen.
+    A frame shown when it begins may have come before."""
     marks = np.array([start_s, *sorted(times_s), max(start_s, end_s)])
-    return float(np.diff(marks).max())
+    return float(np.diff(marks.clip(start_s, marks[-1])).max())
+
+
+def without_frames(request: SamplingRequest, info: MediaInfo) -> str:
+    """Why none came, in words for whoever chose the window."""
+    window = f"from {request.start_s:g} s " + ("on" if request.end_s is None else f"to {request.end_s:g} s")
+    if request.strategy is Strategy.KEYFRAMES and request.start_s < info.duration_s:
+        return f"no key frame {window}; use another strategy"
+    return f"no frame {window}: the video is {info.duration_s:.1f} s long"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from worker.engine import Engine, EngineFailed, EngineOpening
 from worker.errors import CorruptMedia, DecodeCrash, ModelError, VeriframeError
 from worker.report import Report
 from worker.run import max_gap_s
-from worker.types import Detections, Label, MediaInfo, MediaKind, Reason, SamplingRequest, Scores, Strategy
+from worker.types import Detections, Frame, Label, MediaInfo, MediaKind, Reason, SamplingRequest, Scores, Strategy
 
 
 class Draws(ByGrey):
@@ -257,6 +257,24 @@ def test_a_child_that_dies_in_mid_file_fails_the_item(file: Path) -> None:
     assert report.error.code == "decode_crash"
 
 
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ({"start_s": 100.0}, "no frame from 100 s on: the video is 21.0 s long"),
+        ({"start_s": 100.0, "strategy": Strategy.KEYFRAMES}, "no frame from 100 s on: the video is 21.0 s long"),
+        ({"start_s": 1.0, "end_s": 8.0, "strategy": Strategy.KEYFRAMES}, "no key frame from 1 s to 8 s; use another strategy"),
+    ],
+)
+def test_a_window_without_frames_says_why(file: Path, window: dict[str, Any], message: str) -> None:
+    class Nothing(Clip):
+        def frames(self, request: SamplingRequest) -> Iterator[Frame]:
+            return iter(())
+
+    report = scanner(Nothing(duration_s=21.0)).scan(file, request=SamplingRequest(**window)).report
+    assert report.error is not None
+    assert (report.error.code, report.error.message) == ("empty", message)
+
+
 def test_a_bug_costs_one_item_and_says_internal(file: Path) -> None:
     class Broken(OneFace):
         def detect_small(
@@ -329,6 +347,11 @@ def test_the_same_file_gives_the_same_report_twice(file: Path) -> None:
         return json.dumps({key: kept[key] for key in ("verdict", "score", "tracks", "segments", "frames", "sampling")})
 
     assert outcome() == outcome()
+
+
+def test_the_longest_gap_lies_in_the_window_also_where_a_frame_began_before_it() -> None:
+    assert max_gap_s([5.0], 6.0, 7.0) == 1.0
+    assert max_gap_s([5.0, 6.25], 6.0, 7.0) == 0.75
 
 
 def test_the_longest_gap_counts_both_ends() -> None:

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import av
 import cv2
@@ -78,6 +78,16 @@ def shown_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]
     if aspect >= 1:
         return round(frame.width * aspect), frame.height
     return frame.width, round(frame.height / aspect)
+
+
+def _nameless(kind: type[SideDataType], value: object) -> SideDataType:
+    """A kind of side data that PyAV has no name for, as EXIF: FFmpeg knows more of them, and one would make all unreadable."""
+    found: Any = object.__new__(kind)
+    found._name_, found._value_ = f"KIND_{value}", value
+    return cast("SideDataType", found)
+
+
+SideDataType._missing_ = classmethod(_nameless)  # type: ignore[assignment]
 
 
 def orientation(frame: av.VideoFrame) -> tuple[int, bool]:

@@ -20,9 +20,9 @@ import numpy as np
 from worker.errors import CorruptMedia, UnsupportedMedia
 from worker.frames import sampling
 from worker.frames.limits import Limits
-from worker.frames.pyav import PyavDecoder, PyavMedia
+from worker.frames.pyav import PyavDecoder, PyavMedia, packets_behind
 from worker.pixels import rgb_frame
-from worker.types import Frame, Layout, MediaInfo, SamplingRequest
+from worker.types import Frame, Layout, MediaInfo, SamplingRequest, Strategy
 
 CODECS = frozenset(("h264", "hevc", "vp9"))
 CONTAINERS = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"))
@@ -74,6 +74,8 @@ class DecordDecoder:
             starts_s, keys_s = probed.decode_through()
         if len(starts_s) != info.n_frames:
             raise UnsupportedMedia(f"decord is not exact on damaged files: {len(starts_s)} of {info.n_frames} frames decode")
+        if len(set(starts_s)) != len(starts_s):
+            raise UnsupportedMedia("decord is not exact where several frames are shown at one moment")
         yield DecordMedia(file, info, starts_s, replace(probed.clip, keys_s=tuple(keys_s)))
 
 
@@ -89,9 +91,14 @@ class DecordMedia:
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """Raises CorruptMedia where decord fails in mid-file."""
-        times_s = sampling.plan(request, self._clip).times_s
-        starts = np.asarray(self._starts_s)
-        wanted = sorted({int(np.abs(starts - time_s).argmin()) for time_s in times_s})
+        plan = sampling.plan(request, self._clip)
+        wanted = sampling.nearest_frames(self._starts_s, plan.times_s, request.end_s)
+        if plan.keys_only and request.strategy is not Strategy.KEYFRAMES:
+            last = [*(np.searchsorted(self._starts_s, self._clip.keys_s) - 1).tolist(), len(self._starts_s) - 1]
+            wanted = [
+                min(index + packets_behind(number), next(end for end in last if end >= index))
+                for number, index in enumerate(wanted)
+            ]
         reader = self._reader()
         at = -1
         for index in wanted:

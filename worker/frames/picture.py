@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -12,10 +12,10 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from worker.errors import CorruptMedia, MediaError, MediaTooLarge, MediaTooLong, UnsupportedMedia
-from worker.frames import sampling
+from worker.frames import layout, sampling
 from worker.frames.limits import Limits
 from worker.pixels import rgb_frame
-from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, UInt8
+from worker.types import Frame, Layout, MediaInfo, MediaKind, SamplingRequest, UInt8
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
@@ -81,8 +81,13 @@ class PictureMedia:
         width, height = image.size
         if width * height > limits.max_picture_pixels:
             raise MediaTooLarge(f"a picture of {width}x{height} pixels, limit {limits.max_picture_pixels}")
+        if not layout.fits_layout(height, width, Layout.RGB):
+            raise MediaTooLarge(f"a picture of {width}x{height} pixels, too long for its width")
         self._image = image
         with _translated():
+            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+            if pages > 1:
+                raise UnsupportedMedia(f"{pages} pages; only single pages are scanned: split it")
             count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
             self._animated = count > 1
             if self._animated and width * height > limits.max_pixels:
@@ -114,8 +119,8 @@ class PictureMedia:
             yield rgb_frame(0.0, self._first)
             return
         clip = sampling.Clip(duration_s=self.info.duration_s, fps=self.info.fps, keys_s=())
-        wanted = _nearest(self._starts_s[:-1], sampling.plan(request, clip).times_s)
-        for index in wanted:
+        times_s = sampling.plan(request, clip).times_s
+        for index in sampling.nearest_frames(self._starts_s[:-1], times_s, request.end_s):
             try:
                 with _translated():
                     self._image.seek(index)
@@ -123,11 +128,6 @@ class PictureMedia:
             except CorruptMedia:
                 return
             yield rgb_frame(self._starts_s[index], rgb_HWC)
-
-
-def _nearest(starts_s: Sequence[float], times_s: Sequence[float]) -> list[int]:
-    starts = np.asarray(starts_s)
-    return sorted({int(np.abs(starts - time).argmin()) for time in times_s})
 
 
 def _frame_starts(image: Image.Image, count: int, max_s: float) -> tuple[float, ...]:

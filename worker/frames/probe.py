@@ -25,6 +25,7 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,ogg,asf,ivf
 HEAD_BYTES = 1024
 _BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"wide", b"free", b"skip", b"sidx"))
 _ISO_STILLS = frozenset((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
+NO_INDEX = "the file has no index (moov): the recording or download was not finished; fetch it again or repair it"
 _MAX_MOOV_BYTES = 256 * 1024**2
 
 
@@ -78,7 +79,9 @@ def open_container(file: BinaryIO, limits: Limits, accel: HWAccel | None = None)
     except av.error.MemoryError as exc:
         raise OutOfMemory(f"opening the {kind} file: {exc.strerror}") from exc
     except (av.error.FFmpegError, ValueError) as exc:
-        raise CorruptMedia(f"damaged {kind} file: {exc}") from exc
+        if kind == "mp4" and not _find_box(fd, b"moov"):
+            raise CorruptMedia(NO_INDEX) from exc
+        raise CorruptMedia(f"damaged {kind} file: {exc.strerror if isinstance(exc, av.error.FFmpegError) else exc}") from exc
     except RuntimeError as exc:
         if accel is None:
             raise

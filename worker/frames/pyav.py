@@ -1,8 +1,8 @@
 """The exact decoder: PyAV (FFmpeg), frames picked by their timestamps, for every kind of file.
 
-Three ways through a video, all over one reader: key frames by themselves (seek, decode one packet, drain), decoding on from the
-key frame before a wanted moment, and a linear pass where no key frame lies between two moments. A wanted moment is given the
-frame whose timestamp is nearest, of two equally near the earlier; each frame is given once.
+Three ways through a video, all over one reader: key frames by themselves, every second with a few packets behind it (seek, decode
+these, drain), decoding on from the key frame before a wanted moment, and a linear pass where no key frame lies between two
+moments. A wanted moment is given the frame whose timestamp is nearest, of two equally near the earlier; each frame is given once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import groupby
 from typing import BinaryIO
@@ -21,18 +21,16 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from worker.errors import CorruptMedia
-from worker.frames import colour, nvdec, planes, probe, sampling, timeline
+from worker.frames import colour, nvdec, planes, probe, reordering, sampling, timeline
 from worker.frames.limits import Limits
 from worker.frames.reader import Counts, Reader, pts_of, time_base_of
 from worker.frames.timeline import Clock
-from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest
+from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
 
 MIN_SEEK_FRAMES = 8
 """A known key frame fewer frames ahead than this is decoded to: a seek costs the frames in flight."""
-FORGETFUL = frozenset(("flv",))
-"""Formats whose demuxer seeks by key frames noted while reading, one at a time: of two recordings joined, the second's stand for
-both, and the first is not found again."""
+FOLLOWING = (1, 3, 7)
+"""Packets decoded behind every second key frame, by turns: odd, for the second of two fields is a packet of its own."""
 MAX_LEADING_FRAMES = 8
 """Most frames that encoders show before the key frame of an open group of pictures."""
 
@@ -51,19 +49,28 @@ class PyavDecoder:
     @contextmanager
     def open(self, file: BinaryIO) -> Iterator[PyavMedia]:
         """Raises a MediaError; the first frame is decoded to know that any can be."""
-        with probe.open_container(file, self._limits, self._accel) as container:
+        with probe.open_container(file, self._limits, self._accel) as container, ExitStack() as again:
+
+            def reopen() -> tuple[InputContainer, VideoStream]:
+                again.close()
+                other = again.enter_context(probe.open_container(file, self._limits))
+                return other, probe.video_stream(other, self._limits)
+
             stream = probe.video_stream(container, self._limits)
             if self._accel is not None:
                 nvdec.check_taken(stream)
-            yield PyavMedia(container, stream, self._limits, self._threads, on_card=self._accel is not None)
+            reader = Reader(container, stream, self._limits, self._threads, reopen)
+            yield PyavMedia(container, reader, self._limits, file.fileno(), on_card=self._accel is not None)
 
 
 class PyavMedia:
     """``OpenMedia`` of one video stream."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int, *, on_card: bool) -> None:
+    def __init__(self, container: InputContainer, reader: Reader, limits: Limits, fd: int, *, on_card: bool) -> None:
+        stream = reader.stream
+        self._fd = fd
         self._on_card = on_card
-        self._reader = Reader(container, stream, limits, threads)
+        self._reader = reader
         self._limits = limits
         head, first = self._reader.first()
         first = self._planar(first)
@@ -97,29 +104,50 @@ class PyavMedia:
         return [at for at, _ in frames], [at for at, is_key in frames if is_key]
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
-        """Frames that cannot be decoded are passed over; a moment then gets the nearest that can."""
+        """Frames that cannot be decoded are passed over; a moment then gets the nearest that can. One whose nearest frame lies
+        at or behind the window's end gets the last before that."""
         plan = sampling.plan(request, self._timeline.clip)
         end_s = request.end_s
-        chosen = self._key_frames(plan.times_s) if plan.keys_only else self._nearest(plan.times_s)
-        last_pts: int | None = None
-        for frame in chosen:
-            pts_s = self._clock.seconds(pts_of(frame))
-            if (last_pts is not None and pts_of(frame) <= last_pts) or (end_s is not None and pts_s >= end_s):
-                continue
-            last_pts = pts_of(frame)
-            yield planes.frame_of(pts_s, self._planar(frame), self._shown, self.info.layout)
+        goes_on = request.strategy is not Strategy.KEYFRAMES
+        chosen = self._key_frames(plan.times_s, goes_on) if plan.keys_only else self._nearest(plan.times_s)
+        last_pts = self._clock.start - 1
+        for found in chosen:
+            frame: av.VideoFrame | None = found
+            if end_s is not None and self._clock.seconds(pts_of(found)) >= end_s:
+                frame = None if plan.keys_only else self._last_before(end_s, plan.times_s[-1])
+            if frame is not None and pts_of(frame) > last_pts:
+                last_pts = pts_of(frame)
+                yield planes.frame_of(self._clock.seconds(last_pts), self._planar(frame), self._shown, self.info.layout)
+            if frame is not found:
+                return
+
+    def _last_before(self, end_s: float, time_s: float) -> av.VideoFrame | None:
+        """The last frame before ``end_s``; ``time_s`` lies before that too."""
+        last: av.VideoFrame | None = None
+        for frame in self._reader.frames_from((self._clock.pts(time_s),), self._clock.start, may_skip=False):
+            if self._clock.seconds(pts_of(frame)) >= end_s:
+                break
+            last = frame
+        return last
 
     def _planar(self, frame: av.VideoFrame) -> av.VideoFrame:
         return nvdec.planar(frame) if self._on_card else frame
 
-    def _key_frames(self, times_s: tuple[float, ...]) -> Iterator[av.VideoFrame]:
+    def _key_frames(self, times_s: tuple[float, ...], goes_on: bool) -> Iterator[av.VideoFrame]:
+        """The key frames of these times; with ``goes_on``, for every second one what follows it: nobody sees to it that key
+        frames are like the others."""
+        if goes_on and self._timeline.may_repeat and self._timeline.n_frames <= 2 * len(self.clip.keys_s):
+            yield from self._nearest(times_s)
+            return
+        more = [packets_behind(number) if goes_on else 0 for number in range(len(times_s))]
         if self._reader.restarts:
-            yield from self._reader.key_frames_among([self._clock.pts(time_s) for time_s in times_s])
+            wanted = [self._clock.pts(time_s) for time_s in times_s]
+            yield from self._reader.key_frames_among(list(zip(wanted, more, strict=True)))
             return
         last_key: int | None = None
         for number, time_s in enumerate(times_s):
             near = self._clock.pts(time_s + self._key_margin_s(time_s))
-            key, frame = self._reader.key_frame_at(near, self._clock.start, after=last_key)
+            key, frame = self._reader.key_frame_at(near, self._clock.start, after=last_key, more=more[number])
             if frame is not None and pts_of(frame) >= self._clock.start:
                 yield frame
             elif key is not None and key != last_key:
@@ -176,18 +204,16 @@ class PyavMedia:
         reader = self._reader
         name = reader.stream.container.format.name
         if name in timeline.INDEXED:
-            found = timeline.from_index(reader.stream, self._clock, head, header)
+            spread = reordering.spread_of(self._fd)
+            found = timeline.from_index(reader.stream, self._clock, head, header, spread, reader.latest_from)
             if found is not None and reader.ends_where_its_index_ends():
                 return found
-        left = sum(1 for _ in reader.packets()) if name in FORGETFUL else 0
         reader.rewind()
         most_s = self._limits.max_duration_s
         found = timeline.from_packets(reader.packets(), self._clock, header, most_s, reader.leap)
         order = found.order
         if order is not None:
             probe.check_duration(float(order.risen * self._clock.time_base), self._limits)
-        if order is not None and order.count < left:
-            raise CorruptMedia("the file cannot be read from its start again")
         if order is not None and (order.restarts or order.lacks_times):
             reader.lay_out(lacks_times=order.lacks_times)
             _, first = reader.first()
@@ -218,6 +244,11 @@ class PyavMedia:
             decoder=nvdec.NAME if self._on_card else PyavDecoder.name,
             layout=planes.layout_of(first, self._shown),
         )
+
+
+def packets_behind(number: int) -> int:
+    """How many packets behind its key frame the moment of this number is looked at."""
+    return FOLLOWING[number // 2 % len(FOLLOWING)] if number % 2 else 0
 
 
 def _moments(frames: Iterator[av.VideoFrame]) -> Iterator[tuple[int, tuple[av.VideoFrame, av.VideoFrame]]]:

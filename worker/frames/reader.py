@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain
 from typing import Literal
 
 import av
@@ -37,6 +37,9 @@ MAX_STAMP = 2**62
 MAX_BAD_READS = 100
 """Read errors in a row after which the rest of a file is given up."""
 
+Reopen = Callable[[], tuple[InputContainer, VideoStream]]
+"""Gives the same stream anew, its file read from the first byte."""
+
 
 @dataclass(slots=True)
 class Counts:
@@ -55,11 +58,14 @@ class Reader:
     start only, and each run of time is laid behind the one before.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int, reopen: Reopen) -> None:
         self.stream = stream
         self.counts = Counts()
         self.restarts = False
         self._container = container
+        self._reopen = reopen
+        self._head: tuple[int | None, int] | None = None
+        self._begun: Iterator[Packet[VideoStream]] | None = None
         self._limits = limits
         name = container.format.name
         self._is_untimed, self._lacks_dts = name in UNTIMED_FORMATS, name in UNDECODED_FORMATS
@@ -77,6 +83,7 @@ class Reader:
         head: Packet[VideoStream] | None = None
         for packet in self.packets():
             head = head or packet
+            self._head = self._head or (packet.pos, packet.size)
             for frame in self._decode(packet):
                 return head, frame
         for frame in self._decode(None):
@@ -102,7 +109,8 @@ class Reader:
             self.rewind()
 
     def rewind(self) -> None:
-        """To the first packet. A moment well before the start finds it in most formats; some know their first moment only."""
+        """To the first packet. A moment well before the start finds it in most formats; some know their first moment only, and
+        where an index begins later, or packets lack times, the file is opened again. Raises CorruptMedia."""
         self._flush()
         start = self.stream.start_time or 0
         for moment in (start - round(BEFORE_START_S / time_base_of(self.stream)), start):
@@ -112,8 +120,18 @@ class Reader:
                 raise OutOfMemory(f"seeking: {exc.strerror}") from exc
             except av.error.FFmpegError:
                 continue
-            return
-        raise CorruptMedia("the file cannot be read from its start again")
+            break
+        if not self._is_at_start():
+            self._container, self.stream = self._reopen()
+            if not self._is_at_start():
+                raise CorruptMedia("the file cannot be read from its start again")
+
+    def _is_at_start(self) -> bool:
+        """Whether the next packet, kept for ``packets``, is the first that the file gave when it was opened."""
+        packets = self._packets()
+        packet = next(packets, None)
+        self._begun = packets if packet is None else chain((packet,), packets)
+        return self._head is None or (packet is not None and (packet.pos, packet.size) == self._head)
 
     def ends_where_its_index_ends(self) -> bool:
         """Whether the file has no packet behind the last that its index names: fragments may be announced where only FFmpeg
@@ -133,7 +151,8 @@ class Reader:
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """On from here to the end. Raises MediaTooLarge beyond the packet limit, OutOfMemory, and CorruptMedia for times that
         do not fit."""
-        return laid_out(self._packets(), self._leap) if self.restarts else self._packets()
+        packets, self._begun = self._begun or self._packets(), None
+        return laid_out(packets, self._leap) if self.restarts else packets
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         count = bad_in_a_row = 0
@@ -163,45 +182,82 @@ class Reader:
     def _flush(self) -> None:
         self._codec.flush_buffers()
         self._stamps.clear()
+        self._begun = None
+
+    def latest_from(self, dts: int) -> int | None:
+        """The latest moment shown by a packet that is decoded at ``dts`` or later, or a little earlier; None without any."""
+        self._flush()
+        try:
+            self._container.seek(dts, stream=self.stream, any_frame=True)
+        except av.error.MemoryError as exc:
+            raise OutOfMemory(f"seeking: {exc.strerror}") from exc
+        except av.error.FFmpegError:
+            return None
+        stamps = (stamp_of(packet) for packet in self.packets() if not packet.is_discard)
+        return max((stamp for stamp in stamps if stamp is not None), default=None)
 
     def packets_from(self, pts: int) -> Iterator[Packet[VideoStream]]:
         self.seek(pts)
         return self.packets()
 
-    def key_frame_at(self, pts: int, start: int, after: int | None) -> tuple[int | None, av.VideoFrame | None]:
-        """The key frame at or before ``pts``: its time, and the frame decoded alone.
+    def key_frame_at(self, pts: int, start: int, after: int | None, more: int = 0) -> tuple[int | None, av.VideoFrame | None]:
+        """The key frame at or before ``pts``: its time, and the frame decoded alone or, with ``more``, the last shown of so many
+        packets behind it, of those before the next key frame.
 
-        No frame if it is not after ``after`` or does not decode by itself; no time where the file has no key frame there.
-        ``start`` is the first moment of the file.
+        No frame if the key frame is not after ``after`` or does not decode by itself; no time where the file has no key frame
+        there. ``start`` is the first moment of the file.
         """
-        key, _ = self._locate(pts, start)
+        key, packets = self._locate(pts, start)
         stamp = None if key is None else stamp_of(key)
         if key is None or stamp is None or (after is not None and stamp <= after):
             return stamp, None
-        frames = [*self._decode(key), *self._decode(None)]
-        self._flush()
-        return stamp, next((frame for frame in frames if frame.key_frame), None)
+        frame, _ = self._decode_group(key, packets, more)
+        return stamp, frame
 
-    def key_frames_among(self, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
-        """The key frames of these times, each decoded alone, in one way through the file."""
+    def key_frames_among(self, wanted: Sequence[tuple[int, int]]) -> Iterator[av.VideoFrame]:
+        """What ``key_frame_at`` gives for the key frames of these times, each with its own ``more``, in one way through the
+        file."""
         self.rewind()
-        stamps = set(wanted)
-        for packet in self.packets():
-            if packet.is_keyframe and stamp_of(packet) in stamps:
-                frames = [*self._decode(packet), *self._decode(None)]
-                self._flush()
-                yield from islice((frame for frame in frames if frame.key_frame), 1)
+        left = dict(wanted)
+        packets = self.packets()
+        packet = next(packets, None)
+        while packet is not None:
+            stamp = stamp_of(packet)
+            if not packet.is_keyframe or stamp is None or stamp not in left:
+                packet = next(packets, None)
+                continue
+            frame, behind = self._decode_group(packet, packets, left.pop(stamp))
+            if frame is not None:
+                yield frame
+            packet = behind or next(packets, None)
 
-    def frames_from(self, wanted: Sequence[int], start: int) -> Iterator[av.VideoFrame]:
+    def _decode_group(
+        self, key: Packet[VideoStream], packets: Iterator[Packet[VideoStream]], more: int
+    ) -> tuple[av.VideoFrame | None, Packet[VideoStream] | None]:
+        """The frame as in ``key_frame_at``, and the packet that was read and not decoded, if one was."""
+        frames = self._decode(key)
+        behind: Packet[VideoStream] | None = None
+        for _ in range(more):
+            behind = next(packets, None)
+            if behind is None or (behind.is_keyframe and stamp_of(behind) != stamp_of(key)):
+                break
+            frames += self._decode(behind)
+            behind = None
+        frames += self._decode(None)
+        self._flush()
+        found = next((frame for frame in frames if frame.key_frame), None)
+        return (frames[-1] if found is not None and more else found), behind
+
+    def frames_from(self, wanted: Sequence[int], start: int, *, may_skip: bool = True) -> Iterator[av.VideoFrame]:
         """Good frames in time that does not fall, the first at or before ``wanted[0]`` where the file has one, to the file's end.
 
         ``wanted`` rises; frames that are not the nearest to one of its moments, and to which no other frame refers, may be
-        missing. ``start`` is the first moment of the file.
+        missing if ``may_skip``. ``start`` is the first moment of the file.
         """
         key, packets = self._locate(wanted[0], start)
         stamp = None if key is None else stamp_of(key)
         floor = stamp if stamp is not None and stamp > start else None
-        return self._in_time(packets if key is None else chain((key,), packets), wanted, floor)
+        return self._in_time(packets if key is None else chain((key,), packets), wanted, floor, may_skip)
 
     def _locate(self, pts: int, start: int) -> tuple[Packet[VideoStream] | None, Iterator[Packet[VideoStream]]]:
         """The last key frame at or before ``pts`` that can be found by seeking, and the packets after it; from the start of the
@@ -218,10 +274,8 @@ class Reader:
                 return None, packets if first is None else chain((first,), packets)
             key = first if first is None or first.is_keyframe else _next_key(packets, pts)
             stamp = None if key is None else stamp_of(key)
-            if key is not None and stamp is not None and (stamp <= pts or from_start):
+            if key is not None and (from_start or (stamp is not None and stamp <= pts)):
                 return (key, packets) if not back_s else _skip_to_last_key(key, packets, pts)
-            if from_start:
-                return key, packets
             back_s = 2 * back_s or 1.0
 
     def decode_through(self) -> Iterator[av.VideoFrame]:
@@ -230,10 +284,10 @@ class Reader:
         return (frame for packet in chain(self.packets(), (None,)) for frame in self._decode(packet))
 
     def _in_time(
-        self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int], last: int | None
+        self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int], last: int | None, may_skip: bool
     ) -> Iterator[av.VideoFrame]:
         """Frames shown before the key frame they were started from (``last``) lack what they refer to, and are left out."""
-        may_skip = self._codec.name in SKIPPING_CODECS and not self._is_untimed
+        may_skip = may_skip and self._codec.name in SKIPPING_CODECS and not self._is_untimed
         marked = _mark_needed(packets, wanted) if may_skip else ((packet, True) for packet in packets)
         for packet, is_needed in chain(marked, ((None, True),)):
             for frame in self._decode(packet, is_needed):

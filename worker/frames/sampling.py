@@ -11,13 +11,15 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from worker.types import SamplingRequest, Strategy
 
 FIRST_PASS_PERIOD_S = 5.0
 FIRST_PASS_MIN = 32
 FIRST_PASS_MAX = 512
-MAX_FPS_TIMES = 2_000_000
-"""No rate asks for more moments than this: by default no file may have as many packets."""
+MAX_TIMES = 2_000_000
+"""No rate or number asks for more moments than this: by default no file may have as many packets."""
 DEFAULT_FPS = 1.0
 ENOUGH_KEY_FRAMES = 0.5
 """Key frames alone make the first pass if at least this share of the even targets has a key frame of its own."""
@@ -29,8 +31,8 @@ MAX_DECODED_PIXELS = 20_000 * 1280 * 720
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Moments to look at, rising. ``keys_only``: they are the times of key frames, each decoded by itself; otherwise the frame
-    nearest each moment is wanted."""
+    """Moments to look at, rising. ``keys_only``: they are the times of key frames, each decoded without what lies before it;
+    otherwise the frame nearest each moment is wanted."""
 
     times_s: tuple[float, ...]
     keys_only: bool = False
@@ -61,14 +63,14 @@ def even_times(start_s: float, end_s: float, count: int) -> tuple[float, ...]:
 
 
 def fps_times(start_s: float, end_s: float, fps: float, max_frames: int | None) -> tuple[float, ...]:
-    """Every 1/fps seconds from the start; if that is more than ``max_frames`` or ``MAX_FPS_TIMES``, as many even moments."""
+    """Every 1/fps seconds from the start; if that is more than ``max_frames`` or ``MAX_TIMES``, as many even moments."""
     count, is_rate = _fps_count(end_s - start_s, fps, max_frames)
     return tuple(start_s + i / fps for i in range(count)) if is_rate else even_times(start_s, end_s, count)
 
 
 def _fps_count(window_s: float, fps: float, max_frames: int | None) -> tuple[int, bool]:
     """How many moments, and whether they are all those of the rate."""
-    most = min(MAX_FPS_TIMES, max_frames or MAX_FPS_TIMES)
+    most = min(MAX_TIMES, max_frames or MAX_TIMES)
     wanted = max(1, math.ceil(min(window_s * fps, most + 1.0) - 1e-9))
     return min(wanted, most), wanted <= most
 
@@ -82,6 +84,13 @@ def nearest_keys(keys_s: Sequence[float], times_s: Sequence[float]) -> tuple[flo
         if best is not None and (not chosen or best > chosen[-1]):
             chosen.append(best)
     return tuple(chosen)
+
+
+def nearest_frames(starts_s: Sequence[float], times_s: Sequence[float], end_s: float | None) -> list[int]:
+    """Which of the frames that begin at ``starts_s`` are nearest the moments, each once, rising. Where that is one at or behind
+    ``end_s``, it is the last before."""
+    starts = np.asarray(starts_s if end_s is None else [start for start in starts_s if start < end_s])
+    return sorted({int(np.abs(starts - time_s).argmin()) for time_s in times_s}) if len(starts) else []
 
 
 def thin(times_s: Sequence[float], count: int | None) -> tuple[float, ...]:
@@ -112,7 +121,7 @@ def frames_asked(request: SamplingRequest, duration_s: float, n_frames: int | No
     if request.strategy is Strategy.FPS:
         asked, _ = _fps_count(window_s, request.fps or DEFAULT_FPS, request.max_frames)
     elif request.strategy is Strategy.UNIFORM and request.max_frames is not None:
-        asked = request.max_frames
+        asked = min(request.max_frames, MAX_TIMES)
     else:
         asked = first_pass_count(window_s, request.max_frames)
     if n_frames is None:
@@ -138,7 +147,7 @@ def plan(request: SamplingRequest, clip: Clip) -> Plan:
     if request.strategy is Strategy.KEYFRAMES:
         return _key_frames(clip, start_s, end_s, request.max_frames or FIRST_PASS_MAX)
     if request.strategy is Strategy.UNIFORM:
-        return Plan(times_s=even_times(start_s, end_s, request.max_frames or count))
+        return Plan(times_s=even_times(start_s, end_s, min(request.max_frames or count, MAX_TIMES)))
     return _auto(clip, start_s, end_s, count)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -23,6 +23,8 @@ INDEXED = frozenset(("mov,mp4,m4a,3gp,3g2,mj2",))
 """Containers of which FFmpeg reads what the index names and nothing else. Elsewhere an index may leave out what it likes."""
 REORDERED = 32
 """Packets: twice the longest reordering of H.264 and HEVC."""
+MAX_SPREAD_S = 2.0
+"""Further apart than this, decoding and presentation make an index of decoding times worthless. Ordinary files: .5 at most."""
 _ENTRY = np.dtype([("at", np.int64), ("is_key", np.bool_), ("is_discard", np.bool_)])
 
 
@@ -42,12 +44,14 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """``clip`` is what planning needs, ``order`` what reading the packets told of their times, if they were read."""
+    """``clip`` is what planning needs, ``order`` what reading the packets told of their times, if they were read. ``may_repeat``:
+    two pictures may have one moment."""
 
     clip: Clip
     n_frames: int
     has_edit_list: bool = False
     variable_rate: bool = False
+    may_repeat: bool = False
     order: Order | None = None
 
 
@@ -102,20 +106,29 @@ class Order:
         return self._longest_untimed > REORDERED or self.untimed > 0.6 * self.count
 
 
-def from_index(stream: VideoStream, clock: Clock, first: Packet[VideoStream], header: Clip) -> Timeline | None:
-    """By the container's index, without reading on; None where it has none, one with gaps, one into which fragments were put,
-    or one whose time does not rise. ``header`` is what the file's head says of itself; frames that the index has beyond its
-    length make the clip longer.
+def from_index(
+    stream: VideoStream,
+    clock: Clock,
+    first: Packet[VideoStream],
+    header: Clip,
+    spread: int | None,
+    latest_from: Callable[[int], int | None],
+) -> Timeline | None:
+    """By the container's index, reading no more than its last packets; None where it has none, one with gaps, one into which
+    fragments were put, or one whose time does not rise. ``header`` is what the file's head says of itself; frames that the
+    index has beyond its length make the clip longer.
 
     ISO indexes hold decoding times: the distance from decoding to presentation of the first key frame holds for all of them
-    closely enough to seek by.
+    closely enough to seek by, unless the distances differ by more than ``MAX_SPREAD_S``; by how many ticks they do is ``spread``
+    (None: unknown). Nor may anything be shown well behind the end: ``latest_from`` gives the latest moment shown of all that is
+    decoded at a time or later.
     """
     duration_s, fps = header.duration_s, header.fps
     entries = np.fromiter(((e.timestamp, e.is_keyframe, e.is_discard) for e in stream.index_entries), _ENTRY)
     shown, keys = entries["at"][~entries["is_discard"]], entries["at"][entries["is_key"]]
     if not len(keys) or not len(shown) or len(entries) > stream.frames or (len(entries) == len(keys) != stream.frames):
         return None
-    if np.any(np.diff(shown) <= 0):
+    if np.any(np.diff(shown) <= 0) or spread is None or spread * clock.time_base > MAX_SPREAD_S:
         return None
     shift = 0
     if first.pts is not None and first.dts is not None and entries["at"][0] == first.dts:
@@ -126,11 +139,15 @@ def from_index(stream: VideoStream, clock: Clock, first: Packet[VideoStream], he
     measured_s = max(duration_s, last_s + _step(shown) * float(clock.time_base))
     if measured_s > 1.05 * duration_s:
         fps = len(shown) / measured_s
+    latest = latest_from(int(shown[-1]) - spread)
+    if latest is None or clock.seconds(latest) > 1.05 * measured_s:
+        return None
     return Timeline(
         clip=replace(header, duration_s=measured_s, fps=fps, keys_s=_seconds(keys + shift, clock)),
         n_frames=len(shown),
         has_edit_list=len(shown) < len(entries),
         variable_rate=_is_variable(shown),
+        may_repeat=spread > 0,
     )
 
 
@@ -138,11 +155,12 @@ def from_packets(
     packets: Iterator[Packet[VideoStream]], clock: Clock, header: Clip, most_s: float, leap: int | None = None
 ) -> Timeline:
     """By reading every packet, undecoded, until time has gone on by more than ``most_s``; ``leap`` as in ``Order``."""
-    pts, keys, order = array("q"), array("q"), Order(leap)
+    pts, keys, order, discards = array("q"), array("q"), Order(leap), 0
     most = most_s / clock.time_base
     for packet in packets:
         stamp = packet.pts if packet.pts is not None else packet.dts
         order.is_new_run(packet.pts, packet.dts)
+        discards += packet.is_discard
         if stamp is not None and not packet.is_discard:
             pts.append(stamp)
             if packet.is_keyframe:
@@ -153,15 +171,18 @@ def from_packets(
     duration_s = header.duration_s
     if len(shown):
         duration_s = max(clock.seconds(int(shown[-1])) + _step(shown) * float(clock.time_base), 0.0)
+    is_longer = duration_s > 1.05 * header.duration_s > 0
     return Timeline(
         clip=replace(
             header,
             duration_s=duration_s,
-            fps=header.fps or (len(shown) / duration_s if duration_s else 0.0),
+            fps=len(shown) / duration_s if duration_s and (is_longer or not header.fps) else header.fps,
             keys_s=_seconds(np.asarray(keys, np.int64), clock),
         ),
         n_frames=len(shown),
+        has_edit_list=discards > 0,
         variable_rate=_is_variable(shown),
+        may_repeat=bool(np.any(np.diff(shown) == 0)),
         order=order,
     )
 
@@ -171,7 +192,8 @@ def _seconds(stamps: npt.NDArray[np.int64], clock: Clock) -> tuple[float, ...]:
 
 
 def _step(stamps: npt.NDArray[np.int64]) -> float:
-    return float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
+    steps = np.diff(stamps)
+    return float(np.median(steps[steps > 0])) if np.any(steps > 0) else 0.0
 
 
 def _is_variable(stamps: npt.NDArray[np.int64]) -> bool:

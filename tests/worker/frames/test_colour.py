@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from worker.frames import colour, decord
 from worker.frames.choose import open_media
@@ -204,3 +206,32 @@ def test_display_matrices_turn_and_mirror(clips: Any, tmp_path: Path, matrix: tu
     info, turned = first_frame(path)
     assert turned.shape[:2] == (info.height, info.width)
     assert np.array_equal(turned, expected(plain))
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mov"])
+@pytest.mark.parametrize("with_exif", [(0, 1, 2), (2,)], ids=["all", "third"])
+def test_frames_that_carry_exif_are_as_those_without(tmp_path: Path, suffix: str, with_exif: tuple[int, ...]) -> None:
+    turn_deg = 90 if suffix == ".mov" else 0
+
+    def frames(name: str, with_exif: tuple[int, ...]) -> list[UInt8]:
+        path = tmp_path / (name + suffix)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mjpeg", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 320, 192, "yuvj420p"
+            if turn_deg:
+                stream.set_display_rotation(turn_deg)
+            for number in range(3):
+                jpeg, exif = io.BytesIO(), Image.Exif()
+                exif[ExifTags.Base.Make] = "a camera"
+                picture = Image.fromarray(np.roll(draw(320, 192), 40 * number, axis=1))
+                picture.save(jpeg, "JPEG", exif=exif if number in with_exif else b"")
+                packet = av.Packet(jpeg.getvalue())
+                packet.pts = packet.dts = number
+                packet.time_base, packet.is_keyframe, packet.stream = Fraction(1, 10), True, stream
+                container.mux(packet)
+        with path.open("rb") as file, open_media(file, Limits()) as media:
+            return [frame.rgb_HWC for frame in media.frames(SamplingRequest())]
+
+    plain = frames("plain", ())
+    assert [frame.shape for frame in plain] == [(320, 192, 3) if turn_deg else (192, 320, 3)] * 3
+    assert np.array_equal(frames("exif", with_exif), plain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.worker.frames.conftest import RECIPES, encode
 from worker.errors import OutOfMemory
 from worker.frames import decord
 from worker.frames.choose import DecoderName, open_media
@@ -135,6 +137,18 @@ def test_strategies_give_true_frames_within_the_window(
     assert all(there.get(round(at * 120), number) == number for at, number in got)
 
 
+@pytest.mark.parametrize("strategy", [Strategy.AUTO, Strategy.UNIFORM, Strategy.FPS])
+def test_what_is_shown_in_a_window_is_looked_at_though_it_began_before(
+    decoder: DecoderName, clips: Any, read_barcode: ReadBarcode, strategy: Strategy
+) -> None:
+    """Slides of 5 s each."""
+    slides = encode(replace(RECIPES["h264"], ticks=tuple(600 * at for at in range(5))), clips.path("slides.mp4"))
+    with slides.path.open("rb") as file, open_media(file, Limits(), decoder=decoder) as media:
+        for start_s, end_s, shown in ((6.0, 7.0, [1]), (8.0, 9.0, [1]), (8.0, 10.0, [1]), (24.0, 25.0, [4])):
+            window = numbers(media, read_barcode, strategy=strategy, fps=10.0, start_s=start_s, end_s=end_s)
+            assert window == [(5.0 * number, number) for number in shown]
+
+
 def test_what_the_probe_says(clips: Any) -> None:
     def info(name: str) -> Any:
         with clips[name].path.open("rb") as file, open_media(file, Limits()) as opened:
@@ -234,7 +248,7 @@ def test_an_empty_packet_is_not_the_end(clips: Any) -> None:
             kept.pts, kept.dts, kept.time_base, kept.stream = packet.pts, packet.dts, packet.time_base, copy
             new.mux(kept)
     with av.open(str(path)) as container:
-        assert sum(1 for _ in Reader(container, container.streams.video[0], Limits(), threads=1).packets()) == 71
+        assert sum(1 for _ in Reader(container, container.streams.video[0], Limits(), 1, pytest.fail).packets()) == 71
 
 
 def test_damage_is_counted(clips: Any) -> None:

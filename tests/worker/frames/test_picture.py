@@ -157,6 +157,16 @@ def test_an_animation_is_a_video(tmp_path: Path, suffix: str) -> None:
     assert [frame.pts_s for frame in window] == pytest.approx([0.4, 0.6], abs=0.01)
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_what_is_shown_in_a_window_is_looked_at_though_it_began_before(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"slides.{suffix}"
+    slides = [Image.fromarray(np.full((32, 48, 3), level, np.uint8)) for level in (20, 70, 120)]
+    slides[0].save(path, save_all=True, append_images=slides[1:], duration=5000)
+    for start_s, end_s in ((6.0, 7.0), (8.0, 9.0), (8.0, 10.0)):
+        _, frames = read(path, start_s=start_s, end_s=end_s)
+        assert [frame.pts_s for frame in frames] == [5.0]
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "bmp", "avif"])
 def test_a_picture_cut_short_is_corrupt(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"picture.{suffix}"
@@ -180,6 +190,14 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> No
     path = tmp_path / "bomb.png"
     path.write_bytes(_png_header(side, side))
     with pytest.raises(MediaTooLarge):
+        read(path)
+
+
+@pytest.mark.parametrize("size", [(1, 4_000_000), (4_000_000, 1), (20_000_000, 3)])
+def test_what_is_too_thin_to_be_shrunk_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = tmp_path / "thin.png"
+    Image.new("1", size).save(path)
+    with pytest.raises(MediaTooLarge, match="too long"):
         read(path)
 
 
@@ -217,6 +235,13 @@ def test_animations_are_turned_upright(tmp_path: Path, suffix: str) -> None:
         assert frame.rgb_HWC.shape == (32, 64, 3)
         assert near(frame.rgb_HWC[16, 8], tuple(int(level * share) for level in LEFT))
         assert near(frame.rgb_HWC[16, 56], tuple(int(level * share) for level in RIGHT))
+
+
+def test_a_tiff_of_several_pages_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    two_halves().save(path, save_all=True, append_images=[two_halves(), two_halves()])
+    with pytest.raises(UnsupportedMedia, match="3 pages"):
+        read(path)
 
 
 def test_avif_is_known_by_its_compatible_brands(tmp_path: Path) -> None:

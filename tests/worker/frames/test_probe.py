@@ -61,6 +61,19 @@ def test_an_encrypted_track_is_found_behind_a_box_of_64_bits(tmp_path: Path) -> 
             scan(path)
 
 
+def test_what_was_cut_short_is_told_in_words(clips: Any, tmp_path: Path) -> None:
+    recorded = clips["h264_one_key"].path.read_bytes()
+    for data, message in (
+        (recorded[: len(recorded) // 2], probe.NO_INDEX),
+        (b"\x1a\x45\xdf\xa3" + bytes(2000), "damaged matroska file: Invalid data found when processing input"),
+    ):
+        path = tmp_path / "cut.mp4"
+        path.write_bytes(data)
+        with pytest.raises(CorruptMedia) as raised:
+            scan(path)
+        assert str(raised.value) == message
+
+
 def test_content_counts_not_the_name(clips: Any, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(clips["h264"].path.read_bytes())

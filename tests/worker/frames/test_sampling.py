@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.frames.sampling import (
-    MAX_FPS_TIMES,
+    MAX_TIMES,
     Clip,
     Plan,
     decode_cost,
@@ -82,11 +82,18 @@ def test_absurd_rates_and_lengths_are_counted_without_being_listed(duration_s: f
     tracemalloc.start()
     try:
         assert frames_asked(request, duration_s, 100) == 100
-        assert frames_asked(request, duration_s, 1 << 40) == MAX_FPS_TIMES
+        assert frames_asked(request, duration_s, 1 << 40) == MAX_TIMES
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
     assert len(fps_times(0.0, duration_s, fps, 5)) == 5
+
+
+def test_an_absurd_number_of_frames_asks_for_a_bounded_one() -> None:
+    request = SamplingRequest(strategy=Strategy.UNIFORM, max_frames=MAX_TIMES + 1)
+    assert len(plan(request, clip(10, 1.0)).times_s) == MAX_TIMES
+    assert frames_asked(request, 10.0) == MAX_TIMES
+    assert frames_asked(request, 10.0, 30) == 30
 
 
 def test_nearest_keys_are_distinct_and_rise() -> None:

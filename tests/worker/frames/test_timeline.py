@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,20 +14,22 @@ import av
 import numpy as np
 import pytest
 
-from tests.worker.frames.conftest import FPS, Clips, Recipe, draw, encode
+from tests.worker.frames.conftest import FPS, Clips, Recipe, draw, encode, shorten_header
 from worker.errors import CorruptMedia, MediaTooLong
 from worker.frames import sampling
+from worker.frames.choose import DecoderName, open_media
 from worker.frames.limits import Limits
-from worker.frames.pyav import PyavDecoder, PyavMedia
+from worker.frames.pyav import PyavDecoder
 from worker.frames.reader import MAX_STAMP, Reader, laid_out
 from worker.frames.timeline import Order
+from worker.ports import OpenMedia
 from worker.types import SamplingRequest, Strategy
 
 ALL = SamplingRequest(strategy=Strategy.FPS, fps=float(FPS))
 N = 72
 
 
-def seen(media: PyavMedia, request: SamplingRequest, read_barcode: Any) -> list[tuple[float, int]]:
+def seen(media: OpenMedia, request: SamplingRequest, read_barcode: Any) -> list[tuple[float, int]]:
     return [(frame.pts_s, read_barcode(np.asarray(frame.rgb_HWC))) for frame in media.frames(request)]
 
 
@@ -99,31 +101,99 @@ def test_what_is_too_long_is_not_read_to_its_end(clips: Clips) -> None:
         pass
 
 
-@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".mp4", ".flv"])
-def test_of_two_pictures_at_each_moment_both_are_looked_at(clips: Clips, read_barcode: Any, suffix: str) -> None:
-    """One moment's pictures are numbered alike, but for 128 in the second."""
-    options = {"preset": "veryfast", "x264-params": "keyint=24:scenecut=0:bframes=0"}
-    recipe = Recipe(options=options, paint=lambda number: draw(number // 2 + number % 2 * 128))
-    path = clips.path("pairs" + suffix)
-    with av.open(str(encode(recipe, clips.path("single.mp4")).path)) as old, av.open(str(path), "w") as new:
-        copy = new.add_stream_from_template(old.streams.video[0])
-        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
-            packet.time_base, packet.dts, packet.pts, packet.duration = Fraction(1, 2 * FPS), number, number - number % 2 + 2, 1
-            packet.stream = copy
-            new.mux(packet)
-    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
-        assert media.info.n_frames == N
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize(
+    ("suffix", "keyint"), [(suffix, keyint) for suffix in (".ts", ".mkv", ".mp4") for keyint in (1, 2, 24)] + [(".flv", 24)]
+)
+def test_of_two_pictures_at_each_moment_both_are_looked_at(
+    clips: Clips, read_barcode: Any, suffix: str, decoder: DecoderName, keyint: int
+) -> None:
+    """One moment's pictures are numbered alike, but for 128 in the second. Of key frames alone, FFmpeg leaves out the first of an
+    MP4 file."""
+    path = paired(clips, keyint, "pairs" + suffix, lambda number: (number - number % 2 + 2, number, Fraction(1, 2 * FPS)))
+    with path.open("rb") as file, open_media(file, Limits(), decoder) as media:
+        assert media.info.n_frames == N - (suffix == ".mp4" and keyint == 1)
+        assert media.info.duration_s == pytest.approx(N / (2 * FPS), abs=0.02)
         for request in (ALL, SamplingRequest()):
             numbers = [number for _, number in seen(media, request, read_barcode)]
-            assert abs(sum(1 if number >= 128 else -1 for number in numbers)) <= 1
+            assert len(numbers) >= 30
+            assert abs(sum(1 if number >= 128 else -1 for number in numbers)) <= 2
             assert [number % 128 for number in numbers] == sorted({number % 128 for number in numbers})
 
 
-def test_flv_recordings_joined_are_refused_where_the_first_is_not_found_again(clips: Clips) -> None:
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_what_follows_a_key_frame_at_once_is_looked_at(
+    clips: Clips, read_barcode: Any, suffix: str, decoder: DecoderName
+) -> None:
+    """Each second picture a millisecond behind a key frame."""
+    path = paired(clips, 2, "close" + suffix, lambda number: (33 * (number // 2) + number % 2,) * 2 + (Fraction(1, 1000),))
+    with path.open("rb") as file, open_media(file, Limits(), decoder) as media:
+        numbers = [number for _, number in seen(media, SamplingRequest(), read_barcode)]
+        assert sum(number >= 128 for number in numbers) == len(numbers) // 2 == 16
+        keys = seen(media, SamplingRequest(strategy=Strategy.KEYFRAMES), read_barcode)
+        assert [number for _, number in keys] == [*range(N // 2)]
+
+
+def test_what_follows_the_key_frames_of_joined_recordings_is_looked_at(clips: Clips, read_barcode: Any) -> None:
+    path = paired(clips, 2, "joined.ts", lambda number: (number, number, Fraction(1, 2 * FPS)))
+    path.write_bytes(2 * path.read_bytes())
+    with path.open("rb") as file, open_media(file, Limits()) as media:
+        assert media.info.n_frames == 2 * N
+        numbers = [number for _, number in seen(media, SamplingRequest(), read_barcode)]
+        assert sum(number >= 128 for number in numbers) == len(numbers) // 2 == 16
+
+
+def paired(clips: Clips, keyint: int, name: str, times: Callable[[int], tuple[int, int, Fraction]]) -> Path:
+    """A clip of pictures of which each second has 128 more than its forerunner; ``times`` gives their pts, dts and time base."""
+    options = {"preset": "veryfast", "x264-params": f"keyint={keyint}:min-keyint=1:scenecut=0:bframes=0"}
+    recipe = Recipe(options=options, paint=lambda number: draw(number // 2 + number % 2 * 128))
+    path = clips.path(f"{keyint}-{name}")
+    with av.open(str(encode(recipe, clips.path("single.mp4")).path)) as old, av.open(str(path), "w") as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            packet.pts, packet.dts, packet.time_base = times(number)
+            packet.duration, packet.stream = 1, copy
+            new.mux(packet)
+    return path
+
+
+def test_flv_recordings_joined_are_looked_at_though_key_frames_noted_while_reading_lead_to_the_second(
+    clips: Clips, read_barcode: Any
+) -> None:
     path = clips.path("twice.flv")
     path.write_bytes(part(clips, ".flv") + part(clips, ".flv")[13:])
-    with path.open("rb") as file, pytest.raises(CorruptMedia, match="from its start"), PyavDecoder(Limits()).open(file):
-        pass
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert [number for _, number in seen(media, ALL, read_barcode)] == [*range(N)] * 2
+
+
+@pytest.mark.parametrize("early", [0, 1], ids=["first is no key", "first before 0"])
+def test_what_lies_before_an_index_is_looked_at(clips: Clips, read_barcode: Any, early: int) -> None:
+    """A frame that is shown before 0 has no time in Matroska, and is left out."""
+    path = clips.path(f"hidden_{early}.mkv")
+    with av.open(str(clips["h264_ip"].path)) as old, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            packet.time_base, packet.dts, packet.pts = Fraction(1, FPS), number - early, number - early
+            packet.is_keyframe, packet.stream = packet.is_keyframe and number > 0, copy
+            new.mux(packet)
+    assert_all_are_seen(path, path.read_bytes(), read_barcode, early)
+
+
+def test_what_an_asf_file_has_before_the_second_key_frame_is_looked_at(clips: Clips, read_barcode: Any) -> None:
+    path = encode(Recipe(codec="mpeg4", options={"b": "20M", "bf": "0"}), clips.path("whole.asf")).path
+    assert_all_are_seen(path, path.read_bytes(), read_barcode)
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_no_frame_is_given_that_is_shown_before_the_first(clips: Clips, read_barcode: Any, strategy: Strategy) -> None:
+    """A first picture at 0 behind a recording that begins at 1 s."""
+    early = part(clips, ".ts")
+    _, second, *_ = (at for at in range(0, len(early), 188) if early[at + 1] & 0x40 and b"\0\0\1\xe0" in early[at : at + 188])
+    path = clips.path("early.ts")
+    path.write_bytes(part(clips, ".ts", start_s=1) + early[:second])
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert all(at >= 0 for at, _ in seen(media, SamplingRequest(strategy=strategy), read_barcode))
 
 
 def test_pictures_without_any_time_are_looked_at(clips: Clips, read_barcode: Any) -> None:
@@ -142,7 +212,7 @@ def test_pictures_without_any_time_are_looked_at(clips: Clips, read_barcode: Any
 
 def test_when_matroska_is_decoded_is_not_guessed(clips: Clips) -> None:
     with av.open(str(clips["h264_mkv"].path)) as container:
-        packets = list(Reader(container, container.streams.video[0], Limits(), threads=1).packets())
+        packets = list(Reader(container, container.streams.video[0], Limits(), 1, pytest.fail).packets())
     assert len(packets) == N
     assert all(packet.dts is None and packet.pts is not None for packet in packets)
 
@@ -228,11 +298,76 @@ def test_an_avi_header_and_index_cannot_hide_frames(clips: Clips, read_barcode: 
     assert_all_are_seen(clips.path("lying.avi"), data, read_barcode)
 
 
-def assert_all_are_seen(path: Path, data: bytes, read_barcode: Any) -> None:
+def assert_all_are_seen(path: Path, data: bytes, read_barcode: Any, first: int = 0) -> None:
+    path.write_bytes(data)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert media.info.n_frames == N - first
+        assert [number for _, number in seen(media, ALL, read_barcode)] == [*range(first, N)]
+
+
+def test_decoding_times_cannot_hide_what_is_shown_later(clips: Clips, read_barcode: Any) -> None:
+    """All are decoded at once. The index has them so, and FFmpeg shows of an index no more."""
+    path = clips.path("squeezed.mp4")
+    with av.open(str(clips["h264"].path)) as old, av.open(str(path), "w") as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            packet.dts, packet.stream = number, copy
+            new.mux(packet)
+    data = path.read_bytes()
+    assert_all_are_seen(path, data, read_barcode)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert (media.info.duration_s, media.info.fps) == pytest.approx((N / FPS, FPS), abs=0.1)
+    decoy = dict(boxes(clips["h264"].path.read_bytes()))[b"moov"]
+    found = dict(boxes(data))
+    moov = found.pop(b"moov")
+    for elsewhere in (box(b"mdia", moov) + decoy, compressed(moov) + decoy):
+        assert_all_are_seen(path, b"".join(found.values()) + elsewhere, read_barcode)
+
+
+def test_an_index_in_which_time_stands_still_hides_nothing(clips: Clips, read_barcode: Any) -> None:
+    """Pictures are laid out anew, no more than two at one moment."""
+    options = {"preset": "veryfast", "x264-params": "keyint=24:scenecut=0:bframes=0"}
+    clip = encode(Recipe(options=options), clips.path("moving.mp4"))
+    data = bytearray(shorten_header(clip, clips.path("standing.mp4"), 0.2).path.read_bytes())
+    at = data.index(b"stts") + 16  # the ticks that each picture of the only entry lasts
+    data[at : at + 4] = bytes(4)
+    path = clips.path("standing.mp4")
     path.write_bytes(data)
     with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
         assert media.info.n_frames == N
-        assert [number for _, number in seen(media, ALL, read_barcode)] == [*range(N)]
+        assert [number // 2 for _, number in seen(media, ALL, read_barcode)] == [*range(N // 2)]
+
+
+def test_a_slowing_clip_is_as_long_in_mp4_as_in_matroska(clips: Clips, read_barcode: Any) -> None:
+    """Pictures that others refer to are decoded well before they are shown."""
+    ticks = (*range(0, 192, 4), *range(192, 192 + 8 * 480, 480))
+    recipe = Recipe(ticks=ticks, options={"preset": "veryfast", "x264-params": "bframes=3:b-adapt=0:scenecut=0"})
+    seen_in = []
+    for suffix in (".mp4", ".mkv"):
+        path = encode(recipe, clips.path("slowing" + suffix)).path
+        with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+            frames = seen(media, SamplingRequest(), read_barcode)
+            seen_in.append((media.info.n_frames, media.info.duration_s, frames))
+    (n_frames, duration_s, frames), matroska = seen_in
+    assert n_frames == matroska[0]
+    assert duration_s == pytest.approx(matroska[1], abs=0.01)
+    assert [number for _, number in frames] == [number for _, number in matroska[2]]
+    assert frames[-1][1] == len(ticks) - 1
+
+
+def test_a_few_pictures_shown_behind_the_index_are_not_hidden(clips: Clips, read_barcode: Any) -> None:
+    """A second is decoded as fast as can be, and shown within what reordering may take."""
+    path = clips.path("tail_squeezed.mp4")
+    with av.open(str(clips["h264"].path)) as old, av.open(str(path), "w") as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        dts = 0
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            dts, packet.stream = (dts + 1 if number > 30 else packet.dts), copy
+            packet.dts = dts
+            new.mux(packet)
+    assert_all_are_seen(path, path.read_bytes(), read_barcode)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert media.info.duration_s == pytest.approx(N / FPS, abs=0.1)
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
