@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from av.video.stream import VideoStream
 
 from worker.errors import CorruptMedia, MediaTooLarge, OutOfMemory
 from worker.frames.limits import Limits
-from worker.frames.timeline import REORDERED, Order
+from worker.frames.packets import laid_out, mark_needed, next_key, skip_to_last_key, stamp_of
 
 SKIPPING_CODECS = frozenset(("h264", "hevc"))
 """Codecs whose frames can be left out if no other refers to them."""
@@ -31,9 +29,7 @@ gets deeper than the head of the stream says."""
 DENSE_FORMATS = frozenset(("mpegts", "mpeg"))
 """Formats whose pictures must be at most .7 s apart (ISO/IEC 13818-1): a leap of the clock is another recording's beginning."""
 LEAP_S = 10
-LOOKAHEAD_BYTES = 32 * 1024**2
 BEFORE_START_S = 10
-MAX_STAMP = 2**62
 MAX_BAD_READS = 100
 """Read errors in a row after which the rest of a file is given up."""
 
@@ -272,10 +268,10 @@ class Reader:
             first = next(packets, None)
             if from_start and (first is None or not first.is_keyframe):
                 return None, packets if first is None else chain((first,), packets)
-            key = first if first is None or first.is_keyframe else _next_key(packets, pts)
+            key = first if first is None or first.is_keyframe else next_key(packets, pts)
             stamp = None if key is None else stamp_of(key)
             if key is not None and (from_start or (stamp is not None and stamp <= pts)):
-                return (key, packets) if not back_s else _skip_to_last_key(key, packets, pts)
+                return (key, packets) if not back_s else skip_to_last_key(key, packets, pts)
             back_s = 2 * back_s or 1.0
 
     def decode_through(self) -> Iterator[av.VideoFrame]:
@@ -288,7 +284,7 @@ class Reader:
     ) -> Iterator[av.VideoFrame]:
         """Frames shown before the key frame they were started from (``last``) lack what they refer to, and are left out."""
         may_skip = may_skip and self._codec.name in SKIPPING_CODECS and not self._is_untimed
-        marked = _mark_needed(packets, wanted) if may_skip else ((packet, True) for packet in packets)
+        marked = mark_needed(packets, wanted) if may_skip else ((packet, True) for packet in packets)
         for packet, is_needed in chain(marked, ((None, True),)):
             for frame in self._decode(packet, is_needed):
                 if last is None or pts_of(frame) >= last:
@@ -313,114 +309,6 @@ class Reader:
             for frame in frames:
                 frame.pts = self._stamps.popleft() if self._stamps else None
         return [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]
-
-
-def laid_out(packets: Iterator[Packet[VideoStream]], leap: int) -> Iterator[Packet[VideoStream]]:
-    """Packets whose time goes on where a new run of it begins, or where they have none; ``leap`` in ticks.
-
-    Raises CorruptMedia.
-    """
-    shift, order, step, is_behind_untimed = 0, Order(leap), 1, False
-    latest: int | None = None
-    for packet in packets:
-        step = packet.duration or step
-        if packet.dts is None and packet.pts is None:
-            packet.pts = packet.dts = latest = 0 if latest is None else latest + step
-            is_behind_untimed = True
-            yield packet
-            continue
-        pts, dts = (None if stamp is None else stamp + shift for stamp in (packet.pts, packet.dts))
-        first = min(stamp for stamp in (pts, dts) if stamp is not None)
-        is_new = order.is_new_run(pts, dts)
-        if latest is not None and (is_new or (is_behind_untimed and first <= latest)):
-            more = latest + step - first
-            shift, order = shift + more, Order(leap)
-            pts, dts = (None if stamp is None else stamp + more for stamp in (pts, dts))
-            order.is_new_run(pts, dts)
-        is_behind_untimed = False
-        last = max(stamp for stamp in (pts, dts) if stamp is not None)
-        if abs(last) > MAX_STAMP:
-            raise CorruptMedia("times beyond all measure")
-        latest = last if latest is None else max(latest, last)
-        packet.pts, packet.dts = pts, dts
-        yield packet
-
-
-def _mark_needed(packets: Iterator[Packet[VideoStream]], wanted: Sequence[int]) -> Iterator[tuple[Packet[VideoStream], bool]]:
-    """Every packet, and whether its frame is the one nearest a wanted moment among those of the packets around it."""
-    ahead: deque[Packet[VideoStream]] = deque()
-    behind: deque[int] = deque()
-    stamps: list[int] = []
-    ahead_bytes = 0
-    while True:
-        while len(ahead) < REORDERED and ahead_bytes < LOOKAHEAD_BYTES and (packet := next(packets, None)) is not None:
-            ahead.append(packet)
-            ahead_bytes += packet.size
-            if packet.pts is not None and not packet.is_discard:
-                insort(stamps, packet.pts)
-        if not ahead:
-            return
-        packet = ahead.popleft()
-        ahead_bytes -= packet.size
-        if packet.is_discard:
-            yield packet, False
-        elif packet.pts is None or ahead_bytes >= LOOKAHEAD_BYTES:
-            yield packet, True
-        else:
-            yield packet, is_nearest(packet.pts, stamps, wanted)
-        if packet.pts is not None and not packet.is_discard:
-            behind.append(packet.pts)
-            if len(behind) > REORDERED:
-                del stamps[bisect_left(stamps, behind.popleft())]
-
-
-def _next_key(packets: Iterator[Packet[VideoStream]], pts: int) -> Packet[VideoStream] | None:
-    """The next key frame, sought no further past ``pts`` than reordering reaches."""
-    past = 0
-    for packet in packets:
-        if packet.is_keyframe:
-            return packet
-        stamp = stamp_of(packet)
-        past += stamp is not None and stamp > pts
-        if past > REORDERED:
-            break
-    return None
-
-
-def _skip_to_last_key(
-    key: Packet[VideoStream], packets: Iterator[Packet[VideoStream]], pts: int
-) -> tuple[Packet[VideoStream], Iterator[Packet[VideoStream]]]:
-    """From the last key frame at or before ``pts``; the packets from it on, as far as they had to be read, are kept. From an
-    earlier one where these would be more than ``LOOKAHEAD_BYTES``."""
-    kept: list[Packet[VideoStream]] = []
-    kept_bytes = 0
-    for packet in packets:
-        stamp = stamp_of(packet)
-        if packet.is_keyframe and stamp is not None:
-            if stamp > pts:
-                kept.append(packet)
-                break
-            key, kept, kept_bytes = packet, [], 0
-            continue
-        kept.append(packet)
-        kept_bytes += packet.size
-        if kept_bytes > LOOKAHEAD_BYTES or (stamp is not None and len(kept) > REORDERED and stamp > pts):
-            break
-    return key, chain(kept, packets)
-
-
-def is_nearest(pts: int, stamps: Sequence[int], wanted: Sequence[int]) -> bool:
-    """Whether of ``stamps`` (rising, ``pts`` among them) ``pts`` is nearest to one of ``wanted``, the earlier of two as near."""
-    at, behind = bisect_left(stamps, pts), bisect_right(stamps, pts)
-    low = (stamps[at - 1] + pts) / 2 if at else -math.inf
-    high = (pts + stamps[behind]) / 2 if behind < len(stamps) else math.inf
-    place = bisect_right(wanted, low)
-    return place < len(wanted) and wanted[place] <= high
-
-
-def stamp_of(packet: Packet[VideoStream]) -> int | None:
-    """When the packet's frame is shown; of formats that do not say (AVI), when it is decoded."""
-    return packet.pts if packet.pts is not None else packet.dts
 
 
 def pts_of(frame: av.VideoFrame) -> int:

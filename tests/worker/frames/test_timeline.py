@@ -19,8 +19,9 @@ from worker.errors import CorruptMedia, MediaTooLong
 from worker.frames import sampling
 from worker.frames.choose import DecoderName, open_media
 from worker.frames.limits import Limits
+from worker.frames.packets import MAX_STAMP, laid_out
 from worker.frames.pyav import PyavDecoder
-from worker.frames.reader import MAX_STAMP, Reader, laid_out
+from worker.frames.reader import Reader
 from worker.frames.timeline import Order
 from worker.ports import OpenMedia
 from worker.types import SamplingRequest, Strategy
