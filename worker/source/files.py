@@ -26,7 +26,7 @@ from typing import BinaryIO
 from worker.errors import ConfigError
 
 _MAGIC = re.compile(r"[*?\[]")
-_HOST_AND_PORT = r"(?:\[[^]/?#]*\]|[^]:/?#@[]*)(?::\d*)?(?:[/?#]|$)"
+_HOST_AND_PORT = r"(?:\[[^]/?#@[]*\]|[^]:/?#@[]*)(?::\d*)?(?:[/?#]|$)"
 _USERINFO = re.compile(rf"^([^:/?#]+://)(?:[^/?#]*@(?={_HOST_AND_PORT})|(?!{_HOST_AND_PORT}).*@)", re.DOTALL)
 _KINDS = (
     (stat.S_ISCHR, "a character device"),

@@ -270,6 +270,11 @@ def test_no_password_of_an_address_is_in_its_name(userinfo: str) -> None:
     assert (host.path.name, file.path.name) == ("127.0.0.1:1", "clip.mp4")
 
 
+def test_the_password_of_an_address_is_found_in_one_pass() -> None:
+    (item,) = find_items(["https://" + "u:p@[" * 200_000], urls=True)  # of a megabyte: one for each "[" would take half an hour
+    assert item.path.name == "["
+
+
 def test_a_file_is_no_address_whatever_its_name(tree: Path) -> None:
     (tree / "http:").mkdir()
     (tree / "http:" / "clip.mp4").write_text("x")
