@@ -325,7 +325,14 @@ def test_a_record_of_another_version_breaks_no_list(records: Records) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("attempt", "x"), ("tries", "1.5"), ("attempt", "9" * 20), ("not_before_ms", "weird"), ("not_before_ms", "inf")],
+    [
+        ("attempt", "x"),
+        ("attempt", "007"),
+        ("tries", "1.5"),
+        ("attempt", "9" * 20),
+        ("not_before_ms", "weird"),
+        ("not_before_ms", "inf"),
+    ],
 )
 def test_one_that_cannot_be_claimed_ends_as_a_dead_letter_and_holds_up_nobody(records: Records, name: str, value: str) -> None:
     good, odd = submitted(records), submitted(records)

@@ -15,7 +15,11 @@ local function number(text)
   return n and n > -1e15 and n < 1e15 and n or nil
 end
 
-local function is_count(text) return number(text) and not string.find(text or '', '[^%d-]') end
+-- Whether Redis can add to it.
+local function is_count(text)
+  local n = number(text)
+  return n and string.format('%d', n) == (text or '0')
+end
 
 -- The attempt that the caller holds is the one that runs: the fence of every write.
 local function holds(id, fence)
