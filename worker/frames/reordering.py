@@ -19,10 +19,10 @@ MAX_TABLES = 16
 def spread_of(fd: int) -> int | None:
     """By how many ticks the offsets of any one table differ at most; 0 without tables. None where that cannot be told for sure:
     whatever may be a table to FFmpeg must be one here. So tables are sought by name alone, wherever in ``moov`` they are, and
-    files with other boxes around it or with compressed ones are left alone.
+    files with other boxes around it, or with compressed ones or fragments (``trun``) in it, are left alone.
     """
     moov = _only_moov(fd)
-    if moov is None or b"cmov" in moov:
+    if moov is None or b"cmov" in moov or b"trun" in moov:
         return None
     spread = end = 0
     for number, at in enumerate(_places(moov, b"ctts")):

@@ -39,6 +39,7 @@ MOOV = box(b"moov", box(b"trak", table(40, 120, 0, 40)))
         (box(b"moov") + box(b"trak", table(9000, 0)), None),
         (MOOV[:-8], None),
         (box(b"moov", box(b"cmov")), None),
+        (box(b"moov", box(b"moof", box(b"traf", box(b"trun", bytes(12))))), None),
         (box(b"moov", table(1, 2, count=3) + table(3, 4)), None),
         (box(b"moov", table(1, 2, count=2**32 - 1)), None),
         (box(b"moov", table(1, 2)[:-8]), None),
