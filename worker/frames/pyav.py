@@ -92,7 +92,8 @@ class PyavMedia:
 
     @property
     def clip(self) -> sampling.Clip:
-        return self._timeline.clip
+        clip = self._timeline.clip
+        return clip if self._reader.seekable else replace(clip, restarts=True)
 
     @property
     def counts(self) -> Counts:
@@ -106,7 +107,7 @@ class PyavMedia:
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """Frames that cannot be decoded are passed over; a moment then gets the nearest that can. One whose nearest frame lies
         at or behind the window's end gets the last before that."""
-        plan = sampling.plan(request, self._timeline.clip)
+        plan = sampling.plan(request, self.clip)
         end_s = request.end_s
         goes_on = request.strategy is not Strategy.KEYFRAMES
         chosen = self._key_frames(plan.times_s, goes_on) if plan.keys_only else self._nearest(plan.times_s)
@@ -140,12 +141,12 @@ class PyavMedia:
             yield from self._nearest(times_s)
             return
         more = [packets_behind(number) if goes_on else 0 for number in range(len(times_s))]
-        if self._reader.restarts:
-            wanted = [self._clock.pts(time_s) for time_s in times_s]
-            yield from self._reader.key_frames_among(list(zip(wanted, more, strict=True)))
-            return
         last_key: int | None = None
         for number, time_s in enumerate(times_s):
+            if not self._reader.seekable:
+                wanted = [self._clock.pts(left_s) for left_s in times_s[number:]]
+                yield from self._reader.key_frames_among(list(zip(wanted, more[number:], strict=True)))
+                return
             near = self._clock.pts(time_s + self._key_margin_s(time_s))
             key, frame = self._reader.key_frame_at(near, self._clock.start, after=last_key, more=more[number])
             if frame is not None and pts_of(frame) >= self._clock.start:
@@ -193,7 +194,7 @@ class PyavMedia:
                 return
 
     def _is_cheaper_to_seek(self, here: int, wanted: int) -> bool:
-        if self._reader.restarts:
+        if not self._reader.seekable:
             return False
         here_s, wanted_s = self._clock.seconds(here), self._clock.seconds(wanted)
         clip = self._timeline.clip
@@ -219,7 +220,8 @@ class PyavMedia:
             _, first = reader.first()
             self._clock = Clock(start=pts_of(first), time_base=self._clock.time_base)
             reader.rewind()
-            found = timeline.from_packets(reader.packets(), self._clock, replace(header, restarts=True), most_s)
+            return timeline.from_packets(reader.packets(), self._clock, header, most_s)
+        reader.keys = found.keys
         return found
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> MediaInfo:

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from worker.errors import CorruptMedia, MediaTooLarge, OutOfMemory
 from worker.frames.limits import Limits
 from worker.frames.packets import laid_out, mark_needed, next_key, skip_to_last_key, stamp_of
+from worker.frames.timeline import Keys
 
 SKIPPING_CODECS = frozenset(("h264", "hevc"))
 """Codecs whose frames can be left out if no other refers to them."""
@@ -30,6 +31,8 @@ DENSE_FORMATS = frozenset(("mpegts", "mpeg"))
 """Formats whose pictures must be at most .7 s apart (ISO/IEC 13818-1): a leap of the clock is another recording's beginning."""
 LEAP_S = 10
 BEFORE_START_S = 10
+MAX_EARLY_S = 10
+"""A seek that ends before the key frame that lies so much before the moment sought costs too much reading to be of use."""
 MAX_BAD_READS = 100
 """Read errors in a row after which the rest of a file is given up."""
 
@@ -50,14 +53,16 @@ class Counts:
 class Reader:
     """Packets and frames of one stream, from any place in it. One iterator at a time is valid.
 
-    ``restarts``, set by ``lay_out``, says that the stream's time goes back somewhere, or leaps: then it is read from the file's
-    start only, and each run of time is laid behind the one before.
+    ``keys``, where they were read, are what seeking has to find. Not ``seekable`` is a stream in which it found something else,
+    or whose time goes back somewhere, or leaps (``lay_out``): it is read from the file's start only.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int, reopen: Reopen) -> None:
         self.stream = stream
         self.counts = Counts()
-        self.restarts = False
+        self.keys: Keys | None = None
+        self.seekable = True
+        self._is_laid_out = False
         self._container = container
         self._reopen = reopen
         self._head: tuple[int | None, int] | None = None
@@ -88,8 +93,9 @@ class Reader:
         raise CorruptMedia("no frame of the video stream can be decoded")
 
     def lay_out(self, *, lacks_times: bool) -> None:
-        """From now on; where packets lack times, frames get those of the packets in the order in which they are shown."""
-        self.restarts = True
+        """From now on each run of time behind the one before; where packets lack times, frames get those of the packets in the
+        order in which they are shown."""
+        self._is_laid_out, self.seekable = True, False
         self._is_untimed = self._is_untimed or lacks_times
         self.rewind()
 
@@ -148,7 +154,7 @@ class Reader:
         """On from here to the end. Raises MediaTooLarge beyond the packet limit, OutOfMemory, and CorruptMedia for times that
         do not fit."""
         packets, self._begun = self._begun or self._packets(), None
-        return laid_out(packets, self._leap) if self.restarts else packets
+        return laid_out(packets, self._leap) if self._is_laid_out else packets
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         count = bad_in_a_row = 0
@@ -258,10 +264,13 @@ class Reader:
     def _locate(self, pts: int, start: int) -> tuple[Packet[VideoStream] | None, Iterator[Packet[VideoStream]]]:
         """The last key frame at or before ``pts`` that can be found by seeking, and the packets after it; from the start of the
         file (then None if it does not start with a key frame) if there is none."""
+        known = None if self.keys is None else self.keys.last(pts)
+        if self.keys is not None and known is not None:
+            return self._locate_known(self.keys, *known, pts, start)
         back_s = 0.0
         while True:
             target = pts - round(back_s / time_base_of(self.stream))
-            from_start = self.restarts or target <= start
+            from_start = not self.seekable or target <= start
             if from_start:
                 self.rewind()
             packets = self.packets() if from_start else self.packets_from(target)
@@ -273,6 +282,30 @@ class Reader:
             if key is not None and (from_start or (stamp is not None and stamp <= pts)):
                 return (key, packets) if not back_s else skip_to_last_key(key, packets, pts)
             back_s = 2 * back_s or 1.0
+
+    def _locate_known(
+        self, keys: Keys, shown: int, decoded: int, pts: int, start: int
+    ) -> tuple[Packet[VideoStream] | None, Iterator[Packet[VideoStream]]]:
+        """As ``_locate``, of the key frame that reading through has told. A demuxer goes by stamps and by indexes that may say
+        what they like: one that leads elsewhere is asked no more."""
+        second = round(1 / time_base_of(self.stream))
+        for target in (pts, decoded - second):
+            if not self.seekable or target <= start:
+                break
+            packets = self.packets_from(target)
+            key = next_key(packets, pts)
+            if key is None:
+                continue
+            stamp, least = stamp_of(key), keys.last(target - MAX_EARLY_S * second)
+            if stamp is None or (stamp < shown and (least is None or least[0] <= stamp)):
+                key, packets = skip_to_last_key(key, packets, pts)
+            if keys.has(shown, key):
+                return key, packets
+        else:
+            self.seekable = False
+        self.rewind()
+        packets = self.packets()
+        return next((packet for packet in packets if packet.is_keyframe and stamp_of(packet) == shown), None), packets
 
     def decode_through(self) -> Iterator[av.VideoFrame]:
         """Every good frame of the file."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -43,8 +44,29 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """The key frames that come in time, by when they are shown: ``shown`` and ``decoded`` in ticks, ``places`` in bytes (-1:
+    unknown)."""
+
+    shown: npt.NDArray[np.int64]
+    decoded: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
+
+    def last(self, pts: int) -> tuple[int, int] | None:
+        """When the last at or before ``pts`` is shown and decoded."""
+        at = bisect_right(self.shown, pts) - 1
+        return None if at < 0 else (int(self.shown[at]), int(self.decoded[at]))
+
+    def has(self, shown: int, packet: Packet[VideoStream]) -> bool:
+        """Whether the packet is one shown at that moment: two fields may be."""
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        low, high = np.searchsorted(self.shown, (shown, shown + 1))
+        return stamp == shown and (-1 if packet.pos is None else packet.pos) in self.places[low:high]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """``clip`` is what planning needs, ``order`` what reading the packets told of their times, if they were read. ``may_repeat``:
+    """``clip`` is what planning needs, ``order`` and ``keys`` what reading the packets told, if they were read. ``may_repeat``:
     two pictures may have one moment."""
 
     clip: Clip
@@ -53,6 +75,7 @@ class Timeline:
     variable_rate: bool = False
     may_repeat: bool = False
     order: Order | None = None
+    keys: Keys | None = None
 
 
 class Order:
@@ -154,20 +177,24 @@ def from_index(
 def from_packets(
     packets: Iterator[Packet[VideoStream]], clock: Clock, header: Clip, most_s: float, leap: int | None = None
 ) -> Timeline:
-    """By reading every packet, undecoded, until time has gone on by more than ``most_s``; ``leap`` as in ``Order``."""
-    pts, keys, order, discards = array("q"), array("q"), Order(leap), 0
+    """By reading every packet, undecoded, until time has gone on by more than ``most_s``; ``leap`` as in ``Order``. A key frame
+    whose time has passed stands for no moment: frames are given in time."""
+    pts, found, order, discards = array("q"), array("q"), Order(leap), 0
     most = most_s / clock.time_base
     for packet in packets:
         stamp = packet.pts if packet.pts is not None else packet.dts
-        order.is_new_run(packet.pts, packet.dts)
+        is_new_run = order.is_new_run(packet.pts, packet.dts)
         discards += packet.is_discard
         if stamp is not None and not packet.is_discard:
             pts.append(stamp)
-            if packet.is_keyframe:
-                keys.append(stamp)
+            if packet.is_keyframe and not is_new_run:
+                decoded = packet.dts if packet.dts is not None else stamp
+                found.extend((stamp, decoded, -1 if packet.pos is None else packet.pos))
         if order.risen > most:
             break
     shown = np.sort(np.asarray(pts, np.int64))
+    keys_N3 = np.asarray(found, np.int64).reshape(-1, 3)
+    keys_3N = np.ascontiguousarray(keys_N3[np.argsort(keys_N3[:, 0], kind="stable")].T)
     duration_s = header.duration_s
     if len(shown):
         duration_s = max(clock.seconds(int(shown[-1])) + _step(shown) * float(clock.time_base), 0.0)
@@ -177,13 +204,14 @@ def from_packets(
             header,
             duration_s=duration_s,
             fps=len(shown) / duration_s if duration_s and (is_longer or not header.fps) else header.fps,
-            keys_s=_seconds(np.asarray(keys, np.int64), clock),
+            keys_s=_seconds(keys_3N[0], clock),
         ),
         n_frames=len(shown),
         has_edit_list=discards > 0,
         variable_rate=_is_variable(shown),
         may_repeat=bool(np.any(np.diff(shown) == 0)),
         order=order,
+        keys=Keys(shown=keys_3N[0], decoded=keys_3N[1], places=keys_3N[2]),
     )
 
 
