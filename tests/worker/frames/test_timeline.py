@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,14 +15,12 @@ import numpy as np
 import pytest
 
 from tests.worker.frames.conftest import FPS, Clips, Recipe, draw, encode, shorten_header
-from worker.errors import CorruptMedia, MediaTooLong
+from worker.errors import MediaTooLong
 from worker.frames import sampling
 from worker.frames.choose import DecoderName, open_media
 from worker.frames.limits import Limits
-from worker.frames.packets import MAX_STAMP, laid_out
 from worker.frames.pyav import PyavDecoder
 from worker.frames.reader import Reader
-from worker.frames.timeline import Order
 from worker.ports import OpenMedia
 from worker.types import SamplingRequest, Strategy
 
@@ -225,56 +223,6 @@ def test_a_long_recording_that_was_joined_is_looked_at_by_its_key_frames() -> No
     assert not sampling.plan(moments, clip).keys_only
     assert sampling.plan(moments, replace(clip, restarts=True)) == sampling.Plan(times_s=(100.0, 3000.0), keys_only=True)
     assert not sampling.plan(moments, replace(clip, duration_s=60.0, keys_s=keys_s[:6], restarts=True)).keys_only
-
-
-def stamps(run: Sequence[int], shift: int = 0) -> list[tuple[int | None, int | None]]:
-    return [(2 * i + 4 + shift, 2 * i + shift) for i in run]
-
-
-@pytest.mark.parametrize(
-    ("packets", "restarts"),
-    [
-        (stamps(range(200)), False),
-        ([(10 * (i - i % 4) + (0, 30, 10, 20)[i % 4], None) for i in range(200)], False),
-        ([*stamps(range(100)), (3, 3), *stamps(range(100, 200))], False),
-        ([(i // 2, i) for i in range(200)], False),
-        ([*stamps(range(100)), *stamps(range(100))], True),
-        ([*stamps(range(20)), *stamps(range(20))], True),
-        ([(at, None) for at in range(100)] * 2, True),
-        ([(at + 1000 if at < 100 else at, at) for at in range(300)], True),
-        ([(None, at) for at in range(100)] * 2, True),
-        ([*stamps(range(100)), *[(204, None)] * 50], True),
-        ([*stamps(range(100)), *stamps(range(100), shift=2000)], True),
-        ([*stamps(range(100)), *stamps(range(100), shift=1000)], False),
-    ],
-    ids=["steady", "reordered", "one odd", "fields", "again", "again, short", "no dts", "dts alone rises", "no pts", "one moment",
-         "leap", "pause"],
-)  # fmt: skip
-def test_time_that_goes_back_is_told_from_reordering(packets: Sequence[tuple[int | None, int | None]], restarts: bool) -> None:
-    order = Order(leap=1500)
-    for pts, dts in packets:
-        order.is_new_run(pts, dts)
-    assert order.restarts is restarts
-    assert order.count == len(packets)
-
-
-@pytest.mark.parametrize(("timed", "lacks"), [([True] * 99, False), ([True, False] * 50, False), ([True, False, False] * 9, True),
-                                             ([True] * 900 + [False] * 33, True)])  # fmt: skip
-def test_packets_without_times_are_counted(timed: Sequence[bool], lacks: bool) -> None:
-    order = Order()
-    for at, is_timed in enumerate(timed):
-        order.is_new_run(at if is_timed else None, None)
-    assert order.lacks_times is lacks
-    assert not order.restarts
-
-
-def test_times_beyond_all_measure_are_corrupt(clips: Clips) -> None:
-    with av.open(str(clips["mpegts"].path)) as container:
-        packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
-    assert len(list(laid_out(iter(packets), 900_000))) == N
-    packets[0].pts = packets[0].dts = MAX_STAMP + 1
-    with pytest.raises(CorruptMedia, match="measure"):
-        list(laid_out(iter(packets), 900_000))
 
 
 def test_a_matroska_header_and_index_cannot_hide_length(clips: Clips, read_barcode: Any) -> None:
