@@ -8,9 +8,6 @@ import numpy as np
 
 from worker.types import Scores, UInt8
 
-IN_CACHE = 4
-"""Most crops in one run on a CPU: what the first layers write then stays in its cache until it is read (decision 9)."""
-
 
 class BatchedClassifier(ABC):
     """A ``worker.ports.Classifier``; its runtime gets at most ``max_batch`` crops of ``size`` x ``size`` pixels at a time."""

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from worker.backends.crops import IN_CACHE, BatchedClassifier
+from worker.backends.crops import BatchedClassifier
 from worker.errors import ConfigError, ModelError
 from worker.model.graph import CHECKPOINT_KEY, DRAWS, EXPORT_KEY, EXPORT_VERSION, INPUT, LOGIT
 from worker.onnx_errors import LOAD_ERRORS
 from worker.types import Scores, UInt8
 
 CUDA = "CUDAExecutionProvider"
+IN_CACHE = 4
+"""Most crops in one run on a CPU: more of what the first layers write then stays in its cache (decision 9)."""
 
 
 class OnnxClassifier(BatchedClassifier):

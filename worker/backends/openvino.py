@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from worker.backends.crops import IN_CACHE, BatchedClassifier
+from worker.backends.crops import BatchedClassifier
 from worker.backends.kept import find_kept, forget_oldest, keep_bytes
 from worker.backends.openvino_bf16 import PARTS_VERSION, ready_for_bfloat16
 from worker.backends.openvino_parts import cut, cut_points, where_to_cut
@@ -37,7 +37,7 @@ class OpenVinoClassifier(BatchedClassifier):
 
     ``parallel`` calls run at once, each on ``threads`` threads; further ones wait. With ``precision`` bf16 the stem and the head
     compute in float32 all the same, as graphs of their own, and so do batch norms. Batches are cut to ``max_batch`` crops,
-    and to ``IN_CACHE``. Compiled graphs are kept in the private folder ``cache``, if one is given: a later start is faster.
+    which bounds memory. Compiled graphs are kept in the private folder ``cache``, if one is given: a later start is faster.
 
     Raises ConfigError without OpenVINO, or for bf16 on a CPU that has none; ModelError where the file is missing, damaged, not
     such an export, or the export of another checkpoint than ``checkpoint_sha256``.
@@ -71,7 +71,7 @@ class OpenVinoClassifier(BatchedClassifier):
                 parts = _parts(ov, model, precision)
                 self._compiled = [core.compile_model(part, "CPU", kept.properties(hint)) for part, hint in parts]
             size = self._compiled[0].input(0).partial_shape[1].get_length()
-            super().__init__(name=NAMES[precision], size=size, max_batch=min(max_batch, IN_CACHE))
+            super().__init__(name=NAMES[precision], size=size, max_batch=max_batch)
             # Two threads that are the first to hand an array over wait for each other for ever: the binding takes a lock
             # while it holds the interpreter's, and looks NumPy up inside. So this thread is the first.
             _ = ov.Tensor(np.zeros(1, np.uint8)).data

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from worker.backends.artefact import GATES
 from worker.backends.candidates import ARTEFACTS, NAMES, Opening, is_of, lacking, open_named, precision_of
 from worker.backends.kept import user_cache
-from worker.backends.onnx import OnnxClassifier
+from worker.backends.onnx import IN_CACHE, OnnxClassifier
 from worker.backends.torch import TorchClassifier
 from worker.errors import ConfigError, ModelError
 from worker.explain import occlusion_map
@@ -22,7 +22,7 @@ from worker.extras import missing
 from worker.model.checkpoint import sha256
 from worker.model.graph import CHECKPOINT_KEY, EXPORT_KEY, EXPORT_VERSION, INPUT, LOGIT
 from worker.ports import Classifier
-from worker.types import Float32, UInt8
+from worker.types import Float32, Scores, UInt8
 
 MAX_BATCH = 4
 PARALLEL = 2
@@ -188,3 +188,18 @@ def test_what_fails_while_it_scores_raises_an_error_with_a_code(name: str, tiny_
     assert opened.scores(np.zeros((3, 8, 8, 3), np.uint8)).logit_F.shape == (3,)
     with pytest.raises(ModelError, match=f"{name} failed while it scored"):
         opened.scores(np.zeros((2, 8, 8, 3), np.uint8))
+
+
+def test_onnxruntime_gives_a_cpu_no_more_crops_at_once_than_its_cache_bears(
+    tiny_onnx: Path, make_crops: MakeCrops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = OnnxClassifier(tiny_onnx, threads=1, max_batch=16)
+    score, sizes = classifier._score, []
+
+    def noted(crops_FHWC: UInt8) -> Scores:
+        sizes.append(len(crops_FHWC))
+        return score(crops_FHWC)
+
+    monkeypatch.setattr(classifier, "_score", noted)
+    assert len(classifier.scores(make_crops(2 * IN_CACHE + 1)).logit_F) == 2 * IN_CACHE + 1
+    assert sizes == [IN_CACHE, IN_CACHE, 1]

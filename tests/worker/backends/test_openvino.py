@@ -11,14 +11,12 @@ import numpy as np
 import onnx
 import pytest
 
-from worker.backends.crops import IN_CACHE, BatchedClassifier
-from worker.backends.onnx import OnnxClassifier
 from worker.backends.openvino import OpenVinoClassifier, bf16_lacking
 from worker.errors import ModelError
 from worker.extras import missing
 from worker.model.checkpoint import sha256
 from worker.openvino_runtime import load_runtime
-from worker.types import Float32, Scores, UInt8
+from worker.types import Float32, UInt8
 
 pytestmark = pytest.mark.skipif(bool(missing(("openvino",))), reason="needs openvino: make setup")
 ROOT = Path(__file__).parents[3]
@@ -49,25 +47,6 @@ def test_missing_damaged_and_foreign_files_are_refused(tiny_onnx: Path, tmp_path
     onnx.save(model, foreign)
     with pytest.raises(ModelError, match="not an export of this version"):
         OpenVinoClassifier(foreign, threads=1)
-
-
-@pytest.mark.parametrize("opened", [OnnxClassifier, OpenVinoClassifier])
-def test_a_cpu_gets_no_more_crops_at_once_than_its_cache_bears(
-    opened: type[BatchedClassifier],
-    tiny_onnx: Path,
-    make_crops: Callable[[int], UInt8],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    classifier = opened(tiny_onnx, threads=1, max_batch=16)
-    score, sizes = classifier._score, []
-
-    def noted(crops_FHWC: UInt8) -> Scores:
-        sizes.append(len(crops_FHWC))
-        return score(crops_FHWC)
-
-    monkeypatch.setattr(classifier, "_score", noted)
-    assert len(classifier.scores(make_crops(2 * IN_CACHE + 1)).logit_F) == 2 * IN_CACHE + 1
-    assert sizes == [IN_CACHE, IN_CACHE, 1]
 
 
 @pytest.mark.parametrize("given", [{"threads": 0}, {"threads": 1, "parallel": 0}, {"threads": 1, "max_batch": 0}])
