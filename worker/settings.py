@@ -105,9 +105,7 @@ class ModelSettings(Section):
     threads: int | None = Field(
         default=None, ge=1, le=64, description="frames' batches at work at once; the cores, up to 4, if unset"
     )
-    batch: int = Field(
-        default=8, ge=1, le=256, description="crops scored at once; onnxruntime on a CPU takes four"
-    )
+    batch: int = Field(default=8, ge=1, le=256, description="crops scored at once; onnxruntime on a CPU takes four")
     cache_dir: UserPath | None = Field(
         default=None, description="exports, compiled graphs, the choice of a backend; the user's cache folder when unset"
     )
