@@ -10,7 +10,7 @@ Legend: G cells of a grid, 3 colours (CIE L*a*b*, lightness scaled to 0..1), A n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import cv2
@@ -94,13 +94,6 @@ def _palette_change(before: FrameSighting, after: FrameSighting) -> float:
     return float(np.abs(np.sort(before.signature_G3, axis=0) - np.sort(after.signature_G3, axis=0)).mean())
 
 
-@dataclass(slots=True)
-class _Track:
-    number: int
-    box_xyxy: tuple[float, float, float, float]
-    appearance_A: Float32
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrackState:
     """A track that a face may join."""
@@ -130,31 +123,27 @@ class Linker:
 
     def __init__(self, state: LinkerState | None = None, *, most_tracks: int = TRACKS) -> None:
         state = state or LinkerState()
-        self._tracks = [_Track(number=one.number, box_xyxy=one.box_xyxy, appearance_A=one.appearance_A) for one in state.tracks]
+        self._tracks = list(state.tracks)
         self._n_tracks = state.n_tracks
         self._before = state.before
         self._most_tracks = most_tracks
 
     def state(self) -> LinkerState:
         """What is remembered now."""
-        tracks = tuple(
-            TrackState(number=one.number, box_xyxy=one.box_xyxy, appearance_A=one.appearance_A) for one in self._tracks
-        )
-        return LinkerState(tracks=tracks, n_tracks=self._n_tracks, before=self._before)
+        return LinkerState(tracks=tuple(self._tracks), n_tracks=self._n_tracks, before=self._before)
 
     def add(self, frame: FrameSighting) -> tuple[int, ...]:
         """Track numbers of the frame's faces, from 0 by first appearance."""
         before, self._before = self._before, frame
         if before is not None and (frame.pts_s < before.pts_s or is_cut(before, frame)):
             self._tracks = []
-        seen: list[_Track] = []
+        seen: list[TrackState] = []
         for face, track in zip(frame.faces, _assign(self._tracks, frame.faces), strict=True):
             if track is None:
-                track = _Track(number=self._n_tracks, box_xyxy=face.box_xyxy, appearance_A=face.appearance_A)
+                track = TrackState(number=self._n_tracks, box_xyxy=face.box_xyxy, appearance_A=face.appearance_A)
                 self._n_tracks += 1
-            track.box_xyxy = face.box_xyxy
-            track.appearance_A = np.asarray(MEMORY * track.appearance_A + (1 - MEMORY) * face.appearance_A, np.float32)
-            seen.append(track)
+            appearance_A = np.asarray(MEMORY * track.appearance_A + (1 - MEMORY) * face.appearance_A, np.float32)
+            seen.append(replace(track, box_xyxy=face.box_xyxy, appearance_A=appearance_A))
         numbers = tuple(track.number for track in seen)
         self._tracks = [*(track for track in self._tracks if track.number not in numbers), *seen][-self._most_tracks :]
         return numbers
@@ -168,9 +157,9 @@ def link(frames: Sequence[FrameSighting]) -> list[tuple[int, ...]]:
     return [linker.add(frame) for frame in frames]
 
 
-def _assign(tracks: Sequence[_Track], faces: Sequence[FaceSighting]) -> list[_Track | None]:
+def _assign(tracks: Sequence[TrackState], faces: Sequence[FaceSighting]) -> list[TrackState | None]:
     """The track that each face continues, or None; no track twice."""
-    result: list[_Track | None] = [None] * len(faces)
+    result: list[TrackState | None] = [None] * len(faces)
     if not tracks or not faces:
         return result
     cost_TN = _costs(tracks, faces)
@@ -183,7 +172,7 @@ def _assign(tracks: Sequence[_Track], faces: Sequence[FaceSighting]) -> list[_Tr
     return result
 
 
-def _costs(tracks: Sequence[_Track], faces: Sequence[FaceSighting]) -> Float32:
+def _costs(tracks: Sequence[TrackState], faces: Sequence[FaceSighting]) -> Float32:
     """[T, N]: how badly each face continues each track; infinite where it cannot.
 
     Place costs 1 - IoU, and for boxes that do not overlap also their distance over ``REACH``; colours cost their difference over
