@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from worker.types import Detections, Float32, Frame, MediaInfo, SamplingRequest, Scores, UInt8
 
@@ -20,14 +20,6 @@ class OpenMedia(Protocol):
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """Decode one pass. Raises a MediaError or DecodeError; frames given before it stay good."""
         ...
-
-
-class FrameDecoder(Protocol):
-    """Decodes an already opened file, inside the sandboxed child: it never opens anything by name."""
-
-    name: str
-
-    def open(self, file: BinaryIO) -> AbstractContextManager[OpenMedia]: ...
 
 
 class FrameSource(Protocol):

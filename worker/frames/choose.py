@@ -3,6 +3,8 @@
 A still or animated picture goes to Pillow, a video to PyAV. decord is used where it was asked for by name, is installed and is
 exact on the kind of file (``decord.unfit``), and so is a card by ``nvdec``; ``auto`` means PyAV in software for every video: that
 is exact on all of them and was faster than decord on each (docs/decisions/0004-decoders.md).
+
+Every decoder makes ``OpenMedia`` of an open file, inside the sandboxed child: it never opens anything by name.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def unfit(media: PyavMedia) -> str | None:
 
 
 class DecordDecoder:
-    """``FrameDecoder`` on decord; the probe is PyAV's."""
+    """Decodes by decord; the probe is PyAV's."""
 
     name = "decord"
 

@@ -57,7 +57,7 @@ def _brands(head: bytes) -> set[bytes]:
 
 
 class PictureDecoder:
-    """``FrameDecoder`` for what ``is_picture`` knows."""
+    """Decodes what ``is_picture`` knows, by Pillow."""
 
     name = "pillow"
 

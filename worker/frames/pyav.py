@@ -36,7 +36,7 @@ MAX_LEADING_FRAMES = 8
 
 
 class PyavDecoder:
-    """``FrameDecoder`` on PyAV; ``threads`` is FFmpeg's number of decoding threads. With more than one, what is left of damaged
+    """Decodes by PyAV; ``threads`` is FFmpeg's number of decoding threads. With more than one, what is left of damaged
     frames differs from run to run. ``accel``: the card that decodes (``worker.frames.nvdec``), and no software beside it."""
 
     name = "pyav"
