@@ -40,18 +40,13 @@ BAND_ROWS = 32
 """So many rows are converted at a time where intermediate values are large: they stay in the cache."""
 
 
-def detection_scale(height: int, width: int) -> float:
-    """Scale at which faces are looked for, 1 / k with a whole k, by the shorter side.
+def detection_divisor(height: int, width: int) -> int:
+    """Faces are looked for at 1 / k of the full size: the k, by the shorter side.
 
     Below 480 pixels frames stay as they are; from 480 they are halved, so that the shorter side never ends below 240; from 1350
     on k brings it nearest to 540. 256 -> 256, 480 -> 240, 720 -> 360, 1080 -> 540, 1440 -> 480, 2160 -> 540. Of a very long
     picture, k is the least that leaves ``FRAME_PX`` pixels.
     """
-    return 1 / detection_divisor(height, width)
-
-
-def detection_divisor(height: int, width: int) -> int:
-    """The k of ``detection_scale``."""
     shorter = min(height, width)
     by_side = 1 if shorter < HALVED_FROM_PX else max(2, (2 * shorter + SHORT_SIDE_PX) // (2 * SHORT_SIDE_PX))
     return max(by_side, math.ceil(math.sqrt(height * width / FRAME_PX)))

@@ -12,7 +12,7 @@ from av.video.reformatter import ColorRange, Interpolation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.pixels import FRAME_PX, MATRICES, RgbPixels, YuvPixels, detection_scale, rgb_frame, shrink
+from worker.pixels import FRAME_PX, MATRICES, RgbPixels, YuvPixels, detection_divisor, rgb_frame, shrink
 from worker.types import Frame, UInt8
 
 HEIGHT, WIDTH = 66, 118
@@ -119,33 +119,32 @@ def test_a_small_picture_of_another_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "scale"),
+    ("height", "width", "divisor"),
     [
-        (256, 256, 1.0),
-        (479, 900, 1.0),
-        (480, 640, 1 / 2),
-        (720, 1280, 1 / 2),
-        (1280, 720, 1 / 2),
-        (1080, 1920, 1 / 2),
-        (1440, 2560, 1 / 3),
-        (2160, 3840, 1 / 4),
-        (479, 7000, 1.0),
-        (400, 160_000, 1 / 5),
-        (1080, 20_000, 1 / 3),
-        (1, 1, 1.0),
+        (256, 256, 1),
+        (479, 900, 1),
+        (480, 640, 2),
+        (720, 1280, 2),
+        (1280, 720, 2),
+        (1080, 1920, 2),
+        (1440, 2560, 3),
+        (2160, 3840, 4),
+        (479, 7000, 1),
+        (400, 160_000, 5),
+        (1080, 20_000, 3),
+        (1, 1, 1),
     ],
 )
-def test_detection_scale_goes_by_the_shorter_side(height: int, width: int, scale: float) -> None:
-    assert detection_scale(height, width) == scale
+def test_the_divisor_goes_by_the_shorter_side(height: int, width: int, divisor: int) -> None:
+    assert detection_divisor(height, width) == divisor
 
 
 def test_reduced_frames_stay_large_enough() -> None:
     for side in range(480, 5000):
-        assert 240 <= side * detection_scale(side, 2 * side) <= 675
+        assert 240 <= side / detection_divisor(side, 2 * side) <= 675
 
 
 @given(height=st.integers(1, 64_000_000), share=st.floats(0, 1))
 def test_a_reduced_frame_has_bounded_pixels_whatever_its_shape(height: int, share: float) -> None:
     width = max(1, int(share * (64_000_000 // height)))
-    scale = detection_scale(height, width)
-    assert height * scale * width * scale <= FRAME_PX * (1 + 1e-9)
+    assert height * width <= FRAME_PX * detection_divisor(height, width) ** 2

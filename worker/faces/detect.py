@@ -1,7 +1,7 @@
 """Face detection by MTCNN (Zhang et al. 2016) in true batches, with facenet-pytorch's weights and arithmetic.
 
 Boxes and landmarks equal ``facenet_pytorch.MTCNN(keep_all=True).detect`` on the same pixels, whatever the batch; see
-tests/worker/faces/test_detect.py for the tolerance. Frames are first shrunk (``detection_scale``).
+tests/worker/faces/test_detect.py for the tolerance. Frames are first shrunk (``worker.pixels.detection_divisor``).
 """
 
 from __future__ import annotations
