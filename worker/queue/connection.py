@@ -34,7 +34,8 @@ T = TypeVar("T")
 BACKOFF_S, BACKOFF_MAX_S = 0.05, 1.0
 HEALTH_CHECK_S = 30
 _SCHEMES = ("redis", "rediss", "unix", "sentinel")
-AWAY = (refused.ConnectionError, refused.TimeoutError, refused.ReadOnlyError, refused.MasterDownError)
+DOWN = (refused.ConnectionError, refused.TimeoutError, refused.ReadOnlyError, refused.MasterDownError)
+"""What is tried again, and is RedisDown in the end."""
 _LOGIN = (refused.AuthenticationError, refused.AuthorizationError, refused.NoPermissionError)
 _FORMS = "redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS), unix:///PATH?db=DB or sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
 
@@ -58,7 +59,7 @@ class PatientRetry(Retry):
     """
 
     def __init__(self, patience_s: float) -> None:
-        super().__init__(ExponentialWithJitterBackoff(base=BACKOFF_S, cap=BACKOFF_MAX_S), -1, AWAY)
+        super().__init__(ExponentialWithJitterBackoff(base=BACKOFF_S, cap=BACKOFF_MAX_S), -1, DOWN)
         self._patience_s = patience_s
         self._deadline_s: float | None = None
 
@@ -249,7 +250,7 @@ def translated() -> Iterator[None]:
         raise ConfigError(
             f"Redis refuses the login: {_said(exc)}; check VERIFRAME_REDIS__USERNAME and VERIFRAME_REDIS__PASSWORD"
         ) from exc
-    except AWAY as exc:
+    except DOWN as exc:
         if _is_hopeless(exc):
             raise ConfigError(
                 f"Redis's certificate is not trusted: {_said(exc)}; check redis.tls_ca and the host in redis.url"

@@ -9,7 +9,7 @@ from typing import Any
 from redis import Redis
 from redis import exceptions as refused
 
-from worker.queue.connection import AWAY, translated
+from worker.queue.connection import DOWN, translated
 
 OLDEST = (6, 2)
 """The first version with LMOVE, which moves a doorbell without a moment in which it is nowhere."""
@@ -22,7 +22,7 @@ def server_problems(redis: Redis) -> tuple[str, ...]:
     with translated():
         try:
             info = redis.info()
-        except AWAY:  # some are also ResponseErrors
+        except DOWN:  # some are also ResponseErrors
             raise
         except refused.ResponseError:
             return ()
