@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.calibration import Target
+from training.calibration import RULE, Target
 from training.evaluation import robustness
 from training.evaluation.cases import Case
 from training.evaluation.degrade import FAMILIES
@@ -23,7 +23,7 @@ from training.evaluation.judged import judge
 from training.evaluation.replay import replay
 from training.evaluation.robustness import Key, Trial
 from training.metrics import Bools, Proportion, clustered_clopper_pearson
-from training.scans import RULE, Scanned, fit_kind, fit_videos, votes_of
+from training.scans import Scanned, fit_kind, fit_videos, votes_of
 from training.splits import Item
 from worker.errors import ConfigError
 from worker.jobs import ItemScanner

@@ -21,6 +21,8 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
+RULE = "mean_logit"
+"""Calibrated are the logits of this aggregation rule."""
 LEVELS = (0.75, 0.80, 0.85, 0.90)
 """Shares of single clips below the thresholds at which several chances are compared with one; above, few dozen clips hold one or
 two, and a single odd one would decide."""

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from training.calibration import Clips, Floats, Target, choose_thresholds, fit_chances, fit_platt, folds_by_group
+from training.calibration import RULE, Clips, Floats, Target, choose_thresholds, fit_chances, fit_platt, folds_by_group
 from training.longtracks import Layout
 from worker.types import MediaKind
 from worker.verdict.aggregate import Windows, track_evidence
@@ -31,11 +31,11 @@ class TrackVotes:
     fake: bool
     group: str
 
-    def logit(self, rule: str, n_votes: int | None = None) -> float:
+    def logit(self, n_votes: int | None = None) -> float:
         """The track's logit as the verdict takes it, from all votes or from ``n_votes`` of them, evenly taken."""
         n = len(self.logits_n)
         places = np.linspace(0, n - 1, min(n, n_votes or n)).round().astype(np.int64)
-        return track_evidence(self.times_n[places], self.logits_n[places], rule, Windows()).logit
+        return track_evidence(self.times_n[places], self.logits_n[places], RULE, Windows()).logit
 
 
 def votes_left(clip: TrackVotes, size: int, layout: Layout) -> int:
@@ -45,9 +45,7 @@ def votes_left(clip: TrackVotes, size: int, layout: Layout) -> int:
     return max(LEAST_VOTES, asked // size)
 
 
-def composite_clips(
-    clips: Sequence[TrackVotes], seed: int, *, sizes: Sequence[int] = SIZES, per_size: int = 400, rule: str = "mean_logit"
-) -> Clips:
+def composite_clips(clips: Sequence[TrackVotes], seed: int, *, sizes: Sequence[int] = SIZES, per_size: int = 400) -> Clips:
     """The greatest track logit of ``per_size`` composites of each size: half joined in time, half side by side; of either half
     one in two all real, one in two with one fake among real ones (the hardest that is still fake). ``chances_n`` is the size.
 
@@ -55,7 +53,7 @@ def composite_clips(
     likely, at every size: rates of different sizes can be compared. Raises ValueError where there are not real clips of as many
     groups, and one fake clip.
     """
-    made = _composites(clips, seed, sizes, per_size, rule)
+    made = _composites(clips, seed, sizes, per_size)
     return Clips(
         logits_n=np.array([max(logits) for logits, _ in made]),
         labels_n=np.array([int(fake) for _, fake in made], dtype=np.int64),
@@ -64,9 +62,7 @@ def composite_clips(
     )
 
 
-def _composites(
-    clips: Sequence[TrackVotes], seed: int, sizes: Sequence[int], per_size: int, rule: str
-) -> list[tuple[list[float], bool]]:
+def _composites(clips: Sequence[TrackVotes], seed: int, sizes: Sequence[int], per_size: int) -> list[tuple[list[float], bool]]:
     """The logits of each composite's tracks, and whether one is fake."""
     layout, rng = Layout(), np.random.default_rng(seed)
     real: dict[str, list[TrackVotes]] = {}
@@ -77,10 +73,7 @@ def _composites(
     if not fakes or len(real) < max(sizes):
         raise ValueError(f"composites of {max(sizes)} tracks need a fake clip, and real ones of as many groups, got {len(real)}")
 
-    @cache
-    def logit(clip: TrackVotes, n_votes: int | None) -> float:
-        return clip.logit(rule, n_votes)
-
+    logit = cache(TrackVotes.logit)
     made: list[tuple[list[float], bool]] = []
     for size in sizes:
         for place in range(per_size):
@@ -105,24 +98,22 @@ class Alarms:
     fake: float
 
 
-def crossfit_alarms(
-    clips: Sequence[TrackVotes], target: Target, *, n_folds: int = 3, seed: int = 0, per_size: int = 400, rule: str = "mean_logit"
-) -> list[Alarms]:
+def crossfit_alarms(clips: Sequence[TrackVotes], target: Target, *, n_folds: int = 3, per_size: int = 400) -> list[Alarms]:
     """How often composites of each size are called fake, where a, b, c_tracks and the threshold were fitted on clips of other
     groups. Raises ValueError where the clips of a fold, or of the others, lack a class."""
     groups_n = np.array([clip.group for clip in clips])
-    fold_n = folds_by_group(groups_n, np.array([int(clip.fake) for clip in clips], dtype=np.int64), n_folds, seed)
+    fold_n = folds_by_group(groups_n, np.array([int(clip.fake) for clip in clips], dtype=np.int64), n_folds, seed=0)
     found: list[tuple[int, bool, bool, bool]] = []
     for fold in range(n_folds):
         learnt = [clip for clip, its in zip(clips, fold_n, strict=True) if its != fold]
         held = [clip for clip, its in zip(clips, fold_n, strict=True) if its == fold]
-        single = composite_clips(learnt, seed, sizes=(1,), rule=rule)
+        single = composite_clips(learnt, seed=0, sizes=(1,))
         a, b = fit_platt(single)
-        c = fit_chances(composite_clips(learnt, seed, sizes=_possible(learnt), rule=rule), a, b)
+        c = fit_chances(composite_clips(learnt, seed=0, sizes=_possible(learnt)), a, b)
         p_n = np.array([probability(a * logit + b) for logit in single.logits_n])
         level = choose_thresholds(p_n, single.labels_n, target)[1]
-        fitted = Calibration(kind=MediaKind.VIDEO, rule=rule, strategies=frozenset(), frames=(0, 0), a=a, b=b, c_tracks=c)
-        for logits, fake in _composites(held, seed + 1, _possible(held), per_size, rule):
+        fitted = Calibration(kind=MediaKind.VIDEO, rule=RULE, strategies=frozenset(), frames=(0, 0), a=a, b=b, c_tracks=c)
+        for logits, fake in _composites(held, seed=1, sizes=_possible(held), per_size=per_size):
             alone, together = a * max(logits) + b, fitted.together(logits)
             found.append((len(logits), fake, probability(alone) > level, probability(together) > level))
     return [_alarms(size, [row for row in found if row[0] == size]) for size in sorted({row[0] for row in found})]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from training.calibration import Clips
+from training.calibration import RULE, Clips
 from worker.types import Coverage, Face, MediaKind, Strategy
 from worker.verdict.aggregate import Evidence, Windows, track_evidence
 from worker.verdict.second_pass import second_pass_times
@@ -46,7 +46,7 @@ class Layout:
     budget: int = 128
 
 
-def look_at(real: ClipVotes, splice: ClipVotes | None, start_s: float, layout: Layout, windows: Windows, rule: str) -> Evidence:
+def look_at(real: ClipVotes, splice: ClipVotes | None, start_s: float, layout: Layout, windows: Windows) -> Evidence:
     """Evidence of the looped ``real`` clip with ``splice`` from ``start_s`` on, by both sampling passes."""
 
     def votes(times_s: Floats) -> Floats:
@@ -55,10 +55,10 @@ def look_at(real: ClipVotes, splice: ClipVotes | None, start_s: float, layout: L
         inside = (times_s >= start_s) & (times_s < start_s + layout.splice_s)
         return np.where(inside, splice.at(times_s), real.at(times_s))
 
-    return look_through(votes, layout, windows, rule)
+    return look_through(votes, layout, windows)
 
 
-def look_through(votes: Callable[[Floats], Floats], layout: Layout, windows: Windows, rule: str = "mean_logit") -> Evidence:
+def look_through(votes: Callable[[Floats], Floats], layout: Layout, windows: Windows) -> Evidence:
     """Evidence of one track whose logits [n] at rising times in seconds [n] are ``votes``, by both sampling passes."""
     n = int(np.clip(layout.duration_s / layout.first_gap_s, layout.min_first, layout.max_first))
     first_n = (np.arange(n) + 0.5) * layout.duration_s / n
@@ -78,12 +78,10 @@ def look_through(votes: Callable[[Floats], Floats], layout: Layout, windows: Win
     )
     second = np.array(second_pass_times(faces, coverage, layout.budget), dtype=np.float64)
     times_n = np.sort(np.concatenate([first_n, second]))
-    return track_evidence(times_n, votes(times_n), rule, windows)
+    return track_evidence(times_n, votes(times_n), RULE, windows)
 
 
-def long_tracks(
-    clips: Sequence[ClipVotes], seed: int, n_videos: int, layout: Layout, windows: Windows, rule: str = "mean_logit"
-) -> Clips:
+def long_tracks(clips: Sequence[ClipVotes], seed: int, n_videos: int, layout: Layout, windows: Windows) -> Clips:
     """``n_videos`` long tracks, every second one with a splice from a fake clip (of the same group if there is one)."""
     rng = np.random.default_rng(seed)
     real = [clip for clip in clips if not clip.fake]
@@ -98,7 +96,7 @@ def long_tracks(
         related = [clip for clip in fake if clip.group == base.group] or fake
         splice = related[int(rng.integers(len(related)))] if place % 2 else None
         start_s = float(rng.uniform(0.0, layout.duration_s - layout.splice_s))
-        found = look_at(base, splice, start_s, layout, windows, rule)
+        found = look_at(base, splice, start_s, layout, windows)
         logits.append(found.logit)
         chances.append(found.n_windows)
         groups.append(base.group)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.calibration import Clips, Fit, Target, crossfit, fit_single, joined, with_chances
+from training.calibration import RULE, Clips, Fit, Target, crossfit, fit_single, joined, with_chances
 from training.composites import TrackVotes, composite_clips, crossfit_alarms
 from training.evaluation.replay import coverage_of, faces_of
 from training.longtracks import ClipVotes, Layout, long_tracks
@@ -28,7 +28,6 @@ from worker.verdict.aggregate import Windows
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy, decide
 
-RULE = "mean_logit"
 LONG_VIDEOS = 120
 LEAST_VOTES = 16
 """Clips with fewer votes are not looped to long videos."""
@@ -249,7 +248,7 @@ def _long(scanned: Sequence[Scanned], layouts: Sequence[Layout]) -> Clips | None
     if not any(clip.fake for clip in clips) or all(clip.fake for clip in clips):
         return None
     tables = [
-        long_tracks(clips, seed=seed, n_videos=LONG_VIDEOS, layout=layout, windows=Windows(), rule=RULE)
+        long_tracks(clips, seed=seed, n_videos=LONG_VIDEOS, layout=layout, windows=Windows())
         for seed, layout in enumerate(layouts)
     ]
     return joined(*tables)

@@ -236,6 +236,6 @@ def test_long_tracks_show_the_splice_and_give_a_calibration() -> None:
 
 def test_a_looped_clip_without_a_splice_keeps_its_mean() -> None:
     clip = votes(False, "g", 3)
-    found = look_at(clip, None, 0.0, Layout(), Windows(), "mean_logit")
+    found = look_at(clip, None, 0.0, Layout(), Windows())
     assert found.whole == pytest.approx(clip.logits_n.mean(), abs=0.3)
     assert found.logit - found.whole < 1.0

@@ -26,8 +26,8 @@ def test_a_scan_shares_its_frames_among_clips_that_follow_each_other() -> None:
     assert [votes_left(clip, size, Layout()) for size in (1, 2, 5)] == [32, 16, 6]
     long = TrackVotes(times_n=np.arange(32) * 5.0, logits_n=np.zeros(32), fake=False, group="g")
     assert votes_left(long, 5, Layout()) == 31
-    assert clip.logit("mean_logit", 16) != clip.logit("mean_logit")
-    assert clip.logit("mean_logit", 99) == pytest.approx(clip.logits_n.mean())
+    assert clip.logit(16) != clip.logit()
+    assert clip.logit(99) == pytest.approx(clip.logits_n.mean())
 
 
 def test_composites_hold_the_greatest_track_of_different_people(clips: list[TrackVotes]) -> None:
@@ -36,7 +36,7 @@ def test_composites_hold_the_greatest_track_of_different_people(clips: list[Trac
     assert sorted(set(found.counts_n.tolist())) == [1, 4]
     real = found.labels_n == 0
     assert found.logits_n[real & (found.counts_n == 4)].mean() > found.logits_n[real & (found.counts_n == 1)].mean() + 0.4
-    whole = [clip.logit("mean_logit") for clip in clips if not clip.fake]
+    whole = [clip.logit() for clip in clips if not clip.fake]
     side_by_side = real & (np.arange(160) % 4 == 2)
     assert np.isin(found.logits_n[side_by_side], whole).all()
     assert not np.isin(found.logits_n[real & ~side_by_side & (found.counts_n == 4)], whole).any()
