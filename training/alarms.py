@@ -9,14 +9,13 @@ they are, by the same thresholds: few false alarms are worth nothing where nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from training.calibration import RULE, Target
-from training.evaluation import robustness
 from training.evaluation.cases import Case
 from training.evaluation.degrade import FAMILIES
 from training.evaluation.judged import judge
@@ -26,8 +25,6 @@ from training.metrics import Bools, Proportion, clustered_clopper_pearson
 from training.scans import Scanned, fit_kind, fit_videos, votes_of
 from training.splits import Item
 from worker.errors import ConfigError
-from worker.jobs import ItemScanner
-from worker.ports import FrameSource
 from worker.report import Report
 from worker.types import Label, MediaKind, Verdict
 from worker.verdict.calibrate import Calibration
@@ -57,19 +54,6 @@ def trials(items: Mapping[str, Item], reports: Mapping[str, Report], data: Path)
         if items[name].label == "real" and items[name].is_video and votes_of(report, items[name]) is not None
     ]
     return [Trial(item=item, family=families[name], level=level) for name, level in COPIES for item in real]
-
-
-def scan_copies(
-    wanted: Sequence[Trial],
-    path: Path,
-    scanner: ItemScanner,
-    frames: FrameSource,
-    *,
-    on_trial: Callable[[Trial], None] = lambda _: None,
-    on_done: Callable[[], None] = lambda: None,
-) -> dict[Key, Report]:
-    """Make and scan the copies one by one; ``path`` keeps the reports, so that a stopped run goes on."""
-    return robustness.scans(wanted, path, scanner, frames, on_trial=on_trial, on_done=on_done)
 
 
 def seen_of(items: Mapping[str, Item], reports: Mapping[str, Report], copies: Mapping[Key, Report]) -> tuple[list[Seen], int]:

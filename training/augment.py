@@ -64,9 +64,9 @@ def move_mask(how: Degradation, mask_HW: Float32 | None, size: int) -> Float32:
     return np.asarray(cv2.resize(np.ascontiguousarray(lying), (size, size), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def coarsen(mask_HW: Float32, cell: int = 16) -> Float32:
+def coarsen(mask_HW: Float32) -> Float32:
     """Means over cells of 16 x 16 pixels, as many as fit, at least one."""
-    height, width = (max(1, length // cell) for length in mask_HW.shape)
+    height, width = (max(1, length // 16) for length in mask_HW.shape)
     return np.asarray(cv2.resize(mask_HW, (width, height), interpolation=cv2.INTER_AREA), np.float32)
 
 

@@ -23,6 +23,7 @@ Bools = npt.NDArray[np.bool_]
 
 RULE = "mean_logit"
 """Calibrated are the logits of this aggregation rule."""
+LEAST_A = 0.01
 LEVELS = (0.75, 0.80, 0.85, 0.90)
 """Shares of single clips below the thresholds at which several chances are compared with one; above, few dozen clips hold one or
 two, and a single odd one would decide."""
@@ -83,14 +84,12 @@ def _sigmoid(x_n: Floats) -> Floats:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x_n)), dtype=np.float64)
 
 
-def fit_platt(
-    clips: Clips, penalty: float = 1.0, least_a: float = 0.01, temperature_n: Floats | None = None
-) -> tuple[float, float]:
+def fit_platt(clips: Clips, penalty: float = 1.0, temperature_n: Floats | None = None) -> tuple[float, float]:
     """(a, b) of p = sigmoid(a * logit + b) by penalised maximum likelihood (Platt 1999), Newton's method with halved steps.
 
     ``temperature_n`` divides each clip's a * logit + b. ``penalty`` is that of a Gaussian prior about the identity (a = 1,
-    b = 0), in clips: it matters for a few dozen clips and keeps a finite where the classes do not overlap. ``least_a``: a
-    calibration must rise, also where the clips do not show it.
+    b = 0), in clips: it matters for a few dozen clips and keeps a finite where the classes do not overlap. a is
+    ``LEAST_A`` or more: a calibration must rise, also where the clips do not show it.
     """
     weight_n = class_weights(clips.labels_n == 1)
     prior = np.array([1.0, 0.0])
@@ -117,8 +116,8 @@ def fit_platt(
         raise ValueError("Platt scaling did not converge; are the logits of a usable scale?")
 
     theta = newton(prior, [0, 1])
-    if theta[0] < least_a:
-        theta = newton(np.array([least_a, 0.0]), [1])
+    if theta[0] < LEAST_A:
+        theta = newton(np.array([LEAST_A, 0.0]), [1])
     return float(theta[0]), float(theta[1])
 
 
@@ -152,7 +151,7 @@ def composites(clips: Clips, seed: int, sizes: Sequence[int] = (2, 3, 4, 5), per
     )
 
 
-def fit_chances(clips: Clips, a: float, b: float, grid: Floats | None = None) -> float:
+def fit_chances(clips: Clips, a: float, b: float) -> float:
     """c >= 0 of p = sigmoid(a * logit + b - c * ln(chances)) that keeps false alarms where one track (or window) has them.
 
     For each c the false-alarm rates at several thresholds, one for each number of chances, are compared with the rate that the
@@ -174,7 +173,7 @@ def fit_chances(clips: Clips, a: float, b: float, grid: Floats | None = None) ->
             total += float(sum(((shifted > level).mean() - rate) ** 2 for level, rate in zip(levels, wanted, strict=True)))
         return total
 
-    candidates = np.arange(0.0, 5.0, 0.05) if grid is None else grid
+    candidates = np.arange(0.0, 5.0, 0.05)
     return float(candidates[np.argmin([misfit(float(c)) for c in candidates])])
 
 

@@ -18,9 +18,9 @@ from worker.ports import FrameSource
 from worker.types import SamplingRequest, Strategy, UInt8
 
 
-def open_frames(threads: int = 1) -> SandboxedFrames:
+def open_frames() -> SandboxedFrames:
     """A frame source with a scan's limits; a context manager."""
-    return SandboxedFrames(Limits(), threads=threads)
+    return SandboxedFrames(Limits())
 
 
 def count_frames(source: FrameSource, path: Path) -> int:

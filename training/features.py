@@ -30,6 +30,7 @@ FAMILIES = ("real", "manipulation", "synthetic")
 """Families that cached crops are labelled with; blends are made on the fly in training and are not among them."""
 FIRST_SOURCES = ("ffpp", "140k", "ciplab", "lfw", "utkface")
 """Training sources drawn from before all others: the order of sources decides which crops a seed draws."""
+BATCH = 32
 SAVE_EVERY = 4
 """Batches between two savings of the features."""
 
@@ -73,14 +74,12 @@ def family(row: Crop) -> int:
     return FAMILIES.index("manipulation" if row.its_family == "blend" else row.its_family)
 
 
-def choose_rows(
-    rows: Sequence[Crop], *, per_label: int = 1500, pictures: int = 1000, frames_per_clip: int = 4, seed: int = 0
-) -> list[Crop]:
+def choose_rows(rows: Sequence[Crop], *, per_label: int = 1500, pictures: int = 1000, frames_per_clip: int = 4) -> list[Crop]:
     """A fixed sample: ``per_label`` real and fake training crops, shared as evenly among sources as they allow; of what was not
     trained on, at most so many ``pictures`` of a source's class and spaced frames of every clip. No recompressed and no
     reconstructed copies. A smaller sample of pictures is part of a larger one."""
     known = [row for row in rows if not row.variant and row.source != RECONSTRUCTED]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     chosen: list[Crop] = []
     learnt = [row for row in known if row.split == "train"]
     others = sorted({row.source for row in learnt} - set(FIRST_SOURCES))
@@ -126,7 +125,6 @@ def extract(
     *,
     crop: CropSpec,
     checkpoint_sha256: str,
-    batch: int = 32,
 ) -> Features:
     """The network's pooled features of these crops, cut as its scans would, float32. ``path`` (.npz) keeps them: what it holds is
     not computed again.
@@ -138,8 +136,8 @@ def extract(
     known = _read(path, checkpoint_sha256)
     open_rows = [(name, row) for name, row in zip(names, rows, strict=True) if name not in known]
     with torch.inference_mode(), Progress() as progress:
-        for number, start in enumerate(progress.track(range(0, len(open_rows), batch), description="features"), start=1):
-            part = open_rows[start : start + batch]
+        for number, start in enumerate(progress.track(range(0, len(open_rows), BATCH), description="features"), start=1):
+            part = open_rows[start : start + BATCH]
             crops_FHWC = torch.from_numpy(np.stack([store.crop(row, margin=crop.margin, size=crop.size) for _, row in part]))
             pixels_FCHW = network.normalise(crops_FHWC).contiguous(memory_format=torch.channels_last)
             features_FD = network.backbone(pixels_FCHW).float().numpy()

@@ -44,6 +44,8 @@ from worker.verdict.draws import interval_width, paired_test
 
 Loss = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 COVERAGES = np.linspace(0.02, 1.0, 50)
+BATCH = 256
+FOLDS = 5
 PARTS = ("heldout", "leftout")
 
 
@@ -132,8 +134,8 @@ def score(head: nn.Module, part: Features) -> Scores:
     return Scores(logit_F=logit_F, without_steps_F=logit_F, sure={})
 
 
-def _batched(run: Callable[[Tensor], Tensor], features_FD: np.ndarray[Any, Any], batch: int = 256) -> Floats:
-    parts = [run(torch.from_numpy(features_FD[start : start + batch])) for start in range(0, len(features_FD), batch)]
+def _batched(run: Callable[[Tensor], Tensor], features_FD: np.ndarray[Any, Any]) -> Floats:
+    parts = [run(torch.from_numpy(features_FD[start : start + BATCH])) for start in range(0, len(features_FD), BATCH)]
     return np.asarray(torch.cat(parts).numpy(), np.float64)
 
 
@@ -162,12 +164,12 @@ def judge(scores: Scores, part: Features) -> dict[str, float]:
     return found | {f"AURC {name}": area_under_risk_coverage(sure_F, wrong_F, weight_F) for name, sure_F in scores.sure.items()}
 
 
-def cross_calibrated(logit_F: Floats, part: Features, folds: int = 5) -> Floats:
+def cross_calibrated(logit_F: Floats, part: Features) -> Floats:
     """p of each crop by a temperature and an offset that were fitted without its group."""
     clips = Clips(logits_n=logit_F, labels_n=part.fake_F.astype(np.int64), groups_n=part.groups_F)
-    fold_F = folds_by_group(clips.groups_n, clips.labels_n, folds, seed=0)
+    fold_F = folds_by_group(clips.groups_n, clips.labels_n, FOLDS, seed=0)
     p_F = np.zeros(len(logit_F))
-    for fold in range(folds):
+    for fold in range(FOLDS):
         a, b = fit_platt(clips.take(fold_F != fold))
         p_F[fold_F == fold] = expit(a * logit_F[fold_F == fold] + b)
     return p_F
@@ -194,11 +196,11 @@ def out_of_source(held: Scores, left: Scores, held_part: Features, left_part: Fe
 
 
 @torch.inference_mode()
-def cost(head: nn.Module, features_FD: np.ndarray[Any, Any], *, repeats: int = 30) -> dict[str, float]:
+def cost(head: nn.Module, features_FD: np.ndarray[Any, Any]) -> dict[str, float]:
     """Parameters, and the median milliseconds of processor time of a batch of 32 faces' features."""
     batch_FD = torch.from_numpy(features_FD[:32])
     times_s = []
-    for _ in range(repeats):
+    for _ in range(30):
         started = time.process_time()
         head(batch_FD)
         times_s.append(time.process_time() - started)

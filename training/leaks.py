@@ -108,10 +108,10 @@ def dhash(thumb_HW: UInt8) -> int:
     return int.from_bytes(np.packbits(small_HW[:, :-1] < small_HW[:, 1:]).tobytes(), "big")
 
 
-def by_looks(rows: Sequence[Placed], thumbs_NHW: UInt8, *, max_bits: int = MAX_BITS) -> list[Leak]:
+def by_looks(rows: Sequence[Placed], thumbs_NHW: UInt8) -> list[Leak]:
     """Crops that look the same in two splits, a leak for each pair of files; ``thumbs_NHW``: ``thumbnail`` of each row's crop."""
     hashes = np.array([dhash(thumb) for thumb in thumbs_NHW], np.uint64)
-    pairs = near_pairs(hashes, [row.split for row in rows], max_bits)
+    pairs = near_pairs(hashes, [row.split for row in rows])
     found: dict[tuple[str, str], Leak] = {}
     if not len(pairs):
         return []

@@ -16,6 +16,7 @@ from sklearn import metrics
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+CONFIDENCE = 0.95
 EDGE = 1e-7
 """Probabilities are kept this far from 0 and 1 where their logarithm is taken."""
 
@@ -118,7 +119,7 @@ def expected_calibration_error(fake_N: Bools, p_N: Floats, bins: int | None = No
     return float("nan") if found is None else found.ece
 
 
-def calibration_error_floor(fake_N: Bools, p_N: Floats, *, draws: int = 200, seed: int = 0) -> float:
+def calibration_error_floor(fake_N: Bools, p_N: Floats, *, draws: int = 200) -> float:
     """The mean calibration error that *perfectly* calibrated probabilities like these would show: labels are drawn from them.
 
     The estimate is biased upwards by chance alone, most for few files; an error near this floor is none that could be seen.
@@ -129,7 +130,7 @@ def calibration_error_floor(fake_N: Bools, p_N: Floats, *, draws: int = 200, see
     share = float(fake_N.mean())
     odds_N = np.clip(p_N, EDGE, 1 - EDGE) / (1 - np.clip(p_N, EDGE, 1 - EDGE)) * share / (1 - share)
     own_N = odds_N / (1 + odds_N)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     errors = [expected_calibration_error(rng.random(len(own_N)) < own_N, p_N) for _ in range(draws)]
     return float(np.nanmean(errors)) if not np.all(np.isnan(errors)) else float("nan")
 
@@ -185,7 +186,7 @@ class Proportion:
     upper: float
 
 
-def clopper_pearson(count: float, total: float, confidence: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(count: float, total: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Exact two-sided interval of a share (Clopper & Pearson 1934), also for effective sizes that are no whole numbers."""
     if not 0 <= count <= total or total <= 0:
         raise ValueError(f"{count} of {total} is no share")
@@ -195,7 +196,7 @@ def clopper_pearson(count: float, total: float, confidence: float = 0.95) -> tup
     return low, high
 
 
-def clustered_clopper_pearson(alarms: Sequence[bool] | Bools, groups: Sequence[str], confidence: float = 0.95) -> Proportion:
+def clustered_clopper_pearson(alarms: Sequence[bool] | Bools, groups: Sequence[str]) -> Proportion:
     """A share among files that come in groups (Korn & Graubard 1998): Clopper-Pearson at the effective sample size.
 
     The design effect is the between-group variance of the share over that of independent files, at least 1; few groups are
@@ -208,8 +209,8 @@ def clustered_clopper_pearson(alarms: Sequence[bool] | Bools, groups: Sequence[s
     n, count = len(alarm_N), int(alarm_N.sum())
     share = count / n
     effective = _effective(alarm_N, groups)
-    low, high = clopper_pearson(min(share * effective, effective), effective, confidence)
-    upper = clopper_pearson(min(share * effective, effective), effective, 2 * confidence - 1)[1]
+    low, high = clopper_pearson(min(share * effective, effective), effective)
+    upper = clopper_pearson(min(share * effective, effective), effective, 2 * CONFIDENCE - 1)[1]
     return Proportion(
         count=count, total=n, groups=len(set(groups)), effective=effective, share=share, low=low, high=high, upper=upper
     )

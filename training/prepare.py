@@ -36,6 +36,7 @@ SIZE = 288
 PICTURES_IN_SHARD = 200
 FILE_NAME = re.compile("[A-Za-z0-9_-][A-Za-z0-9._-]{0,150}")
 """What a shard may be called: sources and files are named by whoever wrote the manifest."""
+VARIANT_FRAMES = 10
 TOGETHER = 16
 """Pictures in memory at a time."""
 ANOTHER_SCENE = 20.0
@@ -333,7 +334,6 @@ def prepare(
     *,
     train_frames: int = 20,
     test_frames: int = 12,
-    variant_frames: int = 10,
     threads: int = 2,
     recompress: bool = True,
 ) -> None:
@@ -345,7 +345,7 @@ def prepare(
         for job in progress.track(planned, description="crops"):
             if (cache / f"{job.name}.csv").exists():
                 continue
-            count = variant_frames if job.variant else train_frames if job.items[0].split == "train" else test_frames
+            count = VARIANT_FRAMES if job.variant else train_frames if job.items[0].split == "train" else test_frames
             files = provenance.look_at(data, [item.path for item in job.items])
             pairs = cutter.crops(job, count)
             provenance.skip(

@@ -64,7 +64,7 @@ def fit_temperature(clips: Clips, fulls: Sequence[float]) -> tuple[float, float]
     return min([(max(fulls), 0.0), *itertools.product(fulls, SLOPES)], key=loss)
 
 
-def fit_quality(clips: Clips, degraded: Clips | None = None, n_folds: int = 5, seed: int = 0) -> QualityFit:
+def fit_quality(clips: Clips, degraded: Clips | None = None, n_folds: int = 5) -> QualityFit:
     """Fit on the clips and, where there are some, degraded copies of them (same groups); judge out of fold over groups.
 
     What is compared, on both alike: a and b fitted on the clips as they are, against the same with the temperature that the
@@ -74,7 +74,7 @@ def fit_quality(clips: Clips, degraded: Clips | None = None, n_folds: int = 5, s
     own_n = np.arange(len(everything.labels_n)) < len(clips.labels_n)
     fulls = sorted({float(full) for full in np.quantile(clips.qualities_n, FULL_AT)})
     n_folds = min(n_folds, len(np.unique(everything.groups_n)))
-    fold_n = folds_by_group(everything.groups_n, everything.labels_n, n_folds, seed)
+    fold_n = folds_by_group(everything.groups_n, everything.labels_n, n_folds, seed=0)
     plain_n, tempered_n = np.zeros(len(fold_n)), np.zeros(len(fold_n))
     for fold in range(n_folds):
         held = fold_n == fold

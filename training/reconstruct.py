@@ -165,18 +165,17 @@ def add_reconstructions(
     per_source: Mapping[str, int],
     nets: Sequence[str] = NETS,
     *,
-    seed: int = 0,
     threads: int = 2,
 ) -> Added:
     """Shards ``taesd-<source>-<start>`` until each source has that many pictures, nets taking turns.
 
-    Parents are real training pictures of the cache, in an order that follows from ``seed``, so a second call only adds what is
+    Parents are real training pictures of the cache, in a fixed order, so a second call only adds what is
     missing. A fake's ``target`` is its parent's path, its box the parent's. ``init`` holds ``<net>_encoder.safetensors`` and
     ``<net>_decoder.safetensors``. Left out are parents that cannot be read, are no JPEG, show no face, or whose cached crop
     cannot be cut again, bit for bit (another box). Raises ConfigError for a source without such pictures.
     """
     torch.set_num_threads(threads)
-    plan = _plan(read_index(cache), per_source, seed)
+    plan = _plan(read_index(cache), per_source)
     autoencoders = [Autoencoder(init, net) for net in nets]
     written, left_out = 0, Counter[str]()
     with MtcnnDetector(threads=threads) as detector, Progress() as progress:
@@ -197,7 +196,7 @@ def add_reconstructions(
     return Added(crops=written, left_out=left_out)
 
 
-def _plan(rows: Sequence[Crop], per_source: Mapping[str, int], seed: int) -> list[tuple[str, list[Crop]]]:
+def _plan(rows: Sequence[Crop], per_source: Mapping[str, int]) -> list[tuple[str, list[Crop]]]:
     """Names of the shards that are missing and their parents, the sources taking turns."""
     taken = {row.shard for row in rows}
     done = {row.target for row in rows if row.source == RECONSTRUCTED}
@@ -206,7 +205,7 @@ def _plan(rows: Sequence[Crop], per_source: Mapping[str, int], seed: int) -> lis
         reals = [row for row in rows if (row.source, row.label, row.split) == (source, "real", "train") and _is_picture(row)]
         if not reals:
             raise ConfigError(f"the cache has no real training pictures of {source}")
-        order = np.random.default_rng(seed).permutation(len(reals))[:count]
+        order = np.random.default_rng(0).permutation(len(reals))[:count]
         todo = [reals[n] for n in order if reals[n].path not in done]
         names = (name for n in itertools.count() if (name := f"{RECONSTRUCTED}-{source}-{n * IN_SHARD:05d}") not in taken)
         starts = range(0, len(todo), IN_SHARD)

@@ -33,7 +33,7 @@ class Scores:
     """Share of all fake clips called real."""
 
 
-def score(clips: Clips, found: OutOfFold, n_bootstrap: int = 1000, seed: int = 0) -> Scores:
+def score(clips: Clips, found: OutOfFold, n_bootstrap: int = 1000) -> Scores:
     """AUC with an interval that resamples whole groups, coverage, and accuracy of the decided clips."""
     y_n = clips.labels_n
     called_fake, called_real = found.p_n > found.t_fake_n, found.p_n < found.t_real_n
@@ -45,7 +45,7 @@ def score(clips: Clips, found: OutOfFold, n_bootstrap: int = 1000, seed: int = 0
         n_fake=int((y_n == 1).sum()),
         auc=auc(y_n == 1, found.p_n),
         auc_interval=grouped_interval(
-            clips.groups_n.tolist(), lambda rows: auc(y_n[rows] == 1, found.p_n[rows]), draws=n_bootstrap, seed=seed
+            clips.groups_n.tolist(), lambda rows: auc(y_n[rows] == 1, found.p_n[rows]), draws=n_bootstrap
         ),
         coverage=float(decided.mean()),
         balanced_accuracy=balanced,

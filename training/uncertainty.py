@@ -12,8 +12,8 @@ def pavpu(certain_F: Bools, wrong_F: Bools, weight_F: Floats) -> float:
     return float(weight_F @ (certain_F != wrong_F) / weight_F.sum())
 
 
-def best_gate(sure_F: Floats, wrong_F: Bools, weight_F: Floats, *, candidates: int = 200) -> float:
-    """The threshold on ``sure`` (certain above it) with the greatest PAvPU, of so many candidates; among equals the lowest."""
-    values = np.unique(np.quantile(sure_F, np.linspace(0, 1, candidates), method="lower"))
+def best_gate(sure_F: Floats, wrong_F: Bools, weight_F: Floats) -> float:
+    """The threshold on ``sure`` (certain above it) with the greatest PAvPU, of 200 candidates; among equals the lowest."""
+    values = np.unique(np.quantile(sure_F, np.linspace(0, 1, 200), method="lower"))
     thresholds = np.concatenate([[-np.inf], values])
     return float(thresholds[int(np.argmax([pavpu(sure_F > value, wrong_F, weight_F) for value in thresholds]))])

@@ -16,16 +16,17 @@ from worker.types import Float32, UInt8
 
 AT_ONCE = 64
 """Crops in memory while scoring."""
+BATCH = 32
 
 
-def predict(network: DeepfakeNet, crops_FHWC: UInt8, batch: int = 32) -> Float32:
+def predict(network: DeepfakeNet, crops_FHWC: UInt8) -> Float32:
     """log p(fake) - log p(real) of each crop, float32 [F]; leaves the network in evaluation mode."""
     network.eval()
     device = next(network.parameters()).device
     found: list[Float32] = [np.empty(0, np.float32)]
     with torch.inference_mode():
-        for start in range(0, len(crops_FHWC), batch):
-            logits_FK = network(torch.from_numpy(crops_FHWC[start : start + batch]).to(device))
+        for start in range(0, len(crops_FHWC), BATCH):
+            logits_FK = network(torch.from_numpy(crops_FHWC[start : start + BATCH]).to(device))
             found.append(score_logit(logits_FK.float()).cpu().numpy())
     return np.concatenate(found)
 

@@ -60,11 +60,11 @@ def detect(
     return found
 
 
-def recall(found: Sequence[Float32], truth: Sequence[Float32], least_px: float = LARGE_PX) -> float | None:
-    """Share of the true boxes of at least ``least_px`` (shorter side) that a found box of the frame meets; None without any."""
+def recall(found: Sequence[Float32], truth: Sequence[Float32]) -> float | None:
+    """Share of the true boxes of at least ``LARGE_PX`` (shorter side) that a found box of the frame meets; None without any."""
     wanted = met = 0
     for boxes_N4, true_M4 in zip(found, truth, strict=True):
-        large_M4 = true_M4[(true_M4[:, 2:] - true_M4[:, :2]).min(axis=1, initial=np.inf) >= least_px] if len(true_M4) else true_M4
+        large_M4 = true_M4[(true_M4[:, 2:] - true_M4[:, :2]).min(axis=1, initial=np.inf) >= LARGE_PX] if len(true_M4) else true_M4
         wanted += len(large_M4)
         if len(large_M4) and len(boxes_N4):
             met += int((ious(large_M4, boxes_N4).max(axis=1) >= MATCH_IOU).sum())

@@ -36,11 +36,11 @@ def sum_of_medians(runs: Runs) -> float:
     return float(sum(np.median(one) for one in runs))
 
 
-def ratio(above: Runs, below: Runs, *, seed: int = 0) -> Ratio:
+def ratio(above: Runs, below: Runs) -> Ratio:
     """The sum of the items' median runs above, over that below. Raises ValueError unless both have the same items."""
     if len(above) != len(below) or not above:
         raise ValueError(f"{len(above)} and {len(below)} items do not compare")
-    draws = np.random.default_rng(seed)
+    draws = np.random.default_rng(0)
     value = _quotient(sum_of_medians(above), sum_of_medians(below))
     items_DC = draws.integers(0, len(above), (DRAWS, len(above)))
     drawn = [_drawn_sums(side, items_DC, draws) for side in (above, below)]

@@ -171,8 +171,9 @@ def alarms(
 ) -> None:
     from rich.console import Console
 
-    from training.alarms import report_lines, scan_copies, seen_of, trials
+    from training.alarms import report_lines, seen_of, trials
     from training.calibration import Target
+    from training.evaluation import robustness
     from training.labelled import as_learnt, labelled_files
     from training.scans import named_reports
     from worker.compose import build_scanner
@@ -192,7 +193,7 @@ def alarms(
     console = Console(stderr=True)
     bar = Bar(console, total=len(wanted), live=console.is_terminal)
     with build_scanner(settings) as scanner, build_frames(settings) as frames, bar:
-        copies = scan_copies(wanted, out / "copies.jsonl", scanner, frames, on_done=bar.advance)
+        copies = robustness.scans(wanted, out / "copies.jsonl", scanner, frames, on_done=bar.advance)
     seen, lost = seen_of(items, own, copies)
     lines = report_lines(seen, Target(fpr=fpr, fnr=fnr, coverage=coverage))
     lines += ["", f"{lost} of {len(wanted)} copies got no score and count in no share."]

@@ -183,9 +183,7 @@ def calibration(scored: Sequence[Judged]) -> Calibration | None:
     )
 
 
-def crossfit_scores(
-    scored: Sequence[Judged], rule: str = "mean_logit", *, by_source: bool = False, seed: int = 0
-) -> Floats | None:
+def crossfit_scores(scored: Sequence[Judged], rule: str = "mean_logit", *, by_source: bool = False) -> Floats | None:
     """p of each file [N] by Platt scaling on the other folds of groups, or on the other sources.
 
     None where a logit is missing, or there are too few groups or sources for every fit to see both classes.
@@ -198,7 +196,7 @@ def crossfit_scores(
     if len(known) < len(scored) or one_class(fake_N) or len(set(groups_N.tolist())) < FOLDS or (by_source and len(sources) == 1):
         return None
     clips = Clips(logits_n=np.array(known), labels_n=fake_N.astype(np.int64), groups_n=groups_N)
-    fold_N = source_N if by_source else folds_by_group(clips.groups_n, clips.labels_n, FOLDS, seed)
+    fold_N = source_N if by_source else folds_by_group(clips.groups_n, clips.labels_n, FOLDS, seed=0)
     folds = np.unique(fold_N)
     if any(one_class(fake_N[fold_N != fold]) for fold in folds):
         return None

@@ -13,20 +13,19 @@ from worker.types import Detections, Float32, Int64
 PYRAMID_FACTOR = 0.709
 WINDOW = 12
 """Side of P-Net's window, the size of a face at the pyramid level that finds it."""
+THRESHOLDS = (0.6, 0.7, 0.7)
+"""Least face probability for P-Net, R-Net and O-Net."""
 
 
 class Cascade:
-    """The stages; used by several threads at once. All boxes are in pixels of the frames that it is given.
+    """The stages; used by several threads at once. All boxes are in pixels of the frames that it is given;
+    ``min_face_px``: smallest face looked for."""
 
-    min_face_px: smallest face looked for. thresholds: least face probability for P-Net, R-Net and O-Net.
-    """
-
-    def __init__(self, nets: FaceNets, *, min_face_px: int, thresholds: tuple[float, float, float]) -> None:
+    def __init__(self, nets: FaceNets, *, min_face_px: int) -> None:
         if min_face_px < WINDOW:
             raise ValueError(f"min_face_px {min_face_px} must be at least {WINDOW}")
         self._pnet, self._rnet, self._onet = nets
         self._min_face_px = min_face_px
-        self._thresholds = thresholds
 
     def detect(self, table: AreaTable) -> Detections:
         """All faces of the frames."""
@@ -43,7 +42,7 @@ class Cascade:
         shorter = min(table.height, table.width) * WINDOW / self._min_face_px  # "* scale" may round to below WINDOW
         while shorter >= WINDOW:
             prob, offset = self._pnet(table.level(int(table.height * scale + 1), int(table.width * scale + 1)))
-            frame, y, x = np.nonzero(prob >= np.float32(self._thresholds[0]))
+            frame, y, x = np.nonzero(prob >= np.float32(THRESHOLDS[0]))
             corners = np.stack([x, y, x, y], 1) * 2 + np.array([1, 1, WINDOW, WINDOW])
             boxes = np.floor(corners.astype(np.float32) / np.float32(scale))
             score, offset = prob[frame, y, x], offset[frame, :, y, x]
@@ -58,14 +57,14 @@ class Cascade:
     def _refine(self, table: AreaTable, boxes_N4: Float32, frame_N: Int64) -> tuple[Float32, Int64]:
         """The square candidates that R-Net confirms, moved."""
         boxes_N4, frame_N, (prob, offset) = _run(self._rnet, table, boxes_N4, frame_N, side=24, widths=(0, 4))
-        sure = np.flatnonzero(prob > np.float32(self._thresholds[1]))
+        sure = np.flatnonzero(prob > np.float32(THRESHOLDS[1]))
         keep = sure[suppress(boxes_N4[sure], prob[sure], frame_N[sure], 0.7)]
         return squared(_moved(boxes_N4[keep], offset[keep], 1)), frame_N[keep]
 
     def confirm(self, table: AreaTable | SingleCuts, boxes_N4: Float32, frame_N: Int64) -> Detections:
         """The faces that O-Net confirms among square candidates, with landmarks; grouped by rising frame."""
         boxes_N4, frame_N, (prob, offset, points) = _run(self._onet, table, boxes_N4, frame_N, side=48, widths=(0, 4, 10))
-        sure = np.flatnonzero(prob > np.float32(self._thresholds[2]))
+        sure = np.flatnonzero(prob > np.float32(THRESHOLDS[2]))
         boxes_N4, prob, frame_N = boxes_N4[sure], prob[sure], frame_N[sure]
         size = boxes_N4[:, 2:] - boxes_N4[:, :2] + 1
         landmarks = points[sure].reshape(-1, 2, 5).transpose(0, 2, 1) * size[:, None] + boxes_N4[:, None, :2] - 1

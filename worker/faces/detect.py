@@ -28,9 +28,9 @@ def _shrunk(frames_BHWC: Sequence[UInt8] | UInt8, times: int) -> UInt8:
 class MtcnnDetector:
     """A FaceDetector; a context manager that owns its threads.
 
-    min_face_px: smallest face looked for, in pixels at detection scale. thresholds: least face probability for P-Net, R-Net and
-    O-Net. threads: frames are shared out to this many threads. nets: those of another runtime (``worker.backends.face_nets``);
-    the packaged ones when None. Raises ModelError if those cannot be loaded.
+    min_face_px: smallest face looked for, in pixels at detection scale. threads: frames are shared out to this many threads.
+    nets: those of another runtime (``worker.backends.face_nets``); the packaged ones when None. Raises ModelError if those cannot
+    be loaded.
     """
 
     def __init__(
@@ -38,10 +38,9 @@ class MtcnnDetector:
         nets: FaceNets | None = None,
         *,
         min_face_px: int = 40,
-        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         threads: int = 2,
     ) -> None:
-        self._cascade = Cascade(nets or load_nets(packaged_nets()), min_face_px=min_face_px, thresholds=thresholds)
+        self._cascade = Cascade(nets or load_nets(packaged_nets()), min_face_px=min_face_px)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="faces")
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+BETA_FIRST, BETA_LAST = 0.01, 0.95
 Predict = Callable[[Tensor, int], Tensor]
 """(y_t [F, N, K], t) -> the noise guessed to be in it [F, N, K]."""
 
@@ -47,11 +48,11 @@ class Schedule:
         return g0, g1, g2, (1 - before) * beta / (1 - now)
 
 
-def linear_schedule(num_steps: int, *, beta_first: float = 0.01, beta_last: float = 0.95) -> Schedule:
-    """Betas on a line: CARD's setting for ImageNet is ten steps from 0.01 to 0.95. Raises ValueError below two steps."""
+def linear_schedule(num_steps: int) -> Schedule:
+    """Betas on a line: with ten steps, CARD's setting for ImageNet. Raises ValueError below two steps."""
     if num_steps < 2:
         raise ValueError(f"num_steps {num_steps}: label diffusion needs two or more")
-    betas = [beta_first + (beta_last - beta_first) * step / (num_steps - 1) for step in range(num_steps)]
+    betas = [BETA_FIRST + (BETA_LAST - BETA_FIRST) * step / (num_steps - 1) for step in range(num_steps)]
     return Schedule(tuple(itertools.accumulate(betas, lambda kept, beta: kept * (1 - beta), initial=1.0)))
 
 

@@ -10,8 +10,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+BETA_FIRST, BETA_LAST = 0.05, 0.5
 
-def step_weights(num_steps: int, *, beta_first: float = 0.05, beta_last: float = 0.5) -> tuple[float, ...]:
+
+def step_weights(num_steps: int) -> tuple[float, ...]:
     """How far each step moves towards its denoised state, for s = S..1, from a linear beta schedule.
 
     ``g_s = 1 - sqrt(alpha_s)`` scaled so that the first (noisiest) step has weight 1/2: early steps move far, last ones refine.
@@ -19,7 +21,7 @@ def step_weights(num_steps: int, *, beta_first: float = 0.05, beta_last: float =
     if num_steps < 1:
         raise ValueError(f"num_steps {num_steps} must be positive")
     span = max(1, num_steps - 1)
-    betas = [beta_first + (beta_last - beta_first) * step / span for step in range(num_steps)]
+    betas = [BETA_FIRST + (BETA_LAST - BETA_FIRST) * step / span for step in range(num_steps)]
     raw = [1.0 - math.sqrt(1.0 - beta) for beta in betas]
     return tuple(0.5 * weight / raw[-1] for weight in reversed(raw))
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 BACKOFF_S, BACKOFF_MAX_S = 0.05, 1.0
 HEALTH_CHECK_S = 30
+MAX_CONNECTIONS = 64
 _SCHEMES = ("redis", "rediss", "unix", "sentinel")
 DOWN = (refused.ConnectionError, refused.TimeoutError, refused.ReadOnlyError, refused.MasterDownError)
 """What is tried again, and is RedisDown in the end."""
@@ -118,14 +119,13 @@ def connect(
     timeout_s: float,
     patience_s: float,
     block_s: float = 0.0,
-    max_connections: int = 64,
 ) -> Redis:
     """A client of the server at ``url``; nothing is sent yet. Whoever calls this closes it.
 
     ``timeout_s``: wait for a connection and for one answer. ``patience_s``: a command is tried again for so long while Redis is
     away, loading, or a replica that was the master; an attempt under way then may take ``timeout_s`` more. ``block_s``: the
-    longest wait that its commands ask of the server (BLPOP), which does not count as silence. ``max_connections`` bounds the
-    threads that use it at once. Answers are bytes.
+    longest wait that its commands ask of the server (BLPOP), which does not count as silence. ``MAX_CONNECTIONS``
+    bounds the threads that use it at once. Answers are bytes.
 
     Raises ConfigError for a URL that is none, that carries a password, or that does not go with the other values.
     """
@@ -148,7 +148,7 @@ def connect(
         "protocol": 2,
         "retry": PatientRetry(patience_s),
         "health_check_interval": HEALTH_CHECK_S,
-        "max_connections": max_connections,
+        "max_connections": MAX_CONNECTIONS,
         **login,
         **waits,
     }

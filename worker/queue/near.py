@@ -55,7 +55,7 @@ class NearIndex:
         told = (self._records.namespace, report.id, report.owner or "", phash, self._records.terms.keep_s, AGES)
         self._add(args=[*told, self._most // AGES, *bands(hashes_of(phash))])
 
-    def near(self, report: Report, *, most: int = LISTED) -> list[Near]:
+    def near(self, report: Report) -> list[Near]:
         """The scans of this one's owner on media near its own, without itself; the newest first. None where it has no hash."""
         hashes = hashes_of(report.media.phash or "") if report.media else ()
         if not hashes:
@@ -67,7 +67,7 @@ class NearIndex:
             away = distance(hashes, theirs)
             if away <= limit(hashes, theirs) and scan_id.decode() != report.id:
                 found.append(Near(id=scan_id.decode(), distance=away, finished_ms=int(finished_ms)))
-        return sorted(found, key=lambda near: (-near.finished_ms, near.id))[:most]
+        return sorted(found, key=lambda near: (-near.finished_ms, near.id))[:LISTED]
 
 
 def still_there(records: Records, reports: Sequence[Report]) -> list[Report]:

@@ -128,15 +128,15 @@ def rate_bound(alarms: int, n: int, confidence: float = CONFIDENCE) -> float:
     return 0.5 * (low + high)
 
 
-def files_needed(rate: float, alarms: int = 0, confidence: float = CONFIDENCE) -> int:
+def files_needed(rate: float, alarms: int = 0) -> int:
     """Least number of files that, with so many alarms among them, bound the rate by ``rate``."""
     if not 0.0 < rate < 1.0:
         raise ValueError(f"no number of files promises a rate of {rate}")
     high = 2 * (alarms + 1)
-    while at_most(alarms, high, rate) > 1.0 - confidence:
+    while at_most(alarms, high, rate) > 1.0 - CONFIDENCE:
         high *= 2
     low = alarms
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if at_most(alarms, middle, rate) > 1.0 - confidence else (low, middle)
+        low, high = (middle, high) if at_most(alarms, middle, rate) > 1.0 - CONFIDENCE else (low, middle)
     return high

@@ -64,11 +64,11 @@ def _scaled(boxes_N4: Any, divisor: int) -> Float32:
     return np.zeros((0, 4), np.float32) if boxes_N4 is None else np.asarray(boxes_N4, np.float32) * divisor
 
 
-def load_detector(mode: Mode, threads: int, device: str = "cpu") -> Detector:
+def load_detector(mode: Mode, threads: int) -> Detector:
     """Sets the number of threads of torch and OpenCV in this process."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    return Detector(mtcnn=MTCNN(keep_all=True, min_face_size=MIN_FACE_PX[mode], device=device), divisor=DIVISOR[mode])
+    return Detector(mtcnn=MTCNN(keep_all=True, min_face_size=MIN_FACE_PX[mode]), divisor=DIVISOR[mode])
 
 
 def load_classifier() -> torch.nn.Module:
