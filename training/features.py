@@ -18,8 +18,8 @@ from rich.progress import Progress
 
 from training.data import CropStore
 from training.identity import rows_sha256
-from training.manifest import is_video
 from training.prepare import RECONSTRUCTED, Crop
+from training.splits import is_clip
 from worker.content import write_atomically
 from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet
@@ -92,7 +92,7 @@ def choose_rows(rows: Sequence[Crop], *, per_label: int = 1500, pictures: int = 
     for row in known:
         if row.split not in ("heldout", "leftout"):
             continue
-        if is_video(row.path) or row.path.startswith("videos/"):  # as ``Item.is_video``
+        if is_clip(row.path):
             clips[row.path].append(row)
         else:
             classes[row.source, row.label].append(row)

@@ -26,12 +26,11 @@ from training.data import CropStore, PairSampler, is_left_out
 from training.identity import rows_sha256
 from training.leave_out_report import write_report
 from training.loop import fit_network
-from training.manifest import is_video
 from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.provenance import split_of
 from training.release import average_with, export_checkpoint
 from training.settings import STEM, Fit, Study
-from training.splits import split_sha256
+from training.splits import is_clip, split_sha256
 from training.validate import logits_of
 from worker.content import write_atomically
 from worker.errors import ConfigError
@@ -81,7 +80,7 @@ class Files:
 
 
 def kind_of(path: str) -> str:
-    return "video" if is_video(path) or path.startswith("videos/") else "image"
+    return "video" if is_clip(path) else "image"
 
 
 def choose_files(rows: Sequence[Crop], names: Collection[str]) -> Files:

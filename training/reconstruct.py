@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.clips import read_picture
-from training.manifest import is_video
 from training.prepare import RECONSTRUCTED, SIZE, WIDE_MARGIN, Crop, Finder, cut, read_index, write_shard
+from training.splits import is_clip
 from worker.errors import ConfigError, CorruptMedia, VeriframeError
 from worker.faces.detect import MtcnnDetector
 from worker.types import Float32, UInt8
@@ -202,7 +202,7 @@ def _plan(rows: Sequence[Crop], per_source: Mapping[str, int]) -> list[tuple[str
     done = {row.target for row in rows if row.source == RECONSTRUCTED}
     shards: list[tuple[int, str, list[Crop]]] = []
     for source, count in per_source.items():
-        reals = [row for row in rows if (row.source, row.label, row.split) == (source, "real", "train") and _is_picture(row)]
+        reals = [row for row in rows if (row.source, row.label, row.split) == (source, "real", "train") and not is_clip(row.path)]
         if not reals:
             raise ConfigError(f"the cache has no real training pictures of {source}")
         order = np.random.default_rng(0).permutation(len(reals))[:count]
@@ -211,10 +211,6 @@ def _plan(rows: Sequence[Crop], per_source: Mapping[str, int]) -> list[tuple[str
         starts = range(0, len(todo), IN_SHARD)
         shards += [(start, name, todo[start : start + IN_SHARD]) for start, name in zip(starts, names, strict=False)]
     return [(name, parents) for _, name, parents in sorted(shards, key=lambda shard: shard[0])]
-
-
-def _is_picture(row: Crop) -> bool:
-    return not (is_video(row.path) or row.path.startswith("videos/"))  # as ``Item.is_video``
 
 
 def _parents(rows: Sequence[Crop], cache: Path, data: Path, finder: Finder) -> tuple[list[_Parent], Counter[str]]:

@@ -54,7 +54,7 @@ class Item:
 
     @property
     def is_video(self) -> bool:
-        return is_video(self.path) or self.path.startswith("videos/")
+        return is_clip(self.path)
 
     @property
     def aligned_by(self) -> str:
@@ -64,6 +64,11 @@ class Item:
     @property
     def its_family(self) -> str:
         return family_of(self.label, self.source, self.family)
+
+
+def is_clip(path: str) -> bool:
+    """Whether it shows many frames: videos do, and all in the committed split's ``videos/``, animated pictures too."""
+    return is_video(path) or path.startswith("videos/")
 
 
 def family_of(label: str, source: str, family: str = "") -> str:
