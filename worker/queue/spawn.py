@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +40,11 @@ def has_ended(process: subprocess.Popen[bytes], within_s: float = 0.0) -> bool:
         if time.monotonic() >= deadline:
             return False
         time.sleep(LOOK_S)
+
+
+def ending(code: int) -> str:
+    """How a process ended: the signal's name, or its exit code."""
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def _is_dead(process: subprocess.Popen[bytes]) -> bool:

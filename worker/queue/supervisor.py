@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.queue.spawn import spawn
+from worker.queue.spawn import ending, spawn
 from worker.telemetry.catalogue import CHILD_RESTARTS
 from worker.telemetry.port import SILENT, Telemetry
 
@@ -106,7 +106,7 @@ class Supervisor:
         is_sound = now - kept.started_s > CALM_S or kept.facts.get("scans", 0) > 0
         kept.failures = 0 if is_sound else kept.failures + 1
         wait_s = back_off_s(kept.failures)
-        log.warning("%s ended (%s), started again in %.1f s", kept.program.name, _ending(code), wait_s)
+        log.warning("%s ended (%s), started again in %.1f s", kept.program.name, ending(code), wait_s)
         self.telemetry.count(CHILD_RESTARTS, "hung" if kept.is_hung else "died")
         self._forget(kept)
         kept.start_at_s = now + wait_s
@@ -184,10 +184,6 @@ class Supervisor:
         if kept.beats >= 0:
             os.close(kept.beats)
         kept.process, kept.beats, kept.facts = None, -1, {}
-
-
-def _ending(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def back_off_s(failures: int) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.errors import BY_CODE, VeriframeError
-from worker.queue.spawn import has_ended, spawn
+from worker.queue.spawn import ending, has_ended, spawn
 
 MAX_LINE = 1 << 20
 LOOK_S = 0.5
@@ -144,7 +144,7 @@ class WarmChild:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        how = _ending(self._process.wait())
+        how = ending(self._process.wait())
         if self._process.stdin:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
@@ -176,7 +176,3 @@ class WarmChild:
             self._lines.extend(json.loads(line) for line in lines)
         except ValueError as exc:
             raise ChildDied("the scanning process sent what is no JSON") from exc
-
-
-def _ending(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
