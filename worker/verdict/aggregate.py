@@ -14,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.types import Face, Segment
+from worker.verdict.calibrate import log_odds_of
 
 Float = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Rule = Callable[[Float], float]
-
-_EPSILON = 1e-6
-"""Probabilities that a rule averages are kept this far from 0 and 1, so that their logit is finite."""
 
 
 def _checked(logits_n: Float) -> npt.NDArray[np.float64]:
@@ -34,11 +32,6 @@ def _probability(logits_n: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits_n)), dtype=np.float64)
 
 
-def _logit(p: float) -> float:
-    p = min(max(p, _EPSILON), 1.0 - _EPSILON)
-    return math.log(p) - math.log1p(-p)
-
-
 def mean_logit(logits_n: Float) -> float:
     """The mean over all votes (Bonettini et al. 2020, arXiv 2004.07676)."""
     return float(_checked(logits_n).mean())
@@ -49,10 +42,10 @@ def confident(logits_n: Float) -> float:
     p_n = _probability(_checked(logits_n))
     high_n, low_n = p_n > 0.8, p_n < 0.2
     if high_n.sum() > len(p_n) // 2.5 and high_n.sum() > 11:
-        return _logit(float(p_n[high_n].mean()))
+        return log_odds_of(float(p_n[high_n].mean()))
     if low_n.sum() > 0.9 * len(p_n):
-        return _logit(float(p_n[low_n].mean()))
-    return _logit(float(p_n.mean()))
+        return log_odds_of(float(p_n[low_n].mean()))
+    return log_odds_of(float(p_n.mean()))
 
 
 def weighted(logits_n: Float) -> float:
@@ -61,7 +54,7 @@ def weighted(logits_n: Float) -> float:
     weight_n = np.abs(p_n - 0.5)
     if weight_n.sum() == 0.0:
         return 0.0
-    return _logit(float(np.average(p_n, weights=weight_n)))
+    return log_odds_of(float(np.average(p_n, weights=weight_n)))
 
 
 def consecutive(logits_n: Float) -> float:
