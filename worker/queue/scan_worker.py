@@ -145,7 +145,8 @@ class ScanWorker:
             self.child.send({"scan": claim.id, "attempt": claim.attempt, "adopts": claim.adopts})
             said = self._attend(claim)
         except ChildDied as exc:
-            self._give_up(claim, f"{exc}")
+            log.warning("scan %s: %s", claim.id, exc)
+            self._end(claim, "internal", str(exc), retryable=True)
         except LeaseLost:
             log.warning("scan %s: attempt %d was overtaken", claim.id, claim.attempt)
         finally:
@@ -227,11 +228,6 @@ class ScanWorker:
         code = late.get(stage, "internal")
         message = f"ended after {self.limits.timeout_s:g} s in stage {stage or 'start'}"
         self._end(claim, code, message, retryable=code != "decode_timeout")
-
-    def _give_up(self, claim: Claim, message: str) -> None:
-        """The child died under the scan."""
-        log.warning("scan %s: %s", claim.id, message)
-        self._end(claim, "internal", message, retryable=True)
 
     def _kill(self, why: str) -> None:
         """``why`` it will have to be started again, where it was not dead already."""
