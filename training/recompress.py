@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Set
+import itertools
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,18 +56,13 @@ class Variant:
                 "libx264", rate=stream.average_rate or 25, options={"crf": str(self.crf), "preset": "veryfast"}
             )
             target.width, target.height, target.pix_fmt = width, height // 2 * 2, "yuv420p"
-            for number, frame in enumerate(_first(source.decode(stream), count)):
+            for number, frame in enumerate(itertools.islice(source.decode(stream), count)):
                 scaled = frame.reformat(width=target.width, height=target.height, format="yuv420p")
                 scaled.pts, scaled.time_base = number, 1 / target.codec_context.framerate
                 sink.mux(target.encode(scaled))
             sink.mux(target.encode(None))
         out.seek(0)
         return out
-
-
-def _first(frames: Iterator[av.VideoFrame], count: int) -> Iterator[av.VideoFrame]:
-    for _, frame in zip(range(count), frames, strict=False):
-        yield frame
 
 
 VARIANTS = {
