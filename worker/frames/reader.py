@@ -103,26 +103,26 @@ class Reader:
         """To the last place before ``pts`` from which the demuxer can read on; to the start where it knows none."""
         self.counts.seeks += 1
         self._flush()
+        if not self._goes_to(pts):
+            self.rewind()
+
+    def _goes_to(self, moment: int, *, any_frame: bool = False) -> bool:
+        """Whether the demuxer knows a place for it, and stands there now. Raises OutOfMemory."""
         try:
-            self._container.seek(pts, stream=self.stream)
+            self._container.seek(moment, stream=self.stream, any_frame=any_frame)
         except av.error.MemoryError as exc:
             raise OutOfMemory(f"seeking: {exc.strerror}") from exc
         except av.error.FFmpegError:
-            self.rewind()
+            return False
+        return True
 
     def rewind(self) -> None:
         """To the first packet. A moment well before the start finds it in most formats; some know their first moment only, and
         where an index begins later, or packets lack times, the file is opened again. Raises CorruptMedia."""
         self._flush()
         start = self.stream.start_time or 0
-        for moment in (start - round(BEFORE_START_S / time_base_of(self.stream)), start):
-            try:
-                self._container.seek(moment, stream=self.stream)
-            except av.error.MemoryError as exc:
-                raise OutOfMemory(f"seeking: {exc.strerror}") from exc
-            except av.error.FFmpegError:
-                continue
-            break
+        if not self._goes_to(start - round(BEFORE_START_S / time_base_of(self.stream))):
+            self._goes_to(start)
         if not self._is_at_start():
             self._container, self.stream = self._reopen()
             if not self._is_at_start():
@@ -141,9 +141,10 @@ class Reader:
         entries = self.stream.index_entries
         known = len(entries)
         self._flush()
+        behind = entries[known - 1].timestamp + round(BEFORE_START_S / time_base_of(self.stream))
+        if not self._goes_to(behind, any_frame=True):
+            return False
         try:
-            behind = entries[known - 1].timestamp + round(BEFORE_START_S / time_base_of(self.stream))
-            self._container.seek(behind, stream=self.stream, any_frame=True)
             return all(len(self.stream.index_entries) == known for _ in self._container.demux(self.stream))
         except av.error.MemoryError as exc:
             raise OutOfMemory(f"reading on behind the index: {exc.strerror}") from exc
@@ -189,11 +190,7 @@ class Reader:
     def latest_from(self, dts: int) -> int | None:
         """The latest moment shown by a packet that is decoded at ``dts`` or later, or a little earlier; None without any."""
         self._flush()
-        try:
-            self._container.seek(dts, stream=self.stream, any_frame=True)
-        except av.error.MemoryError as exc:
-            raise OutOfMemory(f"seeking: {exc.strerror}") from exc
-        except av.error.FFmpegError:
+        if not self._goes_to(dts, any_frame=True):
             return None
         stamps = (stamp_of(packet) for packet in self.packets() if not packet.is_discard)
         return max((stamp for stamp in stamps if stamp is not None), default=None)
