@@ -198,8 +198,7 @@ def _parts(levels: tuple[Element, ...], base: str, duration_s: float | None, max
 def _from_template(
     templates: Sequence[Element], representation: Element, base: str, duration_s: float | None, max_segments: int
 ) -> list[Part]:
-    def inherited(name: str) -> str | None:
-        return next((template.get(name) for template in templates if template.get(name) is not None), None)
+    inherited = functools.partial(_inherited, templates)
 
     def filled(text: str, number: int = 0, time: int = 0) -> str:
         if max(len(text), len(representation.get("id", ""))) > MAX_URL:
@@ -222,14 +221,14 @@ def _from_template(
     if timelines := [found for template in templates for found in _children(template, "SegmentTimeline")]:
         timed = list(_timeline(timelines[0], timescale, first, duration_s, max_segments))
     else:
-        length_s = int(inherited("duration") or 0) / timescale
+        step = int(inherited("duration") or 0)
+        length_s = step / timescale
         if length_s <= 0 or duration_s is None:
             raise CorruptMedia("a SegmentTemplate without durations")
         count = math.ceil(duration_s / length_s - 1e-6)
         if (last := inherited("endNumber")) is not None:
             count = min(count, int(last) - first + 1)
         _check_count(count, max_segments)
-        step = int(inherited("duration") or 0)
         timed = [_Timed(number=first + i, time=i * step, duration_s=length_s) for i in range(count)]
     parts = [Part(url=filled(media, one.number, one.time), duration_s=one.duration_s) for one in timed]
     initialisation = inherited("initialization")
@@ -263,9 +262,7 @@ def _timeline(timeline: Element, timescale: int, first: int, duration_s: float |
 
 
 def _from_list(lists: Sequence[Element], base: str, max_segments: int) -> list[Part]:
-    def inherited(name: str) -> str | None:
-        return next((one.get(name) for one in lists if one.get(name) is not None), None)
-
+    inherited = functools.partial(_inherited, lists)
     length, timescale = int(inherited("duration") or 0), int(inherited("timescale") or 1)
     if length < 0 or timescale < 1:
         raise CorruptMedia("a SegmentList with durations that are none")
@@ -279,6 +276,11 @@ def _from_list(lists: Sequence[Element], base: str, max_segments: int) -> list[P
         Part(url=joined_url(base, one.get("media", "")), range=_range(one.get("mediaRange")), duration_s=length / timescale)
         for one in urls
     ]
+
+
+def _inherited(levels: Sequence[Element], name: str) -> str | None:
+    """Of the first level that says it."""
+    return next((value for level in levels if (value := level.get(name)) is not None), None)
 
 
 def _nearest(levels: Sequence[Element], name: str) -> list[Element]:
@@ -315,8 +317,8 @@ def _based(base: str, level: Element) -> str:
     return joined_url(base, (own[0].text or "").strip()) if own else base
 
 
-def _children(element: Element, *names: str) -> list[Element]:
-    return [child for child in element if _name(child) in names]
+def _children(element: Element, name: str) -> list[Element]:
+    return [child for child in element if _name(child) == name]
 
 
 def _name(element: Element) -> str:
