@@ -27,11 +27,11 @@ from tests.chaos.scans import KILL_THEIR_PROCESS, OWNERS, Mix, real_verdicts
 from tests.chaos.spectator import watching
 from tests.chaos.submit import Submitter
 from tests.chaos.victims import Eyes
-from worker.queue.assemble import build_records
 from worker.queue.connection import connect
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
+from worker.queue.front import build_records
 from worker.queue.webhooks import Secrets
 from worker.settings import Settings
 

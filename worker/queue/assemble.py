@@ -13,8 +13,7 @@ from redis import Redis
 from worker.errors import ConfigError
 from worker.queue.connection import connect_from
 from worker.queue.doorbell import HEAR_S
-from worker.queue.front import build_records as build_records
-from worker.queue.front import build_redis as build_redis
+from worker.queue.front import build_records, build_redis
 from worker.settings import Settings
 from worker.telemetry.port import SILENT, Telemetry
 

@@ -11,7 +11,8 @@ import sys
 import threading
 
 from worker.errors import ConfigError
-from worker.queue.assemble import build_courier, build_redis, read_settings
+from worker.queue.assemble import build_courier, read_settings
+from worker.queue.front import build_redis
 from worker.queue.lifeline import end_with_parent
 from worker.queue.parent import beat
 from worker.telemetry.logs import begin_logging

@@ -17,9 +17,10 @@ from typing import IO, Any, TypeVar
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from worker.queue.assemble import build_records, told_settings
+from worker.queue.assemble import told_settings
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
+from worker.queue.front import build_records
 from worker.queue.record import Record
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.queue.roster import Roster
