@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 from worker.errors import MediaError
+from worker.frame_hash import FrameHashes
 from worker.frames import layout
 from worker.frames.sampling import frames_asked
-from worker.looks import Looks
 from worker.ports import OpenMedia
 from worker.types import Frame, MediaKind, SamplingRequest
 from worker.verdict.early import TURNS, turn
@@ -96,7 +96,7 @@ class Passes:
         self.failure: MediaError | None = None
         self.is_decoded = False
         self.waited_s = 0.0
-        self.looks = Looks(self._asked)
+        self.hashes = FrameHashes(self._asked)
         """Of all frames of the first pass, looked at or not: the same for the same file, wherever its verdict was settled."""
         self._n_first = 0
         self.wanted = self._asked
@@ -176,7 +176,7 @@ class Passes:
             if key not in self._times:
                 self._times[key] = frame.pts_s
                 if request.times_s is None:
-                    self.looks.add(frame.pts_s, frame.small_HWC)
+                    self.hashes.add(frame.pts_s, frame.small_HWC)
                 yield frame
 
 

@@ -1,7 +1,7 @@
 """Perceptual hashes of media as text, and how far apart two of them are.
 
 A text is ``v1:`` and one hash for each place of the media that was looked at, 16 hexadecimal digits, or ``-`` where there was
-nothing but a flat picture, joined by ``.``; a picture has one. ``worker.looks`` makes them.
+nothing but a flat picture, joined by ``.``; a picture has one. ``worker.frame_hash`` makes them.
 
 A face swap leaves the frame almost as it was, so a fake and its original are near each other, too: what is near has been seen
 before, and is neither fake nor real for it. Distances as measured: docs/decisions/0014-near-duplicates.md.

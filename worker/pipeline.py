@@ -194,7 +194,7 @@ class Scanner:
         found = Findings(
             info=media.info,
             sha256=digest,
-            phash=passes.looks.phash(coverage.start_s, coverage.end_s),
+            phash=passes.hashes.phash(coverage.start_s, coverage.end_s),
             seen=seen,
             coverage=coverage,
             verdict=decide(seen.faces, coverage, self._policy),

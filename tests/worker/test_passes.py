@@ -233,10 +233,10 @@ def test_what_a_file_looks_like_goes_by_all_frames_of_the_first_pass_however_man
     for batches in exhaustive.first():
         for _ in batches:
             pass
-    seen = settled.looks.phash(0, 10)
+    seen = settled.hashes.phash(0, 10)
     assert seen is not None
-    assert seen == exhaustive.looks.phash(0, 10)
+    assert seen == exhaustive.hashes.phash(0, 10)
     assert len(set(seen.removeprefix("v1:").split("."))) == 8
     for _ in exhaustive.second(tuple(np.linspace(0.6, 9.4, 64))):
         pass
-    assert exhaustive.looks.phash(0, 10) == seen, "a second pass is about the verdict"
+    assert exhaustive.hashes.phash(0, 10) == seen, "a second pass is about the verdict"

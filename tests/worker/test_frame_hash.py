@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from worker.looks import PLACES, Looks
+from worker.frame_hash import PLACES, FrameHashes
 from worker.phash import NEAR, distance, hashes_of
 from worker.types import UInt8
 
@@ -30,10 +30,10 @@ def recompressed(rgb_HWC: UInt8, quality: int) -> UInt8:
 
 
 def phash_of(frames: list[UInt8], start_s: float = 0.0, end_s: float = math.inf, most: int = 1024) -> str | None:
-    looks = Looks(most=most)
+    hashes = FrameHashes(most=most)
     for second, frame in enumerate(frames):
-        looks.add(float(second), frame)
-    return looks.phash(start_s, end_s)
+        hashes.add(float(second), frame)
+    return hashes.phash(start_s, end_s)
 
 
 def away(one: str | None, other: str | None) -> float:
@@ -78,7 +78,7 @@ def test_of_a_great_many_frames_an_even_part_is_kept() -> None:
 
 
 def test_of_frames_that_are_announced_two_for_each_place_are_looked_at() -> None:
-    expected, looked_at = Looks(32), Looks()
+    expected, looked_at = FrameHashes(32), FrameHashes()
     for second in range(32):
         expected.add(float(second), picture(second, 64, 64))
         if second % 2 == 0:

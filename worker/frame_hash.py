@@ -18,7 +18,7 @@ FLAT: Final = 4.0
 MOST_KEPT: Final = 1024
 
 
-class Looks:
+class FrameHashes:
     """Small grey pictures of frames as they come, in bounded memory: of a great many frames, an even part. ``expected``: how many
     will come, where that is known; two for each place are enough."""
 
