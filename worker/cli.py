@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from worker import __version__, streams
+from worker import __version__, stdio
 from worker.extras import how_to_install
 
 GROUP = "veriframe.commands"
@@ -121,8 +121,8 @@ def _root(
 
 def main(obj: object = None) -> None:
     """The console script. ``obj`` replaces the function that opens a scanner (``worker.jobs.BuildScanner``)."""
-    streams.open_closed()
-    streams.guard()
+    stdio.open_closed()
+    stdio.guard()
     app(prog_name="veriframe", obj=obj)
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 
-from worker import streams
+from worker import stdio
 from worker.frames.boot import Booted, boot
 
 NOT_HERE = ("-h", "--help", "--workers")
@@ -31,12 +31,12 @@ def console() -> None:
         os._exit(code)
     except Exception:  # noqa: BLE001  # a bug outside of every command: Python's own 1 would be a --fail-on verdict
         sys.excepthook(*sys.exc_info())
-        raise SystemExit(streams.INTERNAL) from None
+        raise SystemExit(stdio.INTERNAL) from None
 
 
 def main() -> None:
     """As ``worker.cli.main``, with the decoders' process started before where a scan is asked for."""
-    streams.open_closed()
+    stdio.open_closed()
     if not scans_here(sys.argv[1:]):
         from worker.cli import main as run
 

@@ -10,7 +10,7 @@ import typer
 
 from worker.errors import ConfigError, ModelError, VeriframeError
 from worker.extras import extra_of, how_to_install
-from worker.streams import INTERNAL
+from worker.stdio import INTERNAL
 
 SCANNED = 0
 FAIL_ON = 1
