@@ -25,7 +25,7 @@ from rich.console import Console
 from training.data import CropStore, PairSampler, is_left_out
 from training.identity import rows_sha256
 from training.leave_out_report import write_report
-from training.loop import fit_network
+from training.loop import FREE, fit_network
 from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.provenance import split_of
 from training.release import average_with, export_checkpoint
@@ -39,17 +39,6 @@ from worker.model.restore import load_network
 FOLD, WEIGHTS = "fold.json", "model.safetensors"
 SCORES, SCORES_END, SCORES_STEM = "scores.csv", "scores-end.csv", "scores-stem.csv"
 """Of the weights that are judged; beside them of a fold's end, where an average is judged, and of the stem."""
-FREE = {
-    "minutes",
-    "save_every_minutes",
-    "validate_every_minutes",
-    "validate_every_steps",
-    "threads",
-    "device",
-    "loaders",
-    "terms",
-}
-"""Settings that do not change what a fold gives; its steps do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,17 @@ from worker.model.restore import load_network
 STEPS, VALIDATION = "steps.csv", "validation.csv"
 AHEAD = 6
 """Batches that each loading process may be ahead."""
+FREE = {
+    "minutes",
+    "save_every_minutes",
+    "validate_every_minutes",
+    "validate_every_steps",
+    "threads",
+    "device",
+    "loaders",
+    "terms",
+}
+"""Settings that do not change what a run of so many steps gives."""
 OnValidation = Callable[[int, dict[str, float]], None]
 """Told the step and what ``validate`` found; what it raises ends the training."""
 
@@ -177,8 +188,7 @@ class Run:
         """
         state: dict[str, Any] = torch.load(self.state_path, weights_only=True, map_location="cpu")
         theirs = Fit.model_validate_json(state["fit"])
-        length = {"minutes", "steps", "stop", "save_every_minutes", "validate_every_minutes", "validate_every_steps"}
-        free = {*length, "threads", "device", "loaders", "terms"}
+        free = {*FREE, "steps", "stop"}
         if theirs.model_dump(exclude=free) != self.fit.model_dump(exclude=free):
             raise ConfigError(f"{self.folder} holds a run with another configuration; choose another folder")
         refuse_other_rows(state.get("rows_sha256"), self.rows_sha256, self.folder)
