@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from worker.errors import BadRequest, Conflict, NoSuchScan, QueueFull
 from worker.queue.access import checked_owner
 from worker.queue.connection import connect, translated
-from worker.queue.desk import Desk, is_final
+from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.record import FINAL, State, Submission, Submitted, Terms
 from worker.queue.records import Records
@@ -202,7 +202,7 @@ class ScanClient:
     def result(self, scan_id: str) -> Report:
         """The report of a scan that has ended, a human's decision laid over it. Raises NoSuchScan, RedisDown; Conflict before."""
         report = self.report(scan_id)
-        if not is_final(report):
+        if report.status not in FINAL:
             raise Conflict(f"scan {scan_id} is {report.status}: wait for it first")
         return report
 

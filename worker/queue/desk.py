@@ -19,7 +19,7 @@ from worker.queue.audit import DECISIONS, AuditLog
 from worker.queue.doorbell import Doorbells
 from worker.queue.near import NearIndex, still_there
 from worker.queue.places import Place, batches, places, places_within
-from worker.queue.record import FINAL, Record, State, Submission, Submitted, unpack
+from worker.queue.record import Record, State, Submission, Submitted, unpack
 from worker.queue.records import Records
 from worker.queue.reports import report_of
 from worker.queue.requests import ID, ScanRequest
@@ -323,7 +323,3 @@ def _place(cursor: str) -> Place:
     if form is None:
         raise BadRequest("cursor: not one of ours")
     return Place(int(form[1]), form[2])
-
-
-def is_final(report: Report) -> bool:
-    return report.status in FINAL
