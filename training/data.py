@@ -27,7 +27,7 @@ from training import augment
 from training.blend import align_donor, mirrored, self_blend, unlikeness
 from training.prepare import RECONSTRUCTED, Crop, cut, read_index
 from training.processing import processed
-from training.settings import PROCESSED, Mixture
+from training.settings import KINDS, PROCESSED, Mixture
 from training.upsample import traces
 from worker.errors import ConfigError
 from worker.faces.crop import MARGIN
@@ -40,7 +40,6 @@ APART_LEVELS = 6.0
 SYNTHETIC = "synthetic"
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
-KINDS = ("aligned", "blend", "composite", "synthetic", "reconstruction", "traces", "processing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

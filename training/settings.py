@@ -11,6 +11,8 @@ from worker.errors import ConfigError
 from worker.model.spec import FAMILIES as FAMILIES
 from worker.settings import read_yaml
 
+KINDS = ("aligned", "blend", "composite", "synthetic", "reconstruction", "traces", "processing")
+"""Of pairs; each has its share in a mixture."""
 PROCESSED = "processing"
 """Family of whole-picture processing: it exists in networks whose mixture gives it a share."""
 TERMS = "the terms of the data it was trained on"

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from training import augment
-from training.data import KINDS, WORK_PX, CropStore, Pair, PairMaker
-from training.settings import Mixture
+from training.data import WORK_PX, CropStore, Pair, PairMaker
+from training.settings import KINDS, Mixture
 from worker.types import UInt8
 
 COLUMNS = ("real", "fake", "mask or 4 x difference", "real, as trained", "fake, as trained")

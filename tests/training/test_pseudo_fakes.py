@@ -15,10 +15,10 @@ import pytest
 from tests.training.conftest import crop, picture
 from training import augment
 from training.blend import through_low_resolution
-from training.data import KINDS, CropStore, Pair, PairMaker, PairSampler
+from training.data import CropStore, Pair, PairMaker, PairSampler
 from training.metrics import auc
 from training.prepare import SIZE, Crop, write_shard
-from training.settings import PROCESSED, Mixture
+from training.settings import KINDS, PROCESSED, Mixture
 from training.shortcuts import border_share
 from worker.types import UInt8
 

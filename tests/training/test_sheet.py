@@ -10,8 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from training.commands.data import app
-from training.data import KINDS, Pair
-from training.settings import Mixture
+from training.data import Pair
+from training.settings import KINDS, Mixture
 from training.sheet import COLUMNS, HEADER_PX, TILE_PX, contact_sheet, difference
 
 

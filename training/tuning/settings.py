@@ -10,10 +10,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from training.configuration import read_mapping
-from training.settings import Fit
+from training.settings import KINDS, Fit
 from worker.errors import ConfigError
 
-KINDS = ("aligned", "blend", "composite", "synthetic", "reconstruction", "traces", "processing")
 Value = float | int | str | bool | None
 
 
