@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import save as serialise_tensors
 
 from optimize.artefacts.folder import is_sound, key_of, write_artefact
-from optimize.artefacts.makers import MAKERS, NET_PROFILES, NETS, Array, Made, Source, onnx_runner
+from optimize.artefacts.makers import MAKERS, NET_PROFILES, Array, Made, Source, onnx_runner
 from optimize.artefacts.needs import NEEDS, need
 from optimize.artefacts.pictures import Pictures, demo_pictures
 from optimize.engines.build import Profile, supported_targets
@@ -39,6 +39,7 @@ from worker.backends.artefact import (
     read_manifest,
 )
 from worker.backends.choose import cached_export, ready_export
+from worker.backends.face_nets import NETS
 from worker.backends.kept import private_cache, user_cache
 from worker.backends.torch import TorchClassifier
 from worker.backends.torch_tensorrt import LEAST, open_torch_tensorrt

@@ -28,7 +28,6 @@ from worker.openvino_runtime import load_runtime
 Array = npt.NDArray[Any]
 Run = Callable[[Array], Mapping[str, Array]]
 CANNOT_RUN: tuple[type[Exception], ...] = (RuntimeError, *LOAD_ERRORS)
-NETS = ("pnet", "rnet", "onet")
 NET_PROFILES = {
     "pnet": Profile(least=(1, 12, 12, 3), usual=(8, 108, 192, 3), greatest=(16, 540, 960, 3)),
     "rnet": Profile(least=(1, 24, 24, 3), usual=(64, 24, 24, 3), greatest=(256, 24, 24, 3)),
