@@ -45,7 +45,8 @@ veriframe enqueue --watch https://example.org/live.m3u8 --max-duration 1h
 0    all were queued; with --wait: all were scanned
 1    with --wait: a scan has a --fail-on verdict
 2    usage: a flag, a setting, nothing to queue
-3    some were refused, failed or did not end in time (wins over 1)
+3    some were refused, failed or did not end in time, or a watch
+     lost its stream (wins over 1)
 4    Redis is away, internal error
 130  stopped by Ctrl-C; what was queued stays queued
 """
@@ -258,12 +259,13 @@ def await_scans(client: ScanClient, scan_ids: list[str], waiting: _Wait, format:
                     continue
                 report = client.report(scan_id)
                 counts[report.verdict.value if report.verdict else report.status] += 1
+                counts["lost_its_stream"] += outcome.lost_its_stream(report)
                 yield report
 
         print_reports(format, reports())
     if not quiet:
         console.print(_summary(counts), highlight=False, markup=False)
-    if any(counts[name] for name in ("gone", "failed", "cancelled", "queued", "running")):
+    if any(counts[name] for name in ("gone", "failed", "cancelled", "queued", "running", "lost_its_stream")):
         return outcome.ITEMS_FAILED
     return outcome.FAIL_ON if any(counts[verdict] for verdict in waiting.fail_on) else outcome.SCANNED
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,12 +13,20 @@ from worker.errors import ConfigError, ModelError, VeriframeError
 from worker.extras import extra_of, how_to_install
 from worker.stdio import INTERNAL
 
+if TYPE_CHECKING:
+    from worker.report import Report
+
 SCANNED = 0
 FAIL_ON = 1
 USAGE = 2
 ITEMS_FAILED = 3
 
 log = logging.getLogger(__name__)
+
+
+def lost_its_stream(report: Report) -> bool:
+    """Whether a watch ended before its stream did: it has a verdict on what was seen, and counts as ``ITEMS_FAILED``."""
+    return report.watch is not None and report.watch.ending == "lost"
 
 
 @contextmanager

@@ -40,7 +40,8 @@ veriframe status --events --watch ID              and goes on to tell, until it 
 0    shown
 1    a scan has a --fail-on verdict
 2    usage: a flag, a setting, no scan id
-3    no such scan; with --watch also: one failed, was cancelled or did not end in time
+3    no such scan; with --watch also: one failed, was cancelled, did
+     not end in time, or is a watch that lost its stream
 4    Redis is away, internal error
 130  stopped by Ctrl-C; the scans go on
 """
@@ -95,7 +96,7 @@ def status(
                         code = outcome.ITEMS_FAILED
                         continue
                     verdicts.add(report.verdict.value if report.verdict else "")
-                    if watch and report.status != "completed":
+                    if watch and (report.status != "completed" or outcome.lost_its_stream(report)):
                         code = outcome.ITEMS_FAILED
                     yield report
 
@@ -128,6 +129,8 @@ def run_events(ids: list[str], after: int, follow: bool, timeout_s: float | None
                 for event in page.events:
                     sys.stdout.write(json.dumps({"scan": scan_id, **event.model_dump(mode="json")}, ensure_ascii=True) + "\n")
                     read[scan_id], came = event.number, True
+                    if follow and event.detail.get("ending") == "lost":
+                        code = outcome.ITEMS_FAILED
                 if not page.events and (state in FINAL or not follow):
                     if follow and state != "completed":
                         code = outcome.ITEMS_FAILED

@@ -149,6 +149,6 @@ def run_watch(arguments: WatchArguments, config: Path | None, flags: dict[str, d
         show.report(report)
     if stopped:
         return stopped
-    if report.status == "failed" or (report.watch is not None and report.watch.ending == "lost"):
+    if report.status == "failed" or outcome.lost_its_stream(report):
         return outcome.ITEMS_FAILED
     return outcome.FAIL_ON if any(report.verdict == verdict.value for verdict in arguments.fail_on) else outcome.SCANNED

@@ -10,14 +10,19 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from tests.worker.commands.conftest import Veriframe
-from tests.worker.queue.scans import complete, fail, submit, watched
+from tests.worker.queue.scans import claim, complete, fail, report, submit, watched
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
+from worker.queue.watch_log import WatchLog
+from worker.report import Watch
+from worker.types import Label
+from worker.watch.events import WatchEvent, WindowResult
 
 URLS = [f"https://example.org/{number}.mp4" for number in range(3)]
 
@@ -200,6 +205,25 @@ def test_events_of_watches(veriframe: Veriframe, desk: Desk) -> None:
     complete(desk.records, scan_id)
     followed = veriframe("status", "--events", "--watch", scan_id)
     assert (followed.exit_code, len(followed.stdout.splitlines())) == (0, 3)
+
+
+@pytest.mark.parametrize(("ending", "code"), [("lost", 3), ("ended", 0), ("max_duration", 0), ("stopped", 0)])
+def test_a_stream_that_is_lost_is_told_as_veriframe_watch_does(
+    veriframe: Veriframe, desk: Desk, ending: Literal["lost", "ended", "max_duration", "stopped"], code: int
+) -> None:
+    asked = ("enqueue", "--watch", "https://example.org/live.m3u8", "--idempotency-key", "k")
+    (scan_id,) = lines(veriframe(*asked).stdout)
+    claimed = claim(desk.records, scan_id)
+    end = WatchEvent(kind="stream_ended", number=0, window=0, t_ms=0, detail={"ending": ending})
+    window = WindowResult(number=0, start_ms=0, end_ms=1, verdict=Label.FAKE, frames=1, with_face=1, is_last=True)
+    WatchLog(desk.records.redis, "vf").store(claimed, desk.record(scan_id, None), window, [end], {}, 1.0)
+    seen = Watch(window_s=10, hop_s=5, windows=1, fake_windows=0, ending=ending, missed_ms={})
+    desk.records.finish(claimed, report(scan_id).model_copy(update={"kind": "watch", "watch": seen}))
+    waited = veriframe(*asked, "--wait", "--fail-on", "real")
+    assert (waited.exit_code, "1 lost its stream" in waited.stderr) == (code, ending == "lost")
+    assert veriframe("status", "--watch", scan_id).exit_code == code
+    assert veriframe("status", "--events", "--watch", scan_id).exit_code == code
+    assert veriframe("status", scan_id).exit_code == 0
 
 
 def test_a_redis_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch, veriframe: Veriframe) -> None:
