@@ -256,13 +256,15 @@ class Records:
         return int(self._call("tidy", TIDIED, *missing))
 
     def priorities(self, scan_ids: Sequence[str]) -> dict[str, str]:
-        """The queues of those that are there, and in one that there is."""
+        """The queues of those that are there; of a record that names none (somebody altered it), the one that its request does,
+        or ``low`` where that cannot be read either."""
         with self.redis.pipeline(transaction=False) as pipe:
             for scan_id in scan_ids:
-                pipe.hget(self.key("scan", scan_id), "priority")
-            found = pipe.execute()
-        named = {scan_id: (value or b"").decode(errors="replace") for scan_id, value in zip(scan_ids, found, strict=True)}
-        return {scan_id: name for scan_id, name in named.items() if name in QUEUES}
+                pipe.hmget(self.key("scan", scan_id), "state", "priority")
+            found = zip(scan_ids, pipe.execute(), strict=True)
+        named = {scan_id: (name or b"").decode(errors="replace") for scan_id, (state, name) in found if state}
+        odd = [scan_id for scan_id, name in named.items() if name not in QUEUES]
+        return named | dict.fromkeys(odd, "low") | {record.id: record.request.queue for record in self.get_many(odd)}
 
     def begun(self, scan_ids: Sequence[str]) -> set[str]:
         """Those of which there was an attempt."""

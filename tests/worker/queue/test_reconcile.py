@@ -18,7 +18,7 @@ from worker.queue.connection import connect
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.reconcile import Reconciler, Sweeper
-from worker.queue.record import Claim, Submission, Terms
+from worker.queue.record import Claim, Ended, Submission, Terms
 from worker.queue.records import Records
 from worker.queue.requests import QUEUES, RequestSource, ScanRequest
 from worker.queue.scan_worker import RqFace
@@ -35,8 +35,8 @@ def reconciler(records: Records, name: str = "a", telemetry: Telemetry = SILENT)
     return Reconciler(records=records, bells=Doorbells(records.redis), worker=name, every_s=5, telemetry=telemetry)
 
 
-def submitted(records: Records, priority: str = "batch") -> str:
-    request = ScanRequest(source=RequestSource(url="https://example.org/a.mp4"), priority=priority)  # type: ignore[arg-type]
+def submitted(records: Records, priority: str = "batch", kind: str = "scan") -> str:
+    request = ScanRequest(source=RequestSource(url="https://example.org/a.mp4"), priority=priority, kind=kind)  # type: ignore[arg-type]
     return records.submit([Submission(request=request, owner="acme")])[0].id
 
 
@@ -213,15 +213,36 @@ def test_a_worker_without_a_store_keeps_no_other_from_sweeping(records: Records,
     assert [sweeper.run_once() for sweeper in sweepers if sweeper is not None] == [True, True]
 
 
-@pytest.mark.parametrize("queue", ["weird", b"\xff"])
-def test_a_record_that_names_no_queue_costs_no_other_scan_its_doorbell(records: Records, queue: str | bytes) -> None:
-    odd, good = submitted(records), submitted(records)
-    records.redis.hset(f"vf:scan:{odd}", "priority", queue)
-    one = reconciler(records)
-    one.run_once()
-    assert records.redis.lrange("rq:queue:vf-batch", 0, -1) == [good.encode()]
-    assert isinstance(records.claim(odd, "w"), Claim)
-    assert read_backlog(records).running["batch"] == 0
+@pytest.mark.parametrize("queue", ["weird", b"\xff", ""])
+def test_a_record_that_names_no_queue_is_rung_for_in_that_of_its_request(records: Records, queue: str | bytes) -> None:
+    odd, watched, good = submitted(records, "live"), submitted(records, kind="watch"), submitted(records)
+    for scan_id in (odd, watched):
+        records.redis.hset(f"vf:scan:{scan_id}", "priority", queue)
+    records.redis.delete("vf:queued:live", "vf:queued:watch")
+    assert set(reconciler(records).run_once().rung) == {odd, watched, good}
+    assert [records.redis.lrange(f"rq:queue:vf-{name}", 0, -1) for name in QUEUES] == [
+        [odd.encode()], [good.encode()], [], [watched.encode()],
+    ]  # fmt: skip
+    assert [read_backlog(records).waiting[name] for name in QUEUES] == [1, 1, 0, 1]
+    claim = records.claim(watched, "w")
+    assert isinstance(claim, Claim)
+    assert claim.is_watch
+    assert read_backlog(records).running["watch"] == 1
+    records.redis.set(f"vf:cursor:{watched}", "{}")
+    records.fail(claim, code="corrupt", message="", retryable=False)
+    records.cancel(odd)
+    assert not records.redis.exists(f"vf:cursor:{watched}")
+    assert [read_backlog(records).waiting[name] for name in QUEUES] == [0, 1, 0, 0]
+
+
+def test_a_record_that_nobody_can_read_is_rung_for_too_and_ends_when_it_is_claimed(records: Records) -> None:
+    odd = submitted(records)
+    records.redis.hset(f"vf:scan:{odd}", mapping={"priority": "weird", "request": "[1]", "tries": "x"})
+    reconciler(records).run_once()
+    assert records.redis.lrange("rq:queue:vf-low", 0, -1) == [odd.encode()]
+    ended = records.claim(odd, "w")
+    assert isinstance(ended, Ended)
+    assert ended.how == "dead"
 
 
 def test_a_record_without_a_count_of_tries_costs_no_other_scan_its_end(records: Records) -> None:

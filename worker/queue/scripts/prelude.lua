@@ -125,8 +125,16 @@ local function release_followers(id, status, cache_key, now)
   return rung
 end
 
+-- The queue that a record names, or where that is none (somebody altered it) the one that its request does.
+local function queue_of(id)
+  local r = redis.call('HMGET', scan_key(id), 'priority', 'request')
+  if r[1] == 'watch' or RANK[r[1]] then return r[1] end
+  local request = decoded(r[2])
+  return request.kind == 'watch' and 'watch' or RANK[request.priority or ''] and request.priority or 'low'
+end
+
 -- What waits in each queue, by when it was or will be due: a view of ``waiting``, changed with it, that can be counted cheaply.
-local function queued_key(id) return key('queued', redis.call('HGET', scan_key(id), 'priority') or '') end
+local function queued_key(id) return key('queued', queue_of(id)) end
 
 -- A scan's last change but for its forgetting. Returns the scans whose doorbells should ring now.
 local function finalise(id, status, keep_s, fields)
@@ -138,7 +146,7 @@ local function finalise(id, status, keep_s, fields)
   redis.call('ZREM', key('waiting'), id)
   redis.call('ZREM', queued_key(id), id)
   redis.call('EXPIRE', k, keep_s)
-  if redis.call('HGET', k, 'priority') == 'watch' then
+  if queue_of(id) == 'watch' then
     redis.call('DEL', key('cursor', id), key('crops', id))
     redis.call('EXPIRE', key('events', id), keep_s)
   end

@@ -3,9 +3,9 @@
 -- Returns how many were added or dropped.
 local changed = 0
 for i = 3, #ARGV do
-  local r = redis.call('HMGET', scan_key(ARGV[i]), 'state', 'priority', 'created_ms', 'not_before_ms')
-  if r[1] == 'queued' and r[2] then
-    changed = changed + redis.call('ZADD', key('queued', r[2]), 'NX', math.max(number(r[3]) or 0, number(r[4]) or 0), ARGV[i])
+  local r = redis.call('HMGET', scan_key(ARGV[i]), 'state', 'created_ms', 'not_before_ms')
+  if r[1] == 'queued' then
+    changed = changed + redis.call('ZADD', queued_key(ARGV[i]), 'NX', math.max(number(r[2]) or 0, number(r[3]) or 0), ARGV[i])
   end
 end
 for _, queue in ipairs({'live', 'batch', 'low', 'watch'}) do
