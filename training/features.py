@@ -130,10 +130,11 @@ def extract(
     not computed again.
 
     Crops that were cut anew, to another face or box, are others (``training.identity``). Raises ConfigError where ``path``
-    holds the features of another checkpoint.
+    holds the features of another checkpoint, of crops of another size or margin, or does not say of which.
     """
     names = [rows_sha256([row]) for row in rows]
-    known = _read(path, checkpoint_sha256)
+    made_by = f"{checkpoint_sha256} {crop.margin} {crop.size}"
+    known = _read(path, made_by)
     open_rows = [(name, row) for name, row in zip(names, rows, strict=True) if name not in known]
     with torch.inference_mode(), Progress() as progress:
         for number, start in enumerate(progress.track(range(0, len(open_rows), BATCH), description="features"), start=1):
@@ -143,27 +144,27 @@ def extract(
             features_FD = network.backbone(pixels_FCHW).float().numpy()
             known.update(zip((name for name, _ in part), features_FD, strict=True))
             if number % SAVE_EVERY == 0:
-                _write(path, known, checkpoint_sha256)
+                _write(path, known, made_by)
     if open_rows:
-        _write(path, known, checkpoint_sha256)
+        _write(path, known, made_by)
     return Features(features_FD=np.stack([known[name] for name in names]), rows=tuple(rows))
 
 
-def _read(path: Path, checkpoint_sha256: str) -> dict[str, Float32]:
+def _read(path: Path, made_by: str) -> dict[str, Float32]:
     if not path.exists():
         return {}
     with np.load(path, allow_pickle=False) as kept:
-        if str(kept["checkpoint_sha256"]) != checkpoint_sha256:
-            raise ConfigError(f"{path} holds features of another checkpoint; choose another folder for this run")
+        if "made_by" not in kept or str(kept["made_by"]) != made_by:
+            raise ConfigError(f"{path} holds features of another checkpoint or of crops cut otherwise; choose another folder")
         return dict(zip(kept["names"].tolist(), kept["features_FD"], strict=True))
 
 
-def _write(path: Path, known: dict[str, Float32], checkpoint_sha256: str) -> None:
+def _write(path: Path, known: dict[str, Float32], made_by: str) -> None:
     content = io.BytesIO()
     np.savez(
         content,
         names=np.array(list(known)),
         features_FD=np.stack(list(known.values())),
-        checkpoint_sha256=np.array(checkpoint_sha256),
+        made_by=np.array(made_by),
     )
     write_atomically(path, content.getvalue())

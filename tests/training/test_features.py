@@ -97,8 +97,20 @@ def test_features_are_the_backbones_and_are_kept(cache: Path, network: DeepfakeN
     network.backbone = torch.nn.Identity()  # what is kept needs no backbone
     again = extract(network, store, rows[::-1], path, crop=CROP, checkpoint_sha256="a")
     np.testing.assert_array_equal(again.features_FD, first.features_FD[::-1])
-    with pytest.raises(ConfigError, match="another checkpoint"):
-        extract(network, store, rows, path, crop=CROP, checkpoint_sha256="b")
+    for other, digest in ((CROP, "b"), (CropSpec(margin=1.5, size=96), "a"), (CropSpec(margin=1.3, size=64), "a")):
+        with pytest.raises(ConfigError, match="another checkpoint or of crops cut otherwise"):
+            extract(network, store, rows, path, crop=other, checkpoint_sha256=digest)
+
+
+def test_features_that_do_not_say_of_which_crops_are_not_taken(cache: Path, network: DeepfakeNet, tmp_path: Path) -> None:
+    """As versions wrote them that cut the crops of all checkpoints alike."""
+    store, path = CropStore(cache), tmp_path / "features.npz"
+    extract(network, store, store.rows[:1], path, crop=CROP, checkpoint_sha256="a")
+    with np.load(path) as kept:
+        older = {name: kept[name] for name in ("names", "features_FD")}
+    np.savez(path, **older, checkpoint_sha256=np.array("a"))
+    with pytest.raises(ConfigError, match="crops cut otherwise"):
+        extract(network, store, store.rows[:1], path, crop=CROP, checkpoint_sha256="a")
 
 
 def test_a_part_needs_both_classes() -> None:
