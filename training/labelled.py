@@ -34,13 +34,15 @@ def labelled_files(cache: Path | None, data: Path | None) -> tuple[dict[str, Ite
 
 
 def as_learnt(files: Iterable[File], training: TrainingData) -> list[File]:
-    """The files on the sides where the checkpoint saw them: those of a left-out source that it was trained on, as the paper's
-    stages are on some, are of ``train``.
+    """The files on the sides where the checkpoint saw them: all left-out files of a source are of ``train`` where it was trained
+    on some, as the paper's stages are.
 
-    Of a source that the split learns from, files are left out with those that they share groups with: they stay left out.
+    A checkpoint that does not say so (one recipe's, or a staged run's of an older version) has learnt from a source's left-out
+    files if the split has no others to learn from. Else they are left out with those that they share groups with, and stay so.
     """
     known = list(files)
-    learnt = {source.name for source in training.sources} - {file.source for file in known if file.split == "train"}
+    there = {file.source for file in known if file.split == "train"}
+    learnt = {source.name for source in training.sources if source.leftout or source.name not in there}
     return [replace(file, split="train") if file.split == "leftout" and file.source in learnt else file for file in known]
 
 

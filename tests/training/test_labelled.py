@@ -8,9 +8,13 @@ import numpy as np
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.training.conftest import crop
 from tests.training.test_scans import report, write
 from training.commands.release import app
 from training.labelled import DATA, as_learnt, labelled_files
+from training.paper.release import trained_on
+from training.paper.sets import choose_sets
+from training.paper.settings import Selection, Sets
 from training.provenance import Provenance, begin
 from training.splits import Item, read_split
 from worker.model import checkpoint
@@ -81,6 +85,28 @@ def test_originals_left_out_with_their_fakes_stay_so_where_others_of_their_sourc
     ]
     training = TrainingData(sources=(TrainingSource(name="mine"), TrainingSource(name="roeishc")))
     assert [file.split for file in as_learnt(files, training)] == ["train", "leftout", "leftout", "train"]
+
+
+def test_where_a_staged_run_took_some_of_a_sources_left_out_files_all_of_them_are_learnt() -> None:
+    rows = [
+        crop(source, n, label, source, split=split, group=f"{source} {label} {n}")
+        for source, sides in (("mine", ("train", "leftout")), ("yours", ("train", "leftout")), ("others", ("heldout",)))
+        for label in ("real", "fake")
+        for n, split in enumerate(sides * 4)
+    ]
+    sets = {
+        "first": Selection(sources=("mine",), limit=6),
+        "second": Selection(sources=("yours",), splits=("train",)),
+        "test": Selection(sources=("others",)),
+    }
+    chosen = choose_sets(rows, Sets(**sets))
+    took = {row.path for row in chosen.first.rows if row.split == "leftout"}
+    found = as_learnt(rows, TrainingData(sources=trained_on(chosen)))
+    assert took
+    assert {row.split for row in found if row.path in took} == {"train"}
+    assert {(row.source, row.split) for row in found} == {
+        ("mine", "train"), ("yours", "train"), ("yours", "leftout"), ("others", "heldout"),
+    }  # fmt: skip
 
 
 def test_degraded_copies_are_made_of_the_caches_held_out_files(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -51,12 +52,11 @@ def write_checkpoint(
 
 
 def trained_on(chosen: Chosen) -> tuple[TrainingSource, ...]:
-    """Files of both training sets by source and label, those that chose the epoch included."""
-    files = {(row.source, row.label, row.path) for row in chosen.first.rows + chosen.second.rows}
-    count = {
-        (source, label): sum((source, label) == (s, kind) for s, kind, _ in files)
-        for source in {s for s, _, _ in files}
-        for label in ("real", "fake")
-    }
-    names = sorted({source for source, _ in count})
-    return tuple(TrainingSource(name=name, real=count[name, "real"], fake=count[name, "fake"]) for name in names)
+    """Files of both training sets by source, label and side, those that chose the epoch included."""
+    files = {(row.source, row.label, row.split, row.path) for row in chosen.first.rows + chosen.second.rows}
+    labels = Counter((source, label) for source, label, _, _ in files)
+    leftout = Counter(source for source, _, split, _ in files if split == "leftout")
+    return tuple(
+        TrainingSource(name=name, real=labels[name, "real"], fake=labels[name, "fake"], leftout=leftout[name])
+        for name in sorted({source for source, _ in labels})
+    )

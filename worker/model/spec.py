@@ -109,6 +109,8 @@ class TrainingSource(_Part):
     name: str
     real: int = Field(default=0, ge=0)
     fake: int = Field(default=0, ge=0)
+    leftout: int = Field(default=0, ge=0)
+    """So many of these the split leaves out: only staged runs learn from such."""
 
 
 class TrainingData(_Part):
