@@ -41,9 +41,9 @@ def adapt(
     model: Annotated[Path, typer.Option(help="The checkpoint to start from; it is left as it is.")],
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")],
     cache: Annotated[Path, typer.Option(help="Crop cache of old data: replayed, and judged by.")] = Path("runs/cache"),
-    run: Annotated[Path | None, typer.Option("--run", help="Folder of the run. [default: runs/adapt-FEEDBACK]")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Folder of the run; default: runs/adapt-FEEDBACK.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML of settings other than the defaults.")] = None,
-    version: Annotated[str | None, typer.Option(help="Of the new checkpoint. [default: the parent's and -adapted]")] = None,
+    version: Annotated[str | None, typer.Option(help="Of the new checkpoint; default: the parent's and -adapted.")] = None,
 ) -> None:
     from rich.console import Console
 

@@ -61,7 +61,7 @@ CacheOption = Annotated[
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the labelled media. [default: ../shared/data, or what the cache was made of]", show_default=False
+        help="Folder of the labelled media; default: ../shared/data, or what the cache was made of.", show_default=False
     ),
 ]
 
@@ -113,7 +113,7 @@ def calibrate(
     fnr: Annotated[float, typer.Option(min=0, max=1, help="Most fake files that may be called real.")] = 0.10,
     coverage: Annotated[float, typer.Option(min=0, max=1, help="Least share that must be decided.")] = COVERAGE,
     version: Annotated[
-        str | None, typer.Option(help="The checkpoint's version from now on: verdicts will differ. [default: as it was]")
+        str | None, typer.Option(help="The checkpoint's version from now on: verdicts will differ; default: as it was.")
     ] = None,
 ) -> None:
     from training.calibration import Target

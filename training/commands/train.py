@@ -43,12 +43,12 @@ def train(
     configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="YAML files of the run.")],
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Folder of the run: state, logs, report, checkpoint. [default: runs/NAME of CONFIG]"),
+        typer.Option("--run", help="Folder of the run: state, logs, report, checkpoint; default: runs/NAME of CONFIG."),
     ] = None,
     cache: Annotated[Path, typer.Option(help="Folder of the crop cache (veriframe data prepare).")] = Path("runs/cache"),
     threshold: Annotated[
         float | None,
-        typer.Option(help="Of a leave-one-source-out study: log odds above which a file is called fake. [default: fitted]"),
+        typer.Option(help="Of a leave-one-source-out study: log odds above which a file is called fake; default: fitted."),
     ] = None,
 ) -> None:
     from training.configuration import read_configuration

@@ -33,12 +33,12 @@ Ten trials more, a study kept elsewhere, other media:
 def tune(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML of the search (training/tuning/settings.py).")],
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Trials in all, those already done included. [default: as CONFIG says]")
+        int | None, typer.Option(min=1, help="Trials in all, those already done included; default: as CONFIG says.")
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="SQLAlchemy URL, or path of a journal file. [default: study.db in the run folder]")
+        str | None, typer.Option(help="SQLAlchemy URL, or path of a journal file; default: study.db in the run folder.")
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="Folder of the study. [default: runs/NAME of CONFIG]")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Folder of the study; default: runs/NAME of CONFIG.")] = None,
     cache: Annotated[Path, typer.Option(help="Folder of the crop cache (veriframe data prepare).")] = Path("runs/cache"),
 ) -> None:
     from rich.console import Console
