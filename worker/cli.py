@@ -38,22 +38,39 @@ OWN = {
     "up": "Bring the whole service up on this machine, and scan the demo by it.",
     "down": "End what up has started; nothing of it stays.",
 }
+ADDED = {
+    "data": "Cut labelled media into face crops to train on; look for leaks and shortcuts.",
+    "train": "Train a network on prepared crops, as YAML files say.",
+    "release": "Make a run's checkpoint, and calibrate it on files that it was not trained on.",
+    "evaluate": "Judge a checkpoint on labelled files, and write a report.",
+    "adapt": "Fine-tune a checkpoint on corrected cases; kept only if it loses nothing.",
+    "tune": "Search for better settings of training.",
+    "heads": "Compare kinds of classifiers on the same features.",
+    "bench": "Measure scans, their parts and the queue on this machine.",
+    "parity": "Compare all backends with PyTorch: scores and verdicts.",
+    "export": "Make a checkpoint ready for another runtime, such as TensorRT or OpenVINO.",
+}
+"""What the commands of ``training`` and ``optimize`` do, told without importing them."""
 SERVICE = {"worker", "courier", "serve", "enqueue", "status", "jobs", "keys", "feedback", "up", "down"}
 """Commands that need the extra ``service``."""
+PANELS = {"training": "Training", "optimize": "Engines and measurements"}
 
 
 class CommandGroup(TyperGroup):
     """Knows all commands by name; loads one to run it."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*OWN, *sorted(_entry_points().keys() - OWN.keys())]
+        others = _entry_points().keys() - OWN.keys()
+        return [*OWN, *(name for name in ADDED if name in others), *sorted(others - ADDED.keys())]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A stand-in with the name and a line of help."""
         if cmd_name in OWN:
             return TyperCommand(cmd_name, help=OWN[cmd_name])
         if entry := _entry_points().get(cmd_name):
-            return TyperCommand(cmd_name, help=f"From {entry.module.partition('.')[0]}: see veriframe {cmd_name} --help.")
+            package = entry.module.partition(".")[0]
+            unknown = f"From {package}: see veriframe {cmd_name} --help."
+            return TyperCommand(cmd_name, help=ADDED.get(cmd_name, unknown), rich_help_panel=PANELS.get(package))
         return None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from worker.cli import OWN, app
+from worker.cli import ADDED, OWN, app
 
 
 def veriframe(*arguments: str) -> Result:
@@ -38,6 +39,14 @@ def test_commands_of_entry_points_are_loaded_only_when_invoked() -> None:
     assert "extra_greeting" not in sys.modules
     assert veriframe("scan", "--help").exit_code == 0  # ours, not the one of that name
     assert veriframe("greet", "Ada").stdout == "hello Ada\n"
+
+
+def test_help_says_what_each_command_of_the_project_is_for() -> None:
+    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
+    shown = veriframe("--help").stdout
+    assert set(ADDED) == set(declared["veriframe.commands"])
+    assert not [line for line in shown.splitlines() if "From training" in line or "From optimize" in line]
+    assert shown.index("Commands") < shown.index("Training") < shown.index("Engines and measurements")
 
 
 @pytest.mark.usefixtures("commands")
