@@ -173,7 +173,7 @@ def _places(root: Path) -> Iterator[tuple[str, str]]:
             if PLACE.fullmatch(entry.name):
                 with contextlib.suppress(OSError):
                     state = os.stat(Path(entry.path) / "report.json")
-                    yield entry.name, f"{state.st_mtime_ns} {state.st_size} {state.st_ino}"
+                    yield entry.name, f"{state.st_mtime_ns} {state.st_ctime_ns} {state.st_size} {state.st_ino}"
 
 
 def _read(place: Path) -> Report | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from pathlib import Path
 
@@ -140,6 +141,19 @@ def test_only_reports_that_changed_are_read_again(tmp_path: Path) -> None:
     with Rows(tmp_path) as rows:
         rows.renew(lambda place, made: read.append(place.name))
     assert [name.partition("-")[0] for name in read] == ["c.mp4"]
+
+
+def test_a_report_written_in_place_is_read_again_whatever_time_and_size_it_has(tmp_path: Path) -> None:
+    path = save(tmp_path, ITEMS[:1]).place(Path("/clips/b.mp4")) / "report.json"
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"b.mp4", b"z.mp4"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    with Rows(tmp_path) as rows:
+        read: list[Path] = []
+        rows.renew(lambda place, report: read.append(place))
+        assert read == [path.parent]
+        assert [row.name for row in rows.in_order("name")] == ["z.mp4"]
 
 
 def test_a_damaged_database_is_made_anew(tmp_path: Path) -> None:
