@@ -72,8 +72,24 @@ def test_the_second_pass_keeps_to_budget_and_window(
     found = second_pass_times(faces, coverage(5.0, end_s, start_s), budget)
     assert len(found) <= budget
     assert all(start_s <= t < end_s for t in found)
+    apart_s = SecondPass().few_step_s / 2
+    assert all(abs(t - other) >= apart_s for i, t in enumerate(found) for other in (*times, *found[:i])), "nothing is seen twice"
 
 
-def test_a_dense_first_pass_needs_no_second() -> None:
-    faces = [face(k / 8, float(k % 3)) for k in range(32)]
-    assert second_pass_times(faces, coverage(0.125, 4.0), plan=SecondPass()) == ()
+def test_a_plateau_is_one_moment() -> None:
+    faces = [face(10.0 * k, logit) for k, logit in enumerate([-3.0, -3.0, 2.0, 2.0, -3.0, -3.0])]
+    assert second_pass_times(faces, coverage(10.0, 60.0)) == pytest.approx([26.5 + k for k in range(8)])
+
+
+def test_a_track_is_looked_at_again_around_its_votes_or_around_its_highest_moment() -> None:
+    few = SecondPass().few_votes
+    faces = [face(10.0 * k, 2.0 if k == 1 else -3.0) for k in range(few)]
+    assert second_pass_times(faces, coverage(10.0, 60.0)) == pytest.approx([6.5 + k for k in range(8)])
+    assert second_pass_times(faces[: few - 1], coverage(10.0, 60.0)) == pytest.approx([9.6, 10.4])
+
+
+@pytest.mark.parametrize(("gap_s", "moments"), [(1.0, 0), (1.01, 8)])
+def test_a_dense_first_pass_needs_no_second(gap_s: float, moments: int) -> None:
+    """However rarely it found the face."""
+    faces = [face(10.0 * k, 2.0 if k == 2 else -3.0) for k in range(5)]
+    assert len(second_pass_times(faces, coverage(gap_s, 50.0))) == moments
