@@ -50,7 +50,7 @@ def second_pass_times(
     measured against its own median. Nothing where the first pass was dense.
     """
     plan = plan or SecondPass()
-    if budget <= 0 or coverage.max_gap_s <= plan.min_gap_s:
+    if coverage.max_gap_s <= plan.min_gap_s:
         return ()
     seen = sorted({face.pts_s for face in faces})
     chosen: list[float] = []
