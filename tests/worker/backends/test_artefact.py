@@ -22,6 +22,7 @@ from worker.backends.artefact import (
     Manifest,
     Network,
     Parity,
+    Precision,
     StoredFile,
     TensorSpec,
     check_fits,
@@ -192,9 +193,13 @@ def test_targets_hold_for_cards_of_their_architecture(write: Write) -> None:
         check_fits(artefact, checkpoint_sha256=CHECKPOINT, machine=hopper)
 
 
-@pytest.mark.parametrize(("off", "fits"), [(0.0, True), (0.0029, True), (0.0031, False)])
-def test_the_gate_on_the_mean(off: float, fits: bool, write: Write) -> None:
-    artefact = read_artefact(write())
+@pytest.mark.parametrize(
+    ("precision", "off", "fits"),
+    [("fp32", 0.00099, True), ("fp32", 0.00101, False)]
+    + [(half, off, fits) for half in ("fp16", "bf16") for off, fits in ((0.0, True), (0.0029, True), (0.0031, False))],
+)
+def test_the_gate_on_the_mean(precision: Precision, off: float, fits: bool, write: Write) -> None:
+    artefact = read_artefact(write(precision=precision))
     if fits:
         assert check_parity(artefact, P + np.float32(off)).samples == 3
     else:

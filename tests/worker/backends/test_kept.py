@@ -20,18 +20,19 @@ def test_kept_bytes_are_found_and_damaged_ones_removed(tmp_path: Path) -> None:
 
 
 def test_what_was_not_used_for_longest_is_forgotten(tmp_path: Path) -> None:
-    for age, name in enumerate(["new.blob", "older.blob", "oldest.blob", "other.txt"]):
-        (tmp_path / name).write_bytes(b"graph")
-        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    for age in (3, 0, 6, 1, 5, 2, 4):
+        path = tmp_path / f"{age}{'.txt' if age == 6 else '.blob'}"
+        path.write_bytes(b"graph")
+        os.utime(path, (1e9 - age, 1e9 - age))
     forget_oldest(tmp_path, ".blob", most=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.blob", "older.blob", "other.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.blob", "1.blob", "6.txt"]
     forget_oldest(tmp_path / "missing", ".blob", most=2)
 
 
 def test_a_folder_in_which_others_could_have_put_files_is_refused(tmp_path: Path) -> None:
     """The names of kept files hold no secret: anybody could make a file of the right name."""
-    folder = tmp_path / "cache"
-    folder.mkdir()
+    folder = private_cache(tmp_path / "parent" / "cache")
+    assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o775)
     assert private_cache(folder).stat().st_mode & 0o777 == 0o700, "an empty one is closed"
     (folder / "k-planted.blob").write_bytes(b"graph")

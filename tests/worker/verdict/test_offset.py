@@ -113,3 +113,4 @@ def test_the_share_above_a_level_falls_evenly_between_quantiles() -> None:
     quantiles = [0.0, 1.0, 3.0]
     assert [share_above(quantiles, level) for level in (-1.0, 0.0, 0.5, 1.0, 2.0, 3.0)] == [1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
     assert share_above([0.0, 1.0, 1.0, 2.0], 1.0) == pytest.approx(1 / 3)
+    assert share_above([0.0, 0.0, 1.0], 0.0) == 0.5
