@@ -80,6 +80,34 @@ def test_senseless_specs_are_refused(tiny_spec: ModelSpec, change: dict[str, Any
         ModelSpec.model_validate(tiny_spec.model_dump(mode="json") | change)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"families": ["real", "fake"]},
+        {"thresholds": {"real": 0.0, "fake": 1.0}},
+        {"thresholds": {"real": 0.5, "fake": 0.5}},
+        {"head": {"kind": "card", "num_steps": 2, "ddim_stride": 1}},
+        {"head": {"kind": "linear", "num_steps": 1}},
+    ],
+)
+def test_specs_at_the_edge_of_sense_are_taken(tiny_spec: ModelSpec, change: dict[str, Any]) -> None:
+    ModelSpec.model_validate(tiny_spec.model_dump(mode="json") | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"min_frames": 0, "max_frames": 0},
+        {"t_real": 0.0, "t_fake": 0.0},
+        {"t_real": 1.0, "t_fake": 1.0},
+        {"real_log_odds": (1.0, 1.0)},
+        {"fake_log_odds": ()},
+    ],
+)
+def test_calibrations_at_the_edge_of_sense_are_taken(change: dict[str, Any]) -> None:
+    calibration(**change)
+
+
 def test_a_spec_cannot_be_changed(tiny_spec: ModelSpec) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         tiny_spec.name = "other"  # type: ignore[misc]
