@@ -79,6 +79,17 @@ def test_saving_over_a_file_is_whole_or_nothing(saved: Path, tiny_spec: ModelSpe
     assert [path.name for path in tmp_path.iterdir()] == [saved.name]
 
 
+def test_weights_of_another_type_are_neither_written_nor_read(saved: Path, tiny_spec: ModelSpec) -> None:
+    with pytest.raises(ValueError, match="float16 or float32, not"):
+        checkpoint.save(saved, STATE, tiny_spec, dtype=np.float64)
+    about = json.loads(checkpoint._header_of(saved)["__metadata__"][checkpoint.KEY])
+    arrays = {"w": np.zeros(2), "b": np.zeros(2, np.float32)}
+    told = json.dumps(about | {"content_sha256": checkpoint.content_sha256(arrays)})
+    saved.write_bytes(serialise(arrays, metadata={checkpoint.KEY: told}))
+    with pytest.raises(ModelError, match=r"weights of type float64$"):
+        checkpoint.load(saved)
+
+
 def test_every_damaged_byte_of_the_weights_is_found(saved: Path) -> None:
     good = saved.read_bytes()
     (header,) = struct.unpack("<Q", good[:8])
