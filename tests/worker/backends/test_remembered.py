@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,15 @@ def test_what_was_not_tried_or_a_card_that_did_not_answer_keeps_no_backend_out(t
         assert (recall(tmp_path, its_key) is not None) is known
 
 
+@pytest.mark.parametrize(("age", "counts"), [(59, True), (61, False), (-59, True), (-61, False)])
+def test_what_was_not_tried_is_left_at_that_for_an_hour(tmp_path: Path, age: int, counts: bool) -> None:
+    """Minutes; a clock that was set back makes no hour longer than two."""
+    hurried = Trial(name="openvino", reason="not tried: the others took 30 s")
+    chosen_at = datetime.now(UTC) - timedelta(minutes=age)
+    remember(tmp_path, choice("onnxruntime").model_copy(update={"chosen_at": chosen_at, "trials": (TRIALS[0], hurried)}))
+    assert (recall(tmp_path, key()) is not None) is counts
+
+
 def test_a_time_without_a_zone_counts_for_nothing(tmp_path: Path) -> None:
     hurried = Trial(name="openvino", reason="not tried: the others took 30 s")
     remember(tmp_path, choice("onnxruntime").model_copy(update={"trials": (TRIALS[0], hurried)}))
@@ -67,11 +76,19 @@ def test_the_key_tells_machine_and_libraries() -> None:
     assert len(key()["cpu"]) > 5
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 2}', b" " * (MAX_BYTES + 1)])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 2}'])
 def test_a_broken_file_counts_for_nothing(tmp_path: Path, content: bytes) -> None:
     remember(tmp_path, choice())
     kept(tmp_path).write_bytes(content)
     assert recall(tmp_path, key()) is None
+
+
+@pytest.mark.parametrize(("size_bytes", "counts"), [(MAX_BYTES, True), (MAX_BYTES + 1, False)])
+def test_a_file_larger_than_any_of_ours_counts_for_nothing(tmp_path: Path, size_bytes: int, counts: bool) -> None:
+    remember(tmp_path, choice())
+    path = kept(tmp_path)
+    path.write_bytes(path.read_bytes().ljust(size_bytes))
+    assert (recall(tmp_path, key()) is not None) is counts
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch", "../../evil"])
