@@ -46,8 +46,37 @@ def test_time_that_goes_back_is_told_from_reordering(packets: Sequence[tuple[int
     assert order.count == len(packets)
 
 
-@pytest.mark.parametrize(("timed", "lacks"), [([True] * 99, False), ([True, False] * 50, False), ([True, False, False] * 9, True),
-                                             ([True] * 900 + [False] * 33, True)])  # fmt: skip
+@pytest.mark.parametrize(("count", "most"), [(90, 2), (1000, 20), (2500, 32)])
+def test_the_odd_wrong_stamp_is_no_restart(count: int, most: int) -> None:
+    """A fiftieth of all, two at least and no more than reordering may hold."""
+    for odd, restarts in ((most, False), (most + 1, True)):
+        order = Order()
+        for at in range(count):
+            order.is_new_run(at, at)
+        for _ in range(odd):
+            order.is_new_run(5, None)
+        assert order.passed == odd
+        assert order.restarts is restarts
+
+
+def test_time_goes_on_by_what_is_shown_later_leaps_left_out() -> None:
+    order = Order(leap=1500)
+    moments = (100, 110, 105, 120, 1620, 1630, 3131, 3141)
+    assert [order.is_new_run(moment, None) for moment in moments] == [False] * 6 + [True, False]
+    assert (order.risen, order.leaps) == (10 + 10 + 1500 + 10 + 10, 1)
+
+
+@pytest.mark.parametrize(
+    ("timed", "lacks"),
+    [
+        ([True] * 99, False),
+        ([True, False] * 50, False),
+        ([True, False, False, True, False] * 10, False),
+        ([True, False, False] * 9, True),
+        ([True] * 900 + [False] * 32, False),
+        ([True] * 900 + [False] * 33, True),
+    ],
+)
 def test_packets_without_times_are_counted(timed: Sequence[bool], lacks: bool) -> None:
     order = Order()
     for at, is_timed in enumerate(timed):
