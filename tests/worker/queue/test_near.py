@@ -119,14 +119,13 @@ def test_their_verdicts_are_those_of_now_and_decide_nothing(posts: Posts) -> Non
 
 
 def test_too_far_away_is_not_near(posts: Posts) -> None:
-    one = clip()
-    posts.post(one)
-    assert posts.named(posts.post(altered(one, 12))) == ()
-    picture = clip(1)
-    posts.post(picture)
-    far = [picture[0] ^ 0b11111]
-    assert posts.named(posts.post(far)) == (), "of one picture, fewer bits may differ"
-    assert len(posts.named(posts.post([picture[0] ^ 0b111]))) == 2
+    """Of one picture, fewer bits may differ."""
+    for hashes, most in ((clip(), 8), (clip(1), 4)):
+        first = posts.post(hashes)
+        for bits, near in ((most + 1, ()), (most, (first,))):
+            scan_id = posts.post([one ^ ((1 << bits) - 1) for one in hashes])
+            assert posts.named(scan_id) == near
+            posts.records.purge([scan_id], Purge(), really=True)
 
 
 def test_another_owners_are_not_there_also_where_their_result_is_taken_over(posts: Posts) -> None:
@@ -199,6 +198,16 @@ def test_an_index_is_bounded_and_the_oldest_go_first(redis: Redis) -> None:
     ages = {key.decode().split(":")[3] for key in redis.scan_iter("vf:near:acme:*")}
     assert len(ages) == AGES, "what was dropped is gone from Redis"
     assert near_of(index, clips[-1], "umbrella") == []
+
+
+@pytest.mark.parametrize(("began_s", "age"), [(90, b"0"), (101, b"1")])
+def test_an_age_ends_after_its_share_of_the_time(redis: Redis, began_s: int, age: bytes) -> None:
+    records = Records(redis, terms=Terms(keep_s=100 * AGES))
+    index = NearIndex(records)
+    stored(records, index, clip())
+    redis.hset("vf:near:acme", "began_ms", records.now_ms() - 1000 * began_s)
+    stored(records, index, clip())
+    assert redis.hget("vf:near:acme", "age") == age
 
 
 def test_everything_of_it_expires(redis: Redis) -> None:
