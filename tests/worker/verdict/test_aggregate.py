@@ -49,14 +49,16 @@ def test_confident_takes_the_mean_of_many_confident_fakes() -> None:
     assert confident(logits_n) == pytest.approx(logit(0.9), abs=1e-5)
 
 
-def test_confident_needs_more_than_eleven() -> None:
-    logits_n = np.array([logit(0.9)] * 11 + [logit(0.4)] * 5, dtype=np.float32)
-    assert confident(logits_n) == pytest.approx(logit((11 * 0.9 + 5 * 0.4) / 16), abs=1e-5)
+@pytest.mark.parametrize(("fakes", "others"), [(11, 5), (12, 18)])
+def test_confident_needs_more_than_eleven_and_more_than_two_in_five(fakes: int, others: int) -> None:
+    logits_n = np.array([logit(0.9)] * fakes + [logit(0.4)] * others, dtype=np.float32)
+    assert confident(logits_n) == pytest.approx(logit((fakes * 0.9 + others * 0.4) / (fakes + others)), abs=1e-5)
 
 
-def test_confident_leaves_out_the_rest_where_nearly_all_are_real() -> None:
-    logits_n = np.array([logit(0.1)] * 19 + [logit(0.7)], dtype=np.float32)
-    assert confident(logits_n) == pytest.approx(logit(0.1), abs=1e-5)
+@pytest.mark.parametrize(("others", "p"), [(1, 0.1), (2, 0.1 + 0.6 / 10)])
+def test_confident_leaves_out_the_rest_where_more_than_nine_in_ten_are_real(others: int, p: float) -> None:
+    logits_n = np.array([logit(0.1)] * (20 - others) + [logit(0.7)] * others, dtype=np.float32)
+    assert confident(logits_n) == pytest.approx(logit(p), abs=1e-5)
 
 
 def test_weighted_ignores_undecided_votes() -> None:
@@ -70,13 +72,18 @@ def test_consecutive_needs_two_in_a_row_or_a_tenth() -> None:
     assert consecutive(votes_n) == pytest.approx(-1.0)
     votes_n[4] = 2.0
     assert consecutive(votes_n) == pytest.approx(2.0)
+    votes_n[4], votes_n[30] = -1.0, 2.0
+    assert consecutive(votes_n) == pytest.approx(-1.0)
+    votes_n[35] = 2.0
+    assert consecutive(votes_n) == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize("span_s", [4.0, 30.0])
 @pytest.mark.parametrize("rule", RULES)
-def test_a_short_clip_is_left_to_the_rule(rule: str) -> None:
+def test_a_short_clip_is_left_to_the_rule(rule: str, span_s: float) -> None:
     rng = np.random.default_rng(1)
     logits_n = rng.normal(0, 2, 32).astype(np.float32)
-    found = track_evidence(np.arange(32) * 0.125, logits_n, rule, Windows())
+    found = track_evidence(np.linspace(0, span_s, 32), logits_n, rule, Windows())
     assert found.logit == found.whole == RULES[rule](logits_n)
     assert found.n_windows == 1
     assert found.window_s is None

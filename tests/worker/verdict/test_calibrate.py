@@ -68,8 +68,12 @@ def test_logit_at_inverts_apply(p: float, tracks: int, windows: int) -> None:
         {"c_tracks": -0.1},
         {"c_windows": -1.0},
         {"t_real": 0.9},
+        {"t_real": -0.1},
+        {"t_fake": 1.1},
         {"frames": (9, 1)},
+        {"frames": (-1, 1)},
         {"quality_slope": -1.0},
+        {"quality_slope": float("inf")},
         {"quality_full": 1.5},
     ],
 )
@@ -80,8 +84,8 @@ def test_impossible_calibrations_are_refused(changes: dict[str, object]) -> None
 
 def test_holds_for_what_it_was_fitted_on_only() -> None:
     entry = calibration()
-    assert entry.holds_for(MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 512)
-    assert not entry.holds_for(MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 513)
+    for requested, holds in ((15, False), (16, True), (512, True), (513, False)):
+        assert entry.holds_for(MediaKind.VIDEO, "mean_logit", Strategy.AUTO, requested) is holds
     assert not entry.holds_for(MediaKind.VIDEO, "mean_logit", Strategy.FPS, 32)
     assert not entry.holds_for(MediaKind.VIDEO, "weighted", Strategy.AUTO, 32)
     assert not entry.holds_for(MediaKind.PICTURE, "mean_logit", Strategy.AUTO, 32)
@@ -94,6 +98,22 @@ def test_the_nearest_stands_in_and_says_so() -> None:
     assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 8, DEFAULT) == (entries[1], False)
     assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.KEYFRAMES, 600, DEFAULT) == (entries[2], False)
     assert choose(entries, MediaKind.PICTURE, "confident", Strategy.AUTO, 1, DEFAULT) == (entries[0], False)
+
+
+@pytest.mark.parametrize(
+    ("farther", "nearest"),
+    [
+        ({"kind": MediaKind.PICTURE}, {"rule": "weighted", "strategies": frozenset(), "frames": (400, 512)}),
+        ({"rule": "weighted"}, {"strategies": frozenset(), "frames": (400, 512)}),
+        ({"strategies": frozenset()}, {"frames": (400, 512)}),
+        ({"frames": (1, 23)}, {"frames": (40, 512)}),
+    ],
+    ids=["kind", "rule", "strategy", "frames"],
+)
+def test_what_makes_one_nearer_than_another(farther: dict[str, object], nearest: dict[str, object]) -> None:
+    """Of two as near the earlier."""
+    entries = (calibration(**farther), calibration(**nearest), calibration(**nearest, a=3.0))
+    assert choose(entries, MediaKind.VIDEO, "mean_logit", Strategy.AUTO, 32, DEFAULT) == (entries[1], False)
 
 
 def test_without_any_the_logit_is_taken_at_its_word() -> None:
