@@ -147,6 +147,16 @@ def test_an_artefact_whose_manifest_is_damaged_is_made_anew(tmp_path: Path) -> N
         assert read_artefact(out).path().read_bytes() == b"newer"
 
 
+def test_what_lies_beside_a_damaged_manifest_is_never_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "artefact"
+    write_artefact(out, fill)
+    (out / MANIFEST).write_bytes(b"")
+    (out / "thesis.txt").write_text("years")
+    with pytest.raises(ConfigError, match="is no artefact"):
+        write_artefact(out, fill)
+    assert (out / "thesis.txt").exists()
+
+
 def test_soundness(tmp_path: Path) -> None:
     out = tmp_path / "artefact"
     assert not is_sound(out)

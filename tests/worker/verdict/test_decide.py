@@ -285,6 +285,12 @@ def test_without_a_calibration_the_policys_own_thresholds_decide() -> None:
     assert judged(clip(-2.0), coverage(requested=700), standing_in).thresholds == (CALIBRATION.t_real, CALIBRATION.t_fake)
 
 
+@pytest.mark.parametrize("thresholds", [(0.2, 0.5), (0.5, 0.5), (0.5, 0.8)])
+def test_a_score_at_a_threshold_is_neither_real_nor_fake(thresholds: tuple[float, float]) -> None:
+    found = judged(clip(0.0), coverage(), Policy(default_thresholds=thresholds))
+    assert (found.score, found.label, found.reasons) == (0.5, Label.UNCERTAIN, (Reason.NEAR_THRESHOLD,))
+
+
 def test_overrides_of_thresholds_do_not_cross() -> None:
     assert Policy(t_fake=0.2).thresholds(CALIBRATION) == (0.2, 0.2)
     assert Policy(t_real=0.9).thresholds(CALIBRATION) == (0.9, 0.9)
