@@ -72,7 +72,7 @@ def test_laws_of_every_verdict(faces: list[Face], looked: Coverage) -> None:
     if isinstance(found, NoVerdict):
         return
     assert any(f.votes for f in faces), "a score without votes"
-    assert found.score == max(found.track_scores.values())
+    assert found.score == max(found.track_scores.values()) == pytest.approx(probability(found.log_odds))
     assert found.calibrated == (looked.kind is MediaKind.PICTURE or looked.requested <= 640)
     if found.label is Label.REAL:
         assert looked.kind is MediaKind.PICTURE or looked.max_gap_s <= POLICY.max_gap_s
@@ -168,7 +168,14 @@ def test_one_fake_among_many_who_look_real_is_held_against_their_number_but_neve
     assert found.label is (Label.FAKE if n <= 25 else Label.UNCERTAIN)
     assert found.score < judged(clip(3.0, n=3), coverage()).score
     assert found.score == max(found.track_scores.values()) == found.track_scores[0]
+    assert [*found.segments] == ([0] if found.label is Label.FAKE else []), "nor is its time suspicious where it is not fake"
     assert judged(crowd, coverage()).label is Label.REAL
+
+
+def test_tracks_below_the_decisive_one_are_high_together_too() -> None:
+    found = judged([*clip(4.0), *(f for t in (1, 2, 3) for f in clip(2.0, track=t))], coverage())
+    together = CALIBRATION.apply(2.0)
+    assert found.track_scores == pytest.approx({0: CALIBRATION.apply(4.0, 4), 1: together, 2: together, 3: together})
 
 
 def test_faces_too_poor_to_decide_lend_others_no_weight() -> None:
@@ -188,6 +195,7 @@ def test_faces_too_poor_to_decide_lend_others_no_weight() -> None:
         ([face(0.0, None, too_small=True)] * 5, Reason.FACE_TOO_SMALL),
         (clip(3.0, n=2), Reason.TOO_FEW_FRAMES),
         ([face(0.0, 3.0, track=t) for t in range(5)], Reason.TOO_FEW_FRAMES),
+        ([face(0.0, 3.0)] * 3, Reason.TOO_FEW_FRAMES),
     ],
 )
 def test_no_verdict_says_why(faces: list[Face], reason: Reason) -> None:
@@ -261,6 +269,16 @@ def test_a_splice_turns_a_long_real_video_fake() -> None:
     assert isinstance(after, Verdict)
     assert (before.label, after.label) == (Label.REAL, Label.FAKE)
     assert any(s.start_s < 610 and s.end_s > 600 for s in after.segments[0])
+
+
+@pytest.mark.parametrize(("usual", "spliced", "n_votes"), [(-5.0, -0.5, 8), (2.0, 6.0, 240)], ids=["real host", "fake host"])
+def test_segments_of_a_track_with_a_splice_are_what_is_high_for_it_or_fake(usual: float, spliced: float, n_votes: int) -> None:
+    """Votes that stand out count though alone they are not called fake; of a host that is fake itself all count."""
+    votes = [face(5.0 * k, spliced if 100 <= k < 108 else usual) for k in range(240)]
+    found = judged(votes, coverage(5.0, requested=240, end_s=1200.0))
+    assert found.label is Label.FAKE
+    (segment,) = found.segments[0]
+    assert sum(segment.start_s <= vote.pts_s <= segment.end_s for vote in votes) == n_votes
 
 
 def test_a_fake_clip_is_one_segment() -> None:
@@ -340,6 +358,7 @@ def test_poor_faces_are_uncertain_either_way() -> None:
         assert poor.label is Label.UNCERTAIN
         assert poor.temperature == pytest.approx(np.exp(2.5))
         assert poor.score == pytest.approx(probability(logit / poor.temperature))
+        assert not poor.segments
 
 
 def test_a_poor_track_in_the_background_takes_away_no_verdict() -> None:

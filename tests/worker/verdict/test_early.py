@@ -166,6 +166,8 @@ def test_poor_or_contradicting_votes_settle_nothing() -> None:
     spread = Outlook(share=0.5, hidden=1)
     assert is_settled(faces([6.0] * 16, quality=0.21), coverage(), POLICY, spread)
     assert not is_settled(faces([6.0] * 16, quality=0.19), coverage(), POLICY, spread), "min_quality is 0.15"
+    strict = replace(POLICY, min_quality=0.9)
+    assert is_settled(faces([6.0] * 16, quality=1.0), coverage(), strict, spread), "no quality is better than full"
     swinging = [20.0 + 3.5 * (-1) ** i for i in range(16)]
     assert label(faces(swinging)) is Label.FAKE
     assert not is_settled(faces(swinging), coverage(), POLICY, spread), "a deviation of 3.6, where 4 is too much"
@@ -202,6 +204,14 @@ def test_a_window_alone_does_not_settle_a_long_video() -> None:
     long = [replace(face, pts_s=2.0 * i) for i, face in enumerate(faces(logits))]
     assert label(long) is Label.FAKE
     assert not is_settled(long, coverage(), POLICY, Outlook(share=0.5, hidden=1, closer_look=True))
+
+
+@pytest.mark.parametrize(("logit", "settled"), [(1.9, False), (2.5, True)])
+def test_the_number_of_windows_may_make_a_long_fake_less_sure(logit: float, settled: bool) -> None:
+    policy = Policy(calibrations=(replace(PLAIN, c_windows=0.5),))
+    long = [replace(face, pts_s=2.0 * i) for i, face in enumerate(faces([logit] * 60))]
+    assert label(long, policy) is Label.FAKE
+    assert is_settled(long, coverage(), policy, Outlook(share=0.5, hidden=1, closer_look=True)) is settled
 
 
 def test_poor_tracks_that_count_only_under_the_looser_limit_settle_nothing() -> None:
