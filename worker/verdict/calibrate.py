@@ -121,7 +121,7 @@ class Calibration:
         return probability(self.tempered(self.log_odds(logit, n_tracks, n_windows), quality))
 
     def logit_at(self, p: float, n_tracks: float = 1, n_windows: int = 1, quality: float = 1.0) -> float:
-        """The least track logit at which ``apply`` gives ``p`` (0 < p < 1); the level for segments and timelines."""
+        """The least track logit at which ``apply`` gives ``p``, about so at 0 and 1; the level for segments and timelines."""
         full = self.undecided + (log_odds_of(p) - self.undecided) * self.temperature(quality)
         counted = n_tracks if full > self.undecided else min(n_tracks, MOST_TRACKS)
         return (full - self.b + self.c_tracks * math.log(counted) + self.c_windows * math.log(n_windows)) / self.a

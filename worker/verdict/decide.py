@@ -90,12 +90,11 @@ def _no_verdict(faces: Sequence[Face]) -> NoVerdict:
 def _judge(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> tuple[dict[int, list[Face]], dict[int, Evidence]]:
     picture = coverage.kind is MediaKind.PICTURE
     groups = _grouped(faces, policy.min_votes_picture if picture else policy.min_votes_video)
-    return groups, {number: _evidence(number, group, coverage, policy) for number, group in groups.items()}
+    return groups, {number: _evidence(number, group, policy) for number, group in groups.items()}
 
 
-def _evidence(number: int, group: Sequence[Face], coverage: Coverage, policy: Policy) -> Evidence:
-    alone = coverage.kind is MediaKind.PICTURE or number == POOLED_TRACK
-    return track_evidence(*votes_in_time(group), policy.rule, None if alone else policy.windows)
+def _evidence(number: int, group: Sequence[Face], policy: Policy) -> Evidence:
+    return track_evidence(*votes_in_time(group), policy.rule, None if number == POOLED_TRACK else policy.windows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +187,7 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     quality = {n: float(np.median([face.quality for face in groups[n]])) for n in evidence}
     scores = _scores(evidence, quality, calibration, policy.min_quality)
     p, decisive = scores.p, scores.decisive
-    gap_s = 0.0 if coverage.kind is MediaKind.PICTURE else coverage.max_gap_s
-    reasons = _reasons(p[decisive], thresholds, quality[decisive], evidence[decisive].std, gap_s, policy)
+    reasons = _reasons(p[decisive], thresholds, quality[decisive], evidence[decisive].std, coverage.max_gap_s, policy)
     label = Label.UNCERTAIN if reasons else Label.REAL if p[decisive] < thresholds[0] else Label.FAKE
 
     def score_odds(found: Evidence) -> float:
@@ -197,8 +195,7 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
         return calibration.tempered(calibration.log_odds(found.logit, scores.chances, found.n_windows), quality[decisive])
 
     _, logits_n = votes_in_time(groups[decisive])
-    highest = min(max(thresholds[1], 1e-6), 1.0 - 1e-6)
-    levels = {n: calibration.logit_at(highest, scores.chances, quality=quality[n]) for n in evidence}
+    levels = {n: calibration.logit_at(thresholds[1], scores.chances, quality=quality[n]) for n in evidence}
     return Verdict(
         label=label,
         score=p[decisive],
@@ -212,7 +209,7 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
         log_odds=calibration.log_odds(evidence[decisive].logit, scores.chances, evidence[decisive].n_windows) - offset,
         offset=offset,
         temperature=calibration.temperature(quality[decisive]),
-        doubt=doubt([score_odds(_evidence(decisive, drawn, coverage, policy)) for drawn in by_draw(groups[decisive])]),
+        doubt=doubt([score_odds(_evidence(decisive, drawn, policy)) for drawn in by_draw(groups[decisive])]),
     )
 
 
