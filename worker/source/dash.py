@@ -219,7 +219,9 @@ def _from_template(
         raise CorruptMedia("a timescale that is none")
     first = int(inherited("startNumber") or 1)
     if timelines := [found for template in templates for found in _children(template, "SegmentTimeline")]:
-        timed = list(_timeline(timelines[0], timescale, first, duration_s, max_segments))
+        begins = int(inherited("presentationTimeOffset") or 0)
+        ends = begins + math.ceil((duration_s or 0.0) * timescale)
+        timed = list(_timeline(timelines[0], timescale, first, ends, max_segments))
     else:
         step = int(inherited("duration") or 0)
         length_s = step / timescale
@@ -242,8 +244,9 @@ def _field(match: re.Match[str], values: dict[str, str | int]) -> str:
     return f"{value:0{min(int(match[2]), 20)}d}" if match[2] and isinstance(value, int) else str(value)
 
 
-def _timeline(timeline: Element, timescale: int, first: int, duration_s: float | None, max_segments: int) -> Iterator[_Timed]:
-    """The segments of S elements; one with ``r="-1"`` is repeated up to the next one's time or the end."""
+def _timeline(timeline: Element, timescale: int, first: int, ends: int, max_segments: int) -> Iterator[_Timed]:
+    """The segments of S elements; one with ``r="-1"`` is repeated up to the next one's time or the period's end, both on the
+    clock of the media."""
     steps = _children(timeline, "S")
     time, number = 0, first
     for i, step in enumerate(steps):
@@ -253,7 +256,7 @@ def _timeline(timeline: Element, timescale: int, first: int, duration_s: float |
         if length <= 0:
             raise CorruptMedia("a segment without a duration")
         if repeats < 0:
-            until = int(steps[i + 1].get("t", time)) if i + 1 < len(steps) else math.ceil((duration_s or 0.0) * timescale)
+            until = int(steps[i + 1].get("t", time)) if i + 1 < len(steps) else ends
             repeats = max(0, math.ceil((until - time) / length) - 1)
         _check_count(number - first + repeats + 1, max_segments)
         for _ in range(repeats + 1):

@@ -55,6 +55,12 @@ def test_a_timeline() -> None:
     assert [part.duration_s for part in found[:4]] == [0.1, 0.1, 0.05, 1.0]
 
 
+def test_a_timeline_that_does_not_begin_at_nought_ends_with_its_period_too() -> None:
+    line = '<SegmentTimeline><S t="1000" d="4" r="-1"/></SegmentTimeline>'
+    found = parts(f'<SegmentTemplate presentationTimeOffset="1000" media="$Time$">{line}</SegmentTemplate>')
+    assert names(found) == ["1000", "1004", "1008"]
+
+
 def test_lists_and_single_files() -> None:
     found = parts(
         '<BaseURL>one.mp4</BaseURL><SegmentList duration="2"><Initialization range="0-9"/>'
