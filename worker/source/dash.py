@@ -33,7 +33,9 @@ MAX_TAGS: Final = 400_000
 """The parser holds all elements; 10,000 segments with their times are some ten thousand."""
 MOST: Final = 10**12
 """No side or rate is more than this: numbers of any length are whole numbers, but not fractions."""
-_DURATION = re.compile(r"P(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,8})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?", re.ASCII)
+_DURATION = re.compile(
+    r"P(?:0{1,4}Y)?(?:0{1,4}M)?(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,8})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?", re.ASCII
+)
 _RANGE = re.compile(r"(\d{1,15})-(\d{1,15})", re.ASCII)
 _FIELD = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$", re.ASCII)
 _CLOSED = "ContentProtection"
@@ -329,7 +331,7 @@ def _name(element: Element) -> str:
 
 
 def _seconds(text: str | None) -> float | None:
-    """An xs:duration of days and less; None where there is none."""
+    """An xs:duration of days and less (years and months may be there, as nought); None where there is none."""
     match = _DURATION.fullmatch(text.strip()) if text else None
     if match is None or not any(match.groups()):
         return None

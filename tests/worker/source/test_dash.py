@@ -90,7 +90,10 @@ def test_renditions_with_video_and_their_sizes() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("PT1H2M3.5S", 3723.5), ("P1DT1S", 86401), ("PT0S", 0), ("P", None), ("10", None), ("PT", None), ("-PT1S", None)],
+    [
+        *(("PT1H2M3.5S", 3723.5), ("P1DT1S", 86401), ("PT0S", 0), ("P0Y0M0DT0H3M30.000S", 210), ("P0Y0M1D", 86400)),
+        *(("P", None), ("10", None), ("PT", None), ("-PT1S", None), ("P1Y", None), ("P0Y", None), ("P1MT1S", None)),
+    ],
 )
 def test_durations(text: str, seconds: float | None) -> None:
     inside = f'{SET}<Representation height="9"/></AdaptationSet>'
