@@ -127,6 +127,35 @@ def test_renditions_that_are_not_read(template: str, error: type[Exception]) -> 
         parts(template)
 
 
+CLOSED = '<ContentProtection schemeIdUri="urn:mpeg:dash:mp4protection:2011"/>'
+
+
+@pytest.mark.parametrize("where", ["period", "set", "representation"])
+def test_what_is_encrypted_is_left_aside_wherever_that_is_said(where: str) -> None:
+    of_period, of_set, of_one = (CLOSED if where == name else "" for name in ("period", "set", "representation"))
+    closed = f'{SET}{of_set}<Representation height="720">{of_one}</Representation></AdaptationSet>'
+    with pytest.raises(UnsupportedMedia, match="DRM"):
+        read(manifest(closed, within=of_period))
+    if where != "period":
+        free = f'{SET}<Representation height="360"/></AdaptationSet>'
+        assert [one.side_px for one in read(manifest(closed + free)).variants] == [360]
+
+
+@pytest.mark.parametrize(
+    "second",
+    ['<SegmentTemplate media="b" duration="4"/>', '<SegmentTemplate media="b" duration="4" endNumber="0"/>', "<SegmentList/>"],
+)
+def test_periods_without_an_initialisation_are_not_joined(second: str) -> None:
+    first = '<SegmentTemplate media="a" initialization="i" duration="4"/>'
+    periods = [
+        f'<Period duration="PT8S">{SET}<Representation>{template}</Representation></AdaptationSet></Period>'
+        for template in (first, second)
+    ]
+    (variant,) = read(f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011">{"".join(periods)}</MPD>'.encode()).variants
+    with pytest.raises(UnsupportedMedia, match="without initialisations"):
+        variant.what()
+
+
 def test_what_lies_beyond_a_sensible_number_is_not_looked_at() -> None:
     found = read(
         manifest(f"{SET}{'<Representation/>' * 5000}</AdaptationSet>" + f"{SET}<Representation/></AdaptationSet>" * 5000)
