@@ -71,6 +71,10 @@ def test_an_initialisation_has_the_key_above_it(lines: list[str], is_encrypted: 
     assert (init.key is not None) is is_encrypted
 
 
+def test_a_segment_may_be_short_or_of_no_length() -> None:
+    assert [part.duration_s for part in media("#EXTINF:0.04,", "a", "#EXTINF:0,", "b").parts()] == [0.04, 0]
+
+
 def test_gaps_are_left_out() -> None:
     assert [part.url[-1] for part in media("#EXTINF:4,", "a", "#EXT-X-GAP", "#EXTINF:4,", "b", "#EXTINF:4,", "c").parts()] == [
         "a",
