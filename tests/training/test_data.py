@@ -105,6 +105,29 @@ def test_sources_of_any_name_serve_by_their_family(tmp_path: Path) -> None:
     assert {FAMILIES[number] for number in sampler.batch(0, 8, 64).family_F} == {"real", "blend", "synthetic"}
 
 
+@pytest.mark.parametrize(("named", "drawn"), [(("one",), {"one"}), ((), {"one", "two"})])
+@pytest.mark.parametrize("kind", ["composite", "synthetic"])
+def test_strangers_are_of_the_sources_named_or_of_all_that_have_both_labels(
+    tmp_path: Path, kind: str, named: tuple[str, ...], drawn: set[str]
+) -> None:
+    family = {"composite": "manipulation", "synthetic": "synthetic"}[kind]
+    for source, labels in (("one", ("real", "fake")), ("two", ("real", "fake")), ("no reals", ("fake",))):
+        for label in labels:
+            row = crop(f"{source}-{label}", 0, label, source, family=family if label == "fake" else "")
+            write_shard(tmp_path, f"{source}-{label}", [(picture(1), row)])
+    seen: set[str] = set()
+
+    class Watching(CropStore):
+        def picture(self, row):  # type: ignore[no-untyped-def]
+            seen.add(row.source)
+            return super().picture(row)
+
+    shares = dict.fromkeys(("aligned", "blend", "composite", "synthetic"), 0.0) | {kind: 1.0}
+    mixture = Mixture(**shares, parents={}, composites=named, synthetics=named)
+    PairSampler(Watching(tmp_path), mixture, seed=1).batch(0, 8, 64)
+    assert seen == drawn
+
+
 ORPHAN = """
 import os, sys, time
 from concurrent.futures import ProcessPoolExecutor

@@ -54,6 +54,7 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
         ("path,label,source\na,real,s\na,real,s\n", "more than once: a"),
         ("path,label,source\n", "lists no file"),
         ("path,label,source\n,real,s\n", "must not be empty"),
+        ("path,label,source\na,real,\n", "line 2: a: path and source must not be empty"),
     ],
 )
 def test_mistakes_name_file_and_line(tmp_path: Path, text: str, told: str) -> None:

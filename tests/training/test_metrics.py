@@ -40,6 +40,13 @@ def test_a_missing_class_can_be_ranked_by_nothing() -> None:
     assert reliability(fake, np.zeros(3)) is None
 
 
+def test_an_interval_is_of_the_draws_in_which_there_is_something_to_rank() -> None:
+    fake, groups = np.array([True, False, True, False]), ["a", "b", "c", "d"]
+    low, high = grouped_interval(groups, lambda rows: auc(fake[rows], np.array([0.9, 0.1, 0.4, 0.6])[rows]))
+    assert 0 <= low < high <= 1
+    assert np.isnan(grouped_interval(groups, lambda rows: float("nan"), draws=10)).all()
+
+
 def test_few_groups_make_a_wider_interval_than_many() -> None:
     rng = np.random.default_rng(0)
     place = rng.normal(0, 1, 10).repeat(20)

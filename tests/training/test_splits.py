@@ -96,6 +96,21 @@ def test_originals_are_where_a_sources_own_parts_have_their_fakes() -> None:
     assert found.notes == ("the data set's own parts are kept: mine",)
 
 
+def test_a_source_of_which_only_parts_for_testing_are_there_is_divided_as_any_other() -> None:
+    entries = [Entry(path=f"{n}.mp4", label="real", source="s", part=("valid", "test")[n % 2]) for n in range(20)]
+    found = assign(entries)
+    assert {item.split for item in found.items} == {"train", "heldout"}
+    assert found.notes == ()
+
+
+def test_a_group_of_which_there_is_one_of_its_kind_is_learnt_from() -> None:
+    entries = [Entry(path=f"{n}.mp4", label="real", source="s") for n in range(20)]
+    entries.append(Entry(path="alone.mp4", label="fake", source="rare"))
+    split = {item.path: item.split for item in assign(entries, held_out=0.25).items}
+    assert split.pop("alone.mp4") == "train"
+    assert sorted(split.values()).count("heldout") == 5
+
+
 def test_pairs_whose_names_have_a_plus_are_each_a_group_of_their_own() -> None:
     plus = [replace(entry, part="", path=entry.path.replace("swap_", "y+")) for entry in pairs("youtube")]
     alike = [Entry(path=f"{label}/x+{n}.mp4", label=label, source="s") for n in range(20) for label in ("real", "fake")]
