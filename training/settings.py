@@ -80,7 +80,7 @@ class Mixture(_Strict):
                 "shares of aligned, blend, composite, synthetic, reconstruction, traces and processing must add up to 1"
             )
         donors = (self.donor, self.mirrored_donor, self.remade_donor, self.own_donor)
-        if min(donors) < 0 or sum(donors) > 1:
+        if min(donors) < 0 or sum(donors) > 1 + 1e-6:
             raise ValueError("shares of donor, mirrored_donor, remade_donor and own_donor must not exceed 1 together")
         return self
 

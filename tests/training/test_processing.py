@@ -50,3 +50,11 @@ def test_shares_must_add_up_and_none_be_negative() -> None:
         Mixture(blend=0.68, processing=-0.2)
     with pytest.raises(ValueError, match="must not exceed 1"):
         Mixture(donor=0.6, mirrored_donor=0.3, remade_donor=0.3)
+    with pytest.raises(ValueError, match="must not exceed 1"):
+        Mixture(donor=0.6, own_donor=-0.1)
+
+
+def test_donors_may_be_all_of_the_blends_however_their_shares_are_rounded() -> None:
+    shares = {"donor": 0.2, "mirrored_donor": 0.4, "remade_donor": 0.3, "own_donor": 0.1}
+    assert sum(shares.values()) > 1
+    assert Mixture(**shares).own_donor == 0.1
