@@ -9,7 +9,7 @@ import yaml
 
 from training.configuration import read_configuration
 from training.paper.settings import Baselines, Pipeline, TrainStage
-from training.settings import Fit
+from training.settings import Fit, Stage
 from worker.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
@@ -34,6 +34,12 @@ def stage(pipeline: object, name: str) -> TrainStage:
 )
 def test_the_configurations_that_ship_are_valid(name: str, kind: type) -> None:
     assert isinstance(read_configuration([CONFIGS / f"{name}.yaml"]), kind)
+
+
+@pytest.mark.parametrize(("progress", "size"), [(0, 32), (0.49, 32), (0.5, 48), (0.99, 48), (1, 48), (1.01, 48)])
+def test_a_stage_holds_until_its_share_of_the_run_is_over(progress: float, size: int) -> None:
+    fit = Fit(stages=(Stage(until=0.5, size=32, pairs=1), Stage(until=1, size=48, pairs=1)))
+    assert fit.stage(progress).size == size
 
 
 def test_the_papers_stages_are_the_papers() -> None:
