@@ -11,6 +11,7 @@ from redis import Redis
 from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, claim, complete, fail, report, submit, watched
 from worker.errors import BadRequest, RedisDown
 from worker.queue.bulk import Bulk
+from worker.queue.callbacks import Callbacks
 from worker.queue.desk import PAGE, Decision, Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.quotas import Quotas
@@ -35,8 +36,10 @@ def our_keys(redis: Redis) -> set[bytes]:
 def test_nothing_of_a_purged_scan_is_left(desk: Desk, bulk: Bulk, redis: Redis) -> None:
     scan_id = submit(desk, idempotency_key="k")
     complete(desk.records, scan_id)
-    dead = submit(desk, idempotency_key="l")
+    dead = submit(desk, idempotency_key="l", callback_url="https://example.org/hook")
     fail(desk.records, dead, dead=True)
+    (parcel,), _ = Callbacks(redis).claim(1, lease_s=60, share=1, under_way={})
+    Callbacks(redis).give_up(parcel, error="gone", keep_s=60)
     assert bulk.purge(Purge(), really=False) == 2
     assert desk.count(None) == 2
     assert bulk.purge(Purge(), really=True) == 2

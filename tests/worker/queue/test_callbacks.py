@@ -59,6 +59,24 @@ def test_one_owners_many_leave_hands_for_anothers(redis: Redis) -> None:
     assert owners(parcels) == {"many": 4, "few": 2}
 
 
+def test_a_share_of_one_is_one_of_each_owner(redis: Redis) -> None:
+    fill(redis, "many", 3)
+    fill(redis, "few", 1)
+    assert owners(Callbacks(redis).claim(4, lease_s=60, share=1, under_way={})[0]) == {"many": 1, "few": 1}
+
+
+def test_an_end_that_is_told_again_ends_nothing_that_was_played_again_since(redis: Redis) -> None:
+    """Redis's answer may be lost, and the end comes again."""
+    fill(redis, "acme", 1)
+    callbacks = Callbacks(redis)
+    (parcel,), _ = claim(redis)
+    for _ in range(2):
+        assert callbacks.give_up(parcel, error="gone", keep_s=60)
+    assert callbacks.replay(parcel.id)
+    callbacks.give_up(parcel, error="gone", keep_s=60)
+    assert (callbacks.dead(), callbacks.pending()) == ([], 1)
+
+
 def test_more_than_a_look_sees_are_put_off_until_anothers_are_found(redis: Redis) -> None:
     fill(redis, "many", 700)
     fill(redis, "few", 2, due_ms=2)

@@ -143,6 +143,16 @@ def test_a_result_that_was_taken_over_grows_no_younger(redis: Redis) -> None:
     assert 0 < redis.ttl("vf:result:key") <= 500
 
 
+def test_a_result_that_is_kept_for_no_time_answers_nobody(redis: Redis) -> None:
+    records = Records(redis, "vf", Terms(cache_s=0))
+    first, second = submitted(records), submitted(records)
+    claim = claimed(records, first)
+    records.settle(claim, "ab" * 32, "key")
+    assert records.finish(claim, report(first)).how == "finished"
+    settled = records.settle(claimed(records, second), "ab" * 32, "key")
+    assert (settled.cached, settled.follows) == (None, None)
+
+
 def test_one_that_leads_after_all_is_followed(records: Records) -> None:
     leader, follower, later = (submitted(records) for _ in range(3))
     lead = claimed(records, leader)
