@@ -1,0 +1,41 @@
+"""Rows of CSV: what each cell holds, and what no spreadsheet takes for a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime
+
+import pytest
+
+from worker.output.csv import CsvSink
+from worker.report import Report
+
+
+def row(**more: object) -> dict[str, str]:
+    """Of a failed scan, but for what is told otherwise."""
+    told = {"id": "0" * 32, "source": {"kind": "path", "path": "/clips/a.mp4"}, "status": "failed"}
+    out = io.StringIO()
+    sink = CsvSink(out)
+    sink.write(Report.model_validate(told | {"created_at": datetime(2026, 1, 1, tzinfo=UTC)} | more))
+    sink.close()
+    (found,) = csv.DictReader(io.StringIO(out.getvalue()))
+    return found
+
+
+def test_a_file_is_named_as_it_is_with_what_is_known_of_it() -> None:
+    media = {"sha256": "ab" * 32, "kind": "video", "duration_s": 2.5, "fps": 25, "width": 64, "height": 48}
+    media |= {"codec": "h264", "container": "mp4", "decoder": "pyav"}
+    found = row(media=media)
+    assert (found["path"], found["sha256"], found["duration_s"]) == ("/clips/a.mp4", "ab" * 32, "2.500")
+    found = row()
+    assert (found["sha256"], found["duration_s"], found["seconds"], found["score"]) == ("", "", "", "")
+
+
+def test_an_address_stands_where_a_path_would() -> None:
+    assert row(source={"kind": "url", "url": "https://media.example/a.mp4"})["path"] == "https://media.example/a.mp4"
+
+
+@pytest.mark.parametrize("first", "=+-@")
+def test_what_begins_as_a_formula_is_text(first: str) -> None:
+    assert row(source={"kind": "path", "path": f"{first}1.mp4"})["path"] == f"'{first}1.mp4"
