@@ -344,7 +344,8 @@ OTHER = Network(backbone="test_efficientnet", hidden_dim=16, num_steps=1)
     ("change", "said"),
     [
         ({"stem": None}, "give a stem"),
-        ({"stem": BLIND.model_copy(update={"mixture": MIXTURE})}, "shares must be 0"),
+        ({"stem": BLIND.model_copy(update={"mixture": Mixture(aligned=1, blend=0, composite=0, synthetic=0)})}, "must be 0"),
+        ({"stem": BLIND.model_copy(update={"mixture": Mixture(aligned=0, blend=0.9, composite=0.1, synthetic=0)})}, "must be 0"),
         ({"stem": BLIND.model_copy(update={"mixture": Mixture(aligned=0, blend=0.9, composite=0, synthetic=0.1)})}, "must be 0"),
         ({"stem": BLIND.model_copy(update={"steps": None})}, "stem: give steps"),
         ({"stem": BLIND.model_copy(update={"network": Network(start=Path("trained.safetensors"))})}, "nobody knows"),
