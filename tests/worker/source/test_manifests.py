@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from yt_dlp.utils import ExtractorError
 
 from tests.worker.source.local_site import LocalSiteIE
 from tests.worker.source.loopback import reply, serve
@@ -17,6 +18,7 @@ from worker.errors import FetchTimeout, VeriframeError
 from worker.source.client import guarded_client
 from worker.source.extract import MAX_FORMATS, look_at
 from worker.source.guard import AddressGuard
+from worker.source.manifests import bounded
 
 MANY = 10**9
 PERIOD = '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" mediaPresentationDuration="PT{seconds}S"><Period>{sets}</Period></MPD>'
@@ -51,6 +53,14 @@ def measured() -> Iterator[None]:
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 256 << 10
+
+
+@pytest.mark.parametrize("declared", ['<!ENTITY x "y">', '<!ENTITY % x "y">', "<!ELEMENT a ANY>", "<!ATTLIST a b CDATA 'c'>"])
+def test_xml_that_declares_anything_is_no_manifest(declared: str) -> None:
+    extractor = bounded(LocalSiteIE(), max_segments=1)
+    assert extractor._parse_xml("<!DOCTYPE a><a>text</a>", "v").text == "text"
+    with pytest.raises(ExtractorError, match="declares"):
+        extractor._parse_xml(f"<!DOCTYPE a [{declared}]><a/>", "v")
 
 
 @pytest.mark.parametrize("name", HOSTILE)

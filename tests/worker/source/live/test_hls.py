@@ -13,7 +13,7 @@ import pytest
 from tests.worker.source.live.streams import Clock, LiveHls, segments
 from tests.worker.source.loopback import Answer, Loopback, in_turn, raw, reply, serve
 from tests.worker.spy import Spy
-from worker.errors import FetchError, FetchGone, FetchTimeout
+from worker.errors import FetchError, FetchGone, FetchTimeout, UnsupportedMedia
 from worker.source.client import never
 from worker.source.fragments import rebased
 from worker.source.guard import AddressGuard
@@ -71,6 +71,8 @@ def test_a_stream_is_joined_near_its_end_and_followed_to_the_last_segment(held: 
     assert numbers(items) == list(range(7, 50))
     assert [item.start_s for item in items] == [float(i) for i in range(43)]
     assert clock.now_s >= 39
+    asked = [path for path, _ in server.requests].count("/live.m3u8")
+    assert asked <= 2 * 40 + 1, "every half of a target duration"
 
 
 def test_from_every_position_on_the_rest_is_the_same(held: dict[str, bytes], spy: Spy) -> None:
@@ -172,6 +174,15 @@ def test_a_rendition_whose_address_has_ended_is_looked_up_anew(held: dict[str, b
 
     with serving(answer, spy) as server:
         assert numbers(read(reader(server, clock))) == list(range(50))
+
+
+def test_a_playlist_that_names_playlists_without_end_is_none(spy: Spy) -> None:
+    with (
+        serving(reply(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlive.m3u8\n"), spy) as server,
+        pytest.raises(UnsupportedMedia, match="playlists of playlists"),
+    ):
+        read(reader(server, Clock()))
+    assert len(server.requests) == 2
 
 
 def test_a_stream_without_anything_new_is_lost(held: dict[str, bytes], spy: Spy) -> None:
