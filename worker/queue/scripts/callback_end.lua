@@ -15,8 +15,5 @@ end
 redis.call('HSET', k, 'state', ARGV[4], 'ended_ms', now)
 redis.call('ZREM', key('callbacks'), event)
 redis.call('EXPIRE', k, ARGV[7])
-if ARGV[4] == 'dead' then
-  redis.call('ZREMRANGEBYSCORE', key('callbacks', 'dead'), '-inf', now - tonumber(ARGV[7]) * 1000)
-  redis.call('ZADD', key('callbacks', 'dead'), now, event)
-end
+if ARGV[4] == 'dead' then redis.call('ZADD', key('callbacks', 'dead'), now, event) end
 return 'ended'
