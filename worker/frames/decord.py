@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -74,8 +75,8 @@ class DecordDecoder:
             starts_s, keys_s = probed.decode_through()
         if len(starts_s) != info.n_frames:
             raise UnsupportedMedia(f"decord is not exact on damaged files: {len(starts_s)} of {info.n_frames} frames decode")
-        if len(set(starts_s)) != len(starts_s):
-            raise UnsupportedMedia("decord is not exact where several frames are shown at one moment")
+        if any(later_s <= earlier_s for earlier_s, later_s in pairwise(starts_s)):
+            raise UnsupportedMedia("decord is not exact where several frames are shown at one moment, or time goes back")
         yield DecordMedia(file, info, starts_s, replace(probed.clip, keys_s=tuple(keys_s)))
 
 

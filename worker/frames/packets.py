@@ -49,28 +49,37 @@ def laid_out(packets: Iterator[Packet[VideoStream]], leap: int) -> Iterator[Pack
         yield packet
 
 
-def mark_needed(packets: Iterator[Packet[VideoStream]], wanted: Sequence[int]) -> Iterator[tuple[Packet[VideoStream], bool]]:
-    """Every packet, and whether its frame is the one nearest a wanted moment among those of the packets around it."""
+def mark_needed(
+    packets: Iterator[Packet[VideoStream]], wanted: Sequence[int] | None
+) -> Iterator[tuple[Packet[VideoStream], bool, Sequence[int]]]:
+    """Every packet, whether its frame is the one nearest a wanted moment among those of the packets around it, and the moments
+    of those behind it, rising, as far as reordering reaches. Every frame is needed where ``wanted`` is None."""
     ahead: deque[Packet[VideoStream]] = deque()
     behind: deque[int] = deque()
     stamps: list[int] = []
+    coming: list[int] = []
     ahead_bytes = 0
     while True:
-        while len(ahead) < REORDERED and ahead_bytes < LOOKAHEAD_BYTES and (packet := next(packets, None)) is not None:
+        while len(ahead) <= REORDERED and ahead_bytes < LOOKAHEAD_BYTES and (packet := next(packets, None)) is not None:
             ahead.append(packet)
             ahead_bytes += packet.size
             if packet.pts is not None and not packet.is_discard:
                 insort(stamps, packet.pts)
+                insort(coming, packet.pts)
         if not ahead:
             return
         packet = ahead.popleft()
         ahead_bytes -= packet.size
-        if packet.is_discard:
-            yield packet, False
+        if packet.pts is not None and not packet.is_discard:
+            del coming[bisect_left(coming, packet.pts)]
+        if wanted is None:
+            yield packet, True, coming
+        elif packet.is_discard:
+            yield packet, False, coming
         elif packet.pts is None or ahead_bytes >= LOOKAHEAD_BYTES:
-            yield packet, True
+            yield packet, True, coming
         else:
-            yield packet, is_nearest(packet.pts, stamps, wanted)
+            yield packet, is_nearest(packet.pts, stamps, wanted), coming
         if packet.pts is not None and not packet.is_discard:
             behind.append(packet.pts)
             if len(behind) > REORDERED:

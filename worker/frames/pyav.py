@@ -22,8 +22,9 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from worker.frames import colour, nvdec, planes, probe, reordering, sampling, timeline
+from worker.frames.intime import pts_of
 from worker.frames.limits import Limits
-from worker.frames.reader import Counts, Reader, pts_of, time_base_of
+from worker.frames.reader import Counts, Reader, time_base_of
 from worker.frames.timeline import Clock
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
 
@@ -147,23 +148,24 @@ class PyavMedia:
                 wanted = [self._clock.pts(left_s) for left_s in times_s[number:]]
                 yield from self._reader.key_frames_among(list(zip(wanted, more[number:], strict=True)))
                 return
-            near = self._clock.pts(time_s + self._key_margin_s(time_s))
-            key, frame = self._reader.key_frame_at(near, self._clock.start, after=last_key, more=more[number])
+            near = self._key_bound(time_s)
+            before = self._key_bound(times_s[number + 1]) if number + 1 < len(times_s) else None
+            key, frame = self._reader.key_frame_at(near, self._clock.start, last_key, more[number], before)
             if frame is not None and pts_of(frame) >= self._clock.start:
                 yield frame
             elif key is not None and key != last_key:
                 yield from self._nearest((time_s,), number)
             last_key = last_key if key is None else key
 
-    def _key_margin_s(self, time_s: float) -> float:
-        """How far past a key frame's estimated time to seek: an index of decoding times puts the key frames of open groups of
-        pictures too early by what is shown before them."""
+    def _key_bound(self, time_s: float) -> int:
+        """Where to seek for the key frame of this estimated time, a little past it: an index of decoding times puts the key
+        frames of open groups of pictures too early by what is shown before them."""
         clip = self._timeline.clip
         if not clip.keys_s or not clip.fps:
-            return 0.0
+            return self._clock.pts(time_s)
         following = bisect_right(clip.keys_s, time_s)
         room_s = clip.keys_s[following] - time_s if following < len(clip.keys_s) else math.inf
-        return min(MAX_LEADING_FRAMES / clip.fps, room_s / 2)
+        return self._clock.pts(time_s + min(MAX_LEADING_FRAMES / clip.fps, room_s / 2))
 
     def _nearest(self, times_s: tuple[float, ...], turn: int = 0) -> Iterator[av.VideoFrame]:
         """Where one moment has several frames, its first or its last by turns: players leave the last on the screen, but whoever
@@ -222,6 +224,7 @@ class PyavMedia:
             reader.rewind()
             return timeline.from_packets(reader.packets(), self._clock, header, most_s)
         reader.keys = found.keys
+        reader.seekable = found.keys is not None
         return found
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> MediaInfo:

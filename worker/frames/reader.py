@@ -16,8 +16,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from worker.errors import CorruptMedia, MediaTooLarge, OutOfMemory
+from worker.frames.intime import InTime, pts_of
 from worker.frames.limits import Limits
-from worker.frames.packets import laid_out, mark_needed, next_key, skip_to_last_key, stamp_of
+from worker.frames.packets import MAX_STAMP, laid_out, mark_needed, next_key, skip_to_last_key, stamp_of
 from worker.frames.timeline import Keys
 
 SKIPPING_CODECS = frozenset(("h264", "hevc"))
@@ -63,6 +64,7 @@ class Reader:
         self.keys: Keys | None = None
         self.seekable = True
         self._is_laid_out = False
+        self._goes_back = False
         self._container = container
         self._reopen = reopen
         self._head: tuple[int | None, int] | None = None
@@ -81,14 +83,11 @@ class Reader:
 
     def first(self) -> tuple[Packet[VideoStream], av.VideoFrame]:
         """The first packet and the first frame shown. Raises CorruptMedia where nothing decodes."""
-        head: Packet[VideoStream] | None = None
-        for packet in self.packets():
-            head = head or packet
-            self._head = self._head or (packet.pos, packet.size)
-            for frame in self._decode(packet):
-                return head, frame
-        for frame in self._decode(None):
-            if head is not None:
+        packets = self.packets()
+        head = next(packets, None)
+        if head is not None:
+            self._head = self._head or (head.pos, head.size)
+            for frame in self._in_time(chain((head,), packets), None, -MAX_STAMP):
                 return head, frame
         raise CorruptMedia("no frame of the video stream can be decoded")
 
@@ -199,9 +198,12 @@ class Reader:
         self.seek(pts)
         return self.packets()
 
-    def key_frame_at(self, pts: int, start: int, after: int | None, more: int = 0) -> tuple[int | None, av.VideoFrame | None]:
+    def key_frame_at(
+        self, pts: int, start: int, after: int | None, more: int = 0, before: int | None = None
+    ) -> tuple[int | None, av.VideoFrame | None]:
         """The key frame at or before ``pts``: its time, and the frame decoded alone or, with ``more``, the last shown of so many
-        packets behind it, of those before the next key frame.
+        packets behind it, of those before the next key frame; one that says it is shown before the key frame, or not before
+        ``before``, is given the key frame's time.
 
         No frame if the key frame is not after ``after`` or does not decode by itself; no time where the file has no key frame
         there. ``start`` is the first moment of the file.
@@ -210,28 +212,29 @@ class Reader:
         stamp = None if key is None else stamp_of(key)
         if key is None or stamp is None or (after is not None and stamp <= after):
             return stamp, None
-        frame, _ = self._decode_group(key, packets, more)
+        frame, _ = self._decode_group(key, packets, more, before)
         return stamp, frame
 
     def key_frames_among(self, wanted: Sequence[tuple[int, int]]) -> Iterator[av.VideoFrame]:
-        """What ``key_frame_at`` gives for the key frames of these times, each with its own ``more``, in one way through the
-        file."""
+        """What ``key_frame_at`` gives for the key frames of these times, each with its own ``more`` and before the next of them,
+        in one way through the file."""
         self.rewind()
-        left = dict(wanted)
-        packets = self.packets()
-        packet = next(packets, None)
+        befores = [*(stamp for stamp, _ in wanted[1:]), None]
+        left = {stamp: (more, before) for (stamp, more), before in zip(wanted, befores, strict=True)}
+        marked = mark_needed(self.packets(), None)
+        line = InTime(-MAX_STAMP)
+        packet, _, coming = next(marked, (None, False, ()))
+        packets = (behind for behind, _, _ in marked)
         while packet is not None:
-            stamp = stamp_of(packet)
-            if not packet.is_keyframe or stamp is None or stamp not in left:
-                packet = next(packets, None)
-                continue
-            frame, behind = self._decode_group(packet, packets, left.pop(stamp))
-            if frame is not None:
-                yield frame
+            stamp, frame, behind = stamp_of(packet), None, None
+            if packet.is_keyframe and stamp is not None and stamp in left:
+                frame, behind = self._decode_group(packet, packets, *left.pop(stamp))
+            yield from line.give(() if frame is None else (frame,), coming, delays=False)
             packet = behind or next(packets, None)
+        yield from line.give((), (), delays=False)
 
     def _decode_group(
-        self, key: Packet[VideoStream], packets: Iterator[Packet[VideoStream]], more: int
+        self, key: Packet[VideoStream], packets: Iterator[Packet[VideoStream]], more: int, before: int | None
     ) -> tuple[av.VideoFrame | None, Packet[VideoStream] | None]:
         """The frame as in ``key_frame_at``, and the packet that was read and not decoded, if one was."""
         frames = self._decode(key)
@@ -245,7 +248,12 @@ class Reader:
         frames += self._decode(None)
         self._flush()
         found = next((frame for frame in frames if frame.key_frame), None)
-        return (frames[-1] if found is not None and more else found), behind
+        if found is None or not more:
+            return found, behind
+        last = frames[-1]
+        if pts_of(last) < pts_of(found) or (before is not None and pts_of(last) >= before):
+            last.pts = found.pts
+        return last, behind
 
     def frames_from(self, wanted: Sequence[int], start: int, *, may_skip: bool = True) -> Iterator[av.VideoFrame]:
         """Good frames in time that does not fall, the first at or before ``wanted[0]`` where the file has one, to the file's end.
@@ -255,8 +263,9 @@ class Reader:
         """
         key, packets = self._locate(wanted[0], start)
         stamp = None if key is None else stamp_of(key)
-        floor = stamp if stamp is not None and stamp > start else None
-        return self._in_time(packets if key is None else chain((key,), packets), wanted, floor, may_skip)
+        skips = may_skip and self._codec.name in SKIPPING_CODECS and not self._is_untimed
+        floor = start if stamp is None or stamp > wanted[0] else max(stamp, start)
+        return self._in_time(packets if key is None else chain((key,), packets), wanted if skips else None, floor)
 
     def _locate(self, pts: int, start: int) -> tuple[Packet[VideoStream] | None, Iterator[Packet[VideoStream]]]:
         """The last key frame at or before ``pts`` that can be found by seeking, and the packets after it; from the start of the
@@ -310,16 +319,19 @@ class Reader:
         return (frame for packet in chain(self.packets(), (None,)) for frame in self._decode(packet))
 
     def _in_time(
-        self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int], last: int | None, may_skip: bool
+        self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int] | None, floor: int
     ) -> Iterator[av.VideoFrame]:
-        """Frames shown before the key frame they were started from (``last``) lack what they refer to, and are left out."""
-        may_skip = may_skip and self._codec.name in SKIPPING_CODECS and not self._is_untimed
-        marked = mark_needed(packets, wanted) if may_skip else ((packet, True) for packet in packets)
-        for packet, is_needed in chain(marked, ((None, True),)):
-            for frame in self._decode(packet, is_needed):
-                if last is None or pts_of(frame) >= last:
-                    last = pts_of(frame)
-                    yield frame
+        """Frames shown before the key frame they were started from (at ``floor``) lack what they refer to, and are left out, as
+        are those that none of ``wanted`` needs."""
+        line = InTime(floor, goes_back=self._goes_back)
+        for packet, is_needed, coming in mark_needed(packets, wanted):
+            bad = self.counts.bad
+            frames = self._decode(packet, is_needed)
+            if is_needed and not packet.is_discard and self.counts.bad == bad:
+                line.send(packet.pts)
+            yield from line.give(frames, coming, delays=self._codec.has_b_frames or self._codec.thread_count > 1)
+            self._goes_back = line.goes_back
+        yield from line.give(self._decode(None), (), delays=False)
 
     def _decode(self, packet: Packet[VideoStream] | None, is_needed: bool = True) -> list[av.VideoFrame]:
         skip: Literal["DEFAULT", "NONREF"] = "DEFAULT" if is_needed else "NONREF"
@@ -339,12 +351,6 @@ class Reader:
             for frame in frames:
                 frame.pts = self._stamps.popleft() if self._stamps else None
         return [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]
-
-
-def pts_of(frame: av.VideoFrame) -> int:
-    if frame.pts is None:
-        raise CorruptMedia("a frame without a timestamp")
-    return frame.pts
 
 
 def time_base_of(stream: VideoStream) -> Fraction:

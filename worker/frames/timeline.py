@@ -66,8 +66,9 @@ class Keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """``clip`` is what planning needs, ``order`` and ``keys`` what reading the packets told, if they were read. ``may_repeat``:
-    two pictures may have one moment."""
+    """``clip`` is what planning needs, ``order`` and ``keys`` what reading the packets told, if they were read. ``keys`` is None,
+    too, where a key frame is shown before one that comes before it: to be read on from, it leaves that out. ``may_repeat``: two
+    pictures may have one moment."""
 
     clip: Clip
     n_frames: int
@@ -82,7 +83,8 @@ class Order:
     """Whether packets come in time. ``is_new_run`` takes them in the file's order: true for one that is decoded before its
     forerunner, that is shown before a frame with which it can no longer change places, or as the third at one moment, or
     (where ``leap`` is given, in ticks) that comes so much later than all before it. One without any time is in no run.
-    ``risen``: ticks by which time has gone on, leaps left out; however it is laid out, it lasts no less.
+    ``risen``: ticks by which time has gone on, leaps left out; however it is laid out, it lasts no less. ``latest``: the last
+    moment so far.
     """
 
     def __init__(self, leap: int | None = None) -> None:
@@ -92,7 +94,7 @@ class Order:
         self._dts: int | None = None
         self._recent: deque[int] = deque()
         self._settled: int | None = None
-        self._latest: int | None = None
+        self.latest: int | None = None
 
     def is_new_run(self, pts: int | None, dts: int | None) -> bool:
         self.count += 1
@@ -105,13 +107,13 @@ class Order:
         self._untimed_in_a_row = 0
         is_passed = dts is not None and self._dts is not None and dts < self._dts
         is_passed = is_passed or (self._settled is not None and shown < self._settled) or self._recent.count(shown) > 1
-        leaps = self._leap is not None and self._latest is not None and shown - self._latest > self._leap
+        leaps = self._leap is not None and self.latest is not None and shown - self.latest > self._leap
         self.passed += is_passed
         self.leaps += leaps
-        if self._latest is not None and not leaps:
-            self.risen += max(shown - self._latest, 0)
+        if self.latest is not None and not leaps:
+            self.risen += max(shown - self.latest, 0)
         self._dts = dts if self._dts is None or dts is None else max(dts, self._dts)
-        self._latest = shown if self._latest is None else max(shown, self._latest)
+        self.latest = shown if self.latest is None else max(shown, self.latest)
         self._recent.append(shown)
         if len(self._recent) > REORDERED:
             settled = self._recent.popleft()
@@ -179,15 +181,16 @@ def from_packets(
 ) -> Timeline:
     """By reading every packet, undecoded, until time has gone on by more than ``most_s``; ``leap`` as in ``Order``. A key frame
     whose time has passed stands for no moment: frames are given in time."""
-    pts, found, order, discards = array("q"), array("q"), Order(leap), 0
+    pts, found, order, discards, are_whole = array("q"), array("q"), Order(leap), 0, True
     most = most_s / clock.time_base
     for packet in packets:
-        stamp = packet.pts if packet.pts is not None else packet.dts
+        stamp, latest = packet.pts if packet.pts is not None else packet.dts, order.latest
         is_new_run = order.is_new_run(packet.pts, packet.dts)
         discards += packet.is_discard
         if stamp is not None and not packet.is_discard:
             pts.append(stamp)
             if packet.is_keyframe and not is_new_run:
+                are_whole = are_whole and (latest is None or latest <= stamp)
                 decoded = packet.dts if packet.dts is not None else stamp
                 found.extend((stamp, decoded, -1 if packet.pos is None else packet.pos))
         if order.risen > most:
@@ -211,7 +214,7 @@ def from_packets(
         variable_rate=_is_variable(shown),
         may_repeat=bool(np.any(np.diff(shown) == 0)),
         order=order,
-        keys=Keys(shown=keys_3N[0], decoded=keys_3N[1], places=keys_3N[2]),
+        keys=Keys(shown=keys_3N[0], decoded=keys_3N[1], places=keys_3N[2]) if are_whole else None,
     )
 
 

@@ -1,0 +1,120 @@
+"""Each frame counts for its own moment, in whatever order a decoder gives frames, and whatever packets say of their times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.worker.frames.conftest import FPS, Clips, read_number
+from worker.errors import CorruptMedia
+from worker.frames.choose import open_media
+from worker.frames.intime import DELAYED, InTime
+from worker.frames.limits import Limits
+from worker.frames.pyav import PyavDecoder
+from worker.ports import OpenMedia
+from worker.types import SamplingRequest, Strategy
+
+N = 72
+FINE = 8
+"""Ticks a frame."""
+ALL = SamplingRequest(strategy=Strategy.FPS, fps=float(FINE * FPS))
+Shift = Callable[[int, bool], float]
+"""By how many frames a packet, by its place in the file and whether it is a key frame, is laid late."""
+
+
+def forged(clips: Clips, name: str, suffix: str, shift: Shift) -> Path:
+    path = clips.path("forged_" + name + suffix)
+    with av.open(str(clips[name].path)) as old, av.open(str(path), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        packets = [packet for packet in old.demux(stream) if packet.size]
+        order = sorted(packet.pts for packet in packets)
+        for place, packet in enumerate(packets):
+            shown = order.index(packet.pts) + 20 + shift(place, packet.is_keyframe)
+            packet.time_base, packet.duration = Fraction(1, FINE * FPS), FINE
+            packet.pts, packet.dts, packet.stream = round(FINE * shown), FINE * place, copy
+            new.mux(packet)
+    return path
+
+
+def numbers(media: OpenMedia, request: SamplingRequest) -> list[int | None]:
+    frames = list(media.frames(request))
+    assert all(earlier.pts_s < later.pts_s for earlier, later in pairwise(frames))
+    return [read_number(np.asarray(frame.rgb_HWC)) for frame in frames]
+
+
+@pytest.mark.parametrize("shift", [
+    lambda place, _: 32.5 * (place % 32 == 1),
+    lambda place, _: 16.5 * (place % 16 == 0),
+    lambda place, _: 3.5 * (place % 4 == 2),
+    lambda place, _: -15.5 * (place % 16 == 8),
+    lambda _, is_key: 12.5 * is_key,
+    lambda place, is_key: -15.5 * (is_key and place > 0),
+    lambda place, _: 15.5 * (place % 32 < 12),
+], ids=["one of 32", "the first of 16", "one of 4", "early", "late key frames", "early key frames", "twelve of 32"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("h264_ip", ".mkv"), ("h264_ip", ".ts"), ("h264_often", ".mkv"), ("h264", ".mkv"), ("vp9", ".webm")]
+)
+def test_packets_laid_late_or_early_hide_no_frame(clips: Clips, name: str, suffix: str, shift: Shift) -> None:
+    """Containers that do not tell when a packet is decoded cannot tell them from reordered ones."""
+    with forged(clips, name, suffix, shift).open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        opening = media.counts.decoded
+        found = numbers(media, ALL)
+        assert len(set(found) - {None}) == len(found) >= N - 3
+        assert media.counts.decoded - opening <= N
+        shown = sorted(number for number in found if number is not None)
+        assert all(later - earlier <= 2 for earlier, later in pairwise((-1, *shown, N)))
+
+
+def test_what_follows_key_frames_hides_none_of_them_however_late_it_is_laid(clips: Clips) -> None:
+    path = forged(clips, "h264_often", ".mkv", lambda place, _: 31.5 * (place % 8 in (1, 3, 7) and place < 40))
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert numbers(media, SamplingRequest(strategy=Strategy.KEYFRAMES)) == [*range(0, N, 8)]
+        assert numbers(media, SamplingRequest(max_frames=9)) == [8, 17, 24, 35, 40, 55, 56, 65]
+
+
+def test_late_frames_of_interlaced_video_are_seen_once_one_was(clips: Clips) -> None:
+    path = forged(clips, "interlaced", ".mkv", lambda place, _: 3.5 * (place % 4 == 2))
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert len(set(numbers(media, ALL)) - {None}) >= N - 3
+
+
+def test_decord_is_not_used_where_time_goes_back(clips: Clips) -> None:
+    path = forged(clips, "h264_ip", ".mkv", lambda place, _: 3.5 * (place % 4 == 2))
+    with path.open("rb") as file, open_media(file, Limits(), "decord") as media:
+        assert media.info.decoder == "pyav"
+        assert len(numbers(media, ALL)) == N
+
+
+def frame(pts: int) -> av.VideoFrame:
+    made = av.VideoFrame(16, 16, "yuv420p")
+    made.pts = pts
+    return made
+
+
+def test_what_never_comes_out_of_the_decoder_is_not_waited_for_long() -> None:
+    line = InTime(0)
+    line.send(3)
+    line.send(5)
+    assert list(line.give([frame(5)], (), delays=True)) == []
+    for stamp in range(6, 4 + DELAYED):
+        line.send(stamp)
+        assert list(line.give([frame(stamp)], (), delays=True)) == []
+    line.send(100)
+    assert [given.pts for given in line.give([], (), delays=True)] == [*range(5, 4 + DELAYED)]
+
+
+def test_frames_that_cannot_all_be_kept_back_are_an_error_and_damage_is_none() -> None:
+    line = InTime(0, max_kept_bytes=1000)
+    assert list(line.give([frame(30)], (10, 20), delays=False)) == []
+    with pytest.raises(CorruptMedia, match="back"):
+        list(line.give([frame(31), frame(32)], (10, 20), delays=False))
+    line = InTime(0, max_kept_bytes=1000)
+    line.send(3)
+    assert [given.pts for given in line.give([frame(pts) for pts in (5, 6, 7)], (), delays=True)] == [5, 6, 7]
