@@ -116,17 +116,23 @@ class PyavMedia:
         for found in chosen:
             frame: av.VideoFrame | None = found
             if end_s is not None and self._clock.seconds(pts_of(found)) >= end_s:
-                frame = None if plan.keys_only else self._last_before(end_s, plan.times_s[-1])
+                frame = self._last_before(end_s, plan.times_s[-1], plan.keys_only)
             if frame is not None and pts_of(frame) > last_pts:
                 last_pts = pts_of(frame)
                 yield planes.frame_of(self._clock.seconds(last_pts), self._planar(frame), self._shown, self.info.layout)
             if frame is not found:
                 return
 
-    def _last_before(self, end_s: float, time_s: float) -> av.VideoFrame | None:
-        """The last frame before ``end_s``; ``time_s`` lies before that too."""
+    def _last_before(self, end_s: float, time_s: float, keys_only: bool) -> av.VideoFrame | None:
+        """The last frame before ``end_s``, or the key frame of ``time_s``, which lies before that too."""
         last: av.VideoFrame | None = None
-        for frame in self._reader.frames_from((self._clock.pts(time_s),), self._clock.start, may_skip=False):
+        at = self._clock.pts(time_s)
+        frames = (
+            self._key_frames((time_s,), False)
+            if keys_only
+            else self._reader.frames_from((at,), self._clock.start, may_skip=False)
+        )
+        for frame in frames:
             if self._clock.seconds(pts_of(frame)) >= end_s:
                 break
             last = frame

@@ -92,3 +92,13 @@ def test_an_flv_index_that_leads_to_the_start_is_not_followed(clips: Clips) -> N
         assert [drawn for _, drawn in numbers(media, KEYS)] == [0, 24, 48] * TIMES
         assert len(numbers(media, SamplingRequest())) == 32
         assert media.counts.packets - opening <= 5 * N
+
+
+@pytest.mark.parametrize("end_of_key", [16, 24, 40, 56])
+def test_a_window_that_ends_behind_its_last_key_frame_shows_that(clips: Clips, end_of_key: int) -> None:
+    """Half a picture later: what follows it lies outside."""
+    request = SamplingRequest(end_s=(end_of_key + 0.5) / FPS, max_frames=end_of_key // 8 + 1)
+    with clips["h264_often"].path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        shown = [read_number(np.asarray(frame.rgb_HWC)) for frame in media.frames(request)]
+    assert shown[-1] == end_of_key
+    assert len(shown) == request.max_frames
