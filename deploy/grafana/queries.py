@@ -21,4 +21,4 @@ def increase(metric: str, label: str) -> tuple[str, str]:
     return f"sum by ({label}) (increase({metric}{RATE}))", f"{{{{{label}}}}}"
 
 
-REDIS = stat("Redis", "1 while an API server reaches Redis.", "short", "max(veriframe_redis_up)", bad_below=1)
+REDIS = stat("Redis", "1 while Redis answers an API server and takes writes.", "short", "max(veriframe_redis_up)", bad_below=1)

@@ -163,7 +163,7 @@ def test_redis_starts_as_compose_says_and_lets_in_whom_the_secrets_name(tmp_path
 
     with serving(secrets, tmp_path) as door, Redis(unix_socket_path=str(door), **login) as client:
         assert client.set("vf:x", "1")
-        assert server_problems(client) == ()
+        assert server_problems(client, "vf") == ()
         for refused in (client.flushall, client.save, client.bgsave, client.lastsave, lambda: client.set("other", "1")):
             with pytest.raises(NoPermissionError):
                 refused()

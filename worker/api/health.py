@@ -56,7 +56,7 @@ def metrics(parts: TheParts) -> Response:
 
 def _checks(parts: Parts) -> tuple[Check, ...]:
     try:
-        problems = "; ".join(server_problems(parts.desk.records.redis))
+        problems = "; ".join(server_problems(parts.desk.records.redis, parts.desk.records.namespace))
         with translated():
             live = parts.roster.live().values()
     except (RedisDown, ConfigError, RedisError) as exc:

@@ -15,10 +15,11 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
-from worker.errors import RedisDown
+from worker.errors import ConfigError, RedisDown
 from worker.queue.backlog import read_backlog
 from worker.queue.desk import Desk
 from worker.queue.roster import Roster, serves_scans
+from worker.queue.server import check_writable
 from worker.telemetry import catalogue
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
@@ -47,7 +48,7 @@ class Metrics:
 
 
 class _Queue(Collector):
-    """Asks Redis when it is asked itself; ``veriframe_redis_up`` 0 stands alone, for nothing else is known then."""
+    """Asks Redis when it is asked itself; ``veriframe_redis_up`` 0 stands alone: what a Redis without writes holds grows old."""
 
     def __init__(self, desk: Desk, roster: Roster) -> None:
         self._desk, self._roster = desk, roster
@@ -57,8 +58,9 @@ class _Queue(Collector):
 
     def collect(self) -> Iterator[Metric]:
         try:
+            check_writable(self._desk.records.redis, self._desk.records.namespace)
             backlog, workers = read_backlog(self._desk.records), self._roster.live()
-        except (RedisError, RedisDown):
+        except (RedisError, RedisDown, ConfigError):
             yield _gauge(catalogue.REDIS_UP, 0)
             return
         yield _gauge(catalogue.REDIS_UP, 1)

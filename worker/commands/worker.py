@@ -121,7 +121,7 @@ def _check_redis(settings: Settings) -> None:
 
     with contextlib.closing(brisk_redis(settings)) as redis:
         try:
-            problems = server_problems(redis)
+            problems = server_problems(redis, settings.redis.namespace)
         except RedisDown as exc:  # workers wait for it
             problems = (str(exc),)
     for problem in problems:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from worker.errors import LeaseLost, VeriframeError
 from worker.queue.assemble import build_performer, read_settings
-from worker.queue.away import AWAY
+from worker.queue.away import AWAY, reason
 from worker.queue.lifeline import end_with_parent
 from worker.queue.naming import attribute
 from worker.queue.perform import Performer
@@ -80,7 +80,7 @@ def perform(performer: Performer, order: dict[str, Any]) -> dict[str, Any]:
         log.warning("scan %s: attempt %d was overtaken, its result is dropped", claim.id, claim.attempt)
         return {**done, "how": "lost", "ring": []}
     except AWAY as exc:
-        log.error("scan %s: Redis did not come back (%s)", claim.id, type(exc).__name__)
+        log.error("scan %s: Redis did not come back: %s", claim.id, reason(exc))
         return {**done, "how": "redis_down", "ring": []}
     except Exception as exc:
         log.exception("scan %s failed", claim.id)

@@ -244,30 +244,33 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
-    except _LOGIN as exc:
-        if isinstance(exc, refused.NoPermissionError):
-            raise _forbidden(exc) from exc
-        raise ConfigError(
-            f"Redis refuses the login: {_said(exc)}; check VERIFRAME_REDIS__USERNAME and VERIFRAME_REDIS__PASSWORD"
-        ) from exc
-    except DOWN as exc:
-        if _is_hopeless(exc):
-            raise ConfigError(
-                f"Redis's certificate is not trusted: {_said(exc)}; check redis.tls_ca and the host in redis.url"
-            ) from exc
-        raise RedisDown(f"Redis is away: {_said(exc)}") from exc
-    except refused.OutOfMemoryError as exc:
-        raise RedisDown("Redis is full: raise its maxmemory") from exc
-    except refused.ResponseError as exc:
-        if _said(exc).startswith(("MISCONF", "NOREPLICAS")):
-            raise RedisDown(f"Redis takes no writes: {_said(exc)}") from exc
-        if "ACL failure in script" in _said(exc):
-            raise _forbidden(exc) from exc
-        raise
+    except refused.RedisError as exc:
+        ours = translation(exc)
+        if ours is None:
+            raise
+        raise ours from exc
 
 
-def _forbidden(error: Exception) -> ConfigError:
-    return ConfigError(f"Redis forbids it: {_said(error)}; widen the ACL user as docs/redis.md shows")
+def translation(error: refused.RedisError) -> RedisDown | ConfigError | None:
+    """What ``translated`` raises for an error of Redis's; None: it passes as it is."""
+    said = _said(error)
+    if isinstance(error, refused.NoPermissionError):
+        return _forbidden(said)
+    if isinstance(error, _LOGIN):
+        return ConfigError(f"Redis refuses the login: {said}; check VERIFRAME_REDIS__USERNAME and VERIFRAME_REDIS__PASSWORD")
+    if isinstance(error, DOWN):
+        if _is_hopeless(error):
+            return ConfigError(f"Redis's certificate is not trusted: {said}; check redis.tls_ca and the host in redis.url")
+        return RedisDown(f"Redis is away: {said}")
+    if isinstance(error, refused.OutOfMemoryError):
+        return RedisDown("Redis is full: raise its maxmemory")
+    if isinstance(error, refused.ResponseError) and said.startswith(("MISCONF", "NOREPLICAS")):
+        return RedisDown(f"Redis takes no writes: {said}")
+    return _forbidden(said) if isinstance(error, refused.ResponseError) and "ACL failure in script" in said else None
+
+
+def _forbidden(said: str) -> ConfigError:
+    return ConfigError(f"Redis forbids it: {said}; widen the ACL user as docs/redis.md shows")
 
 
 def _said(error: Exception) -> str:

@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from worker.assemble import error_item
 from worker.content import Content, read_content
 from worker.errors import FetchGone, FetchTimeout, LeaseLost, RedisDown, UnreadableRecord, VeriframeError
-from worker.queue.away import AWAY
+from worker.queue.away import AWAY, reason
 from worker.queue.near import NearIndex
 from worker.queue.record import Claim, Ended, Record, Settled, unpack
 from worker.queue.records import Records
@@ -219,7 +219,7 @@ class Performer:
         try:
             self._enter(claim, "fetch", 0.05 * min(1.0, received / total) if total else 0.0, hold=False)
         except AWAY as exc:
-            log.warning("scan %s: progress not told, Redis is away (%s)", claim.id, type(exc).__name__)
+            log.warning("scan %s: progress not told: %s", claim.id, reason(exc))
 
     def _on_progress(self, claim: Claim, progress: Any) -> None:
         """At most once a second, and when the first faces are looked at. A Redis that is away does not stop a scan; having been
@@ -235,7 +235,7 @@ class Performer:
             self._ended_early = exc
             raise
         except AWAY as exc:
-            log.warning("scan %s: progress not told, Redis is away (%s)", claim.id, type(exc).__name__)
+            log.warning("scan %s: progress not told: %s", claim.id, reason(exc))
 
     def _enter(self, claim: Claim, stage: str, progress: float, *, hold: bool = True) -> None:
         self._told_s = time.monotonic()
@@ -269,7 +269,7 @@ class Performer:
         try:
             self._near.add(own)
         except AWAY as exc:
-            log.warning("scan %s is not among those that are looked for (%s)", claim.id, type(exc).__name__)
+            log.warning("scan %s is not among those that are looked for: %s", claim.id, reason(exc))
         return ended
 
     def _failed(self, claim: Claim, error: ErrorItem, wait_s: float = 0.0) -> Ended:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from worker.queue.away import AWAY
+from worker.queue.away import AWAY, reason
 from worker.queue.doorbell import Doorbells
 from worker.queue.forgetting import Forgetting
 from worker.queue.records import Records
@@ -60,7 +60,7 @@ class Reconciler:
                 self.run_once()
             except AWAY as exc:
                 self._seen.clear()
-                log.warning("reconciler: Redis is away or refuses (%s)", type(exc).__name__)
+                log.warning("reconciler: %s", reason(exc))
             except Exception:  # the thread's outermost boundary: without it no scan would be found again
                 self._seen.clear()
                 log.exception("reconciler: a pass failed")

@@ -18,7 +18,7 @@ from rq.worker import BaseWorker
 from rq.worker.base import WorkerStatus
 
 from worker.errors import LeaseLost
-from worker.queue.away import AWAY
+from worker.queue.away import AWAY, reason
 from worker.queue.doorbell import HEAR_S, Doorbells
 from worker.queue.reconcile import Reconciler, Sweeper
 from worker.queue.record import Claim, Ended
@@ -122,7 +122,7 @@ class ScanWorker:
             if scan_id is not None and not self._stop.is_set():
                 self.answer(scan_id)
         except AWAY as exc:
-            log.warning("Redis is away (%s): waiting", type(exc).__name__)
+            log.warning("waiting for Redis: %s", reason(exc))
             self._stop.wait(1.0)
         self._renew_child()
 
@@ -200,7 +200,7 @@ class ScanWorker:
         try:
             return self.brisk.renew(claim)
         except AWAY as exc:
-            log.warning("scan %s: lease not renewed, Redis is away (%s)", claim.id, type(exc).__name__)
+            log.warning("scan %s: lease not renewed: %s", claim.id, reason(exc))
             return False
         finally:  # after it: what the roster takes of the time must not cost the lease
             self._tell(WorkerStatus.BUSY)
@@ -287,7 +287,7 @@ class ScanWorker:
                 self._face = RqFace(list(self.bells.queues.values()), name=self.name, connection=self.face)
             self._face.show(state)
         except AWAY as exc:
-            log.warning("Redis is away (%s)", type(exc).__name__)
+            log.warning("nobody is told that this worker lives: %s", reason(exc))
 
     def _facts(self, state: str) -> dict[str, Any]:
         return {
@@ -309,7 +309,7 @@ class ScanWorker:
             if self._face is not None:
                 self._face.register_death()  # type: ignore[no-untyped-call]
         except AWAY as exc:
-            log.warning("left without a word: Redis is away (%s)", type(exc).__name__)
+            log.warning("left without a word: %s", reason(exc))
 
 
 def _is_end(said: dict[str, Any] | None, claim: Claim) -> bool:

@@ -1,31 +1,38 @@
-"""Whether the queue may stand on a Redis server, by what the server says of itself."""
+"""Whether the queue may stand on a Redis server: by what the server says of itself, and by a write."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from redis import Redis
 from redis import exceptions as refused
 
+from worker.errors import RedisDown
 from worker.queue.connection import DOWN, translated
 
 OLDEST = (6, 2)
 """The first version with LMOVE, which moves a doorbell without a moment in which it is nowhere."""
 
 
-def server_problems(redis: Redis) -> tuple[str, ...]:
+def check_writable(redis: Redis, namespace: str) -> None:
+    """Write ``NS:probe``, which goes by itself: a server that is full, cannot save or lacks replicas answers all the same, and
+    refuses writes alone. Raises what ``translated`` raises."""
+    with translated():
+        redis.set(f"{namespace}:probe", 1, px=1000)
+
+
+def server_problems(redis: Redis, namespace: str) -> tuple[str, ...]:
     """Why the queue must not run on the server behind ``redis``; empty if it may. What the server does not tell (managed services
-    and ACLs hide some) stops nothing. Raises what ``translated`` raises.
+    and ACLs hide some) stops nothing. Raises what ``translated`` raises, but for the refusal of a write.
     """
+    info = {}
     with translated():
         try:
             info = redis.info()
         except DOWN:  # some are also ResponseErrors
             raise
         except refused.ResponseError:
-            return ()
+            pass
     found = []
     version = info.get("redis_version")
     if version is not None and tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < OLDEST:
@@ -36,13 +43,11 @@ def server_problems(redis: Redis) -> tuple[str, ...]:
     role = info.get("role")
     if role not in (None, "master"):
         found.append(f"this Redis is a {role}: give redis.url the master's address, or the sentinels'")
-    if _is_full(info):
-        found.append("Redis is full: raise its maxmemory")
+        return tuple(found)  # it would be asked to write again and again until patience is out
+    try:
+        check_writable(redis, namespace)
+    except RedisDown as exc:
+        if isinstance(exc.__cause__, DOWN):
+            raise
+        found.append(str(exc))
     return tuple(found)
-
-
-def _is_full(info: Mapping[str, Any]) -> bool:
-    """Whether it refuses writes, as it tells: buffers of replicas and of the AOF do not count, a maxmemory of 0 is none."""
-    most_bytes = int(info.get("maxmemory", 0))
-    used_bytes = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
-    return info.get("maxmemory_policy") == "noeviction" and 0 < most_bytes < used_bytes

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from worker.errors import EmptyMedia, FetchTimeout
-from worker.queue.away import AWAY
+from worker.queue.away import AWAY, reason
 from worker.queue.perform import Keeper
 from worker.queue.record import Claim, Ended, Record
 from worker.queue.records import Records
@@ -203,4 +203,4 @@ class _Slice:
         try:
             self.is_unwanted = self.records.enter(self.claim, "watch", self.progress) or self.is_unwanted
         except AWAY as exc:
-            log.warning("scan %s: progress not told, Redis is away (%s)", self.claim.id, type(exc).__name__)
+            log.warning("scan %s: progress not told: %s", self.claim.id, reason(exc))

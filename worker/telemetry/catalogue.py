@@ -78,7 +78,7 @@ def _metric(kind: Kind, name: str, help: str, *labels: tuple[str, Values | None]
 QUEUE = ("queue", QUEUES)
 
 # Read from Redis when the API is asked.
-REDIS_UP = _metric("gauge", "redis_up", "Whether Redis answers")
+REDIS_UP = _metric("gauge", "redis_up", "Whether Redis answers and takes writes")
 WAITING = _metric("gauge", "scans_waiting", "Scans that no worker has begun, or that wait for another try", QUEUE)
 OLDEST = _metric("gauge", "scans_oldest_waiting_seconds", "How long the scan that has been due longest has waited", QUEUE)
 RUNNING = _metric("gauge", "scans_running", "Scans that a worker holds", QUEUE)

@@ -62,6 +62,32 @@ def test_a_full_redis_is_not_ready_since_it_refuses_every_request_with_a_key(ser
     assert service.client.get("/readyz").status_code == 200
 
 
+def test_a_redis_that_refuses_writes_is_down_with_its_reason(service: Service, redis: Redis) -> None:
+    service.parts.roster.tell("w1", {"ready": True})
+    redis.config_set("min-replicas-to-write", 1)
+    try:
+        ready, found = service.client.get("/readyz"), metrics(service)
+    finally:
+        redis.config_set("min-replicas-to-write", 0)
+    assert ready.status_code == 503
+    told, workers = ready.json()["checks"]
+    assert (told["name"], told["ok"], workers["ok"]) == ("redis", False, True)
+    assert told["detail"].startswith("Redis takes no writes: NOREPLICAS")
+    assert {name for name, _ in found if not name.startswith("veriframe_http")} == {"veriframe_redis_up"}
+    assert of(found, "veriframe_redis_up") == 0
+    assert service.client.get("/readyz").status_code == 200
+    assert of(metrics(service), "veriframe_redis_up") == 1
+
+
+def test_a_redis_that_forbids_writes_is_down_too(serve: Serve, own_redis: EmbeddedRedis) -> None:
+    with connect(url=own_redis.url, timeout_s=5, patience_s=0) as admin:
+        admin.execute_command("ACL", "SETUSER", "reader", "on", ">hunter2", "~*", "+@all", "-set")
+    with connect(url=own_redis.url, username="reader", password="hunter2", timeout_s=5, patience_s=0) as client:
+        service = serve(client=client)
+        assert service.client.get("/readyz").json()["checks"][0]["ok"] is False
+        assert of(metrics(service), "veriframe_redis_up") == 0
+
+
 def test_metrics_count_scans_workers_and_requests(service: Service) -> None:
     service.parts.roster.tell("w1", {"ready": True})
     service.parts.roster.tell("w2", {"ready": False})

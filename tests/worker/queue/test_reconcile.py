@@ -178,16 +178,17 @@ def test_all_due_scans_are_rung_for_in_one_pass(records: Records) -> None:
     assert len(reconciler(slow).run_once().rung) == 2300
 
 
-def test_a_redis_that_takes_no_writes_ends_no_reconciler(own_redis: EmbeddedRedis) -> None:
+def test_a_redis_that_takes_no_writes_ends_no_reconciler(own_redis: EmbeddedRedis, caplog: pytest.LogCaptureFixture) -> None:
     with connect(url=own_redis.url, timeout_s=5, patience_s=5) as redis:
         records = Records(redis, "vf", Terms(lease_s=0.05, ring_again_s=0.0))
         scan_id = submitted(records)
         stop = threading.Event()
         one = Reconciler(records=records, bells=Doorbells(redis), worker="a", every_s=0.05)
         redis.config_set("maxmemory", 1)
-        thread = threading.Thread(target=one.run, args=(stop,))
+        thread = threading.Thread(target=one.run, args=(stop,), daemon=True)
         thread.start()
-        until(lambda: stop.wait(0.3) or thread.is_alive(), 30)
+        until(lambda: "reconciler: Redis is full: raise its maxmemory" in caplog.messages, 30, caplog.text)
+        assert thread.is_alive()
         redis.config_set("maxmemory", 0)
         until(lambda: redis.llen("rq:queue:vf-batch") == 1, 60, scan_id)
         stop.set()

@@ -27,20 +27,37 @@ class Telling(Redis):
     def info(self) -> dict[str, str]:
         return self.said
 
+    def set(self, *_: object, **__: object) -> bool:
+        return True
+
 
 def test_ours_is_one_until_it_may_throw_scans_away(own_redis: EmbeddedRedis) -> None:
     with connect(url=own_redis.url, timeout_s=5, patience_s=5) as redis:
-        assert server_problems(redis) == ()
+        assert server_problems(redis, "vf") == ()
         redis.config_set("maxmemory-policy", "allkeys-lru")
-        (problem,) = server_problems(redis)
+        (problem,) = server_problems(redis, "vf")
     assert "allkeys-lru: set it to noeviction" in problem
 
 
 def test_a_replica_is_no_place_for_a_queue(own_redis: EmbeddedRedis, redis_server: EmbeddedRedis) -> None:
     with connect(url=own_redis.url, timeout_s=5, patience_s=5) as redis:
         redis.replicaof("127.0.0.1", redis_server.port)
-        (problem,) = server_problems(redis)
+        (problem,) = server_problems(redis, "vf")
     assert "is a slave" in problem
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [("min-replicas-to-write", 1, "Redis takes no writes: NOREPLICAS"), ("maxmemory", 1, "Redis is full: raise its maxmemory")],
+)
+def test_one_that_refuses_writes_alone_says_why(own_redis: EmbeddedRedis, setting: str, value: int, says: str) -> None:
+    with connect(url=own_redis.url, timeout_s=5, patience_s=5) as redis:
+        redis.config_set(setting, value)
+        (problem,) = server_problems(redis, "vf")
+        assert problem.startswith(says)
+        redis.config_set(setting, 0)
+        assert server_problems(redis, "vf") == ()
+        assert 0 < redis.pttl("vf:probe") <= 1000, "nothing is left of it"
 
 
 def test_what_a_server_hides_stops_nothing(own_redis: EmbeddedRedis) -> None:
@@ -48,8 +65,8 @@ def test_what_a_server_hides_stops_nothing(own_redis: EmbeddedRedis) -> None:
         admin.config_set("maxmemory-policy", "allkeys-lru")
         admin.execute_command("ACL", "SETUSER", "vf", "on", f">{SECRET}", "~*", "+@all", "-info")
     with connect(url=own_redis.url, username="vf", password=SECRET, timeout_s=5, patience_s=5) as redis:
-        assert server_problems(redis) == ()
-    assert server_problems(Telling()) == ()
+        assert server_problems(redis, "vf") == ()
+    assert server_problems(Telling(), "vf") == ()
 
 
 @pytest.mark.parametrize(
@@ -57,13 +74,13 @@ def test_what_a_server_hides_stops_nothing(own_redis: EmbeddedRedis) -> None:
     [("6.0.16", False), ("5.0", False), ("6.2.0", True), ("6.10.1", True), ("7.4.1", True), ("10.0", True)],
 )
 def test_version(version: str, fine: bool) -> None:
-    assert (not server_problems(Telling(redis_version=version))) == fine
+    assert (not server_problems(Telling(redis_version=version), "vf")) == fine
 
 
 def test_a_dead_one_is_down(own_redis: EmbeddedRedis) -> None:
     own_redis.kill()
     with connect(url=own_redis.url, timeout_s=5, patience_s=0) as redis, pytest.raises(RedisDown):
-        server_problems(redis)
+        server_problems(redis, "vf")
 
 
 def test_the_acl_user_that_the_documentation_shows_is_enough_and_no_more(own_redis: EmbeddedRedis) -> None:
@@ -74,7 +91,7 @@ def test_the_acl_user_that_the_documentation_shows_is_enough_and_no_more(own_red
     with connect(url=own_redis.url, timeout_s=5, patience_s=5) as admin:
         admin.execute_command("ACL", "SETUSER", "veriframe", *rules)
     with connect(url=own_redis.url, username="veriframe", password=SECRET, timeout_s=5, patience_s=5) as redis:
-        assert server_problems(redis) == ()
+        assert server_problems(redis, "vf") == ()
         queues = [Queue(name, connection=redis, serializer=JSONSerializer) for name in ("live", "batch", "low")]
         for queue in queues:
             queue.enqueue("math.sqrt", 4.0)
