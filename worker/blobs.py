@@ -63,11 +63,12 @@ class FolderBlobs:
     @contextlib.contextmanager
     def writing(self, name: str, max_bytes: int | None) -> Iterator[Intake]:
         partial = self._root / _partial_name()
-        with _told():
-            partial.parent.mkdir(mode=0o700, exist_ok=True)
-        with taking_in(partial, max_bytes) as intake:
+        with contextlib.ExitStack() as stack:
+            with _told(), _of_the_folder():
+                partial.parent.mkdir(mode=0o700, exist_ok=True)
+                intake = stack.enter_context(taking_in(partial, max_bytes))
             yield intake
-            with _told():
+            with _told(), _of_the_folder():
                 self._settle(partial, self._root / name)
 
     def _settle(self, partial: Path, target: Path) -> None:
@@ -199,6 +200,15 @@ class _DrivenFile(io.RawIOBase):
 
 def _partial_name() -> str:
     return f"{PARTIAL}/{int(time.time())}-{secrets.token_hex(8)}"
+
+
+@contextlib.contextmanager
+def _of_the_folder() -> Iterator[None]:
+    """Around what misses nothing but the store itself: a share that is not mounted any more is not made anew below it."""
+    try:
+        yield
+    except FileNotFoundError as exc:
+        raise StorageDown("the folder of the store is gone") from exc
 
 
 @contextlib.contextmanager

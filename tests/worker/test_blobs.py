@@ -1,8 +1,9 @@
-"""A driver of somebody else's under a store: whatever it raises, the store is down, and no caller ends by it."""
+"""What fails under a store, a folder or a foreign driver: whatever it raises, the store is down, and no caller ends by it."""
 
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
 from worker.artifacts import ArtifactStore, open_store
+from worker.blobs import FolderBlobs
 from worker.errors import ConfigError, StorageDown
 
 DATA = b"bytes of a crop"
@@ -98,3 +100,27 @@ def test_a_driver_that_cannot_be_set_up_is_told(driver: type[FailingDriver], mon
     with pytest.raises(ConfigError, match=r"artifacts\.url.*DriverError") as refused:
         open_store("failing://bucket/artefacts")
     assert "hidden" not in str(refused.value)
+
+
+def test_a_folder_that_vanishes_is_a_store_that_is_down_and_is_not_made_anew(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    blobs = FolderBlobs(root)
+    shutil.rmtree(root)
+    with pytest.raises(StorageDown, match="gone"), blobs.writing("a", None):
+        pytest.fail("there is no place for bytes")
+    assert not root.exists()
+
+
+def test_one_that_vanishes_in_mid_write_is_down_too(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    writing = FolderBlobs(root).writing("a", None)
+    writing.__enter__().write(DATA)
+    shutil.rmtree(root)
+    with pytest.raises(StorageDown, match="gone"):
+        writing.__exit__(None, None, None)
+    assert not root.exists()
+
+
+def test_a_file_that_is_missing_is_no_fault_of_the_store(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        open_store(str(tmp_path / "store")).put("a", tmp_path / "missing", expires_at=2_000_000_000)

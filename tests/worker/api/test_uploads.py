@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,10 @@ def test_without_a_store_there_are_no_uploads(serve: Serve) -> None:
     assert (answer.status_code, fields_of(answer)["code"]) == (501, "not_configured")
     scan = service.client.post("/v1/scans", json={"source": {"upload": "0" * 32}}, headers=service.as_())
     assert (scan.status_code, fields_of(scan)["code"]) == (422, "bad_request")
+
+
+def test_an_upload_waits_for_a_store_that_is_away(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "artifacts").rmdir()
+    answer = service.client.post("/v1/uploads", content=b"abc", headers=service.as_())
+    assert answer.status_code == 503
+    assert fields_of(answer)["code"] == "storage_down"

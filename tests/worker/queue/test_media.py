@@ -88,6 +88,9 @@ def test_what_is_not_kept(tmp_path: Path) -> None:
     MediaShelf(store=store, keep_s=60).keep(RequestSource(path=str(file)), file, "ab" * 32)
     MediaShelf(store=open_store(None), keep_s=60).keep(URL, file, "ab" * 32)
     MediaShelf(store=FullStore(), keep_s=60).keep(URL, file, "ab" * 32)  # type: ignore[arg-type]
+    away = open_store(str(tmp_path / "away"))
+    (tmp_path / "away").rmdir()
+    MediaShelf(store=away, keep_s=60).keep(URL, file, "ab" * 32)
     assert not is_retained(store, report_on("ab" * 32))
     MediaShelf(store=store, keep_s=60).keep(RequestSource(upload="c" * 32), file, "ab" * 32)
     assert is_retained(store, report_on("ab" * 32))
