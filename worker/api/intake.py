@@ -52,7 +52,7 @@ class Intake:
         """Whether this owner uploaded it, and it is still kept."""
         with translated():
             until_s = self._redis.zscore(self._key(owner), upload_id)
-        return until_s is not None and float(until_s) > time.time()
+            return until_s is not None and float(until_s) > self._now_s()
 
     async def take(self, owner: str, body: AsyncIterator[bytes]) -> tuple[str, int]:
         """Keep a body; its id and size in bytes. Raises QueueFull, MediaTooLarge, EmptyMedia, StorageError, HttpError (408)."""
@@ -62,7 +62,8 @@ class Intake:
             return await anyio.to_thread.run_sync(self._store_body, owner, body, limiter=self._threads)
 
     def _store_body(self, owner: str, body: AsyncIterator[bytes]) -> tuple[str, int]:
-        upload_id, until_s, size = new_id(), time.time() + self._keep_s, 0
+        with translated():
+            upload_id, until_s, size = new_id(), self._now_s() + self._keep_s, 0
         began = time.monotonic()
         with self._store.writer(upload_key(upload_id), expires_at=until_s, max_bytes=self._max_bytes) as writing:
             while piece := anyio.from_thread.run(self._next, body, began, size):
@@ -92,7 +93,7 @@ class Intake:
 
     def _refuse_hoards(self, owner: str) -> None:
         with translated(), self._redis.pipeline() as pipe:
-            pipe.zremrangebyscore(self._key(owner), "-inf", time.time())
+            pipe.zremrangebyscore(self._key(owner), "-inf", self._now_s())
             pipe.zcard(self._key(owner))
             _, kept = pipe.execute()
         if kept >= WAITING_OF_ONE:
@@ -110,6 +111,11 @@ class Intake:
             with self._lock:
                 self._busy[owner] -= 1
                 self._busy += Counter()
+
+    def _now_s(self) -> float:
+        """Unix time by Redis's clock, which forgets the set, and by which the store is swept."""
+        seconds, micros = self._redis.time()
+        return float(seconds + micros / 1e6)
 
     def _key(self, owner: str) -> str:
         return f"{self._namespace}:uploads:{owner}"

@@ -132,12 +132,13 @@ class Reconciler:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweeper:
-    """Removes artefacts whose time is over, one worker at a time for each store. A thread of its own: a store may be slow, or not
-    answer. ``url`` is the store's; the lock is named after its hash, for it may hold a password."""
+    """Removes artefacts whose time is over, one worker at a time for each store, by Redis's clock: a wrong one of a machine would
+    cost everybody theirs. A thread of its own: a store may be slow, or not answer. ``url`` is the store's; the lock is named
+    after its hash, for it may hold a password. ``sweep`` is given Unix time."""
 
     records: Records
     url: str
-    sweep: Callable[[], object]
+    sweep: Callable[[float], object]
     telemetry: Telemetry = SILENT
 
     def run(self, stop: threading.Event) -> None:
@@ -152,6 +153,6 @@ class Sweeper:
         key = self.records.key("sweep", hashlib.sha256(self.url.encode()).hexdigest()[:16])
         if not self.records.redis.set(key, 1, nx=True, px=round(900 * SWEEP_S)):
             return False
-        self.sweep()
+        self.sweep(self.records.now_ms() / 1000)
         self.telemetry.count(ACTIONS_TAKEN, "swept")
         return True

@@ -72,6 +72,18 @@ def test_an_upload_ends(redis: Redis, folder: Path) -> None:
     assert not intake.has("acme", upload_id)
 
 
+def test_a_server_whose_clock_is_wrong_keeps_an_upload_by_that_of_redis(
+    redis: Redis, intake: Intake, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = taken(intake, lambda: body(b"x"))
+    now_s = time.time()
+    monkeypatch.setattr(time, "time", lambda: now_s + 2 * 86400)
+    second, _ = taken(intake, lambda: body(b"y"))
+    assert [intake.has("acme", one) for one in (first, second)] == [True, True]
+    assert all(3500 < until_s - now_s < 3700 for _, until_s in redis.zrange("vf:uploads:acme", 0, -1, withscores=True))
+    assert all(3500 < int(path.name[1:]) - now_s < 3700 for path in folder.rglob("@*"))
+
+
 def test_an_upload_that_is_kept_shortly_ends_no_earlier_one(redis: Redis, intake: Intake, folder: Path) -> None:
     brief = Intake(redis, "vf", open_store(str(folder)), max_bytes=LIMIT, keep_s=1)
     for one in (intake, brief):

@@ -12,6 +12,7 @@ from rq.worker.base import WorkerStatus
 
 from tests.worker.queue.harness import until
 from tests.worker.telemetry.recorded import Recorded
+from worker.artifacts import open_store
 from worker.queue.assemble import build_sweeper
 from worker.queue.backlog import read_backlog
 from worker.queue.connection import connect
@@ -200,10 +201,20 @@ def test_one_worker_sweeps_a_store_at_a_time(records: Records) -> None:
     swept: list[str] = []
     told = Recorded()
     for url in ("s3://one:hush@a/b", "s3://one:hush@a/b", "s3://c"):
-        Sweeper(records=records, url=url, sweep=lambda url=url: swept.append(url), telemetry=told).run_once()  # type: ignore[misc]
+        Sweeper(records=records, url=url, sweep=lambda _, url=url: swept.append(url), telemetry=told).run_once()  # type: ignore[misc]
     assert swept == ["s3://one:hush@a/b", "s3://c"]
     assert told.counts == {("reconciler_actions_total", "swept"): 2}
     assert not [key for key in records.redis.keys("*") if b"hush" in key]
+
+
+def test_a_machine_whose_clock_is_ahead_sweeps_by_that_of_redis(records: Records, tmp_path: Path) -> None:
+    ahead = open_store(str(tmp_path), clock=lambda: time.time() + 2 * 86400)
+    now_s = records.now_ms() / 1000
+    for key, expires_at in (("uploads/kept", now_s + 86400), ("uploads/over", now_s - 1)):
+        with ahead.writer(key, expires_at=expires_at) as writing:
+            writing.write(b"x")
+    assert Sweeper(records=records, url="here", sweep=ahead.sweep).run_once()
+    assert [path.parent.name for path in tmp_path.rglob("@*")] == ["kept"]
 
 
 def test_a_worker_without_a_store_keeps_no_other_from_sweeping(records: Records, tmp_path: Path) -> None:
