@@ -10,15 +10,18 @@ from redis import Redis
 from worker.errors import QueueFull
 from worker.queue.connection import translated
 
-# The generic cell rate algorithm (ITU-T I.371): one number a bucket, the time at which it will be full again.
+# The generic cell rate algorithm (ITU-T I.371): one number a bucket, the time at which it will be full again. That is a minute
+# ahead at most: one beyond it was stored by a clock that has been put back since.
 _REQUEST = """
 local t = redis.call('TIME')
 local now, minute = t[1] * 1000000 + t[2], 60000000
-local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + minute / tonumber(ARGV[1])
-local early = full_at - now - minute
-if early > 0.5 then return math.ceil(early / 1000000) end
-redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', 61000)
-return 0
+local stored = tonumber(redis.call('GET', KEYS[1]) or 0)
+local full_at = math.min(math.max(stored, now), now + minute)
+local next_full_at = full_at + minute / tonumber(ARGV[1])
+local early = next_full_at - now - minute
+if early <= 0.5 then full_at = next_full_at end
+if full_at ~= stored then redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', 61000) end
+return early > 0.5 and math.ceil(early / 1000000) or 0
 """
 _SCANS = """
 local now = tonumber(redis.call('TIME')[1])

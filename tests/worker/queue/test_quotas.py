@@ -52,6 +52,18 @@ def test_an_idle_bucket_is_forgotten(redis: Redis) -> None:
     assert 0 < redis.pttl("vf:rate:acme") <= 61_000
 
 
+def test_a_clock_that_was_ahead_and_is_put_back_costs_no_owner_more_than_a_minute(redis: Redis) -> None:
+    quotas = Quotas(redis, requests_per_minute=2)
+    now_s, _ = redis.time()
+    redis.set("vf:rate:acme", (now_s + 3600) * 1_000_000, px=3_661_000)
+    with pytest.raises(QueueFull) as full:
+        quotas.request("acme")
+    assert full.value.retry_after_s <= 60
+    full_at_us, (seconds, _) = float(redis.get("vf:rate:acme") or 0), redis.time()
+    assert full_at_us <= (seconds + 61) * 1_000_000, "it passes when it comes again as it was told"
+    assert redis.pttl("vf:rate:acme") <= 61_000
+
+
 def test_the_scans_of_a_day(redis: Redis) -> None:
     quotas = Quotas(redis, scans_per_day=10)
     quotas.scans("acme", 7)
