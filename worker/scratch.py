@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker.errors import ConfigError
+from worker.content import NO_ROOM
+from worker.errors import ConfigError, StorageFull
 
 PREFIX = "veriframe-scratch-"
 
@@ -18,7 +19,7 @@ PREFIX = "veriframe-scratch-"
 @contextlib.contextmanager
 def claim_folder(parent: Path | None = None) -> Iterator[Path]:
     """A private folder below ``parent`` (the system's temporary folder), gone afterwards. A killed owner's goes at the next
-    ``sweep``: the lock on it ends with the process. Raises ConfigError."""
+    ``sweep``: the lock on it ends with the process. Raises ConfigError, StorageFull."""
     folder, handle = _locked_folder(parent)
     try:
         yield folder
@@ -29,13 +30,13 @@ def claim_folder(parent: Path | None = None) -> Iterator[Path]:
 
 def _locked_folder(parent: Path | None) -> tuple[Path, int]:
     """A sweep may come between making a folder and locking it: then another is made."""
+    place = _place(parent)
     while True:
         try:
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        except (FileNotFoundError, NotADirectoryError, PermissionError) as exc:
-            raise ConfigError(
-                f"source.temp_dir: no folder can be made in {parent or tempfile.gettempdir()}: {exc.strerror}"
-            ) from exc
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        except OSError as exc:
+            kind = StorageFull if exc.errno in NO_ROOM else ConfigError
+            raise kind(f"source.temp_dir: no folder can be made in {place}: {exc.strerror}") from exc
         try:
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -47,9 +48,10 @@ def _locked_folder(parent: Path | None) -> tuple[Path, int]:
 
 
 def sweep(parent: Path | None = None) -> list[Path]:
-    """Remove the folders of processes that are gone; returns them. Folders of other users are left alone."""
+    """Remove the folders of processes that are gone; returns them. Folders of other users are left alone.
+    Raises ConfigError where the system has no temporary folder."""
     swept: list[Path] = []
-    for folder in Path(parent or tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in _place(parent).glob(f"{PREFIX}*"):
         try:
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -63,3 +65,11 @@ def sweep(parent: Path | None = None) -> list[Path]:
         finally:
             os.close(handle)
     return swept
+
+
+def _place(parent: Path | None) -> Path:
+    """The system looks for a folder of its own that can be written to, and may find none."""
+    try:
+        return parent or Path(tempfile.gettempdir())
+    except FileNotFoundError as exc:
+        raise ConfigError(f"source.temp_dir: {exc.strerror}") from exc
