@@ -273,7 +273,7 @@ class ScanWorker:
         self._tell(WorkerStatus.STARTED)
         return not self._stop.is_set()
 
-    def _tell(self, state: str, *, at_once: bool = False) -> None:
+    def _tell(self, state: WorkerStatus, *, at_once: bool = False) -> None:
         """Now and then, that we live."""
         now = time.monotonic()
         if now - self._told_s < TELL_S and not (at_once and now - self._told_s > 1):
@@ -289,7 +289,7 @@ class ScanWorker:
         except AWAY as exc:
             log.warning("nobody is told that this worker lives: %s", reason(exc))
 
-    def _facts(self, state: str) -> dict[str, Any]:
+    def _facts(self, state: WorkerStatus) -> dict[str, Any]:
         return {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -298,7 +298,7 @@ class ScanWorker:
             "starts": self.child.starts,
             "memory_mib": self.child.memory_mib,
             "queues": list(self.queues),
-            "state": str(state),
+            "state": state.value,
             "scan": self._scan,
             "scans": self.scans,
         }

@@ -171,7 +171,7 @@ def test_sigterm_is_heard_while_the_model_is_loaded(queue: Service) -> None:
     worker = queue.start(build="tests.worker.queue.fake_scanner:build_slowly", wait=False)
     until(lambda: queue.live() != {}, 60, "it says that it is there")
     (facts,) = queue.live().values()
-    assert facts["ready"] is False
+    assert (facts["ready"], facts["state"]) == (False, "started")
     worker.terminate()
     assert worker.wait(60) == 0
 
