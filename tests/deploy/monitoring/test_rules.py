@@ -106,6 +106,16 @@ def test_every_recorded_series_has_its_value_in_a_test() -> None:
     assert sorted({rule["record"] for rule in rules("record")} - asked) == []
 
 
+def test_without_containers_each_command_that_is_named_has_its_job() -> None:
+    """A courier of its own is optional: its job is there to be uncommented."""
+    text = (FOLDER / "prometheus-static.yaml").read_text()
+    named = re.findall(r"`veriframe (\w+)`", text.partition("global:")[0])
+    config = yaml.safe_load(re.sub(r"^  # (- job_name: |  )", r"  \1", text, flags=re.MULTILINE))
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    assert set(targets) - {"prometheus"} == {f"veriframe-{'api' if command == 'serve' else command}" for command in named}
+    assert len({address for addresses in targets.values() for address in addresses}) == len(targets)
+
+
 @pytest.mark.parametrize("phase", ["Pending", "Running", "Succeeded", "Failed", "Unknown"])
 def test_a_pod_is_asked_from_when_its_containers_run_until_they_have_ended(phase: str) -> None:
     (job,) = yaml.safe_load((FOLDER / "prometheus-kubernetes.yaml").read_text())["scrape_configs"]
