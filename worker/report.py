@@ -59,8 +59,7 @@ class Source(Wire):
         try:
             absolute.encode("utf-8")
         except UnicodeEncodeError:
-            shown = os.fsencode(absolute).decode("utf-8", "backslashreplace")
-            return cls(kind="path", path=shown, url=Path(absolute).as_uri())
+            return cls(kind="path", path=shown_path(absolute), url=Path(absolute).as_uri())
         return cls(kind="path", path=absolute)
 
 
@@ -246,6 +245,11 @@ class Report(Wire):
     timings_ms: Timings | None = None
     watch: Watch | None = Field(default=None, description="for kind=watch")
     error: ErrorItem | None = None
+
+
+def shown_path(path: str) -> str:
+    """A path, or a part of one, as text that JSON and UTF-8 can hold: bytes that are not UTF-8 as ``\\xNN``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def new_id() -> str:

@@ -20,6 +20,7 @@ from training.layouts import MANIFEST, list_source
 from training.manifest import Entry, is_video, joined_to_originals, plain_path, read_manifest
 from training.splits import COMMITTED, components, ids_of
 from worker.errors import ConfigError
+from worker.report import shown_path
 from worker.types import MediaKind
 
 _UTKFACE = re.compile(r"(?:^|/)(\d{1,3})_([01])_([0-4])_\d{8,}\.(?:jpg|png)")
@@ -30,7 +31,8 @@ DECADES = ((0, 12), (13, 19), (20, 39), (40, 59), (60, 200))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One labelled file. ``name`` is its path as the manifest has it, ``path`` where it lies; unknown fields are empty."""
+    """One labelled file. ``name`` is its path as the manifest has it, bytes that are not UTF-8 as ``\\xNN``; ``path`` is where it
+    lies; unknown fields are empty."""
 
     name: str
     path: Path
@@ -98,14 +100,14 @@ def _case(entry: Entry, group: str, row: Mapping[str, str], data: Path, notes: M
     if not any(labels.values()):
         labels = _apparent(row.get("note") or notes.get(entry.path) or entry.path)
     return Case(
-        name=entry.path,
+        name=shown_path(entry.path),
         path=Path(os.path.abspath(data / entry.path)),
         label=entry.label,
-        source=entry.source,
-        group=group,
-        manipulation=entry.manipulation,
+        source=shown_path(entry.source),
+        group=shown_path(group),
+        manipulation=shown_path(entry.manipulation),
         split=row.get("split") or entry.part,
-        original=entry.original,
+        original=shown_path(entry.original),
         **labels,
     )
 

@@ -51,10 +51,10 @@ def evaluate(plan: Plan, settings: Settings, build: BuildScanner) -> Evaluation:
     plan.out.mkdir(parents=True, exist_ok=True)
     if plan.reports:
         reports = match(cases, read_reports(plan.reports))
-        if unscanned := len(cases) - len(reports):
-            left_out["without a report"] = unscanned
     else:
         reports = scan_cases(cases, plan.out, build=build, settings=settings, workers=plan.workers, quiet=plan.quiet)
+    if unscanned := len(cases) - len(reports):
+        left_out["without a report"] = unscanned
     judged = judge_all(cases, reports)
     found = Evaluation(
         created=now(),

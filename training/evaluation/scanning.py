@@ -18,7 +18,7 @@ from worker.output.folder import ReportFolder
 from worker.output.jsonl import JsonLinesSink
 from worker.output.sink import Sink
 from worker.progress import Bar
-from worker.report import Report
+from worker.report import Report, Source
 from worker.settings import Settings
 from worker.source.files import Item
 
@@ -103,17 +103,21 @@ def match(cases: Sequence[Case], reports: Sequence[Report]) -> dict[str, Report]
         raise ConfigError(f"the reports come from {len(hashes)} checkpoints: evaluate one at a time")
     by_place: dict[str, list[str]] = defaultdict(list)
     for case in cases:
-        for place in {str(case.path), str(case.path.resolve())}:
+        for place in {_place(Source.of(case.path)), _place(Source.of(case.path.resolve()))}:
             by_place[place].append(case.name)
     by_name = {case.name: case.name for case in cases}
     found: dict[str, Report] = {}
     for report in reports:
-        path = report.source.path or ""
-        names = by_place.get(path) or [name for name in [_by_end(path, by_name)] if name]
+        names = by_place.get(_place(report.source)) or [name for name in [_by_end(report.source.path or "", by_name)] if name]
         found |= dict.fromkeys(names, report)
     if not found:
         raise ConfigError("none of the reports is on a file of the manifest")
     return found
+
+
+def _place(source: Source) -> str:
+    """What names the file exactly: its URL where its name is not UTF-8."""
+    return source.url or source.path or ""
 
 
 def _by_end(path: str, by_name: Mapping[str, str]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -205,3 +206,21 @@ def test_a_clip_without_a_face_is_scanned_for_real_and_counts_as_unscored_under_
     assert row["unscored"]["count"] == 2
     assert row["confusion"]["real"]["not_applicable"] == 2
     assert found["robustness"] == []
+
+
+def test_a_file_whose_name_is_not_utf_8_is_evaluated_like_any_other(tmp_path: Path) -> None:
+    media, out = tmp_path / "media", tmp_path / "out"
+    names = [f"fake/fake-{n}.jpg" for n in range(2)] + ["real/a.jpg", os.fsdecode(b"real/r\xff.jpg")]
+    for name in names:
+        (media / name).parent.mkdir(parents=True, exist_ok=True)
+        (media / name).write_text(repr(name), "ascii")
+    done = RUN.invoke(app, [str(media), "--out", str(out), "--limit", "9", "--draws", "10"], obj=Scanner())
+    assert done.exit_code == 0, done.output
+    found = json.loads((out / "report.json").read_text("utf-8"))
+    assert (found["files"], found["left_out"]) == (4, {})
+    assert found["rows"][0]["real"] == found["rows"][0]["fake"] == 2
+    assert "\nreal/r\\xff.jpg,real," in (out / "scores.csv").read_text("utf-8")
+    reports = ["--reports", str(out / "reports.jsonl")]
+    again = RUN.invoke(app, [str(media), "--out", str(tmp_path / "again"), "--draws", "10", *reports])
+    assert again.exit_code == 0, again.output
+    assert json.loads((tmp_path / "again" / "report.json").read_text("utf-8"))["files"] == 4
