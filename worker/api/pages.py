@@ -14,6 +14,7 @@ from worker.artifacts import ArtifactStore
 from worker.errors import FetchGone
 from worker.pages.page import report_page
 from worker.pages.render import content_policy
+from worker.queue.desk import as_stored
 from worker.queue.fetching import artifact_key
 
 router = APIRouter(tags=["scans"])
@@ -29,7 +30,9 @@ def show_page(key: Reader, scan_id: ScanId, parts: TheParts) -> HTMLResponse:
     """The report as one HTML page without scripts, in whatever state the scan is: verdict, timeline, moments with the pictures
     that are retained, limits. It asks for nothing from any network, so that it can be saved and sent on."""
     report = parts.desk.report(scan_id, shown_to(key))
-    html = report_page(report, lambda name: kept_picture(parts.artifacts, scan_id, name))
+    is_overlaid = report.decided_by == "human"
+    model_said = as_stored(parts.desk.record(scan_id, shown_to(key))).verdict if is_overlaid else None
+    html = report_page(report, lambda name: kept_picture(parts.artifacts, scan_id, name), model_said=model_said)
     return HTMLResponse(
         html.encode("utf-8", "xmlcharrefreplace"),
         headers={"Content-Security-Policy": f"{content_policy()}; frame-ancestors 'none'"},

@@ -15,6 +15,7 @@ from worker.pages.pictures import MOST_BYTES, Load, Pictures
 from worker.pages.render import content_policy, render, style
 from worker.pages.timeline import left_out, moment, score_svg, timeline_svg
 from worker.report import Report
+from worker.types import Label
 
 MOST_VALUES: Final = 1024
 """Rows of the table of single faces."""
@@ -30,8 +31,11 @@ class Value:
     quality: float
 
 
-def report_page(report: Report, load: Load, *, up: str | None = None, most_bytes: int = MOST_BYTES) -> str:
-    """HTML. ``load`` gives the pictures that the report names; ``up``: address of the page that lists this one."""
+def report_page(
+    report: Report, load: Load, *, model_said: Label | None = None, up: str | None = None, most_bytes: int = MOST_BYTES
+) -> str:
+    """HTML. ``load`` gives the pictures that the report names; ``model_said``: the model's own word under a human's, as far as it
+    is known; ``up``: address of the page that lists this one."""
     pictures = Pictures(load, most_bytes)
     tracks = ranked(report)
     return str(
@@ -41,6 +45,7 @@ def report_page(report: Report, load: Load, *, up: str | None = None, most_bytes
             title=name_of(report),
             head=words.headline(report),
             tone=words.tone(report),
+            model_said=None if model_said is None else words.VERDICTS[model_said],
             words=words,
             score=score_svg(report),
             is_pooled=is_pooled(report),

@@ -18,6 +18,7 @@ from tests.worker.queue.fake_scanner import FakeScanner
 from tests.worker.queue.fake_streams import slices
 from worker.api.pages import MOST_PICTURE_BYTES, kept_picture
 from worker.artifacts import open_store
+from worker.pages import words
 from worker.queue.fetching import Artifacts
 from worker.queue.perform import Performer
 from worker.queue.record import Claim
@@ -116,7 +117,7 @@ def test_a_persons_decision_is_shown_as_one(service: Service) -> None:
     scan_one(service, scan_id, Finder())
     service.client.post(f"/v1/scans/{scan_id}/feedback", json={"label": "real"}, headers=service.as_())
     html = page(service, scan_id).text
-    assert "Decided by a person." in html
+    assert f"<strong>{words.HUMAN}</strong> The model said: ▲ Fake.</p>" in html
     assert '<h1><span aria-hidden="true">●</span> Real</h1>' in html
 
 

@@ -123,6 +123,13 @@ def test_what_changes_the_meaning_of_a_score_is_said(state: str, said: str) -> N
     assert said not in Page(report_page(STATES["fake"], nothing)).text
 
 
+@pytest.mark.parametrize("label", Label)
+def test_a_persons_verdict_is_not_explained_as_a_finding_of_the_model(label: Label) -> None:
+    text = Page(report_page(report(verdict=label, decided_by="human"), nothing)).text
+    assert words.VERDICTS[label].means not in text
+    assert words.VERDICTS[label].next_step not in text
+
+
 def test_a_page_says_where_no_track_decides_by_itself_and_shows_first_what_does() -> None:
     tracks = (track(0, 0.1), track(1, None, votes=2))
     page = Page(report_page(report(score=0.7, tracks=tracks), nothing))
