@@ -12,7 +12,7 @@ from worker.errors import StorageError
 from worker.pages import words
 from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import Picture
-from worker.pages.timeline import moment, score_svg, timeline_svg
+from worker.pages.timeline import listed, moment, score_svg, timeline_svg
 from worker.queue.desk import as_stored
 from worker.queue.media import is_retained, media_type
 from worker.queue.record import Record
@@ -74,6 +74,7 @@ def facts_of(report: Report, record: Record, parts: Parts, going: Scan, owner: s
         "model_said": _model_said(report, record),
         "score_svg": score_svg(report),
         "timeline_svg": timeline_svg(report),
+        "listed": listed(report),
         "shown": shown,
         "has_map": any(moment.map is not None for one in shown for moment in one.moments),
         "others": [track for track in ranked(report) if track.id not in named][:MOST_NAMED],

@@ -13,7 +13,7 @@ from worker.pages import words
 from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import MOST_BYTES, Load, Pictures
 from worker.pages.render import content_policy, render, style
-from worker.pages.timeline import left_out, moment, score_svg, timeline_svg
+from worker.pages.timeline import left_out, listed, moment, score_svg, timeline_svg
 from worker.report import Report
 from worker.types import Label
 
@@ -37,7 +37,7 @@ def report_page(
     """HTML. ``load`` gives the pictures that the report names; ``model_said``: the model's own word under a human's, as far as it
     is known; ``up``: address of the page that lists this one."""
     pictures = Pictures(load, most_bytes)
-    tracks = ranked(report)
+    tracks, values = ranked(report), values_of(report)
     return str(
         render(
             "page.html.j2",
@@ -55,7 +55,9 @@ def report_page(
             tracks=tracks[:MOST_NAMED],
             tracks_left_out=max(0, len(tracks) - MOST_NAMED),
             has_map=any(one.explanation for track in report.tracks for one in track.evidence),
-            values=values_of(report),
+            values=values,
+            values_left_out=sum(len(frame.faces) for frame in report.frames) - len(values),
+            listed=listed(report),
             moment=moment,
             up=up,
             version=__version__,

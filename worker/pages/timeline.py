@@ -126,6 +126,12 @@ def score_svg(report: Report) -> Markup:
     return render("score.svg.j2", score=report.score, limits=report.thresholds)
 
 
+def listed(report: Report) -> str:
+    """Which of the frames that were looked at a report lists: of many, it is a choice."""
+    count, total = len(report.frames), report.sampling.decoded if report.sampling else 0
+    return f"{count} of {total} frames that were looked at" if count < total else "frames that were looked at"
+
+
 def left_out(report: Report) -> int:
     """Tracks that have no timeline."""
     return max(0, len(judged(report)) - MOST_ROWS)
@@ -200,4 +206,4 @@ def _said(report: Report, rows: tuple[Row, ...]) -> str:
         parts.append(f"{counts[True]} of them in suspicious stretches")
     suspects = sum(len(row.suspects) for row in rows)
     parts.append(f"{suspects} suspicious {'stretch' if suspects == 1 else 'stretches'}" if suspects else "no suspicious stretch")
-    return "; ".join(parts) + ". The table below holds the values."
+    return "; ".join(parts) + f". Marks at the bottom: {listed(report)}. The table below holds the values."

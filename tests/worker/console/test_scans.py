@@ -101,6 +101,15 @@ def test_the_page_of_a_scan_says_what_is_known(service: Service, sign_in: SignIn
     assert any(tag == "svg" and attributes.get("data-end-ms") == "8000" for tag, attributes in page.tags)
 
 
+def test_of_frames_that_the_report_does_not_list_the_page_says_how_many_there_are(service: Service, sign_in: SignIn) -> None:
+    scan_id = service.submit()
+    found = with_faces(scan_id)
+    assert found.sampling is not None
+    many = found.model_copy(update={"sampling": found.sampling.model_copy(update={"decoded": 300})})
+    completed(service.parts.desk.records, scan_id, many)
+    assert "16 of 300 frames that were looked at" in read(sign_in().page(f"/scans/{scan_id}")).text
+
+
 def test_kept_media_are_shown_and_seek_without_scripts(service: Service, sign_in: SignIn) -> None:
     scan_id = service.submit()
     completed(service.parts.desk.records, scan_id, with_faces(scan_id, crop="t1-0.jpg"))

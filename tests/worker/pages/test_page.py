@@ -160,6 +160,14 @@ def test_what_the_draws_say_is_there_where_there_are_draws() -> None:
     assert "Prediction interval" not in Page(report_page(report(), nothing)).text
 
 
+def test_of_frames_that_the_report_does_not_list_a_page_says_how_many_there_are() -> None:
+    sampling = report().sampling
+    assert sampling is not None
+    html = report_page(report(sampling=sampling.model_copy(update={"decoded": 300})), nothing)
+    assert html.count("10 of 300 frames that were looked at") == 3, "in the key, the table and for those who see neither"
+    assert "10 of 10" not in report_page(report(), nothing)
+
+
 def test_a_watch_tells_its_windows_and_gaps() -> None:
     text = Page(report_page(watched(), nothing)).text
     assert "12 of 10 s, one every 5 s" in text
@@ -211,6 +219,7 @@ def test_a_page_has_a_bound_whatever_the_report_holds() -> None:
     html = report_page(many, lambda name: large, most_bytes=4 << 20)
     assert html.count("data:image/jpeg") <= 4 + 24  # one frame may be in the page once for each track
     assert len(values_of(many)) == MOST_VALUES
+    assert f"{MOST_VALUES} values from frames that were looked at; {24 * 256 - MOST_VALUES} later ones are left out" in html
     assert f"{500 - MOST_ROWS} more tracks of lower scores have no timeline here." in html
     assert "left out: the page would become too large" in html
 
