@@ -159,13 +159,22 @@ def rows_of(report: Report, axis: Axis) -> tuple[Row, ...]:
     nothing else was judged."""
     shown = judged(report)[:MOST_ROWS]
     rows = [_row(report, axis, track.id, f"Track {track.id}", track.score, {track.id}) for track in shown]
-    rest = {track.id for track in report.tracks if track.score is None} | {POOLED}
+    others = [track for track in report.tracks if track.score is None]
     pooled = is_pooled(report)
     if pooled or not rows or any(part.track == POOLED for part in report.segments):
         level = report.score if pooled else None
-        pool = _row(report, axis, POOLED, "Tracks too short to be judged alone", level, rest)
+        pool = _row(report, axis, POOLED, _title(others), level, {POOLED, *(track.id for track in others)})
         rows.insert(0 if pooled else len(rows), pool)
     return tuple(row for row in rows if row.dots or row.suspects)
+
+
+def _title(others: list[Track]) -> str:
+    """Of the row of tracks without a score of their own, by why they have none."""
+    if not others or all(track.votes for track in others):
+        return "Tracks too short to be judged alone"
+    if any(track.votes for track in others):
+        return "Short or poor tracks together"
+    return "Faces too small or poor to be judged"
 
 
 def _row(report: Report, axis: Axis, track: int, title: str, score: float | None, members: set[int]) -> Row:

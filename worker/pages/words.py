@@ -43,7 +43,7 @@ VERDICTS: Final[dict[Label, Words]] = {
     Label.NOT_APPLICABLE: Words(
         name="Not applicable",
         mark="○",
-        means="There was no face that could be judged, so there is neither a verdict nor a score.",
+        means="No face could be judged well enough, so there is neither a verdict nor a score.",
         next_step="This says nothing about whether the media are genuine.",
     ),
 }

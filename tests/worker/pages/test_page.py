@@ -138,6 +138,13 @@ def test_a_page_says_where_no_track_decides_by_itself_and_shows_first_what_does(
     assert words.POOLED not in Page(report_page(report(score=0.1, verdict=Label.REAL, tracks=tracks), nothing)).text
 
 
+def test_a_page_says_of_tracks_without_a_score_why_they_have_none() -> None:
+    tracks = (track(0, None, votes=1), track(1, None, votes=0, evidence=()))
+    page = Page(report_page(report(verdict=Label.NOT_APPLICABLE, score=None, tracks=tracks), nothing))
+    assert re.findall(r"too few faces|faces too small or poor", page.text) == ["too few faces", "faces too small or poor"]
+    assert "no face that could be judged" not in page.text, "one was"
+
+
 def test_facts_of_media_model_and_scan_are_there() -> None:
     text = Page(report_page(report(), nothing)).text
     for fact in ("640 x 360 pixels", "h264 in mp4", "ab" * 32, "tiny 2, run by onnxruntime", "cd" * 32, "Research only", "1.25"):

@@ -86,6 +86,20 @@ def test_faces_of_short_tracks_come_first_and_with_the_score_where_they_decide()
     assert not [one for one in parsed(timeline_svg(alone)).iter(f"{SVG}svg") if one.get("data-track") == "-1"]
 
 
+@pytest.mark.parametrize(
+    ("votes", "title"),
+    [
+        ((1, 2), "Tracks too short to be judged alone"),
+        ((1, 0), "Short or poor tracks together"),
+        ((0, 0), "Faces too small or poor to be judged"),
+    ],
+)
+def test_the_row_of_tracks_without_a_score_says_why_they_have_none(votes: tuple[int, int], title: str) -> None:
+    tracks = tuple(track(number, None, votes=count, evidence=()) for number, count in enumerate(votes))
+    none = report(verdict=Label.NOT_APPLICABLE, score=None, thresholds=None, tracks=tracks, frames=frames(None), segments=())
+    assert row(parsed(timeline_svg(none)), -1).findtext(f"{SVG}text") == title
+
+
 def test_every_frame_that_was_looked_at_has_its_mark() -> None:
     assert len(of_class(parsed(timeline_svg(report())), "rug")) == 10
 
