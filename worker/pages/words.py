@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.report import Report
+from worker.resume import LASTING_ERRORS
 from worker.types import Label, Reason
 
 
@@ -156,6 +157,16 @@ def tone(report: Report) -> str:
 def reasons(report: Report) -> tuple[str, ...]:
     """Why there is no plain verdict, a sentence each."""
     return tuple(REASONS[reason.code] for reason in report.reasons)
+
+
+def second_try(report: Report) -> tuple[str, ...]:
+    """Of a failure, what another try would give, a sentence each; nothing where nobody knows: a busy machine or a server may
+    have been the reason, and a file that was not there (``unsupported``) may come."""
+    if report.error is None:
+        return ()
+    is_lasting = report.error.code in LASTING_ERRORS - {"unsupported"}
+    hope = "A second try may help." if report.error.retryable else "A second try would give the same." if is_lasting else ""
+    return tuple(said for said in (hope, "All tries are used up." if report.dead else "") if said)
 
 
 def error(code: str) -> str:

@@ -13,7 +13,7 @@ from tests.worker.pages.reports import MEDIA, failed, frames, report, track, wat
 from worker.pages import words
 from worker.pages.page import MOST_VALUES, name_of, report_page, values_of
 from worker.pages.timeline import MOST_ROWS
-from worker.report import ErrorCode, FrameItem, Model, Report, Source, Thresholds, Uncertainty
+from worker.report import ErrorCode, ErrorItem, FrameItem, Model, Report, Source, Thresholds, Uncertainty
 from worker.types import Label, MediaKind, Reason
 
 JPEG = b"\xff\xd8 a picture"
@@ -109,6 +109,24 @@ def test_errors_are_sentences_with_their_code(code: str) -> None:
     text = Page(report_page(failed(code), nothing)).text
     assert words.ERRORS[code] in text
     assert f"({code}: moov atom not found)" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        *((code, "A second try would give the same.") for code in ("corrupt", "empty", "too_large", "too_long")),
+        *((code, None) for code in ("decode_timeout", "out_of_memory", "internal", "fetch_gone", "fetch_auth")),
+    ],
+)
+def test_only_what_lies_in_the_bytes_is_said_to_come_again(code: str, said: str | None) -> None:
+    text = Page(report_page(failed(code), nothing)).text
+    assert re.findall(r"A second try .*", text) == ([said] if said else [])
+
+
+def test_what_may_help_and_that_all_tries_are_used_up_is_said() -> None:
+    error = ErrorItem(code="fetch_timeout", message="", retryable=True)
+    text = Page(report_page(failed().model_copy(update={"error": error, "dead": True}), nothing)).text
+    assert "A second try may help.\nAll tries are used up." in text
 
 
 def test_of_what_is_not_there_nothing_is_said_about_a_second_try() -> None:
