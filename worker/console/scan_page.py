@@ -12,7 +12,7 @@ from worker.errors import StorageError
 from worker.pages import words
 from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import Picture
-from worker.pages.timeline import listed, moment, score_svg, timeline_svg
+from worker.pages.timeline import digits, listed, moment, score_svg, timeline_svg
 from worker.queue.desk import as_stored
 from worker.queue.media import is_retained, media_type
 from worker.queue.record import Record
@@ -73,6 +73,7 @@ def facts_of(report: Report, record: Record, parts: Parts, going: Scan, owner: s
         "limits": words.LIMITS,
         "model_said": _model_said(report, record),
         "score_svg": score_svg(report),
+        "digits": digits(report),
         "timeline_svg": timeline_svg(report),
         "listed": listed(report),
         "shown": shown,

@@ -13,7 +13,7 @@ from worker.pages import words
 from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import MOST_BYTES, Load, Pictures
 from worker.pages.render import content_policy, render, style
-from worker.pages.timeline import left_out, listed, moment, score_svg, timeline_svg
+from worker.pages.timeline import digits, left_out, listed, moment, score_svg, timeline_svg
 from worker.report import Report
 from worker.types import Label
 
@@ -48,6 +48,7 @@ def report_page(
             model_said=None if model_said is None else words.VERDICTS[model_said],
             words=words,
             score=score_svg(report),
+            digits=digits(report),
             is_pooled=is_pooled(report),
             timeline=timeline_svg(report),
             timelines_left_out=left_out(report),

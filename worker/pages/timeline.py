@@ -21,6 +21,9 @@ POOLED: Final = -1
 """Number of the pseudo-track of all faces whose own track is too short."""
 STEPS_MS: Final = (100, 200, 500, *(1000 * s for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)))
 DAY_MS: Final = 86_400_000
+DIGITS: Final = 3
+MOST_DIGITS: Final = 17
+"""Of what a double can tell apart between 0.1 and 1."""
 MOST_TICKS: Final = 6
 
 
@@ -123,7 +126,16 @@ def score_svg(report: Report) -> Markup:
     """The score on its scale from 0 to 1, with both thresholds and the undecided band; empty where there is no score."""
     if report.score is None or report.thresholds is None:
         return Markup()
-    return render("score.svg.j2", score=report.score, limits=report.thresholds)
+    return render("score.svg.j2", score=report.score, limits=report.thresholds, digits=digits(report))
+
+
+def digits(report: Report) -> int:
+    """Decimal places that tell the score from thresholds that it does not meet: 3, unless it lies closer to one."""
+    if report.score is None or report.thresholds is None:
+        return DIGITS
+    apart = [limit for limit in (report.thresholds.real_below, report.thresholds.fake_above) if limit != report.score]
+    enough = (n for n in range(DIGITS, MOST_DIGITS) if all(f"{limit:.{n}f}" != f"{report.score:.{n}f}" for limit in apart))
+    return next(enough, MOST_DIGITS)
 
 
 def listed(report: Report) -> str:

@@ -101,6 +101,12 @@ def test_the_page_of_a_scan_says_what_is_known(service: Service, sign_in: SignIn
     assert any(tag == "svg" and attributes.get("data-end-ms") == "8000" for tag, attributes in page.tags)
 
 
+def test_a_score_close_to_a_threshold_has_the_digits_that_tell_them_apart(service: Service, sign_in: SignIn) -> None:
+    scan_id = service.submit()
+    completed(service.parts.desk.records, scan_id, with_faces(scan_id, score=0.69996))
+    assert "0.69996 (real below 0.40000, fake above 0.70000)" in read(sign_in().page(f"/scans/{scan_id}")).text
+
+
 def test_of_frames_that_the_report_does_not_list_the_page_says_how_many_there_are(service: Service, sign_in: SignIn) -> None:
     scan_id = service.submit()
     found = with_faces(scan_id)

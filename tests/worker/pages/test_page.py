@@ -179,6 +179,19 @@ def test_thresholds_are_as_exact_as_the_score_beside_them() -> None:
     assert "above 0.996 as fake" in html
 
 
+@pytest.mark.parametrize(
+    ("score", "told"), [(0.69996, "0.69996"), (0.7, "0.700"), (0.699999999, "0.699999999"), (0.3001, "0.3001")]
+)
+def test_a_score_close_to_a_threshold_has_the_digits_that_tell_them_apart(score: float, told: str) -> None:
+    limits = Thresholds(real_below=0.3, fake_above=0.7)
+    html = report_page(report(verdict=Label.UNCERTAIN, score=score, thresholds=limits), nothing)
+    zeros = "0" * (len(told) - 3)
+    assert f"Score {told} on a scale" in html
+    assert f"<td>{told}, the probability" in html
+    assert f"real below 0.3{zeros}, fake above 0.7{zeros}" in html
+    assert f"above 0.7{zeros} as fake" in html
+
+
 def test_what_the_draws_say_is_there_where_there_are_draws() -> None:
     drawn = report(uncertainty=Uncertainty(piw=0.125, ttest_p=0.01, n_samples=50))
     assert "0.125 wide (95 % of the 50 draws" in Page(report_page(drawn, nothing)).text
