@@ -9,6 +9,7 @@ from pathlib import Path
 
 from training.evaluation.cases import Case, age_band
 from training.evaluation.replay import faces_of, replay
+from worker.output.csv import safe_cell
 from worker.report import Report
 from worker.types import Label, MediaKind, Verdict
 from worker.verdict.aggregate import RULES
@@ -74,7 +75,7 @@ def judge_all(cases: Sequence[Case], reports: Mapping[str, Report]) -> list[Judg
 
 
 def write_csv(judged: Sequence[Judged], path: Path) -> None:
-    """A line for each file, for a look in a spreadsheet: the case's fields, then the answer."""
+    """A line for each file, for a look in a spreadsheet, to which no cell is a formula: the case's fields, then the answer."""
     names = [field.name for field in fields(Case) if field.name not in ("path", "name")]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -82,4 +83,5 @@ def write_csv(judged: Sequence[Judged], path: Path) -> None:
         for item in judged:
             case = item.case
             answer = [item.kind.value, item.answer, "+".join(item.reasons), item.score, item.logit]
-            writer.writerow([case.name, *(getattr(case, name) for name in names), age_band(case.age), *answer])
+            told = [safe_cell(getattr(case, name)) for name in ("name", *names)]
+            writer.writerow([*told, safe_cell(age_band(case.age)), *answer])
