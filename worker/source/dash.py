@@ -30,6 +30,8 @@ MAX_TAGS: Final = 400_000
 """The parser holds all elements; 10,000 segments with their times are some ten thousand."""
 MOST: Final = 10**12
 """No side or rate is more than this: numbers of any length are whole numbers, but not fractions."""
+_ROUNDING_S: Final = 1.0
+"""The end of a period is said twice, and is rounded more in one place than in the other."""
 _CLOSED = "ContentProtection"
 
 
@@ -94,16 +96,29 @@ def _presentation(mpd: Element, url: str, max_segments: int) -> Presentation:
 
 
 def _durations_s(mpd: Element, periods: Sequence[Element]) -> list[float | None]:
-    """As periods say, or from one's start to the next one's or the end."""
-    whole_s = seconds(mpd.get("mediaPresentationDuration"))
-    starts_s = [seconds(period.get("start")) for period in periods]
-    starts_s[0] = starts_s[0] or 0.0
-    found: list[float | None] = []
-    for period, start_s, end_s in zip(periods, starts_s, [*starts_s[1:], whole_s], strict=True):
-        between_s = None if start_s is None or end_s is None else max(end_s - start_s, 0.0)
-        told_s = seconds(period.get("duration"))
-        found.append(told_s if told_s is not None else whole_s if len(periods) == 1 else between_s)
-    return found
+    """From where each begins to where the next one does, the last to the end of the presentation; None where that is not said.
+
+    A period that does not say where it begins does so where the one before it ends by its own duration. That also stands for an
+    end which is not said, and for one which lies up to ``_ROUNDING_S`` behind it.
+    """
+    told_s = [seconds(period.get("duration")) for period in periods]
+    starts_s: list[float | None] = []
+    for i, period in enumerate(periods):
+        start_s = seconds(period.get("start"))
+        starts_s.append(start_s if start_s is not None else _plus(starts_s[i - 1], told_s[i - 1]) if i else 0.0)
+    ends_s = [*starts_s[1:], seconds(mpd.get("mediaPresentationDuration"))]
+    return [_length_s(*one) for one in zip(starts_s, ends_s, told_s, strict=True)]
+
+
+def _plus(start_s: float | None, length_s: float | None) -> float | None:
+    return None if start_s is None or length_s is None else start_s + length_s
+
+
+def _length_s(start_s: float | None, end_s: float | None, told_s: float | None) -> float | None:
+    if start_s is None or end_s is None:
+        return told_s
+    between_s = max(end_s - start_s, 0.0)
+    return told_s if told_s is not None and 0.0 <= between_s - told_s <= _ROUNDING_S else between_s
 
 
 def _through(

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from worker.errors import CorruptMedia, UnsupportedMedia
 from worker.source.client import joined_url
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 _RANGE = re.compile(r"(\d{1,15})-(\d{1,15})", re.ASCII)
+_ENDLESS: Final = "an S of the DASH manifest is repeated to no end: give the next S a t, or the Period a duration"
 _FIELD = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$", re.ASCII)
 
 
@@ -73,7 +74,7 @@ def _from_template(
     first = int(told("startNumber") or 1)
     if timelines := [found for template in templates for found in children(template, "SegmentTimeline")]:
         begins = int(told("presentationTimeOffset") or 0)
-        ends = begins + math.ceil((duration_s or 0.0) * timescale)
+        ends = None if duration_s is None else begins + math.ceil(duration_s * timescale)
         timed = list(_timeline(timelines[0], timescale, first, ends, max_segments))
     else:
         step = int(told("duration") or 0)
@@ -97,7 +98,7 @@ def _field(match: re.Match[str], values: dict[str, str | int]) -> str:
     return f"{value:0{min(int(match[2]), 20)}d}" if match[2] and isinstance(value, int) else str(value)
 
 
-def _timeline(timeline: Element, timescale: int, first: int, ends: int, max_segments: int) -> Iterator[_Timed]:
+def _timeline(timeline: Element, timescale: int, first: int, ends: int | None, max_segments: int) -> Iterator[_Timed]:
     """The segments of S elements; one with ``r="-1"`` is repeated up to the next one's time or the period's end, both on the
     clock of the media."""
     steps = children(timeline, "S")
@@ -109,8 +110,10 @@ def _timeline(timeline: Element, timescale: int, first: int, ends: int, max_segm
         if length <= 0:
             raise CorruptMedia("a segment without a duration")
         if repeats < 0:
-            until = int(steps[i + 1].get("t", time)) if i + 1 < len(steps) else ends
-            repeats = max(0, math.ceil((until - time) / length) - 1)
+            next_time = steps[i + 1].get("t") if i + 1 < len(steps) else ends
+            if next_time is None:
+                raise CorruptMedia(_ENDLESS)
+            repeats = max(0, math.ceil((int(next_time) - time) / length) - 1)
         check_count(number - first + repeats + 1, max_segments)
         for _ in range(repeats + 1):
             yield _Timed(number=number, time=time, duration_s=length / timescale)

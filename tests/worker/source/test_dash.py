@@ -141,6 +141,45 @@ def test_what_is_encrypted_is_left_aside_wherever_that_is_said(where: str) -> No
         assert [one.side_px for one in read(manifest(closed + free)).variants] == [360]
 
 
+REPEATED = (
+    '<SegmentTemplate media="$Number$" initialization="i"><SegmentTimeline><S d="1" r="-1"/></SegmentTimeline></SegmentTemplate>'
+)
+
+
+def of_periods(*attributes: str, template: str = REPEATED, whole: str = "") -> Presentation:
+    """Periods alike but for their attributes."""
+    inside = f"{SET}<Representation>{template}</Representation></AdaptationSet>"
+    periods = "".join(f"<Period {one}>{inside}</Period>" for one in attributes)
+    told = f'mediaPresentationDuration="{whole}"' if whole else ""
+    return read(f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" {told}>{periods}</MPD>'.encode())
+
+
+@pytest.mark.parametrize(
+    ("periods", "whole", "lengths"),
+    [
+        (['duration="PT4S"', ""], "PT14S", [4, 10]),
+        (['duration="PT4S"', 'duration="PT3S"', ""], "PT14S", [4, 3, 7]),
+        (['start="PT0S"', 'start="PT4S" duration="PT2S"', 'duration="PT1S"'], "", [4, 2, 1]),
+        (['duration="PT9S"', 'start="PT4S"'], "PT5S", [4, 1]),
+        (['duration="PT4S"', 'start="PT4.04S" duration="PT3.9S"'], "PT8S", [4, 4]),
+        (['duration="PT4S"'], "PT5.5S", [6]),
+    ],
+)
+def test_a_period_lasts_to_where_the_next_one_begins(periods: list[str], whole: str, lengths: list[int]) -> None:
+    (variant,) = of_periods(*periods, whole=whole).variants
+    found = names(list(variant.what()))
+    assert found == [name for length in lengths for name in ("i", *map(str, range(1, length + 1)))]
+
+
+@pytest.mark.parametrize(
+    ("steps", "whole"), [('<S d="1" r="-1"/>', ""), ('<S d="1" r="-1"/>', "P1Y"), ('<S d="1" r="-1"/><S d="1"/>', "PT10S")]
+)
+def test_a_segment_that_is_repeated_to_no_known_end_is_an_error(steps: str, whole: str) -> None:
+    (variant,) = of_periods("", template=LINE.format(steps), whole=whole).variants
+    with pytest.raises(CorruptMedia, match="repeated"):
+        variant.what()
+
+
 @pytest.mark.parametrize(
     "second",
     ['<SegmentTemplate media="b" duration="4"/>', '<SegmentTemplate media="b" duration="4" endNumber="0"/>', "<SegmentList/>"],
