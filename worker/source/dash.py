@@ -2,7 +2,7 @@
 
 Read: SegmentTemplate with $Number$ or $Time$, by duration or SegmentTimeline, SegmentList, SegmentBase, BaseURL, inherited as the
 standard says; several periods, where each has an initialisation and a rendition like the first's. Refused as ``unsupported``:
-live (``dynamic``) manifests, DRM, periods that lie elsewhere (xlink). Numbers of segments are checked before any list of them is
+live (``dynamic``) manifests, DRM, elements that lie elsewhere (xlink). Numbers of segments are checked before any list of them is
 made.
 """
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from worker.errors import UnsupportedMedia
 from worker.source.client import joined_url
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+_ELSEWHERE: Final = "{http://www.w3.org/1999/xlink}href"
+_NOTHING: Final = "urn:mpeg:dash:resolve-to-zero:2013"
+"""An element that refers to this is to be taken away."""
 _DURATION = re.compile(
     r"P(?:0{1,4}Y)?(?:0{1,4}M)?(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,8})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?", re.ASCII
 )
@@ -33,7 +37,13 @@ def based(base: str, level: Element) -> str:
 
 
 def children(element: Element, name: str) -> list[Element]:
-    return [child for child in element if name_of(child) == name]
+    """Those of this name, without what stands for nothing. Raises UnsupportedMedia for one that lies elsewhere."""
+    found = [child for child in element if name_of(child) == name]
+    if any(child.get(_ELSEWHERE, _NOTHING) != _NOTHING for child in found):
+        raise UnsupportedMedia(
+            f"{name} of the DASH manifest lies elsewhere (xlink): give the address of a manifest without links"
+        )
+    return [child for child in found if child.get(_ELSEWHERE) is None]
 
 
 def name_of(element: Element) -> str:

@@ -180,6 +180,24 @@ def test_a_segment_that_is_repeated_to_no_known_end_is_an_error(steps: str, whol
         variant.what()
 
 
+@pytest.mark.parametrize("where", ["Period", "AdaptationSet", "Representation", "SegmentTemplate", "SegmentTimeline"])
+def test_what_lies_elsewhere_is_refused(where: str) -> None:
+    line = LINE.format('<S d="1"/>')
+    whole = manifest(f"{SET}<Representation>{line}</Representation></AdaptationSet>").decode()
+    plain = whole.replace("<MPD", '<MPD xmlns:xlink="http://www.w3.org/1999/xlink"')
+    linked = plain.replace(f"<{where}", f'<{where} xlink:href="other.xml"', 1)
+    assert names(list(read(plain.encode()).variants[0].what())) == ["1"]
+    with pytest.raises(UnsupportedMedia, match="lies elsewhere"):
+        read(linked.encode()).variants[0].what()
+
+
+def test_what_is_linked_to_nothing_is_not_there() -> None:
+    link = 'xmlns:x="http://www.w3.org/1999/xlink" x:href="urn:mpeg:dash:resolve-to-zero:2013"'
+    events = '<EventStream xmlns:x="http://www.w3.org/1999/xlink" x:href="events.xml"/>'
+    inside = [f'<AdaptationSet mimeType="video/mp4" {one}><Representation height="9"/></AdaptationSet>' for one in ("", link)]
+    assert len(read(manifest("".join(inside), within=events)).variants) == 1
+
+
 @pytest.mark.parametrize(
     "second",
     ['<SegmentTemplate media="b" duration="4"/>', '<SegmentTemplate media="b" duration="4" endNumber="0"/>', "<SegmentList/>"],
