@@ -89,7 +89,10 @@ def _presentation(mpd: Element, url: str, max_segments: int) -> Presentation:
     if not 0 < len(periods) <= MAX_PERIODS:
         raise UnsupportedMedia(f"a DASH manifest of {len(periods)} periods, limit {MAX_PERIODS}")
     base, durations_s = based(url, mpd), _durations_s(mpd, periods)
-    found = [_renditions(period, base, duration_s, max_segments) for period, duration_s in zip(periods, durations_s, strict=True)]
+    lasting = [one for one in zip(periods, durations_s, strict=True) if one[1] != 0.0]
+    if not lasting:
+        raise UnsupportedMedia("no period of the DASH manifest lasts any time: mend its durations")
+    found = [_renditions(period, base, duration_s, max_segments) for period, duration_s in lasting]
     whole_s = None if None in durations_s else sum(one for one in durations_s if one is not None)
     variants = [one.variant if len(found) == 1 else _through(one, found[1:], max_segments) for one in found[0]]
     return Presentation(variants=variants, duration_s=whole_s)
@@ -107,7 +110,10 @@ def _durations_s(mpd: Element, periods: Sequence[Element]) -> list[float | None]
         start_s = seconds(period.get("start"))
         starts_s.append(start_s if start_s is not None else _plus(starts_s[i - 1], told_s[i - 1]) if i else 0.0)
     ends_s = [*starts_s[1:], seconds(mpd.get("mediaPresentationDuration"))]
-    return [_length_s(*one) for one in zip(starts_s, ends_s, told_s, strict=True)]
+    lengths_s = [_length_s(*one) for one in zip(starts_s, ends_s, told_s, strict=True)]
+    if (told_s[-1] or 0.0) - (lengths_s[-1] or 0.0) > _ROUNDING_S:
+        raise UnsupportedMedia("a DASH manifest that ends before its last period does: mend its mediaPresentationDuration")
+    return lengths_s
 
 
 def _plus(start_s: float | None, length_s: float | None) -> float | None:

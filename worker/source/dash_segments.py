@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"(\d{1,15})-(\d{1,15})", re.ASCII)
 _ENDLESS: Final = "an S of the DASH manifest is repeated to no end: give the next S a t, or the Period a duration"
+_ROUNDING_S: Final = 0.05
+"""Where times are rounded, a segment overlaps a period that it does not belong to by so much at most."""
+_AROUND_S: Final = 10.0
+"""Segments that a period's ends cut through hold so much that is not shown, or as much as is."""
+_LEAD_S: Final = 1.0
+"""Files whose pictures are reordered begin a few frames before what is shown of them."""
 _FIELD = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$", re.ASCII)
 
 
@@ -30,7 +36,48 @@ class _Timed:
 
     number: int
     time: int
-    duration_s: float
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """What a period shows of its media: from ``begins`` on their clock for ``length``, if that is said, in the timescale's
+    units."""
+
+    begins: int
+    length: float | None
+    timescale: int
+
+    def of(self, timed: Sequence[_Timed]) -> list[_Timed]:
+        """Segments of which more than a rounding error lies within. Raises UnsupportedMedia where that is none, or little beside
+        what they have around it."""
+        found = [one for one in timed if self._overlap(one) >= self._rounding(one)]
+        if timed and not found:
+            raise UnsupportedMedia(
+                "all segments of a DASH period lie outside of it: mend its presentationTimeOffset, timeline or duration"
+            )
+        within = sum(map(self._overlap, found))
+        if sum(one.length for one in found) - within > max(within, _AROUND_S * self.timescale):
+            raise UnsupportedMedia("most of what a DASH period's segments hold lies outside of it: cut them to the period")
+        return found
+
+    def _overlap(self, one: _Timed) -> float:
+        begins = one.time - self.begins
+        ends = begins + one.length
+        return (ends if self.length is None else min(ends, self.length)) - max(begins, 0)
+
+    def _rounding(self, one: _Timed) -> float:
+        shorter = one.length if self.length is None else min(one.length, self.length)
+        return min(_ROUNDING_S * self.timescale, shorter / 2)
+
+
+def _shown(levels: Sequence[Element], duration_s: float | None) -> _Shown:
+    """By the attributes of SegmentBase, SegmentTemplate or SegmentList."""
+    timescale = int(inherited(levels, "timescale") or 1)
+    if timescale < 1:
+        raise CorruptMedia("a timescale that is none")
+    begins = int(inherited(levels, "presentationTimeOffset") or 0)
+    return _Shown(begins=begins, length=None if duration_s is None else duration_s * timescale, timescale=timescale)
 
 
 def parts_of(levels: tuple[Element, ...], base: str, duration_s: float | None, max_segments: int) -> Sequence[Part]:
@@ -45,7 +92,10 @@ def _parts(levels: tuple[Element, ...], base: str, duration_s: float | None, max
     if templates := [found for level in levels for found in children(level, "SegmentTemplate")]:
         return _from_template(templates, levels[0], base, duration_s, max_segments)
     if lists := [found for level in levels for found in children(level, "SegmentList")]:
-        return _from_list(lists, base, max_segments)
+        return _from_list(lists, base, duration_s, max_segments)
+    shown = _shown([found for level in levels for found in children(level, "SegmentBase")], duration_s)
+    if shown.begins > _LEAD_S * shown.timescale:
+        raise UnsupportedMedia("a DASH period shows its one file from later than its beginning on: cut the file to what is shown")
     return [Part(url=base, duration_s=duration_s or 0.0)]  # SegmentBase, or nothing: the rendition is one file
 
 
@@ -68,25 +118,21 @@ def _from_template(
     media = told("media")
     if not media:
         raise CorruptMedia("a SegmentTemplate without media")
-    timescale = int(told("timescale") or 1)
-    if timescale < 1:
-        raise CorruptMedia("a timescale that is none")
+    shown = _shown(templates, duration_s)
     first = int(told("startNumber") or 1)
-    if timelines := [found for template in templates for found in children(template, "SegmentTimeline")]:
-        begins = int(told("presentationTimeOffset") or 0)
-        ends = None if duration_s is None else begins + math.ceil(duration_s * timescale)
-        timed = list(_timeline(timelines[0], timescale, first, ends, max_segments))
+    if timeline := nearest(templates, "SegmentTimeline"):
+        timed = shown.of(list(_timeline(timeline[0], first, shown, max_segments)))
     else:
         step = int(told("duration") or 0)
-        length_s = step / timescale
-        if length_s <= 0 or duration_s is None:
+        if step <= 0 or duration_s is None:
             raise CorruptMedia("a SegmentTemplate without durations")
-        count = math.ceil(duration_s / length_s - 1e-6)
+        length_s = step / shown.timescale
+        count = math.ceil((duration_s - min(_ROUNDING_S, length_s / 2, duration_s / 2)) / length_s)
         if (last := told("endNumber")) is not None:
             count = min(count, int(last) - first + 1)
         check_count(count, max_segments)
-        timed = [_Timed(number=first + i, time=i * step, duration_s=length_s) for i in range(count)]
-    parts = [Part(url=filled(media, one.number, one.time), duration_s=one.duration_s) for one in timed]
+        timed = [_Timed(number=first + i, time=i * step, length=step) for i in range(count)]
+    parts = [Part(url=filled(media, one.number, one.time), duration_s=one.length / shown.timescale) for one in timed]
     initialisation = told("initialization")
     return [Part(url=filled(initialisation), is_init=True), *parts] if initialisation else parts
 
@@ -98,7 +144,7 @@ def _field(match: re.Match[str], values: dict[str, str | int]) -> str:
     return f"{value:0{min(int(match[2]), 20)}d}" if match[2] and isinstance(value, int) else str(value)
 
 
-def _timeline(timeline: Element, timescale: int, first: int, ends: int | None, max_segments: int) -> Iterator[_Timed]:
+def _timeline(timeline: Element, first: int, shown: _Shown, max_segments: int) -> Iterator[_Timed]:
     """The segments of S elements; one with ``r="-1"`` is repeated up to the next one's time or the period's end, both on the
     clock of the media."""
     steps = children(timeline, "S")
@@ -110,30 +156,42 @@ def _timeline(timeline: Element, timescale: int, first: int, ends: int | None, m
         if length <= 0:
             raise CorruptMedia("a segment without a duration")
         if repeats < 0:
-            next_time = steps[i + 1].get("t") if i + 1 < len(steps) else ends
-            if next_time is None:
+            next_time = steps[i + 1].get("t") if i + 1 < len(steps) else None
+            if next_time is None and (i + 1 < len(steps) or shown.length is None):
                 raise CorruptMedia(_ENDLESS)
-            repeats = max(0, math.ceil((int(next_time) - time) / length) - 1)
+            span = int(next_time) - time if next_time is not None else shown.begins - time + (shown.length or 0.0)
+            repeats = max(0, math.ceil(span / length) - 1)
         check_count(number - first + repeats + 1, max_segments)
         for _ in range(repeats + 1):
-            yield _Timed(number=number, time=time, duration_s=length / timescale)
+            yield _Timed(number=number, time=time, length=length)
             time, number = time + length, number + 1
 
 
-def _from_list(lists: Sequence[Element], base: str, max_segments: int) -> list[Part]:
-    told = functools.partial(inherited, lists)
-    length, timescale = int(told("duration") or 0), int(told("timescale") or 1)
-    if length < 0 or timescale < 1:
-        raise CorruptMedia("a SegmentList with durations that are none")
+def _from_list(lists: Sequence[Element], base: str, duration_s: float | None, max_segments: int) -> list[Part]:
+    shown = _shown(lists, duration_s)
     urls = nearest(lists, "SegmentURL")
     check_count(len(urls), max_segments)
+    length = int(inherited(lists, "duration") or 0)
+    if length < 0:
+        raise CorruptMedia("a SegmentList with durations that are none")
+    if timeline := nearest(lists, "SegmentTimeline"):
+        timed = shown.of(list(_timeline(timeline[0], 0, shown, max_segments))[: len(urls)])
+    else:
+        timed = [_Timed(number=i, time=shown.begins + i * length, length=length) for i in range(len(urls))]
+        if timed and shown.length is not None and 0 < length <= timed[-1].time - shown.begins - shown.length:
+            raise UnsupportedMedia("a SegmentList is longer than its DASH period: leave out what lies behind the period's end")
     inits = [
         Part(url=joined_url(base, one.get("sourceURL", "")), range=_range(one.get("range")), is_init=True)
         for one in nearest(lists, "Initialization")[:1]
     ]
     return inits + [
-        Part(url=joined_url(base, one.get("media", "")), range=_range(one.get("mediaRange")), duration_s=length / timescale)
-        for one in urls
+        Part(
+            url=joined_url(base, url.get("media", "")),
+            range=_range(url.get("mediaRange")),
+            duration_s=one.length / shown.timescale,
+        )
+        for one in timed
+        for url in [urls[one.number]]
     ]
 
 

@@ -91,7 +91,7 @@ def test_renditions_with_video_and_their_sizes() -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        *(("PT1H2M3.5S", 3723.5), ("P1DT1S", 86401), ("PT0S", 0), ("P0Y0M0DT0H3M30.000S", 210), ("P0Y0M1D", 86400)),
+        *(("PT1H2M3.5S", 3723.5), ("P1DT1S", 86401), ("P0Y0M0DT0H3M30.000S", 210), ("P0Y0M1D", 86400)),
         *(("P", None), ("10", None), ("PT", None), ("-PT1S", None), ("P1Y", None), ("P0Y", None), ("P1MT1S", None)),
     ],
 )
@@ -178,6 +178,69 @@ def test_a_segment_that_is_repeated_to_no_known_end_is_an_error(steps: str, whol
     (variant,) = of_periods("", template=LINE.format(steps), whole=whole).variants
     with pytest.raises(CorruptMedia, match="repeated"):
         variant.what()
+
+
+def test_a_period_of_no_time_is_left_out() -> None:
+    (variant,) = of_periods('start="PT0S" duration="PT9S"', 'start="PT0S" duration="PT3S"').variants
+    assert names(list(variant.what())) == ["i", "1", "2", "3"]
+    with pytest.raises(UnsupportedMedia, match="lasts any time"):
+        of_periods('duration="PT0S"')
+
+
+def test_a_manifest_that_ends_within_its_last_period_is_refused() -> None:
+    with pytest.raises(UnsupportedMedia, match="mediaPresentationDuration"):
+        of_periods('duration="PT4S"', 'duration="PT4S"', whole="PT5S")
+
+
+@pytest.mark.parametrize(
+    ("steps", "offset", "found"),
+    [
+        ('<S t="0" d="4000" r="9"/>', 8000, "345"),  # of a period of 10 s
+        ('<S t="0" d="4000" r="9"/>', 7960, "345"),
+        ('<S t="0" d="4000" r="9"/>', 8040, "345"),
+        ('<S t="0" d="4000" r="9"/>', 7900, "2345"),
+        ('<S t="0" d="4000" r="9"/>', 10030, "345"),
+        ('<S t="0" d="4000" r="9"/>', 10100, "3456"),
+        ('<S t="100000" d="4000" r="-1"/>', 98000, "12"),
+        ('<S t="0" d="2000" r="4"/><S d="40" r="4"/>', 40, "123456"),
+        ('<S t="0" d="200000"/>', 100_000, None),
+        ('<S t="0" d="4000" r="9"/>', 100_000, None),
+        ('<S t="100000" d="4000" r="9"/>', 0, None),
+    ],
+)
+@pytest.mark.parametrize("is_list", [False, True])
+def test_what_lies_outside_of_its_period_is_left_out(steps: str, offset: int, found: str | None, is_list: bool) -> None:
+    told = f'timescale="1000" presentationTimeOffset="{offset}"'
+    line = f"<SegmentTimeline>{steps}</SegmentTimeline>"
+    urls = "".join(f'<SegmentURL media="{i}"/>' for i in range(1, 12))
+    listed = f"<SegmentList {told}>{line}{urls}</SegmentList>"
+    template = f'<SegmentTemplate {told} media="$Number$">{line}</SegmentTemplate>'
+    if found is None:
+        with pytest.raises(UnsupportedMedia, match="outside"):
+            parts(listed if is_list else template)
+    else:
+        assert "".join(names(parts(listed if is_list else template))) == found
+
+
+@pytest.mark.parametrize(("whole", "count"), [("PT8S", 2), ("PT8.04S", 2), ("PT8.1S", 3), ("PT7.96S", 2), ("PT0.04S", 1)])
+def test_a_rounded_duration_makes_no_segment(whole: str, count: int) -> None:
+    for template in ('<SegmentTemplate media="$Number$" duration="4"/>', LINE.format('<S d="4" r="-1"/>')):
+        assert len(parts(template, attributes=f'mediaPresentationDuration="{whole}"')) == count
+
+
+def test_one_file_of_which_the_end_is_shown_is_refused() -> None:
+    base = '<BaseURL>one.mp4</BaseURL><SegmentBase timescale="1000" presentationTimeOffset="{}"/>'
+    assert names(parts(base.format(80))) == ["one.mp4"]
+    with pytest.raises(UnsupportedMedia, match="cut the file"):
+        parts(base.format(90_000))
+
+
+def test_a_list_that_is_longer_than_its_period_is_refused() -> None:
+    listed = "<SegmentList {}>" + "<SegmentURL/>" * 11 + "</SegmentList>"
+    assert len(parts(listed.format('duration="1"'))) == len(parts(listed.format(""))) == 11
+    assert len(parts(listed.format('duration="9" timescale="10"'))) == 11
+    with pytest.raises(UnsupportedMedia, match="behind the period"):
+        parts(listed.format('duration="2"'))
 
 
 @pytest.mark.parametrize("where", ["Period", "AdaptationSet", "Representation", "SegmentTemplate", "SegmentTimeline"])

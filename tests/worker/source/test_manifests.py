@@ -81,7 +81,9 @@ def test_several_periods_are_joined_here_too(spy: Spy, tmp_path: Path) -> None:
     held = dash(tmp_path / "made")
     text = held["manifest.mpd"].decode()
     period = text[text.index("<Period") : text.index("</Period>") + len("</Period>")]
-    held = {**held, "manifest.mpd": text.replace(period, period * 2).encode()}
+    text = text.replace(period, period * 2).replace(' start="PT0.0S"', f' duration="PT{SECONDS}S"')
+    text = text.replace(f'mediaPresentationDuration="PT{SECONDS}.0S"', "")
+    held = {**held, "manifest.mpd": text.encode()}
     with posts(site({"a": {"manifest": "manifest.mpd"}}, held), spy) as (server, urls):
         assert frames_in(urls.fetch(server.url("/post/a"), tmp_path).path) == 2 * FPS * SECONDS
 

@@ -45,6 +45,7 @@ def two_of_dash(folder: Path, *, second_px: int = 64) -> dict[str, bytes]:
         if found
     ]
     whole = re.sub(r"<Period.*</Period>", lambda _: "".join(periods), texts[0], flags=re.DOTALL)
+    whole = re.sub(r'mediaPresentationDuration="[^"]*"', f'mediaPresentationDuration="PT{2 * SECONDS}S"', whole)
     return {**below("one", one), **below("two", two), "media.m3u8": whole.encode()}
 
 
