@@ -32,6 +32,17 @@ MOST: Final = 10**12
 """No side or rate is more than this: numbers of any length are whole numbers, but not fractions."""
 _ROUNDING_S: Final = 1.0
 """The end of a period is said twice, and is rounded more in one place than in the other."""
+_UNDERSTOOD: Final = frozenset(
+    {
+        "urn:mpeg:mpegB:cicp:ColourPrimaries",
+        "urn:mpeg:mpegB:cicp:TransferCharacteristics",
+        "urn:mpeg:mpegB:cicp:MatrixCoefficients",
+        "urn:mpeg:mpegB:cicp:VideoFullRangeFlag",
+        "urn:mpeg:dash:adaptation-set-switching:2016",
+        "http://dashif.org/guidelines/last-segment-number",
+    }
+)
+"""Essential properties that change nothing of which pictures are shown. Others do: trick modes, tiles of a larger picture."""
 _CLOSED = "ContentProtection"
 
 
@@ -147,14 +158,12 @@ def _through(
 
 
 def _renditions(period: Element, base: str, duration_s: float | None, max_segments: int) -> list[_Rendition]:
-    """Raises UnsupportedMedia where there is none."""
+    """Of the sets that players prefer. Raises UnsupportedMedia where there is none."""
     base = based(base, period)
     is_closed = bool(children(period, _CLOSED))
     found: list[_Rendition] = []
     closed = 0
-    for adaptation in children(period, "AdaptationSet")[:MAX_SETS]:
-        of_set = children(adaptation, "Representation")[:MAX_REPRESENTATIONS]
-        pictured = [] if _is_for_seeking(adaptation) else [one for one in of_set if _has_video(one, adaptation)]
+    for adaptation, pictured in _preferred(period):
         is_set_closed = is_closed or bool(children(adaptation, _CLOSED))
         base_of_set = based(base, adaptation)
         for representation in pictured:
@@ -165,8 +174,34 @@ def _renditions(period: Element, base: str, duration_s: float | None, max_segmen
             variant = _variant(levels, based(base_of_set, representation), duration_s, max_segments)
             found.append(_Rendition(name=representation.get("id", ""), variant=variant))
     if not found:
-        raise UnsupportedMedia("encrypted (DRM)" if closed else "the DASH manifest has no rendition with video")
+        raise UnsupportedMedia("encrypted (DRM)" if closed else "the DASH manifest has no rendition with video for any player")
     return found
+
+
+def _preferred(period: Element) -> list[tuple[Element, list[Element]]]:
+    """The sets with the main video and its renditions, all of them where none is said to be more so than others."""
+    sets: list[tuple[Element, list[Element]]] = []
+    for adaptation in children(period, "AdaptationSet")[:MAX_SETS]:
+        of_set = children(adaptation, "Representation")[:MAX_REPRESENTATIONS]
+        pictured = [one for one in of_set if _has_video(one, adaptation) and not _asks_for_more(one)]
+        if pictured and not _asks_for_more(adaptation):
+            sets.append((adaptation, pictured))
+    ranks = [_rank(adaptation) for adaptation, _ in sets]
+    return [one for one, rank in zip(sets, ranks, strict=True) if rank == min(ranks)]
+
+
+def _rank(adaptation: Element) -> tuple[int, int]:
+    """The less, the more players prefer it: by role, then by priority."""
+    roles = {one.get("value") for one in children(adaptation, "Role") if one.get("schemeIdUri") == "urn:mpeg:dash:role:2011"}
+    role = 0 if "main" in roles else 2 if roles else 1
+    return role, -int(adaptation.get("selectionPriority") or 1)
+
+
+def _asks_for_more(element: Element) -> bool:
+    """Whether players must leave it out that do not know one of its properties (5.8.4.8); of those with the same id one is
+    enough."""
+    told = [(one.get("id"), one.get("schemeIdUri") in _UNDERSTOOD) for one in children(element, "EssentialProperty")]
+    return any(not is_known and (name is None or (name, True) not in told) for name, is_known in told)
 
 
 def _variant(
@@ -184,10 +219,6 @@ def _variant(
         height_px=number("height"),
         bandwidth_bps=number("bandwidth"),
     )
-
-
-def _is_for_seeking(adaptation: Element) -> bool:
-    return any("trickmode" in found.get("schemeIdUri", "") for found in children(adaptation, "EssentialProperty"))
 
 
 def _has_video(representation: Element, adaptation: Element) -> bool:

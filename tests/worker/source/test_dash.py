@@ -88,6 +88,56 @@ def test_renditions_with_video_and_their_sizes() -> None:
     assert found.duration_s == 10
 
 
+MAIN, ALTERNATE = (f'<Role schemeIdUri="urn:mpeg:dash:role:2011" value="{value}"/>' for value in ("main", "alternate"))
+UNKNOWN, TRICK, COLOUR = (
+    f'<EssentialProperty id="1" schemeIdUri="{scheme}" value="9"/>'
+    for scheme in ("urn:example", "http://dashif.org/guidelines/trickmode", "urn:mpeg:mpegB:cicp:TransferCharacteristics")
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sides"),
+    [
+        ((MAIN, ""), (ALTERNATE, ""), [1]),
+        (("", ""), (MAIN, ""), [2]),
+        (("", ""), (ALTERNATE, ""), [1]),
+        ((ALTERNATE, ""), (MAIN + ALTERNATE, ""), [2]),
+        ((MAIN, ""), (MAIN, ""), [1, 2]),
+        (("", ""), ("<Role schemeIdUri='urn:example' value='alternate'/>", ""), [1, 2]),
+        (("", 'selectionPriority="2"'), ("", ""), [1]),
+        (("", 'selectionPriority="0"'), ("", ""), [2]),
+        ((MAIN, ""), ("", 'selectionPriority="2"'), [1]),
+        ((MAIN + UNKNOWN, ""), (ALTERNATE, ""), [2]),
+        (("", ""), (UNKNOWN, ""), [1]),
+        (("", ""), (TRICK, ""), [1]),
+        (("", ""), (COLOUR, ""), [1, 2]),
+        (("", ""), (COLOUR + UNKNOWN, ""), [1, 2]),
+        (("", ""), (COLOUR + UNKNOWN.replace('id="1"', ""), ""), [1]),
+        (("", ""), (UNKNOWN.replace("Essential", "Supplemental"), ""), [1, 2]),
+    ],
+)
+def test_the_sets_that_players_prefer(first: tuple[str, str], second: tuple[str, str], sides: list[int]) -> None:
+    sets = [
+        f'<AdaptationSet mimeType="video/mp4" {told}>{inside}<Representation height="{side}"/></AdaptationSet>'
+        for side, (inside, told) in enumerate((first, second), 1)
+    ]
+    assert [variant.side_px for variant in read(manifest("".join(sets))).variants] == sides
+
+
+def test_renditions_that_ask_for_more_are_left_out() -> None:
+    one, two = (f'<Representation height="{side}">{{}}</Representation>' for side in (1, 2))
+    found = read(manifest(f"{SET}{one.format('')}{two.format(TRICK)}</AdaptationSet>"))
+    assert [variant.side_px for variant in found.variants] == [1]
+    with pytest.raises(UnsupportedMedia, match="for any player"):
+        read(manifest(f"{SET}{one.format(UNKNOWN)}</AdaptationSet>"))
+
+
+def test_an_encrypted_main_video_is_not_replaced_by_another() -> None:
+    main = f'{SET}{MAIN}<ContentProtection/><Representation height="1"/></AdaptationSet>'
+    with pytest.raises(UnsupportedMedia, match="DRM"):
+        read(manifest(f'{main}{SET}{ALTERNATE}<Representation height="2"/></AdaptationSet>'))
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
