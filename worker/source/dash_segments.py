@@ -27,6 +27,7 @@ _AROUND_S: Final = 10.0
 """Segments that a period's ends cut through hold so much that is not shown, or as much as is."""
 _LEAD_S: Final = 1.0
 """Files whose pictures are reordered begin a few frames before what is shown of them."""
+_TEMPLATE, _LIST, _BASE = "SegmentTemplate", "SegmentList", "SegmentBase"
 _FIELD = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$", re.ASCII)
 
 
@@ -89,14 +90,26 @@ def parts_of(levels: tuple[Element, ...], base: str, duration_s: float | None, m
 
 
 def _parts(levels: tuple[Element, ...], base: str, duration_s: float | None, max_segments: int) -> Sequence[Part]:
-    if templates := [found for level in levels for found in children(level, "SegmentTemplate")]:
+    _check_kinds(levels)
+    if templates := [found for level in levels for found in children(level, _TEMPLATE)]:
         return _from_template(templates, levels[0], base, duration_s, max_segments)
-    if lists := [found for level in levels for found in children(level, "SegmentList")]:
+    if lists := [found for level in levels for found in children(level, _LIST)]:
         return _from_list(lists, base, duration_s, max_segments)
-    shown = _shown([found for level in levels for found in children(level, "SegmentBase")], duration_s)
+    shown = _shown([found for level in levels for found in children(level, _BASE)], duration_s)
     if shown.begins > _LEAD_S * shown.timescale:
         raise UnsupportedMedia("a DASH period shows its one file from later than its beginning on: cut the file to what is shown")
     return [Part(url=base, duration_s=duration_s or 0.0)]  # SegmentBase, or nothing: the rendition is one file
+
+
+def _check_kinds(levels: Sequence[Element]) -> None:
+    """Raises CorruptMedia for several kinds, of which players do not take the same (5.3.9.1). A SegmentBase may stand above the
+    kind that is nearest."""
+    kinds = [{kind for kind in (_TEMPLATE, _LIST, _BASE) if children(level, kind)} for level in levels]
+    own = next(filter(None, kinds), set())
+    if len(own.union(*kinds) - ({_BASE} - own)) > 1:
+        raise CorruptMedia(
+            "a DASH rendition says its segments in several ways: keep one of SegmentTemplate, SegmentList, SegmentBase"
+        )
 
 
 def _from_template(

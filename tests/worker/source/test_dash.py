@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,6 +75,19 @@ def test_lists_and_single_files() -> None:
     ]
     whole = parts('<BaseURL>one.mp4</BaseURL><SegmentBase indexRange="0-9"/>', tail="<BaseURL>//other.example/b/</BaseURL>")
     assert whole == [Part(url="https://other.example/b/one.mp4", duration_s=10)]
+
+
+@pytest.mark.parametrize(
+    ("own", "above", "is_read"),
+    [
+        *(("List", "Template", False), ("Template", "List", False), ("Base", "Template", False), ("Base", "List", False)),
+        *(("List", "Base", True), ("Template", "Base", True), ("Template", "Template", True), ("List", "List", True)),
+    ],
+)
+def test_segments_that_are_said_in_two_ways_are_an_error(own: str, above: str, is_read: bool) -> None:
+    told = {"List": "<SegmentList><SegmentURL/></SegmentList>", "Template": LINE.format('<S d="1"/>'), "Base": "<SegmentBase/>"}
+    with contextlib.nullcontext() if is_read else pytest.raises(CorruptMedia, match="several ways"):
+        assert len(parts(told[own], within=told[above])) == 1
 
 
 def test_renditions_with_video_and_their_sizes() -> None:
