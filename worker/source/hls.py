@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from worker.errors import CorruptMedia, UnsupportedMedia
 from worker.source.client import joined_url
+from worker.source.hls_lines import addresses, for_parser, lines_of
 from worker.source.http import ByteRange
 from worker.source.parts import Key, Part
 from worker.source.sniff import Kind, sniff
@@ -82,7 +83,11 @@ def read_hls(data: bytes, url: str, *, max_segments: int) -> list[Variant[str]] 
             raise UnsupportedMedia(f"a playlist of more than {MAX_KEYS} keys and initialisations")
         if max(text.count("STREAM-INF:"), text.count("#EXT-X-MEDIA:")) > MAX_LISTED:
             raise UnsupportedMedia(f"a playlist of more than {MAX_LISTED} renditions")
+        lines = lines_of(text)
+        text = for_parser(lines)
         playlist = m3u8.loads(text, uri=url)
+        if _taken(playlist) != addresses(lines):
+            raise CorruptMedia("a playlist with an address that no EXTINF or EXT-X-STREAM-INF stands above: write one for each")
         if playlist.is_variant:
             return _variants(playlist, url)
         # An initialisation has a key only if that stands above it, and only with a vector (RFC 8216, 4.3.2.5).
@@ -92,6 +97,12 @@ def read_hls(data: bytes, url: str, *, max_segments: int) -> list[Variant[str]] 
         raise
     except Exception as exc:  # the parser raises whatever its input makes it raise
         raise CorruptMedia(f"the HLS playlist cannot be read ({type(exc).__name__})") from exc
+
+
+def _taken(playlist: Any) -> list[str]:
+    if playlist.is_variant:
+        return [one.uri for one in playlist.playlists]
+    return [one.uri for one in playlist.segments if one.uri and one.duration is not None]
 
 
 def _variants(playlist: Any, url: str) -> list[Variant[str]]:
