@@ -45,6 +45,21 @@ def described(init: bytes) -> Described:
     return Described(timescales=timescales, decoding=tuple(decoding))
 
 
+def has_box(data: bytes, kind: bytes) -> bool:
+    """Whether there is a box of this kind at the top."""
+    return any(_of(bytearray(data), kind, 0, len(data)))
+
+
+def holds_samples(data: bytes) -> bool:
+    """Whether its heads (moov) are more than one, or name samples, as those of a file do that is no stream of fragments."""
+    body = bytearray(data)
+    return len(list(_below(body, 0, len(body), b"moov"))) > 1 or any(
+        any(body[at + skipped : at + skipped + 4])
+        for table, skipped in ((b"stts", 4), (b"stsz", 8), (b"stz2", 8))
+        for _, _, at, _ in _below(body, 0, len(body), b"moov", b"trak", b"mdia", b"minf", b"stbl", table)
+    )
+
+
 def _field(data: bytearray, at: int, short: int, long: int) -> bytes:
     """Four bytes of a full box whose version 1 has longer times in front of them."""
     at += long if data[at : at + 1] == b"\1" else short
@@ -95,6 +110,15 @@ def _blank(data: bytearray, boxes: Iterator[Box]) -> None:
     """Readers skip these boxes."""
     for _, start, _, _ in boxes:
         data[start + 4 : start + 8] = _FREE
+
+
+def _below(data: bytearray, at: int, end: int, *path: bytes) -> Iterator[Box]:
+    """Boxes at the end of a path of kinds."""
+    for box in _of(data, path[0], at, end):
+        if len(path) == 1:
+            yield box
+        else:
+            yield from _below(data, box[2], box[3], *path[1:])
 
 
 def _of(data: bytearray, kind: bytes, at: int, end: int) -> Iterator[Box]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from worker.errors import CorruptMedia, FetchRefused
 from worker.source.aes import BLOCK, decrypt_cbc
+from worker.source.fragments import has_box, holds_samples
 from worker.source.http import ByteRange, Session
 from worker.source.sniff import Kind, sniff
 
@@ -56,6 +57,8 @@ class PartReader:
                 raise CorruptMedia(f"a segment does not decrypt: {exc}") from exc
         if sniff(data) is not Kind.MEDIA:
             raise CorruptMedia("a segment is a playlist or a web page")
+        if part.is_init and (holds_samples(data) or has_box(data, b"moof") or has_box(data, b"mdat")):
+            raise CorruptMedia("an initialisation is a recording by itself: have the stream packaged anew")
         return data
 
     def _key(self, url: str) -> bytes:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from worker.content import taking_in
-from worker.errors import CorruptMedia, MediaTooLong, UnsupportedMedia
+from worker.errors import CorruptMedia, MediaError, MediaTooLong, UnsupportedMedia
 from worker.source.client import plain_url
 from worker.source.dash import read_dash
 from worker.source.hls import MediaPlaylist, read_hls
 from worker.source.http import Fetched, OnProgress, Session
+from worker.source.part_kinds import OneKind, known
 from worker.source.parts import Part, PartReader
 from worker.source.runs import Runs
-from worker.source.sniff import Kind, sniff_file
+from worker.source.sniff import HEAD_BYTES, Kind, sniff
 from worker.source.variants import by_preference
 
 MAX_PLAYLIST_BYTES: Final = 8 << 20
@@ -67,9 +68,14 @@ class Playlists:
         if len(parts) == 1 and parts[0].range is None and parts[0].key is None:
             return _checked(session.download(parts[0].url, into, on_progress))  # a whole file, which need not fit into memory
         reader, runs = PartReader(session), Runs() if sum(part.is_init for part in parts) > 1 else None
+        kinds = OneKind()
         with taking_in(into, session.source.max_bytes) as intake:
             for done, part in enumerate(parts, 1):
                 data = reader.read(part)
+                if len(parts) > 1:
+                    kinds.check(part, data)
+                else:
+                    known(data)
                 intake.write(runs.take(part, data) if runs else data)
                 if on_progress is not None:
                     on_progress(intake.size_bytes, intake.size_bytes * len(parts) // done)
@@ -105,9 +111,15 @@ class Playlists:
 
 
 def _checked(fetched: Fetched) -> Fetched:
-    if sniff_file(fetched.path) is not Kind.MEDIA:
+    with fetched.path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    try:
+        if sniff(head) is not Kind.MEDIA:
+            raise CorruptMedia("a segment is a playlist or a web page")
+        known(head)
+    except MediaError:
         fetched.path.unlink()
-        raise CorruptMedia("a segment is a playlist or a web page")
+        raise
     return fetched
 
 

@@ -168,14 +168,14 @@ def test_a_live_stream_is_no_recording(spy: Spy, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("told", "content"),
-    [(["#EXT-X-BYTERANGE:3@2"], b"cde"), (['#EXT-X-KEY:METHOD=AES-128,URI="key",IV=0x1'], b"abcdef")],
+    [(["#EXT-X-BYTERANGE:3@2"], b"Gde"), (['#EXT-X-KEY:METHOD=AES-128,URI="key",IV=0x1'], b"Gbcdef")],
     ids=["range", "key"],
 )
 def test_a_segment_that_is_the_only_one_is_what_the_playlist_says_of_it(
     told: list[str], content: bytes, spy: Spy, tmp_path: Path
 ) -> None:
-    closed = aes_cbc_encrypt_bytes(b"abcdef" + bytes([10]) * 10, KEY, bytes(15) + b"\1")
-    held = {"media.m3u8": playlist(*told, *SEGMENT), "a": b"abcdef" if "RANGE" in told[0] else closed, "key": KEY}
+    closed = aes_cbc_encrypt_bytes(b"Gbcdef" + bytes([10]) * 10, KEY, bytes(15) + b"\1")
+    held = {"media.m3u8": playlist(*told, *SEGMENT), "a": b"abGdef" if "RANGE" in told[0] else closed, "key": KEY}
     with source(files(held), spy) as (server, urls):
         assert urls.fetch(server.url("/media.m3u8"), tmp_path).path.read_bytes() == content
 
@@ -183,6 +183,6 @@ def test_a_segment_that_is_the_only_one_is_what_the_playlist_says_of_it(
 def test_a_rendition_too_large_for_the_limit_is_left(spy: Spy, tmp_path: Path) -> None:
     """At its rate the better one would be 1.5 MB, over four seconds."""
     master = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=3000000\nhigh\n#EXT-X-STREAM-INF:BANDWIDTH=300000\nlow\n"
-    held = {"media.m3u8": master, "high": playlist("#EXTINF:4,", "h"), "low": playlist(*SEGMENT), "a": b"low", "h": b"high"}
+    held = {"media.m3u8": master, "high": playlist("#EXTINF:4,", "h"), "low": playlist(*SEGMENT), "a": b"Glow", "h": b"Ghigh"}
     with source(files(held), spy) as (server, urls):
-        assert urls.fetch(server.url("/media.m3u8"), tmp_path).path.read_bytes() == b"low"
+        assert urls.fetch(server.url("/media.m3u8"), tmp_path).path.read_bytes() == b"Glow"
