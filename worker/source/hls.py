@@ -44,11 +44,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPlaylist:
-    """``has_ended``: no more segments will come."""
+    """``has_ended``: no more segments will come. ``lacks``: what of the stream is not among the segments, for people."""
 
     segments: tuple[Segment, ...]
     target_s: float
     has_ended: bool
+    lacks: str | None = None
 
     @property
     def duration_s(self) -> float:
@@ -137,16 +138,20 @@ def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool) ->
     if not (0 <= target_s < 1e6 and 0 <= (playlist.media_sequence or 0) < MAX_SEQUENCE):
         raise CorruptMedia("a playlist without a sensible target duration or number")
     segments = []
+    gaps = 0
     ends: dict[str, int] = {}
     inits: dict[tuple[str, str | None], Part] = {}
     for number, one in enumerate(playlist.segments):
-        if not one.uri or one.gap_tag:
+        if not one.uri:
             continue
         sequence = (playlist.media_sequence or 0) + number
         where = joined_url(url, one.uri)
         span = _range(one.byterange, ends.get(where))
         if span is not None:
             ends[where] = span.first + span.length
+        if one.gap_tag:
+            gaps += 1
+            continue
         duration_s = float(one.duration or 0.0)
         if not 0 <= duration_s < 1e6:
             raise CorruptMedia("a segment without a sensible duration")
@@ -159,7 +164,8 @@ def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool) ->
                 is_after_break=bool(one.discontinuity),
             )
         )
-    return MediaPlaylist(segments=tuple(segments), target_s=target_s, has_ended=bool(playlist.is_endlist))
+    lacks = f"{gaps} segments of it are missing (EXT-X-GAP): give a playlist that has them all" if gaps else None
+    return MediaPlaylist(segments=tuple(segments), target_s=target_s, has_ended=bool(playlist.is_endlist), lacks=lacks)
 
 
 def _range(text: str | None, goes_on_at: int | None) -> ByteRange | None:

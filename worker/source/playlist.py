@@ -126,4 +126,6 @@ def _checked(fetched: Fetched) -> Fetched:
 def _recording(playlist: MediaPlaylist) -> MediaPlaylist:
     if not playlist.has_ended:
         raise UnsupportedMedia("a live stream, which has no end to wait for")
+    if playlist.lacks is not None:
+        raise UnsupportedMedia(f"a recording that is not whole: {playlist.lacks}")
     return playlist

@@ -82,6 +82,12 @@ def test_gaps_are_left_out() -> None:
     ]
 
 
+def test_ranges_go_on_behind_a_gap() -> None:
+    told = ("#EXT-X-BYTERANGE:100@0", "#EXTINF:4,", "a", "#EXT-X-GAP", "#EXT-X-BYTERANGE:50", "#EXTINF:4,", "a")
+    parts = media(*told, "#EXT-X-BYTERANGE:7", "#EXTINF:4,", "a").parts()
+    assert [part.range for part in parts] == [ByteRange(first=0, length=100), ByteRange(first=150, length=7)]
+
+
 def test_renditions_with_video() -> None:
     text = """#EXTM3U
 #EXT-X-STREAM-INF:BANDWIDTH=900000,AVERAGE-BANDWIDTH=800000,RESOLUTION=640x360,CODECS="avc1.4d401e,mp4a.40.2"

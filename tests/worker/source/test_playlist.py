@@ -180,6 +180,16 @@ def test_a_segment_that_is_the_only_one_is_what_the_playlist_says_of_it(
         assert urls.fetch(server.url("/media.m3u8"), tmp_path).path.read_bytes() == content
 
 
+@pytest.mark.parametrize("told", [["#EXT-X-GAP"]], ids=["gap"])
+@pytest.mark.parametrize("master", [False, True], ids=["outright", "as a rendition"])
+def test_a_recording_that_is_not_whole_is_refused(told: list[str], master: bool, spy: Spy, tmp_path: Path) -> None:
+    media = playlist(*SEGMENT, *told, *SEGMENT)
+    held = {"media.m3u8": f"#EXTM3U\n{MASTER}\nlow".encode() if master else media, "low": media, "a": b"\x47" * 300}
+    raised = fails(held, spy, tmp_path)
+    assert isinstance(raised, UnsupportedMedia)
+    assert "not whole" in str(raised)
+
+
 def test_a_rendition_too_large_for_the_limit_is_left(spy: Spy, tmp_path: Path) -> None:
     """At its rate the better one would be 1.5 MB, over four seconds."""
     master = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=3000000\nhigh\n#EXT-X-STREAM-INF:BANDWIDTH=300000\nlow\n"
