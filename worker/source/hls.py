@@ -90,6 +90,7 @@ def read_hls(data: bytes, url: str, *, max_segments: int) -> list[Variant[str]] 
         if _taken(playlist) != addresses(lines):
             raise CorruptMedia("a playlist with an address that no EXTINF or EXT-X-STREAM-INF stands above: write one for each")
         if playlist.is_variant:
+            _refuse_other_angles(playlist)
             return _variants(playlist, url)
         # An initialisation has a key only if that stands above it, and only with a vector (RFC 8216, 4.3.2.5).
         is_key_first = 0 <= text.find("#EXT-X-KEY:") < text.find("#EXT-X-MAP:")
@@ -123,6 +124,16 @@ def _variants(playlist: Any, url: str) -> list[Variant[str]]:
     if not found:
         raise UnsupportedMedia("the HLS playlist has no rendition with video")
     return found
+
+
+def _refuse_other_angles(playlist: Any) -> None:
+    """Some players show pictures of a playlist of their own in the place of a rendition's (RFC 8216, 4.3.4.1.1)."""
+    groups = {one.stream_info.video for one in playlist.playlists}
+    named = {one.uri for one in playlist.playlists}
+    for one in playlist.media:
+        is_shown = one.type == "VIDEO" and one.default == "YES" and one.group_id in groups
+        if is_shown and one.uri and one.uri not in named:
+            raise UnsupportedMedia("a playlist with pictures apart from its renditions (EXT-X-MEDIA): give the address of either")
 
 
 def _has_no_video(codecs: str | None) -> bool:

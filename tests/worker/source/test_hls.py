@@ -106,9 +106,27 @@ sound.m3u8
     ]
 
 
+IN_GROUP = '#EXT-X-STREAM-INF:BANDWIDTH=1,VIDEO="g"'
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *('TYPE=VIDEO,GROUP-ID="g",NAME="m",DEFAULT=YES', 'TYPE=VIDEO,GROUP-ID="other",NAME="m",DEFAULT=YES,URI="w"'),
+        *('TYPE=VIDEO,GROUP-ID="g",NAME="m",DEFAULT=YES,URI="v"', 'TYPE=VIDEO,GROUP-ID="g",NAME="m",URI="w"'),
+        'TYPE=AUDIO,GROUP-ID="g",NAME="m",DEFAULT=YES,URI="w"',
+    ],
+)
+def test_renditions_beside_which_nothing_else_is_shown(told: str) -> None:
+    found = read_hls(f"#EXTM3U\n#EXT-X-MEDIA:{told}\n{IN_GROUP}\nv\n".encode(), BASE, max_segments=1)
+    assert isinstance(found, list)
+    assert [one.what[-1] for one in found] == ["v"]
+
+
 @pytest.mark.parametrize(
     ("lines", "error"),
     [
+        (['#EXT-X-MEDIA:TYPE=VIDEO,GROUP-ID="g",NAME="m",DEFAULT=YES,URI="w"', IN_GROUP, "v"], UnsupportedMedia),
         (['#EXT-X-KEY:METHOD=SAMPLE-AES,URI="k"', "#EXTINF:4,", "a"], UnsupportedMedia),
         (['#EXT-X-KEY:METHOD=AES-128,URI="k",KEYFORMAT="com.widevine"', "#EXTINF:4,", "a"], UnsupportedMedia),
         (["#EXT-X-KEY:METHOD=AES-128", "#EXTINF:4,", "a"], CorruptMedia),
