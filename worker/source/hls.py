@@ -7,6 +7,7 @@ left aside: a scan looks at pictures.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,8 +28,10 @@ MAX_KEYS: Final = 2000
 """The parser looks for each key among all others."""
 MAX_SEQUENCE: Final = 2**63
 """RFC 8216, 4.2: numbers are below 2^64; half of that leaves room for counting on."""
+_FLAT: Final = "CH-MONO"
 _RANGE = re.compile(r"(\d{1,15})(?:@(\d{1,15}))?", re.ASCII)
 _IV = re.compile(r"0[xX]([0-9a-fA-F]{1,32})")
+_VIDEO = re.compile(r"(?:^|,)\s*(?:avc[1-4]|dva[v1]|hvc1|hev1|dvh[1e]|vp0?[89]|av01|dav1|mp4v)", re.IGNORECASE)
 _NO_VIDEO = re.compile(r"\s*(mp4a|ac-3|ec-3|opus|flac|mp3|wvtt|stpp)[^,]*(,|$)", re.IGNORECASE)
 
 
@@ -108,22 +111,31 @@ def _taken(playlist: Any) -> list[str]:
 
 
 def _variants(playlist: Any, url: str) -> list[Variant[str]]:
-    found = []
-    for one in playlist.playlists[:MAX_VARIANTS]:
+    """Those that players know how to show, or all where they know none."""
+    shown, found = [], []
+    for one, told in list(zip(playlist.playlists, playlist.data["playlists"], strict=True))[:MAX_VARIANTS]:
         info = one.stream_info
         if one.uri and not _has_no_video(info.codecs):
             width, height = info.resolution or (None, None)
-            found.append(
-                Variant(
-                    what=joined_url(url, one.uri),
-                    width_px=width,
-                    height_px=height,
-                    bandwidth_bps=info.average_bandwidth or info.bandwidth,
-                )
+            variant = Variant(
+                what=joined_url(url, one.uri),
+                width_px=width,
+                height_px=height,
+                bandwidth_bps=info.average_bandwidth or info.bandwidth,
             )
+            found.append(variant)
+            if _is_for_all(told["stream_info"]):
+                shown.append(variant)
     if not found:
         raise UnsupportedMedia("the HLS playlist has no rendition with video")
-    return found
+    return shown or found
+
+
+def _is_for_all(told: Mapping[str, Any]) -> bool:
+    """Whether no codec, layout (RFC 8216bis, 4.4.6.2: several views) or DRM keeps players from it, as far as is told."""
+    codecs = told.get("codecs") or ""
+    is_known = not codecs or len(codecs) > MAX_CODECS or _VIDEO.search(codecs) is not None
+    return is_known and told.get("req_video_layout", _FLAT) in (_FLAT, f'"{_FLAT}"') and not told.get("allowed_cpc")
 
 
 def _refuse_other_angles(playlist: Any) -> None:

@@ -106,6 +106,29 @@ sound.m3u8
     ]
 
 
+@pytest.mark.parametrize(
+    ("told", "names"),
+    [
+        ('CODECS="xxxx.1"', "b"),
+        ('CODECS="xxxx.1,mp4a.40.2"', "b"),
+        ('CODECS="avc1.4d401e",REQ-VIDEO-LAYOUT="CH-STEREO"', "b"),
+        ('CODECS="avc1.4d401e",ALLOWED-CPC="com.example.drm1:HW"', "b"),
+        ('CODECS="avc1.4d401e",REQ-VIDEO-LAYOUT="CH-MONO"', "ab"),
+        ('CODECS="mp4a.40.2, HVC1.1.6.L93.B0"', "ab"),
+        ('CODECS="vp09.00.10.08"', "ab"),
+        ('CODECS=""', "ab"),
+        ("FRAME-RATE=30", "ab"),
+    ],
+)
+def test_a_rendition_that_few_players_show_is_left_where_there_is_another(told: str, names: str) -> None:
+    lines = [f"#EXT-X-STREAM-INF:BANDWIDTH=9,RESOLUTION=1280x720,{told}", "a"]
+    other = ['#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=64x36,CODECS="avc1.4d401e"', "b"]
+    for expected, text in ((names, [*lines, *other]), ("a", lines)):
+        found = read_hls("\n".join(["#EXTM3U", *text]).encode(), BASE, max_segments=1)
+        assert isinstance(found, list)
+        assert "".join(one.what[-1] for one in found) == expected
+
+
 IN_GROUP = '#EXT-X-STREAM-INF:BANDWIDTH=1,VIDEO="g"'
 
 
