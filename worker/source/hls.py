@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from worker.errors import CorruptMedia, UnsupportedMedia
 from worker.source.client import joined_url
-from worker.source.hls_lines import addresses, for_parser, lines_of
+from worker.source.hls_lines import addresses, beside_segments, for_parser, lines_of
 from worker.source.http import ByteRange
 from worker.source.parts import Key, Part
 from worker.source.sniff import Kind, sniff
@@ -97,7 +97,7 @@ def read_hls(data: bytes, url: str, *, max_segments: int) -> list[Variant[str]] 
             return _variants(playlist, url)
         # An initialisation has a key only if that stands above it, and only with a vector (RFC 8216, 4.3.2.5).
         is_key_first = 0 <= text.find("#EXT-X-KEY:") < text.find("#EXT-X-MAP:")
-        return _media(playlist, url, max_segments, is_key_first=is_key_first)
+        return _media(playlist, url, max_segments, is_key_first=is_key_first, lacks=beside_segments(lines))
     except (CorruptMedia, UnsupportedMedia):
         raise
     except Exception as exc:  # the parser raises whatever its input makes it raise
@@ -152,7 +152,7 @@ def _has_no_video(codecs: str | None) -> bool:
     return 0 < len(codecs or "") <= MAX_CODECS and not _NO_VIDEO.sub("", codecs or "").strip()
 
 
-def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool) -> MediaPlaylist:
+def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool, lacks: str | None) -> MediaPlaylist:
     if playlist.is_i_frames_only:
         raise UnsupportedMedia("a playlist of single frames for seeking")
     if len(playlist.segments) > max_segments:
@@ -187,7 +187,8 @@ def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool) ->
                 is_after_break=bool(one.discontinuity),
             )
         )
-    lacks = f"{gaps} segments of it are missing (EXT-X-GAP): give a playlist that has them all" if gaps else None
+    if gaps:
+        lacks = f"segments are missing ({gaps}, EXT-X-GAP): give a playlist that has them all"
     return MediaPlaylist(segments=tuple(segments), target_s=target_s, has_ended=bool(playlist.is_endlist), lacks=lacks)
 
 

@@ -25,6 +25,7 @@ _READ: Final = _MEDIA | {"#EXTM3U", "#EXT-X-STREAM-INF", "#EXT-X-MEDIA", ADDRESS
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _OTHER_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 """``str.splitlines`` and some players end a line here."""
+_ASSET = re.compile(r"[:,]\s*X-ASSET-(?:URI|LIST)\s*=")
 _SPACE: Final = " \t"
 
 Line = tuple[str, str]
@@ -63,3 +64,16 @@ def for_parser(lines: Sequence[Line]) -> str:
 
 def addresses(lines: Sequence[Line]) -> list[str]:
     return [line for name, line in lines if name == ADDRESS]
+
+
+def beside_segments(lines: Sequence[Line]) -> str | None:
+    """What players show, or would be sent, beside the segments that are listed (RFC 8216bis, 4.4.5.2, 4.4.4.9, appendix D), for
+    people."""
+    names = [name for name, _ in lines]
+    if any(name == "#EXT-X-DATERANGE" and _ASSET.search(line) for name, line in lines):
+        return "other recordings are shown in between (X-ASSET-URI, X-ASSET-LIST): give the address of one without"
+    if "#EXT-X-SKIP" in names:
+        return "its first segments are left out (EXT-X-SKIP): give its address without _HLS_skip"
+    if next((name for name in reversed(names) if name in (ADDRESS, "#EXT-X-PART")), None) == "#EXT-X-PART":
+        return "its end is listed as EXT-X-PART alone: fetch it again when it is finished"
+    return None

@@ -84,3 +84,20 @@ def test_renditions_and_segments_in_one_playlist_are_refused() -> None:
 def test_variables_that_are_used_are_refused() -> None:
     with pytest.raises(UnsupportedMedia, match="EXT-X-DEFINE"):
         media('#EXT-X-DEFINE:NAME="x",VALUE="b"', "#EXTINF:4,", "{$x}.ts")
+
+
+def test_what_a_stream_of_low_latency_lists_before_it_is_whole_is_passed_over() -> None:
+    part = '#EXT-X-PART:DURATION=1,URI="p"'
+    told = (
+        "#EXT-X-SERVER-CONTROL:CAN-SKIP-UNTIL=12",
+        "#EXT-X-PART-INF:PART-TARGET=1",
+        part,
+        *ONE,
+        "#EXT-X-GAP",
+        part,
+        *TWO,
+        part,
+    )
+    playlist = media(*told, '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="q"', '#EXT-X-RENDITION-REPORT:URI="r"', ended=False)
+    assert [one.part.url[-1] for one in playlist.segments] == ["a"]
+    assert (playlist.segments[0].sequence, playlist.has_ended) == (0, False)

@@ -180,14 +180,31 @@ def test_a_segment_that_is_the_only_one_is_what_the_playlist_says_of_it(
         assert urls.fetch(server.url("/media.m3u8"), tmp_path).path.read_bytes() == content
 
 
-@pytest.mark.parametrize("told", [["#EXT-X-GAP"]], ids=["gap"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        [*SEGMENT, "#EXT-X-GAP", *SEGMENT],
+        ['#EXT-X-DATERANGE:ID="ad",CLASS="com.apple.hls.interstitial",X-ASSET-URI="b.m3u8"', *SEGMENT],
+        ['#EXT-X-DATERANGE:X-ASSET-LIST="b.json",ID="ad"', *SEGMENT],
+        [*SEGMENT, '#EXT-X-DATERANGE:ID="ad",DURATION=5,X-ASSET-URI="b.m3u8"'],
+        ["#EXT-X-SKIP:SKIPPED-SEGMENTS=3", *SEGMENT],
+        [*SEGMENT, '#EXT-X-PART:DURATION=1,URI="a.0"', '#EXT-X-PART:DURATION=1,URI="a.1"'],
+    ],
+    ids=["gap", "interstitial", "list of them", "at the end", "skip", "parts"],
+)
 @pytest.mark.parametrize("master", [False, True], ids=["outright", "as a rendition"])
 def test_a_recording_that_is_not_whole_is_refused(told: list[str], master: bool, spy: Spy, tmp_path: Path) -> None:
-    media = playlist(*SEGMENT, *told, *SEGMENT)
+    media = playlist(*told)
     held = {"media.m3u8": f"#EXTM3U\n{MASTER}\nlow".encode() if master else media, "low": media, "a": b"\x47" * 300}
     raised = fails(held, spy, tmp_path)
     assert isinstance(raised, UnsupportedMedia)
     assert "not whole" in str(raised)
+
+
+def test_parts_that_are_segments_too_and_dates_are_passed_over(spy: Spy, tmp_path: Path) -> None:
+    told = ['#EXT-X-PART:DURATION=1,URI="a.0"', '#EXT-X-DATERANGE:ID="ad",SCTE35-OUT=0xFC', '#EXT-X-PART:DURATION=1,URI="a.1"']
+    with source(files({"media.m3u8": playlist(*told, *SEGMENT), "a": b"\x47" * 300}), spy) as (server, urls):
+        assert urls.fetch(server.url("/media.m3u8"), tmp_path).size_bytes == 300
 
 
 def test_a_rendition_too_large_for_the_limit_is_left(spy: Spy, tmp_path: Path) -> None:
