@@ -13,7 +13,7 @@ import numpy as np
 from worker import report as wire
 from worker.errors import SourceError, VeriframeError
 from worker.observe import Observations
-from worker.types import Coverage, Face, Label, MediaInfo, NoVerdict, Verdict
+from worker.types import Coverage, Face, Label, MediaInfo, MediaKind, NoVerdict, Verdict
 from worker.verdict.draws import interval_width
 
 MESSAGE_LENGTH = 500
@@ -127,12 +127,15 @@ def media_part(info: MediaInfo, duration_s: float, sha256: str | None = None, ph
 
 
 def _sampling(found: Findings) -> wire.Sampling:
-    coverage = found.coverage
+    coverage, length_s = found.coverage, found.info.duration_s
+    is_part = found.info.kind is MediaKind.VIDEO and (coverage.start_s > 0 or coverage.end_s < length_s)
     return wire.Sampling(
         requested=coverage.requested,
         decoded=coverage.decoded,
         with_face=coverage.with_face,
         strategy=coverage.strategy,
+        start_s=round(coverage.start_s, 3) if is_part else None,
+        end_s=round(min(coverage.end_s, length_s), 3) if is_part else None,
         max_gap_s=round(coverage.max_gap_s, 3),
         stopped_early=found.stopped_by is not None,
         stopped_by=found.stopped_by,

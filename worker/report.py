@@ -157,6 +157,10 @@ class Sampling(Wire):
     decoded: int = Field(description="frames looked at in both passes; may exceed requested, or fall short where stopped early")
     with_face: int
     strategy: Strategy
+    start_s: float | None = Field(
+        default=None, description="begin of the part of a video that alone was to be looked at; null where it was the whole"
+    )
+    end_s: float | None = Field(default=None, description="end of that part")
     max_gap_s: float = Field(description="longest stretch between looked-at frames; 0 where all were looked at")
     stopped_early: bool = Field(description="not all wanted frames were looked at")
     stopped_by: Literal["verdict", "media"] | None = Field(

@@ -28,12 +28,18 @@ COLUMNS = (
     "model",
     "sha256",
     "id",
+    "start_s",
+    "end_s",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def safe_cell(text: str) -> str:
     return "'" + text if text.startswith(_FORMULA) else text
+
+
+def _seconds(duration_s: float | None) -> str | None:
+    return None if duration_s is None else f"{duration_s:.3f}"
 
 
 class CsvSink:
@@ -53,13 +59,15 @@ class CsvSink:
             " ".join(row.reasons),
             row.tracks,
             row.worst_ms,
-            None if row.duration_s is None else f"{row.duration_s:.3f}",
-            None if row.seconds is None else f"{row.seconds:.3f}",
+            _seconds(row.duration_s),
+            _seconds(row.seconds),
             row.error_code,
             safe_cell(row.error_message),
             safe_cell(f"{report.model.name} {report.model.version}") if report.model else None,
             report.media.sha256 if report.media else None,
             report.id,
+            _seconds(row.start_s),
+            _seconds(row.end_s),
         ]
         self._rows.writerow(cells)
         self._out.flush()

@@ -10,7 +10,8 @@ from worker.report import Report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """``worst_ms`` is the moment of the most suspicious face, None where no face was scored; ``seconds`` what the scan took."""
+    """``start_s`` and ``end_s``: of the part that alone was scanned, None for the whole.
+    ``worst_ms`` is the moment of the most suspicious face, None where no face was scored; ``seconds`` what the scan took."""
 
     path: str
     status: str
@@ -18,6 +19,8 @@ class Row:
     score: float | None
     calibrated: bool
     reasons: tuple[str, ...]
+    start_s: float | None
+    end_s: float | None
     tracks: int
     worst_ms: int | None
     duration_s: float | None
@@ -25,8 +28,17 @@ class Row:
     error_code: str
     error_message: str
 
+    @property
+    def why(self) -> str:
+        """The error; or why there is no plain verdict, and whether it holds for a part alone."""
+        if self.error_code:
+            return f"{self.error_code}: {self.error_message}"
+        part = () if self.start_s is None else ("part only",)
+        return ", ".join((*self.reasons, *part)).replace("_", " ")
+
 
 def row_of(report: Report) -> Row:
+    sampling = report.sampling
     faces = [
         *((item.score, item.t_ms) for track in report.tracks for item in track.evidence),
         *((face.score, frame.t_ms) for frame in report.frames for face in frame.faces if face.score is not None),
@@ -38,6 +50,8 @@ def row_of(report: Report) -> Row:
         score=report.score,
         calibrated=report.calibrated,
         reasons=tuple(reason.code.value for reason in report.reasons),
+        start_s=sampling.start_s if sampling else None,
+        end_s=sampling.end_s if sampling else None,
         tracks=len(report.tracks),
         worst_ms=max(faces, key=lambda face: (face[0], -face[1]))[1] if faces else None,
         duration_s=report.media.duration_s if report.media else None,

@@ -43,7 +43,6 @@ class ScansTable:
         row = row_of(report)
         status = "dead" if report.dead else report.status
         shown = f"running {report.progress:.0%}" if status == "running" else status
-        why = f"{row.error_code}: {row.error_message}" if row.error_code else ", ".join(row.reasons).replace("_", " ")
         verdict = row.verdict.replace("_", " ") + (" (human)" if report.decided_by == "human" else "")
         self._table.add_row(
             Text(report.id),
@@ -52,7 +51,7 @@ class ScansTable:
             Text("" if row.score is None else f"{row.score:.2f}"),
             Text(report.created_at.strftime("%Y-%m-%d %H:%M:%S")),
             Text(row.path),
-            Text(escaped(why), style="dim"),
+            Text(escaped(row.why), style="dim"),
         )
 
     def close(self) -> None:

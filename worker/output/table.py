@@ -54,7 +54,7 @@ def cells(row: Row, above: str) -> tuple[Text, ...]:
     """A row of the table; ``above`` is the folder left out of its path."""
     failed = row.status == "failed"
     verdict = "failed" if failed else row.verdict.replace("_", " ")
-    why = f"{row.error_code}: {row.error_message}" if failed else ", ".join(reason.replace("_", " ") for reason in row.reasons)
+    why = row.why
     if row.score is not None and not row.calibrated:
         why = f"{why}, not calibrated" if why else "not calibrated"
     style = _STYLES.get("failed" if failed else row.verdict, "")

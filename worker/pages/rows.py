@@ -66,7 +66,7 @@ _COLUMNS = ", ".join(field.name for field in fields(Row))
 def row_of(place: str, stamp: str, report: Report) -> Row:
     head, source = words.headline(report), report.source
     name = escaped(name_of(report))
-    why = " ".join(words.reasons(report))
+    why = " ".join((*words.reasons(report), words.part(report) or "")).rstrip()
     if report.error is not None:
         why = f"{words.error(report.error.code)} ({escaped(report.error.message)})"
     return Row(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from worker.pages.timeline import moment
 from worker.report import Report
 from worker.resume import LASTING_ERRORS
 from worker.types import Label, Reason
@@ -167,6 +168,15 @@ def second_try(report: Report) -> tuple[str, ...]:
     is_lasting = report.error.code in LASTING_ERRORS - {"unsupported"}
     hope = "A second try may help." if report.error.retryable else "A second try would give the same." if is_lasting else ""
     return tuple(said for said in (hope, "All tries are used up." if report.dead else "") if said)
+
+
+def part(report: Report) -> str | None:
+    """What the verdict is about, where only a part of the video was to be looked at."""
+    sampling, media = report.sampling, report.media
+    if media is None or sampling is None or sampling.start_s is None or sampling.end_s is None:
+        return None
+    start, end = (moment(round(1000 * at_s)) for at_s in (sampling.start_s, sampling.end_s))
+    return f"Only {start} to {end} of {moment(round(1000 * media.duration_s))} was scanned."
 
 
 def error(code: str) -> str:

@@ -116,6 +116,19 @@ def test_of_frames_that_the_report_does_not_list_the_page_says_how_many_there_ar
     assert "16 of 300 frames that were looked at" in read(sign_in().page(f"/scans/{scan_id}")).text
 
 
+def test_that_only_a_part_was_scanned_is_said_in_the_list_and_on_the_page(service: Service, sign_in: SignIn) -> None:
+    scan_id, whole = service.submit(), service.submit()
+    report = with_faces(scan_id)
+    assert report.sampling is not None
+    part = report.sampling.model_copy(update={"start_s": 3.1, "end_s": 5.9})
+    completed(service.parts.desk.records, scan_id, report.model_copy(update={"sampling": part}))
+    completed(service.parts.desk.records, whole, with_faces(whole))
+    browser = sign_in()
+    assert read(browser.page("/scans")).text.count("part only") == 1
+    assert "Only 0:03.1 to 0:05.9 of 0:08.0 was scanned." in read(browser.page(f"/scans/{scan_id}")).text
+    assert "was scanned." not in read(browser.page(f"/scans/{whole}")).text
+
+
 def test_kept_media_are_shown_and_seek_without_scripts(service: Service, sign_in: SignIn) -> None:
     scan_id = service.submit()
     completed(service.parts.desk.records, scan_id, with_faces(scan_id, crop="t1-0.jpg"))

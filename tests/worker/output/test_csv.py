@@ -9,7 +9,12 @@ from datetime import UTC, datetime
 import pytest
 
 from worker.output.csv import CsvSink
-from worker.report import Report
+from worker.report import Report, Sampling
+from worker.types import Strategy
+
+PART = Sampling(
+    requested=8, decoded=8, with_face=8, strategy=Strategy.AUTO, start_s=0.0, end_s=5.9, max_gap_s=1, stopped_early=False
+)
 
 
 def row(**more: object) -> dict[str, str]:
@@ -28,8 +33,14 @@ def test_a_file_is_named_as_it_is_with_what_is_known_of_it() -> None:
     media |= {"codec": "h264", "container": "mp4", "decoder": "pyav"}
     found = row(media=media)
     assert (found["path"], found["sha256"], found["duration_s"]) == ("/clips/a.mp4", "ab" * 32, "2.500")
+    assert (found["start_s"], found["end_s"]) == ("", "")
     found = row()
     assert (found["sha256"], found["duration_s"], found["seconds"], found["score"]) == ("", "", "", "")
+
+
+def test_a_part_of_a_video_has_its_begin_and_end() -> None:
+    found = row(sampling=PART)
+    assert (found["start_s"], found["end_s"]) == ("0.000", "5.900")
 
 
 def test_an_address_stands_where_a_path_would() -> None:

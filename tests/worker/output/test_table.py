@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.worker.pages.reports import PART, report
 from worker.errors import EmptyMedia
 from worker.jobs import failed
+from worker.output.scans import ScansTable
 from worker.output.table import TableSink
 
 
@@ -26,3 +28,12 @@ def test_a_narrow_terminal_costs_no_column(monkeypatch: pytest.MonkeyPatch) -> N
     printed = out.getvalue()
     assert all(name in printed for name in ("file", "verdict", "score", "tracks", "worst", "seconds", "why"))
     assert "a.mp4" in printed
+
+
+@pytest.mark.parametrize("table", [TableSink, ScansTable])
+def test_that_only_a_part_was_scanned_stands_beside_the_verdict(table: type[TableSink] | type[ScansTable]) -> None:
+    out = io.StringIO()
+    sink = table(out)
+    sink.write(report(reasons=({"code": "near_threshold"},), sampling=PART))
+    sink.close()
+    assert "near threshold, part only" in out.getvalue()

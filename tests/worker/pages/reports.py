@@ -32,6 +32,10 @@ MEDIA = Media(
     decoder="pyav",
 )  # fmt: skip
 
+PART = Sampling(
+    requested=8, decoded=8, with_face=8, strategy=Strategy.AUTO, start_s=3.1, end_s=5.9, max_gap_s=1, stopped_early=False
+)
+
 
 def face(track: int, score: float | None) -> FaceItem:
     return FaceItem(box=(100, 50, 200, 170), det_conf=0.99, score=score, track=track, quality=0.8)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.pages.html import Page
-from tests.worker.pages.reports import failed, report
+from tests.worker.pages.reports import PART, failed, report
 from worker.output.folder import ReportFolder
 from worker.pages import words
 from worker.pages.folder import FolderPages
@@ -210,6 +210,11 @@ def test_an_empty_folder_has_an_index_that_says_so(tmp_path: Path) -> None:
 def test_a_verdict_by_a_person_is_marked(tmp_path: Path) -> None:
     save(tmp_path, [report(verdict=Label.REAL, decided_by="human")])
     assert "by a person" in Page((tmp_path / "index.html").read_text("utf-8")).text
+
+
+def test_that_only_a_part_was_scanned_is_said(tmp_path: Path) -> None:
+    save(tmp_path, [report(sampling=PART)])
+    assert "Only 0:03.1 to 0:05.9 of 0:10.0 was scanned." in Page((tmp_path / "index.html").read_text("utf-8")).text
 
 
 def test_orders_are_those_that_the_page_names() -> None:

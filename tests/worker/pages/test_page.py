@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from tests.worker.pages.html import Page
-from tests.worker.pages.reports import MEDIA, failed, frames, report, track, watched
+from tests.worker.pages.reports import MEDIA, PART, failed, frames, report, track, watched
 from worker.pages import words
 from worker.pages.page import MOST_VALUES, name_of, report_page, values_of
 from worker.pages.timeline import MOST_ROWS
@@ -133,6 +133,13 @@ def test_of_what_is_not_there_nothing_is_said_about_a_second_try() -> None:
     text = Page(report_page(failed("unsupported", "no such file or folder"), nothing)).text
     assert "cannot be read as a video or picture. (unsupported: no such file or folder)" in text
     assert "second try" not in text
+
+
+def test_that_only_a_part_was_scanned_stands_under_the_verdict() -> None:
+    text = Page(report_page(report(sampling=PART), nothing)).text
+    assert "Only 0:03.1 to 0:05.9 of 0:10.0 was scanned." in text
+    assert "from 3.1 s to 5.9 s alone" in text
+    assert "was scanned." not in Page(report_page(report(), nothing)).text
 
 
 @pytest.mark.parametrize(("state", "said"), [("human", words.HUMAN), ("uncalibrated", words.UNCALIBRATED)])

@@ -308,9 +308,10 @@ def test_a_result_is_one_for_bytes_model_settings_and_options() -> None:
         cache_key(CONTENT, "b", RequestOptions()),
         cache_key(Content(sha256="cd" * 32, size_bytes=7), "a", RequestOptions()),
         cache_key(CONTENT, "a", RequestOptions(max_frames=8)),
+        cache_key(CONTENT, "a", RequestOptions(start_s=1.0)),
         cache_key(CONTENT, "a", RequestOptions(exhaustive=True)),
         cache_key(CONTENT, "a", RequestOptions(exhaustive=False)),
         cache_key(CONTENT, "a", RequestOptions(explain=True)),
     }
-    assert len(keys) == 7
+    assert len(keys) == 8
     assert cache_key(CONTENT, "a", RequestOptions()) in keys
