@@ -28,6 +28,7 @@ class NearDuplicate(BaseModel):
     verdict: Label | None
     decided_by: Literal["model", "human"]
     score: Probability | None
+    calibrated: bool
 
 
 class NearDuplicates(BaseModel):
@@ -52,6 +53,7 @@ def list_near_duplicates(key: Reader, scan_id: ScanId, parts: TheParts) -> NearD
                 verdict=report.verdict,
                 decided_by=report.decided_by,
                 score=report.score,
+                calibrated=report.calibrated,
             )
             for report, distance in found
         )

@@ -59,6 +59,7 @@ class Summary(BaseModel):
     decided_by: Literal["model", "human"]
     reasons: tuple[ReasonItem, ...]
     score: Probability | None
+    calibrated: bool
     error: ErrorItem | None
 
 

@@ -205,7 +205,7 @@ def callbacks(
 
 def _near(found: list[tuple[Report, float]]) -> list[dict[str, Any]]:
     """What was said of near-identical media, the newest first."""
-    shown = {"id", "verdict", "decided_by", "score", "finished_at"}
+    shown = {"id", "verdict", "decided_by", "score", "calibrated", "finished_at"}
     return [{**one.model_dump(mode="json", include=shown), "distance": round(distance, 2)} for one, distance in found]
 
 

@@ -30,11 +30,12 @@ class Row:
 
     @property
     def why(self) -> str:
-        """The error; or why there is no plain verdict, and whether it holds for a part alone."""
+        """The error; or what qualifies the verdict: reasons, a part that alone was scanned, a score that is no probability."""
         if self.error_code:
             return f"{self.error_code}: {self.error_message}"
         part = () if self.start_s is None else ("part only",)
-        return ", ".join((*self.reasons, *part)).replace("_", " ")
+        calibrated = () if self.calibrated or self.score is None else ("not calibrated",)
+        return ", ".join((*self.reasons, *part, *calibrated)).replace("_", " ")
 
 
 def row_of(report: Report) -> Row:

@@ -54,9 +54,6 @@ def cells(row: Row, above: str) -> tuple[Text, ...]:
     """A row of the table; ``above`` is the folder left out of its path."""
     failed = row.status == "failed"
     verdict = "failed" if failed else row.verdict.replace("_", " ")
-    why = row.why
-    if row.score is not None and not row.calibrated:
-        why = f"{why}, not calibrated" if why else "not calibrated"
     style = _STYLES.get("failed" if failed else row.verdict, "")
     return (
         Text(row.path[len(above) :]),
@@ -65,7 +62,7 @@ def cells(row: Row, above: str) -> tuple[Text, ...]:
         Text(str(row.tracks) if not failed else ""),
         Text("" if row.worst_ms is None else clock(row.worst_ms)),
         Text("" if row.seconds is None else f"{row.seconds:.1f}"),
-        Text(escaped(why), style="dim"),
+        Text(escaped(row.why), style="dim"),
     )
 
 

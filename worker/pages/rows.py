@@ -26,7 +26,7 @@ from worker.types import Label
 PAGE: Final = "page.html"
 """An item's page, beside its report."""
 DATABASE: Final = ".index.sqlite"
-VERSION: Final = 2
+VERSION: Final = 3
 PLACE = re.compile(r"(.+-)?[0-9a-f]{16}")
 """Names of items' folders (``worker.output.folder``)."""
 RANKS: Final = {Label.FAKE: 0, Label.UNCERTAIN: 1, None: 2, Label.NOT_APPLICABLE: 3, Label.REAL: 4}
@@ -66,7 +66,8 @@ _COLUMNS = ", ".join(field.name for field in fields(Row))
 def row_of(place: str, stamp: str, report: Report) -> Row:
     head, source = words.headline(report), report.source
     name = escaped(name_of(report))
-    why = " ".join((*words.reasons(report), words.part(report) or "")).rstrip()
+    calibration = "" if report.calibrated or report.score is None else words.NOT_CALIBRATED
+    why = " ".join(filter(None, (*words.reasons(report), words.part(report), calibration)))
     if report.error is not None:
         why = f"{words.error(report.error.code)} ({escaped(report.error.message)})"
     return Row(

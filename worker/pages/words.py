@@ -124,6 +124,7 @@ HUMAN: Final = "A person decided this verdict. The score, tracks and reasons bel
 UNCALIBRATED: Final = (
     "No calibration covers this kind of scan: the score orders media by suspicion, but is no probability that they are fake."
 )
+NOT_CALIBRATED: Final = "The score is not calibrated."
 POOLED: Final = (
     "No track decides by itself: this is the score of all faces together whose own tracks are too short to be judged alone."
 )

@@ -39,9 +39,11 @@ def test_earlier_and_later_ones_with_their_verdicts(service: Service) -> None:
     feedback = {"label": "fake", "category": "manipulation"}
     service.client.post(f"/v1/scans/{first}/feedback", json=feedback, headers=service.as_())
     listed = near(service, second).json()["near_duplicates"]
-    assert [(one["id"], one["distance"], one["verdict"], one["decided_by"], one["score"]) for one in listed] == [
-        (third, 1.0, "real", "model", 0.1),
-        (first, 1.0, "fake", "human", 0.1),
+    assert [
+        (one["id"], one["distance"], one["verdict"], one["decided_by"], one["score"], one["calibrated"]) for one in listed
+    ] == [
+        (third, 1.0, "real", "model", 0.1, False),
+        (first, 1.0, "fake", "human", 0.1, False),
     ]
     assert [one["finished_at"] for one in listed] == sorted((one["finished_at"] for one in listed), reverse=True)
     report = service.client.get(f"/v1/scans/{second}", headers=service.as_()).json()

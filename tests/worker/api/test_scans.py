@@ -176,7 +176,7 @@ def test_lists_are_paged_and_filtered(service: Service) -> None:
     assert pages(dead="true") == [[]]
     assert {scan for page in pages(external_id="post 1") for scan in page} == {ids[1], ids[3]}
     summary = service.client.get("/v1/scans", params={"status": "completed"}, headers=service.as_()).json()["scans"][0]
-    assert (summary["verdict"], summary["score"]) == ("real", 0.1)
+    assert (summary["verdict"], summary["score"], summary["calibrated"]) == ("real", 0.1, False)
     assert "tracks" not in summary
 
 

@@ -129,6 +129,14 @@ def test_that_only_a_part_was_scanned_is_said_in_the_list_and_on_the_page(servic
     assert "was scanned." not in read(browser.page(f"/scans/{whole}")).text
 
 
+def test_that_a_score_is_not_calibrated_is_said_in_the_list(service: Service, sign_in: SignIn) -> None:
+    calibrated, other = service.submit(), service.submit()
+    completed(service.parts.desk.records, calibrated, with_faces(calibrated))
+    assert "not calibrated" not in read(sign_in().page("/scans")).text
+    completed(service.parts.desk.records, other, with_faces(other).model_copy(update={"calibrated": False}))
+    assert read(sign_in().page("/scans")).text.count("not calibrated") == 1
+
+
 def test_kept_media_are_shown_and_seek_without_scripts(service: Service, sign_in: SignIn) -> None:
     scan_id = service.submit()
     completed(service.parts.desk.records, scan_id, with_faces(scan_id, crop="t1-0.jpg"))

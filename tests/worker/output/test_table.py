@@ -31,6 +31,16 @@ def test_a_narrow_terminal_costs_no_column(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("table", [TableSink, ScansTable])
+def test_that_the_score_is_not_calibrated_stands_beside_the_verdict(table: type[TableSink] | type[ScansTable]) -> None:
+    out = io.StringIO()
+    sink = table(out)
+    sink.write(report(calibrated=False))
+    sink.write(report())
+    sink.close()
+    assert out.getvalue().count("not calibrated") == 1
+
+
+@pytest.mark.parametrize("table", [TableSink, ScansTable])
 def test_that_only_a_part_was_scanned_stands_beside_the_verdict(table: type[TableSink] | type[ScansTable]) -> None:
     out = io.StringIO()
     sink = table(out)

@@ -217,5 +217,10 @@ def test_that_only_a_part_was_scanned_is_said(tmp_path: Path) -> None:
     assert "Only 0:03.1 to 0:05.9 of 0:10.0 was scanned." in Page((tmp_path / "index.html").read_text("utf-8")).text
 
 
+def test_that_a_score_is_not_calibrated_is_said(tmp_path: Path) -> None:
+    save(tmp_path, [named("b.mp4", report(calibrated=False)), named("c.mp4", report())])
+    assert Page((tmp_path / "index.html").read_text("utf-8")).text.count(words.NOT_CALIBRATED) == 1
+
+
 def test_orders_are_those_that_the_page_names() -> None:
     assert list(ORDERS) == ["verdict", "score", "name"]

@@ -135,6 +135,11 @@ def test_of_what_is_not_there_nothing_is_said_about_a_second_try() -> None:
     assert "second try" not in text
 
 
+def test_the_models_calibration_is_not_said_to_hold_where_it_does_not() -> None:
+    texts = [Page(report_page(report(calibrated=calibrated), nothing)).text for calibrated in (True, False)]
+    assert ["tiny 2 (does not hold for this kind of scan)" in text for text in texts] == [False, True]
+
+
 def test_that_only_a_part_was_scanned_stands_under_the_verdict() -> None:
     text = Page(report_page(report(sampling=PART), nothing)).text
     assert "Only 0:03.1 to 0:05.9 of 0:10.0 was scanned." in text

@@ -80,6 +80,7 @@ def test_the_end_of_a_scan_becomes_a_callback(redis: Redis, courier: Callable[..
         "dead": False,
         "verdict": None,
         "score": None,
+        "calibrated": False,
         "decided_by": "model",
         "error": None,
     }

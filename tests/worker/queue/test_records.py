@@ -174,14 +174,15 @@ def test_a_callback_is_owed_from_the_moment_of_the_end(records: Records) -> None
     scan_id = submitted(records, callback_url="https://example.org/hook", external_id="7")
     claim = claimed(records, scan_id)
     assert records.redis.zcard("vf:callbacks") == 0
-    records.finish(claim, report(scan_id))
-    records.finish(claim, report(scan_id))
+    calibrated = report(scan_id).model_copy(update={"calibrated": True})
+    records.finish(claim, calibrated)
+    records.finish(claim, calibrated)
     ((event, _),) = records.redis.zrange("vf:callbacks", 0, -1, withscores=True)
     stored = records.redis.hgetall(f"vf:callback:{event.decode()}")
     body = json.loads(stored[b"body"])
     assert (event.decode(), stored[b"url"], body["type"]) == (f"evt_{scan_id}", b"https://example.org/hook", "scan.completed")
     told = {"id": scan_id, "external_id": "7", "status": "completed", "verdict": "fake", "score": 0.9, "decided_by": "model"}
-    assert body["data"] == told | {"dead": False, "error": None}
+    assert body["data"] == told | {"calibrated": True, "dead": False, "error": None}
     finished = datetime.fromtimestamp((records.get(scan_id).finished_ms or 0) / 1000, UTC)
     assert datetime.fromisoformat(body["timestamp"]) == finished
 
@@ -203,7 +204,7 @@ def test_the_callback_of_a_failed_scan_says_why(records: Records, is_dead: bool)
     assert told["type"] == "scan.failed"
     assert told["data"] == {
         "id": scan_id, "external_id": None, "status": "failed", "verdict": None, "score": None, "decided_by": "model",
-        "dead": is_dead, "error": error,
+        "calibrated": False, "dead": is_dead, "error": error,
     }  # fmt: skip
 
 

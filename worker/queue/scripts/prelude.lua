@@ -81,7 +81,8 @@ local function call_back(id, status, r, now)
   if decision.verdict and status == 'completed' then decided_by, verdict = 'human', decision.verdict end
   local data = {
     id = id, external_id = or_null(r.external_id), status = status, dead = r.dead == '1',
-    verdict = or_null(verdict), score = or_null(summary.score), decided_by = decided_by,
+    verdict = or_null(verdict), score = or_null(summary.score), calibrated = summary.calibrated == true,
+    decided_by = decided_by,
     error = status == 'failed' and next(decoded(r.error)) and decoded(r.error) or cjson.null,
   }
   local event, told = 'evt_' .. id, {type = 'scan.' .. status, timestamp = iso(now), data = data}
