@@ -133,7 +133,10 @@ class Track(Wire):
 class Segment(Wire):
     start_ms: int
     end_ms: int
-    max_score: Probability = Field(description="highest smoothed p(fake) of single faces in it, by the network alone")
+    max_score: Probability = Field(
+        description="highest smoothed p(fake) of single faces in it, by the network alone; of a watch, the track's highest score "
+        "in a window"
+    )
     track: int = Field(description="-1: faces of tracks too short to be judged by themselves")
 
 
@@ -161,7 +164,9 @@ class Sampling(Wire):
         default=None, description="begin of the part of a video that alone was to be looked at; null where it was the whole"
     )
     end_s: float | None = Field(default=None, description="end of that part")
-    max_gap_s: float = Field(description="longest stretch between looked-at frames; 0 where all were looked at")
+    max_gap_s: float = Field(
+        description="longest stretch without a looked-at frame, from begin to end of what was to be looked at; 0: all were"
+    )
     stopped_early: bool = Field(description="not all wanted frames were looked at")
     stopped_by: Literal["verdict", "media"] | None = Field(
         default=None, description="why: more frames could not have changed the verdict, or the media broke off"
@@ -199,7 +204,7 @@ class Watch(Wire):
 
     window_s: float
     hop_s: float
-    windows: int
+    windows: int = Field(description="the last reaches back from the end: it may be the one before once more")
     fake_windows: int = Field(description="windows whose rolling verdict was fake; a report with any is never real")
     ending: Literal["ended", "lost", "max_duration", "stopped"] | None = Field(default=None, description="null: not yet")
     missed_ms: dict[str, int] = Field(description="what was not looked at, by cause")
@@ -236,7 +241,7 @@ class Report(Wire):
     verdict: Label | None = None
     decided_by: Literal["model", "human"] = "model"
     reasons: tuple[ReasonItem, ...] = ()
-    score: Probability | None = Field(default=None, description="calibrated p(fake); null when no face voted")
+    score: Probability | None = Field(default=None, description="calibrated p(fake); null when no face voted, or too few")
     calibrated: bool = False
     odds: Odds | None = Field(default=None, description="what the score was made of; null where there is none")
     thresholds: Thresholds | None = None

@@ -92,7 +92,15 @@ def test_the_page_of_a_scan_says_what_is_known(service: Service, sign_in: SignIn
     result = page.by_id("result")
     assert result is not None
     assert (result["data-verdict"], result["data-decided-by"]) == ("fake", "model")
-    for words in ("Fake", "post 7", "https://media.example/a.mp4?…", "Track 1: score 0.90", "0:01.5", "8.0 s"):
+    for words in (
+        "Fake",
+        "post 7",
+        "https://media.example/a.mp4?…",
+        "Track 1: score 0.90",
+        "0:01.5",
+        "8.0 s",
+        "the longest gap is 0.5 s",
+    ):
         assert words in page.text, words
     assert "hush" not in page.text
     assert page.by_id("not-retained") is not None

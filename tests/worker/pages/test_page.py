@@ -135,6 +135,12 @@ def test_of_what_is_not_there_nothing_is_said_about_a_second_try() -> None:
     assert "second try" not in text
 
 
+def test_a_gap_needs_no_two_frames() -> None:
+    sampling = PART.model_copy(update={"start_s": None, "end_s": None, "decoded": 1, "max_gap_s": 5.0})
+    text = Page(report_page(report(sampling=sampling), nothing)).text
+    assert "5.0 s without a frame that was looked at" in text
+
+
 def test_the_models_calibration_is_not_said_to_hold_where_it_does_not() -> None:
     texts = [Page(report_page(report(calibrated=calibrated), nothing)).text for calibrated in (True, False)]
     assert ["tiny 2 (does not hold for this kind of scan)" in text for text in texts] == [False, True]
