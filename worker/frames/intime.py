@@ -35,7 +35,7 @@ class InTime:
         self._number = count()
 
     def send(self, stamp: int | None) -> None:
-        """A packet of this moment went into the decoder."""
+        """A packet went into the decoder, and a frame of this moment is to come out; None where it need not."""
         self._sent.append(stamp)
 
     def give(self, frames: Sequence[av.VideoFrame], coming: Sequence[int], *, delays: bool) -> Iterator[av.VideoFrame]:

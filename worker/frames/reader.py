@@ -327,8 +327,7 @@ class Reader:
         for packet, is_needed, coming in mark_needed(packets, wanted):
             bad = self.counts.bad
             frames = self._decode(packet, is_needed)
-            if is_needed and not packet.is_discard and self.counts.bad == bad:
-                line.send(packet.pts)
+            line.send(packet.pts if is_needed and not packet.is_discard and self.counts.bad == bad else None)
             yield from line.give(frames, coming, delays=self._codec.has_b_frames or self._codec.thread_count > 1)
             self._goes_back = line.goes_back
         yield from line.give(self._decode(None), (), delays=False)

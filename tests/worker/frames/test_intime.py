@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import av
@@ -90,6 +90,24 @@ def test_decord_is_not_used_where_time_goes_back(clips: Clips) -> None:
     with path.open("rb") as file, open_media(file, Limits(), "decord") as media:
         assert media.info.decoder == "pyav"
         assert len(numbers(media, ALL)) == N
+
+
+def test_wanted_frames_that_are_lost_to_damage_keep_few_others_waiting(clips: Clips) -> None:
+    path = clips.path("lossy.mkv")
+    with av.open(str(clips["h264"].path)) as old, av.open(str(path), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        packets = [(bytes(packet), packet.pts, packet.dts, packet.is_keyframe) for packet in old.demux(stream) if packet.size]
+        for turn, (data, pts, dts, is_key) in product(range(13), packets):
+            is_referred_to = data[4] & 0x60
+            packet = av.Packet(data if is_referred_to else data[: len(data) // 3] + bytes(len(data) - len(data) // 3))
+            shift = round(turn * N / FPS / stream.time_base)
+            packet.pts, packet.dts, packet.time_base = pts + shift, dts + shift, stream.time_base
+            packet.is_keyframe, packet.stream = is_key, copy
+            new.mux(packet)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert len(numbers(media, SamplingRequest(strategy=Strategy.UNIFORM, max_frames=10))) == 10
+        assert media.counts.decoded < 10 * 24
 
 
 def frame(pts: int) -> av.VideoFrame:
