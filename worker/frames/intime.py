@@ -23,10 +23,12 @@ class InTime:
 
     A frame is kept back while a packet that is to be shown before it is among those to be decoded next, or went into the
     decoder shortly before; of ordinary files none is. ``goes_back``: a frame came behind one shown later that was given.
+    ``lacks``: one that was to come did not, or not before one shown later.
     """
 
     def __init__(self, floor: int, *, goes_back: bool = False, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
         self.goes_back = goes_back
+        self.lacks = False
         self._max_kept_bytes = max_kept_bytes
         self._last = floor
         self._has_given = False
@@ -36,6 +38,7 @@ class InTime:
 
     def send(self, stamp: int | None) -> None:
         """A packet went into the decoder, and a frame of this moment is to come out; None where it need not."""
+        self.lacks = self.lacks or (len(self._sent) == DELAYED and self._sent[0] is not None)
         self._sent.append(stamp)
 
     def give(self, frames: Sequence[av.VideoFrame], coming: Sequence[int], *, delays: bool) -> Iterator[av.VideoFrame]:
@@ -55,6 +58,7 @@ class InTime:
         while self._kept and not self._is_awaited(coming, delays and self._fits()):
             self._last, _, frame = heappop(self._kept)
             self._has_given = True
+            self.lacks = self.lacks or any(stamp is not None and stamp < self._last for stamp in self._sent)
             yield frame
         if not self._fits():
             raise CorruptMedia("too many large pictures whose time goes back")

@@ -64,7 +64,7 @@ class Reader:
         self.keys: Keys | None = None
         self.seekable = True
         self._is_laid_out = False
-        self._goes_back = False
+        self._goes_back = self._skips_none = False
         self._container = container
         self._reopen = reopen
         self._head: tuple[int | None, int] | None = None
@@ -322,14 +322,19 @@ class Reader:
         self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int] | None, floor: int
     ) -> Iterator[av.VideoFrame]:
         """Frames shown before the key frame they were started from (at ``floor``) lack what they refer to, and are left out, as
-        are those that none of ``wanted`` needs."""
+        are those that none of ``wanted`` needs, until a packet that one needs holds none: then nobody knows which hold any."""
         line = InTime(floor, goes_back=self._goes_back)
-        for packet, is_needed, coming in mark_needed(packets, wanted):
+        for packet, is_nearest, coming in mark_needed(packets, wanted):
+            is_needed = is_nearest or self._skips_none
             bad = self.counts.bad
             frames = self._decode(packet, is_needed)
-            line.send(packet.pts if is_needed and not packet.is_discard and self.counts.bad == bad else None)
-            yield from line.give(frames, coming, delays=self._codec.has_b_frames or self._codec.thread_count > 1)
-            self._goes_back = line.goes_back
+            is_due, is_bad = is_needed and not packet.is_discard, self.counts.bad > bad
+            line.send(packet.pts if is_due and not is_bad else None)
+            try:
+                yield from line.give(frames, coming, delays=self._codec.has_b_frames or self._codec.thread_count > 1)
+            finally:  # whoever takes the frames may have had enough of them
+                self._goes_back = line.goes_back
+                self._skips_none = self._skips_none or (wanted is not None and (line.lacks or (is_due and is_bad)))
         yield from line.give(self._decode(None), (), delays=False)
 
     def _decode(self, packet: Packet[VideoStream] | None, is_needed: bool = True) -> list[av.VideoFrame]:

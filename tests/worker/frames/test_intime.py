@@ -92,22 +92,47 @@ def test_decord_is_not_used_where_time_goes_back(clips: Clips) -> None:
         assert len(numbers(media, ALL)) == N
 
 
-def test_wanted_frames_that_are_lost_to_damage_keep_few_others_waiting(clips: Clips) -> None:
-    path = clips.path("lossy.mkv")
-    with av.open(str(clips["h264"].path)) as old, av.open(str(path), "w") as new:
+def repeated(clips: Clips, name: str, turns: int, damage: Callable[[bytes], bytes], emptied: dict[int, bytes]) -> Path:
+    """The clip again and again, its packets damaged; behind those that ``emptied`` names, by moments, two of such data,
+    shown an eighth of a frame before and after."""
+    path = clips.path(f"{name}_{turns}.mkv")
+    with av.open(str(clips[name].path)) as old, av.open(str(path), "w") as new:
         stream = old.streams.video[0]
         copy = new.add_stream_from_template(stream)
-        packets = [(bytes(packet), packet.pts, packet.dts, packet.is_keyframe) for packet in old.demux(stream) if packet.size]
-        for turn, (data, pts, dts, is_key) in product(range(13), packets):
-            is_referred_to = data[4] & 0x60
-            packet = av.Packet(data if is_referred_to else data[: len(data) // 3] + bytes(len(data) - len(data) // 3))
-            shift = round(turn * N / FPS / stream.time_base)
-            packet.pts, packet.dts, packet.time_base = pts + shift, dts + shift, stream.time_base
-            packet.is_keyframe, packet.stream = is_key, copy
-            new.mux(packet)
-    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        packets = [(bytes(packet), packet.pts, packet.is_keyframe) for packet in old.demux(stream) if packet.size]
+        order = sorted(pts for _, pts, _ in packets)
+        for turn, (place, (data, pts, is_key)) in product(range(turns), enumerate(packets)):
+            at = FINE * (N * turn + order.index(pts) + 20)
+            empty = emptied.get(N * turn + order.index(pts))
+            for content, shown in ((damage(data), at), (empty, at - 1), (empty, at + 1)):
+                if content is not None:
+                    packet = av.Packet(content)
+                    packet.pts, packet.dts, packet.time_base = shown, FINE * (N * turn + place), Fraction(1, FINE * FPS)
+                    packet.is_keyframe, packet.stream = is_key and shown == at, copy
+                    new.mux(packet)
+    return path
+
+
+def test_wanted_frames_that_are_lost_to_damage_keep_few_others_waiting(clips: Clips) -> None:
+    def halved(data: bytes) -> bytes:
+        return data if data[4] & 0x60 else data[: len(data) // 3] + bytes(len(data) - len(data) // 3)
+
+    with repeated(clips, "h264", 13, halved, {}).open("rb") as file, PyavDecoder(Limits()).open(file) as media:
         assert len(numbers(media, SamplingRequest(strategy=Strategy.UNIFORM, max_frames=10))) == 10
-        assert media.counts.decoded < 10 * 24
+        assert media.counts.decoded < 10 * 48
+
+
+@pytest.mark.parametrize("turns", [1, 13])
+@pytest.mark.parametrize(("name", "empty"), [("h264", b"\x0c\xff\x80"), ("hevc", b"\x4c\x01\xff\x80")])
+def test_packets_that_hold_no_picture_hide_none_to_which_no_other_refers(
+    clips: Clips, name: str, empty: bytes, turns: int
+) -> None:
+    """Where a moment's frame is sought among packets, these are nearest each moment."""
+    moments = [round((i + 0.5) * turns * N / 10) for i in range(10)]
+    path = repeated(clips, name, turns, bytes, dict.fromkeys(moments, len(empty).to_bytes(4, "big") + empty))
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        found = numbers(media, SamplingRequest(strategy=Strategy.UNIFORM, max_frames=10))
+        assert sum(number == moment % N for number, moment in zip(found, moments, strict=True)) > 8
 
 
 def frame(pts: int) -> av.VideoFrame:
