@@ -144,9 +144,19 @@ class PyavMedia:
     def _key_frames(self, times_s: tuple[float, ...], goes_on: bool) -> Iterator[av.VideoFrame]:
         """The key frames of these times; with ``goes_on``, for every second one what follows it: nobody sees to it that key
         frames are like the others."""
-        if goes_on and self._timeline.may_repeat and self._timeline.n_frames <= 2 * len(self.clip.keys_s):
+        are_all_keys = self._timeline.may_repeat and self._timeline.n_frames <= 2 * len(self.clip.keys_s)
+        if self._reader.doubts_keys() or (goes_on and are_all_keys):
             yield from self._nearest(times_s)
             return
+        given = 0
+        for frame in self._true_key_frames(times_s, goes_on):
+            given += 1
+            yield frame
+        if self._reader.doubts_keys():
+            yield from self._nearest(times_s[given:], given)
+
+    def _true_key_frames(self, times_s: tuple[float, ...], goes_on: bool) -> Iterator[av.VideoFrame]:
+        """As ``_key_frames``, no more as soon as the reader doubts what is said to be one."""
         more = [packets_behind(number) if goes_on else 0 for number in range(len(times_s))]
         last_key: int | None = None
         for number, time_s in enumerate(times_s):
@@ -161,7 +171,11 @@ class PyavMedia:
                 yield frame
             elif key is not None and key != last_key:
                 yield from self._nearest((time_s,), number)
+            elif frame is None:
+                self._reader.believe(False, is_spoilt=True)
             last_key = last_key if key is None else key
+            if self._reader.doubts_keys():
+                return
 
     def _key_bound(self, time_s: float) -> int:
         """Where to seek for the key frame of this estimated time, a little past it: an index of decoding times puts the key

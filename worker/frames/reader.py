@@ -34,6 +34,8 @@ LEAP_S = 10
 BEFORE_START_S = 10
 MAX_EARLY_S = 10
 """A seek that ends before the key frame that lies so much before the moment sought costs too much reading to be of use."""
+MAX_SPOILT_KEYS = 2
+"""So many key frames, and one of four, may give no frame that can be shown: damage does that."""
 MAX_BAD_READS = 100
 """Read errors in a row after which the rest of a file is given up."""
 
@@ -55,7 +57,8 @@ class Reader:
     """Packets and frames of one stream, from any place in it. One iterator at a time is valid.
 
     ``keys``, where they were read, are what seeking has to find. Not ``seekable`` is a stream in which it found something else,
-    or whose time goes back somewhere, or leaps (``lay_out``): it is read from the file's start only.
+    or whose time goes back somewhere, or leaps (``lay_out``): it is read from the file's start only. So is one whose
+    ``doubts_keys``: what is said to be a key frame is none, and not for damage.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int, reopen: Reopen) -> None:
@@ -64,7 +67,8 @@ class Reader:
         self.keys: Keys | None = None
         self.seekable = True
         self._is_laid_out = False
-        self._goes_back = self._skips_none = False
+        self._goes_back = self._skips_none = self._doubts_keys = False
+        self._tried_keys = self._lost_keys = self._spoilt = 0
         self._container = container
         self._reopen = reopen
         self._head: tuple[int | None, int] | None = None
@@ -217,7 +221,7 @@ class Reader:
 
     def key_frames_among(self, wanted: Sequence[tuple[int, int]]) -> Iterator[av.VideoFrame]:
         """What ``key_frame_at`` gives for the key frames of these times, each with its own ``more`` and before the next of them,
-        in one way through the file."""
+        in one way through the file; no more as soon as it ``doubts_keys``."""
         self.rewind()
         befores = [*(stamp for stamp, _ in wanted[1:]), None]
         left = {stamp: (more, before) for (stamp, more), before in zip(wanted, befores, strict=True)}
@@ -226,6 +230,8 @@ class Reader:
         packet, _, coming = next(marked, (None, False, ()))
         packets = (behind for behind, _, _ in marked)
         while packet is not None:
+            if self._doubts_keys:
+                return
             stamp, frame, behind = stamp_of(packet), None, None
             if packet.is_keyframe and stamp is not None and stamp in left:
                 frame, behind = self._decode_group(packet, packets, *left.pop(stamp))
@@ -237,6 +243,7 @@ class Reader:
         self, key: Packet[VideoStream], packets: Iterator[Packet[VideoStream]], more: int, before: int | None
     ) -> tuple[av.VideoFrame | None, Packet[VideoStream] | None]:
         """The frame as in ``key_frame_at``, and the packet that was read and not decoded, if one was."""
+        spoilt = self._spoilt
         frames = self._decode(key)
         behind: Packet[VideoStream] | None = None
         for _ in range(more):
@@ -248,6 +255,7 @@ class Reader:
         frames += self._decode(None)
         self._flush()
         found = next((frame for frame in frames if frame.key_frame), None)
+        self.believe(found is not None, is_spoilt=self._spoilt > spoilt)
         if found is None or not more:
             return found, behind
         last = frames[-1]
@@ -265,7 +273,26 @@ class Reader:
         stamp = None if key is None else stamp_of(key)
         skips = may_skip and self._codec.name in SKIPPING_CODECS and not self._is_untimed
         floor = start if stamp is None or stamp > wanted[0] else max(stamp, start)
-        return self._in_time(packets if key is None else chain((key,), packets), wanted if skips else None, floor)
+        spoilt, was_seekable = self._spoilt, self.seekable
+        frames = self._in_time(packets if key is None else chain((key,), packets), wanted if skips else None, floor)
+        if not was_seekable or stamp != floor:
+            return frames
+        first = next(frames, None)
+        self.believe(first is not None and first.key_frame and pts_of(first) == stamp, is_spoilt=self._spoilt > spoilt)
+        if self._doubts_keys:
+            return self.frames_from(wanted, start, may_skip=may_skip)
+        return frames if first is None else chain((first,), frames)
+
+    def doubts_keys(self) -> bool:
+        """Whether packets are said to be key frames that are none."""
+        return self._doubts_keys
+
+    def believe(self, is_key: bool, *, is_spoilt: bool) -> None:
+        """What became of a key frame. Where it was none, no key frame is sought any more."""
+        self._tried_keys += 1
+        self._lost_keys += not is_key
+        if not is_key and (not is_spoilt or self._lost_keys > max(MAX_SPOILT_KEYS, self._tried_keys // 4)):
+            self._doubts_keys, self.seekable, self.keys = True, False, None
 
     def _locate(self, pts: int, start: int) -> tuple[Packet[VideoStream] | None, Iterator[Packet[VideoStream]]]:
         """The last key frame at or before ``pts`` that can be found by seeking, and the packets after it; from the start of the
@@ -347,6 +374,7 @@ class Reader:
             raise OutOfMemory(f"decoding a packet: {exc.strerror}") from exc
         except av.error.FFmpegError:
             self.counts.bad += 1
+            self._spoilt += 1
             return []
         self.counts.decoded += len(frames)
         if self._is_untimed:
@@ -354,6 +382,7 @@ class Reader:
                 self._stamps.append(packet.dts)
             for frame in frames:
                 frame.pts = self._stamps.popleft() if self._stamps else None
+        self._spoilt += sum(frame.is_corrupt for frame in frames)
         return [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]
 
 

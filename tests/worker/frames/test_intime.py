@@ -92,6 +92,29 @@ def test_decord_is_not_used_where_time_goes_back(clips: Clips) -> None:
         assert len(numbers(media, ALL)) == N
 
 
+@pytest.mark.parametrize("request_", [
+    SamplingRequest(max_frames=20), SamplingRequest(strategy=Strategy.UNIFORM, max_frames=20), SamplingRequest(times_s=(1.5, 2)),
+], ids=["auto", "uniform", "times"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("hevc", ".mkv"), ("hevc", ".mp4"), ("h264_one_key", ".mp4"), ("h264_ip", ".mp4"), ("mpeg4_avi", ".mp4")]
+)
+def test_packets_said_to_be_key_frames_hide_none_of_the_others(
+    clips: Clips, name: str, suffix: str, request_: SamplingRequest
+) -> None:
+    path = clips.path(f"all_keys_{name}{suffix}")
+    with av.open(str(clips[name].path)) as old, av.open(str(path), "w") as new:
+        stream = old.streams.video[0]
+        copy = new.add_stream_from_template(stream)
+        for packet in [packet for packet in old.demux(stream) if packet.size]:
+            packet.is_keyframe, packet.stream = True, copy
+            new.mux(packet)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        found = [number for number in numbers(media, request_) if number is not None]
+        times_s = request_.times_s or [(i + 0.5) * N / FPS / 20 for i in range(20)]
+        near = [min((abs(time_s * FPS - number) for number in found), default=N) for time_s in times_s]
+        assert sum(distance <= 1 for distance in near) >= len(near) - 2
+
+
 def repeated(clips: Clips, name: str, turns: int, damage: Callable[[bytes], bytes], emptied: dict[int, bytes]) -> Path:
     """The clip again and again, its packets damaged; behind those that ``emptied`` names, by moments, two of such data,
     shown an eighth of a frame before and after."""
