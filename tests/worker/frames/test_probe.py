@@ -258,7 +258,7 @@ ODD = {
     "smallest_files/svg.svg": "unsupported",
     "torchcodec/test__resources__sine_mono_s16.wav": "unsupported",
     "bbb/video.mp4": 32,
-    "decord/tests__test_data__corrupted.mp4": 30,
+    "decord/tests__test_data__corrupted.mp4": 32,
     "decord/tests__test_data__unordered.mov": 4,
     "decord/tests__test_data__video_90.mov": 3,
     "mp4parse_rust/mp4parse_capi__tests__video_colr_nclx_hlg.mp4": 3,
