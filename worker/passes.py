@@ -103,6 +103,13 @@ class Passes:
         """Frames wanted in all passes begun; None while unknown."""
 
     @property
+    def broke_off(self) -> bool:
+        """Whether the media ended before the window did: they broke in mid-file, or were cut off."""
+        info, end_s = self._media.info, self._request.end_s
+        is_cut = info.missing_s > 0 and (end_s is None or end_s > info.duration_s - info.missing_s)
+        return is_cut or self.failure is not None
+
+    @property
     def times_s(self) -> list[float]:
         """Of all frames that were decoded, rising."""
         return sorted(self._times.values())

@@ -199,7 +199,7 @@ class Scanner:
             coverage=coverage,
             verdict=decide(seen.faces, coverage, self._policy),
             timings=_timings(open_s + passes.waited_s, run, time.perf_counter() - started),
-            stopped_by="media" if passes.failure is not None else "verdict" if settled else None,
+            stopped_by="media" if passes.broke_off else "verdict" if settled else None,
         )
         report, crops = completed_report(self._by_model(job), found, evidence_per_track=options.evidence_per_track)
         if options.explain:

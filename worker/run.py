@@ -74,8 +74,8 @@ class Run:
 
     @property
     def has_more(self) -> bool:
-        """Whether frames are kept aside, of media that did not break."""
-        return self.passes.is_spread and self.passes.failure is None and self.observer.n_frames < len(self.passes.times_s)
+        """Whether frames are kept aside, of media that did not break off."""
+        return self.passes.is_spread and not self.passes.broke_off and self.observer.n_frames < len(self.passes.times_s)
 
     @property
     def second_budget(self) -> int:
@@ -163,4 +163,6 @@ def without_frames(request: SamplingRequest, info: MediaInfo) -> str:
     window = f"from {request.start_s:g} s " + ("on" if request.end_s is None else f"to {request.end_s:g} s")
     if request.strategy is Strategy.KEYFRAMES and request.start_s < info.duration_s:
         return f"no key frame {window}; use another strategy"
+    if info.missing_s:
+        return f"no frame {window}: the file breaks off at {info.duration_s - info.missing_s:.1f} s"
     return f"no frame {window}: the video is {info.duration_s:.1f} s long"

@@ -90,10 +90,13 @@ class MediaInfo:
     """Name of the decoder chosen for this file."""
     layout: Layout = Layout.RGB
     """Of all its frames."""
+    missing_s: float = 0.0
+    """Of ``duration_s``, the end that the file announces and does not hold: it was cut off."""
 
     def __post_init__(self) -> None:
         _check(self.width > 0 and self.height > 0, f"frame size {self.width}x{self.height}")
         _check(math.isfinite(self.duration_s) and self.duration_s >= 0, f"duration {self.duration_s}")
+        _check(0 <= self.missing_s <= self.duration_s, f"{self.missing_s} s missing of {self.duration_s}")
         _check(math.isfinite(self.fps) and self.fps >= 0, f"fps {self.fps}")
 
 

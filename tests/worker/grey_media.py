@@ -39,6 +39,7 @@ class Clip:
     empty_s: tuple[float, float] = (0.0, 0.0)
     bystander: bool = False
     fails_after: int | None = None
+    missing_s: float = 0.0
     error: VeriframeError = field(default_factory=lambda: CorruptMedia("broken off"))
     kind: MediaKind = MediaKind.VIDEO
     passes: list[SamplingRequest] = field(default_factory=list)
@@ -59,6 +60,7 @@ class Clip:
             duration_s=self.duration_s,
             fps=25,
             n_frames=count,
+            missing_s=self.missing_s,
         )
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
@@ -70,6 +72,8 @@ class Clip:
         for place, time in enumerate(times):
             if place == self.fails_after:
                 raise self.error
+            if self.missing_s and time >= self.duration_s - self.missing_s:
+                return
             inside = self.swap_s[0] <= time < self.swap_s[1]
             grey = 0 if self.empty_s[0] <= time < self.empty_s[1] else FAKE if inside else REAL
             rgb_HWC = np.full((SIZE, SIZE, 3), grey, np.uint8)

@@ -239,6 +239,16 @@ def test_media_that_break_off_are_judged_by_what_decoded(file: Path) -> None:
     assert report.sampling.max_gap_s == pytest.approx(4.0 - 19.5 / 8, abs=1e-3)
 
 
+def test_of_media_that_were_cut_off_all_there_is_is_looked_at(file: Path) -> None:
+    """Though fewer would settle it; so are the moments of a second pass."""
+    short = scanner(Clip(swap_s=(0.0, 9.0), missing_s=1.0)).scan(file).report.sampling
+    assert short is not None
+    assert (short.decoded, short.stopped_by, short.max_gap_s) == (24, "media", pytest.approx(4.0 - 23.5 / 8, abs=1e-3))
+    clip = Clip(duration_s=600.0, swap_s=(300.0, 310.0), missing_s=5.0)
+    assert scanner(clip).scan(file).report.sampling is not None
+    assert len(clip.passes) == 2
+
+
 @pytest.mark.parametrize(
     ("error", "code", "retryable"),
     [(CorruptMedia("nothing decodes"), "corrupt", False), (DecodeCrash("SIGSEGV"), "decode_crash", True)],

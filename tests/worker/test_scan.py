@@ -93,6 +93,25 @@ def test_both_backends_agree_and_repeat_themselves(scanner: Scanner, report_of: 
     assert [report.model.backend for report in reports if report.model] == ["onnxruntime", "onnxruntime", "torch"]
 
 
+def test_a_file_cut_off_in_transfer_says_so(scanner: Scanner, tmp_path: Path) -> None:
+    """Its index stands in front, so it can be read up to there: that is not all of it, and all of that is looked at."""
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(DEMO["swapped"].path.read_bytes()[:45_000])
+    report = scanner.scan(cut).report
+    assert report.sampling is not None
+    assert report.media is not None
+    assert (report.sampling.stopped_early, report.sampling.stopped_by) == (True, "media")
+    assert report.media.duration_s == pytest.approx(2.4)
+    assert report.sampling.max_gap_s > 1.5, "the missing end is one"
+    assert report.sampling.decoded == len(report.frames) > 10
+    there = scanner.scan(cut, request=replace(scanner.request, end_s=0.3, exhaustive=True)).report
+    assert there.sampling is not None
+    assert there.sampling.stopped_by is None
+    behind = scanner.scan(cut, request=replace(scanner.request, start_s=2.0)).report
+    assert behind.error is not None
+    assert (behind.error.code, "the file breaks off at 0." in behind.error.message) == ("empty", True)
+
+
 def test_every_odd_file_gets_a_report(shared_data: Path) -> None:
     """At most 24 frames of each, both passes: what is odd about a file shows in those, and the long clips cost the most."""
     files = sorted(path for path in (shared_data / "odd_media").rglob("*") if path.is_file())

@@ -153,6 +153,14 @@ def _is_encrypted(fd: int) -> bool:
 
 def _find_box(fd: int, name: bytes) -> bytes:
     """Payload of the first box of this name at the top level; empty where there is none, or an absurdly large one."""
+    for found, at, size, header in boxes(fd):
+        if found == name:
+            return os.pread(fd, size - header, at + header) if size <= _MAX_MOOV_BYTES else b""
+    return b""
+
+
+def boxes(fd: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """Name, place, size and header's size, in bytes, of each box at the top level of an ISO file. The last may end behind it."""
     at, end = 0, os.fstat(fd).st_size
     while at + 8 <= end:
         head = os.pread(fd, 16, at)
@@ -164,10 +172,8 @@ def _find_box(fd: int, name: bytes) -> bytes:
         size = size or end - at
         if size < header:
             break
-        if head[4:8] == name:
-            return os.pread(fd, size - header, at + header) if size <= _MAX_MOOV_BYTES else b""
+        yield head[4:8], at, size, header
         at += size
-    return b""
 
 
 def _children(payload: bytes, name: bytes) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from worker.frames import colour, nvdec, planes, probe, reordering, sampling, timeline
+from worker.frames import colour, ending, nvdec, planes, probe, reordering, sampling, timeline
 from worker.frames.intime import pts_of
 from worker.frames.limits import Limits
 from worker.frames.reader import Counts, Reader, time_base_of
@@ -85,6 +85,7 @@ class PyavMedia:
         self._timeline = self._build_timeline(head, header)
         probe.check_duration(self._timeline.clip.duration_s, limits)
         probe.check_packets(self._timeline.n_frames, limits)
+        self._missing_s = self._lacking_s(header.duration_s)
         self._shown = colour.shown_size(first, stream.sample_aspect_ratio)
         probe.check_pixels(*self._shown, limits)
         self.has_square_pixels = self._shown == (first.width, first.height)
@@ -247,6 +248,15 @@ class PyavMedia:
         reader.seekable = found.keys is not None
         return found
 
+    def _lacking_s(self, header_s: float) -> float:
+        """Seconds that the file announces behind its last packet and does not hold. What it announces beyond the limit is cut
+        down to it: it may lie."""
+        order, readable_s = self._timeline.order, self._timeline.clip.duration_s
+        if order is None or order.restarts or order.lacks_times:
+            return 0.0
+        lacking_s = ending.missing_s(self._fd, self._reader.stream, self._clock, header_s, readable_s)
+        return min(lacking_s, self._limits.max_duration_s - readable_s)
+
     def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> MediaInfo:
         width, height = self._shown
         turns, _ = colour.orientation(first)
@@ -257,9 +267,9 @@ class PyavMedia:
             codec=stream.codec_context.codec.canonical_name,
             width=height if turns % 2 else width,
             height=width if turns % 2 else height,
-            duration_s=clip.duration_s,
+            duration_s=clip.duration_s + self._missing_s,
             fps=clip.fps,
-            n_frames=max(self._timeline.n_frames, 1),
+            n_frames=max(self._timeline.n_frames, 1) + math.ceil(self._missing_s * clip.fps),
             pix_fmt=first.format.name,
             rotation_deg=turns * 90,
             interlaced=first.interlaced_frame,
@@ -268,6 +278,7 @@ class PyavMedia:
             variable_rate=self._timeline.variable_rate,
             decoder=nvdec.NAME if self._on_card else PyavDecoder.name,
             layout=planes.layout_of(first, self._shown),
+            missing_s=self._missing_s,
         )
 
 

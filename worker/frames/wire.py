@@ -142,13 +142,14 @@ def info_from(message: Json, limits: Limits) -> MediaInfo:
     except ValueError as exc:
         raise ProtocolError("unknown kind of media") from exc
     width, height = _size(message, pixels_allowed(kind, limits))
+    duration_s = _real(message, "duration_s", 0.0, limits.max_duration_s)
     return MediaInfo(
         kind=kind,
         container=_text(message, "container"),
         codec=_text(message, "codec"),
         width=width,
         height=height,
-        duration_s=_real(message, "duration_s", 0.0, limits.max_duration_s),
+        duration_s=duration_s,
         fps=_real(message, "fps", 0.0, _MAX_FPS),
         n_frames=_whole(message, "n_frames", 0, limits.max_packets),
         pix_fmt=_text(message, "pix_fmt"),
@@ -159,6 +160,7 @@ def info_from(message: Json, limits: Limits) -> MediaInfo:
         variable_rate=_flag(message, "variable_rate"),
         decoder=_text(message, "decoder"),
         layout=_layout(message),
+        missing_s=_real(message, "missing_s", 0.0, duration_s),
     )
 
 

@@ -117,7 +117,7 @@ ENDINGS: Final[dict[str, str]] = {
 
 STOPPED_BY: Final[dict[str, str]] = {
     "verdict": "More frames could not have changed the verdict, so they were not looked at.",
-    "media": "The file is damaged: what could be decoded before that was looked at.",
+    "media": "The file is damaged or cut off: what could be decoded before that was looked at.",
 }
 
 HUMAN: Final = "A person decided this verdict. The score, tracks and reasons below are still what the model found."
