@@ -56,10 +56,10 @@ def test_attempts_are_limited(service: Service, open_browser: OpenBrowser, redis
     assert browser.client.post("/console/sign-in", data={"key": "x"}).status_code == 401
     tried, other = service.token("acme"), service.token("globex")
     seconds, micros = redis.time()
-    redis.set(f"vf:rate:@testclient/{tried.split('_')[1]}", (seconds + 300) * 1_000_000 + micros)  # as after many attempts
+    redis.set(f"vf:rate:@testclient/{tried.split('_')[1]}", (seconds + 60) * 1_000_000 + micros)  # as after many attempts
     answer = browser.client.post("/console/sign-in", data={"key": tried})
     assert answer.status_code == 429
-    assert 200 < int(answer.headers["retry-after"]) < 300
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
     assert not browser.client.cookies
     answer = browser.client.post("/console/sign-in", data={"key": other})
     assert answer.status_code == 303, "behind a proxy, who guesses at one key keeps no other out"
