@@ -103,15 +103,19 @@ class Scanner:
         """The rules of its verdicts."""
         return self._policy
 
-    def look_through(self, path: Path, request: SamplingRequest) -> Generator[tuple[MediaInfo, Look]]:
+    def look_through(self, path: Path, ask: Callable[[MediaInfo], SamplingRequest | None]) -> Generator[tuple[MediaInfo, Look]]:
         """One pass over a file, without a verdict: what its frames show, in rising time, batch by batch; and of what file.
+        ``ask``: which frames are wanted of such a file; None for none.
 
         Raises SourceError, MediaError or DecodeError. Of media that break in the middle only if no frame came before. Close the
         iterator before another is begun.
         """
         options = self._options
-        request = dataclasses.replace(request, exhaustive=True)  # nothing is kept aside
         with self._frames.open(path) as media:
+            asked = ask(media.info)
+            if asked is None:
+                return
+            request = dataclasses.replace(asked, exhaustive=True)  # nothing is kept aside
             passes = Passes(
                 media, request, batch_frames=options.batch_frames, batch_bytes=options.batch_bytes, hold_bytes=options.hold_bytes
             )

@@ -372,8 +372,9 @@ def test_the_longest_gap_counts_both_ends() -> None:
 
 def test_a_file_is_looked_through_without_a_verdict(file: Path) -> None:
     clip = Clip(swap_s=(1.0, 2.0))
-    looks = list(scanner(clip).look_through(file, SamplingRequest(strategy=Strategy.FPS, fps=4, max_frames=16)))
+    looks = list(scanner(clip).look_through(file, lambda info: SamplingRequest(strategy=Strategy.FPS, fps=4, max_frames=16)))
     assert {info.width for info, _ in looks} == {SIZE}
+    assert list(scanner(clip).look_through(file, lambda info: None)) == []
     frames = [frame for _, look in looks for frame in look.frames]
     times_s = [frame.sighting.pts_s for frame in frames]
     assert times_s == sorted(times_s)
@@ -383,7 +384,7 @@ def test_a_file_is_looked_through_without_a_verdict(file: Path) -> None:
 
 def test_what_breaks_while_it_is_looked_through_gives_what_came_before_or_its_error(file: Path) -> None:
     request = SamplingRequest(strategy=Strategy.FPS, fps=4, max_frames=16)
-    looks = list(scanner(Clip(fails_after=5)).look_through(file, request))
+    looks = list(scanner(Clip(fails_after=5)).look_through(file, lambda info: request))
     assert sum(len(look.frames) for _, look in looks) == 5
     with pytest.raises(CorruptMedia):
-        list(scanner(Clip(fails_after=0)).look_through(file, request))
+        list(scanner(Clip(fails_after=0)).look_through(file, lambda info: request))

@@ -54,6 +54,7 @@ class _Counts(_Part):
     infer_s: Seconds
     read_s: Seconds
     watched_s: Seconds
+    unsaid_s: Seconds = 0.0
     label: Said | None
     ending: Ending | None
     ending_code: Name | None
@@ -141,7 +142,7 @@ class Cursor(_Part):
         if max(counts.seen_until_s, counts.last_frame_s or 0.0) > counts.end_s + hop_s:
             raise ValueError("frames that lie ahead")
         clock_s = (self.position or {}).get("clock_s", 0.0)
-        if not isinstance(clock_s, int | float) or not 0 <= clock_s <= counts.end_s + 1:
+        if not isinstance(clock_s, int | float) or not 0 <= clock_s <= counts.end_s - counts.unsaid_s + 1:
             raise ValueError("the stream is not where the clock is")
         if self.counts.fake_windows > self.counts.next_window:
             raise ValueError("more fake windows than windows")

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -15,7 +16,7 @@ from worker import report as wire
 from worker.content import full_told
 from worker.errors import DecodeError, FetchError, MediaError, VeriframeError
 from worker.look import Look
-from worker.source.live.pieces import Gap, LiveReader, Piece
+from worker.source.live.pieces import LONGEST_GAP_S, Gap, LiveReader, Piece
 from worker.types import Json, Label, MediaInfo, SamplingRequest, Strategy
 from worker.verdict.decide import Policy
 from worker.watch.events import Ending, WatchEvent, WindowResult
@@ -34,6 +35,10 @@ SLACK_S: Final = 600.0
 """A watch takes no longer on our own clock than so many times ``max_duration_s``, and this: a stream whose own stands still, or
 hardly moves, is not watched for ever."""
 
+MOST_UNSAID_S: Final = 0.25
+MOST_UNSAID: Final = 0.05
+"""A piece that is longer than was said of it by more than so many seconds, or such a share of it, is as long as its media."""
+
 Outcome = Literal["ended", "stopped"]
 OnWindow = Callable[[WindowResult, Sequence[WatchEvent], Json], None]
 OpenReader = Callable[[Json | None], LiveReader]
@@ -49,7 +54,9 @@ class PieceScanner(Protocol):
     @property
     def model(self) -> wire.Model: ...
 
-    def look_through(self, path: Path, request: SamplingRequest) -> Generator[tuple[MediaInfo, Look]]: ...
+    def look_through(
+        self, path: Path, ask: Callable[[MediaInfo], SamplingRequest | None]
+    ) -> Generator[tuple[MediaInfo, Look]]: ...
 
 
 class _Lasting:
@@ -178,13 +185,16 @@ class Watcher:
     def _take(self, item: Piece | Gap) -> None:
         state = self._state
         state.position = item.position
+        item = replace(item, start_s=item.start_s + state.counts.unsaid_s)
         if isinstance(item, Gap):
             self._miss(item, item.cause)
         else:
             self._behind_s = item.behind_s
             try:
-                self._look(item)
+                looked_at = self._look(item)
                 state.counts.pieces += 1
+                state.counts.unsaid_s += looked_at.duration_s - item.duration_s
+                item = looked_at
             except (MediaError, DecodeError) as exc:
                 log.info("a piece of the stream does not decode (%s)", exc.code)
                 state.counts.unreadable += 1
@@ -199,24 +209,21 @@ class Watcher:
             self._state.stretches.miss(item.start_s, item.end_s, cause)
             self._state.recent.miss(item.start_s, item.end_s)
 
-    def _look(self, piece: Piece) -> None:
-        """At those moments of the piece that are whole multiples of 1 / fps on the watch's clock."""
-        state, fps = self._state, self._rhythm.fps
-        step = max(2 if piece.behind_s > self._max_behind_s / 2 else 1, math.ceil(piece.duration_s * fps / MOST_AT_ONCE))
-        first = max(math.ceil(piece.start_s * fps - 1e-6), state.next_grid())
-        first += -first % step
-        start_s = max(0.0, first / fps - piece.start_s)
-        if start_s >= piece.duration_s:
-            return
-        started = time.perf_counter()
-        count = math.ceil((piece.duration_s - start_s) * fps / step) + 1
-        most_faces = self._rhythm.faces_for(count)
-        request = SamplingRequest(
-            strategy=Strategy.FPS, fps=fps / step, start_s=start_s, end_s=piece.duration_s, max_frames=count
-        )
-        with self._file(piece) as path, closing(self._scanner.look_through(path, request)) as looks:
-            for info, look in looks:
-                state.media = info
+    def _look(self, piece: Piece) -> Piece:
+        """At those moments of the piece that are whole multiples of 1 / fps on the watch's clock; gives it as long as it is."""
+        state, started = self._state, time.perf_counter()
+        most_faces = 0
+
+        def ask(info: MediaInfo) -> SamplingRequest | None:
+            nonlocal piece, most_faces
+            state.media = info
+            piece = replace(piece, duration_s=_length_s(piece, info))
+            request = self._moments_of(piece) if piece.duration_s < LONGEST_GAP_S else None
+            most_faces = self._rhythm.faces_for(request.max_frames or 0) if request else 0
+            return request
+
+        with self._file(piece) as path, closing(self._scanner.look_through(path, ask)) as looks:
+            for _, look in looks:
                 state.counts.detect_s += look.detect_s
                 state.counts.infer_s += look.infer_s
                 for frame in look.frames:
@@ -225,6 +232,20 @@ class Watcher:
                     if is_new and frame.sighting.pts_s < piece.duration_s:
                         state.note(time_s, frame, most_faces)
         state.counts.read_s += time.perf_counter() - started
+        if piece.duration_s >= LONGEST_GAP_S:
+            self._miss(piece, "unreadable")
+        return piece
+
+    def _moments_of(self, piece: Piece) -> SamplingRequest | None:
+        state, fps = self._state, self._rhythm.fps
+        step = max(2 if piece.behind_s > self._max_behind_s / 2 else 1, math.ceil(piece.duration_s * fps / MOST_AT_ONCE))
+        first = max(math.ceil(piece.start_s * fps - 1e-6), state.next_grid())
+        first += -first % step
+        start_s = max(0.0, first / fps - piece.start_s)
+        if start_s >= piece.duration_s:
+            return None
+        count = math.ceil((piece.duration_s - start_s) * fps / step) + 1
+        return SamplingRequest(strategy=Strategy.FPS, fps=fps / step, start_s=start_s, end_s=piece.duration_s, max_frames=count)
 
     @contextlib.contextmanager
     def _file(self, piece: Piece) -> Iterator[Path]:
@@ -263,3 +284,10 @@ class Watcher:
         # One hop more than the next window needs: the last one of all reaches back a whole window from wherever the end is.
         state.recent.forget(self._rhythm.window(counts.next_window)[0] - self._rhythm.hop_s)
         on_window(result, events, state.cursor())
+
+
+def _length_s(piece: Piece, info: MediaInfo) -> float:
+    """What was said of it, unless there is more: a playlist may say what it likes."""
+    unsaid_s = info.duration_s - piece.duration_s
+    is_longer = unsaid_s > min(MOST_UNSAID_S, MOST_UNSAID * info.duration_s)
+    return min(info.duration_s, LONGEST_GAP_S) if is_longer else piece.duration_s

@@ -27,7 +27,8 @@ MOST_LINKED: Final = 32
 
 @dataclass(slots=True)
 class Counts:
-    """``end_s``: where the clock is; ``seen_until_s``: no frame before this is looked at again; ``watched_s``: on our clock."""
+    """``end_s``: where the clock is; ``seen_until_s``: no frame before this is looked at again; ``watched_s``: on our clock;
+    ``unsaid_s``: by so much pieces were longer than the stream's reader said, whose clock is behind by that."""
 
     next_window: int = 0
     next_event: int = 0
@@ -44,6 +45,7 @@ class Counts:
     infer_s: float = 0.0
     read_s: float = 0.0
     watched_s: float = 0.0
+    unsaid_s: float = 0.0
     label: Label | None = None
     ending: Ending | None = None
     ending_code: str | None = None

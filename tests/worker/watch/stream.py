@@ -156,7 +156,8 @@ def piece_data(duration_s: float, *greys: tuple[float, int], faces: int = 1) -> 
 
 
 class ToldReader:
-    """A ``LiveReader`` over a list of (duration, grey or list of greys or cause of a gap); the position is the place in it."""
+    """A ``LiveReader`` over a list of (duration, grey or list of greys or cause of a gap); the position is the place in it.
+    Where it is a pair of (seconds, greys), the piece is so long, whatever the duration says."""
 
     def __init__(self, parts: Sequence[tuple[float, object]], position: Json | None, faces: int = 1) -> None:
         self._parts, self._faces = parts, faces
@@ -176,6 +177,7 @@ class ToldReader:
             if what == "broken":
                 data = b"{"
             else:
+                media_s, what = what if isinstance(what, tuple) else (duration_s, what)
                 greys = what if isinstance(what, list) else [(0.0, what)]
-                data = piece_data(duration_s, *greys, faces=self._faces)
+                data = piece_data(media_s, *greys, faces=self._faces)
             yield Piece(data=data, start_s=start_s, duration_s=duration_s, position=position)

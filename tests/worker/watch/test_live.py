@@ -123,6 +123,21 @@ def test_an_outage_of_20_seconds_in_mid_stream_costs_what_is_no_longer_served_an
         assert report.sampling.decoded == 2 * (40 - (gap.end_ms - gap.start_ms) // 1000)
 
 
+def test_a_playlist_that_says_too_little_of_its_segments_hides_nothing(looking: Scanner, tmp_path: Path, spy: Spy) -> None:
+    clock = Clock()
+    held = segments(tmp_path / "made", [REAL, FAKE] * 4, seconds=1)
+    hls = LiveHls(held, clock, listed=8, ready=8, unsaid=frozenset({1, 3, 5, 7}))
+    with from_server(hls, clock, spy) as opened:
+        heard = Heard()
+        one = watcher(opened, looking, tmp_path)
+        assert one.run(go_on, heard) == "ended"
+        report = one.report()
+        assert report.sampling is not None
+        assert report.sampling.decoded == 2 * 8
+        assert heard.windows[-1].end_ms == pytest.approx(8_000, abs=20)
+        assert report.verdict is not Label.REAL
+
+
 def has_more_than(heard: Heard, windows: int) -> bool:
     return len(heard.windows) > windows
 

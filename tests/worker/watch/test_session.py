@@ -299,3 +299,25 @@ def test_behind_the_stream_every_other_moment_is_left_out(watch: Watch) -> None:
     watch(lambda position: Behind([(4, REAL)] * 5, position)).run(go_on, heard)
     assert {one.frames for one in heard.windows} == {10}
     assert heard.windows[0].behind_ms == 16_000
+
+
+def test_a_piece_is_as_long_as_its_media_whatever_was_said_of_it(watch: Watch) -> None:
+    parts: Parts = [(4, REAL), (0.001, (4.0, FAKE)), (4, REAL), (0.0, (4.0, FAKE)), (4, (4.2, REAL))]
+    whole, resumed = _changes(parts, watch, 1)
+    assert whole.windows[-1].end_ms == 20_000
+    assert {one.frames for one in whole.windows} == {10}
+    assert [one.verdict for one in whole.windows] != [Label.REAL] * len(whole.windows)
+    for place, (heard, watcher) in enumerate(resumed, 1):
+        assert (heard.windows, heard.events) == (whole.windows[place:], whole.events[len(whole.events) - len(heard.events) :])
+        report = watcher.report()
+        assert report.watch is not None
+        assert (report.verdict, report.watch.gaps) == (Label.UNCERTAIN, ())
+
+
+def test_a_piece_longer_than_the_clock_may_go_on_at_once_is_a_gap(watch: Watch) -> None:
+    watcher = watch([(4, REAL), (4, (9000.0, REAL)), (4, REAL)], rhythm=Rhythm(window_s=60, hop_s=60, fps=0.5))
+    watcher.run(go_on, Heard())
+    report = watcher.report()
+    assert report.watch is not None
+    assert [(gap.start_ms, gap.end_ms, gap.cause) for gap in report.watch.gaps] == [(4_000, 3_604_000, "unreadable")]
+    assert report.verdict is Label.UNCERTAIN

@@ -70,6 +70,7 @@ class LiveHls:
     """An HLS server that publishes one segment every ``seconds`` of ``clock``, and lists the last ``listed`` of them.
 
     ``away_s``: between these moments it answers 503. ``ready``: so many segments are there from the start.
+    ``unsaid``: of these it says that they last a millisecond.
     """
 
     def __init__(
@@ -82,11 +83,12 @@ class LiveHls:
         ready: int = 1,
         away_s: tuple[float, float] = (0, 0),
         missing: frozenset[int] = frozenset(),
+        unsaid: frozenset[int] = frozenset(),
         is_open: bool = False,
     ) -> None:
         self._held, self._clock = held, clock
         self._seconds, self._listed, self._ready, self._away_s = seconds, listed, ready, away_s
-        self._missing, self._is_open = missing, is_open
+        self._missing, self._unsaid, self._is_open = missing, unsaid, is_open
         self.names = sorted((name for name in held if name.startswith("seg")), key=lambda name: int(name[3:].split(".")[0]))
 
     def __call__(self, request: BaseHTTPRequestHandler, served: Loopback) -> None:
@@ -105,8 +107,8 @@ class LiveHls:
         first = max(0, count - self._listed)
         lines = ["#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{self._seconds:.0f}", f"#EXT-X-MEDIA-SEQUENCE:{first}"]
         lines += ['#EXT-X-MAP:URI="init.mp4"'] if "init.mp4" in self._held else []
-        for name in self.names[first:count]:
-            lines += [f"#EXTINF:{self._seconds:.3f},", name]
+        for number in range(first, count):
+            lines += [f"#EXTINF:{0.001 if number in self._unsaid else self._seconds:.3f},", self.names[number]]
         if count == len(self.names) and not self._is_open:
             lines.append("#EXT-X-ENDLIST")
         return "\n".join(lines) + "\n"
