@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import cast
 
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -18,14 +19,25 @@ LOOKAHEAD_BYTES = 32 * 1024**2
 MAX_STAMP = 2**62
 
 
-def laid_out(packets: Iterator[Packet[VideoStream]], leap: int) -> Iterator[Packet[VideoStream]]:
-    """Packets whose time goes on where a new run of it begins, or where they have none; ``leap`` in ticks.
+def laid_out(packets: Iterator[Packet[VideoStream]], leap: int, *, shows_passed: bool = False) -> Iterator[Packet[VideoStream]]:
+    """Packets whose time goes on where a new run of it begins, or where they have none; ``leap`` in ticks. ``shows_passed``:
+    those that are not to be shown because their time has passed are shown after all, but for those that are given twice.
 
     Raises CorruptMedia.
     """
     shift, order, step, is_behind_untimed = 0, Order(leap), 1, False
     latest: int | None = None
+    decoded: int | None = None
+    places: set[int | None] = set()
     for packet in packets:
+        if shows_passed and packet.dts is not None:
+            place, has_passed = packet.pos, decoded is not None and packet.dts <= decoded
+            decoded = packet.dts if decoded is None else max(packet.dts, decoded)
+            if packet.is_discard and has_passed:
+                if place in places:  # fragments that a demuxer has read twice are in its index twice
+                    continue
+                packet = _shown(packet)
+            places.add(place)
         step = packet.duration or step
         if packet.dts is None and packet.pts is None:
             packet.pts = packet.dts = latest = 0 if latest is None else latest + step
@@ -47,6 +59,16 @@ def laid_out(packets: Iterator[Packet[VideoStream]], leap: int) -> Iterator[Pack
         latest = last if latest is None else max(latest, last)
         packet.pts, packet.dts = pts, dts
         yield packet
+
+
+def _shown(packet: Packet[VideoStream]) -> Packet[VideoStream]:
+    """The same but for the flag that keeps its frame from being shown, which can be set by a demuxer only."""
+    other = cast("Packet[VideoStream]", Packet(bytes(packet)))
+    for side_data in packet.iter_sidedata():
+        other.set_sidedata(side_data)
+    other.pts, other.dts, other.duration, other.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    other.is_keyframe, other.is_corrupt = packet.is_keyframe, packet.is_corrupt
+    return other
 
 
 def mark_needed(

@@ -137,6 +137,11 @@ def duration_of(container: InputContainer, stream: VideoStream) -> float:
     return max((container.duration or 0) / av.time_base, 0.0)
 
 
+def has_fragments(fd: int) -> bool:
+    """Whether an ISO file has any at its top level."""
+    return bool(_find_box(fd, b"moof"))
+
+
 def _is_encrypted(fd: int) -> bool:
     """Whether an ISO file has a video track of protected samples (``encv``, ISO/IEC 23001-7), whose frames would be noise."""
     moov = _find_box(fd, b"moov")

@@ -239,7 +239,9 @@ class PyavMedia:
         if order is not None:
             probe.check_duration(float(order.risen * self._clock.time_base), self._limits)
         if order is not None and (order.restarts or order.lacks_times):
-            reader.lay_out(lacks_times=order.lacks_times)
+            # FFmpeg keeps fragments whose time has passed from being shown; what an edit list cuts off lies in no fragment
+            shows_passed = name in timeline.INDEXED and probe.has_fragments(self._fd)
+            reader.lay_out(lacks_times=order.lacks_times, shows_passed=shows_passed)
             _, first = reader.first()
             self._clock = Clock(start=pts_of(first), time_base=self._clock.time_base)
             reader.rewind()

@@ -343,7 +343,7 @@ def segment_index(size: int) -> bytes:
 
 
 def test_an_index_cannot_hide_the_fragments_behind_it(clips: Clips, read_barcode: Any) -> None:
-    """However they are announced. FFmpeg leaves out the first of them, which overlaps the last frame of the index."""
+    """However they are announced, the first of them too, whose time has passed."""
     whole = dict(boxes(part(clips, ".mp4")))
     fragmented = part(clips, ".mp4", movflags="frag_keyframe+empty_moov+default_base_moof")
     later = b"".join(found for name, found in boxes(fragmented) if name in (b"moof", b"mdat"))
@@ -363,4 +363,24 @@ def test_an_index_cannot_hide_the_fragments_behind_it(clips: Clips, read_barcode
         path.write_bytes(media + head + later)
         with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media_seen:
             numbers = [number for _, number in seen(media_seen, ALL, read_barcode)]
-            assert numbers == [*range(N), *range(24, N)], name
+            assert numbers == [*range(N)] * 2, name
+
+
+@pytest.mark.parametrize("overlap", [N, 10])
+def test_fragments_whose_time_has_passed_are_looked_at(clips: Clips, read_barcode: Any, overlap: int) -> None:
+    """Players that take fragments one by one show them; FFmpeg reads them, and keeps them from being shown."""
+    fragmented = part(clips, ".mp4", movflags="frag_keyframe+empty_moov+default_base_moof")
+    head = b"".join(found for name, found in boxes(fragmented) if name in (b"ftyp", b"moov"))
+    later = b"".join(found for name, found in boxes(fragmented) if name in (b"moof", b"mdat"))
+    ticks = (N - overlap) * 15_360 // FPS
+
+    def moved(found: re.Match[bytes]) -> bytes:
+        return found[1] + (int.from_bytes(found[2], "big") + ticks).to_bytes(8, "big")
+
+    path = clips.path("passed.mp4")
+    path.write_bytes(head + later + re.sub(rb"(?s)(tfdt\x01\0\0\0)(.{8})", moved, later))
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert (media.info.n_frames, media.info.has_edit_list) == (2 * N, False)
+        assert [number for _, number in seen(media, ALL, read_barcode)] == [*range(N)] * 2
+        keys = seen(media, SamplingRequest(strategy=Strategy.KEYFRAMES), read_barcode)
+        assert [number for _, number in keys] == [0, 24, 48] * 2
