@@ -70,7 +70,7 @@ def open_container(file: BinaryIO, limits: Limits, accel: HWAccel | None = None)
         "max_pixels": str(limits.max_pixels),
     }
     if kind == "mpegts":
-        options["merge_pmt_versions"] = "1"  # pictures that go on under another PID are the same stream
+        options["merge_pmt_versions"] = "1"  # pictures that go on under another PID of their program are the same stream
         options["correct_ts_overflow"] = "0"  # an earlier clock is another recording's; one that wraps is laid out alike
     try:
         container = av.open("fd:", mode="r", options=options, metadata_errors="replace", hwaccel=accel)

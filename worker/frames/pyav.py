@@ -21,7 +21,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from worker.frames import colour, ending, nvdec, planes, probe, reordering, sampling, timeline
+from worker.frames import colour, ending, nvdec, planes, probe, programs, reordering, sampling, timeline
 from worker.frames.intime import pts_of
 from worker.frames.limits import Limits
 from worker.frames.reader import Counts, Reader, time_base_of
@@ -232,6 +232,8 @@ class PyavMedia:
             found = timeline.from_index(reader.stream, self._clock, head, header, spread, reader.latest_from)
             if found is not None and reader.ends_where_its_index_ends():
                 return found
+        if name == "mpegts":
+            programs.check_goes_on(self._fd, reader.stream.id)
         reader.rewind()
         most_s = self._limits.max_duration_s
         found = timeline.from_packets(reader.packets(), self._clock, header, most_s, reader.leap)

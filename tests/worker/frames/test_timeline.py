@@ -32,11 +32,11 @@ def seen(media: OpenMedia, request: SamplingRequest, read_barcode: Any) -> list[
     return [(frame.pts_s, read_barcode(np.asarray(frame.rgb_HWC))) for frame in media.frames(request)]
 
 
-def part(clips: Clips, suffix: str, *, pid: int = 256, start_s: int = 0, **muxer: str) -> bytes:
+def part(clips: Clips, suffix: str, *, clip: str = "h264", pid: int = 256, start_s: int = 0, **muxer: str) -> bytes:
     """The packets of a clip in another container, on a clock of its own, written with ``muxer``'s options."""
     path = clips.path(f"{pid}-{start_s}{suffix}")
     options = muxer | ({"mpegts_start_pid": str(pid)} if suffix == ".ts" else {})
-    with av.open(str(clips["h264"].path)) as old, av.open(str(path), "w", options=options) as new:
+    with av.open(str(clips[clip].path)) as old, av.open(str(path), "w", options=options) as new:
         stream = old.streams.video[0]
         copy = new.add_stream_from_template(stream)
         for packet in old.demux(stream):

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from worker.errors import ConfigError, EmptyMedia, SourceError, UnsupportedMedia
+from worker.program_tables import PACKET
 from worker.source.live.cuts import Cut, Cutter, StreamClock
 from worker.source.live.flv import FlvCutter
-from worker.source.live.mpegts import PACKET, TsCutter, is_mpegts
+from worker.source.live.mpegts import TsCutter, is_mpegts
 from worker.source.live.patience import Patience
 from worker.source.live.pieces import Gap, Piece
 from worker.types import Json

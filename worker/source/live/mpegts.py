@@ -6,23 +6,30 @@ from collections.abc import Iterator
 from typing import Final
 
 from worker.errors import CorruptMedia
+from worker.program_tables import (
+    H264,
+    HEVC,
+    MPEG,
+    PACKET,
+    SYNC,
+    WATCHED,
+    collected,
+    payload,
+    pid_of,
+    programs_of,
+    section,
+    streams_of,
+)
 from worker.source.live.cuts import FRAME_S, Cut
 from worker.source.live.pieces import MAX_PIECE_BYTES
 
-PACKET: Final = 188
-_SYNC: Final = 0x47
 _HZ: Final = 90_000
-_MPEG: Final = frozenset((0x01, 0x02))
-_H264: Final = frozenset((0x1B,))
-_HEVC: Final = frozenset((0x24,))
-_VIDEO: Final = _MPEG | _H264 | _HEVC | {0x10}
-_MOST_TABLE_PACKETS: Final = 8
 _MOST_LOST_BYTES: Final = 1 << 20
 """So many bytes without a packet among them are no MPEG-TS."""
 
 
 def is_mpegts(head: bytes) -> bool:
-    return len(head) > 2 * PACKET and all(head[at] == _SYNC for at in range(0, 3 * PACKET, PACKET))
+    return len(head) > 2 * PACKET and all(head[at] == SYNC for at in range(0, 3 * PACKET, PACKET))
 
 
 class TsCutter:
@@ -48,7 +55,7 @@ class TsCutter:
         data = self._rest + data
         at = 0
         while at + 2 * PACKET <= len(data):
-            if data[at] != _SYNC or data[at + PACKET] != _SYNC:
+            if data[at] != SYNC or data[at + PACKET] != SYNC:
                 at += 1
                 self._lost_bytes += 1
                 if self._lost_bytes > _MOST_LOST_BYTES:
@@ -61,7 +68,7 @@ class TsCutter:
         self._rest, self._at = data[at:], self._at + at
 
     def rest(self) -> Cut | None:
-        if len(self._rest) == PACKET and self._rest[0] == _SYNC:
+        if len(self._rest) == PACKET and self._rest[0] == SYNC:
             self._take(self._rest, self._at)
         end_at = self._at + len(self._rest)
         self._rest = b""
@@ -72,13 +79,13 @@ class TsCutter:
         self._finish(None, at)
 
     def _take(self, packet: bytes, at: int) -> Cut | None:
-        pid = (packet[1] & 0x1F) << 8 | packet[2]
+        pid = pid_of(packet)
         if pid == 0:
-            self._pat = _table(self._pat, packet)
-            self._pmt_pid = _pmt_pid(_section(self._pat)) or self._pmt_pid
+            self._pat = collected(self._pat, packet)
+            self._pmt_pid = _pmt_pid(section(self._pat)) or self._pmt_pid
         elif pid == self._pmt_pid:
-            self._pmt = _table(self._pmt, packet)
-            self._video = _video_of(_section(self._pmt)) or self._video
+            self._pmt = collected(self._pmt, packet)
+            self._video = _video_of(section(self._pmt)) or self._video
         elif self._video is not None and pid == self._video[0]:
             return self._take_video(packet, self._video[1], at)
         return None
@@ -86,7 +93,7 @@ class TsCutter:
     def _take_video(self, packet: bytes, kind: int, at: int) -> Cut | None:
         cut: Cut | None = None
         if packet[1] & 0x40:
-            pts_s = _pts_s(_payload(packet))
+            pts_s = _pts_s(payload(packet))
             if pts_s is not None and _is_key(packet, kind):
                 held_s = None if self._begin_s is None else (pts_s - self._begin_s) % self.wrap_s
                 if held_s is None or held_s + 1e-3 >= self._cut_s:
@@ -122,48 +129,14 @@ def _span_s(times_s: list[float]) -> float:
     return max(times_s) * len(times_s) / (len(times_s) - 1)
 
 
-def _payload(packet: bytes) -> bytes:
-    control = packet[3] >> 4 & 3
-    if not control & 1:
-        return b""
-    return packet[5 + packet[4] :] if control & 2 else packet[4:]
-
-
-def _table(held: list[bytes], packet: bytes) -> list[bytes]:
-    """The packets of the table's newest version, as far as they have come."""
-    if packet[1] & 0x40:
-        return [packet]
-    return [*held, packet] if held and len(held) < _MOST_TABLE_PACKETS else held
-
-
-def _section(packets: list[bytes]) -> bytes:
-    """The table's section without its checksum; empty while it is not whole."""
-    data = b"".join(_payload(packet) for packet in packets)
-    if not data or len(data) < 1 + data[0] + 3:
-        return b""
-    data = data[1 + data[0] :]
-    length = 3 + ((data[1] & 0x0F) << 8 | data[2])
-    return data[: length - 4] if 12 <= length <= len(data) else b""
-
-
 def _pmt_pid(pat: bytes) -> int | None:
     """Of the first program."""
-    for at in range(8, len(pat) - 3, 4):
-        if pat[at] or pat[at + 1]:
-            return (pat[at + 2] & 0x1F) << 8 | pat[at + 3]
-    return None
+    return next((pid for _, pid in programs_of(pat)), None)
 
 
 def _video_of(pmt: bytes) -> tuple[int, int] | None:
     """(PID, type) of the first video stream."""
-    if len(pmt) < 12:
-        return None
-    at = 12 + ((pmt[10] & 0x0F) << 8 | pmt[11])
-    while at + 5 <= len(pmt):
-        if pmt[at] in _VIDEO:
-            return (pmt[at + 1] & 0x1F) << 8 | pmt[at + 2], pmt[at]
-        at += 5 + ((pmt[at + 3] & 0x0F) << 8 | pmt[at + 4])
-    return None
+    return next(((pid, kind) for pid, kind, _ in streams_of(pmt) if kind in WATCHED), None)
 
 
 def _pts_s(pes: bytes) -> float | None:
@@ -177,15 +150,15 @@ def _is_key(packet: bytes, kind: int) -> bool:
     """As the multiplexer says, or by the first units of the frame where it says nothing."""
     if packet[3] & 0x20 and packet[4] and packet[5] & 0x40:
         return True
-    data = _payload(packet)
+    data = payload(packet)
     at = data.find(b"\0\0\1", 9)
     while 0 <= at < len(data) - 3:
         head = data[at + 3]
-        if kind in _H264 and head & 0x1F in (5, 7):
+        if kind in H264 and head & 0x1F in (5, 7):
             return True
-        if kind in _HEVC and (16 <= head >> 1 & 0x3F <= 21 or 32 <= head >> 1 & 0x3F <= 34):
+        if kind in HEVC and (16 <= head >> 1 & 0x3F <= 21 or 32 <= head >> 1 & 0x3F <= 34):
             return True
-        if kind in _MPEG and head == 0xB3:
+        if kind in MPEG and head == 0xB3:
             return True
         at = data.find(b"\0\0\1", at + 3)
     return False

@@ -1,0 +1,106 @@
+"""MPEG-TS that goes on as something else is refused, and not looked at in part; what changes otherwise is looked at on."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from pathlib import Path
+
+import pytest
+
+from tests.worker.frames.conftest import Clips
+from tests.worker.frames.test_timeline import N, part
+from worker.errors import UnsupportedMedia
+from worker.frames.limits import Limits
+from worker.frames.pyav import PyavDecoder
+
+PACKET = 188
+OTHER = {"pid": 0x300, "mpegts_pmt_start_pid": "1280", "mpegts_service_id": "7"}
+
+
+def frames_of(path: Path, data: bytes) -> int:
+    path.write_bytes(data)
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        return media.info.n_frames
+
+
+def packets_of(data: bytes) -> list[bytes]:
+    return [data[at : at + PACKET] for at in range(0, len(data), PACKET)]
+
+
+def pid_of(packet: bytes) -> int:
+    return (packet[1] & 0x1F) << 8 | packet[2]
+
+
+def listing(*programs: tuple[int, int]) -> bytes:
+    """A PAT of (number, PID of the map)."""
+    section = bytes((0, 0xB0, 9 + 4 * len(programs), 0, 1, 0xC1, 0, 0))
+    section += b"".join(number.to_bytes(2, "big") + (0xE000 | pid).to_bytes(2, "big") for number, pid in programs)
+    crc = 0xFFFFFFFF
+    for byte in section:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
+    return (b"G\x40\0\x10\0" + section + crc.to_bytes(4, "big")).ljust(PACKET, b"\xff")
+
+
+def listed(data: bytes, pat: bytes) -> list[bytes]:
+    return [packet if pid_of(packet) else pat for packet in packets_of(data)]
+
+
+@pytest.fixture
+def both(clips: Clips) -> tuple[bytes, bytes]:
+    """Two recordings of different programs and PIDs."""
+    return part(clips, ".ts"), part(clips, ".ts", **OTHER)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_a_recording_joined_to_one_of_another_program_is_refused(
+    clips: Clips, both: tuple[bytes, bytes], tmp_path: Path, order: int, codec: str
+) -> None:
+    first, second = both
+    second = second if codec == "h264" else part(clips, ".ts", clip="hevc", **OTHER)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedMedia):
+        frames_of(tmp_path / "joined.ts", b"".join((first, second)[::order]))
+
+
+@pytest.mark.parametrize("pid", [256, 400])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_recording_joined_to_one_of_another_codec_is_refused(clips: Clips, tmp_path: Path, pid: int, order: int) -> None:
+    parts = part(clips, ".ts"), part(clips, ".ts", pid=pid, clip="hevc")
+    with pytest.raises(UnsupportedMedia):
+        frames_of(tmp_path / "joined.ts", b"".join(parts[::order]))
+
+
+def test_programs_one_after_the_other_are_refused_though_both_are_listed_all_along(
+    both: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    first, second = (listed(data, listing((1, 0x1000), (7, 0x500))) for data in both)
+    with pytest.raises(UnsupportedMedia):
+        frames_of(tmp_path / "joined.ts", b"".join((*first[:9], *second[:2], *first[9:], *second[2:])))
+
+
+def test_several_programs_at_once_are_looked_at_as_one_of_them(both: tuple[bytes, bytes], tmp_path: Path) -> None:
+    first, second = (listed(data, listing((1, 0x1000), (7, 0x500))) for data in both)
+    mixed = [packet for pair in zip_longest(first, second) for packet in pair if packet]
+    assert frames_of(tmp_path / "mixed.ts", b"".join(mixed)) == N
+
+
+@pytest.mark.parametrize("muxer", [{"pid": 400}, {"mpegts_pmt_start_pid": "1280"}, {"mpegts_service_id": "7"}])
+def test_what_has_another_pid_map_or_number_is_looked_at_on(clips: Clips, tmp_path: Path, muxer: dict[str, str]) -> None:
+    data = part(clips, ".ts") + part(clips, ".ts", **muxer)  # type: ignore[arg-type]
+    assert frames_of(tmp_path / "joined.ts", data) == 2 * N
+
+
+def test_tables_of_another_program_without_its_pictures_change_nothing(both: tuple[bytes, bytes], tmp_path: Path) -> None:
+    first, second = both
+    tables = b"".join(packet for packet in packets_of(second) if pid_of(packet) in (0, 0x500))
+    assert frames_of(tmp_path / "tables.ts", tables[: 2 * PACKET] + first + tables) == N
+
+
+@pytest.mark.parametrize(("before", "behind"), [(4, 0), (0, 16)])
+def test_packets_of_other_sizes_are_found(both: tuple[bytes, bytes], tmp_path: Path, before: int, behind: int) -> None:
+    """Those of Blu-ray have a time before each, those of broadcasts may have a checksum behind."""
+    second = b"".join(bytes(before) + packet + bytes(behind) for packet in packets_of(both[1]))
+    with pytest.raises(UnsupportedMedia):
+        frames_of(tmp_path / "joined.ts", both[0] + second)

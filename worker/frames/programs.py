@@ -1,0 +1,184 @@
+"""Whether an MPEG-TS file goes on with other pictures than those that are looked at, of which FFmpeg would say nothing.
+
+It takes pictures under another PID for the same stream where the program's map (PMT) puts them in the same place, and all those
+under one PID. Of two recordings that ``cat`` or a playlist has joined, with another program and another PID, it gives one alone;
+where pictures become of another codec, the decoder that was chosen makes nothing of the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.errors import UnsupportedMedia
+from worker.program_tables import PACKET, collected, pid_of, programs_of, section, streams_of
+
+_PIECE_BYTES: Final = 8 << 20
+_PACKETS: Final = re.compile(rb"(?s:G.{187}(?=G|.{4}G|.{16}G|\Z))++")
+"""Those of 188 bytes in a row; with 4 bytes before or 16 behind each, one at a time."""
+_CODECS: Final = {
+    0x01: "mpeg", 0x02: "mpeg", 0x10: "mpeg4", 0x1B: "h264", 0x20: "h264", 0x21: "jpeg2000", 0x24: "hevc", 0x33: "vvc",
+    0x42: "cavs", 0xD1: "dirac", 0xD2: "avs2", 0xD4: "avs3", 0xEA: "vc1",
+}  # fmt: skip
+_REGISTERED: Final = {b"HEVC": "hevc", b"AV01": "av1", b"VC-1": "vc1", b"drac": "dirac"}
+"""Of private streams."""
+_PIDS: Final = 1 << 13
+_REGISTRATION, _IDENTIFIER = 0x05, 0x52
+
+
+class Pictures(NamedTuple):
+    """A stream of pictures as a program's map has it: its place among all that the program has, and its identifier, if any."""
+
+    pid: int
+    codec: str
+    place: int
+    identifier: bytes
+
+
+Map = tuple[Pictures, ...]
+Program = tuple[int, int]
+"""Number, and PID of its map."""
+
+
+Stretch = dict[Program, dict[Map, None]]
+"""From one list of programs (PAT) to the next other one: the maps that each had."""
+
+
+class Extents:
+    """Where in the file the packets of each PID begin and end, in packets; -1: there are none."""
+
+    def __init__(self) -> None:
+        self.first, self.last = np.full(_PIDS, -1, np.int64), np.full(_PIDS, -1, np.int64)
+        self._count = 0
+
+    def add(self, pids_N: npt.NDArray[np.intp]) -> None:
+        places_N = np.arange(self._count, self._count + len(pids_N))
+        new_N = self.first[pids_N] < 0
+        self.first[pids_N[new_N][::-1]] = places_N[new_N][::-1]
+        self.last[pids_N] = places_N
+        self._count += len(pids_N)
+
+
+def check_goes_on(fd: int, pid: int) -> None:
+    """Raises UnsupportedMedia where there are others before or behind the pictures of ``pid``: of a program that takes their
+    place, or of another codec."""
+    extents = Extents()
+    stretches = list(_stretches(fd, extents))
+    followed = _followed(stretches, pid)
+    there = [one for one in followed if extents.last[one] >= 0]
+    begin, end = min(extents.first[there], default=0), max(extents.last[there], default=0)
+    for stretch in stretches:
+        maps = [[{one.pid for one in each if extents.last[one.pid] >= 0} for each in maps] for maps in stretch.values()]
+        shown = set[int]().union(*(each for of_program in maps for each in of_program))
+        is_replaced = any(extents.first[one] > end or extents.last[one] < begin for one in shown - followed)
+        if is_replaced or (shown and shown.isdisjoint(followed)):
+            raise UnsupportedMedia("the stream changes in the middle to another program")
+        for of_program in maps:
+            has = [not followed.isdisjoint(each) for each in of_program if each]
+            if any(has) and not all(has):
+                raise UnsupportedMedia("the stream changes in the middle to other pictures of its program")
+    every = (one for stretch in stretches for maps in stretch.values() for each in maps for one in each)
+    if len({one.codec for one in every if one.pid in followed}) > 1:
+        raise UnsupportedMedia("the stream changes in the middle to what is decoded otherwise")
+
+
+def _followed(stretches: list[Stretch], pid: int) -> set[int]:
+    """The PIDs that FFmpeg takes for one stream with ``pid``."""
+    of_program: defaultdict[Program, dict[Map, None]] = defaultdict(dict)
+    for stretch in stretches:
+        for program, maps in stretch.items():
+            of_program[program].update(maps)
+    followed, before = {pid}, 0
+    while before < len(followed):
+        before = len(followed)
+        for maps in of_program.values():
+            places = {one[1:] for each in maps for one in each if one.pid in followed}
+            for each in maps:
+                if followed.isdisjoint(one.pid for one in each):
+                    followed.update(one.pid for one in each if one[1:] in places)
+    return followed
+
+
+def _stretches(fd: int, extents: Extents) -> Iterator[Stretch]:
+    sections: dict[int, tuple[Program, ...]] = {}
+    maps: defaultdict[Program, dict[Map, None]] = defaultdict(dict)
+    held: defaultdict[int, list[bytes]] = defaultdict(list)
+    for packet in _table_packets(fd, extents):
+        pid = pid_of(packet)
+        held[pid] = collected(held[pid], packet)
+        data = section(held[pid])
+        if not data or data[0] != (2 if pid else 0) or not data[5] & 1:
+            continue
+        if pid:
+            program = (data[3] << 8 | data[4], pid)
+            is_listed = any(program in listed for listed in sections.values())
+            if is_listed and (pictures := _pictures_of(data)):
+                maps[program][pictures] = None
+            continue
+        listed = {number: programs for number, programs in sections.items() if number <= data[7]} | {data[6]: programs_of(data)}
+        if listed != sections:
+            if len(listed) <= len(sections):
+                yield dict(maps)
+                maps.clear()
+            sections = listed
+    yield dict(maps)
+
+
+def _pictures_of(pmt: bytes) -> Map:
+    found = []
+    for place, (pid, kind, descriptors) in enumerate(streams_of(pmt)):
+        told = dict(_described(descriptors))
+        codec = _REGISTERED.get(told.get(_REGISTRATION, b"")[:4]) if kind == 0x06 else _CODECS.get(kind)
+        if codec is not None:
+            found.append(Pictures(pid, codec, place, told.get(_IDENTIFIER, b"")))
+    return tuple(found)
+
+
+def _described(descriptors: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 2 <= len(descriptors):
+        behind = at + 2 + descriptors[at + 1]
+        yield descriptors[at], descriptors[at + 2 : behind]
+        at = behind
+
+
+def _table_packets(fd: int, extents: Extents) -> Iterator[bytes]:
+    """The packets of lists and of the maps that these name, in order, but for those that say again what the one before said.
+    Fills ``extents``."""
+    is_table = np.zeros(_PIDS, np.bool_)
+    is_table[0] = True
+    last: dict[int, bytes] = {}
+    programs: list[bytes] = []
+    for packets in _packets(fd):
+        packets_NB = np.frombuffer(packets, np.uint8).reshape(-1, PACKET)
+        pids_N = (packets_NB[:, 1] & 0x1F).astype(np.intp) << 8 | packets_NB[:, 2]
+        extents.add(pids_N)
+        for place in np.flatnonzero(pids_N == 0).tolist():
+            programs = collected(programs, packets[place * PACKET : (place + 1) * PACKET])
+            for _, pid in programs_of(section(programs)):
+                is_table[pid] = True
+        for place in np.flatnonzero(is_table[pids_N]).tolist():
+            packet = packets[place * PACKET : (place + 1) * PACKET]
+            said = packet[:3] + packet[4:]
+            if last.get(pid_of(packet)) != said:
+                if not pid_of(packet):
+                    last.clear()
+                last[pid_of(packet)] = said
+                yield packet
+
+
+def _packets(fd: int) -> Iterator[bytes]:
+    """Whole packets, many at once, wherever they begin in the file."""
+    at, rest = 0, b""
+    while piece := os.pread(fd, _PIECE_BYTES, at):
+        at += len(piece)
+        data = rest + piece
+        found = list(_PACKETS.finditer(data))
+        yield b"".join(run[0] for run in found)
+        rest = data[max(found[-1].end() if found else 0, len(data) - 2 * PACKET) :]

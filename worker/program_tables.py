@@ -1,0 +1,60 @@
+"""The tables of MPEG-TS (ISO 13818-1) that say which packets are whose pictures: program association (PAT) and map (PMT)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+PACKET: Final = 188
+SYNC: Final = 0x47
+MPEG: Final = frozenset((0x01, 0x02))
+H264: Final = frozenset((0x1B,))
+HEVC: Final = frozenset((0x24,))
+WATCHED: Final = MPEG | H264 | HEVC | {0x10}
+"""Types of video that a live stream is cut by."""
+_MOST_PACKETS: Final = 8
+
+
+def pid_of(packet: bytes) -> int:
+    return (packet[1] & 0x1F) << 8 | packet[2]
+
+
+def payload(packet: bytes) -> bytes:
+    control = packet[3] >> 4 & 3
+    if not control & 1:
+        return b""
+    return packet[5 + packet[4] :] if control & 2 else packet[4:]
+
+
+def collected(held: list[bytes], packet: bytes) -> list[bytes]:
+    """The packets of the table's newest version, as far as they have come."""
+    if packet[1] & 0x40:
+        return [packet]
+    return [*held, packet] if held and len(held) < _MOST_PACKETS else held
+
+
+def section(packets: list[bytes]) -> bytes:
+    """The table's section without its checksum; empty while it is not whole."""
+    data = b"".join(payload(packet) for packet in packets)
+    if not data or len(data) < 1 + data[0] + 3:
+        return b""
+    data = data[1 + data[0] :]
+    length = 3 + ((data[1] & 0x0F) << 8 | data[2])
+    return data[: length - 4] if 12 <= length <= len(data) else b""
+
+
+def programs_of(pat: bytes) -> tuple[tuple[int, int], ...]:
+    """(number, PID of the map) of each program, in order."""
+    found = ((pat[at] << 8 | pat[at + 1], (pat[at + 2] & 0x1F) << 8 | pat[at + 3]) for at in range(8, len(pat) - 3, 4))
+    return tuple((number, pid) for number, pid in found if number)
+
+
+def streams_of(pmt: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(PID, type, descriptors) of a program's streams."""
+    if len(pmt) < 12:
+        return
+    at = 12 + ((pmt[10] & 0x0F) << 8 | pmt[11])
+    while at + 5 <= len(pmt):
+        behind = at + 5 + ((pmt[at + 3] & 0x0F) << 8 | pmt[at + 4])
+        yield (pmt[at + 1] & 0x1F) << 8 | pmt[at + 2], pmt[at], pmt[at + 5 : behind]
+        at = behind
