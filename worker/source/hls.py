@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from worker.errors import CorruptMedia, UnsupportedMedia
@@ -47,12 +47,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPlaylist:
-    """``has_ended``: no more segments will come. ``lacks``: what of the stream is not among the segments, for people."""
+    """``has_ended``: no more segments will come. ``lacks``: what of the stream is not among the segments, for people.
+    ``missing``: the seconds of those listed as missing (EXT-X-GAP), by their numbers."""
 
     segments: tuple[Segment, ...]
     target_s: float
     has_ended: bool
     lacks: str | None = None
+    missing: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def duration_s(self) -> float:
@@ -161,7 +163,7 @@ def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool, la
     if not (0 <= target_s < 1e6 and 0 <= (playlist.media_sequence or 0) < MAX_SEQUENCE):
         raise CorruptMedia("a playlist without a sensible target duration or number")
     segments = []
-    gaps = 0
+    missing: dict[int, float] = {}
     ends: dict[str, int] = {}
     inits: dict[tuple[str, str | None], Part] = {}
     for number, one in enumerate(playlist.segments):
@@ -172,12 +174,12 @@ def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool, la
         span = _range(one.byterange, ends.get(where))
         if span is not None:
             ends[where] = span.first + span.length
-        if one.gap_tag:
-            gaps += 1
-            continue
         duration_s = float(one.duration or 0.0)
         if not 0 <= duration_s < 1e6:
             raise CorruptMedia("a segment without a sensible duration")
+        if one.gap_tag:
+            missing[sequence] = duration_s
+            continue
         key = _key(one.key, url, sequence)
         segments.append(
             Segment(
@@ -187,9 +189,11 @@ def _media(playlist: Any, url: str, max_segments: int, *, is_key_first: bool, la
                 is_after_break=bool(one.discontinuity),
             )
         )
-    if gaps:
-        lacks = f"segments are missing ({gaps}, EXT-X-GAP): give a playlist that has them all"
-    return MediaPlaylist(segments=tuple(segments), target_s=target_s, has_ended=bool(playlist.is_endlist), lacks=lacks)
+    if missing:
+        lacks = f"segments are missing ({len(missing)}, EXT-X-GAP): give a playlist that has them all"
+    return MediaPlaylist(
+        segments=tuple(segments), target_s=target_s, has_ended=bool(playlist.is_endlist), lacks=lacks, missing=missing
+    )
 
 
 def _range(text: str | None, goes_on_at: int | None) -> ByteRange | None:

@@ -1,7 +1,7 @@
 """HLS that runs on: its playlist is read again and again, each new segment with its initialisation is a piece.
 
 The clock is the sum of the segments' durations as the playlist says them: discontinuities and wrapped timestamps do not matter.
-What fell out of the playlist before we came for it is a gap of as many target durations.
+What fell out of the playlist before we came for it is a gap of as many target durations, what it lists as missing one of its own.
 """
 
 from __future__ import annotations
@@ -109,24 +109,28 @@ class HlsReader:
             yield item
             if isinstance(item, Piece):  # now, since it is not the stream's fault how long it took to look at
                 self._patience.came()
+        if self._next is not None and playlist.missing:
+            yield from self._missed(playlist, max(playlist.missing) + 1)
 
     def _unread(self, playlist: MediaPlaylist) -> Sequence[Segment]:
         segments = playlist.segments
         if self._next is None and segments:
-            first = 0 if playlist.has_ended else max(len(segments) - EDGE_SEGMENTS, 0)
-            self._next = segments[first].sequence
+            first = max(len(segments) - EDGE_SEGMENTS, 0)
+            self._next = min((segments[0].sequence, *playlist.missing)) if playlist.has_ended else segments[first].sequence
         if self._next is None:
             return ()
-        is_stale = bool(segments) and segments[-1].sequence < self._next - 1
+        is_stale = bool(segments) and max((segments[-1].sequence, *playlist.missing)) < self._next - 1
         self._stale = self._stale + 1 if is_stale else 0
         if self._stale >= _STALE_RELOADS:
             self._next, self._stale = segments[max(len(segments) - EDGE_SEGMENTS, 0)].sequence, 0
         return [one for one in segments if self._next is not None and one.sequence >= self._next]
 
     def _missed(self, playlist: MediaPlaylist, sequence: int) -> Iterator[Gap]:
-        """Segments before this one that are not there any more."""
+        """Segments before this one that are not there, or not any more."""
         if self._next is not None and sequence > self._next:
-            yield self._gap("not_served", (sequence - self._next) * playlist.target_s, sequence)
+            told = [length_s for number, length_s in playlist.missing.items() if self._next <= number < sequence]
+            gone_s = (sequence - self._next - len(told)) * playlist.target_s
+            yield self._gap("not_served", gone_s + sum(told), sequence)
 
     def _gap(self, cause: Cause, duration_s: float, following: int) -> Gap:
         gap_s = min(duration_s, LONGEST_GAP_S)

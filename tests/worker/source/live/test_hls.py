@@ -136,6 +136,26 @@ def test_segments_that_are_not_there_or_no_media_are_gaps(held: dict[str, bytes]
     ]
 
 
+@pytest.mark.parametrize("reloads", [0, 9])
+def test_segments_listed_as_missing_are_gaps_as_long_as_they_say(held: dict[str, bytes], spy: Spy, reloads: int) -> None:
+    """Of a stream that was joined as it ran, those before are none. A playlist that stands still is not taken for old."""
+    lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:0"]
+    for number, seconds in enumerate((3, 4, 4, 10, 10, 4, 10)):
+        lines += ["#EXT-X-GAP"] * (number in (0, 3, 4, 6)) + [f"#EXTINF:{seconds},", f"seg{number}.ts"]
+    running, ended = ("\n".join([*lines, *end, ""]).encode() for end in ([], ["#EXT-X-ENDLIST"]))
+    playlists = in_turn(*[reply(running)] * reloads, reply(ended))
+
+    def answer(request: BaseHTTPRequestHandler, served: Loopback) -> None:
+        name = request.path.strip("/")
+        (reply(held[name]) if name in held else playlists)(request, served)
+
+    with serving(answer, spy) as server:
+        items = read(reader(server, Clock()))
+    told = [(getattr(item, "cause", "seen"), item.duration_s) for item in items]
+    before = [] if reloads else [("not_served", 3)]
+    assert told == [*before, ("seen", 4), ("seen", 4), ("not_served", 20), ("seen", 4), ("not_served", 10)]
+
+
 def test_an_initialisation_goes_before_every_segment(spy: Spy, tmp_path: Path) -> None:
     clock = Clock()
     fmp4 = segments(tmp_path / "fmp4", [100, 150, 200], kind="fmp4")
