@@ -25,8 +25,6 @@ _ROUNDING_S: Final = 0.05
 """Where times are rounded, a segment overlaps a period that it does not belong to by so much at most."""
 _AROUND_S: Final = 10.0
 """Segments that a period's ends cut through hold so much that is not shown, or as much as is."""
-_LEAD_S: Final = 1.0
-"""Files whose pictures are reordered begin a few frames before what is shown of them."""
 _TEMPLATE, _LIST, _BASE = "SegmentTemplate", "SegmentList", "SegmentBase"
 _FIELD = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0(\d{1,2})d)?)?\$", re.ASCII)
 
@@ -96,9 +94,8 @@ def _parts(levels: tuple[Element, ...], base: str, duration_s: float | None, max
     if lists := [found for level in levels for found in children(level, _LIST)]:
         return _from_list(lists, base, duration_s, max_segments)
     shown = _shown([found for level in levels for found in children(level, _BASE)], duration_s)
-    if shown.begins > _LEAD_S * shown.timescale:
-        raise UnsupportedMedia("a DASH period shows its one file from later than its beginning on: cut the file to what is shown")
-    return [Part(url=base, duration_s=duration_s or 0.0)]  # SegmentBase, or nothing: the rendition is one file
+    # SegmentBase, or nothing: the rendition is one file
+    return [Part(url=base, duration_s=duration_s or 0.0, begins_s=shown.begins / shown.timescale)]
 
 
 def _check_kinds(levels: Sequence[Element]) -> None:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Final
 
+_MAX_BOXES: Final = 100_000
+"""At the top of a file; one of hours has some thousand fragments."""
+_MAX_HEAD_BYTES: Final = 4 << 20
+"""Of a head of a file or a fragment, which is held in memory."""
 _FREE = b"free"
 Box = tuple[bytes, int, int, int]
 """Kind; where it begins, its content does, and it ends."""
@@ -58,6 +66,36 @@ def holds_samples(data: bytes) -> bool:
         for table, skipped in ((b"stts", 4), (b"stsz", 8), (b"stz2", 8))
         for _, _, at, _ in _below(body, 0, len(body), b"moov", b"trak", b"mdia", b"minf", b"stbl", table)
     )
+
+
+def earliest_s(path: Path) -> float:
+    """When the earliest fragment of a file that is not empty begins, on the file's own clock; 0 where other samples are in it, or
+    one does not say."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        boxes = list(islice(_boxes(data, 0, len(data)), _MAX_BOXES))
+        if any(end - start > _MAX_HEAD_BYTES for kind, start, _, end in boxes if kind in (b"moov", b"moof")):
+            return 0.0
+        heads = [data[start:end] for kind, start, _, end in boxes if kind == b"moov"]
+        if len(heads) != 1 or boxes[-1][3] != len(data) or holds_samples(heads[0]):
+            return 0.0
+        timescales = described(heads[0]).timescales
+        times_s = [
+            _begin_s(bytearray(data[traf:end]), timescales)
+            for kind, _, moof, moof_end in boxes
+            if kind == b"moof"
+            for _, traf, _, end in _of(data, b"traf", moof, moof_end)
+        ]
+    return min(times_s, default=0.0)
+
+
+def _begin_s(traf: bytearray, timescales: Mapping[bytes, int]) -> float:
+    track = b"".join(bytes(traf[at + 4 : at + 8]) for _, _, at, _ in _below(traf, 0, len(traf), b"traf", b"tfhd"))
+    times = [
+        int.from_bytes(traf[at + 4 : at + (12 if traf[at] == 1 else 8)])
+        for _, _, at, _ in _below(traf, 0, len(traf), b"traf", b"tfdt")
+    ]
+    timescale = timescales.get(track, 0)
+    return times[0] / timescale if len(times) == 1 and timescale else 0.0
 
 
 def _field(data: bytearray, at: int, short: int, long: int) -> bytes:
@@ -121,8 +159,12 @@ def _below(data: bytearray, at: int, end: int, *path: bytes) -> Iterator[Box]:
             yield from _below(data, box[2], box[3], *path[1:])
 
 
-def _of(data: bytearray, kind: bytes, at: int, end: int) -> Iterator[Box]:
-    """Boxes of this kind in [at, end), up to one that is broken."""
+def _of(data: bytearray | mmap, kind: bytes, at: int, end: int) -> Iterator[Box]:
+    """Boxes of this kind in [at, end), but for empty ones, up to one that is broken."""
+    return (box for box in _boxes(data, at, end) if box[0] == kind and box[3] > box[2])
+
+
+def _boxes(data: bytearray | mmap, at: int, end: int) -> Iterator[Box]:
     while at + 8 <= end:
         size, content = int.from_bytes(data[at : at + 4], "big"), at + 8
         if size == 1:
@@ -130,6 +172,5 @@ def _of(data: bytearray, kind: bytes, at: int, end: int) -> Iterator[Box]:
         size = size or end - at
         if size < content - at or at + size > end:
             return
-        if data[at + 4 : at + 8] == kind and size > content - at:
-            yield kind, at, content, at + size
+        yield bytes(data[at + 4 : at + 8]), at, content, at + size
         at += size

@@ -30,13 +30,15 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Bytes that are joined to others. ``is_init``: an initialisation, of no duration."""
+    """Bytes that are joined to others. ``is_init``: an initialisation, of no duration. ``begins_s``: of a whole file, from when
+    on it is shown, on its own clock."""
 
     url: str
     range: ByteRange | None = None
     key: Key | None = None
     duration_s: float = 0.0
     is_init: bool = False
+    begins_s: float = 0.0
 
 
 class PartReader:

@@ -11,6 +11,7 @@ from worker.content import taking_in
 from worker.errors import CorruptMedia, MediaError, MediaTooLong, UnsupportedMedia
 from worker.source.client import plain_url
 from worker.source.dash import read_dash
+from worker.source.fragments import earliest_s
 from worker.source.hls import MediaPlaylist, read_hls
 from worker.source.http import Fetched, OnProgress, Session
 from worker.source.part_kinds import OneKind, known
@@ -20,6 +21,8 @@ from worker.source.sniff import HEAD_BYTES, Kind, sniff
 from worker.source.variants import by_preference
 
 MAX_PLAYLIST_BYTES: Final = 8 << 20
+_LEAD_S: Final = 1.0
+"""Files whose pictures are reordered begin a few frames before what is shown of them."""
 _TRIED: Final = 3
 """Renditions whose playlists are looked at before the last one is taken as it is."""
 
@@ -66,7 +69,8 @@ class Playlists:
         if duration_s > limits.max_duration_s:
             raise MediaTooLong(f"{duration_s:.0f} s, limit {limits.max_duration_s:.0f}")
         if len(parts) == 1 and parts[0].range is None and parts[0].key is None:
-            return _checked(session.download(parts[0].url, into, on_progress))  # a whole file, which need not fit into memory
+            # a whole file, which need not fit into memory
+            return _checked(session.download(parts[0].url, into, on_progress), parts[0].begins_s)
         reader, runs = PartReader(session), Runs() if sum(part.is_init for part in parts) > 1 else None
         kinds = OneKind()
         with taking_in(into, session.source.max_bytes) as intake:
@@ -110,13 +114,17 @@ class Playlists:
         return list(wanted[0].what())
 
 
-def _checked(fetched: Fetched) -> Fetched:
+def _checked(fetched: Fetched, begins_s: float) -> Fetched:
     with fetched.path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     try:
         if sniff(head) is not Kind.MEDIA:
             raise CorruptMedia("a segment is a playlist or a web page")
         known(head)
+        if begins_s > _LEAD_S and begins_s - earliest_s(fetched.path) > _LEAD_S:
+            raise UnsupportedMedia(
+                "a DASH period shows its one file from later than its beginning on: cut the file to what is shown"
+            )
     except MediaError:
         fetched.path.unlink()
         raise

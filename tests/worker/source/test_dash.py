@@ -293,11 +293,9 @@ def test_a_rounded_duration_makes_no_segment(whole: str, count: int) -> None:
         assert len(parts(template, attributes=f'mediaPresentationDuration="{whole}"')) == count
 
 
-def test_one_file_of_which_the_end_is_shown_is_refused() -> None:
+def test_one_file_knows_from_when_on_it_is_shown() -> None:
     base = '<BaseURL>one.mp4</BaseURL><SegmentBase timescale="1000" presentationTimeOffset="{}"/>'
-    assert names(parts(base.format(80))) == ["one.mp4"]
-    with pytest.raises(UnsupportedMedia, match="cut the file"):
-        parts(base.format(90_000))
+    assert [part.begins_s for offset in (0, 1400) for part in parts(base.format(offset))] == [0.0, 1.4]
 
 
 def test_a_list_that_is_longer_than_its_period_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
@@ -14,7 +15,7 @@ import pytest
 from yt_dlp.aes import aes_cbc_encrypt_bytes
 
 from tests.worker.source.loopback import Answer, Loopback, files, reply, serve
-from tests.worker.source.recordings import FPS, SECONDS, dash, frames_in, hls
+from tests.worker.source.recordings import FPS, SECONDS, dash, frames_in, hls, record
 from tests.worker.spy import Spy
 from worker.errors import (
     CorruptMedia,
@@ -81,6 +82,40 @@ def test_a_dash_file_that_is_one_is_fetched_whole(spy: Spy, tmp_path: Path) -> N
     with source(files({**held, "manifest.mpd": cut.encode()}), spy) as (server, urls):
         fetched = urls.fetch(server.url("/manifest.mpd"), tmp_path)
     assert fetched.path.read_bytes() == held["manifest-stream0.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("begins", "shown_from", "is_read"),
+    [
+        ((90, 91, 92), 90.0, True),
+        ((90, 91, 92), 91.5, False),
+        ((0, 1, 2), 0.9, True),
+        ((0, 1, 2), 1.1, False),
+        ((90, 0, 92), 90.0, False),
+    ],
+)
+def test_one_dash_file_is_shown_from_its_beginning_on_whenever_that_is(
+    begins: tuple[int, ...], shown_from: float, is_read: bool, spy: Spy, tmp_path: Path
+) -> None:
+    """Packagers say the time at which a file begins as its offset, where that is not nought."""
+    file = bytearray(
+        record(tmp_path / "made", "one.mp4", "mp4", movflags="frag_keyframe+empty_moov+default_base_moof")["one.mp4"]
+    )
+    fragments = [match.end() for match in re.finditer(b"tfdt\1...", file, re.DOTALL)]
+    timescale = int.from_bytes(file[file.index(b"mdhd") + 16 :][:4])
+    for at, begin in zip(fragments, begins, strict=True):
+        file[at : at + 8] = (begin * timescale).to_bytes(8)
+    manifest = (
+        '<MPD mediaPresentationDuration="PT3S"><Period><AdaptationSet mimeType="video/mp4"><Representation id="1">'
+        f'<BaseURL>one.mp4</BaseURL><SegmentBase timescale="10" presentationTimeOffset="{round(10 * shown_from)}"/>'
+        "</Representation></AdaptationSet></Period></MPD>"
+    )
+    held = {"media.m3u8": manifest.encode(), "one.mp4": bytes(file)}
+    if not is_read:
+        assert isinstance(fails(held, spy, tmp_path), UnsupportedMedia)
+        return
+    with source(files(held), spy) as (server, urls):
+        assert urls.fetch(server.url("/media.m3u8"), tmp_path).path.read_bytes() == file
 
 
 def test_encrypted_segments(spy: Spy, tmp_path: Path) -> None:
