@@ -113,7 +113,7 @@ def _durations_s(mpd: Element, periods: Sequence[Element]) -> list[float | None]
     """From where each begins to where the next one does, the last to the end of the presentation; None where that is not said.
 
     A period that does not say where it begins does so where the one before it ends by its own duration. That also stands for an
-    end which is not said, and for one which lies up to ``_ROUNDING_S`` behind it.
+    end which is not said, and for one which lies up to ``_ROUNDING_S`` behind it; of the last one, also before it.
     """
     told_s = [seconds(period.get("duration")) for period in periods]
     starts_s: list[float | None] = []
@@ -122,8 +122,10 @@ def _durations_s(mpd: Element, periods: Sequence[Element]) -> list[float | None]
         starts_s.append(start_s if start_s is not None else _plus(starts_s[i - 1], told_s[i - 1]) if i else 0.0)
     ends_s = [*starts_s[1:], seconds(mpd.get("mediaPresentationDuration"))]
     lengths_s = [_length_s(*one) for one in zip(starts_s, ends_s, told_s, strict=True)]
-    if (told_s[-1] or 0.0) - (lengths_s[-1] or 0.0) > _ROUNDING_S:
-        raise UnsupportedMedia("a DASH manifest that ends before its last period does: mend its mediaPresentationDuration")
+    if told_s[-1] is not None and lengths_s[-1] is not None and told_s[-1] > lengths_s[-1]:
+        if told_s[-1] - lengths_s[-1] > _ROUNDING_S:
+            raise UnsupportedMedia("a DASH manifest that ends before its last period does: mend its mediaPresentationDuration")
+        lengths_s[-1] = told_s[-1]
     return lengths_s
 
 

@@ -228,6 +228,8 @@ def of_periods(*attributes: str, template: str = REPEATED, whole: str = "") -> P
         (['duration="PT9S"', 'start="PT4S"'], "PT5S", [4, 1]),
         (['duration="PT4S"', 'start="PT4.04S" duration="PT3.9S"'], "PT8S", [4, 4]),
         (['duration="PT4S"'], "PT5.5S", [6]),
+        (['duration="PT5.9S"'], "PT5S", [6]),
+        (['duration="PT4S"', 'duration="PT3.9S"'], "PT7S", [4, 4]),
     ],
 )
 def test_a_period_lasts_to_where_the_next_one_begins(periods: list[str], whole: str, lengths: list[int]) -> None:
