@@ -228,8 +228,8 @@ class PyavMedia:
         reader = self._reader
         name = reader.stream.container.format.name
         if name in timeline.INDEXED:
-            spread = reordering.spread_of(self._fd)
-            found = timeline.from_index(reader.stream, self._clock, head, header, spread, reader.latest_from)
+            offsets = reordering.offsets_of(self._fd)
+            found = timeline.from_index(reader.stream, self._clock, head, header, offsets, reader.latest_from)
             if found is not None and reader.ends_where_its_index_ends():
                 return found
         if name == "mpegts":

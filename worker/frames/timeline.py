@@ -18,6 +18,7 @@ import numpy.typing as npt
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from worker.frames.reordering import Offsets
 from worker.frames.sampling import Clip
 
 INDEXED = frozenset(("mov,mp4,m4a,3gp,3g2,mj2",))
@@ -136,7 +137,7 @@ def from_index(
     clock: Clock,
     first: Packet[VideoStream],
     header: Clip,
-    spread: int | None,
+    offsets: Offsets | None,
     latest_from: Callable[[int], int | None],
 ) -> Timeline | None:
     """By the container's index, reading no more than its last packets; None where it has none, one with gaps, one into which
@@ -144,16 +145,19 @@ def from_index(
     index has beyond its length make the clip longer.
 
     ISO indexes hold decoding times: the distance from decoding to presentation of the first key frame holds for all of them
-    closely enough to seek by, unless the distances differ by more than ``MAX_SPREAD_S``; by how many ticks they do is ``spread``
-    (None: unknown). Nor may anything be shown well behind the end: ``latest_from`` gives the latest moment shown of all that is
-    decoded at a time or later.
+    closely enough to seek by, unless the distances (``offsets``; None: unknown) differ by more than ``MAX_SPREAD_S``, or one lays
+    a picture behind a later key frame, which leaves it out if read on from. Nor may anything be shown well behind the end:
+    ``latest_from`` gives the latest moment shown of all that is decoded at a time or later.
     """
     duration_s, fps = header.duration_s, header.fps
     entries = np.fromiter(((e.timestamp, e.is_keyframe, e.is_discard) for e in stream.index_entries), _ENTRY)
     shown, keys = entries["at"][~entries["is_discard"]], entries["at"][entries["is_key"]]
     if not len(keys) or not len(shown) or len(entries) > stream.frames or (len(entries) == len(keys) != stream.frames):
         return None
-    if np.any(np.diff(shown) <= 0) or spread is None or spread * clock.time_base > MAX_SPREAD_S:
+    if np.any(np.diff(shown) <= 0) or offsets is None or offsets.spread * clock.time_base > MAX_SPREAD_S:
+        return None
+    of_entries = offsets.of(len(entries))
+    if of_entries is None or not _keys_come_in_time(entries["at"] + of_entries, entries["is_key"]):
         return None
     shift = 0
     if first.pts is not None and first.dts is not None and entries["at"][0] == first.dts:
@@ -164,7 +168,7 @@ def from_index(
     measured_s = max(duration_s, last_s + _step(shown) * float(clock.time_base))
     if measured_s > 1.05 * duration_s:
         fps = len(shown) / measured_s
-    latest = latest_from(int(shown[-1]) - spread)
+    latest = latest_from(int(shown[-1]) - offsets.spread)
     if latest is None or clock.seconds(latest) > 1.05 * measured_s:
         return None
     return Timeline(
@@ -172,8 +176,14 @@ def from_index(
         n_frames=len(shown),
         has_edit_list=len(shown) < len(entries),
         variable_rate=_is_variable(shown),
-        may_repeat=spread > 0,
+        may_repeat=offsets.spread > 0,
     )
+
+
+def _keys_come_in_time(shown: npt.NDArray[np.int64], is_key: npt.NDArray[np.bool_]) -> bool:
+    """Whether no key frame is shown before a picture in front of it."""
+    latest = np.maximum.accumulate(shown)
+    return bool(np.all(latest[:-1][is_key[1:]] <= shown[1:][is_key[1:]]))
 
 
 def from_packets(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise, product
 from pathlib import Path
@@ -70,6 +71,19 @@ def test_packets_laid_late_or_early_hide_no_frame(clips: Clips, name: str, suffi
         assert media.counts.decoded - opening <= N
         shown = sorted(number for number in found if number is not None)
         assert all(later - earlier <= 2 for earlier, later in pairwise((-1, *shown, N)))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_what_is_laid_behind_the_next_key_frame_is_seen_by_whoever_seeks_that(clips: Clips, suffix: str) -> None:
+    """An index of decoding times says nothing of it."""
+    with forged(clips, "h264_often", suffix, lambda place, _: 5.5 * (place % 8 > 4 and place < 64)).open("rb") as file:
+        with PyavDecoder(Limits()).open(file) as media:
+            whole = [(frame.pts_s, read_number(np.asarray(frame.rgb_HWC))) for frame in media.frames(ALL)]
+        with PyavDecoder(Limits()).open(file) as media:
+            there = [number for pts_s, number in whole if 1.2 <= pts_s < 1.6]
+            window = numbers(media, replace(ALL, start_s=1.2, end_s=1.6))
+            assert len(window) - len(there) in (0, 1), "the picture on the screen when it begins"
+            assert window[-len(there) :] == there
 
 
 def test_what_follows_key_frames_hides_none_of_them_however_late_it_is_laid(clips: Clips) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.frames.reordering import MAX_BOXES, MAX_TABLES, spread_of
+from worker.frames.reordering import MAX_BOXES, MAX_TABLES, offsets_of
 
 
 def box(name: bytes, payload: bytes = b"") -> bytes:
@@ -50,8 +50,9 @@ MOOV = box(b"moov", box(b"trak", table(40, 120, 0, 40)))
         (struct.pack(">I4sQ", 1, b"mdat", 8) + MOOV, None),
     ],
 )  # fmt: skip
-def test_the_spread_of_offsets(tmp_path: Path, data: bytes, spread: int | None) -> None:
+def test_the_offsets_of_offsets(tmp_path: Path, data: bytes, spread: int | None) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(data)
     with path.open("rb") as file:
-        assert spread_of(file.fileno()) == spread
+        found = offsets_of(file.fileno())
+    assert (None if found is None else found.spread) == spread
