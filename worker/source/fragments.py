@@ -15,8 +15,8 @@ from typing import Final
 
 _MAX_BOXES: Final = 100_000
 """At the top of a file; one of hours has some thousand fragments."""
-_MAX_HEAD_BYTES: Final = 4 << 20
-"""Of a head of a file or a fragment, which is held in memory."""
+_MAX_HEAD_BYTES: Final = 16 << 20
+"""Of the heads of a file and of its fragments together."""
 _FREE = b"free"
 Box = tuple[bytes, int, int, int]
 """Kind; where it begins, its content does, and it ends."""
@@ -70,22 +70,20 @@ def holds_samples(data: bytes) -> bool:
 
 def earliest_s(path: Path) -> float:
     """When the earliest fragment of a file that is not empty begins, on the file's own clock; 0 where other samples are in it, or
-    one does not say."""
+    one does not say, or there are more of them than any player would load."""
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         boxes = list(islice(_boxes(data, 0, len(data)), _MAX_BOXES))
-        if any(end - start > _MAX_HEAD_BYTES for kind, start, _, end in boxes if kind in (b"moov", b"moof")):
+        if sum(end - start for kind, start, _, end in boxes if kind in (b"moov", b"moof")) > _MAX_HEAD_BYTES:
             return 0.0
         heads = [data[start:end] for kind, start, _, end in boxes if kind == b"moov"]
         if len(heads) != 1 or boxes[-1][3] != len(data) or holds_samples(heads[0]):
             return 0.0
         timescales = described(heads[0]).timescales
-        times_s = [
-            _begin_s(bytearray(data[traf:end]), timescales)
-            for kind, _, moof, moof_end in boxes
-            if kind == b"moof"
-            for _, traf, _, end in _of(data, b"traf", moof, moof_end)
-        ]
-    return min(times_s, default=0.0)
+        moofs = ((moof, end) for kind, _, moof, end in boxes if kind == b"moof")
+        trafs = list(islice((traf for moof, end in moofs for traf in _of(data, b"traf", moof, end)), _MAX_BOXES + 1))
+        if len(trafs) > _MAX_BOXES:
+            return 0.0
+        return min((_begin_s(bytearray(data[traf:end]), timescales) for _, traf, _, end in trafs), default=0.0)
 
 
 def _begin_s(traf: bytearray, timescales: Mapping[bytes, int]) -> float:

@@ -13,7 +13,7 @@ import pytest
 from tests.worker.source.live.streams import segments
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
-from worker.source.fragments import rebased
+from worker.source.fragments import earliest_s, rebased
 from worker.types import SamplingRequest, Strategy
 
 
@@ -57,3 +57,18 @@ def test_hostile_boxes_are_left_as_they_are(fragments: dict[str, bytes]) -> None
                 data[draw.randrange(min(len(data), 1500))] = draw.randrange(256)
         cut = draw.randrange(len(segment))
         assert len(rebased(bytes(init), bytes(segment[:cut]))) == len(init) + cut
+
+
+def box(kind: bytes, content: bytes = b"") -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+@pytest.mark.parametrize(("n_trafs", "padding", "earliest"), [(1, 0, 30.0), (2, 0, 30.0), (20_000, 0, 0.0), (1, 3 << 20, 0.0)])
+def test_heads_of_fragments_are_read_within_bounds(tmp_path: Path, n_trafs: int, padding: int, earliest: float) -> None:
+    """Whatever is more than that begins nowhere, and is refused by whoever asks."""
+    head = struct.pack(">III", 0, 0, 0)
+    moov = box(b"moov", box(b"trak", box(b"tkhd", head + b"\0\0\0\1") + box(b"mdia", box(b"mdhd", head + struct.pack(">I", 10)))))
+    traf = box(b"traf", box(b"tfhd", struct.pack(">II", 0, 1)) + box(b"tfdt", struct.pack(">II", 0, 300)))
+    path = tmp_path / "one.mp4"
+    path.write_bytes(moov + 6 * (box(b"moof", traf * n_trafs + box(b"free", bytes(padding))) + box(b"mdat")))
+    assert earliest_s(path) == earliest
