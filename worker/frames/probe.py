@@ -139,7 +139,7 @@ def duration_of(container: InputContainer, stream: VideoStream) -> float:
 
 def has_fragments(fd: int) -> bool:
     """Whether an ISO file has any at its top level."""
-    return bool(_find_box(fd, b"moof"))
+    return any(name == b"moof" for name, *_ in boxes(fd))
 
 
 def _is_encrypted(fd: int) -> bool:

@@ -74,6 +74,14 @@ def test_what_was_cut_short_is_told_in_words(clips: Any, tmp_path: Path) -> None
         assert str(raised.value) == message
 
 
+def test_a_fragment_is_found_behind_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    for data, has_any in ((b"\0\0\0\x08moof\0\0\0\x08mdat", True), (b"\0\0\0\x08mdat", False), (b"", False)):
+        path.write_bytes(data)
+        with path.open("rb") as file:
+            assert probe.has_fragments(file.fileno()) is has_any
+
+
 def test_content_counts_not_the_name(clips: Any, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(clips["h264"].path.read_bytes())
