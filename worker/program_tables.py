@@ -16,10 +16,12 @@ _MOST_PACKETS: Final = 8
 
 
 def pid_of(packet: bytes) -> int:
+    """Of a packet of ``PACKET`` bytes: which stream it belongs to, 0 to 8191."""
     return (packet[1] & 0x1F) << 8 | packet[2]
 
 
 def payload(packet: bytes) -> bytes:
+    """What a packet of ``PACKET`` bytes carries behind its header and adaptation field; empty where that is nothing."""
     control = packet[3] >> 4 & 3
     if not control & 1:
         return b""

@@ -26,7 +26,8 @@ class Backlog:
 
 
 def read_backlog(records: Records) -> Backlog:
-    """Two round trips; the second asks for the queues of what runs, of which there is one for each worker at most."""
+    """Two round trips, a third where a record names no queue; the second asks for the queues of what runs, of which there is one
+    for each worker at most."""
     key = records.key
     with records.redis.pipeline(transaction=False) as pipe:
         for queue in QUEUES:

@@ -134,7 +134,8 @@ class Reconciler:
 class Sweeper:
     """Removes artefacts whose time is over, one worker at a time for each store, by Redis's clock: a wrong one of a machine would
     cost everybody theirs. A thread of its own: a store may be slow, or not answer. ``url`` is the store's; the lock is named
-    after its hash, for it may hold a password. ``sweep`` is given Unix time."""
+    after its hash, for it may hold a password. ``sweep`` is given Unix time. What a worker keeps is
+    stamped by its own clock."""
 
     records: Records
     url: str

@@ -10,11 +10,10 @@ from enum import StrEnum
 from typing import Final
 
 from worker.errors import CorruptMedia, UnsupportedMedia
+from worker.program_tables import PACKET, SYNC
 from worker.source.fragments import Described, described, has_box, holds_samples
 from worker.source.parts import Part
 
-_PACKET: Final = 188
-_SYNC: Final = 0x47
 _BOXES: Final = frozenset(
     (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"emsg", b"prft", b"free", b"skip", b"wide", b"uuid", b"pdin")
 )
@@ -31,7 +30,7 @@ class PartKind(StrEnum):
 
 
 def kind_of(data: bytes) -> PartKind | None:
-    if data and all(byte == _SYNC for byte in data[: 3 * _PACKET : _PACKET]):
+    if data and all(byte == SYNC for byte in data[: 3 * PACKET : PACKET]):
         return PartKind.TS
     if data[4:8] in _BOXES:
         return PartKind.MP4
