@@ -47,6 +47,23 @@ def look(
     return describe_frame(pts_s, picture, [describe_face(b, c) for b, c in zip(boxes_N4, crops, strict=True)])
 
 
+@pytest.mark.parametrize(
+    ("rgb", "lab"),
+    [
+        ((255, 255, 255), (100, 0, 0)),
+        ((0, 0, 0), (0, 0, 0)),
+        ((255, 0, 0), (53.24, 80.09, 67.20)),
+        ((0, 0, 255), (32.30, 79.19, -107.86)),
+        ((119, 119, 119), (50.03, 0, 0)),
+        ((5, 5, 5), (1.37, 0, 0)),
+    ],
+)
+def test_colours_are_those_of_cie_lab(rgb: tuple[int, int, int], lab: tuple[float, float, float]) -> None:
+    """Published values of sRGB's primaries under D65."""
+    seen = describe_frame(0.0, np.full((16, 24, 3), rgb, np.uint8), ())
+    np.testing.assert_allclose(100 * seen.signature_G3, np.tile(lab, (64, 1)), atol=0.05)
+
+
 def test_a_face_that_moves_a_little_is_one_track() -> None:
     frames = [look(t, ("ann", 200 + 5 * t, 150 - 3 * t), light=1 - 0.01 * t) for t in range(10)]
     assert link(frames) == [(0,)] * 10
