@@ -47,6 +47,20 @@ def test_it_is_the_runtime_and_its_converter_can_still_be_imported() -> None:
     assert sys.modules.get("openvino.tools.ovc", "absent") is not None, "what was kept out is not blocked for good"
 
 
+def test_loading_it_imports_no_operators_and_all_of_them_can_be_had_later() -> None:
+    if missing(("openvino",)):
+        pytest.skip("needs openvino: make setup")
+    check = """
+import importlib, sys
+from worker.openvino_runtime import load_runtime, operators
+runtime = load_runtime()
+print([name for name in sys.modules if name.startswith("openvino.opset")], [name for name in vars(runtime) if "opset" in name])
+print(callable(operators().relu), callable(importlib.import_module("openvino.opset1").add), runtime.opset13 is operators())
+"""
+    done = subprocess.run([sys.executable, "-c", check], check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[] []", "True True True"]
+
+
 def test_without_it_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConfigError, match=r"SOURCE\[openvino\]"):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from worker.backends.openvino_parts import CONVOLUTIONS
+from worker.openvino_runtime import operators
 from worker.types import Float32
 
 PARTS_VERSION = 4
@@ -27,7 +28,7 @@ def ready_for_bfloat16(ov: Any, part: Any) -> int:
     float32 stay. One scale more costs nothing there: the weights of each output channel are divided by that with which they
     round best.
     """
-    op = ov.opset13
+    op = operators()
     ready = 0
     for norm in [node for node in part.get_ordered_ops() if node.get_type_name() == "BatchNormInference"]:
         if (convolution := _summed_by(norm.input_value(0).get_node())) is None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from worker.openvino_runtime import operators
+
 STEM_CONVOLUTIONS = 4
 """The first ones, which stay in float32: to round the very first ones' weights costs most (measured: docs/backends.md)."""
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
@@ -67,7 +69,7 @@ def cut(ov: Any, model: Any, ends: Sequence[str]) -> list[Any]:
         carried = by_name[end].output(0)
         readers = list(carried.get_target_inputs())
         parts.append(ov.Model([carried], inputs, f"until {end}"))
-        received = ov.opset13.parameter(carried.partial_shape, carried.element_type, name=f"from {end}")
+        received = operators().parameter(carried.partial_shape, carried.element_type, name=f"from {end}")
         for reader in readers:
             reader.replace_source_output(received.output(0))
         inputs = [received]

@@ -8,7 +8,7 @@ import pytest
 from worker.backends.openvino import bf16_lacking
 from worker.backends.openvino_bf16 import best_scale, ready_for_bfloat16, to_bfloat16
 from worker.extras import missing
-from worker.openvino_runtime import load_runtime
+from worker.openvino_runtime import load_runtime, operators
 
 needs_openvino = pytest.mark.skipif(bool(missing(("openvino",))), reason="needs openvino: make setup")
 SHIFT = 1.0 + 2**-12
@@ -21,7 +21,7 @@ def norm_after_convolution() -> Any:
     if missing(("openvino",)):
         pytest.skip("needs openvino: make setup")
     ov = load_runtime()
-    op = ov.opset13
+    op = operators()
     x = op.parameter([1, 1, 4, 4], np.float32)
     summed = op.convolution(x, op.constant(np.ones((1, 1, 1, 1), np.float32)), [1, 1], [0, 0], [0, 0], [1, 1])
     one = np.ones(1, np.float32)
@@ -69,7 +69,7 @@ def test_numbers_are_rounded_to_the_nearest_of_bfloat16() -> None:
 def test_in_float32_a_ready_network_computes_the_same() -> None:
     """Convolutions with a bias, in groups, and without a norm."""
     ov = load_runtime()
-    op = ov.opset13
+    op = operators()
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> Any:
