@@ -7,9 +7,12 @@ import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
+
 from worker.content import write_atomically
 from worker.errors import ConfigError, ModelError
 from worker.model.checkpoint import sha256
+from worker.types import UInt8
 
 
 def find_kept(folder: Path, prefix: str, suffix: str) -> Path | None:
@@ -19,6 +22,23 @@ def find_kept(folder: Path, prefix: str, suffix: str) -> Path | None:
             return kept
         with contextlib.suppress(OSError):  # removed by another process, no file, or in a folder that may not be written to
             kept.unlink()
+    return None
+
+
+def map_kept(folder: Path, prefix: str, suffix: str) -> tuple[Path, UInt8] | None:
+    """As ``find_kept``, and the file's bytes, mapped for as long as the array is held. It counts as just used.
+
+    Nobody writes to such a file: it is whole when it gets its name, and only removed.
+    """
+    for path in sorted(folder.glob(f"{prefix}*{suffix}")):
+        with contextlib.suppress(OSError, ValueError):  # just removed by another process, or no bytes in it
+            held: UInt8 = np.memmap(path, np.uint8, mode="c")
+            if path.name == f"{prefix}{hashlib.sha256(held.data).hexdigest()}{suffix}":
+                with contextlib.suppress(OSError):  # in a folder that may not be written to
+                    os.utime(path)
+                return path, held
+        with contextlib.suppress(OSError):
+            path.unlink()
     return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import logging
 import os
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from worker.backends.crops import BatchedClassifier
-from worker.backends.kept import find_kept, forget_oldest, keep_bytes
+from worker.backends.kept import find_kept, forget_oldest, keep_bytes, map_kept
 from worker.backends.openvino_bf16 import PARTS_VERSION, ready_for_bfloat16
 from worker.backends.openvino_parts import cut, cut_points, where_to_cut
 from worker.errors import ConfigError, ModelError
@@ -64,6 +63,7 @@ class OpenVinoClassifier(BatchedClassifier):
         kept = _Kept(ov, core, cache, told, threads, parallel)
         try:
             self._compiled = next(filter(None, map(kept.find, HINTS[precision])), [])
+            self._mapped = kept.mapped
             parts: list[tuple[Any, str]] = []
             if not self._compiled:
                 model = core.read_model(onnx_path)
@@ -124,22 +124,25 @@ class _Kept:
         self._threads, self._parallel = threads, parallel
         cpu = (str(core.get_property("CPU", name)) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES"))
         self._told = " ".join([told, str(PARTS_VERSION), ov.__version__, *cpu])
+        self._ov = ov
+        self.mapped: list[UInt8] = []
+        """Bytes that graphs which were found compute with: to be held for as long as those."""
 
     def find(self, hints: tuple[str, ...]) -> list[Any]:
         """The kept graphs of a network in parts of these precisions; none unless all are there and sound."""
         found: list[Any] = []
         for i in range(len(hints)):
-            kept = self._folder and find_kept(self._folder, self._prefix(hints, i), ".blob")
+            kept = self._folder and map_kept(self._folder, self._prefix(hints, i), ".blob")
             if not kept:
                 return []
+            path, data = kept
+            self.mapped.append(data)
             try:
-                data = kept.read_bytes()
-                with contextlib.suppress(OSError):  # it counts as used, where the folder may be written to
-                    os.utime(kept)
-                found.append(self._core.import_model(io.BytesIO(data), "CPU", self.properties(hints[i])))
-            except (OSError, RuntimeError):  # made by a build that only looks the same, or just removed
+                tensor = self._ov.Tensor(data, shared_memory=True)
+                found.append(self._core.import_model(tensor, "CPU", self.properties(hints[i])))
+            except RuntimeError:  # made by a build that only looks the same
                 with contextlib.suppress(OSError):  # removed by another process, or in a folder that may not be written to
-                    kept.unlink()
+                    path.unlink()
                 return []
         return found
 

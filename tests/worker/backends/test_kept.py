@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.backends.kept import find_kept, forget_oldest, keep_bytes, private_cache, user_cache
+from worker.backends.kept import find_kept, forget_oldest, keep_bytes, map_kept, private_cache, user_cache
 from worker.errors import ConfigError
 
 
@@ -55,3 +55,20 @@ def test_what_cannot_be_removed_is_passed_over(tmp_path: Path) -> None:
     assert find_kept(tmp_path, "k-", ".blob") is None
     kept = keep_bytes(tmp_path, "k-", ".blob", b"graph")
     assert find_kept(tmp_path, "k-", ".blob") == kept
+
+
+def test_kept_bytes_are_mapped_where_they_are_sound_and_count_as_used(tmp_path: Path) -> None:
+    (tmp_path / "k-folder.blob").mkdir()
+    assert map_kept(tmp_path, "k-", ".blob") is None
+    kept = keep_bytes(tmp_path, "k-", ".blob", b"graph")
+    os.utime(kept, (1e9, 1e9))
+    found = map_kept(tmp_path, "k-", ".blob")
+    assert found is not None
+    assert (found[0], found[1].tobytes()) == (kept, b"graph")
+    assert kept.stat().st_mtime > 1e9
+    kept.unlink()
+    assert found[1].tobytes() == b"graph", "as long as it is held"
+    for damaged in (b"Graph", b""):
+        kept.write_bytes(damaged)
+        assert map_kept(tmp_path, "k-", ".blob") is None
+        assert not kept.exists()
