@@ -21,7 +21,7 @@ from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
 from worker.model.checkpoint import load_spec, sha256
 from worker.model.graph import EXPORT_VERSION
-from worker.model.packaged import default_checkpoint, default_onnx, is_bundled
+from worker.model.packaged import bundled_sha256, default_checkpoint, default_onnx, is_bundled
 from worker.ports import Classifier
 
 BACKENDS = ("auto", *NAMES)
@@ -60,7 +60,7 @@ def opening_of(
     ModelError for a checkpoint that cannot be used."""
     chosen = (default_checkpoint() if checkpoint is None else checkpoint).absolute()
     load_spec(chosen)
-    digest = sha256(chosen)
+    digest = bundled_sha256() if checkpoint is None else sha256(chosen)
     cache = cache_dir or user_cache()
     return Opening(
         checkpoint=chosen,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,9 +30,21 @@ def default_checkpoint(folder: Path | None = None) -> Path:
 def is_bundled(checkpoint_sha256: str) -> bool:
     """Whether this is the bundled checkpoint's digest."""
     try:
-        return sha256(default_checkpoint()) == checkpoint_sha256
+        return bundled_sha256() == checkpoint_sha256
     except ModelError:
         return False
+
+
+def bundled_sha256() -> str:
+    """Hash of the bundled checkpoint, made once as long as the file stays as it is. Raises ModelError where there is none."""
+    path = default_checkpoint()
+    state = path.stat()
+    return _hashed(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _hashed(path: Path, *_: int) -> str:
+    return sha256(path)
 
 
 def default_onnx(folder: Path | None = None) -> Path:

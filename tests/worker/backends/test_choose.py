@@ -13,6 +13,7 @@ from worker.backends.auto import choose
 from worker.backends.choose import BACKENDS, cached_export, export_in_process, is_at_hand, open_from, opening_of
 from worker.errors import ConfigError, ModelError
 from worker.extras import missing
+from worker.model import packaged
 from worker.model.checkpoint import sha256
 from worker.settings import ModelSettings
 
@@ -152,3 +153,15 @@ def test_a_choice_still_to_be_made_is_not_at_hand(tmp_path: Path) -> None:
 
 def test_the_settings_name_every_backend() -> None:
     assert get_args(ModelSettings.model_fields["backend"].annotation) == BACKENDS
+
+
+def test_the_bundled_checkpoint_is_told_by_what_it_holds_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its hash is made once, as long as the file stays as it is."""
+    bundled = tmp_path / "weights.safetensors"
+    monkeypatch.setattr(packaged, "default_checkpoint", lambda: bundled)
+    for content in (b"one", b"two"):
+        bundled.unlink(missing_ok=True)
+        bundled.write_bytes(content)
+        assert packaged.bundled_sha256() == sha256(bundled)
+        assert packaged.is_bundled(sha256(bundled))
+    assert not packaged.is_bundled("0" * 64)
