@@ -20,8 +20,8 @@ import av
 from PIL import Image
 
 from worker.errors import CorruptMedia, EmptyMedia, MediaTooLarge, OutOfMemory, UnsupportedMedia
-from worker.frames import nvdec, probe
-from worker.frames.decord import DecordDecoder, is_installed
+from worker.frames import decord, nvdec, probe
+from worker.frames.decord import DecordDecoder
 from worker.frames.limits import Limits
 from worker.frames.picture import PictureDecoder, is_picture
 from worker.frames.pyav import PyavDecoder
@@ -53,7 +53,7 @@ def open_media(file: BinaryIO, limits: Limits, decoder: DecoderName = "auto", th
 
 
 def _open_video(stack: ExitStack, file: BinaryIO, limits: Limits, decoder: DecoderName, threads: int) -> OpenMedia:
-    if decoder == "decord":
+    if decoder == decord.NAME:
         try:
             return stack.enter_context(DecordDecoder(limits).open(file))
         except UnsupportedMedia as exc:
@@ -67,12 +67,11 @@ def _open_video(stack: ExitStack, file: BinaryIO, limits: Limits, decoder: Decod
 
 
 def warm_up() -> None:
-    """Import everything that the decoders would import when first used: later the process may no longer open files."""
+    """Import everything that the decoders would import when first used: later the process may no longer open files. decord, asked
+    for by name, is imported once it is."""
     Image.preinit()
     for module in ("MpoImagePlugin", "WebPImagePlugin", "TiffImagePlugin", "AvifImagePlugin", "ImageCms"):
         importlib.import_module(f"PIL.{module}")
     for found in pkgutil.walk_packages(av.__path__, "av."):
         if not found.name.startswith(("av.__main__", "av.datasets")):
             importlib.import_module(found.name)
-    if is_installed():
-        importlib.import_module("decord")

@@ -25,6 +25,7 @@ from worker.frames.pyav import PyavDecoder, PyavMedia, packets_behind
 from worker.pixels import rgb_frame
 from worker.types import Frame, Layout, MediaInfo, SamplingRequest, Strategy
 
+NAME = "decord"
 CODECS = frozenset(("h264", "hevc", "vp9"))
 CONTAINERS = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"))
 MAX_AHEAD_BYTES = 512 * 1024**2
@@ -34,6 +35,15 @@ MAX_FILE_BYTES = 256 * 1024**2
 
 def is_installed() -> bool:
     return importlib.util.find_spec("decord") is not None
+
+
+def import_early() -> None:
+    """Before it is needed, where it is installed. Raises ImportError where it is and does not load."""
+    if is_installed():
+        try:
+            importlib.import_module("decord")
+        except (OSError, RuntimeError) as exc:  # of the library that it loads
+            raise ImportError(f"decord is installed but does not load: {exc}") from exc
 
 
 def unfit(media: PyavMedia) -> str | None:
@@ -57,7 +67,7 @@ def unfit(media: PyavMedia) -> str | None:
 class DecordDecoder:
     """Decodes by decord; the probe is PyAV's."""
 
-    name = "decord"
+    name = NAME
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

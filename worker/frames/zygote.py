@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from worker.errors import DecodeCrash
-from worker.frames import wire
+from worker.frames import decord, wire
 from worker.frames.child import Descriptors, Opener, serve
 from worker.frames.lockdown import leave_network
 from worker.types import Json
@@ -81,7 +81,11 @@ def _obey(control: socket.socket, opener: Opener, unreaped: set[int]) -> None:
 def _fork(control: socket.socket, fds: list[int], options: Json, opener: Opener) -> Json:
     parent_pid = os.getpid()
     try:
+        if options["decoder"] == decord.NAME:
+            decord.import_early()  # here, once: the child can import nothing
         pid = os.fork()
+    except ImportError as exc:
+        return wire.error_to("internal", f"{type(exc).__name__}: {exc}")
     except OSError as exc:  # no more processes or memory now; the children that run go on
         return wire.error_to(DecodeCrash.code, f"no process can be started: {exc.strerror}")
     if pid == 0:

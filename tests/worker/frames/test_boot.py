@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 import psutil
+import pytest
 
 from worker.frames.boot import boot
+from worker.frames.decord import is_installed
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
 from worker.types import SamplingRequest, Strategy
@@ -56,3 +59,19 @@ def test_a_decoder_told_to_use_one_thread_has_one(tmp_path: Path) -> None:
     with SandboxedFrames(Limits()) as decoders, decoders.open(path) as media:
         assert len(list(media.frames(SamplingRequest(strategy=Strategy.UNIFORM, max_frames=9)))) == 4
         assert psutil.Process(media.child_pid).num_threads() == 1
+
+
+@pytest.mark.parametrize("decoder", ["auto", "decord"])
+def test_decord_is_loaded_once_it_is_asked_for(decoder: Literal["auto", "decord"], tmp_path: Path) -> None:
+    if not is_installed():
+        pytest.skip("needs decord: make setup")
+    path = tmp_path / "grey.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), 90, np.uint8), format="rgb24")))
+        out.mux(stream.encode())
+    with SandboxedFrames(Limits(), decoder=decoder) as decoders, decoders.open(path) as media:
+        assert media.info.decoder == decoder.replace("auto", "pyav")
+        loaded = [mapped.path for mapped in psutil.Process(decoders.zygote_pid).memory_maps() if "decord" in mapped.path]
+        assert bool(loaded) == (decoder == "decord")
