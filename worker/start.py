@@ -42,6 +42,7 @@ def main() -> None:
 
         run()
         return
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no large matrices here, and threads cost NumPy's import time
     gc.disable()  # imports leave next to no garbage, and many objects for each collection to look through
     with contextlib.suppress(OSError):  # tried again where an error gets its exit code
         _booted.append(boot())
