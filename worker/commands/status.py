@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ from worker.commands.service import (
     progress_bar,
     read_ids,
 )
+
+if TYPE_CHECKING:
+    from worker.report import Report
 
 EPILOG = """[bold]Examples[/]
 
@@ -96,7 +99,7 @@ def status(
                         code = outcome.ITEMS_FAILED
                         continue
                     verdicts.add(report.verdict.value if report.verdict else "")
-                    if watch and (report.status != "completed" or outcome.lost_its_stream(report)):
+                    if watch and _fell_short(report):
                         code = outcome.ITEMS_FAILED
                     yield report
 
@@ -109,7 +112,7 @@ def status(
 
 def run_events(ids: list[str], after: int, follow: bool, timeout_s: float | None, owner: str | None, config: Path | None) -> int:
     """Print events of each watch as they come, until all have ended where they are followed; the exit code. Raises RedisDown."""
-    from worker.errors import Conflict, NoSuchScan
+    from worker.errors import Conflict, NoSuchScan, UnreadableRecord
     from worker.queue.record import FINAL
 
     code = outcome.SCANNED
@@ -121,7 +124,10 @@ def run_events(ids: list[str], after: int, follow: bool, timeout_s: float | None
             for scan_id in list(read):
                 try:
                     state, page = desk.events(scan_id, owner, after=read[scan_id])
-                except (Conflict, NoSuchScan) as exc:
+                    is_done = not page.events and (state in FINAL or not follow)
+                    if is_done and follow and _fell_short(desk.report(scan_id, owner)):
+                        code = outcome.ITEMS_FAILED
+                except (Conflict, NoSuchScan, UnreadableRecord) as exc:
                     complain(scan_id, exc)
                     code = outcome.ITEMS_FAILED
                     del read[scan_id]
@@ -129,11 +135,7 @@ def run_events(ids: list[str], after: int, follow: bool, timeout_s: float | None
                 for event in page.events:
                     sys.stdout.write(json.dumps({"scan": scan_id, **event.model_dump(mode="json")}, ensure_ascii=True) + "\n")
                     read[scan_id], came = event.number, True
-                    if follow and event.detail.get("ending") == "lost":
-                        code = outcome.ITEMS_FAILED
-                if not page.events and (state in FINAL or not follow):
-                    if follow and state != "completed":
-                        code = outcome.ITEMS_FAILED
+                if is_done:
                     del read[scan_id]
             sys.stdout.flush()
             if read and time.monotonic() >= deadline_s:
@@ -141,3 +143,8 @@ def run_events(ids: list[str], after: int, follow: bool, timeout_s: float | None
             if read and not came:
                 time.sleep(PAUSE_S)
     return code
+
+
+def _fell_short(report: Report) -> bool:
+    """Whether a scan that was waited for did not end, or not as it was to."""
+    return report.status != "completed" or outcome.lost_its_stream(report)

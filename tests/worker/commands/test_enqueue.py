@@ -222,7 +222,8 @@ def test_a_stream_that_is_lost_is_told_as_veriframe_watch_does(
     waited = veriframe(*asked, "--wait", "--fail-on", "real")
     assert (waited.exit_code, "1 lost its stream" in waited.stderr) == (code, ending == "lost")
     assert veriframe("status", "--watch", scan_id).exit_code == code
-    assert veriframe("status", "--events", "--watch", scan_id).exit_code == code
+    for after in ("-1", "0", "7"):
+        assert veriframe("status", "--events", "--watch", "--after", after, scan_id).exit_code == code
     assert veriframe("status", scan_id).exit_code == 0
 
 
