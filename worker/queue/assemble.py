@@ -64,10 +64,10 @@ def build_performer(
 
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(contextlib.closing(build_redis(settings)))
-        store = open_store(settings.artifacts.url)
         limiter = RedisSiteLimiter(redis, settings.redis.namespace, per_minute=settings.source.site_requests_per_minute)
         records = build_records(settings, redis, telemetry)
-        keeper = Artifacts(store=store, keep_s=settings.artifacts.keep_s)
+        store = open_store(settings.artifacts.url, clock=records.now_s)
+        keeper = Artifacts(store=store, keep_s=settings.artifacts.keep_s, clock=records.now_s)
         yield Performer(
             records=records,
             scanner=scanner,
@@ -86,7 +86,7 @@ def build_performer(
             folder=folder,
             hold_s=settings.queue.hold_s,
             telemetry=telemetry,
-            retain=MediaShelf(store=store, keep_s=settings.artifacts.media_keep_s).keep,
+            retain=MediaShelf(store=store, keep_s=settings.artifacts.media_keep_s, clock=records.now_s).keep,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,10 +58,12 @@ class Sources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifacts:
-    """Keeps evidence crops and the full list of frames behind an ``ArtifactStore`` for ``keep_s`` seconds; by default nothing."""
+    """Keeps evidence crops and the full list of frames behind an ``ArtifactStore`` for ``keep_s`` seconds; by default nothing.
+    ``clock`` gives Unix time, and is to be the one that the store is swept by."""
 
     store: ArtifactStore
     keep_s: float
+    clock: Callable[[], float] = time.time
 
     @property
     def keeps(self) -> bool:
@@ -72,7 +74,7 @@ class Artifacts:
         finished scan its crops, not its verdict."""
         if not self.keeps:
             return without_crops(report)
-        until = time.time() + self.keep_s
+        until = self.clock() + self.keep_s
         try:
             for name, jpeg in output.crops.items():
                 self.store.put(artifact_key(report.id, name), jpeg, expires_at=until)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -54,10 +55,12 @@ def media_type(media: Media) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaShelf:
-    """Keeps what was fetched or uploaded for ``keep_s`` seconds behind the time of its scan; 0: nothing."""
+    """Keeps what was fetched or uploaded for ``keep_s`` seconds behind the time of its scan; 0: nothing. ``clock`` gives Unix
+    time, and is to be the one that the store is swept by."""
 
     store: ArtifactStore
     keep_s: float
+    clock: Callable[[], float] = time.time
 
     def keep(self, source: RequestSource, path: Path, sha256: str) -> None:
         """A file below a media root is its keeper's and is not copied. A store that is full or down costs a finished scan its
@@ -65,7 +68,7 @@ class MediaShelf:
         if self.keep_s <= 0 or not self.store.retains or source.path is not None:
             return
         try:
-            self.store.put(media_key(sha256), path, expires_at=time.time() + self.keep_s)
+            self.store.put(media_key(sha256), path, expires_at=self.clock() + self.keep_s)
         except StorageError as exc:
             log.warning("media %s are not kept (%s)", sha256[:12], exc.code)
 

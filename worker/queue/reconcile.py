@@ -134,8 +134,7 @@ class Reconciler:
 class Sweeper:
     """Removes artefacts whose time is over, one worker at a time for each store, by Redis's clock: a wrong one of a machine would
     cost everybody theirs. A thread of its own: a store may be slow, or not answer. ``url`` is the store's; the lock is named
-    after its hash, for it may hold a password. ``sweep`` is given Unix time. What a worker keeps is
-    stamped by its own clock."""
+    after its hash, for it may hold a password. ``sweep`` is given Unix time."""
 
     records: Records
     url: str
@@ -154,6 +153,6 @@ class Sweeper:
         key = self.records.key("sweep", hashlib.sha256(self.url.encode()).hexdigest()[:16])
         if not self.records.redis.set(key, 1, nx=True, px=round(900 * SWEEP_S)):
             return False
-        self.sweep(self.records.now_ms() / 1000)
+        self.sweep(self.records.now_s())
         self.telemetry.count(ACTIONS_TAKEN, "swept")
         return True

@@ -284,6 +284,9 @@ class Records:
         seconds, micros = self.redis.time()
         return seconds * 1000 + micros // 1000
 
+    def now_s(self) -> float:
+        return self.now_ms() / 1000
+
     # --- inside
 
     def _until_now(self, name: str, limit: int) -> list[tuple[bytes, float]]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
+from tests.worker.queue.fake_scanner import FakeScanner
 from worker.artifacts import ArtifactStore, open_store
 from worker.errors import FetchRefused, StorageFull
 from worker.pipeline import ScanResult
+from worker.queue.assemble import STREAMS, build_performer
+from worker.queue.embedded import EmbeddedRedis
 from worker.queue.fetching import Artifacts, Sources, upload_key
 from worker.queue.requests import RequestSource
+from worker.queue.watching import Order
 from worker.report import Evidence, FrameItem, Report, Source, Track
+from worker.settings import Settings
 from worker.source.fetch import UrlSource
 from worker.source.guard import AddressGuard
 from worker.source.http import HttpSource
@@ -100,3 +107,20 @@ def test_a_full_store_costs_the_crops_not_the_verdict() -> None:
     kept = Artifacts(store=FullStore(), keep_s=3600).keep(REPORT, OUTPUT)  # type: ignore[arg-type]
     assert crop_of(kept) is None
     assert kept.status == "completed"
+
+
+@pytest.mark.parametrize("days", [-3650, 3650])
+def test_a_machine_whose_clock_is_wrong_keeps_by_that_of_redis(
+    redis: Redis, redis_server: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    now_s = time.time()
+    told = {"redis": {"url": redis_server.url}, "artifacts": {"url": str(tmp_path), "keep_s": 600, "media_keep_s": 600}}
+    media = tmp_path / "media.mp4"
+    media.write_bytes(b"media")
+    monkeypatch.setattr(time, "time", lambda: now_s + days * 86400)
+    settings, order = Settings.model_validate(told), Order()
+    with build_performer(settings, FakeScanner(), tmp_path, streams=STREAMS, order=order) as performer:
+        performer.keeper.keep(REPORT, OUTPUT)
+        performer.retain(RequestSource(url="https://media.example/a.mp4"), media, "ab" * 32)
+    until_s = [int(path.name[1:]) for path in tmp_path.rglob("@*")]
+    assert [0 < at - now_s - 600 < 60 for at in until_s] == [True] * 3
