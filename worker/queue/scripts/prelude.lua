@@ -140,14 +140,14 @@ local function queued_key(id) return key('queued', queue_of(id)) end
 -- A scan's last change but for its forgetting. Returns the scans whose doorbells should ring now.
 local function finalise(id, status, keep_s, fields)
   local now = now_ms()
-  local k = scan_key(id)
+  local k, queue = scan_key(id), queue_of(id)
   redis.call('HSET', k, 'state', status, 'finished_ms', now, 'stage', '', 'progress', 1)
   for name, value in pairs(fields) do redis.call('HSET', k, name, value) end
   redis.call('ZREM', key('leases'), id)
   redis.call('ZREM', key('waiting'), id)
-  redis.call('ZREM', queued_key(id), id)
+  redis.call('ZREM', key('queued', queue), id)
   redis.call('EXPIRE', k, keep_s)
-  if queue_of(id) == 'watch' then
+  if queue == 'watch' then
     redis.call('DEL', key('cursor', id), key('crops', id))
     redis.call('EXPIRE', key('events', id), keep_s)
   end
