@@ -29,9 +29,9 @@ MOST_PICTURE_BYTES = 1 << 20
 def show_page(key: Reader, scan_id: ScanId, parts: TheParts) -> HTMLResponse:
     """The report as one HTML page without scripts, in whatever state the scan is: verdict, timeline, moments with the pictures
     that are retained, limits. It asks for nothing from any network, so that it can be saved and sent on."""
-    report = parts.desk.report(scan_id, shown_to(key))
-    is_overlaid = report.decided_by == "human"
-    model_said = as_stored(parts.desk.record(scan_id, shown_to(key))).verdict if is_overlaid else None
+    record = parts.desk.record(scan_id, shown_to(key))
+    report = parts.desk.report_of(record)
+    model_said = as_stored(record).verdict if report.decided_by == "human" else None
     html = report_page(report, lambda name: kept_picture(parts.artifacts, scan_id, name), model_said=model_said)
     return HTMLResponse(
         html.encode("utf-8", "xmlcharrefreplace"),

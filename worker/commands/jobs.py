@@ -107,7 +107,7 @@ def show(
         (wanted,) = read_ids([scan_id]) or [scan_id]
         try:
             record = desk.record(wanted, owner)
-            report = desk.report(wanted, owner)
+            report = desk.report_of(record)
             near = desk.near_duplicates(wanted, owner)
         except (NoSuchScan, UnreadableRecord) as exc:
             _end(str(exc))

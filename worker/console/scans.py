@@ -90,7 +90,7 @@ def list_scans(session: Reader, console: TheConsole, filters: Annotated[Filters,
 def show_scan(session: Reader, console: TheConsole, scan_id: ScanId, t: str = "", done: str = "") -> Response:
     """``t``: where the video is to begin, in seconds; how a page without scripts goes to a moment."""
     record = console.api.desk.record(scan_id, shown_to(session.key))
-    report = console.api.desk.report(scan_id, shown_to(session.key))
+    report = console.api.desk.report_of(record)
     values = {
         **facts_of(report, record, console.api, console.look.scan(record), shown_to(session.key)),
         "here": "scans",

@@ -99,7 +99,11 @@ class Desk:
 
     def report(self, scan_id: str, owner: str | None) -> Report:
         """The report in whatever state, a human's decision laid over it. Raises NoSuchScan, UnreadableRecord."""
-        return self._report(self.record(scan_id, owner))
+        return self.report_of(self.record(scan_id, owner))
+
+    def report_of(self, record: Record) -> Report:
+        """``report`` for whoever has the record already. Raises UnreadableRecord."""
+        return still_there(self.records, self._overlaid([(record, as_stored(record))]))[0]
 
     def near_duplicates(self, scan_id: str, owner: str | None) -> list[tuple[Report, float]]:
         """The owner's completed scans of near-identical media, without this one, newest first, with their distances
@@ -247,10 +251,6 @@ class Desk:
     def _counts(self, name: str) -> dict[str, int]:
         found = cast(dict[bytes, bytes], self._redis.hgetall(self.records.key(name)))
         return {key.decode(): int(value) for key, value in found.items()}
-
-    def _report(self, record: Record) -> Report:
-        """Raises UnreadableRecord."""
-        return still_there(self.records, self._overlaid([(record, as_stored(record))]))[0]
 
     def _reports(self, records: Sequence[Record]) -> list[Report]:
         """Those that this version can read."""

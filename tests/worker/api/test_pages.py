@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
 import tempfile
 from dataclasses import dataclass, field
@@ -119,6 +120,18 @@ def test_a_persons_decision_is_shown_as_one(service: Service) -> None:
     html = page(service, scan_id).text
     assert f"<strong>{words.HUMAN}</strong> The model said: ▲ Fake.</p>" in html
     assert '<h1><span aria-hidden="true">●</span> Real</h1>' in html
+
+
+def test_a_page_reads_its_scan_once(service: Service) -> None:
+    scan_id = service.submit()
+    scan_one(service, scan_id, Finder())
+    service.client.post(f"/v1/scans/{scan_id}/feedback", json={"label": "real"}, headers=service.as_())
+    redis = service.parts.desk.records.redis
+    with redis.monitor() as monitor:
+        page(service, scan_id)
+        redis.echo("over")
+        asked = list(itertools.takewhile(lambda one: one != "ECHO over", (one["command"] for one in monitor.listen())))
+    assert asked.count(f"HGETALL vf:scan:{scan_id}") == 1
 
 
 def test_an_address_cannot_write_into_the_page(service: Service) -> None:
