@@ -255,6 +255,16 @@ class Report(Wire):
     watch: Watch | None = Field(default=None, description="for kind=watch")
     error: ErrorItem | None = None
 
+    @property
+    def start_s(self) -> float | None:
+        """``sampling.start_s``; None also where nothing was looked at."""
+        return self.sampling.start_s if self.sampling else None
+
+    @property
+    def end_s(self) -> float | None:
+        """``sampling.end_s``; None also where nothing was looked at."""
+        return self.sampling.end_s if self.sampling else None
+
 
 def shown_path(path: str) -> str:
     """A path, or a part of one, as text that JSON and UTF-8 can hold: bytes that are not UTF-8 as ``\\xNN``."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from worker.api.parts import Reader, TheParts, shown_to
 from worker.api.problems import documented
-from worker.api.scans import ScanId
+from worker.api.scans import END_S, START_S, ScanId
 from worker.report import Probability
 from worker.types import Label
 
@@ -29,6 +29,8 @@ class NearDuplicate(BaseModel):
     decided_by: Literal["model", "human"]
     score: Probability | None
     calibrated: bool
+    start_s: float | None = Field(description=START_S)
+    end_s: float | None = Field(description=END_S)
 
 
 class NearDuplicates(BaseModel):
@@ -54,6 +56,8 @@ def list_near_duplicates(key: Reader, scan_id: ScanId, parts: TheParts) -> NearD
                 decided_by=report.decided_by,
                 score=report.score,
                 calibrated=report.calibrated,
+                start_s=report.start_s,
+                end_s=report.end_s,
             )
             for report, distance in found
         )

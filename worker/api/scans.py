@@ -25,6 +25,8 @@ from worker.types import Label
 router = APIRouter(tags=["scans"])
 ARTIFACT = r"^[a-z0-9][a-z0-9_-]{0,63}\.(jpg|jsonl)$"
 PIECE_BYTES = 1 << 16
+START_S = "begin of the part of a video that alone was scanned, in seconds; null otherwise"
+END_S = "end of that part"
 ScanId = Annotated[str, Path(pattern=rf"^{ID}$", examples=["8f14e45fceea167a5a36dedd4bea2543"])]
 
 
@@ -60,6 +62,8 @@ class Summary(BaseModel):
     reasons: tuple[ReasonItem, ...]
     score: Probability | None
     calibrated: bool
+    start_s: float | None = Field(description=START_S)
+    end_s: float | None = Field(description=END_S)
     error: ErrorItem | None
 
 

@@ -206,7 +206,15 @@ def callbacks(
 def _near(found: list[tuple[Report, float]]) -> list[dict[str, Any]]:
     """What was said of near-identical media, the newest first."""
     shown = {"id", "verdict", "decided_by", "score", "calibrated", "finished_at"}
-    return [{**one.model_dump(mode="json", include=shown), "distance": round(distance, 2)} for one, distance in found]
+    return [
+        {
+            **one.model_dump(mode="json", include=shown),
+            "start_s": one.start_s,
+            "end_s": one.end_s,
+            "distance": round(distance, 2),
+        }
+        for one, distance in found
+    ]
 
 
 def _end(message: str) -> NoReturn:

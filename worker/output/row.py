@@ -39,7 +39,6 @@ class Row:
 
 
 def row_of(report: Report) -> Row:
-    sampling = report.sampling
     faces = [
         *((item.score, item.t_ms) for track in report.tracks for item in track.evidence),
         *((face.score, frame.t_ms) for frame in report.frames for face in frame.faces if face.score is not None),
@@ -51,8 +50,8 @@ def row_of(report: Report) -> Row:
         score=report.score,
         calibrated=report.calibrated,
         reasons=tuple(reason.code.value for reason in report.reasons),
-        start_s=sampling.start_s if sampling else None,
-        end_s=sampling.end_s if sampling else None,
+        start_s=report.start_s,
+        end_s=report.end_s,
         tracks=len(report.tracks),
         worst_ms=max(faces, key=lambda face: (face[0], -face[1]))[1] if faces else None,
         duration_s=report.media.duration_s if report.media else None,

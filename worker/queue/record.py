@@ -108,7 +108,8 @@ class Record:
     cancel: bool
     error: dict[str, Any] | None
     summary: dict[str, Any] | None
-    """Of a result, the model's verdict and score, so that lists need not read the report to pass it over."""
+    """Of a result, the model's verdict and score, so that lists need not read the report to pass it over; and what else its
+    callback tells."""
     report: bytes | None = field(repr=False)
 
     @property

@@ -199,7 +199,8 @@ class Records:
 
     def finish(self, claim: Claim, report: Report) -> Ended:
         """Store the result: the scan is completed. Asked twice, the second time changes nothing."""
-        summary = json.dumps({"verdict": report.verdict, "score": report.score, "calibrated": report.calibrated})
+        told = ("verdict", "score", "calibrated", "start_s", "end_s")
+        summary = json.dumps({name: getattr(report, name) for name in told})
         args = ("completed", pack(report), summary, "", self.terms.keep_s, self.terms.cache_s)
         ended = self._ended(claim, self._call("finish", claim.id, claim.attempt, *args))
         tell_finished(self._telemetry, claim, report)

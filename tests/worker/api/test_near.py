@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.worker.api.conftest import Service, fields_of, scan_one
 from tests.worker.queue.fake_scanner import FakeScanner, Output
-from worker.report import Media
+from worker.report import Media, Sampling
 from worker.types import MediaKind
 
 
@@ -20,7 +20,9 @@ class Alike(FakeScanner):
         phash = "v1:" + ".".join(f"0123456789abcde{path.read_text()[-5]}" for _ in range(8))
         facts: dict[str, Any] = {"duration_s": 1, "fps": 25, "width": 8, "height": 8, "decoder": "fake"}
         media = Media(phash=phash, kind=MediaKind.VIDEO, codec="h264", container="mp4", **facts)
-        return replace(output, report=output.report.model_copy(update={"media": media}))
+        looks: dict[str, Any] = {"requested": 9, "decoded": 9, "with_face": 9, "strategy": "fps", "stopped_early": False}
+        sampling = Sampling(start_s=0, end_s=0.5, max_gap_s=0.1, **looks)
+        return replace(output, report=output.report.model_copy(update={"media": media, "sampling": sampling}))
 
 
 def scanned(service: Service, name: str, owner: str = "acme") -> str:
@@ -45,6 +47,9 @@ def test_earlier_and_later_ones_with_their_verdicts(service: Service) -> None:
         (third, 1.0, "real", "model", 0.1, False),
         (first, 1.0, "fake", "human", 0.1, False),
     ]
+    assert [(one["start_s"], one["end_s"]) for one in listed] == [(0, 0.5)] * 2
+    summaries = service.client.get("/v1/scans", headers=service.as_()).json()["scans"]
+    assert [(one["start_s"], one["end_s"]) for one in summaries] == [(0, 0.5)] * 3
     assert [one["finished_at"] for one in listed] == sorted((one["finished_at"] for one in listed), reverse=True)
     report = service.client.get(f"/v1/scans/{second}", headers=service.as_()).json()
     assert (report["near_duplicates"], report["verdict"], report["decided_by"]) == ([first], "real", "model")

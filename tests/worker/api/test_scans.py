@@ -177,6 +177,7 @@ def test_lists_are_paged_and_filtered(service: Service) -> None:
     assert {scan for page in pages(external_id="post 1") for scan in page} == {ids[1], ids[3]}
     summary = service.client.get("/v1/scans", params={"status": "completed"}, headers=service.as_()).json()["scans"][0]
     assert (summary["verdict"], summary["score"], summary["calibrated"]) == ("real", 0.1, False)
+    assert (summary["start_s"], summary["end_s"]) == (None, None)
     assert "tracks" not in summary
 
 

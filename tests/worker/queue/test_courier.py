@@ -81,6 +81,8 @@ def test_the_end_of_a_scan_becomes_a_callback(redis: Redis, courier: Callable[..
         "verdict": None,
         "score": None,
         "calibrated": False,
+        "start_s": None,
+        "end_s": None,
         "decided_by": "model",
         "error": None,
     }

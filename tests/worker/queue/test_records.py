@@ -15,6 +15,19 @@ from tests.worker.queue.record_steps import TERMS, claimed, refused, report, sub
 from worker.errors import LeaseLost, NoSuchScan, QueueFull, UnreadableRecord
 from worker.queue.record import Claim, Terms, unpack
 from worker.queue.records import Records
+from worker.report import Sampling
+from worker.types import Strategy
+
+PART = Sampling(
+    requested=32,
+    decoded=32,
+    with_face=32,
+    strategy=Strategy.UNIFORM,
+    start_s=0.0,
+    end_s=12.625,
+    max_gap_s=0.5,
+    stopped_early=False,
+)
 
 
 @pytest.fixture
@@ -174,15 +187,15 @@ def test_a_callback_is_owed_from_the_moment_of_the_end(records: Records) -> None
     scan_id = submitted(records, callback_url="https://example.org/hook", external_id="7")
     claim = claimed(records, scan_id)
     assert records.redis.zcard("vf:callbacks") == 0
-    calibrated = report(scan_id).model_copy(update={"calibrated": True})
-    records.finish(claim, calibrated)
-    records.finish(claim, calibrated)
+    of_a_part = report(scan_id).model_copy(update={"calibrated": True, "sampling": PART})
+    records.finish(claim, of_a_part)
+    records.finish(claim, of_a_part)
     ((event, _),) = records.redis.zrange("vf:callbacks", 0, -1, withscores=True)
     stored = records.redis.hgetall(f"vf:callback:{event.decode()}")
     body = json.loads(stored[b"body"])
     assert (event.decode(), stored[b"url"], body["type"]) == (f"evt_{scan_id}", b"https://example.org/hook", "scan.completed")
     told = {"id": scan_id, "external_id": "7", "status": "completed", "verdict": "fake", "score": 0.9, "decided_by": "model"}
-    assert body["data"] == told | {"calibrated": True, "dead": False, "error": None}
+    assert body["data"] == told | {"calibrated": True, "start_s": 0.0, "end_s": 12.625, "dead": False, "error": None}
     finished = datetime.fromtimestamp((records.get(scan_id).finished_ms or 0) / 1000, UTC)
     assert datetime.fromisoformat(body["timestamp"]) == finished
 
@@ -204,7 +217,7 @@ def test_the_callback_of_a_failed_scan_says_why(records: Records, is_dead: bool)
     assert told["type"] == "scan.failed"
     assert told["data"] == {
         "id": scan_id, "external_id": None, "status": "failed", "verdict": None, "score": None, "decided_by": "model",
-        "calibrated": False, "dead": is_dead, "error": error,
+        "calibrated": False, "start_s": None, "end_s": None, "dead": is_dead, "error": error,
     }  # fmt: skip
 
 
@@ -239,7 +252,7 @@ def test_times_in_callbacks_are_those_of_the_calendar(redis: Redis) -> None:
     ]
 
 
-@pytest.mark.parametrize("summary", ["{", "7", '{"score": NaN}', '{"score": 0.5}'])
+@pytest.mark.parametrize("summary", ["{", "7", '{"score": NaN}', '{"end_s": NaN}', '{"score": 0.5}'])
 @pytest.mark.parametrize("override", ["{", '{"verdict": "real"}'])
 def test_what_cannot_be_read_costs_neither_the_end_nor_the_callback(records: Records, summary: str, override: str) -> None:
     scan_id = submitted(records, callback_url="https://example.org/hook")

@@ -82,13 +82,13 @@ local function call_back(id, status, r, now)
   local data = {
     id = id, external_id = or_null(r.external_id), status = status, dead = r.dead == '1',
     verdict = or_null(verdict), score = or_null(summary.score), calibrated = summary.calibrated == true,
-    decided_by = decided_by,
+    start_s = or_null(summary.start_s), end_s = or_null(summary.end_s), decided_by = decided_by,
     error = status == 'failed' and next(decoded(r.error)) and decoded(r.error) or cjson.null,
   }
   local event, told = 'evt_' .. id, {type = 'scan.' .. status, timestamp = iso(now), data = data}
   local is_good, body = pcall(cjson.encode, told)
   if not is_good then  -- a number that JSON does not have
-    data.verdict, data.score, data.error = cjson.null, cjson.null, cjson.null
+    for _, name in ipairs({'verdict', 'score', 'start_s', 'end_s', 'error'}) do data[name] = cjson.null end
     body = cjson.encode(told)
   end
   owe(event, id, r.owner, r.callback_url, 'scan.' .. status, body, now)
