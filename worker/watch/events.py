@@ -50,4 +50,4 @@ class WindowResult(Wire):
     with_face: int
     dropped_ms: int = Field(default=0, description="of the window, what could not be looked at or was left out to keep up")
     behind_ms: int = Field(default=0, description="how much more of the stream was waiting already")
-    is_last: bool = Field(default=False, description="the stream's end: as long as the others, but no whole hop on")
+    is_last: bool = Field(default=False, description="the stream's end: as long as the others, and at most a hop on")

@@ -39,6 +39,9 @@ MOST_UNSAID_S: Final = 0.25
 MOST_UNSAID: Final = 0.05
 """A piece that is longer than was said of it by more than so many seconds, or such a share of it, is as long as its media."""
 
+SAME_S: Final = 1e-6
+"""Moments that lie no further apart are one."""
+
 Outcome = Literal["ended", "stopped"]
 OnWindow = Callable[[WindowResult, Sequence[WatchEvent], Json], None]
 OpenReader = Callable[[Json | None], LiveReader]
@@ -134,11 +137,12 @@ class Watcher:
 
     def finish(self, ending: Ending, on_window: OnWindow, code: str | None = None) -> None:
         """Tell what is due, then the last window, which reaches to where the stream was followed, and ``stream_ended``; ``code``
-        says why it is lost. Nothing where it has ended."""
+        says why it is lost. Nothing where it has ended. A window that ended there too and was told already is told once more."""
         counts = self._state.counts
         if counts.ending is not None:
             return
-        self._tell_due(lambda: False, on_window)
+        while self._due_s() < counts.end_s - SAME_S:
+            self._tell(*self._rhythm.window(counts.next_window), on_window)
         counts.ending, counts.ending_code = ending, code or counts.ending_code
         self._tell(max(0.0, counts.end_s - self._rhythm.window_s), counts.end_s, on_window)
 
@@ -260,11 +264,15 @@ class Watcher:
     def _tell_due(self, stop: Callable[[], bool], on_window: OnWindow) -> bool:
         """All windows that are over; whether after one of them it is time to stop."""
         counts = self._state.counts
-        while (span := self._rhythm.window(counts.next_window))[1] <= counts.end_s + 1e-6:
-            self._tell(*span, on_window)
+        while self._due_s() <= counts.end_s + SAME_S:
+            self._tell(*self._rhythm.window(counts.next_window), on_window)
             if stop():
                 return True
         return False
+
+    def _due_s(self) -> float:
+        """When the next window is over."""
+        return self._rhythm.window(self._state.counts.next_window)[1]
 
     def _tell(self, start_s: float, end_s: float, on_window: OnWindow) -> None:
         state, counts = self._state, self._state.counts

@@ -218,6 +218,17 @@ def test_it_ends_at_its_longest_duration(watch: Watch) -> None:
     assert heard.events[-1].detail["ending"] == "max_duration"
 
 
+@pytest.mark.parametrize("seconds", [2.5, 4, 20])
+def test_a_window_that_ends_with_the_longest_duration_is_told_once(watch: Watch, seconds: float) -> None:
+    heard = Heard()
+    watcher = watch([(seconds, REAL)] * 1000, max_duration_s=20)
+    assert watcher.run(go_on, heard) == "ended"
+    assert [(one.end_ms, one.is_last) for one in heard.windows] == [(10_000, False), (15_000, False), (20_000, True)]
+    report = watcher.report()
+    assert report.watch is not None
+    assert report.watch.windows == 3
+
+
 def test_a_stream_whose_clock_stands_still_is_not_watched_for_ever(watch: Watch) -> None:
     times = itertools.count()
     heard = Heard()
