@@ -13,7 +13,7 @@ import av
 from worker.errors import CorruptMedia
 
 DELAYED = 16
-"""Packets: no decoder of H.264 or HEVC holds a picture back for longer."""
+"""Packets: no decoder of H.264 or HEVC holds a picture back for longer, on one thread; each further one adds a packet."""
 MAX_KEPT_BYTES = 512 * 1024**2
 """Thirty-two pictures of 4K, or ten of 8K."""
 
@@ -26,19 +26,19 @@ class InTime:
     ``lacks``: one that was to come did not, or not before one shown later.
     """
 
-    def __init__(self, floor: int, *, goes_back: bool = False, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
+    def __init__(self, floor: int, *, goes_back: bool = False, threads: int = 1, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
         self.goes_back = goes_back
         self.lacks = False
         self._max_kept_bytes = max_kept_bytes
         self._last = floor
         self._has_given = False
-        self._sent: deque[int | None] = deque(maxlen=DELAYED)
+        self._sent: deque[int | None] = deque(maxlen=DELAYED + threads - 1)
         self._kept: list[tuple[int, int, av.VideoFrame]] = []
         self._number = count()
 
     def send(self, stamp: int | None) -> None:
         """A packet went into the decoder, and a frame of this moment is to come out; None where it need not."""
-        self.lacks = self.lacks or (len(self._sent) == DELAYED and self._sent[0] is not None)
+        self.lacks = self.lacks or (len(self._sent) == self._sent.maxlen and self._sent[0] is not None)
         self._sent.append(stamp)
 
     def give(self, frames: Sequence[av.VideoFrame], coming: Sequence[int], *, delays: bool) -> Iterator[av.VideoFrame]:

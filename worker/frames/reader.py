@@ -350,7 +350,7 @@ class Reader:
     ) -> Iterator[av.VideoFrame]:
         """Frames shown before the key frame they were started from (at ``floor``) lack what they refer to, and are left out, as
         are those that none of ``wanted`` needs, until a packet that one needs holds none: then nobody knows which hold any."""
-        line = InTime(floor, goes_back=self._goes_back)
+        line = InTime(floor, goes_back=self._goes_back, threads=self._codec.thread_count)
         for packet, is_nearest, coming in mark_needed(packets, wanted):
             is_needed = is_nearest or self._skips_none
             bad = self.counts.bad

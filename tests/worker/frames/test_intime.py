@@ -73,6 +73,14 @@ def test_packets_laid_late_or_early_hide_no_frame(clips: Clips, name: str, suffi
         assert all(later - earlier <= 2 for earlier, later in pairwise((-1, *shown, N)))
 
 
+@pytest.mark.parametrize("threads", [4, 32])
+def test_packets_laid_late_hide_no_frame_from_many_threads(clips: Clips, threads: int) -> None:
+    """Each but one holds a further frame back."""
+    path = forged(clips, "h264_ip", ".mkv", lambda place, _: 16.5 * (place % 16 == 0))
+    with path.open("rb") as file, PyavDecoder(Limits(), threads).open(file) as media:
+        assert set(numbers(media, ALL)) - {None} >= {*range(N)}
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_what_is_laid_behind_the_next_key_frame_is_seen_by_whoever_seeks_that(clips: Clips, suffix: str) -> None:
     """An index of decoding times says nothing of it."""
