@@ -33,7 +33,8 @@ class InTime:
         self._last = floor
         self._has_given = False
         self._sent: deque[int | None] = deque(maxlen=DELAYED + threads - 1)
-        self._kept: list[tuple[int, int, av.VideoFrame]] = []
+        self._kept: list[tuple[int, int, int, av.VideoFrame]] = []
+        self._kept_bytes = 0
         self._number = count()
 
     def send(self, stamp: int | None) -> None:
@@ -52,11 +53,14 @@ class InTime:
             if pts in self._sent:
                 self._sent[self._sent.index(pts)] = None
             if pts >= self._last:
-                heappush(self._kept, (pts, next(self._number), frame))
+                size_bytes = sum(plane.buffer_size for plane in frame.planes)
+                heappush(self._kept, (pts, next(self._number), size_bytes, frame))
+                self._kept_bytes += size_bytes
             else:
                 self.goes_back = self.goes_back or self._has_given
         while self._kept and not self._is_awaited(coming, delays and self._fits()):
-            self._last, _, frame = heappop(self._kept)
+            self._last, _, size_bytes, frame = heappop(self._kept)
+            self._kept_bytes -= size_bytes
             self._has_given = True
             self.lacks = self.lacks or any(stamp is not None and stamp < self._last for stamp in self._sent)
             yield frame
@@ -64,14 +68,12 @@ class InTime:
             raise CorruptMedia("too many large pictures whose time goes back")
 
     def _fits(self) -> bool:
-        if len(self._kept) < 2:
-            return True
-        return sum(plane.buffer_size for _, _, frame in self._kept for plane in frame.planes) <= self._max_kept_bytes
+        return len(self._kept) < 2 or self._kept_bytes <= self._max_kept_bytes
 
     def _is_awaited(self, coming: Sequence[int], delays: bool) -> bool:
         """Whether something is to be shown before the first that is kept. The second of two fields never comes out of a decoder:
         interlaced frames do not wait for it until one is known to come late."""
-        first, _, frame = self._kept[0]
+        first, _, _, frame = self._kept[0]
         at = bisect_left(coming, self._last)
         if at < len(coming) and coming[at] < first:
             return True

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -206,3 +207,36 @@ def test_frames_that_cannot_all_be_kept_back_are_an_error_and_damage_is_none() -
     line = InTime(0, max_kept_bytes=1000)
     line.send(3)
     assert [given.pts for given in line.give([frame(pts) for pts in (5, 6, 7)], (), delays=True)] == [5, 6, 7]
+
+
+class Counted:
+    """A frame that counts how often its planes are asked for."""
+
+    interlaced_frame = False
+
+    def __init__(self, pts: int) -> None:
+        self.pts = pts
+        self.asked = 0
+        self._frame = frame(pts)
+
+    @property
+    def planes(self) -> Any:
+        self.asked += 1
+        return self._frame.planes
+
+
+def test_frames_kept_back_are_measured_once() -> None:
+    """However many there are: a forger may keep back hundreds of thousands of small ones."""
+    line = InTime(0)
+    kept = [Counted(30 + place) for place in range(20)]
+    for one in kept:
+        assert list(line.give([one], (10, 20), delays=True)) == []  # type: ignore[list-item]
+    assert [given.pts for given in line.give([], (), delays=True)] == [one.pts for one in kept]
+    assert {one.asked for one in kept} == {1}
+
+
+def test_what_was_given_leaves_its_room() -> None:
+    line = InTime(0, max_kept_bytes=2 * sum(plane.buffer_size for plane in frame(0).planes))
+    for pts in range(10, 100, 10):
+        assert list(line.give([frame(pts), frame(pts + 1)], (pts - 1,), delays=False)) == []
+        assert [given.pts for given in line.give([], (), delays=False)] == [pts, pts + 1]
