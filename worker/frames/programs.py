@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -107,6 +107,7 @@ def _followed(stretches: list[Stretch], pid: int) -> set[int]:
 
 def _stretches(fd: int, extents: Extents) -> Iterator[Stretch]:
     sections: dict[int, tuple[Program, ...]] = {}
+    times_listed: Counter[Program] = Counter()
     maps: defaultdict[Program, dict[Map, None]] = defaultdict(dict)
     held: defaultdict[int, list[bytes]] = defaultdict(list)
     for packet in _table_packets(fd, extents):
@@ -117,8 +118,7 @@ def _stretches(fd: int, extents: Extents) -> Iterator[Stretch]:
             continue
         if pid:
             program = (data[3] << 8 | data[4], pid)
-            is_listed = any(program in listed for listed in sections.values())
-            if is_listed and (pictures := _pictures_of(data)):
+            if program in times_listed and (pictures := _pictures_of(data)):
                 maps[program][pictures] = None
             continue
         listed = {number: programs for number, programs in sections.items() if number <= data[7]} | {data[6]: programs_of(data)}
@@ -126,8 +126,19 @@ def _stretches(fd: int, extents: Extents) -> Iterator[Stretch]:
             if len(listed) <= len(sections):
                 yield dict(maps)
                 maps.clear()
+            times_listed.update(listed[data[6]])
+            for number, programs in sections.items():
+                if number == data[6] or number not in listed:
+                    _take_away(times_listed, programs)
             sections = listed
     yield dict(maps)
+
+
+def _take_away(times_listed: Counter[Program], programs: tuple[Program, ...]) -> None:
+    times_listed.subtract(programs)
+    for program in programs:
+        if not times_listed[program]:
+            del times_listed[program]
 
 
 def _pictures_of(pmt: bytes) -> Map:

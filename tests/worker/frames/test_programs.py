@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from itertools import zip_longest
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from tests.worker.frames.conftest import Clips
 from tests.worker.frames.test_timeline import N, part
 from worker.errors import UnsupportedMedia
 from worker.frames.limits import Limits
+from worker.frames.programs import check_goes_on
 from worker.frames.pyav import PyavDecoder
 
 PACKET = 188
@@ -31,16 +34,28 @@ def pid_of(packet: bytes) -> int:
     return (packet[1] & 0x1F) << 8 | packet[2]
 
 
-def listing(*programs: tuple[int, int]) -> bytes:
-    """A PAT of (number, PID of the map)."""
-    section = bytes((0, 0xB0, 9 + 4 * len(programs), 0, 1, 0xC1, 0, 0))
-    section += b"".join(number.to_bytes(2, "big") + (0xE000 | pid).to_bytes(2, "big") for number, pid in programs)
+def table(pid: int, section: bytes) -> bytes:
+    """A packet of a section that lacks its checksum."""
     crc = 0xFFFFFFFF
     for byte in section:
         crc ^= byte << 24
         for _ in range(8):
             crc = (crc << 1 ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
-    return (b"G\x40\0\x10\0" + section + crc.to_bytes(4, "big")).ljust(PACKET, b"\xff")
+    return (b"G" + (0x4000 | pid).to_bytes(2, "big") + b"\x10\0" + section + crc.to_bytes(4, "big")).ljust(PACKET, b"\xff")
+
+
+def listing(*programs: tuple[int, int], number: int = 0, last: int = 0) -> bytes:
+    """Of a PAT of (number, PID of the map) the section of this number."""
+    section = bytes((0, 0xB0, 9 + 4 * len(programs), 0, 1, 0xC1, number, last))
+    return table(
+        0, section + b"".join(program.to_bytes(2, "big") + (0xE000 | pid).to_bytes(2, "big") for program, pid in programs)
+    )
+
+
+def mapping(program: int, pid: int, pictures_pid: int, kind: int = 0x1B) -> bytes:
+    """The map (PMT) of a program with pictures alone."""
+    stream = (0xE000 | pictures_pid).to_bytes(2, "big") + b"\xf0\0"
+    return table(pid, bytes((2, 0xB0, 18)) + program.to_bytes(2, "big") + bytes((0xC1, 0, 0)) + stream + bytes((kind,)) + stream)
 
 
 def listed(data: bytes, pat: bytes) -> list[bytes]:
@@ -104,3 +119,18 @@ def test_packets_of_other_sizes_are_found(both: tuple[bytes, bytes], tmp_path: P
     second = b"".join(bytes(before) + packet + bytes(behind) for packet in packets_of(both[1]))
     with pytest.raises(UnsupportedMedia):
         frames_of(tmp_path / "joined.ts", both[0] + second)
+
+
+def test_what_a_map_costs_does_not_grow_with_the_list_of_programs(tmp_path: Path) -> None:
+    lists = [listing((number + 1, 0x500), number=number, last=255) for number in range(256)]
+    maps = [mapping(255 + place % 2, 0x500, 0x300) for place in range(200)]
+    path = tmp_path / "listed.ts"
+    path.write_bytes(b"".join((*lists, *maps)))
+    calls = Counter[str]()
+    sys.setprofile(lambda _, event, __: calls.update((event,)))
+    try:
+        with path.open("rb") as file:
+            check_goes_on(file.fileno(), 256)
+    finally:
+        sys.setprofile(None)
+    assert calls["call"] < 40 * (len(lists) + len(maps))
