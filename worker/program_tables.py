@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,6 +14,8 @@ HEVC: Final = frozenset((0x24,))
 WATCHED: Final = MPEG | H264 | HEVC | {0x10}
 """Types of video that a live stream is cut by."""
 _MOST_PACKETS: Final = 8
+_MIRRORED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""zlib's checksum takes the bits of each byte the other way round."""
 
 
 def pid_of(packet: bytes) -> int:
@@ -36,13 +39,22 @@ def collected(held: list[bytes], packet: bytes) -> list[bytes]:
 
 
 def section(packets: list[bytes]) -> bytes:
-    """The table's section without its checksum; empty while it is not whole."""
+    """The table's section without its checksum, right or wrong; empty while it is not whole."""
+    return _whole(packets)[:-4]
+
+
+def is_sound(packets: list[bytes]) -> bool:
+    """Whether the table's section is whole, and its checksum (CRC-32/MPEG-2) right."""
+    return zlib.crc32(_whole(packets).translate(_MIRRORED)) == 0xFFFFFFFF
+
+
+def _whole(packets: list[bytes]) -> bytes:
     data = b"".join(payload(packet) for packet in packets)
     if not data or len(data) < 1 + data[0] + 3:
         return b""
     data = data[1 + data[0] :]
     length = 3 + ((data[1] & 0x0F) << 8 | data[2])
-    return data[: length - 4] if 12 <= length <= len(data) else b""
+    return data[:length] if 12 <= length <= len(data) else b""
 
 
 def programs_of(pat: bytes) -> tuple[tuple[int, int], ...]:

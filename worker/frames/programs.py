@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.errors import UnsupportedMedia
-from worker.program_tables import PACKET, collected, pid_of, programs_of, section, streams_of
+from worker.program_tables import PACKET, collected, is_sound, pid_of, programs_of, section, streams_of
 
 _PIECE_BYTES: Final = 8 << 20
 _PACKETS: Final = re.compile(rb"(?s:G.{187}(?=G|.{4}G|.{16}G|\Z))++")
@@ -30,6 +30,8 @@ _REGISTERED: Final = {b"HEVC": "hevc", b"AV01": "av1", b"VC-1": "vc1", b"drac": 
 """Of private streams."""
 _PIDS: Final = 1 << 13
 _REGISTRATION, _IDENTIFIER = 0x05, 0x52
+_MOST_WRONG: Final = 10
+"""After so many sections in a row whose checksum is wrong FFmpeg believes the next (110 where one was right)."""
 
 
 class Pictures(NamedTuple):
@@ -67,10 +69,26 @@ class Extents:
 
 def check_goes_on(fd: int, pid: int) -> None:
     """Raises UnsupportedMedia where there are others before or behind the pictures of ``pid``: of a program that takes their
-    place, or of another codec."""
-    extents = Extents()
-    stretches = list(_stretches(fd, extents))
-    followed = _followed(stretches, pid)
+    place, or of another codec.
+
+    A section whose checksum is wrong FFmpeg passes over, as most players do, up to ten in a row. What it says of codecs is passed
+    over too; other pictures it may not lead to, for some players (in browsers) check none. Where none is right, all are believed.
+    """
+    extents, tables = Extents(), Tables()
+    for table_pid, packet in _table_packets(fd, extents):
+        tables.take(table_pid, packet)
+    sound, every = tables.sound.ended(), tables.every.ended()
+    told = sound if any(sound) else every
+    followed = _followed(told, pid)
+    for stretches in (sound, every):
+        _check_pictures(stretches, followed, extents)
+    believed = every if tables.most_wrong > _MOST_WRONG else told
+    pictures = (one for stretch in believed for maps in stretch.values() for each in maps for one in each)
+    if len({one.codec for one in pictures if one.pid in followed}) > 1:
+        raise UnsupportedMedia("the stream changes in the middle to what is decoded otherwise")
+
+
+def _check_pictures(stretches: list[Stretch], followed: set[int], extents: Extents) -> None:
     there = [one for one in followed if extents.last[one] >= 0]
     begin, end = min(extents.first[there], default=0), max(extents.last[there], default=0)
     for stretch in stretches:
@@ -83,9 +101,6 @@ def check_goes_on(fd: int, pid: int) -> None:
             has = [not followed.isdisjoint(each) for each in of_program if each]
             if any(has) and not all(has):
                 raise UnsupportedMedia("the stream changes in the middle to other pictures of its program")
-    every = (one for stretch in stretches for maps in stretch.values() for each in maps for one in each)
-    if len({one.codec for one in every if one.pid in followed}) > 1:
-        raise UnsupportedMedia("the stream changes in the middle to what is decoded otherwise")
 
 
 def _followed(stretches: list[Stretch], pid: int) -> set[int]:
@@ -105,40 +120,78 @@ def _followed(stretches: list[Stretch], pid: int) -> set[int]:
     return followed
 
 
-def _stretches(fd: int, extents: Extents) -> Iterator[Stretch]:
-    sections: dict[int, tuple[Program, ...]] = {}
-    times_listed: Counter[Program] = Counter()
-    maps: defaultdict[Program, dict[Map, None]] = defaultdict(dict)
-    held: defaultdict[int, list[bytes]] = defaultdict(list)
-    for packet in _table_packets(fd, extents):
-        pid = pid_of(packet)
-        held[pid] = collected(held[pid], packet)
-        data = section(held[pid])
-        if not data or data[0] != (2 if pid else 0) or not data[5] & 1:
-            continue
-        if pid:
-            program = (data[3] << 8 | data[4], pid)
-            if program in times_listed and (pictures := _pictures_of(data)):
-                maps[program][pictures] = None
-            continue
-        listed = {number: programs for number, programs in sections.items() if number <= data[7]} | {data[6]: programs_of(data)}
-        if listed != sections:
-            if len(listed) <= len(sections):
-                yield dict(maps)
-                maps.clear()
-            times_listed.update(listed[data[6]])
-            for number, programs in sections.items():
-                if number == data[6] or number not in listed:
-                    _take_away(times_listed, programs)
-            sections = listed
-    yield dict(maps)
+class Told:
+    """What lists and maps say, section by section."""
+
+    def __init__(self) -> None:
+        self._stretches: list[Stretch] = []
+        self._sections: dict[int, tuple[Program, ...]] = {}
+        self._times_listed: Counter[Program] = Counter()
+        self._maps: defaultdict[Program, dict[Map, None]] = defaultdict(dict)
+
+    def take_map(self, pid: int, data: bytes) -> None:
+        program = (data[3] << 8 | data[4], pid)
+        if program in self._times_listed and (pictures := _pictures_of(data)):
+            self._maps[program][pictures] = None
+
+    def take_list(self, data: bytes) -> None:
+        number, last = data[6:8]
+        listed = {one: programs for one, programs in self._sections.items() if one <= last} | {number: programs_of(data)}
+        if listed == self._sections:
+            return
+        if len(listed) <= len(self._sections):
+            self.ended()
+        self._times_listed.update(listed[number])
+        for one, programs in self._sections.items():
+            if one == number or one not in listed:
+                self._take_away(programs)
+        self._sections = listed
+
+    def ended(self) -> list[Stretch]:
+        """All stretches, the one that lasts until now the last."""
+        self._stretches.append(dict(self._maps))
+        self._maps.clear()
+        return self._stretches
+
+    def _take_away(self, programs: tuple[Program, ...]) -> None:
+        self._times_listed.subtract(programs)
+        for program in programs:
+            if not self._times_listed[program]:
+                del self._times_listed[program]
 
 
-def _take_away(times_listed: Counter[Program], programs: tuple[Program, ...]) -> None:
-    times_listed.subtract(programs)
-    for program in programs:
-        if not times_listed[program]:
-            del times_listed[program]
+class Tables:
+    """``sound``: what sections with a right checksum say; ``every``: what all do. ``most_wrong``: so many in a row, of one PID,
+    had a wrong one."""
+
+    def __init__(self) -> None:
+        self.sound, self.every = Told(), Told()
+        self.most_wrong = 0
+        self._wrong: Counter[int] = Counter()
+        self._held: defaultdict[int, list[bytes]] = defaultdict(list)
+
+    def take(self, pid: int, packet: bytes | None) -> None:
+        """None where it says again what the one before said."""
+        if packet is None:
+            self._count(pid, is_wrong=self._wrong[pid] > 0)
+            return
+        self._held[pid] = held = collected(self._held[pid], packet)
+        data = section(held)
+        if not data:
+            return
+        is_right = is_sound(held)
+        self._count(pid, is_wrong=not is_right)
+        if data[0] != (2 if pid else 0) or not data[5] & 1:
+            return
+        for told in (self.every, self.sound) if is_right else (self.every,):
+            if pid:
+                told.take_map(pid, data)
+            else:
+                told.take_list(data)
+
+    def _count(self, pid: int, *, is_wrong: bool) -> None:
+        self._wrong[pid] = self._wrong[pid] + 1 if is_wrong else 0
+        self.most_wrong = max(self.most_wrong, self._wrong[pid])
 
 
 def _pictures_of(pmt: bytes) -> Map:
@@ -159,9 +212,9 @@ def _described(descriptors: bytes) -> Iterator[tuple[int, bytes]]:
         at = behind
 
 
-def _table_packets(fd: int, extents: Extents) -> Iterator[bytes]:
-    """The packets of lists and of the maps that these name, in order, but for those that say again what the one before said.
-    Fills ``extents``."""
+def _table_packets(fd: int, extents: Extents) -> Iterator[tuple[int, bytes | None]]:
+    """The packets of lists and of the maps that these name, in order, each with its PID; None where it says again what the one
+    before said. Fills ``extents``."""
     is_table = np.zeros(_PIDS, np.bool_)
     is_table[0] = True
     last: dict[int, bytes] = {}
@@ -176,12 +229,14 @@ def _table_packets(fd: int, extents: Extents) -> Iterator[bytes]:
                 is_table[pid] = True
         for place in np.flatnonzero(is_table[pids_N]).tolist():
             packet = packets[place * PACKET : (place + 1) * PACKET]
-            said = packet[:3] + packet[4:]
-            if last.get(pid_of(packet)) != said:
-                if not pid_of(packet):
-                    last.clear()
-                last[pid_of(packet)] = said
-                yield packet
+            pid, said = pid_of(packet), packet[:3] + packet[4:]
+            if last.get(pid) == said:
+                yield pid, None
+                continue
+            if not pid:
+                last.clear()
+            last[pid] = said
+            yield pid, packet
 
 
 def _packets(fd: int) -> Iterator[bytes]:

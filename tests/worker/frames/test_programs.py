@@ -134,3 +134,48 @@ def test_what_a_map_costs_does_not_grow_with_the_list_of_programs(tmp_path: Path
     finally:
         sys.setprofile(None)
     assert calls["call"] < 40 * (len(lists) + len(maps))
+
+
+def damaged(packet: bytes) -> bytes:
+    """A table's packet with the last bit of its section's checksum flipped."""
+    at = 5 + 2 + int.from_bytes(packet[6:8], "big") % 0x1000
+    return packet[:at] + bytes((packet[at] ^ 1,)) + packet[at + 1 :]
+
+
+@pytest.mark.parametrize("times", [1, 10])
+def test_another_codec_in_a_map_with_a_wrong_checksum_is_passed_over(clips: Clips, tmp_path: Path, times: int) -> None:
+    """As FFmpeg does."""
+    packets = packets_of(part(clips, ".ts"))
+    packets[80:80] = [damaged(mapping(1, 0x1000, 256, kind=0x24))] * times
+    assert frames_of(tmp_path / "damaged.ts", b"".join(packets)) == N
+
+
+def test_another_codec_in_many_maps_with_wrong_checksums_is_refused(clips: Clips, tmp_path: Path) -> None:
+    """FFmpeg believes them in the end."""
+    packets = packets_of(part(clips, ".ts"))
+    packets[80:80] = [damaged(mapping(1, 0x1000, 256, kind=0x24))] * 11
+    with pytest.raises(UnsupportedMedia):
+        frames_of(tmp_path / "damaged.ts", b"".join(packets))
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_a_map_with_a_wrong_checksum_passes_no_other_pictures_off_as_the_same(
+    both: tuple[bytes, bytes], tmp_path: Path, is_listed: bool
+) -> None:
+    """FFmpeg does not follow it: the second recording would go unseen."""
+    first, second = both
+    pictures = second if is_listed else b"".join(packet for packet in packets_of(second) if pid_of(packet) == 0x300)
+    with pytest.raises(UnsupportedMedia):
+        frames_of(tmp_path / "joined.ts", first + damaged(mapping(1, 0x1000, 0x300)) + pictures)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_tables_of_which_no_checksum_is_right_are_believed(both: tuple[bytes, bytes], tmp_path: Path, other: bool) -> None:
+    first, second = (
+        b"".join(damaged(packet) if pid_of(packet) in (0x500, 0x1000) else packet for packet in packets_of(data)) for data in both
+    )
+    if other:
+        with pytest.raises(UnsupportedMedia):
+            frames_of(tmp_path / "damaged.ts", first + second)
+    else:
+        assert frames_of(tmp_path / "damaged.ts", first + first) == 2 * N
