@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from worker.errors import ConfigError, RedisDown
 from worker.queue.backlog import read_backlog
 from worker.queue.desk import Desk
-from worker.queue.roster import Roster, serves_scans
+from worker.queue.roster import Roster, queues_served, serves_scans
 from worker.queue.server import check_writable
 from worker.telemetry import catalogue
 
@@ -72,6 +72,7 @@ class _Queue(Collector):
         yield _gauge(catalogue.CALLBACKS_OWED, backlog.callbacks_owed)
         yield _gauge(catalogue.CALLBACKS_DEAD, backlog.callbacks_dead)
         yield _workers(workers.values())
+        yield _queue_workers(workers.values())
 
 
 def _gauge(metric: catalogue.Metric, value: float | Mapping[str, float]) -> GaugeMetricFamily:
@@ -94,6 +95,11 @@ def _workers(told: Iterable[Mapping[str, Any]]) -> GaugeMetricFamily:
     for labels in metric.from_the_start():
         family.add_metric(labels, seen[labels])
     return family
+
+
+def _queue_workers(told: Iterable[Mapping[str, Any]]) -> GaugeMetricFamily:
+    served = Tally(queue for facts in told if facts.get("ready") for queue in queues_served(facts))
+    return _gauge(catalogue.QUEUE_WORKERS, {queue: served[queue] for queue in catalogue.QUEUES})
 
 
 def _ended(ended: Mapping[str, int]) -> CounterMetricFamily:

@@ -11,9 +11,14 @@ from redis import Redis
 from worker.queue.requests import PRIORITIES
 
 
+def queues_served(facts: Mapping[str, Any]) -> frozenset[str]:
+    """By a worker that said this. Who names none does scans of every priority."""
+    return frozenset(facts.get("queues", PRIORITIES))
+
+
 def serves_scans(facts: Mapping[str, Any]) -> bool:
-    """Whether a worker that said this does scans; one for streams alone does none. Who names no queues serves all of them."""
-    return not set(facts.get("queues", PRIORITIES)).isdisjoint(PRIORITIES)
+    """Whether a worker that said this does scans; one for streams alone does none."""
+    return not queues_served(facts).isdisjoint(PRIORITIES)
 
 
 class Roster:

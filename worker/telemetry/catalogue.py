@@ -95,6 +95,7 @@ WORKERS = _metric(
     ("state", ("ready", "starting")),
     ("serves", ("scans", "streams")),
 )
+QUEUE_WORKERS = _metric("gauge", "queue_workers", "Live workers whose model has run, in every queue that they serve", QUEUE)
 # The API's own.
 REQUESTS = _metric("counter", "http_requests_total", "Requests answered", ("method", None), ("route", None), ("status", None))
 REQUEST = _metric(
@@ -153,7 +154,9 @@ GPU_MEMORY = _metric("gauge", "gpu_memory_bytes", "Memory of a GPU", ("gpu", Non
 GPU_USE = _metric("gauge", "gpu_utilisation_ratio", "Share of the last moment in which a GPU was at work", ("gpu", None))
 BUILD = _metric("gauge", "build_info", "1 for this version of veriframe", ("version", None))
 
-OF_THE_API = (REDIS_UP, WAITING, OLDEST, RUNNING, DEAD, ENDED, CALLBACKS_OWED, CALLBACKS_DEAD, WORKERS, REQUESTS, REQUEST)
+OF_THE_API = (
+    REDIS_UP, WAITING, OLDEST, RUNNING, DEAD, ENDED, CALLBACKS_OWED, CALLBACKS_DEAD, WORKERS, QUEUE_WORKERS, REQUESTS, REQUEST,
+)  # fmt: skip
 OF_A_WORKER = (
     SCANS, STAGE, BATCH, FACES_SEEN, DECODER_RESTARTS, CHILD_RESTARTS, RETRIES, DEAD_LETTERS, CALLBACK_DELAY, DELIVERIES,
     ACTIONS_TAKEN, LAST_PASS, MODEL, SCORE, FALLBACKS, BUILD,

@@ -131,6 +131,15 @@ def test_a_worker_for_streams_is_none_for_scans(service: Service) -> None:
     assert service.client.get("/readyz").status_code == 503, "they agree"
 
 
+def test_a_worker_that_is_ready_counts_in_every_queue_that_it_serves(service: Service) -> None:
+    service.parts.roster.tell("w1", {"ready": True, "queues": ["live", "batch"]})
+    service.parts.roster.tell("w2", {"ready": True, "queues": ["batch"]})
+    service.parts.roster.tell("w3", {"ready": False, "queues": ["low", "watch"]})
+    found = metrics(service)
+    seen = {queue: of(found, "veriframe_queue_workers", queue=queue) for queue in QUEUES}
+    assert seen == {"live": 1, "batch": 2, "low": 0, "watch": 0}
+
+
 def test_what_the_api_tells_is_what_the_catalogue_says(service: Service) -> None:
     service.client.get("/livez")
     told = text_string_to_metric_families(service.client.get("/metrics").text)
