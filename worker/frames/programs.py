@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.errors import UnsupportedMedia
+from worker.frames.splices import check_apart
 from worker.program_tables import PACKET, collected, is_sound, pid_of, programs_of, section, streams_of
 
 _PIECE_BYTES: Final = 8 << 20
@@ -69,7 +70,7 @@ class Extents:
 
 def check_goes_on(fd: int, pid: int) -> None:
     """Raises UnsupportedMedia where there are others before or behind the pictures of ``pid``: of a program that takes their
-    place, or of another codec.
+    place, or of another codec; and where they go on under another PID with what does not stand by itself.
 
     A section whose checksum is wrong FFmpeg passes over, as most players do, up to ten in a row. What it says of codecs is passed
     over too; other pictures it may not lead to, for some players (in browsers) check none. Where none is right, all are believed.
@@ -84,8 +85,12 @@ def check_goes_on(fd: int, pid: int) -> None:
         _check_pictures(stretches, followed, extents)
     believed = every if tables.most_wrong > _MOST_WRONG else told
     pictures = (one for stretch in believed for maps in stretch.values() for each in maps for one in each)
-    if len({one.codec for one in pictures if one.pid in followed}) > 1:
+    codecs = {one.codec for one in pictures if one.pid in followed}
+    if len(codecs) > 1:
         raise UnsupportedMedia("the stream changes in the middle to what is decoded otherwise")
+    there = [one for one in followed if extents.last[one] >= 0]
+    if len(there) > 1:
+        check_apart(_packets_of(fd, there), *codecs)
 
 
 def _check_pictures(stretches: list[Stretch], followed: set[int], extents: Extents) -> None:
@@ -237,6 +242,14 @@ def _table_packets(fd: int, extents: Extents) -> Iterator[tuple[int, bytes | Non
                 last.clear()
             last[pid] = said
             yield pid, packet
+
+
+def _packets_of(fd: int, pids: list[int]) -> Iterator[bytes]:
+    for packets in _packets(fd):
+        packets_NB = np.frombuffer(packets, np.uint8).reshape(-1, PACKET)
+        pids_N = (packets_NB[:, 1] & 0x1F).astype(np.intp) << 8 | packets_NB[:, 2]
+        for place in np.flatnonzero(np.isin(pids_N, pids)).tolist():
+            yield packets[place * PACKET : (place + 1) * PACKET]
 
 
 def _packets(fd: int) -> Iterator[bytes]:
