@@ -68,9 +68,11 @@ class Extents:
         self._count += len(pids_N)
 
 
-def check_goes_on(fd: int, pid: int) -> None:
-    """Raises UnsupportedMedia where there are others before or behind the pictures of ``pid``: of a program that takes their
-    place, or of another codec; and where they go on under another PID with what does not stand by itself.
+def check_goes_on(fd: int, pid: int) -> int:
+    """How often the pictures of ``pid`` go on under another PID.
+
+    Raises UnsupportedMedia where there are others before or behind them: of a program that takes their place, or of another
+    codec; and where those under another PID do not stand by themselves.
 
     A section whose checksum is wrong FFmpeg passes over, as most players do, up to ten in a row. What it says of codecs is passed
     over too; other pictures it may not lead to, for some players (in browsers) check none. Where none is right, all are believed.
@@ -89,8 +91,7 @@ def check_goes_on(fd: int, pid: int) -> None:
     if len(codecs) > 1:
         raise UnsupportedMedia("the stream changes in the middle to what is decoded otherwise")
     there = [one for one in followed if extents.last[one] >= 0]
-    if len(there) > 1:
-        check_apart(_packets_of(fd, there), *codecs)
+    return check_apart(_packets_of(fd, there), *codecs) if len(there) > 1 else 0
 
 
 def _check_pictures(stretches: list[Stretch], followed: set[int], extents: Extents) -> None:

@@ -21,6 +21,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from worker.errors import UnsupportedMedia
 from worker.frames import colour, ending, nvdec, planes, probe, programs, reordering, sampling, timeline
 from worker.frames.intime import pts_of
 from worker.frames.limits import Limits
@@ -34,6 +35,8 @@ FOLLOWING = (1, 3, 7)
 """Packets decoded behind every second key frame, by turns: odd, for the second of two fields is a packet of its own."""
 MAX_LEADING_FRAMES = 8
 """Most frames that encoders show before the key frame of an open group of pictures."""
+MOST_CHANGES = 0.25
+"""Of PID, for each moment that is looked at by default: players that keep to the first show nothing of what is under others."""
 
 
 class PyavDecoder:
@@ -82,7 +85,11 @@ class PyavMedia:
             keys_s=(),
             pixels=first.width * first.height,
         )
+        self._changes = 0
+        """How often pictures go on under another PID."""
         self._timeline = self._build_timeline(head, header)
+        if self._changes > MOST_CHANGES * sampling.first_pass_count(self._timeline.clip.duration_s):
+            raise UnsupportedMedia("the stream changes too often to pictures under another PID")
         probe.check_duration(self._timeline.clip.duration_s, limits)
         probe.check_packets(self._timeline.n_frames, limits)
         self._missing_s = self._lacking_s(header.duration_s)
@@ -233,7 +240,7 @@ class PyavMedia:
             if found is not None and reader.ends_where_its_index_ends():
                 return found
         if name == "mpegts":
-            programs.check_goes_on(self._fd, reader.stream.id)
+            self._changes = programs.check_goes_on(self._fd, reader.stream.id)
         reader.rewind()
         most_s = self._limits.max_duration_s
         found = timeline.from_packets(reader.packets(), self._clock, header, most_s, reader.leap)

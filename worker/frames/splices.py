@@ -32,11 +32,13 @@ class _Unit(NamedTuple):
     is_apart: bool
 
 
-def check_apart(packets: Iterable[bytes], codec: str) -> None:
-    """Raises UnsupportedMedia where pictures, of ``packets`` of the PIDs that are one stream, go on under another PID with one
-    that may refer to others before it; of codecs other than H.264 and HEVC where they do so under a PID that was left.
+def check_apart(packets: Iterable[bytes], codec: str) -> int:
+    """How often pictures go on under another PID, of ``packets`` of the PIDs that are one stream.
+
+    Raises UnsupportedMedia where they do so with a picture that may refer to others before it; of codecs other than H.264 and
+    HEVC where they do so under a PID that was left.
     """
-    last, left = -1, set[int]()
+    changes, last, left = 0, -1, set[int]()
     held: list[bytes] = []
     is_first = False
     for packet in packets:
@@ -48,6 +50,7 @@ def check_apart(packets: Iterable[bytes], codec: str) -> None:
         if is_first and (begins or is_other):
             _check_first(b"".join(held), codec)
         if is_other:
+            changes += 1
             left.add(last)
             _check_last(held, codec)
             if not begins or (codec not in _SETS and pid in left):
@@ -59,8 +62,9 @@ def check_apart(packets: Iterable[bytes], codec: str) -> None:
         last = pid
     if is_first:
         _check_first(b"".join(held), codec)
-    if left:
+    if changes:
         _check_last(held, codec)
+    return changes
 
 
 def _check_first(pes: bytes, codec: str) -> None:

@@ -16,7 +16,7 @@ from worker.frames.limits import Limits
 from worker.frames.pyav import PyavDecoder
 from worker.frames.splices import check_apart
 
-KINDS = {"h264": 0x1B, "h264_ip": 0x1B, "open_gop": 0x1B, "hevc": 0x24, "hevc_open_gop": 0x24}
+KINDS = {"h264": 0x1B, "h264_ip": 0x1B, "h264_often": 0x1B, "open_gop": 0x1B, "hevc": 0x24, "hevc_open_gop": 0x24}
 
 
 def pictures(clips: Clips, clip: str, pid: int) -> list[list[bytes]]:
@@ -91,10 +91,21 @@ def test_many_pictures_in_the_last_packet_before_others_are_refused(clips: Clips
     packets = [first, *(bytes((packet[0], packet[1] & ~0x40, *packet[2:])) for packet in more)]
     packets += pictures(clips, "h264_ip", 0x300)[0]
     if count == 1:
-        check_apart(packets, "h264")
+        assert check_apart(packets, "h264") == 1
     else:
         with pytest.raises(UnsupportedMedia):
             check_apart(packets, "h264")
+
+
+@pytest.mark.parametrize("times", [4, 5])
+def test_pictures_that_go_on_elsewhere_too_often_are_refused(clips: Clips, tmp_path: Path, times: int) -> None:
+    """They could be those of all moments looked at, and no player show them."""
+    data = b"".join(spliced(clips, "h264_often", *range(8, 8 * times + 1, 8)))
+    if times == 4:
+        assert frames_of(tmp_path / "spliced.ts", data) == N + times
+    else:
+        with pytest.raises(UnsupportedMedia):
+            frames_of(tmp_path / "spliced.ts", data)
 
 
 @pytest.mark.parametrize("pids", [(256, 400), (256, 400, 256)])
