@@ -28,7 +28,7 @@ def build_app(
     """An ASGI application; whoever built ``parts`` closes them. ``max_body_bytes`` is for everything but uploads, and but for the
     paths in ``limits``, which have their own."""
     app = _application()
-    app.state.parts = parts
+    app.state.parts, app.state.own_threads = parts, {}
     app.add_middleware(BodyCap, max_bytes=max_body_bytes, exceptions={**limits, uploads.PATH: max_upload_bytes})
     app.add_middleware(Boundary, metrics=parts.metrics)
     app.add_middleware(Linger)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
@@ -14,6 +18,8 @@ from worker.queue.roster import serves_scans
 from worker.queue.server import server_problems
 
 router = APIRouter(tags=["operation"])
+AT_ONCE = 4
+"""Threads of one such route: with those that requests share and those of uploads, fewer than there are connections to Redis."""
 
 
 class Check(BaseModel):
@@ -33,6 +39,15 @@ class Health(BaseModel):
     checks: tuple[Check, ...]
 
 
+async def _own_threads(request: Request) -> anyio.CapacityLimiter:
+    """This route's alone: while Redis is silent, all that requests share wait for it, and just then the answer is wanted."""
+    threads: dict[str, anyio.CapacityLimiter] = request.app.state.own_threads
+    return threads.setdefault(request.scope["route"].path, anyio.CapacityLimiter(AT_ONCE))
+
+
+OwnThreads = Annotated[anyio.CapacityLimiter, Depends(_own_threads)]
+
+
 @router.get("/livez")
 async def livez() -> dict[str, str]:
     """The process answers. It says nothing of Redis: restarting this process would not mend that."""
@@ -40,18 +55,19 @@ async def livez() -> dict[str, str]:
 
 
 @router.get("/readyz", responses={503: {"model": Health, "description": "Not ready: see the checks"}})
-def readyz(parts: TheParts, response: Response) -> Health:
+async def readyz(parts: TheParts, threads: OwnThreads, response: Response) -> Health:
     """Redis is one that the queue may run on, and a worker is ready to scan; one for streams alone is not."""
-    checks = _checks(parts)
+    checks = await anyio.to_thread.run_sync(_checks, parts, limiter=threads)
     health = Health(ready=all(check.ok for check in checks), checks=checks)
     response.status_code = 200 if health.ready else 503
     return health
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
-def metrics(parts: TheParts) -> Response:
+async def metrics(parts: TheParts, threads: OwnThreads) -> Response:
     """The queue's figures and this process's requests, in Prometheus's text format."""
-    return Response(parts.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    told = await anyio.to_thread.run_sync(parts.metrics.exposition, limiter=threads)
+    return Response(told, media_type=CONTENT_TYPE_LATEST)
 
 
 def _checks(parts: Parts) -> tuple[Check, ...]:

@@ -125,8 +125,8 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
     from worker.queue.quotas import Quotas
     from worker.queue.roster import Roster
 
-    patience_s = min(settings.redis.patience_s, PATIENCE_S)
-    impatient = settings.model_copy(update={"redis": settings.redis.model_copy(update={"patience_s": patience_s})})
+    hasty = {"timeout_s": min(settings.redis.timeout_s, PATIENCE_S), "patience_s": min(settings.redis.patience_s, PATIENCE_S)}
+    impatient = settings.model_copy(update={"redis": settings.redis.model_copy(update=hasty)})
     redis = stack.enter_context(contextlib.closing(build_redis(impatient)))
     namespace, api = settings.redis.namespace, settings.api
     desk, roster, store = build_desk(settings, redis), Roster(redis, namespace), open_store(settings.artifacts.url)

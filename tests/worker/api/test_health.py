@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
+import anyio
+import anyio.to_thread
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
@@ -176,3 +180,23 @@ def test_probes_and_metrics_answer_without_redis(away: Service) -> None:
     found = metrics(away)
     assert of(found, "veriframe_redis_up") == 0
     assert not any(name.startswith("veriframe_scans") for name, _ in found), "unknown is not zero"
+
+
+def test_probes_and_metrics_answer_while_requests_wait_with_every_thread_that_they_share(service: Service) -> None:
+    release = threading.Event()
+
+    async def answers() -> list[int]:
+        shared = anyio.to_thread.current_default_thread_limiter()
+        transport = httpx.ASGITransport(service.app)
+        async with anyio.create_task_group() as held, httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            for _ in range(int(shared.total_tokens)):
+                held.start_soon(anyio.to_thread.run_sync, release.wait)
+            try:
+                while shared.available_tokens:
+                    await anyio.sleep(0)
+                with anyio.fail_after(30):
+                    return [(await client.get(path)).status_code for path in ("/readyz", "/metrics")]
+            finally:
+                release.set()
+
+    assert anyio.run(answers) == [503, 200], "no worker is ready, and it says so"

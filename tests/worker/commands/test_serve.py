@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from worker.queue.embedded import EmbeddedRedis
 from worker.settings import Settings
 
 LIMIT_S = 60
+MORE_THAN_THREADS = 44
+"""A server has fewer for its requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,17 +163,23 @@ def test_on_sigterm_what_is_under_way_is_answered(redis_server: EmbeddedRedis, t
         assert "Traceback" not in server.log.read_text()
 
 
-def test_metrics_tell_in_time_of_a_redis_that_hangs(
+def test_metrics_and_callers_are_told_in_time_of_a_redis_that_hangs(
     own_redis: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VERIFRAME_REDIS__TIMEOUT_S", str(100 * LIMIT_S))
-    with started(own_redis, tmp_path) as server:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(started(own_redis, tmp_path))
+        client = stack.enter_context(httpx.Client(base_url=server.url, headers=server.headers, timeout=LIMIT_S))
+        pool = stack.enter_context(ThreadPoolExecutor(MORE_THAN_THREADS))
         own_redis.pause()
         try:
-            told = httpx.get(f"{server.url}/metrics", timeout=LIMIT_S).text
+            callers = [pool.submit(client.get, "/v1/scans") for _ in range(MORE_THAN_THREADS)]
+            told = client.get("/metrics").text
+            refused = next(as_completed(callers)).result()
         finally:
             own_redis.resume()
     assert "\nveriframe_redis_up 0.0\n" in told
+    assert (refused.status_code, refused.json()["code"]) == (503, "redis_down")
 
 
 def refuses(port: int) -> bool:
