@@ -14,7 +14,7 @@ from worker.errors import ConfigError
 from worker.queue.assemble import build_courier, read_settings
 from worker.queue.front import build_redis
 from worker.queue.lifeline import end_with_parent
-from worker.queue.parent import beat
+from worker.queue.parent import beat, open_beats
 from worker.telemetry.logs import begin_logging
 from worker.telemetry.shared import open_telemetry
 
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         settings = read_settings(order["settings"])
         begin_logging(settings.telemetry.log_format)
         telemetry = open_telemetry(order.get("telemetry"))
-        with os.fdopen(beats, "wb", buffering=0) as out, contextlib.ExitStack() as stack:
+        with open_beats(beats) as out, contextlib.ExitStack() as stack:
             redis = stack.enter_context(contextlib.closing(build_redis(settings)))
             courier = stack.enter_context(build_courier(settings, redis, telemetry))
             thread = threading.Thread(target=courier.run, args=(stop,), name="courier")

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from functools import partial
+from io import FileIO
 from typing import Any
 
 from worker.errors import ConfigError, ModelError, VeriframeError
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
         begin_logging(settings.telemetry.log_format)
         folder = order.get("telemetry")
         telemetry = open_telemetry(folder)
-        with os.fdopen(beats, "wb", buffering=0) as out, contextlib.ExitStack() as stack:
+        with open_beats(beats) as out, contextlib.ExitStack() as stack:
             clients = (hearing_redis(settings), brisk_redis(settings), brisk_redis(settings))
             redis, brisk, face = (stack.enter_context(contextlib.closing(client)) for client in clients)
             told = partial(beat, out)
@@ -58,7 +59,13 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def beat(out: Any, facts: dict[str, Any]) -> None:
+def open_beats(fd: int) -> FileIO:
+    """Where ``beat`` writes. It never waits: what a supervisor that does not listen would have no room for is lost."""
+    os.set_blocking(fd, False)
+    return os.fdopen(fd, "wb", buffering=0)
+
+
+def beat(out: FileIO, facts: dict[str, Any]) -> None:
     with contextlib.suppress(BrokenPipeError):
         out.write(json.dumps(facts).encode() + b"\n")
 

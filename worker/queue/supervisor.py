@@ -137,14 +137,11 @@ class Supervisor:
         """Read what beats have come, for a moment."""
         by_fd = {kept.beats: kept for kept in self._kept if kept.beats >= 0}
         ready, _, _ = select.select(list(by_fd), [], [], LOOK_S)
-        ended = 0
         for fd in ready:
-            data = os.read(fd, 65536)
-            ended += not data
-            if data:
+            if data := os.read(fd, 65536):
                 self._note(by_fd[fd], data)
-        if ready and ended == len(ready):
-            self._stop.wait(LOOK_S)
+            else:  # closed: it ends
+                self._close(by_fd[fd])
 
     def _note(self, kept: Kept, data: bytes) -> None:
         *lines, kept.buffer = (kept.buffer + data).split(b"\n")
@@ -156,21 +153,25 @@ class Supervisor:
         kept.beat_s = time.monotonic()
 
     def _end(self) -> None:
-        """SIGTERM to all; after the grace period what is left is killed."""
-        running = [kept for kept in self._kept if kept.process is not None]
-        for kept in running:
+        """SIGTERM to all, which are heard until they have ended; after the grace period what is left is killed."""
+        for kept in self._kept:
             self._send(kept, signal.SIGTERM)
         deadline = time.monotonic() + self.grace_s
-        for kept in running:
-            if kept.process is None:
-                continue
-            try:
-                kept.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+        while self._bury() and time.monotonic() < deadline:
+            self._listen()
+        for kept in self._kept:
+            if kept.process is not None:
                 log.warning("%s did not end in time and is killed", kept.program.name)
                 self._send(kept, signal.SIGKILL)
                 kept.process.wait()
-            self._forget(kept)
+                self._forget(kept)
+
+    def _bury(self) -> bool:
+        """Forget what has ended; whether anything still runs."""
+        for kept in self._kept:
+            if kept.process is not None and kept.process.poll() is not None:
+                self._forget(kept)
+        return any(kept.process is not None for kept in self._kept)
 
     def _send(self, kept: Kept, number: signal.Signals) -> None:
         if kept.process is not None:
@@ -181,9 +182,13 @@ class Supervisor:
         if kept.process is not None and kept.process.stdin is not None:
             with contextlib.suppress(OSError):
                 kept.process.stdin.close()
+        self._close(kept)
+        kept.process, kept.facts = None, {}
+
+    def _close(self, kept: Kept) -> None:
         if kept.beats >= 0:
             os.close(kept.beats)
-        kept.process, kept.beats, kept.facts = None, -1, {}
+        kept.beats = -1
 
 
 def back_off_s(failures: int) -> float:

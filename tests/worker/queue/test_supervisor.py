@@ -19,10 +19,18 @@ from worker.telemetry.port import SILENT, Telemetry
 
 
 @contextmanager
-def supervised(starts: Path, beat: dict[str, Any], silent_s: float = 120, telemetry: Telemetry = SILENT) -> Iterator[Supervisor]:
+def supervised(
+    starts: Path,
+    beat: dict[str, Any],
+    silent_s: float = 120,
+    telemetry: Telemetry = SILENT,
+    grace_s: float = 5,
+    **order: Any,
+) -> Iterator[Supervisor]:
     starts.touch()
-    program = Program(name="mortal", module="tests.worker.queue.mortal", order={"starts": str(starts), "beat": beat})
-    supervisor = Supervisor(programs=[program], grace_s=5, silent_s=silent_s, telemetry=telemetry)
+    order |= {"starts": str(starts), "beat": beat}
+    program = Program(name="mortal", module="tests.worker.queue.mortal", order=order)
+    supervisor = Supervisor(programs=[program], grace_s=grace_s, silent_s=silent_s, telemetry=telemetry)
     thread = threading.Thread(target=supervisor.run)
     thread.start()
     try:
@@ -61,6 +69,17 @@ def test_a_process_that_says_nothing_is_ended_and_started_again(tmp_path: Path) 
     with supervised(starts, {"ready": True, "scans": 1}, silent_s=1.5, telemetry=told):
         until(lambda: len(starts.read_text().splitlines()) >= 2, 60, "a second start")
     assert set(told.counts) == {("child_restarts_total", "hung")}
+
+
+def test_what_is_told_to_end_is_heard_until_it_has(tmp_path: Path) -> None:
+    starts, leave = tmp_path / "starts", tmp_path / "leave"
+    beats = (100, {"ready": True, "padding": "x" * 1024})  # more than a pipe holds
+    with supervised(starts, {"ready": False}, grace_s=60, last_beats=beats, leave=str(leave)) as supervisor:
+        until(starts.read_text, 60, "a start")
+        supervisor.stop()
+        until(supervisor.is_ready, 60, "one of the last beats")
+        leave.touch()
+    assert starts.read_text().splitlines()[1:] == ["left"], "it was not killed"
 
 
 def test_a_setting_that_cannot_be_used_ends_it_before_it_was_ever_ready(tmp_path: Path) -> None:
