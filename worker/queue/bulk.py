@@ -1,6 +1,7 @@
 """What is done to many scans at once: scan again after a change of model, replay dead letters, purge. Each may be repeated.
 
-A scan made here has an id that follows from the old one's: done twice, or by two people at once, it is the same scan.
+A scan made here has an id that follows from the old one's: done twice, or by two people at once, it is the same scan. Once that
+was purged it is another, for it ends anew, and its callback is named after it.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Bulk:
 
     def replays(self, scan_ids: Sequence[str]) -> dict[str, str]:
         """The scan that each of these was replayed as; those that were not are left out."""
-        named = {scan_id: _id_again(scan_id, "replay") for scan_id in scan_ids}
+        named = {record.id: _id_again(record, "replay") for record in self.desk.records.get_many(scan_ids)}
         there = self.desk.records.states(list(named.values()), self.owner)
         return {old: new for (old, new), state in zip(named.items(), there, strict=True) if state is not None}
 
@@ -147,8 +148,11 @@ def _is_of_another(stored: bytes, model_sha256: str) -> bool:
 
 def _again(record: Record, why: str, priority: Priority | None) -> Submission:
     request = record.request.model_copy(update={"idempotency_key": None} | ({"priority": priority} if priority else {}))
-    return Submission(request=request, owner=record.owner, id=_id_again(record.id, why), retry_of=record.id)
+    return Submission(request=request, owner=record.owner, id=_id_again(record, why), retry_of=record.id)
 
 
-def _id_again(scan_id: str, why: str) -> str:
-    return hashlib.sha256(f"{why}:{scan_id}".encode()).hexdigest()[:32]
+def _id_again(record: Record, why: str) -> str:
+    """The first of a fixed row that was not purged."""
+    row = (f"{why}:{record.id}", *(f"{why}:{record.id}:{number}" for number in range(1, len(record.purged) + 1)))
+    ids = (hashlib.sha256(named.encode()).hexdigest()[:32] for named in row)
+    return next(scan_id for scan_id in ids if scan_id not in record.purged)

@@ -101,6 +101,8 @@ class Record:
     stage: str
     worker: str
     retry_of: str | None
+    purged: tuple[str, ...]
+    """Scans made again of this one that were purged: their ids are used up."""
     leader: str | None
     sha256: str | None
     cache_key: str | None
@@ -182,6 +184,7 @@ def _read(stored: dict[bytes, bytes]) -> Record:
         stage=text("stage"),
         worker=text("worker"),
         retry_of=text("retry_of") or None,
+        purged=tuple(text("purged").split()),
         leader=text("leader") or None,
         sha256=text("sha256") or None,
         cache_key=text("cache_key") or None,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import Redis
 
-from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, claim, complete, fail, report, submit, watched
-from worker.errors import BadRequest, RedisDown
+from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, claim, complete, fail, report, request, submit, watched
+from worker.errors import BadRequest, LeaseLost, RedisDown
 from worker.queue.bulk import Bulk
 from worker.queue.callbacks import Callbacks
 from worker.queue.desk import PAGE, Decision, Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.quotas import Quotas
-from worker.queue.record import FINAL, Purge, Terms
+from worker.queue.record import FINAL, Claim, Purge, Submission, Terms
 from worker.queue.records import Records
 
 
@@ -87,6 +88,54 @@ def test_a_purged_scans_key_may_be_used_again(desk: Desk) -> None:
     desk.cancel(first, None)
     desk.records.purge([first], Purge(), really=True)
     assert submit(desk, "https://example.org/other.mp4", idempotency_key="k") != first
+
+
+@pytest.mark.parametrize("is_dead", [True, False])
+def test_what_is_made_again_after_a_purge_is_another_scan_with_an_event_of_its_own(
+    desk: Desk, bulk: Bulk, redis: Redis, is_dead: bool
+) -> None:
+    def again() -> tuple[str, str, bool]:
+        (one,) = bulk.replay_dead() if is_dead else bulk.rescan(NEW_MODEL)
+        return one.old, one.new.id, one.new.created
+
+    def end(scan_id: str) -> None:
+        complete(desk.records, scan_id) if is_dead else fail(desk.records, scan_id)
+
+    old = submit(desk, callback_url="https://example.org/hook")
+    fail(desk.records, old, dead=True) if is_dead else complete(desk.records, old)
+    made: list[str] = []
+    for _ in range(3):
+        _, scan_id, _ = told = again()
+        assert told == (old, scan_id, True)
+        if is_dead:
+            assert bulk.replays([old]) == {old: scan_id}
+        end(scan_id)
+        assert again() == (old, scan_id, False), "done twice, it is the same scan"
+        states = frozenset({"completed" if is_dead else "failed"})
+        assert bulk.purge(Purge(states=states), really=True) == 1
+        made.append(scan_id)
+    parcels, _ = Callbacks(redis).claim(9, lease_s=60, share=9, under_way={})
+    owed = sorted((parcel.id, json.loads(parcel.body)["data"]["id"]) for parcel in parcels)
+    assert owed == sorted((f"evt_{scan_id}", scan_id) for scan_id in (old, *made)), "none is overwritten"
+    claim(desk.records, again()[1])
+    for scan_id in made:
+        with pytest.raises(LeaseLost):
+            desk.records.finish(Claim(id=scan_id, attempt=1), report(scan_id))
+
+
+def test_a_replay_that_does_not_see_the_purge_of_an_earlier_one_makes_nothing(desk: Desk, redis: Redis) -> None:
+    first = submit(desk)
+    again = Submission(request=request(), owner="acme", retry_of=first)
+    for is_new in (True, False):
+        (made,) = desk.send([again])
+        assert (made.id, made.created, made.refusal) == (again.id, is_new, None)
+        if is_new:
+            desk.cancel(again.id, None)
+            desk.records.purge([again.id], Purge(), really=True)
+    assert not redis.exists(f"vf:scan:{again.id}")
+    desk.cancel(first, None)
+    desk.records.purge([first], Purge(), really=True)
+    assert our_keys(redis) == set()
 
 
 def test_only_what_is_wanted_is_purged(desk: Desk, bulk: Bulk, redis: Redis) -> None:

@@ -7,7 +7,10 @@ from collections import Counter
 import pytest
 from redis import Redis
 
+from tests.worker.queue.record_steps import request
 from worker.queue.callbacks import Callbacks, Parcel
+from worker.queue.record import Submission
+from worker.queue.records import Records
 
 
 def fill(redis: Redis, owner: str, number: int, *, due_ms: int = 1) -> None:
@@ -123,6 +126,27 @@ def test_a_try_counts_when_it_begins_and_only_once(redis: Redis) -> None:
     assert tries() == 1
     assert callbacks.try_again(later, wait_s=0, error="failed before it was sent")
     assert tries() == 2
+
+
+def test_one_that_is_owed_anew_is_nobodys_and_has_no_time_limit(redis: Redis) -> None:
+    """An event of a scan whose record Redis forgot, and that was submitted once more under its id."""
+    records, callbacks = Records(redis), Callbacks(redis)
+    submission = Submission(request=request(callback_url="https://example.org/hook"), owner="acme")
+
+    def ended() -> Parcel:
+        redis.delete(f"vf:scan:{submission.id}")
+        records.submit([submission])
+        records.cancel(submission.id)
+        (parcel,), _ = claim(redis)
+        return parcel
+
+    first = ended()
+    second = ended()
+    assert not callbacks.delivered(first, keep_s=60)
+    assert callbacks.delivered(second, keep_s=60)
+    third = ended()
+    assert redis.ttl(f"vf:callback:{third.id}") == -1
+    assert not callbacks.try_again(second, wait_s=60, error="status 500")
 
 
 @pytest.mark.parametrize("at_ms", [0, 5000])

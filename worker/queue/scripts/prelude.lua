@@ -62,10 +62,13 @@ local function decoded(text)
   return is_good and type(value) == 'table' and value or {}
 end
 
--- A callback that is owed from now on.
+-- A callback that is owed from now on. One of that id that is still there is overwritten, and whoever holds it has lost it.
 local function owe(event, id, owner, url, kind, body, now)
-  redis.call('HSET', key('callback', event), 'scan', id, 'owner', owner, 'url', url, 'type', kind,
-    'body', body, 'created_ms', now, 'tries', 0, 'state', 'waiting', 'fence', 0, 'last_error', '')
+  local k = key('callback', event)
+  redis.call('HSET', k, 'scan', id, 'owner', owner, 'url', url, 'type', kind,
+    'body', body, 'created_ms', now, 'tries', 0, 'state', 'waiting', 'last_error', '')
+  redis.call('HINCRBY', k, 'fence', 1)
+  redis.call('PERSIST', k)
   redis.call('ZADD', key('callbacks'), now, event)
 end
 

@@ -1,9 +1,9 @@
 -- Forget a scan that has ended, and what hangs on it. Waiting and running ones are never touched.
 -- ARGV: ns, id, owner or '', states, ended before (ms or inf), only dead letters (1|0), really (1|0: only say what would be)
--- Returns 'purged', 'kept' or 'gone'.
+-- Returns 'purged', 'kept' or 'gone'. The scan that it was made again of knows the id as used up.
 local id, really = ARGV[2], ARGV[7] == '1'
 local k = scan_key(id)
-local r = redis.call('HMGET', k, 'state', 'owner', 'finished_ms', 'dead', 'cache_key', 'idempotency')
+local r = redis.call('HMGET', k, 'state', 'owner', 'finished_ms', 'dead', 'cache_key', 'idempotency', 'retry_of')
 local state, owner = r[1], r[2] or ARGV[3]
 local final = state == 'completed' or state == 'failed' or state == 'cancelled'
 if state and not (final and string.find(' ' .. ARGV[4] .. ' ', ' ' .. state .. ' ', 1, true)
@@ -16,6 +16,10 @@ if really then
     callbacks[#callbacks + 1] = 'evt_' .. id .. '_' .. number
   end
   redis.call('DEL', k, key('followers', id), key('cursor', id), key('crops', id), key('events', id))
+  local first = scan_key(r[7] or '')
+  if redis.call('EXISTS', first) == 1 then
+    redis.call('HSET', first, 'purged', (redis.call('HGET', first, 'purged') or '') .. id .. ' ')
+  end
   redis.call('ZREM', key('index'), id)
   redis.call('ZREM', key('index', owner), id)
   redis.call('ZREM', key('dead'), id)
