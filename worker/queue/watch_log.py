@@ -40,8 +40,9 @@ class WatchLog:
         self._redis, self._namespace, self._kept = redis, namespace, kept
         folder = files("worker.queue").joinpath("scripts")
         prelude = folder.joinpath("prelude.lua").read_text("utf-8")
-        self._store, self._read = (
-            redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8")) for name in ("watched", "events")
+        self._store, self._note, self._read = (
+            redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8"))
+            for name in ("watched", "crops", "events")
         )
 
     def cursor(self, scan_id: str) -> Json | None:
@@ -69,16 +70,14 @@ class WatchLog:
         ]
         args = [claim.id, claim.attempt, window.number, json.dumps(cursor), f"{progress:.3f}", self._kept, *told]
         answer = self._store(args=[self._namespace, *args])
-        if answer == b"lost":
-            raise LeaseLost(f"scan {claim.id}: attempt {claim.attempt} is over")
+        _refuse_lost(claim, answer)
         if answer == b"gap":
             raise UnreadableRecord(f"scan {claim.id}: window {window.number} is not the one after the last that was stored")
         return bool(answer == b"cancel")
 
-    def note_crops(self, scan_id: str, names: Collection[str]) -> None:
-        """These evidence crops are kept. More than the report will name: a later slice may find better ones."""
-        if names:
-            self._redis.sadd(f"{self._namespace}:crops:{scan_id}", *names)
+    def note_crops(self, claim: Claim, names: Collection[str]) -> None:
+        """These evidence crops are kept. More than the report will name: a later slice may find better ones. Raises LeaseLost."""
+        _refuse_lost(claim, self._note(args=[self._namespace, claim.id, claim.attempt, *names]))
 
     def crops(self, scan_id: str) -> frozenset[str]:
         found = cast(set[bytes], self._redis.smembers(f"{self._namespace}:crops:{scan_id}"))
@@ -92,6 +91,11 @@ class WatchLog:
         except ValueError as exc:
             raise UnreadableRecord(f"the events of scan {scan_id} were stored by another version of veriframe") from exc
         return EventsPage(events=events, oldest=count - kept, count=count)
+
+
+def _refuse_lost(claim: Claim, answer: bytes) -> None:
+    if answer == b"lost":
+        raise LeaseLost(f"scan {claim.id}: attempt {claim.attempt} is over")
 
 
 def callback_data(record: Record, event: WatchEvent) -> str:

@@ -135,7 +135,7 @@ class Slices:
         if not self.keeper.keeps:
             return
         with contextlib.suppress(EmptyMedia):
-            self.log.note_crops(claim.id, crops_of(self._kept(claim, record, watcher)))
+            self.log.note_crops(claim, crops_of(self._kept(claim, record, watcher)))
 
     def _kept(self, claim: Claim, record: Record, watcher: StreamWatcher) -> Report:
         report = watcher.report()

@@ -106,6 +106,23 @@ def test_an_overtaken_attempt_can_write_nothing(redis: Redis) -> None:
     assert watch.numbers() == [0]
 
 
+def test_crops_are_noted_by_the_attempt_that_holds_the_watch_and_go_with_its_end(redis: Redis) -> None:
+    watch = Watch(redis)
+    watch.log.note_crops(watch.claim, [])
+    watch.log.note_crops(watch.claim, {"t0-1.jpg", "t1-5.jpg"})
+    watch.records.hand_back(watch.claim)
+    new = watch.take()
+    with pytest.raises(LeaseLost):
+        watch.log.note_crops(watch.claim, {"t2-9.jpg"})
+    watch.log.note_crops(new, {"t1-5.jpg", "t3-7.jpg"})
+    assert watch.log.crops(watch.id) == {"t0-1.jpg", "t1-5.jpg", "t3-7.jpg"}
+    watch.records.fail(new, code="internal", message="", retryable=False)
+    for late in (watch.claim, new):
+        with pytest.raises(LeaseLost):
+            watch.log.note_crops(late, {"t2-9.jpg"})
+    assert redis.exists(f"vf:crops:{watch.id}") == 0
+
+
 def test_events_are_read_page_by_page_and_the_oldest_may_be_gone(redis: Redis) -> None:
     watch = Watch(redis, kept=5)
     for number in range(12):
