@@ -88,6 +88,24 @@ def test_a_failed_leader_is_followed_by_one_of_its_followers(records: Records) -
     assert sorted(records.finish(claim, report(promoted)).ring) == sorted(others)
 
 
+def test_of_the_followers_of_a_failed_leader_the_most_urgent_leads_and_of_equals_the_oldest(records: Records) -> None:
+    leader, *followers = (submitted(records, priority=name) for name in ("live", "low", "batch", "live", "live", "live"))
+    low, batch, one, oldest, other = followers
+    for follower, created_ms in ((oldest, 1), (one, 2), (other, 2)):
+        records.redis.hset(f"vf:scan:{follower}", "created_ms", created_ms)
+    lead = claimed(records, leader)
+    records.settle(lead, "ab" * 32, "key")
+    for follower in followers:
+        records.settle(claimed(records, follower), "ab" * 32, "key")
+    promoted = []
+    for _ in followers:
+        (scan_id,) = records.fail(lead, code="corrupt", message="", retryable=False).ring
+        promoted.append(scan_id)
+        lead = claimed(records, scan_id)
+        assert records.settle(lead, "ab" * 32, "key").follows is None
+    assert promoted == [oldest, *sorted((one, other)), batch, low]
+
+
 def test_other_options_are_another_result(records: Records) -> None:
     first, second = submitted(records), submitted(records, options=RequestOptions(max_frames=8))
     records.settle(claimed(records, first), "ab" * 32, "key")

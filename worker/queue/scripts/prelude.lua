@@ -97,26 +97,38 @@ local function call_back(id, status, r, now)
   owe(event, id, r.owner, r.callback_url, 'scan.' .. status, body, now)
 end
 
+-- Those of these scans that still follow this one, as {id, rank, created}: the most urgent first, of equals the oldest.
+local function followers_of(id, members)
+  local found = {}
+  for _, follower in ipairs(members) do
+    local f = redis.call('HMGET', scan_key(follower), 'state', 'leader', 'priority', 'created_ms')
+    if f[1] == 'queued' and f[2] == id then found[#found + 1] = {follower, RANK[f[3]] or 0, number(f[4]) or 0} end
+  end
+  table.sort(found, function(a, b)
+    if a[2] ~= b[2] then return a[2] > b[2] end
+    if a[3] ~= b[3] then return a[3] < b[3] end
+    return a[1] < b[1]
+  end)
+  return found
+end
+
 -- Followers of a scan that ended: after a completed one all take over its result; else the first becomes the leader.
 local function release_followers(id, status, cache_key, now)
   local members = redis.call('SMEMBERS', key('followers', id))
   redis.call('DEL', key('followers', id))
-  table.sort(members)
   local rung = {}
-  for _, follower in ipairs(members) do
-    local f = redis.call('HMGET', scan_key(follower), 'state', 'leader')
-    if f[1] == 'queued' and f[2] == id then
-      if status == 'completed' then
-        redis.call('ZADD', key('waiting'), 'XX', now, follower)
-        rung[#rung + 1] = follower
-      elseif #rung == 0 then
-        redis.call('HSET', scan_key(follower), 'leader', '')
-        redis.call('ZADD', key('waiting'), 'XX', now, follower)
-        rung[1] = follower
-      else
-        redis.call('HSET', scan_key(follower), 'leader', rung[1])
-        redis.call('SADD', key('followers', rung[1]), follower)
-      end
+  for _, found in ipairs(followers_of(id, members)) do
+    local follower = found[1]
+    if status == 'completed' then
+      redis.call('ZADD', key('waiting'), 'XX', now, follower)
+      rung[#rung + 1] = follower
+    elseif #rung == 0 then
+      redis.call('HSET', scan_key(follower), 'leader', '')
+      redis.call('ZADD', key('waiting'), 'XX', now, follower)
+      rung[1] = follower
+    else
+      redis.call('HSET', scan_key(follower), 'leader', rung[1])
+      redis.call('SADD', key('followers', rung[1]), follower)
     end
   end
   if cache_key and cache_key ~= '' and redis.call('GET', key('lead', cache_key)) == id then
