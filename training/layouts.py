@@ -21,7 +21,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from training.manifest import (
@@ -37,6 +37,7 @@ from training.manifest import (
 from training.plain import folder_notes, label_place, plain_entries
 from training.splits import read_split
 from worker.errors import ConfigError
+from worker.report import shown_path
 
 MANIFEST = "MANIFEST.csv"
 DFDC_PARTS = 4
@@ -80,10 +81,13 @@ def _listed_in(source: Path, layout: str | None) -> Listing:
 
 
 def list_sources(sources: Sequence[Path], layout: str | None = None) -> Listing:
-    """Several folders or manifests as one; paths are then relative to the folder that holds them all."""
+    """Several folders or manifests as one; paths are then relative to the folder that holds them all.
+
+    Files are passed over, with a note, where a name is not UTF-8: a manifest, a split and a cache cannot hold it.
+    """
     listings = [_listed_in(source, layout) for source in sources]
     if len(listings) == 1:
-        return _with_known_originals(listings[0])
+        return _with_known_originals(_named_in_utf8(listings[0]))
     if not listings:
         raise ConfigError("name a folder or a manifest")
     root = Path(os.path.commonpath([listing.root.resolve() for listing in listings]))
@@ -102,7 +106,7 @@ def list_sources(sources: Sequence[Path], layout: str | None = None) -> Listing:
         raise ConfigError("a file is reached by two of the sources")
     names = "+".join(listing.layout for listing in listings)
     notes = tuple(note for listing in listings for note in listing.notes)
-    return _with_known_originals(Listing(layout=names, root=root, entries=tuple(entries), notes=notes))
+    return _with_known_originals(_named_in_utf8(Listing(layout=names, root=root, entries=tuple(entries), notes=notes)))
 
 
 def recognise(folder: Path) -> str:
@@ -123,6 +127,27 @@ def _finished(layout: str, root: Path, entries: Sequence[Entry]) -> Listing:
     notes += folder_notes(entries) if layout == "plain" else []
     kept = [replace(entry, group="+".join(entry.groups)) for entry in entries]
     return Listing(layout=layout, root=root, entries=tuple(kept), notes=tuple(notes))
+
+
+def _named_in_utf8(listing: Listing) -> Listing:
+    """Entries without those of which a path, source or group is not. Raises ConfigError where none is left."""
+    odd = dict.fromkeys(entry for entry in listing.entries if not _is_utf8("".join(asdict(entry).values())))
+    if not odd:
+        return listing
+    note = f"{len(odd)} files whose names are not UTF-8, the first of them {shown_path(next(iter(odd)).path)}"
+    if len(odd) == len(listing.entries):
+        raise ConfigError(f"{shown_path(str(listing.root))}: only {note}; rename them")
+    kept = tuple(entry for entry in listing.entries if entry not in odd)
+    return replace(listing, entries=kept, notes=(*listing.notes, f"passed over: {note}"))
+
+
+def _is_utf8(text: str) -> bool:
+    """Bytes of a file's name that are not become surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _with_known_originals(listing: Listing) -> Listing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -221,6 +222,20 @@ def test_several_sources_become_one_list(tmp_path: Path) -> None:
     assert all((found.root / path).is_file() for path in entries)
     assert entries["one/fake/a.mp4"].original == "one/real/a.mp4"
     assert entries["deep/two/real/a.mp4"].group != entries["one/real/a.mp4"].group
+
+
+def test_files_whose_names_are_not_utf8_are_passed_over_and_told(tmp_path: Path) -> None:
+    """A crop cache and its lists could not name them, nor could the split be drawn."""
+    odd = os.fsdecode(b"J\xf6rg")
+    root = lay(tmp_path / "set", [f"{label}/{name}.mp4" for label in ("real", "fake") for name in ("a", "b", odd)])
+    found = list_sources([root])
+    assert by_path(found.entries).keys() == {"real/a.mp4", "real/b.mp4", "fake/a.mp4", "fake/b.mp4"}
+    assert r"passed over: 2 files whose names are not UTF-8, the first of them fake/J\xf6rg.mp4" in found.notes
+    assert len(list_source(root).entries) == 6, "what only judges them names them otherwise"
+    beside = [lay(tmp_path / name, ["real/a.mp4", "fake/a.mp4"]) for name in (odd, "other")]
+    assert by_path(list_sources(beside).entries).keys() == {"other/real/a.mp4", "other/fake/a.mp4"}
+    with pytest.raises(ConfigError, match=r"only 2 files whose names are not UTF-8.*; rename them"):
+        list_sources([lay(tmp_path / "odd", [f"real/{odd}.mp4", f"fake/{odd}.mp4"])])
 
 
 def test_a_layout_can_be_named(tmp_path: Path) -> None:
