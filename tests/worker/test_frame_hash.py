@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pytest
 from PIL import Image
 
 from worker.frame_hash import PLACES, FrameHashes
@@ -58,6 +59,10 @@ def test_places_are_those_of_the_window() -> None:
     assert [frames[one] for one in hashes_of(whole)] == [1, 3, 5, 7, 9, 11, 13, 15]
     half = phash_of([picture(seed) for seed in range(16)], 0, 8)
     assert [frames[one] for one in hashes_of(half or "")][:3] == [0, 1, 2]
+    later = phash_of([picture(seed) for seed in range(16)], 8, 16)
+    assert {frames[one] for one in hashes_of(later or "")} == {*range(8, 16)}
+    both = phash_of([picture(1), picture(2)])
+    assert {frames[one] for one in hashes_of(both or "")} == {1, 2}
 
 
 def test_a_picture_has_one_hash_and_flat_ones_none() -> None:
@@ -70,9 +75,24 @@ def test_a_picture_has_one_hash_and_flat_ones_none() -> None:
     assert set(hashes_of(mixed)) == {*hashes_of(phash_of([picture(1)]) or ""), *hashes_of(phash_of([picture(2)]) or "")}
 
 
+@pytest.mark.parametrize(("levels", "is_flat"), [(6, True), (10, False)])
+def test_what_hardly_differs_in_brightness_is_flat(levels: int, is_flat: bool) -> None:
+    faint = np.full((64, 64, 3), 100, np.uint8)
+    faint[:, 32:] += np.uint8(levels)
+    assert (phash_of([faint]) is None) is is_flat
+
+
+def test_a_hash_of_version_1_stays_what_it_was() -> None:
+    """Kept ones are compared with those of today's scans. Red and blue, which differ in brightness, tell their order."""
+    stripes = np.zeros((96, 96, 3), np.uint8)
+    stripes[:, :20, 0] = stripes[:30, 50:, 0] = stripes[70:, 60:, 0] = 255
+    stripes[..., 2] = 255 - stripes[..., 0]
+    assert away(phash_of([stripes]), "v1:1e994d1202261201") <= 2
+
+
 def test_of_a_great_many_frames_an_even_part_is_kept() -> None:
-    clip = [picture(seed // 8, 64, 64) for seed in range(64)]
-    few = phash_of(clip, most=32)
+    clip = [picture(seed // 16, 64, 64) for seed in range(128)]
+    few = phash_of(clip, most=16)
     assert few is not None
     assert away(phash_of(clip), few) == 0, "each of the eight pictures is still among them"
 
