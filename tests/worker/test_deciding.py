@@ -9,7 +9,8 @@ from worker.report import Report
 
 def short(number: int, worst: float, votes: int = 1) -> dict[str, object]:
     one = track(number, None, votes=votes)
-    return one.model_copy(update={"evidence": (one.evidence[0].model_copy(update={"score": worst}),)}).model_dump()
+    faces = tuple(one.evidence[0].model_copy(update={"score": score}) for score in (worst, 0.0))
+    return one.model_copy(update={"evidence": faces}).model_dump()
 
 
 def of(score: float | None) -> Report:
