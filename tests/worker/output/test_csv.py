@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker.output.csv import CsvSink
+from tests.worker.pages.reports import failed, report
+from worker.output.csv import CsvSink, safe_cell
 from worker.report import Report, Sampling
 from worker.types import Strategy
 
@@ -20,12 +21,17 @@ PART = Sampling(
 def row(**more: object) -> dict[str, str]:
     """Of a failed scan, but for what is told otherwise."""
     told = {"id": "0" * 32, "source": {"kind": "path", "path": "/clips/a.mp4"}, "status": "failed"}
+    text = written(Report.model_validate(told | {"created_at": datetime(2026, 1, 1, tzinfo=UTC)} | more))
+    (found,) = csv.DictReader(io.StringIO(text))
+    return found
+
+
+def written(one: Report) -> str:
     out = io.StringIO()
     sink = CsvSink(out)
-    sink.write(Report.model_validate(told | {"created_at": datetime(2026, 1, 1, tzinfo=UTC)} | more))
+    sink.write(one)
     sink.close()
-    (found,) = csv.DictReader(io.StringIO(out.getvalue()))
-    return found
+    return out.getvalue()
 
 
 def test_a_file_is_named_as_it_is_with_what_is_known_of_it() -> None:
@@ -45,6 +51,23 @@ def test_a_part_of_a_video_has_its_begin_and_end() -> None:
 
 def test_an_address_stands_where_a_path_would() -> None:
     assert row(source={"kind": "url", "url": "https://media.example/a.mp4"})["path"] == "https://media.example/a.mp4"
+
+
+def test_every_cell_stands_below_its_name() -> None:
+    reasons = ({"code": "near_threshold"}, {"code": "too_few_frames"})
+    found = next(csv.DictReader(io.StringIO(written(report(reasons=reasons)))))
+    assert (found["status"], found["verdict"], found["score"], found["calibrated"]) == ("completed", "fake", "0.9000", "true")
+    assert (found["reasons"], found["tracks"], found["worst_ms"]) == ("near_threshold too_few_frames", "1", "2000")
+    assert (found["duration_s"], found["seconds"]) == ("10.000", "1.500")
+    assert (found["model"], found["id"]) == ("tiny 2", report().id)
+    found = next(csv.DictReader(io.StringIO(written(failed()))))
+    assert (found["status"], found["error_code"]) == ("failed", "corrupt")
+    assert (found["error_message"], found["verdict"]) == ("moov atom not found", "")
+
+
+@pytest.mark.parametrize("first", "=+-@\t\r")
+def test_a_cell_of_any_text_is_no_formula(first: str) -> None:
+    assert safe_cell(f"{first}1") == f"'{first}1"
 
 
 @pytest.mark.parametrize("first", "=+-@")

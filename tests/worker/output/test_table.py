@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.pages.reports import PART, report
+from tests.worker.pages.reports import failed as failed_report
 from worker.errors import EmptyMedia
 from worker.jobs import failed
 from worker.output.scans import ScansTable
@@ -47,3 +48,56 @@ def test_that_only_a_part_was_scanned_stands_beside_the_verdict(table: type[Tabl
     sink.write(report(reasons=({"code": "near_threshold"},), sampling=PART))
     sink.close()
     assert "near threshold, part only" in out.getvalue()
+
+
+def files_of(*paths: str) -> list[str]:
+    """The printed table's line above it, if there is one, and its first column."""
+    out = io.StringIO()
+    sink = TableSink(out)
+    for path in paths:
+        kind = "url" if "://" in path else "path"
+        sink.write(report(source={"kind": kind, kind: path}))
+    sink.close()
+    above, _, rows = out.getvalue().partition(" file ")
+    return [*above.strip(" ").split("\n")[:1], *(line.split()[0] for line in rows.splitlines()[2:] if line.strip())]
+
+
+def test_files_come_by_path_below_the_folder_that_holds_all() -> None:
+    assert files_of("/clips/x/b.mp4", "/clips/x/a.mp4", "/clips/c.mp4") == ["in /clips/", "c.mp4", "x/a.mp4", "x/b.mp4"]
+    assert files_of("/b.mp4", "/a.mp4") == ["in /", "a.mp4", "b.mp4"]
+    assert files_of("/clips/a.mp4") == ["", "/clips/a.mp4"]
+    addresses = ["https://media.example/a.mp4", "https://media.example/b.mp4"]
+    assert files_of(*addresses) == ["", *addresses]
+    assert files_of("/clips/a.mp4", addresses[0]) == ["", "/clips/a.mp4", addresses[0]]
+
+
+def test_what_failed_or_does_not_apply_is_told_in_words() -> None:
+    out = io.StringIO()
+    sink = TableSink(out)
+    for one in (failed_report(), report(verdict="not_applicable", score=None, source={"kind": "path", "path": "/clips/b.mp4"})):
+        sink.write(one)
+    sink.close()
+    broken, other = (line.split() for line in out.getvalue().splitlines() if ".mp4" in line)
+    assert broken == ["a.mp4", "failed", "corrupt:", "moov", "atom", "not", "found"]
+    assert other == ["b.mp4", "not", "applicable", "1", "00:02", "1.5"]
+
+
+def test_of_nothing_no_table_is_printed() -> None:
+    out = io.StringIO()
+    TableSink(out).close()
+    ScansTable(out).close()
+    assert out.getvalue() == ""
+
+
+def test_scans_are_told_with_their_state() -> None:
+    out = io.StringIO()
+    table = ScansTable(out)
+    table.write(report(status="running", progress=0.375, verdict=None, score=None))
+    table.write(failed_report().model_copy(update={"dead": True}))
+    table.write(report(verdict="real", decided_by="human"))
+    table.close()
+    running, dead, decided = (line.split() for line in out.getvalue().splitlines() if line.startswith(" " + report().id))
+    assert running[1:5] == ["running", "38%", "2026-11-28", "12:00:00"]
+    assert dead[1:4] == ["dead", "2026-11-28", "12:00:00"]
+    assert decided[1:5] == ["completed", "real", "(human)", "0.90"]
+    assert decided[7] == "/clips/a.mp4"

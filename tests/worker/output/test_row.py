@@ -1,0 +1,24 @@
+"""A report as a row: the worst moment, and what is said beside the verdict."""
+
+from __future__ import annotations
+
+from tests.worker.pages.reports import failed, frames, report
+from worker.output.row import row_of
+
+
+def test_the_worst_moment_is_the_earliest_of_the_highest_score_wherever_it_is_told() -> None:
+    assert row_of(report(frames=frames(0.2, 0.99, 0.99))).worst_ms == 1000
+    assert row_of(report(frames=frames(0.2, 0.5, 0.5, 0.5, None))).worst_ms == 2000, "that of the track's evidence"
+    assert row_of(report(tracks=(), frames=frames(None))).worst_ms is None
+
+
+def test_only_a_score_can_be_not_calibrated() -> None:
+    assert row_of(report(calibrated=False)).why == "not calibrated"
+    assert row_of(report(calibrated=False, score=None)).why == ""
+    assert row_of(failed()).why == "corrupt: moov atom not found"
+
+
+def test_a_file_is_named_by_its_path_also_where_it_has_an_address_too() -> None:
+    """As one whose name is not UTF-8 has."""
+    source = {"kind": "path", "path": r"/clips/\xe4.mp4", "url": "file:///clips/%E4.mp4"}
+    assert row_of(report(source=source)).path == r"/clips/\xe4.mp4"
