@@ -72,4 +72,6 @@ def test_a_cell_of_any_text_is_no_formula(first: str) -> None:
 
 @pytest.mark.parametrize("first", "=+-@")
 def test_what_begins_as_a_formula_is_text(first: str) -> None:
-    assert row(source={"kind": "path", "path": f"{first}1.mp4"})["path"] == f"'{first}1.mp4"
+    model = {"name": f"{first}1", "version": "2", "sha256": "ab" * 32, "licence": "", "backend": "onnxruntime", "calibration": ""}
+    found = row(source={"kind": "path", "path": f"{first}1.mp4"}, model=model)
+    assert (found["path"], found["model"]) == (f"'{first}1.mp4", f"'{first}1 2")

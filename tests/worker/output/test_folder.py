@@ -21,7 +21,7 @@ PICTURES = {str(name): b"jpeg" for name in (EVIDENCE.crop, EVIDENCE.frame, EVIDE
 @pytest.fixture
 def folder(tmp_path: Path) -> ReportFolder:
     """In which a report was kept with its pictures."""
-    folder = ReportFolder(tmp_path / "out")
+    folder = ReportFolder(tmp_path / "new" / "out")
     folder.save(CLIP, report(), PICTURES, CONTENT, "f")
     return folder
 

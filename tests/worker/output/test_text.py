@@ -1,0 +1,26 @@
+"""What comes from outside, on a terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.output.text import clock, escaped
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("caf\u00e9 [x]", "caf\u00e9 [x]"),
+        ("caf\udce9\udc80\udcff", r"caf\xe9\x80\xff"),
+        ("\x1b\n\u202e\ud800", r"\x1b\n\u202e\ud800"),
+    ],
+)
+def test_what_cannot_be_printed_is_an_escape(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("t_ms", "shown"), [(0, "00:00"), (65_999, "01:05"), (3_599_999, "59:59"), (3_600_000, "1:00:00"), (37_325_000, "10:22:05")]
+)
+def test_a_moment_is_shown_as_on_a_clock(t_ms: int, shown: str) -> None:
+    assert clock(t_ms) == shown
