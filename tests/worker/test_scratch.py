@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from worker.errors import ConfigError, StorageFull
-from worker.scratch import claim_folder, sweep
+from worker.scratch import PREFIX, claim_folder, sweep
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,44 @@ def test_a_system_without_a_temporary_folder_is_told(monkeypatch: pytest.MonkeyP
         sweep()
     with pytest.raises(ConfigError, match=r"source\.temp_dir: No usable"), claim_folder():
         pytest.fail("there is no folder")
+
+
+def test_a_folder_is_its_owners_while_that_lives_and_gone_with_it(tmp_path: Path) -> None:
+    dead, other, file = tmp_path / f"{PREFIX}dead", tmp_path / "other", tmp_path / f"{PREFIX}file"
+    for folder in (dead, other):
+        folder.mkdir()
+        (folder / "part").touch()
+    file.touch()
+    link = tmp_path / f"{PREFIX}link"
+    link.symlink_to(other)
+    with claim_folder(tmp_path) as mine, claim_folder(tmp_path) as yours:
+        (mine / "part").touch()
+        assert sweep(tmp_path) == [dead]
+        assert (mine / "part").exists()
+        assert yours.exists()
+    assert sorted(tmp_path.iterdir()) == [other, file, link]
+    assert (other / "part").exists()
+
+
+def test_a_folder_that_is_swept_before_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first behind ``mkdtemp``, the second in front of ``flock``."""
+    made: list[Path] = []
+    mkdtemp, flock = tempfile.mkdtemp, fcntl.flock
+
+    def make(**given: Any) -> str:
+        made.append(Path(mkdtemp(**given)))
+        if len(made) == 1:
+            made[0].rmdir()
+        return str(made[-1])
+
+    def lock(handle: int, how: int) -> None:
+        if len(made) == 2:
+            made[1].rmdir()
+        flock(handle, how)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make)
+    monkeypatch.setattr(fcntl, "flock", lock)
+    with claim_folder(tmp_path) as folder:
+        assert folder == made[2]
+        assert folder.is_dir()
+        assert sweep(tmp_path) == []
