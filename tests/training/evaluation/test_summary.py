@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,47 @@ def test_shares_are_of_all_files_of_the_class(few: list[Judged]) -> None:
     assert row.accuracy_decided == pytest.approx(2 / 3)
     assert row.balanced_accuracy_decided == pytest.approx(3 / 4)
     assert row.accuracy_half == pytest.approx(3 / 4)
+
+
+def test_every_share_is_of_its_own_class_and_answer(judged: Make) -> None:
+    logits = {"real": (-2.0, -2.0, 0.0, 2.0, 2.0, 2.0), "fake": (-2.0, -2.0, -2.0, -2.0, -0.1, 0.1, 0.6, 2.0)}
+    files = [judged(label, at, f"{label}{n}.mp4", f"g{n}") for label, its in logits.items() for n, at in enumerate(its)]
+    files[0] = replace(files[0], calibrated=False)
+    (row,) = summary.rows(files, draws=10)
+    shares = (row.false_alarms, row.uncertain_real, row.detected, row.missed, row.uncertain_fake)
+    assert [(share.count, share.total) for share in shares if share] == [(3, 6), (1, 6), (1, 8), (4, 8), (3, 8)]
+    assert (row.groups, row.calibrated) == (8, pytest.approx(13 / 14))
+    assert row.accuracy_half == pytest.approx(6 / 14)
+    assert row.balanced_accuracy_half == pytest.approx((3 / 6 + 3 / 8) / 2)
+    assert row.accuracy_decided == pytest.approx(3 / 10)
+    assert row.balanced_accuracy_decided == pytest.approx((2 / 5 + 1 / 5) / 2)
+
+
+def test_single_faces_are_ranked_in_videos_alone(judged: Make) -> None:
+    """Each a sample of its file's label, however many a file has."""
+    files = [judged("real", -2.0, "a.mp4"), judged("fake", 1.0, "b.mp4")]
+    files = [replace(files[0], face_logits=(-3.0, -1.0, 2.0, 2.0)), replace(files[1], face_logits=(1.0,))]
+    faces = [summary.row("x", kind, files, draws=10).faces for kind in (MediaKind.VIDEO, MediaKind.PICTURE)]
+    assert faces[0] is not None
+    assert (faces[0].auc, faces[1]) == (pytest.approx(1 / 2), None)
+
+
+def test_the_surest_files_are_those_far_from_a_half_or_of_narrow_intervals(judged: Make) -> None:
+    """A few wrong ones among many right ones: unsure ones cost less than sure ones."""
+
+    def found(wrong: float, width: float) -> summary.Calibration:
+        sure = [judged(label, sign * 3, f"{label}{n}.mp4") for n in range(12) for label, sign in (("real", -1), ("fake", 1))]
+        odd = [judged("real", wrong, "odd.mp4"), judged("fake", -wrong, "odd2.mp4")]
+        files = [replace(item, piw=0.1) for item in sure] + [replace(item, piw=width) for item in odd]
+        calibration = summary.calibration(files)
+        assert calibration is not None
+        return calibration
+
+    unsure, sure = found(0.1, 0.5), found(5.0, 0.01)
+    assert unsure.aurc < 0.01 < 0.1 < sure.aurc
+    assert unsure.aurc_piw is not None
+    assert sure.aurc_piw is not None
+    assert unsure.aurc_piw < 0.01 < 0.1 < sure.aurc_piw
 
 
 def test_a_source_of_one_class_has_alarms_and_no_auc(few: list[Judged]) -> None:
@@ -177,10 +219,11 @@ def test_fakes_are_set_against_their_own_originals(judged: Make) -> None:
         judged("fake", -3.0, "dark-fake.mp4", original="dark.mp4"),
         judged("fake", 5.0, "lone.mp4", original="elsewhere.mp4"),
         judged("fake", None, "faceless.mp4", original="dark.mp4"),
+        judged("fake", -2.0, "same.mp4", original="dark.mp4"),
     ]
     (found,) = summary.pairs(files)
-    assert (found.above.count, found.above.total) == (1, 2)
-    assert found.mean_difference == pytest.approx(-0.25)
+    assert (found.above.count, found.above.total) == (1, 3), "as high is not above"
+    assert found.mean_difference == pytest.approx(-0.5 / 3)
 
 
 def test_groups_of_people_count_real_files_only(judged: Make) -> None:
@@ -190,13 +233,16 @@ def test_groups_of_people_count_real_files_only(judged: Make) -> None:
         judged("real", 0.0, "3.jpg", sex="male", age="104", race="Asian"),
         judged("fake", 3.0, "4.jpg", sex="male", age="30", race="Asian"),
         judged("real", 3.0, "5.jpg"),
+        judged("real", None, "6.jpg", sex="male", age="70", race="White"),
     ]
     found = {(row.axis, row.value): row for row in summary.demographics(files)}
     assert (found["sex", "female"].false_alarms.count, found["sex", "female"].false_alarms.total) == (1, 2)
-    assert found["sex", "male"].uncertain.share == 1
+    assert (found["sex", "male"].uncertain.count, found["sex", "male"].unscored.count) == (1, 1)
+    assert found["sex", "male"].mean_score == pytest.approx(0.5)
+    assert found["sex", "female"].mean_score == pytest.approx(0.5)
     assert [value for axis, value in found if axis == "age"] == ["0-12", "20-39", "60 and more"]
     assert found["sex and race", "female, Asian"].false_alarms.share == 1
-    assert summary.demographics(files[4:]) == []
+    assert summary.demographics(files[4:5]) == []
 
 
 def test_the_table_of_scores_holds_every_file(few: list[Judged], tmp_path: Path) -> None:
