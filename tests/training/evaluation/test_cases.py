@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,23 @@ def test_labels_of_the_manifest_come_before_those_of_names(tmp_path: Path) -> No
     place(tmp_path, "30_0_0_20170109140934624.jpg")
     manifest = write(tmp_path / "s.csv", "path,label,source,sex", "30_0_0_20170109140934624.jpg,real,x,other")
     assert read_cases(manifest)[0].sex == "other"
+
+
+def test_a_name_tells_of_a_face_where_nothing_else_does(tmp_path: Path) -> None:
+    names = ("52_1_3_20170109140934624.jpg", "7_0_4_20170109140934624.jpg")
+    place(tmp_path, *names)
+    lines = ("path,label,source,note", f"{names[0]},real,x,", f"{names[1]},real,x,orig path: a/30_1_0_20170109140934624.jpg")
+    found = read_cases(write(tmp_path / "s.csv", *lines))
+    assert [(case.sex, case.age, case.race) for case in found] == [("female", "52", "Indian"), ("female", "30", "White")]
+
+
+def test_a_file_whose_name_is_not_utf8_is_judged_under_one_that_is(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"J\xf6rg.mp4")
+    place(tmp_path, f"real/{odd}", f"fake/{odd}")
+    found = {case.name: case for case in read_cases(tmp_path)}
+    assert found.keys() == {r"real/J\xf6rg.mp4", r"fake/J\xf6rg.mp4"}
+    assert found[r"fake/J\xf6rg.mp4"].original == r"real/J\xf6rg.mp4"
+    assert found[r"real/J\xf6rg.mp4"].path == tmp_path / "real" / odd
 
 
 @pytest.mark.parametrize(("age", "band"), [("0", "0-12"), ("12", "0-12"), ("39", "20-39"), ("60", "60 and more"), ("old", "old")])
