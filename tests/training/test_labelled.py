@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -17,6 +18,7 @@ from training.paper.sets import choose_sets
 from training.paper.settings import Selection, Sets
 from training.provenance import Provenance, begin
 from training.splits import Item, read_split
+from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.checkpoint import sha256
 from worker.model.spec import TrainingData, TrainingSource
@@ -45,6 +47,14 @@ def test_files_outside_the_manifests_folder_are_named_below_one_that_holds_all(t
     begin(tmp_path / "cache", Provenance(root=tmp_path / "lists", layout="manifest", items=items))
     found, root = labelled_files(tmp_path / "cache", None)
     assert (list(found), root) == (["a/real/1.mp4", "b/2.mp4", "lists/3.mp4"], tmp_path)
+
+
+def test_media_may_have_moved_since_the_cache_was_made(tmp_path: Path) -> None:
+    begin(tmp_path / "cache", Provenance(root=tmp_path / "before", layout="plain", items=(item("real/1.mp4", "real", "1"),)))
+    assert labelled_files(tmp_path / "cache", None)[1] == tmp_path / "before"
+    assert labelled_files(tmp_path / "cache", tmp_path / "now")[1] == tmp_path / "now"
+    with pytest.raises(ConfigError, match="no split of its own"):
+        labelled_files(tmp_path / "another", None)
 
 
 def test_a_checkpoint_is_calibrated_on_its_own_cache(tmp_path: Path, uncalibrated: Path) -> None:
