@@ -10,7 +10,18 @@ from typer.testing import CliRunner
 
 from tests.worker.fake_scanner import build
 from worker.cli import app
-from worker.resume import State, content_of, is_unchanged
+from worker.errors import (
+    CorruptMedia,
+    EmptyMedia,
+    MediaTooLarge,
+    MediaTooLong,
+    ModelError,
+    StorageDown,
+    UnsupportedMedia,
+    VeriframeError,
+)
+from worker.jobs import failed
+from worker.resume import State, content_of, is_lasting, is_unchanged
 
 
 @pytest.fixture
@@ -77,6 +88,22 @@ def test_failures_that_may_pass_are_tried_again(tmp_path: Path, scans: Scans) ->
     write(tmp_path, a="bug")
     assert scans() == (["internal"], ["a"])
     assert scans() == (["internal"], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("error", "lasts"),
+    [
+        (UnsupportedMedia("a"), True),
+        (CorruptMedia("a"), True),
+        (EmptyMedia("a"), True),
+        (MediaTooLarge("a"), True),
+        (MediaTooLong("a"), True),
+        (StorageDown("a"), False),
+        (ModelError("a"), False),
+    ],
+)
+def test_only_what_the_same_bytes_give_again_is_not_tried_again(error: VeriframeError, lasts: bool) -> None:
+    assert is_lasting(failed(Path("/clips/a.mp4"), error)) is lasts
 
 
 @pytest.mark.parametrize(
