@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, Segment, TrackScore, Verdict
 from worker.verdict.aggregate import RULES, Evidence, Windows, faces_by_track, segments, track_evidence, votes_in_time
-from worker.verdict.calibrate import Calibration, Floats, choose, probability
+from worker.verdict.calibrate import Calibration, Floats, choose, log_odds_of, probability
 from worker.verdict.draws import by_draw, doubt
 
 MOST_PLACES = 200
@@ -108,10 +108,11 @@ class _Scores:
 
 
 def _scores(
-    evidence: Mapping[int, Evidence], quality: Mapping[int, float], calibration: Calibration, least_quality: float
+    evidence: Mapping[int, Evidence], quality: Mapping[int, float], calibration: Calibration, held_back: Collection[int]
 ) -> _Scores:
     """As ``Calibration.together``, each track at its own quality: the k-th highest is that which is worth as much as the highest
-    of n / k. A track of less than ``least_quality`` is held against the number of all by itself, and lends others no weight.
+    of n / k. A track that is held back is held against the number of all by itself, and lends others no weight. Nor does it take
+    any away: where the others are fake by themselves, they decide, however high it is.
 
     Poor faces can make a track less of a fake. They do not make one that looks real the decisive one; where it decides all the
     same, they pull it up to undecided too.
@@ -130,8 +131,10 @@ def _scores(
     pulled_N, shown_N = worth(len(order))
     decisive = int(np.argmax(shown_N))
     best, score, chances = shown_N[decisive], pulled_N[decisive], float(len(order))
-    counted = np.flatnonzero([quality[n] >= least_quality for n in order])
+    counted = np.flatnonzero([n not in held_back for n in order])
     together = np.array([decisive])
+    if order[decisive] in held_back:
+        best = min(best, log_odds_of(calibration.t_fake))
     for place in _places(len(counted)):
         pulled_N, worth_N = worth(len(order) / place)
         highest = counted[np.argsort(-worth_N[counted], kind="stable")[:place]]
@@ -140,6 +143,7 @@ def _scores(
         if worth_N[last] > best:
             decisive, together, best, score, chances = last, highest, worth_N[last], pulled_N[last], len(order) / place
     shown_N[together] = score
+    shown_N = np.minimum(shown_N, score)
     p = {n: probability(float(shown)) for n, shown in zip(order, shown_N, strict=True)}
     return _Scores(p=p, decisive=order[decisive], chances=chances)
 
@@ -151,18 +155,25 @@ def _places(count: int) -> Sequence[int]:
     return [int(place) for place in np.unique(np.geomspace(1, count, MOST_PLACES).round())]
 
 
+def _hindrances(quality: float, std: float | None, policy: Policy) -> set[Reason]:
+    """Why a track says neither ``fake`` nor ``real``, whatever its score: it is held back."""
+    checks = {
+        Reason.LOW_QUALITY: quality < policy.min_quality,
+        Reason.HIGH_UNCERTAINTY: std is not None and std > policy.max_std,
+    }
+    return {reason for reason, applies in checks.items() if applies}
+
+
 def _reasons(
-    score: float, thresholds: tuple[float, float], quality: float, std: float | None, gap_s: float, policy: Policy
+    score: float, thresholds: tuple[float, float], hindrances: Collection[Reason], gap_s: float, policy: Policy
 ) -> tuple[Reason, ...]:
     """Why the score is not taken for ``fake`` or ``real``; empty where it is."""
     t_real, t_fake = thresholds
     checks = {
         Reason.NEAR_THRESHOLD: t_real <= score <= t_fake,
-        Reason.LOW_QUALITY: quality < policy.min_quality,
         Reason.SPARSE_COVERAGE: gap_s > policy.max_gap_s and score <= t_fake,
-        Reason.HIGH_UNCERTAINTY: std is not None and std > policy.max_std,
     }
-    return tuple(reason for reason, applies in checks.items() if applies)
+    return tuple(reason for reason in Reason if checks.get(reason) or reason in hindrances)
 
 
 def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict | NoVerdict:
@@ -171,9 +182,9 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     Faces that do not vote are left out; each track seen often enough gives a logit; the calibrated probability of the highest,
     or of several that are high together, is the score. No face: ``no_face``; no face large and sharp enough:
     ``face_too_small``; votes at too few moments: ``too_few_frames``. Below t_real it is real, above t_fake fake, unless the
-    faces are poor (``low_quality``), the deciding votes contradict each other (``high_uncertainty``) or, for ``real``, too much
-    was left unseen (``sparse_coverage``). Where the calibration says so, poor faces pull the score to the undecided middle
-    first.
+    deciding faces are poor (``low_quality``), their votes contradict each other (``high_uncertainty``) or, for ``real``, too much
+    was left unseen (``sparse_coverage``). A track whose faces are poor or votes contradict each other decides only where the
+    others are not fake without it. Where the calibration says so, poor faces pull the score to the undecided middle first.
     """
     groups, evidence = _judge(faces, coverage, policy)
     if not evidence:
@@ -185,9 +196,10 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     offset = policy.offsets.get(coverage.kind, 0.0)
     calibration = replace(calibration, b=calibration.b + offset, t_real=thresholds[0], t_fake=thresholds[1])
     quality = {n: float(np.median([face.quality for face in groups[n]])) for n in evidence}
-    scores = _scores(evidence, quality, calibration, policy.min_quality)
+    hindrances = {n: _hindrances(quality[n], found.std, policy) for n, found in evidence.items()}
+    scores = _scores(evidence, quality, calibration, {n for n, found in hindrances.items() if found})
     p, decisive = scores.p, scores.decisive
-    reasons = _reasons(p[decisive], thresholds, quality[decisive], evidence[decisive].std, coverage.max_gap_s, policy)
+    reasons = _reasons(p[decisive], thresholds, hindrances[decisive], coverage.max_gap_s, policy)
     label = Label.UNCERTAIN if reasons else Label.REAL if p[decisive] < thresholds[0] else Label.FAKE
 
     def score_odds(found: Evidence) -> float:
