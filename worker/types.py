@@ -292,6 +292,8 @@ class Verdict:
     tracks: tuple[TrackScore, ...]
     track_scores: Mapping[int, float] = field(default_factory=dict)
     """Calibrated p(fake) of each track by its number."""
+    track_labels: Mapping[int, Label] = field(default_factory=dict)
+    """What each track would make the verdict if it decided."""
     segments: Mapping[int, tuple[Segment, ...]] = field(default_factory=dict)
     """Suspicious stretches by track, for a video; tracks without one are left out."""
     frame_std: float | None = None

@@ -199,8 +199,8 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     hindrances = {n: _hindrances(quality[n], found.std, policy) for n, found in evidence.items()}
     scores = _scores(evidence, quality, calibration, {n for n, found in hindrances.items() if found})
     p, decisive = scores.p, scores.decisive
-    reasons = _reasons(p[decisive], thresholds, hindrances[decisive], coverage.max_gap_s, policy)
-    label = Label.UNCERTAIN if reasons else Label.REAL if p[decisive] < thresholds[0] else Label.FAKE
+    reasons = {n: _reasons(p[n], thresholds, hindrances[n], coverage.max_gap_s, policy) for n in p}
+    labels = {n: Label.UNCERTAIN if reasons[n] else Label.REAL if p[n] < thresholds[0] else Label.FAKE for n in p}
 
     def score_odds(found: Evidence) -> float:
         """Log odds of the score, had the decisive track's evidence been this."""
@@ -209,13 +209,14 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     _, logits_n = votes_in_time(groups[decisive])
     levels = {n: calibration.logit_at(thresholds[1], scores.chances, quality=quality[n]) for n in evidence}
     return Verdict(
-        label=label,
+        label=labels[decisive],
         score=p[decisive],
         calibrated=holds,
-        reasons=reasons,
+        reasons=reasons[decisive],
         thresholds=thresholds,
         tracks=tuple(TrackScore(track=n, logit=found.logit, votes=len(groups[n])) for n, found in evidence.items()),
         track_scores=p,
+        track_labels=labels,
         segments=_segments(groups, evidence, coverage, levels),
         frame_std=float(logits_n.std(ddof=1)) if len(logits_n) > 1 else None,
         log_odds=calibration.log_odds(evidence[decisive].logit, scores.chances, evidence[decisive].n_windows) - offset,

@@ -135,11 +135,6 @@ def result_of(
 def _tracks(verdict: Verdict) -> tuple[TrackResult, ...]:
     votes = {one.track: one.votes for one in verdict.tracks}
     return tuple(
-        TrackResult(track=track, verdict=_label(score, verdict.thresholds), score=score, votes=votes[track])
+        TrackResult(track=track, verdict=verdict.track_labels[track], score=score, votes=votes[track])
         for track, score in verdict.track_scores.items()
     )
-
-
-def _label(score: float, thresholds: tuple[float, float]) -> Label:
-    real_below, fake_above = thresholds
-    return Label.FAKE if score > fake_above else Label.REAL if score < real_below else Label.UNCERTAIN

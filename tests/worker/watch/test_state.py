@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 
 from worker.faces.track import FaceSighting, FrameSighting, Linker
 from worker.types import Face, Label
+from worker.verdict.decide import Policy
 from worker.watch.events import TrackResult, WindowResult
 from worker.watch.frames import MOST_EVEN, MOST_WORST, KeptFrames
 from worker.watch.packed import pack_faces, pack_linker, unpack_faces, unpack_linker
-from worker.watch.recent import MOST_FACES, MOST_GAPS, Recent, Rhythm
+from worker.watch.recent import MOST_FACES, MOST_GAPS, Recent, Rhythm, result_of
 from worker.watch.stretches import MOST, Stretches
 from worker.watch.tracks import MOST_TRACKS, Tracks
 from worker.watch.votes import MOST_VOTES, OTHERS, Votes
@@ -147,6 +149,30 @@ def test_fake_windows_that_touch_are_one_stretch_and_gaps_too() -> None:
     assert stretches.more_missed + MOST == 201
     assert stretches.missed_ms["behind"] == 3000
     assert Stretches(through_json(stretches.state())).state() == through_json(stretches.state())
+
+
+@pytest.mark.parametrize(
+    ("quality", "swing", "label"), [(0.9, 0, Label.FAKE), (0.12, 0, Label.UNCERTAIN), (0.9, 5, Label.UNCERTAIN)]
+)
+def test_a_track_of_poor_or_contradictory_faces_is_uncertain_in_its_window_too(
+    quality: float, swing: float, label: Label
+) -> None:
+    recent, stretches = Recent(Rhythm(window_s=10, hop_s=5, fps=2)), Stretches()
+    for i in range(20):
+        recent.add(i / 2, [replace(face(i / 2, 0, 6.0 + swing * (-1) ** i), quality=quality), face(i / 2, 1, -6.0)])
+    window = result_of(0, *recent.judge(0, 10, Policy()), dropped_ms=0, behind_s=0)
+    stretches.note(window)
+    assert {one.track: one.verdict for one in window.tracks} == {0: label, 1: Label.REAL}
+    assert window.verdict is label
+    assert bool(stretches.fake) == (label is Label.FAKE)
+
+
+def test_tracks_seen_too_thinly_are_not_told_real() -> None:
+    recent = Recent(Rhythm(window_s=40, hop_s=20, fps=2))
+    for time_s in (0.0, 0.5, 1.0, 38.0, 38.5, 39.0):
+        recent.add(time_s, [face(time_s, 0, -6.0), face(time_s, 1, 6.0)])
+    window = result_of(0, *recent.judge(0, 40, Policy()), dropped_ms=0, behind_s=0)
+    assert {one.track: one.verdict for one in window.tracks} == {0: Label.UNCERTAIN, 1: Label.FAKE}
 
 
 def test_of_too_many_gaps_in_a_window_the_shortest_are_not_held() -> None:
