@@ -17,7 +17,7 @@ import numpy as np
 
 from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Verdict
 from worker.verdict.aggregate import faces_by_track
-from worker.verdict.decide import Policy, decide
+from worker.verdict.decide import POOLED_TRACK, Policy, decide
 
 TURNS = 6
 _TURN_OF = (0, 2, 4, 1, 3, 5)
@@ -83,11 +83,11 @@ def is_settled(faces: Sequence[Face], coverage: Coverage, policy: Policy, outloo
 
     It is asked whether ``fake`` stays when the votes of every track are moved down, and ``real`` when they are moved up, as far
     as their mean may still move; also when faces of tracks seen too rarely to be judged count by themselves, as they may come to
-    do; when long tracks are not searched; and when the limits of quality and deviation are stricter. ``real`` is settled only
-    where nothing can hide between two looked-at frames that would be seen often enough there to be judged by itself. What shows
-    only now and then, each time between looked-at frames, can: no bound holds for it but to look at all (the decision's limits).
-    Only the rule ``mean_logit`` has such a bound; a picture has nothing left to be seen, and what is uncertain deserves all
-    frames.
+    do; when long tracks are not searched; and when the limits of quality and deviation are stricter. ``real`` must also stay when
+    those tracks alone are moved that are held back, as they might come to be the highest. It is settled only where nothing can
+    hide between two looked-at frames that would be seen often enough there to be judged by itself. What shows only now and then,
+    each time between looked-at frames, can: no bound holds for it but to look at all (the decision's limits). Only the rule
+    ``mean_logit`` has such a bound; a picture has nothing left to be seen, and what is uncertain deserves all frames.
     """
     label = _label(decide(faces, coverage, policy))
     can_hide = outlook.closer_look or outlook.hidden >= policy.min_votes_video
@@ -100,13 +100,28 @@ def is_settled(faces: Sequence[Face], coverage: Coverage, policy: Policy, outloo
     plain = [replace(face, draws_N=None) for face in faces]  # draws do not move a verdict
     moved = [face if face.logit is None else replace(face, logit=face.logit + reaches[face.track]) for face in plain]
     strict = replace(policy, max_std=policy.max_std * SLACK, min_quality=min(1.0, policy.min_quality / SLACK))
-    looser = replace(strict, min_quality=policy.min_quality)  # poor tracks lend weight to others, who may need it for real
     judges = [
         judge
-        for limits in (strict, looser)
+        for limits in (strict, policy)  # tracks that only the stricter hold back lend others weight, which may end a real
         for judge in (limits, replace(limits, windows=None), replace(limits, windows=None, min_votes_video=1))
     ]
-    return all(_label(decide(moved, coverage, judge)) is label for judge in judges)
+    return all(
+        _label(decide(moved, coverage, judge)) is label and (label is Label.FAKE or _stays_real(plain, moved, coverage, judge))
+        for judge in judges
+    )
+
+
+def _stays_real(seen: Sequence[Face], moved: Sequence[Face], coverage: Coverage, judge: Policy) -> bool:
+    """Whether it is real also where those tracks alone move that are held back: the highest of all, they would take it away."""
+    found = decide(seen, coverage, judge)
+    labels = found.track_labels if isinstance(found, Verdict) else {}
+    if all(label is Label.REAL for label in labels.values()):
+        return _label(found) is Label.REAL
+    faces = [
+        then if labels.get(now.track, labels.get(POOLED_TRACK)) is Label.UNCERTAIN else now
+        for now, then in zip(seen, moved, strict=True)
+    ]
+    return _label(decide(faces, coverage, judge)) is Label.REAL
 
 
 def _label(verdict: Verdict | NoVerdict) -> Label | None:

@@ -173,6 +173,18 @@ def test_poor_or_contradicting_votes_settle_nothing() -> None:
     assert not is_settled(faces(swinging), coverage(), POLICY, spread), "a deviation of 3.6, where 4 is too much"
 
 
+@pytest.mark.parametrize(
+    "held_back", [faces([-1.8] * 11, track=1, quality=0.12, step=3), faces([0.0, -8.0] * 5, track=1, step=3)]
+)
+def test_a_track_that_is_held_back_may_come_to_be_the_highest_and_take_real_away(held_back: list[Face]) -> None:
+    spread = Outlook(share=1 / 3, hidden=2)
+    sharp = faces([-1.5] * 11, step=3)
+    assert label([*sharp, *held_back]) is Label.REAL
+    assert not is_settled([*sharp, *held_back], coverage(), POLICY, spread)
+    low = [replace(face, logit=(face.logit or 0.0) - 4.0) for face in held_back]
+    assert is_settled([*sharp, *low], coverage(), POLICY, spread)
+
+
 def test_a_face_seen_once_may_come_to_decide() -> None:
     spread = Outlook(share=1 / 3, hidden=2)
     real = faces([-5.0] * 11, step=3)
@@ -214,8 +226,9 @@ def test_the_number_of_windows_may_make_a_long_fake_less_sure(logit: float, sett
     assert is_settled(long, coverage(), policy, Outlook(share=0.5, hidden=1, closer_look=True)) is settled
 
 
-def test_poor_tracks_that_count_only_under_the_looser_limit_settle_nothing() -> None:
-    """Moved up together they would leave real, which tracks too poor to count could not do."""
+@pytest.mark.parametrize(("logits", "quality"), [([-0.05] * 12, 0.17), ([1.7, -4.9] * 6, 0.9)], ids=["poor", "contradictory"])
+def test_tracks_that_count_only_under_the_looser_limits_settle_nothing(logits: list[float], quality: float) -> None:
+    """Moved up together they would leave real, which tracks that are held back could not do."""
     shipped = Calibration(
         kind=MediaKind.VIDEO,
         rule="mean_logit",
@@ -228,7 +241,8 @@ def test_poor_tracks_that_count_only_under_the_looser_limit_settle_nothing() -> 
         t_fake=0.672,
     )
     policy = Policy(calibrations=(shipped,))
-    seen = [*faces([0.5] * 12, quality=0.9), *(face for t in range(1, 5) for face in faces([-0.05] * 12, track=t, quality=0.17))]
-    moved = [replace(face, logit=(face.logit or 0.0) + reach([0.0] * 12, 0.4)) for face in seen]
+    others = [face for t in range(1, 5) for face in faces(logits, track=t, quality=quality)]
+    seen = [*faces([0.5] * 12, quality=0.9), *others]
+    moved = [replace(face, logit=(face.logit or 0.0) + reach(logits if face.track else [0.5] * 12, 0.4)) for face in seen]
     assert (label(seen, policy), label(moved, policy)) == (Label.REAL, Label.UNCERTAIN)
     assert not is_settled(seen, coverage(), policy, Outlook(share=0.4, hidden=1))
