@@ -31,6 +31,8 @@ USUAL_STD = 1.0
 """Spread of one track's votes, in logits, before any was seen ..."""
 WEIGHT = 4.0
 """... and how many votes that guess is worth: three votes that agree by chance do not settle a clip."""
+LOOKS_REAL = -9.0
+"""Logit of a face that was not seen: it counts among the tracks, and lends a fake no weight."""
 SLACK = 0.75
 """The votes' deviation must lie below, and the quality above, its limit by this factor."""
 
@@ -84,21 +86,24 @@ def is_settled(faces: Sequence[Face], coverage: Coverage, policy: Policy, outloo
     It is asked whether ``fake`` stays when the votes of every track are moved down, and ``real`` when they are moved up, as far
     as their mean may still move; also when faces of tracks seen too rarely to be judged count by themselves, as they may come to
     do; when long tracks are not searched; and when the limits of quality and deviation are stricter. ``real`` must also stay when
-    those tracks alone are moved that are held back, as they might come to be the highest. It is settled only where nothing can
-    hide between two looked-at frames that would be seen often enough there to be judged by itself. What shows only now and then,
-    each time between looked-at frames, can: no bound holds for it but to look at all (the decision's limits). Only the rule
-    ``mean_logit`` has such a bound; a picture has nothing left to be seen, and what is uncertain deserves all frames.
+    those tracks alone are moved that are held back, as they might come to be the highest, and is settled only where nothing can
+    hide between two looked-at frames that would be seen often enough there to be judged by itself. Where something can, ``fake``
+    must also stay beside one more track that looks real. What shows only now and then, each time between looked-at frames, can
+    hide anyway: no bound holds for it but to look at all (the decision's limits). Only the rule ``mean_logit`` has such a bound;
+    a picture has nothing left to be seen, and what is uncertain deserves all frames.
     """
     label = _label(decide(faces, coverage, policy))
-    can_hide = outlook.closer_look or outlook.hidden >= policy.min_votes_video
+    can_hide = outlook.hidden >= policy.min_votes_video
     if policy.rule != "mean_logit" or coverage.kind is MediaKind.PICTURE or label not in (Label.FAKE, Label.REAL):
         return False
-    if label is Label.REAL and can_hide:
+    if label is Label.REAL and (can_hide or outlook.closer_look):
         return False
     sign = -1.0 if label is Label.FAKE else 1.0
     reaches = {n: sign * reach(_logits(track), outlook.share) for n, track in faces_by_track(faces).items()}
     plain = [replace(face, draws_N=None) for face in faces]  # draws do not move a verdict
     moved = [face if face.logit is None else replace(face, logit=face.logit + reaches[face.track]) for face in plain]
+    if can_hide:
+        moved += _hidden_face(1 + max(reaches), policy)
     strict = replace(policy, max_std=policy.max_std * SLACK, min_quality=min(1.0, policy.min_quality / SLACK))
     judges = [
         judge
@@ -109,6 +114,13 @@ def is_settled(faces: Sequence[Face], coverage: Coverage, policy: Policy, outloo
         _label(decide(moved, coverage, judge)) is label and (label is Label.FAKE or _stays_real(plain, moved, coverage, judge))
         for judge in judges
     )
+
+
+def _hidden_face(track: int, policy: Policy) -> list[Face]:
+    """Votes of one more track that looks real: as few as are judged, in a moment that was not looked at."""
+    times_s = [1e-3 * i for i in range(policy.min_votes_video)]
+    box = (0.0, 0.0, 0.0, 0.0)
+    return [Face(pts_s=t, box_xyxy=box, det_prob=1.0, track=track, quality=1.0, logit=LOOKS_REAL) for t in times_s]
 
 
 def _stays_real(seen: Sequence[Face], moved: Sequence[Face], coverage: Coverage, judge: Policy) -> bool:
