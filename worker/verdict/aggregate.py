@@ -229,27 +229,37 @@ def _smoothed(logits_n: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.f
 
 
 def segments(
-    times_n: Float, logits_n: Float, level: float, *, start_s: float = 0.0, end_s: float = math.inf
+    times_n: Float,
+    logits_n: Float,
+    level: float,
+    *,
+    start_s: float = 0.0,
+    end_s: float = math.inf,
+    max_gap_s: float = math.inf,
 ) -> tuple[Segment, ...]:
     """Stretches of one track whose votes (running median of 3) lie above ``level`` logits.
 
-    A segment reaches half-way to the looked-at neighbours on either side; at the track's first and last vote as far as on the
-    other side, within [``start_s``, ``end_s``].
+    A segment reaches half-way to the neighbouring votes; at the track's first and last vote as far as on the other side, within
+    [``start_s``, ``end_s``]. Looked-at frames lie no more than ``max_gap_s`` apart: where votes are more than twice as far, the
+    face was not there, and segments end half of it beyond the one and begin half of it before the other.
     """
     x_n = _smoothed(_checked(logits_n), 3)
     t_n = np.asarray(times_n, dtype=np.float64)
-    half_n = np.diff(t_n) / 2.0
+    is_away_n = np.diff(t_n) > 2.0 * max_gap_s
+    half_n = np.where(is_away_n, max_gap_s, np.diff(t_n)) / 2.0
     before_n = np.concatenate([half_n[:1], half_n]) if len(half_n) else np.zeros(1)
     after_n = np.concatenate([half_n, half_n[-1:]]) if len(half_n) else np.zeros(1)
-    above_n = np.concatenate([[False], x_n > level, [False]])
-    edges = np.flatnonzero(above_n[1:] != above_n[:-1])
+    is_high_n = x_n > level
+    goes_on_n = is_high_n[1:] & is_high_n[:-1] & ~is_away_n
+    first_m = np.flatnonzero(is_high_n & ~np.concatenate([[False], goes_on_n]))
+    last_m = np.flatnonzero(is_high_n & ~np.concatenate([goes_on_n, [False]]))
     return tuple(
         Segment(
             start_s=max(start_s, float(t_n[first] - before_n[first])),
-            end_s=min(end_s, float(t_n[stop - 1] + after_n[stop - 1])),
-            max_logit=float(x_n[first:stop].max()),
+            end_s=min(end_s, float(t_n[last] + after_n[last])),
+            max_logit=float(x_n[first : last + 1].max()),
         )
-        for first, stop in zip(edges[::2], edges[1::2], strict=True)
+        for first, last in zip(first_m, last_m, strict=True)
     )
 
 

@@ -172,6 +172,14 @@ def test_segments_are_clipped_to_the_window_and_skip_single_votes() -> None:
         assert segments(np.arange(9.0), np.where(np.arange(9) == place, 9.0, -1.0), 0.0) == ()
 
 
+def test_a_segment_ends_where_the_face_was_not_there() -> None:
+    """Looked at every 2 s: a vote that is missing once may be a face that was not found; beyond that it was away."""
+    times_n = np.array([1.0, 3.0, 7.0, 111.0, 113.0, 200.0])
+    found = segments(times_n, np.full(6, 6.0), 0.0, max_gap_s=2.0)
+    assert [(one.start_s, one.end_s) for one in found] == [(0.0, 8.0), (110.0, 114.0), (199.0, 201.0)]
+    assert len(segments(times_n, np.full(6, 6.0), 0.0, max_gap_s=60.0)) == 1
+
+
 def test_segments_reach_the_ends_of_a_track() -> None:
     """Also over one low vote, there as anywhere."""
     for logits in ([9.0, 9.0, -1.0, -1.0, -1.0], [-1.0, 9.0, 9.0, -1.0, -1.0], [9.0, -1.0, 9.0, -1.0, -1.0]):

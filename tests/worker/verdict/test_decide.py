@@ -294,6 +294,14 @@ def test_a_fake_clip_is_one_segment() -> None:
     assert judged([face(0.0, 4.0)], coverage(0.0, MediaKind.PICTURE)).segments == {}
 
 
+def test_faces_that_are_seen_once_each_are_suspicious_where_they_are_seen() -> None:
+    guests = [face(time_s, 6.0, track) for track, time_s in enumerate((5.0, 61.0, 115.0))]
+    found = judged(guests, coverage(2.0, end_s=120.0)).segments[POOLED_TRACK]
+    assert [(one.start_s, one.end_s) for one in found] == [(4.0, 6.0), (60.0, 62.0), (114.0, 116.0)]
+    (slides,) = judged(guests, coverage(0.0, end_s=120.0)).segments[POOLED_TRACK]
+    assert (slides.start_s, slides.end_s) == (0.0, 120.0), "each slide was looked at, and is shown until the next"
+
+
 def test_the_thresholds_that_decided_are_told() -> None:
     assert judged(clip(4.0), coverage()).thresholds == (CALIBRATION.t_real, CALIBRATION.t_fake)
     assert judged(clip(4.0), coverage(), replace(POLICY, t_real=0.1)).thresholds == (0.1, CALIBRATION.t_fake)
