@@ -38,12 +38,9 @@ def is_installed() -> bool:
 
 
 def import_early() -> None:
-    """Before it is needed, where it is installed. Raises ImportError where it is and does not load."""
+    """Before it is needed, where it is installed. Whatever it raises then is raised here."""
     if is_installed():
-        try:
-            importlib.import_module("decord")
-        except (OSError, RuntimeError) as exc:  # of the library that it loads
-            raise ImportError(f"decord is installed but does not load: {exc}") from exc
+        importlib.import_module("decord")
 
 
 def unfit(media: PyavMedia) -> str | None:

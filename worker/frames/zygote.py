@@ -80,12 +80,13 @@ def _obey(control: socket.socket, opener: Opener, unreaped: set[int]) -> None:
 
 def _fork(control: socket.socket, fds: list[int], options: Json, opener: Opener) -> Json:
     parent_pid = os.getpid()
-    try:
-        if options["decoder"] == decord.NAME:
+    if options["decoder"] == decord.NAME:
+        try:
             decord.import_early()  # here, once: the child can import nothing
+        except Exception as exc:  # noqa: BLE001 (foreign modules being imported may raise anything; the parent is told)
+            return wire.error_to("internal", f"decord is installed but does not load: {type(exc).__name__}: {exc}")
+    try:
         pid = os.fork()
-    except ImportError as exc:
-        return wire.error_to("internal", f"{type(exc).__name__}: {exc}")
     except OSError as exc:  # no more processes or memory now; the children that run go on
         return wire.error_to(DecodeCrash.code, f"no process can be started: {exc.strerror}")
     if pid == 0:

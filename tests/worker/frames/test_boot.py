@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
 import psutil
 import pytest
 
+from worker.errors import DecodeCrash
 from worker.frames.boot import boot
 from worker.frames.decord import is_installed
 from worker.frames.limits import Limits
@@ -75,3 +76,22 @@ def test_decord_is_loaded_once_it_is_asked_for(decoder: Literal["auto", "decord"
         assert media.info.decoder == decoder.replace("auto", "pyav")
         loaded = [mapped.path for mapped in psutil.Process(decoders.zygote_pid).memory_maps() if "decord" in mapped.path]
         assert bool(loaded) == (decoder == "decord")
+
+
+def test_a_decord_that_does_not_load_is_told_and_ends_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "no_decord.py").write_text(
+        "from hostile import open_misbehaving\n"
+        "from worker.frames import decord\n"
+        "def warm_up():\n"
+        "    decord.import_early = lambda: object().bool\n"
+    )
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps({"width": 8, "height": 8, "n_frames": 2}))
+    options: dict[str, Any] = {"opener": "no_decord:open_misbehaving", "import_path": [HERE, tmp_path], "decoder": "decord"}
+    with SandboxedFrames(Limits(), **options) as frames:
+        with pytest.raises(DecodeCrash, match="decord is installed but does not load: AttributeError"), frames.open(path):
+            pass
+        zygote_pid = frames.zygote_pid
+        with pytest.raises(DecodeCrash), frames.open(path):
+            pass
+        assert frames.zygote_pid == zygote_pid, "it lives on"
