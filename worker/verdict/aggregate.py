@@ -1,7 +1,8 @@
 """From the frame logits of one track to the track's logit: rules over all votes, and windows that find a short splice.
 
-Axes: n votes in rising time, m bins of time, w votes of a window. Logits are uncalibrated log p(fake) - log p(real), float32
-in, Python floats out. Everything here is a pure function. docs/decisions/0006-verdict.md tells how the defaults were chosen.
+Axes: n votes in rising time, m bins of time, v votes at least a second or so apart, k windows of w of these. Logits are
+uncalibrated log p(fake) - log p(real), float32 in, Python floats out. Everything here is a pure function.
+docs/decisions/0006-verdict.md tells how the defaults were chosen.
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ class Windows:
     """A track no longer than this is one window: the rule alone decides."""
     bin_s: float = 5.0
     """Votes closer than this count as one for the track as a whole, so that the second pass does not outweigh the first."""
+    vote_s: float = 0.9
+    """Votes closer than this count as one where windows are searched: else six of one moment, alike as neighbours are, would be a
+    window, and ``n_windows`` says nothing of how many. The second pass looks once a second, give or take a frame."""
     votes: int = 6
     """Votes of a window; it is judged by their mean without the lowest and the highest quarter (rounded down), so that an outlier
     leaves no trace."""
@@ -191,17 +195,19 @@ def track_evidence(times_n: Float, logits_n: Float, rule: str = "mean_logit", wi
     whole = RULES[rule](bins_m)
     n_windows = max(1, round(span_s / windows.span_s))
     alone = Evidence(logit=whole, whole=whole, n_windows=n_windows, window_s=None, level=None, std=_std(x_n))
-    if len(x_n) < 2 * windows.votes:
+    apart_v, place_n = _binned(times_n, x_n, windows.vote_s)
+    if len(apart_v) < 2 * windows.votes:
         return alone
-    rows_kw = np.lib.stride_tricks.sliding_window_view(x_n, windows.votes)
-    first_k = np.arange(len(rows_kw))
-    dense_k = times_n[windows.votes - 1 :] - times_n[: len(rows_kw)] <= windows.span_s
+    rows_kw = np.lib.stride_tricks.sliding_window_view(apart_v, windows.votes)
+    ends_v = np.cumsum(np.bincount(place_n))
+    first_k, last_k = np.append(0, ends_v)[: len(rows_kw)], ends_v[windows.votes - 1 :] - 1
+    dense_k = times_n[last_k] - times_n[first_k] <= windows.span_s
     if dense_k.any():
-        rows_kw, first_k = rows_kw[dense_k], first_k[dense_k]
+        rows_kw, first_k, last_k = rows_kw[dense_k], first_k[dense_k], last_k[dense_k]
     usual = float(np.median(bins_m))
     middle_k = _middle_mean(rows_kw)
     worst = int(np.argmax(middle_k))
-    first, last = int(first_k[worst]), int(first_k[worst]) + windows.votes - 1
+    first, last = int(first_k[worst]), int(last_k[worst])
     level = 0.5 * (usual + float(middle_k[worst]))
     chance = math.sqrt(2.0 * math.log(max(n_windows, 2))) + windows.margin
     tail = _tail_reach(_outside(bins_m, int(bin_n[first]), int(bin_n[last]), level), windows) - usual
@@ -215,7 +221,7 @@ def track_evidence(times_n: Float, logits_n: Float, rule: str = "mean_logit", wi
         n_windows=n_windows,
         window_s=(float(times_n[first]), float(times_n[last])),
         level=level,
-        std=_std(rows_kw[worst]),
+        std=_std(x_n[first : last + 1]),
     )
 
 

@@ -147,6 +147,28 @@ def test_the_second_pass_does_not_outweigh_the_first() -> None:
     assert found.whole == pytest.approx(-2.0 + 2.0 * 30 / 31 / 60)
 
 
+def test_a_moment_that_was_looked_at_many_times_is_no_window() -> None:
+    """Not the votes of a second, all alike, but those of several seconds tell a splice."""
+    for length_s, stands_out in ((0.6, False), (8.0, True)):
+        times_n = np.sort(np.concatenate([np.arange(60) * 2.0, 40.6 + np.linspace(0.0, length_s, 16)]))
+        logits_n = np.where((times_n > 40.5) & (times_n < 41.0 + length_s), 4.0, -1.0) + 0.3 * np.sin(times_n**2)
+        found = track_evidence(times_n, logits_n, windows=Windows())
+        assert (found.logit > found.whole) == stands_out
+
+
+def test_the_window_of_a_splice_is_told_by_all_its_votes() -> None:
+    times_n = np.arange(0.0, 60.0, 0.25)
+    inside_n = (times_n >= 20.0) & (times_n < 30.0)
+    logits_n = np.where(inside_n, 4.0, -1.0) + np.where(np.arange(240) % 2, 1.0, -1.0)
+    found = track_evidence(times_n, logits_n, windows=Windows())
+    assert found.window_s is not None
+    first_s, last_s = found.window_s
+    assert 20.0 <= first_s < last_s < 30.0
+    assert last_s - first_s > 4.0
+    assert found.std == pytest.approx(np.std(logits_n[(times_n >= first_s) & (times_n <= last_s)], ddof=1))
+    assert found.std > 0.9
+
+
 def test_votes_out_of_order_are_refused() -> None:
     with pytest.raises(ValueError, match="rising"):
         track_evidence(np.array([1.0, 0.0]), np.zeros(2))
