@@ -96,6 +96,11 @@ class Windows:
     """Standard deviations that a window must stand out beyond the usual greatest of n_windows."""
     noise_floor: float = 0.25
     """Least standard deviation of a window's mean, in logits: guards against tracks that look too steady."""
+    usual_noise: float = 0.6
+    """Standard deviation of a window's mean to expect in a real track, in logits. A track's own is drawn towards it, as that of a
+    few scenes often seems to be none."""
+    usual_weight: float = 6.0
+    """Windows that ``usual_noise`` counts for, where the track's own counts for one in two bins: the lower half tells it."""
     tail_share: float = 0.1
     """Of the bins outside a window the highest: by them it is told how far up the track comes by itself."""
     tail_margin: float = 3.0
@@ -141,12 +146,15 @@ def _lower_deviation(values_n: npt.NDArray[np.float64]) -> float:
     return float(np.sqrt(np.mean((values_n[values_n <= median] - median) ** 2)))
 
 
-def _window_noise(bins_m: npt.NDArray[np.float64], rows_kw: npt.NDArray[np.float64]) -> float:
+def _window_noise(bins_m: npt.NDArray[np.float64], rows_kw: npt.NDArray[np.float64], windows: Windows) -> float:
     """Standard deviation of a window's mean where nothing is spliced: from what the bins vary more than the votes inside a window
-    do, and from the latter. Too high where the sampling beats with the content: then neighbouring votes differ most."""
+    do, and from the latter; and from what is usual, the more the fewer bins there are. Too high where the sampling beats with the
+    content: then neighbouring votes differ most."""
     within = float(np.median(rows_kw.var(axis=1, ddof=1)))
     between = max(_lower_deviation(bins_m) ** 2 - within, 0.0)
-    return math.sqrt(between + within / rows_kw.shape[1])
+    own, own_weight = between + within / rows_kw.shape[1], len(bins_m) / 2
+    usual = windows.usual_weight * windows.usual_noise**2
+    return math.sqrt((usual + own_weight * own) / (windows.usual_weight + own_weight))
 
 
 def _tail_reach(others_m: npt.NDArray[np.float64], windows: Windows) -> float:
@@ -211,7 +219,7 @@ def track_evidence(times_n: Float, logits_n: Float, rule: str = "mean_logit", wi
     level = 0.5 * (usual + float(middle_k[worst]))
     chance = math.sqrt(2.0 * math.log(max(n_windows, 2))) + windows.margin
     tail = _tail_reach(_outside(bins_m, int(bin_n[first]), int(bin_n[last]), level), windows) - usual
-    reach = max(windows.noise_floor * chance, min(_window_noise(bins_m, rows_kw) * chance, tail))
+    reach = max(windows.noise_floor * chance, min(_window_noise(bins_m, rows_kw, windows) * chance, tail))
     excess = float(middle_k[worst]) - usual - reach
     if excess <= 0.0:
         return alone

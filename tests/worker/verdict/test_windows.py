@@ -92,6 +92,13 @@ def test_real_videos_of_20_minutes_seldom_stand_out(levels: str) -> None:
     assert share(levels, "none", 40) <= (0.25 if levels.startswith("heavy") else 0.1)
 
 
+@pytest.mark.parametrize(("levels", "most"), [("steady", 0.0), ("scenes, 0.6", 0.07), ("scenes, 1.0", 0.18)])
+def test_of_videos_of_a_minute_few_stand_out_but_for_a_swap(levels: str, most: float) -> None:
+    """They have two or three scenes, which often lie close together by chance."""
+    assert share(levels, "none", 100, 60.0) <= most
+    assert share(levels, "10 s", 100, 60.0) >= 0.9
+
+
 def test_a_video_stands_out_no_more_often_by_being_looked_at_more_often() -> None:
     """Six votes of a moment are alike, and at four a second each second and a half would be a window."""
     times_n, votes = wandering(np.random.default_rng(0), 100, 120.0, 4.0)
