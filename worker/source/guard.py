@@ -256,7 +256,7 @@ def _whole(text: str, setting: str) -> str:
 
 
 def _entry(text: str, setting: str) -> tuple[str, int | None]:
-    """Host and port of an entry. Raises ConfigError."""
+    """Host and port of an entry, its name encoded as the client encodes that of a URL. Raises ConfigError."""
     try:
         return str(ip_address(text)), None
     except ValueError:
@@ -265,8 +265,8 @@ def _entry(text: str, setting: str) -> tuple[str, int | None]:
         if match is None:
             raise FetchRefused("neither HOST nor HOST:PORT")
         host = match["six"] or match["host"]
-        named = _host(host.encode("idna").decode("ascii") if not host.isascii() else host)
-    except (FetchRefused, UnicodeError) as exc:
+        named = _host(host if host.isascii() else httpx.URL(scheme="http", host=host).raw_host.decode("ascii"))
+    except (FetchRefused, httpx.InvalidURL) as exc:
         raise ConfigError(f"source.{setting}: {text!r}: give a host name or an address, with :PORT or without") from exc
     port = match["port6"] or match["port"]
     return str(named), int(port) if port else None

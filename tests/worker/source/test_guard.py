@@ -267,6 +267,25 @@ def test_lists_of_ports_and_hosts(lists: dict[str, Any], url: str, passes: bool)
         guard.resolve(parsed.host, port)
 
 
+@pytest.mark.parametrize("host", ["straße.de", "faß.de", "bücher.example", "BÜCHER.example"])
+@pytest.mark.parametrize("setting", ["allow_hosts", "deny_hosts", "allow_private_hosts"])
+def test_a_name_in_a_list_is_the_one_that_its_url_names(setting: str, host: str) -> None:
+    lists: dict[str, Any] = {setting: [host]}
+    guard = AddressGuard(**lists, resolve=resolving("10.0.0.7" if setting == "allow_private_hosts" else "8.8.8.8"))
+
+    def passes(host: str) -> bool:
+        url = httpx.URL(f"https://{host}/")
+        try:
+            guard.check_url(str(url))
+            return bool(guard.resolve(url.raw_host.decode("ascii"), 443))
+        except FetchRefused:
+            return False
+
+    assert passes(host) == (setting != "deny_hosts")
+    for other in ("strasse.de", "fass.de", "bucher.example"):
+        assert passes(other) == (setting == "deny_hosts")
+
+
 @pytest.mark.parametrize("setting", ["allow_hosts", "deny_hosts"])
 @pytest.mark.parametrize("entry", ["", "media.example:80", "*.example", "https://media.example"])
 def test_lists_name_hosts_alone(setting: str, entry: str) -> None:
@@ -275,7 +294,13 @@ def test_lists_name_hosts_alone(setting: str, entry: str) -> None:
         AddressGuard(**lists)
 
 
-@pytest.mark.parametrize("entry", ["", "a b", "http://intern.example", "a.example:", "10.0.0.0/8", "*.example", "[::1", "1.1"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("", "a b", "http://intern.example", "a.example:", "10.0.0.0/8", "*.example", "[::1", "1.1"),
+        *("ü b", "ü/x", "☃.example"),  # not a name for the client either
+    ],
+)
 def test_an_entry_that_is_no_host_is_told(entry: str) -> None:
     with pytest.raises(ConfigError, match="allow_private_hosts"):
         AddressGuard(allow_private_hosts=[entry])
