@@ -95,7 +95,7 @@ class AddressGuard:
     may then have private and loopback addresses; metadata, link-local, multicast, reserved and transition addresses stay closed.
     ``ports``: those that a URL may name, empty for any; hosts of ``allow_private_hosts`` are asked on the ports said there.
     ``allow_hosts``: if there are any, only these; ``deny_hosts``: these never. A name stands for itself and all names below it,
-    an address for itself. Raises ConfigError for an entry that is none of this.
+    an address for itself, one of IPv4 also for the IPv6 ones that carry it. Raises ConfigError for an entry that is none of this.
     """
 
     def __init__(
@@ -107,7 +107,8 @@ class AddressGuard:
         deny_hosts: Iterable[str] = (),
         resolve: Resolve | None = None,
     ) -> None:
-        self._private = frozenset(_entry(text, "allow_private_hosts") for text in allow_private_hosts)
+        private = [_entry(text, "allow_private_hosts") for text in allow_private_hosts]
+        self._private = frozenset((str(host), port) for host, port in private)
         self._ports = frozenset(ports)
         self._allowed = frozenset(_whole(text, "allow_hosts") for text in allow_hosts)
         self._denied = frozenset(_whole(text, "deny_hosts") for text in deny_hosts)
@@ -130,7 +131,7 @@ class AddressGuard:
             raise FetchRefused("a URL without a valid port")
         host = _host(parsed.raw_host.decode("ascii"))
         port = port or {"http": 80, "https": 443}[parsed.scheme]
-        self._check_lists(str(host), port)
+        self._check_lists(host, port)
         if not isinstance(host, str):
             self._check(host, str(host), port)
 
@@ -141,7 +142,7 @@ class AddressGuard:
         that does not exist and FetchTimeout if no name server says. It waits as long as the system's resolver does.
         """
         named = _host(host.lower())
-        self._check_lists(str(named), port)
+        self._check_lists(named, port)
         if not isinstance(named, str):
             self._check(named, str(named), port)
             return (str(named),)
@@ -169,8 +170,9 @@ class AddressGuard:
         if not self._is_open(address, name, port):
             raise FetchRefused(f"{name}: a private or reserved address")
 
-    def _check_lists(self, name: str, port: int) -> None:
-        if _is_below(name, self._denied) or (self._allowed and not _is_below(name, self._allowed)):
+    def _check_lists(self, host: str | Address, port: int) -> None:
+        name, listed = str(host), _listed(host)
+        if _is_below(listed, self._denied) or (self._allowed and not _is_below(listed, self._allowed)):
             raise FetchRefused(f"{name}: not a host that is fetched from here (source.allow_hosts, source.deny_hosts)")
         if self._ports and port not in self._ports and not self._is_named(name, port):
             raise FetchRefused(f"port {port} is none of source.ports")
@@ -241,6 +243,11 @@ def _host(text: str) -> str | Address:
     return name
 
 
+def _listed(host: str | Address) -> str:
+    """What stands for a host in lists of those that are allowed and denied."""
+    return host if isinstance(host, str) else str(_carried(host))
+
+
 def _is_below(name: str, hosts: frozenset[str]) -> bool:
     """Whether one of ``hosts`` is this name, or one that it lies below."""
     labels = name.split(".")
@@ -252,13 +259,13 @@ def _whole(text: str, setting: str) -> str:
     host, port = _entry(text, setting)
     if port is not None:
         raise ConfigError(f"source.{setting}: {text!r}: give the host without a port")
-    return host
+    return _listed(host)
 
 
-def _entry(text: str, setting: str) -> tuple[str, int | None]:
+def _entry(text: str, setting: str) -> tuple[str | Address, int | None]:
     """Host and port of an entry, its name encoded as the client encodes that of a URL. Raises ConfigError."""
     try:
-        return str(ip_address(text)), None
+        return ip_address(text), None
     except ValueError:
         match = _ENTRY.fullmatch(text.strip().lower())
     try:
@@ -269,4 +276,4 @@ def _entry(text: str, setting: str) -> tuple[str, int | None]:
     except (FetchRefused, httpx.InvalidURL) as exc:
         raise ConfigError(f"source.{setting}: {text!r}: give a host name or an address, with :PORT or without") from exc
     port = match["port6"] or match["port"]
-    return str(named), int(port) if port else None
+    return named, int(port) if port else None

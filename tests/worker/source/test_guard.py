@@ -231,6 +231,10 @@ def test_an_allowed_address_passes_in_a_url_on_its_port() -> None:
             guard.check_url(url)
 
 
+EIGHTS = ("https://8.8.8.8/", "https://[::ffff:8.8.8.8]/", "https://[::ffff:808:808]/", "https://[64:ff9b::808:808]/")
+SPELLED = ("8.8.8.8", "::ffff:8.8.8.8", "[64:ff9b::808:808]")
+
+
 @pytest.mark.parametrize(
     ("lists", "url", "passes"),
     [
@@ -245,7 +249,10 @@ def test_an_allowed_address_passes_in_a_url_on_its_port() -> None:
         ({"allow_hosts": ["media.example"]}, "https://xmedia.example/", False),
         ({"allow_hosts": ["media.example"]}, "https://media.example.evil.example/", False),
         ({"allow_hosts": ["media.example"]}, "https://8.8.8.8/", False),
-        ({"allow_hosts": ["8.8.8.8"]}, "https://8.8.8.8/", True),
+        *(({"allow_hosts": [entry]}, url, True) for entry in SPELLED for url in EIGHTS),
+        *(({"deny_hosts": [entry]}, url, False) for entry in SPELLED for url in EIGHTS),
+        ({"deny_hosts": ["8.8.8.8"]}, "https://[2606:4700::808:808]/", True),
+        ({"allow_hosts": ["2606:4700::1111"]}, "https://[2606:4700:0::1111]/", True),
         ({"deny_hosts": ["media.example"]}, "https://media.example/", False),
         ({"deny_hosts": ["media.example"]}, "https://a.media.example/", False),
         ({"deny_hosts": ["bücher.example"]}, "https://xn--bcher-kva.example/", False),
