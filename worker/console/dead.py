@@ -21,6 +21,8 @@ router = APIRouter()
 AT_ONCE = 50
 MOST = 2000
 """Replayed by one click; so that it is answered in seconds."""
+LOOKED_AT = 20_000
+"""Dead letters of everybody's looked at for one click, the latest; for the same reason."""
 
 
 @router.get("/dead")
@@ -49,7 +51,10 @@ def replay_scans(session: Submitter, form: OwnForm, console: TheConsole) -> Resp
     """Each as a new scan, once: one that was replayed before is left as it is."""
     bulk = Bulk(desk=console.api.desk, owner=shown_to(session.key), quotas=console.api.quotas)
     if form.get("which") == "all":
-        return _told(*replayed(bulk.replay_dead()))
+        what, made = replayed(bulk.replay_dead(among=LOOKED_AT))
+        if what == "replayed" and made < MOST and console.api.desk.backlog()["dead"] > LOOKED_AT:
+            return _told("latest", made, none="unseen")
+        return _told(what, made)
     ids = list(dict.fromkeys(form.all("scan")))
     if not all(is_id(scan_id) for scan_id in ids):
         raise BadRequest("scan: not an id of a scan")
@@ -82,5 +87,5 @@ def replayed(redone: Iterable[Redone], *, most: int = MOST) -> tuple[str, int]:
     return "replayed" if refusal is None else "partly", made
 
 
-def _told(what: str, count: int) -> Response:
-    return RedirectResponse(f"/console/dead?done={f'{what}-{count}' if count else 'nothing'}", 303)
+def _told(what: str, count: int, *, none: str = "nothing") -> Response:
+    return RedirectResponse(f"/console/dead?done={f'{what}-{count}' if count else none}", 303)

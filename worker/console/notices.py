@@ -13,12 +13,17 @@ NOTICES = {
     "ended": "The scan had ended already.",
     "retried": "Scanning again: this is the new scan.",
     "nothing": "Nothing was selected, or all of it had been replayed before.",
+    "unseen": "None of the latest dead letters was left to replay; there are too many to look at all of them: select older ones.",
 }
 COUNTED = {
     "replayed": ("1 dead letter is scanned again.", "{} dead letters are scanned again."),
     "partly": (
         "1 dead letter is scanned again; others are refused for now: replay them later.",
         "{} dead letters are scanned again; others are refused for now: replay them later.",
+    ),
+    "latest": (
+        "1 dead letter is scanned again; there are too many to look at all of them: select older ones.",
+        "{} dead letters are scanned again; there are too many to look at all of them: select older ones.",
     ),
     "sent": ("1 callback is sent again.", "{} callbacks are sent again."),
 }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from worker.errors import BadRequest, QueueFull, UnreadableRecord
 from worker.queue.desk import Desk
+from worker.queue.places import those_within
 from worker.queue.quotas import Quotas
 from worker.queue.record import Purge, Record, Submission, Submitted, unpack
 from worker.queue.requests import Priority
@@ -65,11 +66,18 @@ class Bulk:
         for records in self._batches(self.desk.index_of(self.owner)):
             yield from self._again([record for record in records if is_wanted(record)], f"rescan:{model_sha256}", priority)
 
-    def replay_dead(self) -> Iterator[Redone]:
-        """Submit anew the dead letters that were not before."""
-        for records in self._batches(self.desk.records.key("dead")):
-            dead = [record for record in records if record.dead and self.owner in (None, record.owner)]
-            yield from self._again(dead, "replay", None)
+    def replay_dead(self, *, among: int | None = None) -> Iterator[Redone]:
+        """Submit anew the dead letters that were not before; ``among`` the latest so many of everybody's, None: all.
+
+        Which are another owner's, the lists tell: their records are not read.
+        """
+        redis, own, left = self.desk.records.redis, self.desk.index_of(self.owner), among
+        for found in self.desk.batches(self.desk.records.key("dead")):
+            ids = found[:left]
+            yield from self.replay(ids if self.owner is None else those_within(redis, own, ids))
+            self.on_looked(len(ids))
+            if left is not None and (left := left - len(ids)) <= 0:
+                return
 
     def replay(self, scan_ids: Sequence[str]) -> Iterator[Redone]:
         """Submit anew those of these scans that are dead letters and were not before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
 from redis import Redis
@@ -45,13 +45,19 @@ def places(redis: Redis, index: str, after: Place | None, count: int) -> list[Pl
 def places_within(redis: Redis, index: str, other: str, after: Place | None, count: int) -> list[Place]:
     """As ``places``, of what is in another list too. Where little of the next ``STEP`` is, Redis compares the whole lists."""
     here = places(redis, index, after, STEP)
-    in_other = redis.zmscore(other, [place.id for place in here]) if here else []
-    found = [place for place, score in zip(here, in_other, strict=True) if score is not None]
+    known = set(those_within(redis, other, [place.id for place in here]))
+    found = [place for place in here if place.id in known]
     if len(found) < count and len(here) == STEP:
         in_both = cast(list[tuple[bytes, float]], redis.zinter({index: 1, other: 0}, withscores=True))
         rest = [Place(int(score), entry.decode()) for entry, score in reversed(in_both)]
         found += [place for place in rest if place < here[-1]]
     return found[:count]
+
+
+def those_within(redis: Redis, other: str, ids: Sequence[str]) -> list[str]:
+    """Those of these that are in another list."""
+    scores = redis.zmscore(other, list(ids)) if ids else []
+    return [one for one, score in zip(ids, scores, strict=True) if score is not None]
 
 
 def batches(redis: Redis, index: str, count: int) -> Iterator[list[str]]:

@@ -9,7 +9,7 @@ from tests.worker.api.conftest import Serve, Service
 from tests.worker.console.conftest import LIMITS, Browser, SignIn, read, with_console
 from tests.worker.queue import scans
 from tests.worker.queue.test_callbacks import give_up
-from worker.console.dead import replayed
+from worker.console.dead import LOOKED_AT, replayed
 from worker.queue.bulk import Redone
 from worker.queue.callbacks import Callbacks
 from worker.queue.desk import SCANNED_A_PAGE
@@ -52,6 +52,16 @@ def test_those_replayed_before_do_not_hide_the_others() -> None:
     fresh = iter([Redone(old=str(n), new=Submitted(id=str(n), created=True)) for n in range(7, 15)])
     assert replayed(chain(before, fresh), most=5) == ("replayed", 5)
     assert [one.old for one in fresh] == ["12", "13", "14"], "for another click"
+
+
+def test_where_not_all_were_looked_at_that_is_said(service: Service, sign_in: SignIn) -> None:
+    letter = dead(service, "acme")
+    others = {f"{number:032x}": number for number in range(LOOKED_AT)}
+    service.parts.desk.records.redis.zadd("vf:dead", {letter: LOOKED_AT, **others})
+    browser = sign_in()
+    for done, told in (("latest-1", "1 dead letter is scanned again; there are too many"), ("unseen", "None of the latest")):
+        assert browser.post("/dead/scans", which="all").headers["location"] == f"/console/dead?done={done}"
+        assert told in read(browser.page(f"/dead?done={done}")).text
 
 
 def test_replays_count_against_the_owners_day(serve: Serve, open_browser: Callable[[Service], Browser], sign_in: SignIn) -> None:

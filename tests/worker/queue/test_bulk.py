@@ -246,6 +246,34 @@ def test_owners_are_kept_apart(desk: Desk) -> None:
     assert [again.old for again in Bulk(desk=desk, owner="acme").replay_dead()] == dead[:1]
 
 
+def test_another_owners_dead_letters_are_not_read(desk: Desk, redis: Redis) -> None:
+    mine, theirs = (submit(desk, owner=owner) for owner in ("bob", "alice"))
+    for scan_id in (mine, theirs):
+        fail(desk.records, scan_id, dead=True)
+    others = {f"{number:032x}": number for number in range(499)}
+    for scan_id in others:
+        redis.copy(f"vf:scan:{theirs}", f"vf:scan:{scan_id}")
+    for name in ("vf:dead", "vf:index:alice"):
+        redis.zadd(name, others)
+    redis.config_resetstat()
+    assert [again.old for again in Bulk(desk=desk, owner="bob").replay_dead()] == [mine]
+    assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] == 1
+    assert list(Bulk(desk=desk, owner="nobody").replay_dead()) == []
+    assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] == 1
+
+
+def test_dead_letters_are_sought_among_the_latest(desk: Desk, redis: Redis) -> None:
+    dead = [submit(desk, f"https://example.org/{n}.mp4") for n in range(3)]
+    for at_ms, scan_id in enumerate(dead):
+        fail(desk.records, scan_id, dead=True)
+        redis.zadd("vf:dead", {scan_id: at_ms})
+    looked: list[int] = []
+    bulk = Bulk(desk=desk, owner="acme", on_looked=looked.append)
+    assert [again.old for again in bulk.replay_dead(among=2)] == [dead[2], dead[1]]
+    assert sum(looked) == 2
+    assert [again.new.created for again in bulk.replay_dead(among=3)] == [False, False, True]
+
+
 def test_what_the_queue_refused_is_given_back_to_the_day(desk: Desk, redis: Redis) -> None:
     dead = [submit(desk, f"https://example.org/{n}.mp4") for n in range(3)]
     for scan_id in dead:
