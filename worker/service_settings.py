@@ -165,6 +165,7 @@ class ApiSettings(Section):
     requests_per_minute: int = Field(default=600, gt=0, description="of one owner")
     open_scans: int = Field(default=10_000, gt=0, description="waiting and running scans of one owner")
     scans_per_day: int = Field(default=1_000_000, gt=0, description="of one owner")
+    decisions_per_day: int = Field(default=10_000, gt=0, description="labels given with one owner's keys")
     console: bool = Field(default=True, description="serve the review console below /console")
     console_secure: bool = Field(
         default=False, description="its cookie goes over https only; set it wherever a proxy ends TLS before this service"

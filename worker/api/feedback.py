@@ -55,7 +55,8 @@ async def _feedback(body: Annotated[bytes, Depends(json_body)]) -> Feedback:
 def give_feedback(key: Reviewer, scan_id: ScanId, feedback: Annotated[Feedback, Depends(_feedback)], parts: TheParts) -> Report:
     """Label what was scanned. Its reports say `decided_by: human` from now on, also re-posts'; the model's word stays stored."""
     decision = Decision(verdict=feedback.label, by=f"key:{key.id}", category=feedback.category, note=feedback.note)
-    return parts.desk.decide(scan_id, shown_to(key), decision)
+    with parts.quotas.decision(key.owner):
+        return parts.desk.decide(scan_id, shown_to(key), decision)
 
 
 @router.get(

@@ -132,11 +132,11 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
     desk, roster, store = build_desk(settings, redis), Roster(redis, namespace), open_store(settings.artifacts.url)
     keep_s = settings.artifacts.upload_keep_s
     intake = Intake(redis, namespace, store, max_bytes=api.max_upload_bytes, keep_s=keep_s) if store.retains else None
-    limits = {"requests_per_minute": api.requests_per_minute, "scans_per_day": api.scans_per_day}
+    a_day = {"scans_per_day": api.scans_per_day, "decisions_per_day": api.decisions_per_day}
     parts = Parts(
         desk=desk,
         keys=ApiKeys(redis, namespace),
-        quotas=Quotas(redis, namespace, **limits),
+        quotas=Quotas(redis, namespace, requests_per_minute=api.requests_per_minute, **a_day),
         roster=roster,
         metrics=_build_metrics(settings, stack),
         check_source=build_source_guard(settings).check_url,

@@ -33,8 +33,8 @@ class AuditLog:
         )
 
     def write(self, entry: dict[str, Any], laid_over: dict[str, Any]) -> None:
-        """Into the log, and ``laid_over`` over every result of its owner's for the same bytes."""
-        told = (entry["owner"], entry["sha256"], json.dumps(laid_over), json.dumps(entry), DECISIONS)
+        """Into the log, and ``laid_over`` over every result of its owner's for the same bytes; nothing where that lies there."""
+        told = (entry["owner"], entry["sha256"], _coded(laid_over), _coded(entry), DECISIONS)
         self._decide(args=[self._namespace, *told])
 
     def page(self, after: str, count: int) -> list[tuple[str, dict[str, Any]]]:
@@ -67,3 +67,12 @@ class AuditLog:
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._namespace, *parts))
+
+
+def _coded(value: dict[str, Any]) -> bytes:
+    """JSON as short as it may be: what UTF-8 does not have (bytes of a file's name that are none) is escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()

@@ -1,9 +1,12 @@
-"""What one owner may ask for: requests a minute, scans a day. Counted in Redis, on its clock, one script a question.
+"""What one owner may ask for: requests a minute, scans and decisions a day. Counted in Redis, on its clock, a script a question.
 
 How many scans an owner may have open at once is kept by the records themselves (``submit.lua``).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from redis import Redis
 
@@ -23,14 +26,14 @@ if early <= 0.5 then full_at = next_full_at end
 if full_at ~= stored then redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', 61000) end
 return early > 0.5 and math.ceil(early / 1000000) or 0
 """
-_SCANS = """
+_OF_A_DAY = """
 local now = tonumber(redis.call('TIME')[1])
 local day, left = math.floor(now / 86400), 86400 - now % 86400
-local r = redis.call('HMGET', KEYS[1], 'day', 'scans')
-local scans = tonumber(r[1] or -1) == day and tonumber(r[2]) or 0
-scans = math.max(scans + tonumber(ARGV[1]), 0)
-if tonumber(ARGV[1]) > 0 and scans > tonumber(ARGV[2]) then return left end
-redis.call('HSET', KEYS[1], 'day', day, 'scans', scans)
+local r = redis.call('HMGET', KEYS[1], 'day', ARGV[3])
+local count = tonumber(r[1] or -1) == day and tonumber(r[2]) or 0
+count = math.max(count + tonumber(ARGV[1]), 0)
+if tonumber(ARGV[1]) > 0 and count > tonumber(ARGV[2]) then return left end
+redis.call('HSET', KEYS[1], 'day', day, ARGV[3], count)
 redis.call('EXPIRE', KEYS[1], left)
 return 0
 """
@@ -40,11 +43,18 @@ class Quotas:
     """Limits for each owner; all of them raise QueueFull, which says when to come again."""
 
     def __init__(
-        self, redis: Redis, namespace: str = "vf", *, requests_per_minute: int = 600, scans_per_day: int = 1_000_000
+        self,
+        redis: Redis,
+        namespace: str = "vf",
+        *,
+        requests_per_minute: int = 600,
+        scans_per_day: int = 1_000_000,
+        decisions_per_day: int = 10_000,
     ) -> None:
         self._namespace = namespace
         self._requests_per_minute, self._scans_per_day = requests_per_minute, scans_per_day
-        self._request, self._scans = redis.register_script(_REQUEST), redis.register_script(_SCANS)
+        self._decisions_per_day = decisions_per_day
+        self._request, self._of_a_day = redis.register_script(_REQUEST), redis.register_script(_OF_A_DAY)
 
     def request(self, owner: str) -> None:
         """Count one request: a token bucket that holds a minute's worth and fills evenly. A refused one is not counted."""
@@ -55,13 +65,33 @@ class Quotas:
 
     def scans(self, owner: str, count: int = 1) -> None:
         """Count scans of this day (UTC), all of them or none."""
-        if wait_s := self._count(owner, count):
+        if wait_s := self._count_scans(owner, count):
             raise QueueFull(f"more than {self._scans_per_day} scans a day", retry_after_s=wait_s)
+
+    @contextmanager
+    def decision(self, owner: str) -> Iterator[None]:
+        """Count a decision of this day (UTC) that is made within, unless it fails."""
+        if wait_s := self._count_decisions(owner, 1):
+            raise QueueFull(f"more than {self._decisions_per_day} decisions a day", retry_after_s=wait_s)
+        is_made = False
+        try:
+            yield
+            is_made = True
+        finally:
+            if not is_made:
+                self._count_decisions(owner, -1)
 
     def give_back(self, owner: str, count: int = 1) -> None:
         """Scans that were counted and then not taken into the queue after all."""
-        self._count(owner, -count)
+        self._count_scans(owner, -count)
 
-    def _count(self, owner: str, by: int) -> int:
+    def _count_scans(self, owner: str, by: int) -> int:
+        return self._count(f"day:{owner}", "scans", by, self._scans_per_day)
+
+    def _count_decisions(self, owner: str, by: int) -> int:
+        return self._count(f"decisions_day:{owner}", "decisions", by, self._decisions_per_day)
+
+    def _count(self, key: str, what: str, by: int, most: int) -> int:
+        """0, or the seconds left of a day that is full."""
         with translated():
-            return int(self._scans(keys=[f"{self._namespace}:day:{owner}"], args=[by, self._scans_per_day]))
+            return int(self._of_a_day(keys=[f"{self._namespace}:{key}"], args=[by, most, what]))

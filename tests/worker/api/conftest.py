@@ -89,6 +89,7 @@ def serve(redis: Redis, tmp_path: Path) -> Iterator[Serve]:
             takes_paths: bool = False,
             requests_per_minute: int = 100_000,
             scans_per_day: int = 100_000,
+            decisions_per_day: int = 100_000,
             stall_s: float = 10,
             limits: Mapping[str, int] = MappingProxyType({}),
             **terms: Any,
@@ -99,7 +100,12 @@ def serve(redis: Redis, tmp_path: Path) -> Iterator[Serve]:
             parts = Parts(
                 desk=desk,
                 keys=ApiKeys(used),
-                quotas=Quotas(used, requests_per_minute=requests_per_minute, scans_per_day=scans_per_day),
+                quotas=Quotas(
+                    used,
+                    requests_per_minute=requests_per_minute,
+                    scans_per_day=scans_per_day,
+                    decisions_per_day=decisions_per_day,
+                ),
                 roster=roster,
                 metrics=Metrics(desk, roster),
                 check_source=AddressGuard().check_url,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.worker.api.conftest import Service, fields_of, scan_one
+from tests.worker.api.conftest import Serve, Service, fields_of, scan_one
 from training.manifest import Entry, read_manifest
 
 
@@ -77,6 +77,22 @@ def test_a_long_log_of_other_owners_hides_no_label(service: Service, tmp_path: P
     assert [entry.label for entry in manifest(service, tmp_path, "acme")] == ["fake"]
     looks = desk.records.redis.info("commandstats")["cmdstat_xrange"]["calls"] - before
     assert looks == 2, "the one label, and whether there are any that are in nobody's list yet"
+
+
+def test_labels_beyond_the_owners_day_are_refused_and_written_nowhere(serve: Serve) -> None:
+    service = serve(decisions_per_day=2)
+    redis = service.parts.desk.records.redis
+    scan_id, theirs = (scanned(service, owner, "https://media.example/a.mp4") for owner in ("acme", "umbrella"))
+    assert say(service, "acme", service.submit("acme", url="https://media.example/b.mp4"), label="real").status_code == 409
+    assert [say(service, "acme", scan_id, label=label).status_code for label in ("real", "fake")] == [200, 200]
+    before = redis.xlen("vf:audit")
+    full = say(service, "acme", scan_id, label="real")
+    assert (full.status_code, fields_of(full)["code"], "2 decisions a day" in full.text) == (429, "queue_full", True)
+    assert 1 <= int(full.headers["retry-after"]) <= 86400
+    assert redis.xlen("vf:audit") == before == 2
+    assert service.parts.desk.report(scan_id, None).verdict == "fake"
+    assert say(service, "umbrella", theirs, label="real").status_code == 200, "every owner has a day of its own"
+    assert 0 < redis.ttl("vf:decisions_day:acme") <= 86400
 
 
 @pytest.mark.parametrize(

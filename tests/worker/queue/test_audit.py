@@ -22,8 +22,9 @@ def entry(owner: str, number: int = 0) -> dict[str, Any]:
 
 
 def decide(log: AuditLog, *entries: dict[str, Any]) -> None:
-    for one in entries:
-        log.write(one, {"verdict": one["verdict"]})
+    """Each by somebody else."""
+    for number, one in enumerate(entries):
+        log.write(one, {"verdict": one["verdict"], "by": number})
 
 
 def as_an_earlier_version(redis: Redis, *entries: dict[str, Any]) -> None:
@@ -47,6 +48,27 @@ def test_one_owners_are_found_in_their_order(log: AuditLog) -> None:
     assert list(log.each_of("acme")) == mine
     assert list(log.each_of("nobody")) == []
     assert [one["owner"] for _, one in log.page("-", 10)] == ["acme", "zenith", "acme", "acme"]
+
+
+def test_a_word_that_holds_is_written_once(log: AuditLog, redis: Redis) -> None:
+    def say(**told: str | None) -> int:
+        log.write(entry("acme") | told, told)
+        return redis.xlen("vf:audit")
+
+    ada = {"verdict": "real", "by": "ada", "category": None, "note": "\U0001f600 ß"}
+    assert [say(**ada), say(**ada)] == [1, 1]
+    others = [ada | {"by": "bob"}, ada | {"note": None}, ada | {"category": "blend"}, ada | {"verdict": "fake"}, ada]
+    assert [say(**other) for other in others] == [2, 3, 4, 5, 6], "only the latest counts"
+    assert redis.xlen(f"vf:decisions:acme:{0:064x}") == redis.llen("vf:decided:acme") == 6
+
+
+def test_text_is_not_blown_up_and_bytes_that_are_none_are_kept(log: AuditLog, redis: Redis) -> None:
+    notes = ["\U0001f600" * 2000, "a name of \udcff"]
+    for note in notes:
+        log.write(entry("acme") | {"note": note}, {"note": note})
+    assert [one["note"] for one in log.each_of("acme")] == notes
+    ((_, fields), _) = redis.xrange("vf:audit")
+    assert len(fields[b"decision"]) < 4 * 2000 + 300
 
 
 def test_others_cost_nothing(log: AuditLog, redis: Redis) -> None:
