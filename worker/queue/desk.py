@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -19,7 +19,7 @@ from worker.queue.audit import DECISIONS, AuditLog
 from worker.queue.doorbell import Doorbells
 from worker.queue.near import NearIndex, still_there
 from worker.queue.places import Place, batches, places, places_within
-from worker.queue.record import Record, State, Submission, Submitted, unpack
+from worker.queue.record import Glance, Record, State, Submission, Submitted, glance_of, unpack
 from worker.queue.records import Records
 from worker.queue.reports import report_of
 from worker.queue.requests import ID, ScanRequest
@@ -137,16 +137,19 @@ class Desk:
         """Newest first. Raises BadRequest for a cursor that is none of ours."""
         found: list[Report] = []
         looked = 0
-        step = min(PAGE, limit) if (status, verdict, external_id, dead) == (None, None, None, None) else PAGE
+        is_filtered = (status, verdict, external_id, dead) != (None, None, None, None)
+        step = PAGE if is_filtered else min(PAGE, limit)
         at = None if cursor is None else _place(cursor)
         while looked < SCANNED_A_PAGE:
             here = self._places(owner, dead, at, step)
             looked += step
-            records = {record.id: record for record in self.records.get_many([place.id for place in here])}
-            wanted = {key: record for key, record in records.items() if _fits(record, owner, status, external_id, dead)}
-            if verdict is not None:
-                wanted = self._with_verdict(wanted, verdict)
-            reports = {report.id: report for report in self._reports(list(wanted.values()))}
+            fitting = [place.id for place in here]
+            if is_filtered:
+                seen = [one for one in self.records.glances(fitting) if _fits(one, owner, status, external_id, dead)]
+                fitting = [one.id for one in (seen if verdict is None else self._with_verdict(seen, verdict))]
+            records = self.records.get_many(fitting)
+            wanted = [record for record in records if _fits(glance_of(record), owner, status, external_id, dead)]
+            reports = {report.id: report for report in self._reports(wanted)}
             for at in here:
                 report = reports.get(at.id)
                 if report is not None and (verdict is None or report.verdict == verdict):
@@ -267,7 +270,7 @@ class Desk:
         overrides = self._overrides([record for record, _ in read])
         return [_overlaid(report, overrides.get(report.id)) for _, report in read]
 
-    def _overrides(self, records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    def _overrides(self, records: Sequence[Record | Glance]) -> dict[str, dict[str, Any]]:
         """The decisions that hold for these, by the scan's id."""
         with_bytes = [record for record in records if record.sha256 is not None and record.state == "completed"]
         if not with_bytes:
@@ -275,15 +278,12 @@ class Desk:
         stored = self._redis.mget([self._override_key(record.owner, record.sha256 or "") for record in with_bytes])
         return {record.id: json.loads(word) for record, word in zip(with_bytes, stored, strict=True) if word}
 
-    def _with_verdict(self, records: Mapping[str, Record], verdict: str) -> dict[str, Record]:
+    def _with_verdict(self, seen: Sequence[Glance], verdict: str) -> list[Glance]:
         """Those that may have this verdict, by what is known without their reports."""
-        overrides = self._overrides(list(records.values()))
-        found = {}
-        for key, record in records.items():
-            said = overrides.get(key) or record.summary
-            if record.report is not None and (said is None or said.get("verdict") == verdict):
-                found[key] = record
-        return found
+        completed = [one for one in seen if one.state == "completed"]
+        overrides = self._overrides(completed)
+        said = [(one, overrides.get(one.id) or one.summary) for one in completed]
+        return [one for one, word in said if word is None or word.get("verdict") == verdict]
 
     def _override_key(self, owner: str, sha256: str) -> str:
         return self.records.key("override", owner, sha256)
@@ -310,12 +310,12 @@ def _overlaid(report: Report, decision: dict[str, Any] | None) -> Report:
     return report.model_copy(update={"verdict": Label(decision["verdict"]), "decided_by": "human"})
 
 
-def _fits(record: Record, owner: str | None, status: str | None, external_id: str | None, dead: bool | None) -> bool:
+def _fits(seen: Glance, owner: str | None, status: str | None, external_id: str | None, dead: bool | None) -> bool:
     return (
-        (owner is None or record.owner == owner)
-        and (status is None or record.state == status)
-        and (external_id is None or record.request.external_id == external_id)
-        and (dead is None or record.dead == dead)
+        (owner is None or seen.owner == owner)
+        and (status is None or seen.state == status)
+        and (external_id is None or seen.external_id == external_id)
+        and (dead is None or seen.dead == dead)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
@@ -15,6 +16,7 @@ State = Literal["queued", "running", "completed", "failed", "cancelled"]
 FINAL = frozenset({"completed", "failed", "cancelled"})
 YEAR_10000_MS = 253_402_300_800_000
 """No time that a datetime can be."""
+GLANCED = ("state", "owner", "external_id", "dead", "sha256", "summary")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,20 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """Of a record what lists are filtered by. ``state`` may be none of ours, and ``summary`` is None also where it is no JSON:
+    whoever reads the whole record is told."""
+
+    id: str
+    owner: str
+    state: str
+    external_id: str | None
+    dead: bool
+    sha256: str | None
+    summary: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Purge:
     """Which ended scans are to be forgotten. ``before_ms``: ended before then, on Redis's clock; ``owner`` None: whosever."""
 
@@ -149,6 +165,36 @@ def read_record(stored: dict[bytes, bytes]) -> Record:
     except (ValueError, KeyError, OverflowError, RecursionError) as exc:
         name = stored.get(b"id", b"?").decode("ascii", "replace")
         raise UnreadableRecord(f"scan {name} was stored by another version of veriframe") from exc
+
+
+def glance_of(record: Record) -> Glance:
+    return Glance(
+        id=record.id,
+        owner=record.owner,
+        state=record.state,
+        external_id=record.request.external_id,
+        dead=record.dead,
+        sha256=record.sha256,
+        summary=record.summary,
+    )
+
+
+def read_glance(scan_id: str, stored: Sequence[bytes | None]) -> Glance:
+    """By the fields ``GLANCED``."""
+    state, owner, external_id, dead, sha256, summary = ((value or b"").decode(errors="replace") for value in stored)
+    try:
+        told = json.loads(summary or "null")
+    except (ValueError, RecursionError):
+        told = None
+    return Glance(
+        id=scan_id,
+        owner=owner,
+        state=state,
+        external_id=external_id or None,
+        dead=dead == "1",
+        sha256=sha256 or None,
+        summary=told if isinstance(told, dict) else None,
+    )
 
 
 def _read(stored: dict[bytes, bytes]) -> Record:

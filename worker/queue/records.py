@@ -23,7 +23,22 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, RedisDown, UnreadableRecord
-from worker.queue.record import Claim, Ended, Purge, Record, Settled, Submission, Submitted, Terms, pack, progress_of, read_record
+from worker.queue.record import (
+    GLANCED,
+    Claim,
+    Ended,
+    Glance,
+    Purge,
+    Record,
+    Settled,
+    Submission,
+    Submitted,
+    Terms,
+    pack,
+    progress_of,
+    read_glance,
+    read_record,
+)
 from worker.queue.requests import QUEUES, WATCH, ScanRequest
 from worker.queue.tally import tell_failed, tell_finished
 from worker.report import Report
@@ -127,6 +142,14 @@ class Records:
             except UnreadableRecord as exc:
                 log.warning("passed over: %s", exc)
         return records
+
+    def glances(self, scan_ids: Sequence[str]) -> list[Glance]:
+        """``get_many`` without most of each record: neither request nor report leaves Redis."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for scan_id in scan_ids:
+                pipe.hmget(self.key("scan", scan_id), *GLANCED)
+            found = zip(scan_ids, pipe.execute(), strict=True)
+        return [read_glance(scan_id, stored) for scan_id, stored in found if stored[0]]
 
     def states(self, scan_ids: Sequence[str], owner: str | None = None) -> list[tuple[str, float] | None]:
         """State and progress of each; None: no such scan, or another owner's."""

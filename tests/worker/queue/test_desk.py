@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from redis import Redis
 
@@ -241,6 +243,33 @@ def test_a_list_by_verdict_reads_no_other_reports(desk: Desk, caplog: pytest.Log
     assert "passed over" not in caplog.text
     assert desk.page("acme", verdict="fake").reports == ()
     assert "passed over" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "filters", [{"status": "cancelled"}, {"verdict": "real"}, {"external_id": "none"}, {"dead": True, "verdict": "fake"}]
+)
+def test_a_filtered_list_reads_no_record_that_does_not_fit(desk: Desk, filters: dict[str, Any]) -> None:
+    one, queued, failed = submit(desk, external_id="1"), submit(desk), submit(desk)
+    complete(desk.records, one)
+    fail(desk.records, failed, dead=True)
+    redis = desk.records.redis
+    for number in range(SCANNED_A_PAGE // 4):
+        redis.copy(f"vf:scan:{one}", f"vf:scan:{number:032x}")
+    redis.zadd("vf:index:acme", {f"{number:032x}": number for number in range(SCANNED_A_PAGE // 4)})
+    redis.config_resetstat()
+    assert desk.page("acme", **filters).reports == ()
+    assert "cmdstat_hgetall" not in redis.info("commandstats")
+    assert ids(desk.page("acme", status="queued").reports) == [queued]
+    assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] == 1
+
+
+def test_a_summary_that_cannot_be_read_hides_no_report(desk: Desk) -> None:
+    scan_id = submit(desk)
+    complete(desk.records, scan_id)
+    for summary in (b"", b"null", b"[]"):
+        desk.records.redis.hset(f"vf:scan:{scan_id}", "summary", summary)
+        assert desk.page("acme", verdict="real").reports == ()
+        assert len(desk.page("acme", verdict="fake").reports) == (summary != b"[]"), "such a record is passed over"
 
 
 def test_a_retry_is_a_scan_of_its_own(desk: Desk) -> None:
