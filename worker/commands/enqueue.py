@@ -76,8 +76,10 @@ class Run:
             self._print_json({"id": scan_id, "source": source, "created": created, "error": None})
 
     def refused(self, source: str, error: VeriframeError) -> None:
+        from worker.source.files import told_address
+
         self.counts["refused"] += 1
-        complain(source, error)
+        complain(told_address(source) if "://" in source else source, error)
         if self.format != "table":
             told = {"code": error.code, "message": str(error), "retryable": error.retryable}
             self._print_json({"id": None, "source": source, "created": False, "error": told})

@@ -107,6 +107,11 @@ def without_userinfo(url: str, instead: str = "") -> str:
     return _USERINFO.sub(lambda found: found[1] + instead, url)
 
 
+def told_address(url: str) -> str:
+    """An address as people are told of it: without what may be secret, its name and password, query and fragment."""
+    return re.split("[?#]", without_userinfo(url), maxsplit=1)[0]
+
+
 def _texts(arguments: Sequence[str], stdin: BinaryIO | None) -> Iterator[tuple[str, bool]]:
     for argument in arguments:
         if argument == "-":
@@ -118,7 +123,7 @@ def _texts(arguments: Sequence[str], stdin: BinaryIO | None) -> Iterator[tuple[s
 def _address(url: str) -> Item:
     """The item of an address; its name is the last part of the address's path, or the host."""
     digest = hashlib.sha256(os.fsencode(url)).hexdigest()[:16]
-    below_host = without_userinfo(url).partition("://")[2].partition("?")[0].partition("#")[0]
+    below_host = told_address(url).partition("://")[2]
     name = below_host.rstrip("/").rpartition("/")[2].replace("\0", "")[:100]
     return Item(path=Path("/", digest, name if name.strip(".") else "address"), url=url)
 

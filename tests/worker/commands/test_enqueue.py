@@ -105,6 +105,20 @@ def test_one_refusal_stops_none_of_the_others(veriframe: Veriframe, desk: Desk) 
     assert "no such file or folder" in result.stderr
 
 
+def test_what_may_be_secret_in_a_refused_address_is_told_in_the_rows_alone(veriframe: Veriframe, desk: Desk) -> None:
+    assert veriframe("enqueue", URLS[0], "--idempotency-key", "k").exit_code == 0
+    url = f"{URLS[1]}?token=s3cr3t"
+    requests = [json.dumps({"source": {"url": url}, "idempotency_key": "k"} | more) for more in ({}, {"no": 1})]
+    listed = ["ftp://me:s3cr3t@example.org/a.mp4?token=s3cr3t#s3cr3t", *requests, "no such?file.mp4"]
+    result = veriframe("enqueue", "-", "--format", "jsonl", input="\n".join(listed))
+    assert result.exit_code == 3
+    assert "s3cr3t" not in result.stderr
+    for told in ("ftp://example.org/a.mp4: ", f"{URLS[1]}: the idempotency key", "no such?file.mp4: "):
+        assert f"veriframe: {told}" in result.stderr
+    refused = [row["source"] for row in map(json.loads, result.stdout.splitlines()) if row["error"]]
+    assert sorted(refused) == sorted([listed[0], url, listed[2][:80], listed[3]]), "each is whole"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
