@@ -218,7 +218,7 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
         tracks=tuple(TrackScore(track=n, logit=found.logit, votes=len(groups[n])) for n, found in evidence.items()),
         track_scores=p,
         track_labels=labels,
-        segments=_segments(groups, evidence, coverage, levels),
+        segments=_segments(groups, evidence, coverage, levels, labels),
         frame_std=float(logits_n.std(ddof=1)) if len(logits_n) > 1 else None,
         log_odds=calibration.log_odds(evidence[decisive].logit, scores.chances, evidence[decisive].n_windows) - offset,
         offset=offset,
@@ -228,19 +228,23 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
 
 
 def _segments(
-    groups: Mapping[int, list[Face]], evidence: Mapping[int, Evidence], coverage: Coverage, levels: Mapping[int, float]
+    groups: Mapping[int, list[Face]],
+    evidence: Mapping[int, Evidence],
+    coverage: Coverage,
+    levels: Mapping[int, float],
+    labels: Mapping[int, Label],
 ) -> dict[int, tuple[Segment, ...]]:
     """Suspicious stretches of the tracks of a video that have one.
 
     A vote is suspicious above its track's level, the logit at which the calibration says fake; where a window sticks out of a
-    long track, already above the middle between the track's usual logit and that window's.
+    long track that is not real all the same, already above the middle between the track's usual logit and that window's.
     """
     if coverage.kind is MediaKind.PICTURE:
         return {}
     found: dict[int, tuple[Segment, ...]] = {}
     max_gap_s = coverage.max_gap_s or math.inf  # 0: every frame was looked at, however long one is shown
     for number, group in groups.items():
-        own = evidence[number].level
+        own = None if labels[number] is Label.REAL else evidence[number].level
         lowest = levels[number] if own is None else min(levels[number], own)
         found[number] = segments(
             *votes_in_time(group), lowest, start_s=coverage.start_s, end_s=coverage.end_s, max_gap_s=max_gap_s

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, Strategy, Verdict
+from worker.verdict.aggregate import Windows, track_evidence
 from worker.verdict.calibrate import Calibration, probability
 from worker.verdict.decide import POOLED_TRACK, Policy, decide
 
@@ -285,6 +286,16 @@ def test_segments_of_a_track_with_a_splice_are_what_is_high_for_it_or_fake(usual
     assert found.label is Label.FAKE
     (segment,) = found.segments[0]
     assert sum(segment.start_s <= vote.pts_s <= segment.end_s for vote in votes) == n_votes
+
+
+def test_what_sticks_out_of_a_track_that_is_real_all_the_same_is_not_suspicious() -> None:
+    votes = [face(5.0 * k, -7.5 if 100 <= k < 108 else -9.0) for k in range(240)]
+    looked = coverage(5.0, requested=240, end_s=1200.0)
+    times_n, logits_n = (np.array([getattr(vote, name) for vote in votes]) for name in ("pts_s", "logit"))
+    evidence = track_evidence(times_n, logits_n, windows=Windows())
+    assert evidence.level is not None, "a window sticks out"
+    found = judged(votes, looked)
+    assert (found.label, found.segments) == (Label.REAL, {})
 
 
 def test_a_fake_clip_is_one_segment() -> None:
