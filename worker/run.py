@@ -118,13 +118,15 @@ class Run:
         info, request = self.info, self._options.request
         end_s = min(info.duration_s, request.end_s or math.inf)
         times = [frame.pts_s for frame in seen.frames]
+        apart_s = max_gap_s(times, request.start_s, end_s)
         return Coverage(
             kind=info.kind,
             strategy=request.strategy,
             requested=self.passes.requested,
             decoded=len(times),
             with_face=seen.frames_with_face,
-            max_gap_s=0.0 if self._is_all(times) else max_gap_s(times, request.start_s, end_s),
+            max_gap_s=0.0 if self._is_all(times) else apart_s,
+            apart_s=apart_s,
             start_s=request.start_s,
             end_s=end_s or math.inf,
         )

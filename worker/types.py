@@ -246,6 +246,8 @@ class Coverage:
     max_gap_s: float
     """Longest stretch of the scanned window without a looked-at frame; 0 for a picture, and where every frame of the file was
     looked at, however long each is shown."""
+    apart_s: float = math.inf
+    """That stretch also where every frame was looked at; infinite where nobody asks."""
     start_s: float = 0.0
     end_s: float = math.inf
     """The scanned window is [start_s, end_s); ``end_s`` is infinite where the media's length is unknown."""

@@ -249,18 +249,20 @@ def segments(
     *,
     start_s: float = 0.0,
     end_s: float = math.inf,
-    max_gap_s: float = math.inf,
+    apart_s: float = math.inf,
 ) -> tuple[Segment, ...]:
-    """Stretches of one track whose votes (running median of 3) lie above ``level`` logits.
+    """Stretches of one track whose votes (running median of 3, of all and of those that the face was there for) lie above
+    ``level`` logits.
 
     A segment reaches half-way to the neighbouring votes; at the track's first and last vote as far as on the other side, within
-    [``start_s``, ``end_s``]. Looked-at frames lie no more than ``max_gap_s`` apart: where votes are more than twice as far, the
+    [``start_s``, ``end_s``]. Looked-at frames lie no more than ``apart_s`` apart: where votes are more than twice as far, the
     face was not there, and segments end half of it beyond the one and begin half of it before the other.
     """
-    x_n = _smoothed(_checked(logits_n), 3)
-    t_n = np.asarray(times_n, dtype=np.float64)
-    is_away_n = np.diff(t_n) > 2.0 * max_gap_s
-    half_n = np.where(is_away_n, max_gap_s, np.diff(t_n)) / 2.0
+    t_n, x_n = np.asarray(times_n, dtype=np.float64), _checked(logits_n)
+    is_away_n = np.diff(t_n) > 2.0 * apart_s
+    half_n = np.where(is_away_n, apart_s, np.diff(t_n)) / 2.0
+    there = np.split(x_n, np.flatnonzero(is_away_n) + 1)
+    x_n = np.minimum(_smoothed(x_n, 3), np.concatenate([_smoothed(part, 3) for part in there]))
     before_n = np.concatenate([half_n[:1], half_n]) if len(half_n) else np.zeros(1)
     after_n = np.concatenate([half_n, half_n[-1:]]) if len(half_n) else np.zeros(1)
     is_high_n = x_n > level

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -242,11 +241,10 @@ def _segments(
     if coverage.kind is MediaKind.PICTURE:
         return {}
     found: dict[int, tuple[Segment, ...]] = {}
-    max_gap_s = coverage.max_gap_s or math.inf  # 0: every frame was looked at, however long one is shown
     for number, group in groups.items():
         own = None if labels[number] is Label.REAL else evidence[number].level
         lowest = levels[number] if own is None else min(levels[number], own)
         found[number] = segments(
-            *votes_in_time(group), lowest, start_s=coverage.start_s, end_s=coverage.end_s, max_gap_s=max_gap_s
+            *votes_in_time(group), lowest, start_s=coverage.start_s, end_s=coverage.end_s, apart_s=coverage.apart_s
         )
     return {number: stretches for number, stretches in found.items() if stretches}

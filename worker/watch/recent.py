@@ -86,13 +86,15 @@ class Recent:
         """All that was seen in [start, end)."""
         times_s = [time_s for time_s in self._times_s if start_s <= time_s < end_s]
         faces = [face for face in self._faces if start_s <= face.pts_s < end_s]
+        gap_s = max_gap_s(times_s, start_s, end_s)
         coverage = Coverage(
             kind=MediaKind.VIDEO,
             strategy=Strategy.FPS,
             requested=max(1, round((end_s - start_s) * self._rhythm.fps)),
             decoded=len(times_s),
             with_face=len({face.pts_s for face in faces}),
-            max_gap_s=max_gap_s(times_s, start_s, end_s),
+            max_gap_s=gap_s,
+            apart_s=gap_s,
             start_s=start_s,
             end_s=max(end_s, start_s + 1e-3),
         )

@@ -197,9 +197,16 @@ def test_segments_are_clipped_to_the_window_and_skip_single_votes() -> None:
 def test_a_segment_ends_where_the_face_was_not_there() -> None:
     """Looked at every 2 s: a vote that is missing once may be a face that was not found; beyond that it was away."""
     times_n = np.array([1.0, 3.0, 7.0, 111.0, 113.0, 200.0])
-    found = segments(times_n, np.full(6, 6.0), 0.0, max_gap_s=2.0)
+    found = segments(times_n, np.full(6, 6.0), 0.0, apart_s=2.0)
     assert [(one.start_s, one.end_s) for one in found] == [(0.0, 8.0), (110.0, 114.0), (199.0, 201.0)]
-    assert len(segments(times_n, np.full(6, 6.0), 0.0, max_gap_s=60.0)) == 1
+    assert len(segments(times_n, np.full(6, 6.0), 0.0, apart_s=60.0)) == 1
+
+
+def test_one_vote_far_from_others_is_suspicious_only_if_it_is_high_itself_and_not_alone_in_that() -> None:
+    times_n = np.array([0.0, 0.2, 0.4, 0.6, 20.0, 40.0, 40.2, 40.4])
+    before, after = segments(times_n, np.where(times_n == 20.0, -9.0, 6.0), 0.0, apart_s=0.2)
+    assert (before.end_s, after.start_s) == pytest.approx((0.7, 39.9))
+    assert segments(times_n, np.where(times_n == 20.0, 9.0, -6.0), 0.0, apart_s=0.2) == ()
 
 
 def test_segments_reach_the_ends_of_a_track() -> None:

@@ -40,6 +40,7 @@ def coverage(max_gap_s: float = 1.0, kind: MediaKind = MediaKind.VIDEO, requeste
         decoded=requested,
         with_face=requested,
         max_gap_s=max_gap_s,
+        apart_s=max_gap_s or 1.0,
         end_s=end_s,
     )
 
@@ -309,8 +310,10 @@ def test_faces_that_are_seen_once_each_are_suspicious_where_they_are_seen() -> N
     guests = [face(time_s, 6.0, track) for track, time_s in enumerate((5.0, 61.0, 115.0))]
     found = judged(guests, coverage(2.0, end_s=120.0)).segments[POOLED_TRACK]
     assert [(one.start_s, one.end_s) for one in found] == [(4.0, 6.0), (60.0, 62.0), (114.0, 116.0)]
-    (slides,) = judged(guests, coverage(0.0, end_s=120.0)).segments[POOLED_TRACK]
+    every_frame = coverage(0.0, end_s=120.0)
+    (slides,) = judged(guests, replace(every_frame, apart_s=56.0)).segments[POOLED_TRACK]
     assert (slides.start_s, slides.end_s) == (0.0, 120.0), "each slide was looked at, and is shown until the next"
+    assert len(judged(guests, replace(every_frame, apart_s=0.2)).segments[POOLED_TRACK]) == 3
 
 
 def test_the_thresholds_that_decided_are_told() -> None:
