@@ -31,8 +31,6 @@ _REGISTERED: Final = {b"HEVC": "hevc", b"AV01": "av1", b"VC-1": "vc1", b"drac": 
 """Of private streams."""
 _PIDS: Final = 1 << 13
 _REGISTRATION, _IDENTIFIER = 0x05, 0x52
-_MOST_WRONG: Final = 10
-"""After so many sections in a row whose checksum is wrong FFmpeg believes the next (110 where one was right)."""
 
 
 class Pictures(NamedTuple):
@@ -74,20 +72,18 @@ def check_goes_on(fd: int, pid: int) -> int:
     Raises UnsupportedMedia where there are others before or behind them: of a program that takes their place, or of another
     codec; and where those under another PID do not stand by themselves.
 
-    A section whose checksum is wrong FFmpeg passes over, as most players do, up to ten in a row. What it says of codecs is passed
-    over too; other pictures it may not lead to, for some players (in browsers) check none. Where none is right, all are believed.
+    Sections whose checksum is wrong FFmpeg passes over, up to ten in a row, and some players (in browsers) check none. So neither
+    those that are right nor all together may lead to other pictures, and none may name another codec. Which PIDs are one stream
+    the right ones say, or all where none is right.
     """
     extents, tables = Extents(), Tables()
     for table_pid, packet in _table_packets(fd, extents):
         tables.take(table_pid, packet)
     sound, every = tables.sound.ended(), tables.every.ended()
-    told = sound if any(sound) else every
-    followed = _followed(told, pid)
+    followed = _followed(sound if any(sound) else every, pid)
     for stretches in (sound, every):
         _check_pictures(stretches, followed, extents)
-    believed = every if tables.most_wrong > _MOST_WRONG else told
-    pictures = (one for stretch in believed for maps in stretch.values() for each in maps for one in each)
-    codecs = {one.codec for one in pictures if one.pid in followed}
+    codecs = {codec for pid, codec in tables.codecs if pid in followed}
     if len(codecs) > 1:
         raise UnsupportedMedia("the stream changes in the middle to what is decoded otherwise")
     there = [one for one in followed if extents.last[one] >= 0]
@@ -135,9 +131,8 @@ class Told:
         self._times_listed: Counter[Program] = Counter()
         self._maps: defaultdict[Program, dict[Map, None]] = defaultdict(dict)
 
-    def take_map(self, pid: int, data: bytes) -> None:
-        program = (data[3] << 8 | data[4], pid)
-        if program in self._times_listed and (pictures := _pictures_of(data)):
+    def take_map(self, program: Program, pictures: Map) -> None:
+        if pictures and program in self._times_listed:
             self._maps[program][pictures] = None
 
     def take_list(self, data: bytes) -> None:
@@ -167,37 +162,26 @@ class Told:
 
 
 class Tables:
-    """``sound``: what sections with a right checksum say; ``every``: what all do. ``most_wrong``: so many in a row, of one PID,
-    had a wrong one."""
+    """``sound``: what sections with a right checksum say; ``every``: what all do. ``codecs``: of each PID all that any map says,
+    whatever is listed."""
 
     def __init__(self) -> None:
         self.sound, self.every = Told(), Told()
-        self.most_wrong = 0
-        self._wrong: Counter[int] = Counter()
+        self.codecs: set[tuple[int, str]] = set()
         self._held: defaultdict[int, list[bytes]] = defaultdict(list)
 
-    def take(self, pid: int, packet: bytes | None) -> None:
-        """None where it says again what the one before said."""
-        if packet is None:
-            self._count(pid, is_wrong=self._wrong[pid] > 0)
-            return
+    def take(self, pid: int, packet: bytes) -> None:
         self._held[pid] = held = collected(self._held[pid], packet)
         data = section(held)
-        if not data:
+        if not data or data[0] != (2 if pid else 0) or not data[5] & 1:
             return
-        is_right = is_sound(held)
-        self._count(pid, is_wrong=not is_right)
-        if data[0] != (2 if pid else 0) or not data[5] & 1:
-            return
-        for told in (self.every, self.sound) if is_right else (self.every,):
+        pictures = _pictures_of(data) if pid else ()
+        self.codecs.update((one.pid, one.codec) for one in pictures)
+        for told in (self.every, self.sound) if is_sound(held) else (self.every,):
             if pid:
-                told.take_map(pid, data)
+                told.take_map((data[3] << 8 | data[4], pid), pictures)
             else:
                 told.take_list(data)
-
-    def _count(self, pid: int, *, is_wrong: bool) -> None:
-        self._wrong[pid] = self._wrong[pid] + 1 if is_wrong else 0
-        self.most_wrong = max(self.most_wrong, self._wrong[pid])
 
 
 def _pictures_of(pmt: bytes) -> Map:
@@ -218,9 +202,9 @@ def _described(descriptors: bytes) -> Iterator[tuple[int, bytes]]:
         at = behind
 
 
-def _table_packets(fd: int, extents: Extents) -> Iterator[tuple[int, bytes | None]]:
-    """The packets of lists and of the maps that these name, in order, each with its PID; None where it says again what the one
-    before said. Fills ``extents``."""
+def _table_packets(fd: int, extents: Extents) -> Iterator[tuple[int, bytes]]:
+    """The packets of lists and of the maps that these name, in order, each with its PID, but for those that say again what the
+    one before said. Fills ``extents``."""
     is_table = np.zeros(_PIDS, np.bool_)
     is_table[0] = True
     last: dict[int, bytes] = {}
@@ -236,13 +220,11 @@ def _table_packets(fd: int, extents: Extents) -> Iterator[tuple[int, bytes | Non
         for place in np.flatnonzero(is_table[pids_N]).tolist():
             packet = packets[place * PACKET : (place + 1) * PACKET]
             pid, said = pid_of(packet), packet[:3] + packet[4:]
-            if last.get(pid) == said:
-                yield pid, None
-                continue
-            if not pid:
-                last.clear()
-            last[pid] = said
-            yield pid, packet
+            if last.get(pid) != said:
+                if not pid:
+                    last.clear()
+                last[pid] = said
+                yield pid, packet
 
 
 def _packets_of(fd: int, pids: list[int]) -> Iterator[bytes]:

@@ -142,20 +142,28 @@ def damaged(packet: bytes) -> bytes:
     return packet[:at] + bytes((packet[at] ^ 1,)) + packet[at + 1 :]
 
 
-@pytest.mark.parametrize("times", [1, 10])
-def test_another_codec_in_a_map_with_a_wrong_checksum_is_passed_over(clips: Clips, tmp_path: Path, times: int) -> None:
-    """As FFmpeg does."""
-    packets = packets_of(part(clips, ".ts"))
-    packets[80:80] = [damaged(mapping(1, 0x1000, 256, kind=0x24))] * times
-    assert frames_of(tmp_path / "damaged.ts", b"".join(packets)) == N
-
-
-def test_another_codec_in_many_maps_with_wrong_checksums_is_refused(clips: Clips, tmp_path: Path) -> None:
-    """FFmpeg believes them in the end."""
-    packets = packets_of(part(clips, ".ts"))
-    packets[80:80] = [damaged(mapping(1, 0x1000, 256, kind=0x24))] * 11
+@pytest.mark.parametrize("is_damaged", [False, True])
+@pytest.mark.parametrize("wrong_lists", [0, 11])
+def test_what_goes_on_under_its_pid_in_another_codec_is_refused(
+    clips: Clips, tmp_path: Path, wrong_lists: int, is_damaged: bool
+) -> None:
+    """Browsers' players check no checksum, and FFmpeg does not read the map of a program that is listed no more."""
+    first, second = (
+        [packet for packet in packets_of(part(clips, ".ts", clip=clip)) if pid_of(packet) == 256] for clip in ("h264", "hevc")
+    )
+    other = mapping(1, 0x1000, 256, kind=0x24)
+    packets = [listing((1, 0x1000)), *[damaged(listing((9, 0x900)))] * wrong_lists, mapping(1, 0x1000, 256), *first]
     with pytest.raises(UnsupportedMedia):
-        frames_of(tmp_path / "damaged.ts", b"".join(packets))
+        frames_of(tmp_path / "joined.ts", b"".join((*packets, damaged(other) if is_damaged else other, *second)))
+
+
+def test_pictures_under_two_pids_are_looked_at_though_wrong_lists_name_other_programs(clips: Clips, tmp_path: Path) -> None:
+    first, second = (
+        [packet for packet in packets_of(part(clips, ".ts", pid=pid)) if pid_of(packet) == pid] for pid in (256, 400)
+    )
+    lists = [listing((1, 0x1000)), *[damaged(listing((9, 0x900)))] * 11]
+    packets = [*lists, mapping(1, 0x1000, 256), *first, mapping(1, 0x1000, 400), *second]
+    assert frames_of(tmp_path / "joined.ts", b"".join(packets)) == 2 * N
 
 
 @pytest.mark.parametrize("is_listed", [True, False])
