@@ -14,6 +14,8 @@ HEVC: Final = frozenset((0x24,))
 WATCHED: Final = MPEG | H264 | HEVC | {0x10}
 """Types of video that a live stream is cut by."""
 _MOST_PACKETS: Final = 8
+_LEAST_BYTES, _MOST_BYTES, _STUFFING = 12, 4096, 0xFF
+"""Of sections."""
 _MIRRORED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 """zlib's checksum takes the bits of each byte the other way round."""
 
@@ -40,21 +42,71 @@ def collected(held: list[bytes], packet: bytes) -> list[bytes]:
 
 def section(packets: list[bytes]) -> bytes:
     """The table's section without its checksum, right or wrong; empty while it is not whole."""
-    return _whole(packets)[:-4]
-
-
-def is_sound(packets: list[bytes]) -> bool:
-    """Whether the table's section is whole, and its checksum (CRC-32/MPEG-2) right."""
-    return zlib.crc32(_whole(packets).translate(_MIRRORED)) == 0xFFFFFFFF
-
-
-def _whole(packets: list[bytes]) -> bytes:
     data = b"".join(payload(packet) for packet in packets)
     if not data or len(data) < 1 + data[0] + 3:
         return b""
     data = data[1 + data[0] :]
     length = 3 + ((data[1] & 0x0F) << 8 | data[2])
-    return data[:length] if 12 <= length <= len(data) else b""
+    return data[: length - 4] if _LEAST_BYTES <= length <= len(data) else b""
+
+
+def is_sound(section: bytes) -> bool:
+    """Whether the checksum (CRC-32/MPEG-2) that it ends with is right."""
+    return zlib.crc32(section.translate(_MIRRORED)) == 0xFFFFFFFF
+
+
+class Assembled:
+    """Sections of one PID as FFmpeg puts them together out of packets (``write_section_data`` in its libavformat/mpegts.c)."""
+
+    def __init__(self) -> None:
+        self._counter = -1
+        self._held = bytearray(_MOST_BYTES)
+        self._begin = self._end = 0
+        """In ``_held``: of the section that is not whole yet."""
+        self._is_done = False
+
+    def take(self, packet: bytes) -> Iterator[bytes]:
+        """The sections, with their checksums, that are whole with this packet. One that does not follow the one before takes
+        none up."""
+        control = packet[3] >> 4 & 3
+        if not control:
+            return
+        counter = packet[3] & 0x0F
+        is_next = (
+            self._counter in (-1, (counter - (control & 1)) & 0x0F)
+            or (control & 2 and packet[4] > 0 and packet[5] & 0x80)  # as it says
+        )
+        self._counter = counter
+        data = payload(packet)
+        rest, begun = data, b""
+        if data and packet[1] & 0x40:
+            if data[0] >= len(data):
+                return
+            rest, begun = data[1 : 1 + data[0]], data[1 + data[0] :]
+        if rest and is_next and not self._is_done:
+            yield from self._put(rest)
+        if begun:
+            self._begin = self._end = 0
+            yield from self._put(begun)
+
+    def _put(self, data: bytes) -> Iterator[bytes]:
+        held = self._held
+        data = data[: _MOST_BYTES - self._end]
+        held[self._end : self._end + len(data)] = data
+        self._end += len(data)
+        self._is_done = self._begin > 0
+        while self._begin < _MOST_BYTES and held[self._begin] != _STUFFING:
+            begin, left = self._begin, self._end - self._begin
+            length = 3 + ((held[begin + 1] & 0x0F) << 8 | held[begin + 2]) if left >= 3 else 0
+            if length > _MOST_BYTES:
+                return
+            if not length or length > left:
+                self._is_done = False
+                return
+            self._is_done = True
+            self._begin += length
+            if length >= _LEAST_BYTES:
+                yield bytes(held[begin : begin + length])
 
 
 def programs_of(pat: bytes) -> tuple[tuple[int, int], ...]:

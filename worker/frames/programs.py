@@ -18,11 +18,14 @@ import numpy.typing as npt
 
 from worker.errors import UnsupportedMedia
 from worker.frames.splices import check_apart
-from worker.program_tables import PACKET, collected, is_sound, pid_of, programs_of, section, streams_of
+from worker.program_tables import PACKET, SYNC, Assembled, is_sound, pid_of, programs_of, streams_of
 
 _PIECE_BYTES: Final = 8 << 20
-_PACKETS: Final = re.compile(rb"(?s:G.{187}(?=G|.{4}G|.{16}G|\Z))++")
-"""Those of 188 bytes in a row; with 4 bytes before or 16 behind each, one at a time."""
+_PACKETS: Final = re.compile(rb"(?s:G.{187})++")
+"""In a row. Behind what is none FFmpeg too takes the next such byte for a packet's first, whatever follows."""
+_TIMED_PACKETS: Final = re.compile(rb"(?s:(?P<timed>.{4}G.{187})++|(?:G.{187})++)")
+"""Those of Blu-ray have a time of 4 bytes before each, which may hold such a byte."""
+_TIMED: Final = 4 + PACKET
 _CODECS: Final = {
     0x01: "mpeg", 0x02: "mpeg", 0x10: "mpeg4", 0x1B: "h264", 0x20: "h264", 0x21: "jpeg2000", 0x24: "hevc", 0x33: "vvc",
     0x42: "cavs", 0xD1: "dirac", 0xD2: "avs2", 0xD4: "avs3", 0xEA: "vc1",
@@ -77,8 +80,8 @@ def check_goes_on(fd: int, pid: int) -> int:
     the right ones say, or all where none is right.
     """
     extents, tables = Extents(), Tables()
-    for table_pid, packet in _table_packets(fd, extents):
-        tables.take(table_pid, packet)
+    for packet in _table_packets(fd, extents):
+        tables.take(packet)
     sound, every = tables.sound.ended(), tables.every.ended()
     followed = _followed(sound if any(sound) else every, pid)
     for stretches in (sound, every):
@@ -168,16 +171,22 @@ class Tables:
     def __init__(self) -> None:
         self.sound, self.every = Told(), Told()
         self.codecs: set[tuple[int, str]] = set()
-        self._held: defaultdict[int, list[bytes]] = defaultdict(list)
+        self._assembled: defaultdict[int, Assembled] = defaultdict(Assembled)
+        self._last: dict[int, bytes] = {}
 
-    def take(self, pid: int, packet: bytes) -> None:
-        self._held[pid] = held = collected(self._held[pid], packet)
-        data = section(held)
-        if not data or data[0] != (2 if pid else 0) or not data[5] & 1:
-            return
+    def take(self, packet: bytes) -> None:
+        pid = pid_of(packet)
+        for section in self._assembled[pid].take(packet):
+            if self._last.get(pid) != section and section[0] == (2 if pid else 0) and section[5] & 1:
+                if not pid:
+                    self._last.clear()
+                self._last[pid] = section
+                self._take(pid, section[:-4], (self.every, self.sound) if is_sound(section) else (self.every,))
+
+    def _take(self, pid: int, data: bytes, readings: tuple[Told, ...]) -> None:
         pictures = _pictures_of(data) if pid else ()
         self.codecs.update((one.pid, one.codec) for one in pictures)
-        for told in (self.every, self.sound) if is_sound(held) else (self.every,):
+        for told in readings:
             if pid:
                 told.take_map((data[3] << 8 | data[4], pid), pictures)
             else:
@@ -202,45 +211,42 @@ def _described(descriptors: bytes) -> Iterator[tuple[int, bytes]]:
         at = behind
 
 
-def _table_packets(fd: int, extents: Extents) -> Iterator[tuple[int, bytes]]:
-    """The packets of lists and of the maps that these name, in order, each with its PID, but for those that say again what the
-    one before said. Fills ``extents``."""
+def _table_packets(fd: int, extents: Extents) -> Iterator[bytes]:
+    """The packets of lists and of the maps that these name, in order. Fills ``extents``."""
     is_table = np.zeros(_PIDS, np.bool_)
     is_table[0] = True
-    last: dict[int, bytes] = {}
-    programs: list[bytes] = []
-    for packets in _packets(fd):
-        packets_NB = np.frombuffer(packets, np.uint8).reshape(-1, PACKET)
+    lists = Assembled()
+    for packets_NB in _packets(fd):
         pids_N = (packets_NB[:, 1] & 0x1F).astype(np.intp) << 8 | packets_NB[:, 2]
         extents.add(pids_N)
         for place in np.flatnonzero(pids_N == 0).tolist():
-            programs = collected(programs, packets[place * PACKET : (place + 1) * PACKET])
-            for _, pid in programs_of(section(programs)):
-                is_table[pid] = True
+            for section in lists.take(packets_NB[place].tobytes()):
+                is_table[[pid for _, pid in programs_of(section[:-4])]] = True
         for place in np.flatnonzero(is_table[pids_N]).tolist():
-            packet = packets[place * PACKET : (place + 1) * PACKET]
-            pid, said = pid_of(packet), packet[:3] + packet[4:]
-            if last.get(pid) != said:
-                if not pid:
-                    last.clear()
-                last[pid] = said
-                yield pid, packet
+            yield packets_NB[place].tobytes()
 
 
 def _packets_of(fd: int, pids: list[int]) -> Iterator[bytes]:
-    for packets in _packets(fd):
-        packets_NB = np.frombuffer(packets, np.uint8).reshape(-1, PACKET)
+    for packets_NB in _packets(fd):
         pids_N = (packets_NB[:, 1] & 0x1F).astype(np.intp) << 8 | packets_NB[:, 2]
         for place in np.flatnonzero(np.isin(pids_N, pids)).tolist():
-            yield packets[place * PACKET : (place + 1) * PACKET]
+            yield packets_NB[place].tobytes()
 
 
-def _packets(fd: int) -> Iterator[bytes]:
-    """Whole packets, many at once, wherever they begin in the file."""
+def _packets(fd: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Whole packets [N, bytes], many at once, wherever they begin in the file."""
+    is_timed = os.pread(fd, 2 * PACKET + 1, 0)[::PACKET] != bytes((SYNC, SYNC, SYNC))
+    pattern = _TIMED_PACKETS if is_timed else _PACKETS
     at, rest = 0, b""
     while piece := os.pread(fd, _PIECE_BYTES, at):
         at += len(piece)
         data = rest + piece
-        found = list(_PACKETS.finditer(data))
-        yield b"".join(run[0] for run in found)
-        rest = data[max(found[-1].end() if found else 0, len(data) - 2 * PACKET) :]
+        found = list(pattern.finditer(data))
+        yield np.frombuffer(b"".join(map(_untimed, found) if is_timed else (run[0] for run in found)), np.uint8).reshape(
+            -1, PACKET
+        )
+        rest = data[max(found[-1].end() if found else 0, len(data) - _TIMED + 1) :]
+
+
+def _untimed(run: re.Match[bytes]) -> bytes:
+    return np.frombuffer(run[0], np.uint8).reshape(-1, _TIMED)[:, 4:].tobytes() if run["timed"] else run[0]

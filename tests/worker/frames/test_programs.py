@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from itertools import zip_longest
+from itertools import cycle, zip_longest
 from pathlib import Path
 
 import pytest
@@ -187,3 +187,51 @@ def test_tables_of_which_no_checksum_is_right_are_believed(both: tuple[bytes, by
             frames_of(tmp_path / "damaged.ts", first + second)
     else:
         assert frames_of(tmp_path / "damaged.ts", first + first) == 2 * N
+
+
+@pytest.mark.parametrize("behind", [b"\0", b"\0" * 4, b"\0" * 187])
+def test_packets_are_found_with_anything_behind_them(both: tuple[bytes, bytes], tmp_path: Path, behind: bytes) -> None:
+    first, second = both
+    packets = [packet + behind if pid_of(packet) == 0x300 else packet for packet in packets_of(second)]
+    with pytest.raises(UnsupportedMedia):
+        frames_of(tmp_path / "joined.ts", first + b"".join(packets))
+
+
+def test_times_before_packets_are_not_taken_for_these(both: tuple[bytes, bytes], tmp_path: Path) -> None:
+    times = cycle((b"\0\0\0\0", b"\0\0\0G", b"\0\0G\0", b"G\0\0\0"))
+    first, second = ([time + packet for time, packet in zip(times, packets_of(data), strict=False)] for data in both)
+    assert frames_of(tmp_path / "timed.m2ts", b"".join(first)) == N
+    with pytest.raises(UnsupportedMedia):
+        frames_of(tmp_path / "joined.m2ts", b"".join((*first, *second)))
+    with pytest.raises(UnsupportedMedia):
+        frames_of(tmp_path / "joined.m2ts", b"".join(first) + both[1])
+
+
+def stuffed(pid: int, data: bytes, counter: int, *, begins: bool) -> bytes:
+    """A packet of this payload, filled up by its adaptation field."""
+    left = 183 - len(data)
+    field = bytes((left,)) + (b"\0" + b"\xff" * (left - 1) if left else b"")
+    return b"G" + (begins << 14 | pid).to_bytes(2, "big") + bytes((0x30 | counter,)) + field + data
+
+
+def another_codec(way: str) -> list[bytes]:
+    """A map that names it, laid in packets in a way that FFmpeg reads."""
+    section = mapping(1, 0x1000, 256, kind=0x24)[5:26]
+    if way == "second section":
+        return [table(0x1000, b"\x42\xb0\x0d" + bytes(9))[:21] + section + b"\xff" * (PACKET - 21 - len(section))]
+    if way == "tail before the next":
+        parts = [b"\0" + section[:-6], b"\6" + section[-6:] + b"\xff"]
+        return [stuffed(0x1000, data, counter, begins=True) for counter, data in enumerate(parts)]
+    if way == "many packets":
+        parts = [b"\0" + section[:1], *(section[at : at + 2] for at in range(1, len(section), 2))]
+        return [stuffed(0x1000, data, counter % 16, begins=not counter) for counter, data in enumerate(parts)]
+    between = [(b"\0" + section[:8], 0), (b"other", 7), (section[8:], 8)]
+    return [stuffed(0x1000, data, counter, begins=not counter) for data, counter in between]
+
+
+@pytest.mark.parametrize("way", ["second section", "tail before the next", "many packets", "another counter between"])
+def test_maps_are_put_together_as_ffmpeg_does(clips: Clips, tmp_path: Path, way: str) -> None:
+    packets = packets_of(part(clips, ".ts"))
+    packets[80:80] = another_codec(way)
+    with pytest.raises(UnsupportedMedia):
+        frames_of(tmp_path / "joined.ts", b"".join(packets))
