@@ -52,9 +52,11 @@ def container_of(head: bytes) -> str | None:
 
 
 @contextmanager
-def open_container(file: BinaryIO, limits: Limits, accel: HWAccel | None = None) -> Iterator[InputContainer]:
-    """The demuxer of the file from its start; its streams are decoded on ``accel``. Raises UnsupportedMedia, or CorruptMedia
-    where it is a container that we read."""
+def open_container(
+    file: BinaryIO, limits: Limits, accel: HWAccel | None = None, *, parses: bool = True
+) -> Iterator[InputContainer]:
+    """The demuxer of the file from its start; its streams are decoded on ``accel``. Not ``parses``: packets are not cut into
+    pictures. Raises UnsupportedMedia, or CorruptMedia where it is a container that we read."""
     fd = file.fileno()
     head = os.pread(fd, HEAD_BYTES, 0)
     kind = container_of(head)
@@ -69,6 +71,8 @@ def open_container(file: BinaryIO, limits: Limits, accel: HWAccel | None = None)
         "format_whitelist": FORMATS,
         "max_pixels": str(limits.max_pixels),
     }
+    if not parses:
+        options["fflags"] = "noparse+nofillin"
     if kind == "mpegts":
         options["merge_pmt_versions"] = "1"  # pictures that go on under another PID of their program are the same stream
         options["correct_ts_overflow"] = "0"  # an earlier clock is another recording's; one that wraps is laid out alike
@@ -104,12 +108,25 @@ def video_stream(container: InputContainer, limits: Limits) -> VideoStream:
         raise UnsupportedMedia("no decoder for the video stream")
     best = container.streams.best("video")
     stream = best if best in moving and best.codec_context is not None else next(s for s in moving if s.codec_context is not None)
-    for other in container.streams:
-        if other is not stream:
-            other.discard = Discard.all
+    _discard_others(container, stream)
     check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
     check_packets(max(stream.frames, len(stream.index_entries)), limits)
     return stream
+
+
+def stream_at(container: InputContainer, index: int) -> VideoStream:
+    """The stream of this number; the others are discarded unread. Raises UnsupportedMedia."""
+    stream = next((stream for stream in container.streams.video if stream.index == index), None)
+    if stream is None or stream.codec_context is None:
+        raise UnsupportedMedia("the video stream is found in one way of reading alone")
+    _discard_others(container, stream)
+    return stream
+
+
+def _discard_others(container: InputContainer, stream: VideoStream) -> None:
+    for other in container.streams:
+        if other is not stream:
+            other.discard = Discard.all
 
 
 def check_pixels(width: int, height: int, limits: Limits) -> None:

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.errors import UnsupportedMedia
-from worker.frames.splices import check_apart
 from worker.program_tables import PACKET, SYNC, Assembled, is_sound, pid_of, programs_of, streams_of
 
 _PIECE_BYTES: Final = 8 << 20
@@ -69,11 +68,11 @@ class Extents:
         self._count += len(pids_N)
 
 
-def check_goes_on(fd: int, pid: int) -> int:
-    """How often the pictures of ``pid`` go on under another PID.
+def check_goes_on(fd: int, pid: int) -> set[int]:
+    """The PIDs whose packets FFmpeg should take for one stream with ``pid``.
 
-    Raises UnsupportedMedia where there are others before or behind them: of a program that takes their place, or of another
-    codec; and where those under another PID do not stand by themselves.
+    Raises UnsupportedMedia where there are others before or behind these pictures: of a program that takes their place, or of
+    another codec.
 
     Sections whose checksum is wrong FFmpeg passes over, up to ten in a row, and some players (in browsers) check none. So neither
     those that are right nor all together may lead to other pictures, and none may name another codec. Which PIDs are one stream
@@ -89,8 +88,7 @@ def check_goes_on(fd: int, pid: int) -> int:
     codecs = {codec for pid, codec in tables.codecs if pid in followed}
     if len(codecs) > 1:
         raise UnsupportedMedia("the stream changes in the middle to what is decoded otherwise")
-    there = [one for one in followed if extents.last[one] >= 0]
-    return check_apart(_packets_of(fd, there), *codecs) if len(there) > 1 else 0
+    return {one for one in followed if extents.last[one] >= 0}
 
 
 def _check_pictures(stretches: list[Stretch], followed: set[int], extents: Extents) -> None:
@@ -223,13 +221,6 @@ def _table_packets(fd: int, extents: Extents) -> Iterator[bytes]:
             for section in lists.take(packets_NB[place].tobytes()):
                 is_table[[pid for _, pid in programs_of(section[:-4])]] = True
         for place in np.flatnonzero(is_table[pids_N]).tolist():
-            yield packets_NB[place].tobytes()
-
-
-def _packets_of(fd: int, pids: list[int]) -> Iterator[bytes]:
-    for packets_NB in _packets(fd):
-        pids_N = (packets_NB[:, 1] & 0x1F).astype(np.intp) << 8 | packets_NB[:, 2]
-        for place in np.flatnonzero(np.isin(pids_N, pids)).tolist():
             yield packets_NB[place].tobytes()
 
 

@@ -22,7 +22,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from worker.errors import UnsupportedMedia
-from worker.frames import colour, ending, nvdec, planes, probe, programs, reordering, sampling, timeline
+from worker.frames import colour, ending, nvdec, planes, probe, programs, reordering, sampling, splices, timeline
 from worker.frames.intime import pts_of
 from worker.frames.limits import Limits
 from worker.frames.reader import Counts, Reader, time_base_of
@@ -64,15 +64,15 @@ class PyavDecoder:
             if self._accel is not None:
                 nvdec.check_taken(stream)
             reader = Reader(container, stream, self._limits, self._threads, reopen)
-            yield PyavMedia(container, reader, self._limits, file.fileno(), on_card=self._accel is not None)
+            yield PyavMedia(container, reader, self._limits, file, on_card=self._accel is not None)
 
 
 class PyavMedia:
     """``OpenMedia`` of one video stream."""
 
-    def __init__(self, container: InputContainer, reader: Reader, limits: Limits, fd: int, *, on_card: bool) -> None:
+    def __init__(self, container: InputContainer, reader: Reader, limits: Limits, file: BinaryIO, *, on_card: bool) -> None:
         stream = reader.stream
-        self._fd = fd
+        self._fd = file.fileno()
         self._on_card = on_card
         self._reader = reader
         self._limits = limits
@@ -85,13 +85,14 @@ class PyavMedia:
             keys_s=(),
             pixels=first.width * first.height,
         )
-        self._changes = 0
-        """How often pictures go on under another PID."""
         self._timeline = self._build_timeline(head, header)
-        if self._changes > MOST_CHANGES * sampling.first_pass_count(self._timeline.clip.duration_s):
-            raise UnsupportedMedia("the stream changes too often to pictures under another PID")
         probe.check_duration(self._timeline.clip.duration_s, limits)
         probe.check_packets(self._timeline.n_frames, limits)
+        if container.format.name == "mpegts":
+            most = MOST_CHANGES * sampling.first_pass_count(self._timeline.clip.duration_s)
+            pids = programs.check_goes_on(self._fd, stream.id)
+            if splices.count_changes(file, limits, stream, pids) > most:
+                raise UnsupportedMedia("the stream changes too often to pictures under another PID")
         self._missing_s = self._lacking_s(header.duration_s)
         self._shown = colour.shown_size(first, stream.sample_aspect_ratio)
         probe.check_pixels(*self._shown, limits)
@@ -239,8 +240,6 @@ class PyavMedia:
             found = timeline.from_index(reader.stream, self._clock, head, header, offsets, reader.latest_from)
             if found is not None and reader.ends_where_its_index_ends():
                 return found
-        if name == "mpegts":
-            self._changes = programs.check_goes_on(self._fd, reader.stream.id)
         reader.rewind()
         most_s = self._limits.max_duration_s
         found = timeline.from_packets(reader.packets(), self._clock, header, most_s, reader.leap)

@@ -214,9 +214,9 @@ def stuffed(pid: int, data: bytes, counter: int, *, begins: bool) -> bytes:
     return b"G" + (begins << 14 | pid).to_bytes(2, "big") + bytes((0x30 | counter,)) + field + data
 
 
-def another_codec(way: str) -> list[bytes]:
-    """A map that names it, laid in packets in a way that FFmpeg reads."""
-    section = mapping(1, 0x1000, 256, kind=0x24)[5:26]
+def laid(packet: bytes, way: str) -> list[bytes]:
+    """A map laid in packets in another way that FFmpeg reads."""
+    section = packet[5:26]
     if way == "second section":
         return [table(0x1000, b"\x42\xb0\x0d" + bytes(9))[:21] + section + b"\xff" * (PACKET - 21 - len(section))]
     if way == "tail before the next":
@@ -232,6 +232,6 @@ def another_codec(way: str) -> list[bytes]:
 @pytest.mark.parametrize("way", ["second section", "tail before the next", "many packets", "another counter between"])
 def test_maps_are_put_together_as_ffmpeg_does(clips: Clips, tmp_path: Path, way: str) -> None:
     packets = packets_of(part(clips, ".ts"))
-    packets[80:80] = another_codec(way)
+    packets[80:80] = laid(mapping(1, 0x1000, 256, kind=0x24), way)
     with pytest.raises(UnsupportedMedia):
         frames_of(tmp_path / "joined.ts", b"".join(packets))
