@@ -201,7 +201,8 @@ def clustered_clopper_pearson(alarms: Sequence[bool] | Bools, groups: Sequence[s
 
     The design effect is the between-group variance of the share over that of independent files, at least 1; few groups are
     corrected by the ratio of Student quantiles. Where all files agree, that variance is nothing, and each group counts as one
-    file: 59 groups without an alarm promise at most 5 % (``upper``). Raises ValueError for no files.
+    file: 59 groups without an alarm promise at most 5 % (``upper``). The bounds with some alarms lie no lower than
+    those without any, and so the other way round: a variance that one group makes says little. Raises ValueError for no files.
     """
     alarm_N = np.asarray(alarms, dtype=bool)
     if len(alarm_N) == 0 or len(alarm_N) != len(groups):
@@ -211,8 +212,16 @@ def clustered_clopper_pearson(alarms: Sequence[bool] | Bools, groups: Sequence[s
     effective = _effective(alarm_N, groups)
     low, high = clopper_pearson(min(share * effective, effective), effective)
     upper = clopper_pearson(min(share * effective, effective), effective, 2 * CONFIDENCE - 1)[1]
+    k = len(set(groups))
     return Proportion(
-        count=count, total=n, groups=len(set(groups)), effective=effective, share=share, low=low, high=high, upper=upper
+        count=count,
+        total=n,
+        groups=k,
+        effective=effective,
+        share=share,
+        low=min(low, clopper_pearson(k, k)[0]),
+        high=max(high, clopper_pearson(0, k)[1]),
+        upper=max(upper, clopper_pearson(0, k, 2 * CONFIDENCE - 1)[1]),
     )
 
 

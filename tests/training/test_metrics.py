@@ -182,6 +182,16 @@ def test_59_groups_without_an_alarm_promise_five_per_cent_however_many_files_the
         assert found.upper < 0.05
 
 
+def test_bounds_never_fall_where_one_more_group_has_an_alarm() -> None:
+    groups = [str(n // 7) for n in range(28 * 7)]
+    found = [clustered_clopper_pearson([n % 7 == 0 and n < 7 * count for n in range(28 * 7)], groups) for count in range(5)]
+    assert [one.upper for one in found] == sorted(one.upper for one in found)
+    assert [one.high for one in found] == sorted(one.high for one in found)
+    assert found[1].upper == found[0].upper
+    mirrored = [clustered_clopper_pearson([n % 7 > 0 or n >= 7 * count for n in range(28 * 7)], groups) for count in range(5)]
+    assert [one.low for one in mirrored] == pytest.approx([1 - one.high for one in found])
+
+
 def test_the_interval_covers_the_truth_among_clustered_files() -> None:
     rng = np.random.default_rng(0)
     groups = [str(n // 6) for n in range(240)]
