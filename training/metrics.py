@@ -26,6 +26,12 @@ def one_class(fake_N: Bools) -> bool:
     return bool(fake_N.all() or not fake_N.any())
 
 
+def least_groups(fake_N: Bools, groups: Sequence[str]) -> int:
+    """Groups of the class that has fewer; 0 where one is missing."""
+    group_N = np.asarray(groups)
+    return min(len(np.unique(group_N[fake_N])), len(np.unique(group_N[~fake_N])))
+
+
 def auc(fake_N: Bools, score_N: Floats) -> float:
     """Chance that a random fake scores above a random real one, ties half; nan where a class is missing."""
     if one_class(fake_N):

@@ -3,11 +3,12 @@
 A source is refused where the 95 % interval of its *paired* change lies wholly on the losing side (beyond ``tolerance``). The
 interval is a percentile bootstrap that draws whole groups again (a person, a clip, a scene: files of one move together) and takes
 both checkpoints' scores of a file along, so that what is common to them cancels: a paired change is bounded far more tightly than
-either value. The measure is AUC where a source has both labels: it needs no calibration, and the adapted checkpoint has none yet.
-A source with one label cannot be ranked: its log loss is taken, of probabilities that a Platt scaling of *that* checkpoint's
-logits over the whole regression set gives. So an offset or a scale common to all sources, which a new calibration takes away, is
-no loss, but a source that moved against all the others is. Sources with fewer than ``LEAST_GROUPS`` groups say nothing alone (of
-five pairs of equal direction not even the sign test rejects at 2.5 %): they are judged together, by log loss.
+either value. The measure is AUC where a source has ``LEAST_GROUPS`` groups of either label: it needs no calibration, and the
+adapted checkpoint has none yet. Without real files or fakes a source cannot be ranked, and with few of one all draws hang on
+those few: its log loss is taken, of probabilities that a Platt scaling of *that* checkpoint's logits over the whole regression
+set gives. So an offset or a scale common to all sources, which a new calibration takes away, is no loss, but a source that moved
+against all the others is. Sources with fewer than ``LEAST_GROUPS`` groups say nothing alone (of five pairs of equal direction not
+even the sign test rejects at 2.5 %): they are judged together, by log loss.
 
 The feedback cases must gain, by the same probabilities: their mean log loss must fall. They were trained on, so this only shows
 that training reached them.
@@ -24,7 +25,7 @@ import numpy as np
 
 from training.adaptation.results import Case, Change, Flip, Gate
 from training.calibration import Clips, fit_platt
-from training.metrics import EDGE, Bools, Floats, auc, grouped_interval, one_class
+from training.metrics import EDGE, Bools, Floats, auc, grouped_interval, least_groups, one_class
 
 LEAST_GROUPS = 6
 PENALTY = 0.01
@@ -94,7 +95,8 @@ def parts(files: _Files) -> list[tuple[str, _Files, Measure]]:
     found: list[tuple[str, _Files, Measure]] = []
     for name in sorted(by_source.keys() - set(small)):
         part = files.take(by_source[name])
-        found.append((name, part, "log loss" if one_class(part.fake_N) else "AUC"))
+        ranks = least_groups(part.fake_N, [case.group for case in part.cases]) >= LEAST_GROUPS
+        found.append((name, part, "AUC" if ranks else "log loss"))
     if small:
         together = files.take([place for name in sorted(small) for place in by_source[name]])
         found.append((f"{FEW}: {', '.join(sorted(small))}", together, "log loss"))

@@ -85,6 +85,20 @@ def test_pairing_bounds_what_two_separate_intervals_could_not() -> None:
     assert abs(change.change) < 0.05
 
 
+@pytest.mark.parametrize(("fakes", "measure", "losing"), [(1, "log loss", set()), (5, "log loss", set()), (6, "AUC", {"mine"})])
+def test_a_source_with_few_groups_of_a_label_is_judged_by_log_loss(fakes: int, measure: str, losing: set[str]) -> None:
+    """Ten real files pass the fakes and ten sink as far: by AUC a loss in every draw, however few the fakes."""
+    kept = scored(lambda source, label, before, rng: before, {"rest": ("real", "fake")})
+    moves = [("real", -1.0, 0.1)] * 10 + [("real", -1.0, -0.1)] * 10 + [("fake", -0.95, 0.0)] * fakes
+    mine = [
+        Case(path=f"mine/{n}", label="fake" if label == "fake" else "real", source="mine", group=f"mine/{n}", before=x, after=x + by)
+        for n, (label, x, by) in enumerate(moves)
+    ]
+    found = judge(kept + mine, GAIN, draws=100)
+    assert {change.source: change.measure for change in found.sources} == {"mine": measure, "rest": "AUC"}
+    assert lost(found) == losing
+
+
 def test_sources_of_few_groups_are_judged_together() -> None:
     sources = {f"s{n}": ("real", "fake") for n in range(4)}
     kept = gate(lambda source, label, before, rng: before, sources, groups=3)
