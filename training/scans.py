@@ -14,7 +14,7 @@ import numpy as np
 
 from training.calibration import RULE, Clips, Fit, Target, crossfit, fit_single, joined, with_chances
 from training.composites import TrackVotes, composite_clips, crossfit_alarms
-from training.evaluation.replay import coverage_of, faces_of
+from training.evaluation.replay import coverage_of, faces_of, why_not_whole
 from training.longtracks import ClipVotes, Layout, long_tracks
 from training.quality import fit_quality
 from training.scores import calibration_line, out_of_source, sources_table
@@ -65,8 +65,8 @@ def named_reports(
 ) -> Iterator[tuple[str, Report]]:
     """Reports with the names of their files, all made with the checkpoint of this hash.
 
-    Raises ConfigError for a line that is no report, one of another checkpoint or of a scan that its verdict ended early, and for
-    a file outside ``data`` or of what was trained on (``training.labelled.as_learnt``).
+    Raises ConfigError for a line that is no report, one of another checkpoint or of a scan of less than all (ended early by its
+    verdict, or of a part), and for a file outside ``data`` or of what was trained on (``training.labelled.as_learnt``).
     """
     root = data.resolve()
     linked = {place: name for name in items if (place := (root / name).resolve()) != root / name}
@@ -80,8 +80,8 @@ def named_reports(
                 raise ConfigError(f"{path}:{number} is not a report on a file below {data}: {exc}") from exc
             if report.model is None or report.model.sha256 != model_sha256:
                 raise ConfigError(f"{path}:{number} was made with another checkpoint: scan again with --model")
-            if report.sampling is not None and report.sampling.stopped_by == "verdict":
-                raise ConfigError(f"{path}:{number} did not look at all frames: scan again with --exhaustive")
+            if why := why_not_whole(report):
+                raise ConfigError(f"{path}:{number} {why}")
             if name not in items or items[name].split == "train":
                 raise ConfigError(f"{path}:{number}: {name} was trained on or is not of the split, it cannot calibrate")
             yield name, report

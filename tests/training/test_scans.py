@@ -119,6 +119,15 @@ def test_scans_that_their_verdict_ended_early_are_refused(tmp_path: Path) -> Non
         read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA)
 
 
+def test_scans_of_a_part_are_refused(tmp_path: Path) -> None:
+    whole = report(tmp_path / "a.mp4", [1.0] * 4)
+    assert whole.sampling is not None
+    part = whole.model_copy(update={"sampling": whole.sampling.model_copy(update={"end_s": 2.0})})
+    lines = write(tmp_path / "one.jsonl", [part])
+    with pytest.raises(ConfigError, match="without --start and --end"):
+        read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA)
+
+
 def test_lines_that_are_no_reports_and_files_elsewhere_are_refused(tmp_path: Path) -> None:
     lines = write(tmp_path / "one.jsonl", [report(Path("/elsewhere/a.mp4"), [1.0] * 4)])
     with pytest.raises(ConfigError, match=r"one\.jsonl:1"):

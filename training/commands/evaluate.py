@@ -47,7 +47,10 @@ def evaluate(
     reports: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", exists=True, dir_okay=False, help="Finished `veriframe scan --format jsonl` instead of scanning."
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Finished `veriframe scan --exhaustive --format jsonl` instead of scanning.",
         ),
     ] = None,
     split: Annotated[

@@ -54,6 +54,18 @@ def coverage_of(report: Report) -> Coverage | None:
     )
 
 
+def why_not_whole(report: Report) -> str | None:
+    """What a scan did not look at of its file, with advice; None where it was of the whole file."""
+    sampling = report.sampling
+    if sampling is None:
+        return None
+    if sampling.stopped_by == "verdict":
+        return "did not look at all frames: scan again with --exhaustive"
+    if sampling.start_s is not None or sampling.end_s is not None:
+        return "looked at a part of the video alone: scan again without --start and --end"
+    return None
+
+
 def replay(report: Report, policy: Policy) -> Verdict | NoVerdict | None:
     """What ``policy`` says of the faces that the report holds; None for a report without media."""
     coverage = coverage_of(report)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from training.evaluation.cases import Case
+from training.evaluation.replay import why_not_whole
 from worker.batch import Batch, Tally
 from worker.errors import ConfigError
 from worker.jobs import BuildScanner
@@ -77,7 +78,10 @@ def scan_cases(
 
 
 def read_reports(paths: Sequence[Path]) -> list[Report]:
-    """Reports of ``veriframe scan --format jsonl``. Raises ConfigError for a line that is none."""
+    """Reports of ``veriframe scan --exhaustive --format jsonl``.
+
+    Raises ConfigError for a line that is none, and for a scan of less than all: ended early by its verdict, or of a part.
+    """
     reports: list[Report] = []
     for path in paths:
         try:
@@ -86,9 +90,12 @@ def read_reports(paths: Sequence[Path]) -> list[Report]:
             raise ConfigError(f"cannot read {path}: {exc}") from exc
         for number, line in enumerate(lines, 1):
             try:
-                reports.append(Report.model_validate_json(line))
+                report = Report.model_validate_json(line)
             except ValidationError as exc:
                 raise ConfigError(f"{path}:{number} is no report of `veriframe scan --format jsonl`: {exc}") from exc
+            if why := why_not_whole(report):
+                raise ConfigError(f"{path}:{number} {why}")
+            reports.append(report)
     return reports
 
 

@@ -91,7 +91,14 @@ def test_a_source_with_few_groups_of_a_label_is_judged_by_log_loss(fakes: int, m
     kept = scored(lambda source, label, before, rng: before, {"rest": ("real", "fake")})
     moves = [("real", -1.0, 0.1)] * 10 + [("real", -1.0, -0.1)] * 10 + [("fake", -0.95, 0.0)] * fakes
     mine = [
-        Case(path=f"mine/{n}", label="fake" if label == "fake" else "real", source="mine", group=f"mine/{n}", before=x, after=x + by)
+        Case(
+            path=f"mine/{n}",
+            label="fake" if label == "fake" else "real",
+            source="mine",
+            group=f"mine/{n}",
+            before=x,
+            after=x + by,
+        )
         for n, (label, x, by) in enumerate(moves)
     ]
     found = judge(kept + mine, GAIN, draws=100)

@@ -56,3 +56,25 @@ def test_lines_that_are_no_reports_are_named(report: Reports, tmp_path: Path) ->
         read_reports([path])
     with pytest.raises(ConfigError, match="cannot read"):
         read_reports([tmp_path / "none.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"stopped_early": True, "stopped_by": "verdict"}, "with --exhaustive"),
+        ({"start_s": 1.0}, "without --start and --end"),
+        ({"end_s": 2.0}, "without --start and --end"),
+    ],
+)
+def test_scans_of_less_than_all_are_refused(report: Reports, tmp_path: Path, changes: dict[str, object], advice: str) -> None:
+    whole = report(Path("/media/a.mp4"), [1.0] * 3)
+    assert whole.sampling is not None
+    broken_off = whole.sampling.model_copy(update={"stopped_early": True, "stopped_by": "media"})
+    less = whole.sampling.model_copy(update=changes)
+    lines = [whole.model_copy(update={"sampling": sampling}) for sampling in (None, broken_off, less)]
+    path = tmp_path / "r.jsonl"
+    path.write_text("".join(f"{line.model_dump_json()}\n" for line in lines[:2]), "utf-8")
+    assert len(read_reports([path])) == 2
+    path.write_text("".join(f"{line.model_dump_json()}\n" for line in lines), "utf-8")
+    with pytest.raises(ConfigError, match=rf"r\.jsonl:3 .*{advice}"):
+        read_reports([path])
