@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from training import provenance
+from training.evaluation.cases import Case
 from training.prepare import Crop
 from training.splits import Item, read_split
 from worker.errors import ConfigError
@@ -16,7 +17,7 @@ from worker.model.spec import TrainingData
 
 DATA = Path("../shared/data")
 """Where the committed split's files are looked for."""
-File = TypeVar("File", Item, Crop)
+File = TypeVar("File", Item, Crop, Case)
 
 
 def labelled_files(cache: Path | None, data: Path | None) -> tuple[dict[str, Item], Path]:

@@ -29,7 +29,8 @@ veriframe evaluate set.csv --out runs/eval --reports scans.jsonl
 
 \b
 CSV with path, label (real, fake), source, group; of use where they are there:
-manipulation, split (train is left out), original, sex, age, race
+manipulation, split (train is left out, and leftout where the checkpoint
+learnt from it), original, sex, age, race
 """
 
 
@@ -40,7 +41,12 @@ def evaluate(
         Path, typer.Argument(exists=True, help="A manifest (CSV), or a folder that `veriframe data prepare` takes.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the report and the scans; outside git.", metavar="DIR")],
-    model: Annotated[Path | None, typer.Option(metavar="FILE", help="The checkpoint; default: the bundled one.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The checkpoint, of --reports too: it says what it learnt from. Default: the bundled one."
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder that the manifest's paths are below; default: its own.")
     ] = None,
@@ -54,7 +60,8 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only files of this split; may be repeated. Default: all but train.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only files of this split; may be repeated. Default: all but those trained on."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="At most N videos and N pictures, evenly over sources and labels.")

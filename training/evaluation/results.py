@@ -172,7 +172,7 @@ class Evaluation(Part):
     left_out: Mapping[str, int]
     """Files of the manifest that were not judged, by the reason."""
     seen_in_training: int
-    """Judged files that the manifest itself places in ``train``."""
+    """Judged files of ``train``, by the manifest or by what the checkpoint says that it learnt from."""
     rows: tuple[Row, ...]
     rules: tuple[RuleRow, ...]
     pairs: tuple[Pairs, ...]

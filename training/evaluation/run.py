@@ -16,10 +16,14 @@ from training.evaluation.cases import Case, read_cases, sample
 from training.evaluation.judged import Judged, judge_all, write_csv
 from training.evaluation.results import Evaluation, Level
 from training.evaluation.scanning import match, read_reports, scan_cases
+from training.labelled import as_learnt
 from worker import __version__
 from worker.errors import ConfigError
 from worker.frame_source import build_frames
 from worker.jobs import BuildScanner
+from worker.model.checkpoint import load_spec, sha256
+from worker.model.packaged import default_checkpoint
+from worker.model.spec import TrainingData
 from worker.progress import Bar
 from worker.report import Model, Report, now
 from worker.settings import Settings
@@ -27,7 +31,7 @@ from worker.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is evaluated, and how much of it. ``splits``: only files of these; None leaves out those of ``train``."""
+    """What is evaluated, and how much of it. ``splits``: only files of these; None leaves out those that were trained on."""
 
     manifest: Path
     out: Path
@@ -47,10 +51,11 @@ def evaluate(plan: Plan, settings: Settings, build: BuildScanner) -> Evaluation:
 
     Raises ConfigError, ModelError, ``scanning.Stopped``.
     """
-    cases, left_out = choose(read_cases(plan.manifest, plan.data), plan)
+    finished = read_reports(plan.reports)
+    cases, left_out = choose(read_cases(plan.manifest, plan.data), plan, _training(settings, finished))
     plan.out.mkdir(parents=True, exist_ok=True)
     if plan.reports:
-        reports = match(cases, read_reports(plan.reports))
+        reports = match(cases, finished)
     else:
         reports = scan_cases(cases, plan.out, build=build, settings=settings, workers=plan.workers, quiet=plan.quiet)
     if unscanned := len(cases) - len(reports):
@@ -77,15 +82,27 @@ def evaluate(plan: Plan, settings: Settings, build: BuildScanner) -> Evaluation:
     return found
 
 
-def choose(cases: Sequence[Case], plan: Plan) -> tuple[list[Case], dict[str, int]]:
-    """The cases to judge, and how many were left out by reason. Raises ConfigError where none is left."""
+def _training(settings: Settings, finished: Sequence[Report]) -> TrainingData:
+    """What the checkpoint was trained on; nothing is known of that of finished reports if the settings name another."""
+    checkpoint = settings.model.checkpoint or default_checkpoint()
+    made_with = {report.model.sha256 for report in finished if report.model is not None}
+    if made_with and made_with != {sha256(checkpoint)}:
+        return TrainingData(sources=())
+    return load_spec(checkpoint).training
+
+
+def choose(cases: Sequence[Case], plan: Plan, training: TrainingData) -> tuple[list[Case], dict[str, int]]:
+    """The cases to judge, those of ``train`` that the checkpoint learnt from whatever the manifest says, and how many were left
+    out by reason. Raises ConfigError where none is left."""
     left_out: dict[str, int] = {}
+    learnt = as_learnt(cases, training)
     if plan.splits is None:
-        wanted = [case for case in cases if case.split != "train"]
+        wanted = [case for case in learnt if case.split != "train"]
         if dropped := len(cases) - len(wanted):
             left_out["training files (--split train would take them)"] = dropped
     else:
-        wanted = [case for case in cases if case.split in plan.splits]
+        named = set(plan.splits)
+        wanted = [case for case, given in zip(learnt, cases, strict=True) if named & {case.split, given.split}]
         if dropped := len(cases) - len(wanted):
             left_out["of other splits"] = dropped
     if not wanted:

@@ -20,6 +20,8 @@ import pytest
 from typer.testing import CliRunner
 
 from training.commands.evaluate import app
+from worker.model import checkpoint
+from worker.model.spec import TrainingData, TrainingSource
 from worker.report import FaceItem, FrameItem, Media, Model, Report, Sampling, Source, Thresholds, new_id, now
 from worker.settings import Settings
 from worker.types import Label, MediaKind, Strategy
@@ -100,6 +102,33 @@ def test_training_files_are_judged_when_asked_for_and_the_report_warns(media: tu
     arguments = [str(manifest), "--out", str(tmp_path / "o"), "--reports", str(lines), "--draws", "10", "--split", "train"]
     assert RUN.invoke(app, arguments).exit_code == 0
     assert "WARNING: 2 of the files are marked as training files" in (tmp_path / "o" / "report.md").read_text()
+
+
+def test_left_out_files_of_a_source_that_the_checkpoint_learnt_from_are_training_files(
+    media: tuple[Path, Path], tmp_path: Path, uncalibrated: Path
+) -> None:
+    manifest, lines = media
+    manifest.write_text(manifest.read_text().replace("heldout", "leftout").replace("train", "heldout"))
+    spec, arrays = checkpoint.load(uncalibrated)
+    learnt = TrainingData(sources=(TrainingSource(name="s1", leftout=3),))
+    checkpoint.save(uncalibrated, arrays, spec.model_copy(update={"training": learnt}))
+    lines.write_text(lines.read_text().replace("a" * 64, checkpoint.sha256(uncalibrated)))
+    given = [
+        str(manifest),
+        "--out",
+        str(tmp_path / "out"),
+        "--reports",
+        str(lines),
+        "--draws",
+        "10",
+        "--model",
+        str(uncalibrated),
+    ]
+    done = RUN.invoke(app, given)
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (found["files"], found["seen_in_training"]) == (26, 0)
+    assert found["left_out"] == {"training files (--split train would take them)": 22}
 
 
 @dataclass(frozen=True)
