@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from training.calibration import Clips, fit_platt, folds_by_group
 from training.evaluation.document import Document, Section, Table, write
-from training.metrics import Bools, Floats, auc, balanced_accuracy, grouped_interval
+from training.metrics import Bools, Floats, auc, balanced_accuracy, interval_of_both
 from training.settings import Fit, Study
 from worker.content import write_atomically
 from worker.errors import ConfigError
@@ -58,14 +58,14 @@ class Scored(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A value and its 95 % bootstrap interval over groups."""
+    """A value and its 95 % bootstrap interval over groups; None where a class has few."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
+        return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,9 @@ class Entries:
         return balanced_accuracy(self.fake_N[rows], self.called_N[rows])
 
     def estimate(self, rows: Rows, statistic: Callable[[Rows], float], draws: int) -> Estimate:
-        low, high = grouped_interval(self.group_N[rows].tolist(), lambda drawn: statistic(rows[drawn]), draws=draws)
+        groups = self.group_N[rows].tolist()
+        interval = interval_of_both(self.fake_N[rows], groups, lambda drawn: statistic(rows[drawn]), draws=draws)
+        low, high = (None if np.isnan(bound) else bound for bound in interval)
         return Estimate(value=statistic(rows), low=low, high=high)
 
 
@@ -268,7 +270,7 @@ def document(study: Study, found: Findings, beside: Mapping[str, Findings] | Non
         f"One recipe, trained {len(study.folds)} times for {study.recipe.last_step} steps,"
         f" {images_seen(study.recipe):,} images seen, each time without the fakes that are then judged. The groups of judged"
         " files are in no training; real files of other groups of those sources are. A clip's logits are averaged over its crops."
-        " In brackets: 95 % bootstrap interval, groups drawn again.",
+        " In brackets: 95 % bootstrap interval, groups drawn again; none under five groups of a class.",
         *start_of(study),
         f"**Mean AUC over folds {found.mean_auc}**; folds of one source counted as one: {found.mean_auc_by_source}.",
         f"**Pooled balanced accuracy {found.pooled_balanced_accuracy}**, mean over folds {found.mean_balanced_accuracy};"

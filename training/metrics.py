@@ -17,6 +17,8 @@ from sklearn import metrics
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 CONFIDENCE = 0.95
+LEAST_GROUPS = 5
+"""Groups of each class without which what compares both gets no interval: drawing the same few again tells nothing."""
 EDGE = 1e-7
 """Probabilities are kept this far from 0 and 1 where their logarithm is taken."""
 
@@ -175,6 +177,15 @@ def grouped_interval(
         return float("nan"), float("nan")
     low, high = np.percentile(known, [2.5, 97.5])
     return float(low), float(high)
+
+
+def interval_of_both(
+    fake_N: Bools, groups: Sequence[str], statistic: Callable[[npt.NDArray[np.int64]], float], *, draws: int = 1000
+) -> tuple[float, float]:
+    """``grouped_interval`` of what compares fakes with real files; (nan, nan) where either are of few groups."""
+    if least_groups(fake_N, groups) < LEAST_GROUPS:
+        return float("nan"), float("nan")
+    return grouped_interval(groups, statistic, draws=draws)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.calibration import Clips, Fit, OutOfFold
-from training.metrics import auc, calibration_error_floor, expected_calibration_error, grouped_interval, log_loss
+from training.metrics import auc, calibration_error_floor, expected_calibration_error, interval_of_both, log_loss
 from training.splits import Item
 
 
@@ -23,7 +23,7 @@ class Scores:
     n_fake: int
     auc: float
     auc_interval: tuple[float, float]
-    """95 % percentile interval over resampled groups."""
+    """95 % percentile interval over resampled groups; nan where a class has few."""
     coverage: float
     balanced_accuracy: float
     """Of the decided clips; nan if one class has none decided."""
@@ -44,8 +44,8 @@ def score(clips: Clips, found: OutOfFold, n_bootstrap: int = 1000) -> Scores:
         n_real=int((y_n == 0).sum()),
         n_fake=int((y_n == 1).sum()),
         auc=auc(y_n == 1, found.p_n),
-        auc_interval=grouped_interval(
-            clips.groups_n.tolist(), lambda rows: auc(y_n[rows] == 1, found.p_n[rows]), draws=n_bootstrap
+        auc_interval=interval_of_both(
+            y_n == 1, clips.groups_n.tolist(), lambda rows: auc(y_n[rows] == 1, found.p_n[rows]), draws=n_bootstrap
         ),
         coverage=float(decided.mean()),
         balanced_accuracy=balanced,
@@ -114,10 +114,15 @@ def sources_table(items: Sequence[Item], clips: Clips, found: OutOfFold, *, draw
         alarms = f"{called_fake[real].mean():.2f}" if real.any() else "-"
         misses = f"{called_real[fake].mean():.2f}" if fake.any() else "-"
         both = judged(clips, found, chosen, draws=draws)
-        ranks = f"{both.auc:.3f} ({both.auc_interval[0]:.2f}-{both.auc_interval[1]:.2f})" if both else "-"
+        ranks = _ranks(both) if both else "-"
         accuracy = f"{both.balanced_accuracy:.3f}" if both else "-"
         rows.append(f"| {name} | {n_real} | {n_fake} | {ranks} | {decided:.2f} | {accuracy} | {alarms} | {misses} |")
     return rows
+
+
+def _ranks(found: Scores) -> str:
+    low, high = found.auc_interval
+    return f"{found.auc:.3f}" if np.isnan(low) else f"{found.auc:.3f} ({low:.2f}-{high:.2f})"
 
 
 def _parts(items: Sequence[Item]) -> list[tuple[str, list[bool]]]:

@@ -84,4 +84,28 @@ def test_the_table_has_a_row_for_each_source_and_manipulation() -> None:
     p_n = np.where(clips.labels_n == 1, 0.9, 0.1)
     rows = sources_table(items, clips, OutOfFold(p_n=p_n, t_real_n=np.full(8, 0.3), t_fake_n=np.full(8, 0.7)), draws=20)
     assert [row.split(" | ")[0] for row in rows[2:]] == ["| all", "| ffpp (heldout)", "| talking (leftout)", "| ffpp: deepfakes"]
-    assert rows[2].startswith("| all | 4 | 4 | 1.000 (1.00-1.00) | 1.00 | 1.000 | 0.00 | 0.00 |")
+    assert rows[2].startswith("| all | 4 | 4 | 1.000 | 1.00 | 1.000 | 0.00 | 0.00 |")
+
+
+@pytest.mark.parametrize(("people", "told"), [(1, "0.500 |"), (4, "0.500 |"), (5, "0.500 (0."), (20, "0.500 (0.")])
+def test_the_table_gives_no_interval_from_the_fakes_of_a_few_people(people: int, told: str) -> None:
+    """However many files: each draw holds the same few again."""
+    score_n = np.tile([0.2, 0.1, 0.2, 0.3], 10)  # the fakes around the real files
+    items = [
+        Item(
+            path=str(n),
+            label="fake" if n % 2 else "real",
+            source="mine",
+            manipulation="",
+            group=f"fake {n // 2 % people}" if n % 2 else f"real {n}",
+            split="heldout",
+        )
+        for n in range(40)
+    ]
+    clips = Clips(
+        logits_n=score_n,
+        labels_n=np.array([int(item.label == "fake") for item in items], np.int64),
+        groups_n=np.array([item.group for item in items]),
+    )
+    found = OutOfFold(p_n=score_n, t_real_n=np.full(40, 0.3), t_fake_n=np.full(40, 0.7))
+    assert sources_table(items, clips, found, draws=20)[-1].startswith(f"| mine (heldout) | 20 | 20 | {told}")

@@ -24,7 +24,7 @@ from training.metrics import (
     clustered_clopper_pearson,
     equal_error_rate,
     expected_calibration_error,
-    grouped_interval,
+    interval_of_both,
     log_loss,
     one_class,
     reliability,
@@ -35,8 +35,6 @@ from worker.verdict.aggregate import RULES
 FAKE, REAL, UNCERTAIN = Label.FAKE.value, Label.REAL.value, Label.UNCERTAIN.value
 DRAWS = 1000
 FOLDS = 5
-LEAST_GROUPS = 5
-"""Groups of each class without which an AUC gets no interval: drawing the same few again tells nothing."""
 LEAST_FILES = 10
 """Scored files of each class without which no calibration is judged."""
 Test = Callable[[Judged], bool]
@@ -141,13 +139,9 @@ def ranking(fake_N: Bools, score_N: Floats, groups: Sequence[str], *, draws: int
     """None where a class is missing; without an interval (nan) where one has few groups."""
     if one_class(fake_N):
         return None
-    interval = (float("nan"), float("nan"))
-    group_N = np.asarray(groups)
-    if min(len(np.unique(group_N[fake_N])), len(np.unique(group_N[~fake_N]))) >= LEAST_GROUPS:
-        interval = grouped_interval(groups, lambda rows: auc(fake_N[rows], score_N[rows]), draws=draws)
     return Ranking(
         auc=auc(fake_N, score_N),
-        interval=interval,
+        interval=interval_of_both(fake_N, groups, lambda rows: auc(fake_N[rows], score_N[rows]), draws=draws),
         ap=average_precision(fake_N, score_N),
         eer=equal_error_rate(fake_N, score_N),
     )
