@@ -120,9 +120,14 @@ def _apparent(name: str) -> dict[str, str]:
     return {"age": found[1], "sex": SEXES[int(found[2])], "race": RACES[int(found[3])]}
 
 
+def is_small_number(text: str) -> bool:
+    """Whether it is decimal digits alone (``²`` is a digit, but none of those), and few."""
+    return text.isdecimal() and len(text) < 5
+
+
 def age_band(age: str) -> str:
-    """``20-39`` for an age within it; any other text stands for itself."""
-    if not age.isdigit():
+    """``20-39`` for an age within it; any other text, and what is no age, stands for itself."""
+    if not is_small_number(age) or int(age) > DECADES[-1][1]:
         return age
     low, high = next(band for band in DECADES if int(age) <= band[1])
     return f"{low}-{high}" if high < 200 else f"{low} and more"

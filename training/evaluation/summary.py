@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from training.calibration import Clips, fit_platt, folds_by_group
-from training.evaluation.cases import age_band
+from training.evaluation.cases import age_band, is_small_number
 from training.evaluation.judged import ANSWERS, FAILED, Judged
 from training.evaluation.results import Calibration, GroupRow, Pairs, Ranking, Rate, Row, RuleRow
 from training.metrics import (
@@ -252,7 +252,7 @@ def demographics(judged: Sequence[Judged]) -> list[GroupRow]:
 
 def _in_order(entry: tuple[str, list[Judged]]) -> tuple[int, str]:
     digits = entry[0].partition("-")[0].partition(" ")[0]
-    return (int(digits), "") if digits.isdigit() else (0, entry[0])
+    return (int(digits), "") if is_small_number(digits) else (0, entry[0])
 
 
 def _group(axis: str, value: str, part: Sequence[Judged]) -> GroupRow:

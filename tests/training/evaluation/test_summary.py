@@ -245,6 +245,11 @@ def test_groups_of_people_count_real_files_only(judged: Make) -> None:
     assert summary.demographics(files[4:5]) == []
 
 
+def test_what_is_no_age_is_a_group_of_its_own(judged: Make) -> None:
+    files = [judged("real", 0.0, f"{age}.jpg", age=age) for age in ("1987", "²", "30", "9")]
+    assert {row.value for row in summary.demographics(files)} == {"0-12", "20-39", "1987", "²"}
+
+
 def test_the_table_of_scores_holds_every_file(few: list[Judged], tmp_path: Path) -> None:
     write_csv(few, tmp_path / "scores.csv")
     lines = (tmp_path / "scores.csv").read_text("utf-8").splitlines()
