@@ -118,8 +118,10 @@ def run_calibrate(
     for one in fitted:
         for line in told(one):
             typer.echo(line)
-    for kind in files.keys() - {one.kind for one in fitted}:
-        typer.echo(f"{kind.value}: {len(files[kind])} files with a score are too few, no offset")
+    for kind in [kind for kind in files if files[kind] and kind not in {one.kind for one in fitted}]:
+        unknown = f"the checkpoint does not say what it expects of real {kind.value}s"
+        few = f"{len(files[kind])} files with a score are too few"
+        typer.echo(f"{kind.value}: {few if kind in known else unknown}, no offset")
     write_settings(out, settings_text(settings, fitted, digest, folder.absolute()))
     typer.echo(f"written: {out}; use it with veriframe scan --config {out}")
     return outcome.SCANNED

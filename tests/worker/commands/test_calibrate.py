@@ -129,7 +129,7 @@ def test_footage_that_looks_too_fake_gets_an_offset_that_a_scan_applies(
     assert "30 files with 0 alarms: at 95% confidence, at most 9.5% of such real files are called fake" in done.output
     assert "59 files without an alarm promise at most 5% (93 with one, 124 with two); 299 without one promise 1%" in done.output
     assert "of held-out fakes 69% were called fake, 55% with this offset (14% are lost)" in done.output
-    assert "picture: 0 files with a score are too few, no offset" in done.output
+    assert "picture" not in done.output, "there are none"
     settings = load_settings(tmp_path / "own.yaml")
     digest = checkpoint.sha256(model)
     assert settings.calibration.offsets(digest) == {MediaKind.VIDEO: pytest.approx(-0.825)}
@@ -224,6 +224,18 @@ def test_a_model_that_expects_nothing_is_refused(run: Callable[..., Result], tmp
     done = run(["video 0"] * 10, "--model", str(bare))
     assert done.exit_code == 2
     assert "does not say what it expects of real files" in done.output
+
+
+def test_it_is_said_why_a_kind_has_no_offset(run: Callable[..., Result], tmp_path: Path, tiny_spec: ModelSpec) -> None:
+    of_videos = tmp_path / "videos.safetensors"
+    calibrated = tiny_spec.model_copy(update={"calibrations": (calibration(MediaKind.VIDEO),)})
+    checkpoint.save(of_videos, {"weight": np.ones(3, np.float32)}, calibrated)
+    contents = ["video 0"] * 9 + ["picture 0"] * 30
+    done = run(contents, "--model", str(of_videos))
+    assert done.exit_code == 0, done.output
+    assert "picture: the checkpoint does not say what it expects of real pictures, no offset" in done.output
+    assert "too few" not in done.output
+    assert "picture: 7 files with a score are too few, no offset" in run(["video 0"] * 32 + ["picture 0"] * 7).output
 
 
 def test_help_has_examples() -> None:
