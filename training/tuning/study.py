@@ -65,9 +65,14 @@ def tune(
 
 
 def objective(found: Mapping[str, float], sources: tuple[str, ...]) -> float:
-    """Mean AUC over sources. Raises ConfigError for a source that ``found`` has no AUC of, and where there is none at all."""
+    """Mean AUC over sources; a name that is another's with a slash and more behind it is of a part of that one.
+
+    Raises ConfigError for a source that ``found`` has no AUC of, and where there is none at all.
+    """
     suffix = " AUC"
-    by_source = {name.removesuffix(suffix): value for name, value in found.items() if name.endswith(suffix) and "/" not in name}
+    by_name = {name.removesuffix(suffix): value for name, value in found.items() if name.endswith(suffix)}
+    parts = {name for name in by_name for source in by_name if name.startswith(f"{source}/")}
+    by_source = {name: value for name, value in by_name.items() if name not in parts}
     if missing := [source for source in sources if source not in by_source]:
         raise ConfigError(f"no AUC of {', '.join(missing)}: files of both labels that are not trained on are needed")
     chosen = [by_source[source] for source in sources or by_source]

@@ -63,8 +63,16 @@ def test_the_objective_is_the_mean_over_sources_and_never_a_default() -> None:
     assert objective(found, ("b",)) == 0.9
     with pytest.raises(ConfigError, match="no AUC of c"):
         objective(found, ("b", "c"))
+    with pytest.raises(ConfigError, match="no AUC of a/kind"):
+        objective(found, ("a/kind",))
     with pytest.raises(ConfigError, match="nothing to judge by"):
         objective({"c called fake": 0.2}, ())
+
+
+def test_sources_with_a_slash_in_their_name_are_judged() -> None:
+    found = {"git/faces AUC": 0.8, "git/faces/swap AUC": 0.1, "git/more AUC": 0.6, "b AUC": 0.4}
+    assert objective(found, ()) == pytest.approx(0.6)
+    assert objective(found, ("git/faces", "git/more")) == pytest.approx(0.7)
 
 
 def test_a_study_writes_its_table_and_a_recipe_ready_to_train(tmp_path: Path) -> None:
