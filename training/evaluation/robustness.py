@@ -113,7 +113,7 @@ def read_lines(path: Path, fingerprint: str) -> Iterator[Line]:
     whole, _, torn = path.read_text("utf-8").rpartition("\n")
     if torn:
         path.write_text(f"{whole}\n" if whole else "", "utf-8")
-    for number, text in enumerate(whole.splitlines(), 1):
+    for number, text in enumerate(whole.split("\n") if whole else (), 1):  # names may hold U+2028, at which splitlines() cuts
         try:
             line = Line.model_validate_json(text)
         except ValidationError as exc:

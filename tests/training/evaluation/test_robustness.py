@@ -80,6 +80,18 @@ def test_each_level_is_tried_on_files_that_had_a_score(files: list[Judged]) -> N
     assert trials(files, videos=5, pictures=0) == []
 
 
+def test_a_run_goes_on_whatever_ends_a_line_elsewhere_in_a_files_name(
+    judged: Callable[..., Judged], report: Callable[..., Report], tmp_path: Path
+) -> None:
+    files = [judged("real", -1.0, f"a{end}b.jpg", kind=MediaKind.PICTURE) for end in "\u2028\x85\n\r"]
+    wanted, path = trials(files, videos=0, pictures=5)[:4], tmp_path / "robustness.jsonl"
+    assert len({trial.item.case.name for trial in wanted}) == 4
+    first, second = Counting(report), Counting(report)
+    run(wanted, path, first, OnePicture())
+    assert run(wanted, path, second, OnePicture()).keys() == {trial.key for trial in wanted}
+    assert (first.scans, second.scans) == (4, 0)
+
+
 def test_a_stopped_run_goes_on_and_a_torn_line_is_cut_off(
     files: list[Judged], report: Callable[..., Report], tmp_path: Path
 ) -> None:
