@@ -1,0 +1,45 @@
+"""Redis did what it was told and the answer was lost: the command is sent again, and what it does is done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from redis import Redis, exceptions
+from redis.connection import Connection
+
+from worker.queue.audit import AuditLog
+from worker.queue.connection import connect
+from worker.queue.embedded import EmbeddedRedis
+
+Loses = Callable[[], None]
+
+
+@pytest.fixture
+def line(redis_server: EmbeddedRedis, redis: Redis) -> Iterator[tuple[Redis, Loses]]:
+    """A client, and what makes its next answer be lost on the way: the server has done by then what it was told."""
+    lost: list[bool] = []
+
+    class Breaking(Connection):
+        def read_response(self, *args: Any, **options: Any) -> Any:
+            answer = super().read_response(*args, **options)
+            if lost and lost.pop():
+                raise exceptions.ConnectionError("hung up")
+            return answer
+
+    with connect(url=redis_server.url, timeout_s=10, patience_s=10) as client:
+        client.connection_pool.connection_class = Breaking
+        yield client, lambda: lost.append(True)
+        assert not lost, "an answer was to be lost, and none was waited for"
+
+
+def test_a_decision_is_in_the_log_once(line: tuple[Redis, Loses]) -> None:
+    client, lose = line
+    log = AuditLog(client, "vf")
+    entry = {"owner": "acme", "scan": "0" * 32, "sha256": "a" * 64}
+    log.write(entry, {"verdict": "fake"})
+    lose()
+    log.write(entry, {"verdict": "real"})
+    assert client.xlen("vf:audit") == 2
+    assert len(list(log.each_of("acme"))) == len(log.about("acme", "a" * 64, 9)) == 2
