@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 from redis import Redis
 
@@ -26,7 +27,9 @@ if early <= 0.5 then full_at = next_full_at end
 if full_at ~= stored then redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', 61000) end
 return early > 0.5 and math.ceil(early / 1000000) or 0
 """
+# KEYS[2] is of one asking: it was counted, kept well beyond the patience with which an API sends it again.
 _OF_A_DAY = """
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 local now = tonumber(redis.call('TIME')[1])
 local day, left = math.floor(now / 86400), 86400 - now % 86400
 local r = redis.call('HMGET', KEYS[1], 'day', ARGV[3])
@@ -35,6 +38,7 @@ count = math.max(count + tonumber(ARGV[1]), 0)
 if tonumber(ARGV[1]) > 0 and count > tonumber(ARGV[2]) then return left end
 redis.call('HSET', KEYS[1], 'day', day, ARGV[3], count)
 redis.call('EXPIRE', KEYS[1], left)
+redis.call('SET', KEYS[2], '', 'EX', 120)
 return 0
 """
 
@@ -94,4 +98,5 @@ class Quotas:
     def _count(self, key: str, what: str, by: int, most: int) -> int:
         """0, or the seconds left of a day that is full."""
         with translated():
-            return int(self._of_a_day(keys=[f"{self._namespace}:{key}"], args=[by, most, what]))
+            keys = [f"{self._namespace}:{key}", f"{self._namespace}:counted:{uuid4().hex}"]
+            return int(self._of_a_day(keys=keys, args=[by, most, what]))

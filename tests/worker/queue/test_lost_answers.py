@@ -9,9 +9,11 @@ import pytest
 from redis import Redis, exceptions
 from redis.connection import Connection
 
+from worker.errors import QueueFull
 from worker.queue.audit import AuditLog
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
+from worker.queue.quotas import Quotas
 
 Loses = Callable[[], None]
 
@@ -43,3 +45,22 @@ def test_a_decision_is_in_the_log_once(line: tuple[Redis, Loses]) -> None:
     log.write(entry, {"verdict": "real"})
     assert client.xlen("vf:audit") == 2
     assert len(list(log.each_of("acme"))) == len(log.about("acme", "a" * 64, 9)) == 2
+
+
+def test_what_is_counted_against_a_day_is_counted_once(line: tuple[Redis, Loses]) -> None:
+    client, lose = line
+    quotas = Quotas(client, scans_per_day=4)
+    quotas.scans("acme", 2)
+    lose()
+    quotas.scans("acme", 2)
+    with pytest.raises(QueueFull):
+        quotas.scans("acme")
+    lose()
+    quotas.give_back("acme")
+    lose()
+    quotas.scans("acme")
+    lose()
+    with pytest.raises(QueueFull):
+        quotas.scans("acme")
+    assert client.hget("vf:day:acme", "scans") == b"4"
+    assert all(0 < client.ttl(key) <= 120 for key in client.keys("vf:counted:*"))
