@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from worker.errors import BadRequest, QueueFull, UnreadableRecord
+from worker.errors import BadRequest, NoSuchScan, QueueFull, UnreadableRecord
 from worker.queue.desk import Desk
 from worker.queue.places import those_within
 from worker.queue.quotas import Quotas
@@ -104,13 +104,15 @@ class Bulk:
             self.on_looked(len(ids))
 
     def _again(self, records: Sequence[Record], why: str, priority: Priority | None) -> Iterator[Redone]:
-        """Submit what is not there yet."""
+        """Submit what is not there yet. Those of these that were forgotten meanwhile are left out."""
         submissions = [_again(record, why, priority) for record in records]
         there = self.desk.records.states([submission.id for submission in submissions])
         missing = [submission for submission, state in zip(submissions, there, strict=True) if state is None]
         made = self._sent(missing)
         for record, submission in zip(records, submissions, strict=True):
-            yield Redone(old=record.id, new=made.get(submission.id) or Submitted(id=submission.id, created=False))
+            new = made.get(submission.id) or Submitted(id=submission.id, created=False)
+            if not isinstance(new.refusal, NoSuchScan):
+                yield Redone(old=record.id, new=new)
 
     def _sent(self, submissions: Sequence[Submission]) -> dict[str, Submitted]:
         """What came of each, by its id. Of one owner's, the first are taken that the day has room for; the others are refused."""

@@ -290,7 +290,7 @@ class Desk:
 
 
 def _unless_refused(made: Submitted) -> Submitted:
-    """Raises Conflict, QueueFull."""
+    """Raises Conflict, QueueFull, NoSuchScan."""
     if made.refusal is not None:
         raise made.refusal
     return made

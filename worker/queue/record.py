@@ -48,7 +48,8 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """``created`` False: an idempotency key named an older scan, or there is a ``refusal`` (Conflict, QueueFull)."""
+    """``created`` False: an idempotency key named an older scan, or there is a ``refusal`` (Conflict, QueueFull; NoSuchScan:
+    the scan ``retry_of`` was forgotten)."""
 
     id: str
     created: bool

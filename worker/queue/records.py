@@ -357,6 +357,8 @@ def _submitted(scan_id: str, answer: Sequence[bytes]) -> Submitted:
         whose = "the queue holds" if detail == "backlog" else "this owner has"
         full = QueueFull(f"{whose} as many scans as may wait", retry_after_s=30)
         return Submitted(id=scan_id, created=False, refusal=full)
+    if how == "gone":
+        return Submitted(id=scan_id, created=False, refusal=NoSuchScan(f"no scan {detail}"))
     return Submitted(id=detail, created=how in ("new", "again"))
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import Redis
 
 from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, claim, complete, fail, report, request, submit, watched
-from worker.errors import BadRequest, LeaseLost, RedisDown
+from worker.errors import BadRequest, LeaseLost, NoSuchScan, RedisDown
 from worker.queue.bulk import Bulk
 from worker.queue.callbacks import Callbacks
 from worker.queue.desk import PAGE, Decision, Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.quotas import Quotas
-from worker.queue.record import FINAL, Claim, Purge, Submission, Terms
+from worker.queue.record import FINAL, Claim, Purge, Submission, Submitted, Terms
 from worker.queue.records import Records
 
 
@@ -136,6 +137,28 @@ def test_a_replay_that_does_not_see_the_purge_of_an_earlier_one_makes_nothing(de
     desk.cancel(first, None)
     desk.records.purge([first], Purge(), really=True)
     assert our_keys(redis) == set()
+
+
+def test_of_what_is_purged_before_it_is_submitted_anew_nothing_is_made(desk: Desk, redis: Redis) -> None:
+    old, kept, other = (submit(desk) for _ in range(3))
+    for scan_id in (old, kept, other):
+        fail(desk.records, scan_id, dead=True)
+
+    class Slow(Desk):
+        def send(self, submissions: Sequence[Submission]) -> list[Submitted]:
+            """Somebody else was quicker: theirs ended, and all of it is purged."""
+            (theirs, *_) = super().send(submissions)
+            complete(desk.records, theirs.id)
+            desk.records.purge([theirs.id, str(submissions[0].retry_of)], Purge(), really=True)
+            return super().send(submissions)
+
+    slow = Slow(desk.records, Doorbells(redis, "vf"))
+    bulk = Bulk(desk=slow, quotas=Quotas(redis))
+    assert [(one.old, one.new.created) for one in bulk.replay([old, kept])] == [(kept, True)]
+    assert redis.hget("vf:day:acme", "scans") == b"1"
+    with pytest.raises(NoSuchScan):
+        slow.retry(other, "acme")
+    assert redis.zcard("vf:waiting") == 1, "only what was made of the one that was kept"
 
 
 def test_only_what_is_wanted_is_purged(desk: Desk, bulk: Bulk, redis: Redis) -> None:

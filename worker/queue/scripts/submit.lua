@@ -2,6 +2,7 @@
 --       ring_after_ms, idempotency_s, max_backlog, max_open
 local id, owner, idempotency, hash = ARGV[2], ARGV[3], ARGV[8], ARGV[9]
 if redis.call('EXISTS', scan_key(id)) == 1 then return {'again', id} end
+if ARGV[10] ~= '' and redis.call('EXISTS', scan_key(ARGV[10])) == 0 then return {'gone', ARGV[10]} end
 local purged = redis.call('HGET', scan_key(ARGV[10]), 'purged') or ''
 if string.find(purged, id, 1, true) then return {'known', id} end  -- it was there, and its callback's id is used up
 local remembered = key('idempotency', owner, idempotency)
