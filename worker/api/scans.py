@@ -271,12 +271,12 @@ def _refuse_unusable(parts: Parts, key: KeyInfo, request: ScanRequest) -> None:
 
 def counted(parts: Parts, owner: str, submit: Callable[[], Submitted]) -> Submitted:
     """A submission counted against its owner's day, unless nothing new came of it."""
-    parts.quotas.scans(owner)
+    day = parts.quotas.scans(owner)
     is_new = False
     try:
         made = submit()
         is_new = made.created
     finally:
         if not is_new:
-            parts.quotas.give_back(owner)
+            parts.quotas.give_back(owner, day)
     return made

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from worker.errors import BadRequest, NoSuchScan, QueueFull, UnreadableRecord
@@ -118,33 +118,30 @@ class Bulk:
         """What came of each, by its id. Of one owner's, the first are taken that the day has room for; the others are refused."""
         refused: dict[str, QueueFull] = {}
         counted: list[Submission] = []
+        days: dict[str, int] = {}
         made: dict[str, Submitted] = {}
         try:
             for submission in submissions:
-                if submission.owner not in refused and (full := self._refusal(submission.owner)):
-                    refused[submission.owner] = full
-                if submission.owner not in refused:
+                if submission.owner in refused:
+                    continue
+                try:
+                    if self.quotas is not None:
+                        days[submission.id] = self.quotas.scans(submission.owner)
                     counted.append(submission)
+                except QueueFull as exc:
+                    refused[submission.owner] = exc
             made = {submission.id: one for submission, one in zip(counted, self.desk.send(counted), strict=True)}
         finally:
             new = {one.id for one in made.values() if one.created}
-            self._give_back([submission for submission in counted if submission.id not in new])
+            self._give_back((one.owner, days[one.id]) for one in counted if one.id in days and one.id not in new)
         others = [submission for submission in submissions if submission.owner in refused and submission.id not in made]
         return made | {one.id: Submitted(id=one.id, created=False, refusal=refused[one.owner]) for one in others}
 
-    def _refusal(self, owner: str) -> QueueFull | None:
-        """None: one more scan of this owner's is counted."""
-        try:
-            if self.quotas is not None:
-                self.quotas.scans(owner)
-        except QueueFull as exc:
-            return exc
-        return None
-
-    def _give_back(self, submissions: Sequence[Submission]) -> None:
+    def _give_back(self, counted: Iterable[tuple[str, int]]) -> None:
+        """Scans by their owners and the days that they were counted on."""
         if self.quotas is not None:
-            for owner, count in Counter(submission.owner for submission in submissions).items():
-                self.quotas.give_back(owner, count)
+            for (owner, day), count in Counter(counted).items():
+                self.quotas.give_back(owner, day, count)
 
 
 def _is_of_another(stored: bytes, model_sha256: str) -> bool:

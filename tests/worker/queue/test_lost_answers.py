@@ -50,13 +50,13 @@ def test_a_decision_is_in_the_log_once(line: tuple[Redis, Loses]) -> None:
 def test_what_is_counted_against_a_day_is_counted_once(line: tuple[Redis, Loses]) -> None:
     client, lose = line
     quotas = Quotas(client, scans_per_day=4)
-    quotas.scans("acme", 2)
+    day = quotas.scans("acme", 2)
     lose()
-    quotas.scans("acme", 2)
+    assert quotas.scans("acme", 2) == day
     with pytest.raises(QueueFull):
         quotas.scans("acme")
     lose()
-    quotas.give_back("acme")
+    quotas.give_back("acme", day)
     lose()
     quotas.scans("acme")
     lose()

@@ -70,8 +70,7 @@ def test_the_scans_of_a_day(redis: Redis) -> None:
     with pytest.raises(QueueFull) as full:
         quotas.scans("acme", 4)
     assert 1 <= full.value.retry_after_s <= 86400
-    quotas.scans("acme", 3)
-    quotas.give_back("acme", 2)
+    quotas.give_back("acme", quotas.scans("acme", 3), 2)
     quotas.scans("acme", 2)
     with pytest.raises(QueueFull):
         quotas.scans("acme")
@@ -83,8 +82,17 @@ def test_a_new_day_begins_at_nought(redis: Redis) -> None:
     quotas = Quotas(redis, scans_per_day=10)
     quotas.scans("acme", 10)
     redis.hincrby("vf:day:acme", "day", -1)
+    quotas.give_back("acme", quotas.scans("acme", 10), 1000)
     quotas.scans("acme", 10)
-    quotas.give_back("acme", 1000)
-    quotas.scans("acme", 10)
+    with pytest.raises(QueueFull):
+        quotas.scans("acme")
+
+
+def test_what_was_counted_on_the_day_before_is_not_taken_off_this_one(redis: Redis) -> None:
+    quotas = Quotas(redis, scans_per_day=3)
+    yesterday = quotas.scans("acme", 2) - 1
+    redis.hset("vf:day:acme", "day", yesterday)
+    quotas.scans("acme", 3)
+    quotas.give_back("acme", yesterday, 2)
     with pytest.raises(QueueFull):
         quotas.scans("acme")
