@@ -196,7 +196,7 @@ class Desk:
 
     def decide(self, scan_id: str, owner: str | None, decision: Decision) -> Report:
         """Lay a human's decision over every result for the same bytes, and write it into the audit log, which only grows.
-        Where it is the one that holds, nothing is written.
+        Where it is the one that holds, of this scan, nothing is written.
 
         Raises NoSuchScan, UnreadableRecord, and Conflict for a scan that has no result of bytes.
         """

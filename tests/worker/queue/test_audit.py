@@ -62,6 +62,15 @@ def test_a_word_that_holds_is_written_once(log: AuditLog, redis: Redis) -> None:
     assert redis.xlen(f"vf:decisions:acme:{0:064x}") == redis.llen("vf:decided:acme") == 6
 
 
+def test_the_same_word_on_another_scan_of_the_same_bytes_is_an_entry_of_its_own(log: AuditLog, redis: Redis) -> None:
+    """It says where the bytes are now: the first scan's may be gone."""
+    told = {"verdict": "fake", "by": "ada"}
+    first, second = ({**entry("acme"), "scan": scan * 32, **told} for scan in "ab")
+    for one in (first, first, second, second, first):
+        log.write(one, told)
+    assert [one["scan"][0] for one in log.each_of("acme")] == ["a", "b", "a"]
+
+
 def test_text_is_not_blown_up_and_bytes_that_are_none_are_kept(log: AuditLog, redis: Redis) -> None:
     notes = ["\U0001f600" * 2000, "a name of \udcff"]
     for note in notes:

@@ -1,8 +1,10 @@
 -- A human's word on some bytes: over every result of the owner's for them, into the log of all, and, if all before it are there,
--- into the list of the owner's; nothing where the word that holds is the same. ARGV: ns, owner, sha256, what is laid over results, the log's entry, how many are kept of one content
+-- into the list of the owner's; nothing where the word that holds is the same, said of the same scan.
+-- ARGV: ns, owner, sha256, what is laid over results, the log's entry, how many are kept of one content
 local owner, sha256 = ARGV[2], ARGV[3]
 local holds, latest = key('override', owner, sha256), key('decisions', owner, sha256)
-if redis.call('GET', holds) == ARGV[4] and redis.call('EXISTS', latest) == 1 then return false end
+local newest = redis.call('XREVRANGE', latest, '+', '-', 'COUNT', 1)[1]
+if redis.call('GET', holds) == ARGV[4] and newest and newest[2][2] == ARGV[5] then return false end
 redis.call('SET', holds, ARGV[4])
 local last = redis.call('XREVRANGE', key('audit'), '+', '-', 'COUNT', 1)[1]
 local is_whole = (last and last[1] or false) == redis.call('GET', key('decided'))
