@@ -33,7 +33,8 @@ class AuditLog:
         )
 
     def write(self, entry: dict[str, Any], laid_over: dict[str, Any]) -> None:
-        """Into the log, and ``laid_over`` over every result of its owner's for the same bytes; nothing where that lies there by the same entry."""
+        """Into the log, and ``laid_over`` over every result of its owner's for the same bytes; nothing where that lies there by
+        the same entry."""
         told = (entry["owner"], entry["sha256"], _coded(laid_over), _coded(entry), DECISIONS)
         self._decide(args=[self._namespace, *told])
 
