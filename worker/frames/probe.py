@@ -73,6 +73,7 @@ def open_container(
     }
     if not parses:
         options["fflags"] = "noparse+nofillin"
+        options["analyzeduration"] = "1"  # else it would look far ahead for what it does not parse
     if kind == "mpegts":
         options["merge_pmt_versions"] = "1"  # pictures that go on under another PID of their program are the same stream
         options["correct_ts_overflow"] = "0"  # an earlier clock is another recording's; one that wraps is laid out alike

@@ -191,3 +191,26 @@ def test_a_packet_of_which_nobody_can_say_where_it_begins_is_refused(clips: Clip
     data = b"".join(packet + (other if pid_of(packet) == 256 else bytes(16)) for packet in packets)
     with pytest.raises(UnsupportedMedia, match="which PID"):
         frames_of(tmp_path / "many.ts", b"".join(packets[:3]) + data)
+
+
+def recording(path: Path, cameras: int) -> bytes:
+    """Two seconds of as many streams of pictures, and sound behind them, each under the next PID."""
+    with av.open(str(path), "w", format="mpegts") as out:
+        streams = [out.add_stream("libx264", rate=20, width=64, height=64, pix_fmt="yuv420p") for _ in range(cameras)]
+        sound = out.add_stream("mp2", rate=48000)
+        for number in range(40):
+            for stream in streams:
+                picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 6 * number, np.uint8), format="rgb24")
+                picture.pts = number
+                out.mux(stream.encode(picture))
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.int16), format="s16", layout="stereo")
+            silence.sample_rate, silence.pts = 48000, 2400 * number
+            out.mux(sound.encode(silence))
+        for stream in (*streams, sound):
+            out.mux(stream.encode())
+    return path.read_bytes()
+
+
+def test_sound_in_the_place_of_another_camera_is_no_damage(tmp_path: Path) -> None:
+    data = recording(tmp_path / "two.ts", cameras=2) + recording(tmp_path / "one.ts", cameras=1)
+    assert frames_of(tmp_path / "joined.ts", data) == 80
