@@ -247,7 +247,8 @@ class Coverage:
     """Longest stretch of the scanned window without a looked-at frame; 0 for a picture, and where every frame of the file was
     looked at, however long each is shown."""
     apart_s: float = math.inf
-    """That stretch also where every frame was looked at; infinite where nobody asks."""
+    """That stretch in seconds, also where every frame was looked at: a track's suspicious segments end where its votes lie more
+    than twice as far apart. Infinite: they never do."""
     start_s: float = 0.0
     end_s: float = math.inf
     """The scanned window is [start_s, end_s); ``end_s`` is infinite where the media's length is unknown."""

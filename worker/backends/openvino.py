@@ -131,12 +131,13 @@ class _Kept:
     def find(self, hints: tuple[str, ...]) -> list[Any]:
         """The kept graphs of a network in parts of these precisions; none unless all are there and sound."""
         found: list[Any] = []
+        mapped: list[UInt8] = []
         for i in range(len(hints)):
             kept = self._folder and map_kept(self._folder, self._prefix(hints, i), ".blob")
             if not kept:
                 return []
             path, data = kept
-            self.mapped.append(data)
+            mapped.append(data)
             try:
                 tensor = self._ov.Tensor(data, shared_memory=True)
                 found.append(self._core.import_model(tensor, "CPU", self.properties(hints[i])))
@@ -144,6 +145,7 @@ class _Kept:
                 with contextlib.suppress(OSError):  # removed by another process, or in a folder that may not be written to
                     path.unlink()
                 return []
+        self.mapped = mapped
         return found
 
     def keep(self, hints: tuple[str, ...], compiled: Sequence[Any]) -> None:

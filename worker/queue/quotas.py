@@ -79,7 +79,7 @@ class Quotas:
 
     @contextmanager
     def decision(self, owner: str) -> Iterator[None]:
-        """Count a decision of this day (UTC) that is made within, unless it fails."""
+        """Count a decision of this day (UTC) that is made within, also one that changes nothing, unless it fails."""
         wait_s, day = self._count_decisions(owner, 1)
         if wait_s:
             raise QueueFull(f"more than {self._decisions_per_day} decisions a day", retry_after_s=wait_s)
