@@ -71,7 +71,7 @@ tools: ## Prometheus with promtool, unpacked into .tools, and Chromium (as root)
 screenshots: setup assets ## The pictures in docs/screenshots, made anew; needs Chromium
 	$(BIN)/python -m tests.browser.screenshots
 
-# Side by side on every core; each file's tests stay together until a process runs out of work. ARGS="-n 0": one after the other.
+# Side by side, three processes on two cores (tests/conftest.py); each file's tests stay together until a process runs out of work. ARGS="-n 0": one after the other.
 test: setup ## All tests; ARGS are passed to pytest
 	$(BIN)/python -m pytest -q --durations=15 -n logical --maxprocesses 8 --dist worksteal $(ARGS)
 

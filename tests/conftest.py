@@ -11,13 +11,14 @@ import pytest
 from hypothesis import settings
 from redis import Redis
 
+from worker.cores import usable_cores
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ
 
-if SIDE_BY_SIDE:  # each test process has a core of its own: numeric libraries, not loaded yet, are to use no more
+if SIDE_BY_SIDE:  # the test processes fill the cores: numeric libraries, not loaded yet, are to use one in each
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(variable, "1")
 
@@ -31,6 +32,11 @@ settings.load_profile("untimed")
 
 # Nor is anything measured before a test's scan: what "auto" would choose depends on the machine, and on what else it is doing.
 os.environ.setdefault("VERIFRAME_MODEL__BACKEND", "onnxruntime")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Test processes for ``-n logical``: half as many again as cores, since a test that waits for a process needs none."""
+    return usable_cores() + usable_cores() // 2
 
 
 @pytest.fixture(scope="session")
