@@ -33,6 +33,9 @@ _REGISTERED: Final = {b"HEVC": "hevc", b"AV01": "av1", b"VC-1": "vc1", b"drac": 
 """Of private streams."""
 _PIDS: Final = 1 << 13
 _REGISTRATION, _IDENTIFIER = 0x05, 0x52
+_MOST_PICTURES: Final = 1024
+"""In all different maps, which are gone through once more for each PID that they lead to: two seconds at most. Thirty programs
+whose maps change thirty times have fewer."""
 
 
 class Pictures(NamedTuple):
@@ -107,11 +110,13 @@ def _check_pictures(stretches: list[Stretch], followed: set[int], extents: Exten
 
 
 def _followed(stretches: list[Stretch], pid: int) -> set[int]:
-    """The PIDs that FFmpeg takes for one stream with ``pid``."""
+    """The PIDs that FFmpeg takes for one stream with ``pid``. Raises UnsupportedMedia where maps are too many to tell."""
     of_program: defaultdict[Program, dict[Map, None]] = defaultdict(dict)
     for stretch in stretches:
         for program, maps in stretch.items():
             of_program[program].update(maps)
+    if sum(len(each) for maps in of_program.values() for each in maps) > _MOST_PICTURES:
+        raise UnsupportedMedia("the stream changes too often to pictures under another PID")
     followed, before = {pid}, 0
     while before < len(followed):
         before = len(followed)

@@ -136,6 +136,38 @@ def test_what_a_map_costs_does_not_grow_with_the_list_of_programs(tmp_path: Path
     assert calls["call"] < 40 * (len(lists) + len(maps))
 
 
+def chain(links: int) -> list[bytes]:
+    """Maps of one program of which each two lead to one PID more, and nothing before does."""
+    pictures = [(256 + n + is_next, n) for n in range(links) for is_next in (False, True)]
+    maps = [
+        bytes((2, 0xB0, 22, 0, 1, 0xC1, 0, 0, 0xE1, 0, 0xF0, 0, 0x1B))
+        + (0xE000 | pid).to_bytes(2, "big")
+        + b"\xf0\x04\x52\x02"
+        + identifier.to_bytes(2, "big")
+        for pid, identifier in pictures
+    ]
+    return [listing((1, 0x1000)), *(table(0x1000, section) for section in maps)]
+
+
+def test_maps_that_lead_from_one_pid_to_the_next_are_followed_as_far_as_that_costs_little(tmp_path: Path) -> None:
+    """A round for each PID, through all maps: with thousands of both that took hours."""
+    path = tmp_path / "chain.ts"
+    pictures = [b"G" + (0x4000 | pid).to_bytes(2, "big") + b"\x10" + bytes(184) for pid in (256, 286)]
+    path.write_bytes(b"".join((*chain(30), *pictures)))
+    with path.open("rb") as file:
+        assert check_goes_on(file.fileno(), 256) == {256, 286}
+    packets = chain(513)
+    path.write_bytes(b"".join(packets))
+    calls = Counter[str]()
+    sys.setprofile(lambda _, event, __: calls.update((event,)))
+    try:
+        with path.open("rb") as file, pytest.raises(UnsupportedMedia):
+            check_goes_on(file.fileno(), 256)
+    finally:
+        sys.setprofile(None)
+    assert calls["call"] < 40 * len(packets)
+
+
 def damaged(packet: bytes) -> bytes:
     """A table's packet with the last bit of its section's checksum flipped."""
     at = 5 + 2 + int.from_bytes(packet[6:8], "big") % 0x1000
