@@ -13,7 +13,6 @@ H264: Final = frozenset((0x1B,))
 HEVC: Final = frozenset((0x24,))
 WATCHED: Final = MPEG | H264 | HEVC | {0x10}
 """Types of video that a live stream is cut by."""
-_MOST_PACKETS: Final = 8
 _LEAST_BYTES, _MOST_BYTES, _STUFFING = 12, 4096, 0xFF
 """Of sections."""
 _MIRRORED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -33,26 +32,19 @@ def payload(packet: bytes) -> bytes:
     return packet[5 + packet[4] :] if control & 2 else packet[4:]
 
 
-def collected(held: list[bytes], packet: bytes) -> list[bytes]:
-    """The packets of the table's newest version, as far as they have come."""
-    if packet[1] & 0x40:
-        return [packet]
-    return [*held, packet] if held and len(held) < _MOST_PACKETS else held
-
-
-def section(packets: list[bytes]) -> bytes:
-    """The table's section without its checksum, right or wrong; empty while it is not whole."""
-    data = b"".join(payload(packet) for packet in packets)
-    if not data or len(data) < 1 + data[0] + 3:
-        return b""
-    data = data[1 + data[0] :]
-    length = 3 + ((data[1] & 0x0F) << 8 | data[2])
-    return data[: length - 4] if _LEAST_BYTES <= length <= len(data) else b""
-
-
 def is_sound(section: bytes) -> bool:
     """Whether the checksum (CRC-32/MPEG-2) that it ends with is right."""
     return zlib.crc32(section.translate(_MIRRORED)) == 0xFFFFFFFF
+
+
+def packets_of(pid: int, section: bytes) -> bytes:
+    """A section, with its checksum, laid in packets of its own."""
+    data, size = b"\0" + section, PACKET - 4
+    return b"".join(
+        bytes((SYNC, (0 if at else 0x40) | pid >> 8, pid & 0xFF, 0x10 | at // size & 0x0F))
+        + data[at : at + size].ljust(size, bytes((_STUFFING,)))
+        for at in range(0, len(data), size)
+    )
 
 
 class Assembled:

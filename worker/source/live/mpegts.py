@@ -13,11 +13,12 @@ from worker.program_tables import (
     PACKET,
     SYNC,
     WATCHED,
-    collected,
+    Assembled,
+    is_sound,
+    packets_of,
     payload,
     pid_of,
     programs_of,
-    section,
     streams_of,
 )
 from worker.source.live.cuts import FRAME_S, Cut
@@ -32,6 +33,24 @@ def is_mpegts(head: bytes) -> bool:
     return len(head) > 2 * PACKET and all(head[at] == SYNC for at in range(0, 3 * PACKET, PACKET))
 
 
+class _Table:
+    """The first section of a table as it holds now, each time it comes: of a map the one with its program's number. One with a
+    wrong checksum, or another number, counts only while none better came."""
+
+    def __init__(self, kind: int, number: int | None = None) -> None:
+        self._kind, self._number = kind, number
+        self._assembled = Assembled()
+        self._best = (False, False)
+
+    def take(self, packet: bytes) -> Iterator[bytes]:
+        for section in self._assembled.take(packet):
+            if section[0] == self._kind and section[5] & 1 and not section[6]:
+                rank = (is_sound(section), section[3] << 8 | section[4] == self._number)
+                if rank >= self._best:
+                    self._best = rank
+                    yield section
+
+
 class TsCutter:
     """A ``Cutter``. A cut is at least ``cut_s`` long and ends before a key frame."""
 
@@ -43,9 +62,10 @@ class TsCutter:
         self._at = 0
         """Place of ``_rest`` in the stream."""
         self._lost_bytes = 0
-        self._pat: list[bytes] = []
-        self._pmt: list[bytes] = []
-        self._pmt_pid: int | None = None
+        self._lists, self._maps = _Table(0x00), _Table(0x02)
+        self._pat = self._pmt = b""
+        """As packets."""
+        self._program: tuple[int, int] | None = None
         self._video: tuple[int, int] | None = None
         self._packets: list[bytes] = []
         self._begin_s: float | None = None
@@ -81,14 +101,21 @@ class TsCutter:
     def _take(self, packet: bytes, at: int) -> Cut | None:
         pid = pid_of(packet)
         if pid == 0:
-            self._pat = collected(self._pat, packet)
-            self._pmt_pid = _pmt_pid(section(self._pat)) or self._pmt_pid
-        elif pid == self._pmt_pid:
-            self._pmt = collected(self._pmt, packet)
-            self._video = _video_of(section(self._pmt)) or self._video
+            for section in self._lists.take(packet):
+                self._take_list(section)
+        elif self._program is not None and pid == self._program[1]:
+            for section in self._maps.take(packet):
+                self._pmt = packets_of(pid, section)
+                self._video = _video_of(section[:-4]) or self._video
         elif self._video is not None and pid == self._video[0]:
             return self._take_video(packet, self._video[1], at)
         return None
+
+    def _take_list(self, section: bytes) -> None:
+        self._pat = packets_of(0, section)
+        first = next(iter(programs_of(section[:-4])), None)
+        if first is not None and first != self._program:
+            self._program, self._maps = first, _Table(0x02, first[0])
 
     def _take_video(self, packet: bytes, kind: int, at: int) -> Cut | None:
         cut: Cut | None = None
@@ -114,7 +141,7 @@ class TsCutter:
             return None
         span_s = _span_s([one for one in times_s if one < self.wrap_s / 2])
         return Cut(
-            data=b"".join([*self._pat, *self._pmt, *packets]),
+            data=b"".join([self._pat, self._pmt, *packets]),
             begin_s=begin_s,
             end_s=(begin_s + span_s) % self.wrap_s if end_s is None else end_s,
             span_s=span_s,
@@ -127,11 +154,6 @@ def _span_s(times_s: list[float]) -> float:
     if len(times_s) < 2:
         return FRAME_S
     return max(times_s) * len(times_s) / (len(times_s) - 1)
-
-
-def _pmt_pid(pat: bytes) -> int | None:
-    """Of the first program."""
-    return next((pid for _, pid in programs_of(pat)), None)
 
 
 def _video_of(pmt: bytes) -> tuple[int, int] | None:

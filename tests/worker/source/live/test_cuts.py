@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import pytest
 
+from tests.worker.frames.test_programs import damaged, laid, mapping, packets_of, pid_of, table
 from tests.worker.source.live.streams import FPS, made
 from worker.errors import CorruptMedia
 from worker.source.live.cuts import Cut, Cutter, StreamClock
@@ -119,6 +120,30 @@ def test_damaged_packets_are_passed_over_and_what_is_none_is_refused(stream: byt
         assert len(cuts_of(NEW[muxer](2), b"xx" + damaged)) == 4
     with pytest.raises(CorruptMedia):
         cuts_of(NEW[muxer](2), b"\x00" * (3 << 20), 1 << 16)
+
+
+@pytest.fixture(scope="module")
+def packets(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Of MPEG-TS with one program, 1, whose map comes under 0x1000."""
+    return packets_of(made(tmp_path_factory.mktemp("stream"), "mpegts", GREYS[:3])["made"])
+
+
+@pytest.mark.parametrize("way", ["second section", "tail before the next", "many packets", "another counter between", "damaged"])
+def test_maps_of_mpegts_are_read_however_they_are_laid(packets: list[bytes], way: str) -> None:
+    map_packet = mapping(1, 0x1000, 256)
+    packets_of_map = [damaged(map_packet)] if way == "damaged" else laid(map_packet, way)
+    stream = b"".join(b"".join(packets_of_map) if pid_of(packet) == 0x1000 else packet for packet in packets)
+    assert [len(greys_in(cut.data)) for cut in cuts_of(TsCutter(1), stream)] == [FPS] * 3
+
+
+NOT_CURRENT = table(0x1000, mapping(1, 0x1000, 0x300)[5:10] + b"\xc0" + mapping(1, 0x1000, 0x300)[11:22])
+
+
+@pytest.mark.parametrize("other", [damaged(mapping(1, 0x1000, 0x300)), NOT_CURRENT, mapping(7, 0x1000, 0x300)])
+def test_a_map_of_mpegts_that_does_not_hold_is_not_followed(packets: list[bytes], other: bytes) -> None:
+    whole = cuts_of(TsCutter(1), b"".join(packets))
+    disturbed = cuts_of(TsCutter(1), b"".join(packet + other if pid_of(packet) == 0x1000 else packet for packet in packets))
+    assert [cut.data for cut in disturbed] == [cut.data for cut in whole]
 
 
 def test_millions_of_empty_tags_are_not_held() -> None:
