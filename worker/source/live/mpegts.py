@@ -68,6 +68,7 @@ class TsCutter:
         self._program: tuple[int, int] | None = None
         self._video: tuple[int, int] | None = None
         self._packets: list[bytes] = []
+        """Of the cut that is not whole yet; first the tables that held when it began."""
         self._begin_s: float | None = None
         self._times_s: list[float] = []
 
@@ -125,7 +126,7 @@ class TsCutter:
                 held_s = None if self._begin_s is None else (pts_s - self._begin_s) % self.wrap_s
                 if held_s is None or held_s + 1e-3 >= self._cut_s:
                     cut = self._finish(pts_s, at)
-                    self._begin_s, self._times_s = pts_s, []
+                    self._begin_s, self._times_s, self._packets = pts_s, [], [self._pat, self._pmt]
             if pts_s is not None and self._begin_s is not None:
                 self._times_s.append((pts_s - self._begin_s) % self.wrap_s)
         if self._begin_s is not None:
@@ -141,7 +142,7 @@ class TsCutter:
             return None
         span_s = _span_s([one for one in times_s if one < self.wrap_s / 2])
         return Cut(
-            data=b"".join([self._pat, self._pmt, *packets]),
+            data=b"".join(packets),
             begin_s=begin_s,
             end_s=(begin_s + span_s) % self.wrap_s if end_s is None else end_s,
             span_s=span_s,

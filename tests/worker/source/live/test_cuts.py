@@ -146,6 +146,13 @@ def test_a_map_of_mpegts_that_does_not_hold_is_not_followed(packets: list[bytes]
     assert [cut.data for cut in disturbed] == [cut.data for cut in whole]
 
 
+def test_pictures_before_another_pid_are_not_lost(packets: list[bytes], tmp_path: Path) -> None:
+    behind = made(tmp_path, "mpegts", GREYS[3:5], start_s=3, mpegts_start_pid="512")["made"]
+    shown = [greys_in(cut.data) for cut in cuts_of(TsCutter(1), b"".join(packets) + behind)]
+    assert [len(one) for one in shown] == [FPS] * 5
+    assert [abs(one[0] - grey) < 4 for one, grey in zip(shown, GREYS, strict=False)] == [True] * 5
+
+
 def test_millions_of_empty_tags_are_not_held() -> None:
     header, key, tag = b"FLV\x01\x01\0\0\0\x09\0\0\0\0", b"\x12\0", b"\x22\0"
     cutter = FlvCutter(1)
