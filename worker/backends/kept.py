@@ -30,15 +30,11 @@ def map_kept(folder: Path, prefix: str, suffix: str) -> tuple[Path, UInt8] | Non
 
     Nobody writes to such a file: it is whole when it gets its name, and only removed.
     """
-    for path in sorted(folder.glob(f"{prefix}*{suffix}")):
+    if kept := find_kept(folder, prefix, suffix):
+        with contextlib.suppress(OSError):  # in a folder that may not be written to
+            os.utime(kept)
         with contextlib.suppress(OSError, ValueError):  # just removed by another process, or no bytes in it
-            held: UInt8 = np.memmap(path, np.uint8, mode="c")
-            if path.name == f"{prefix}{hashlib.sha256(held.data).hexdigest()}{suffix}":
-                with contextlib.suppress(OSError):  # in a folder that may not be written to
-                    os.utime(path)
-                return path, held
-        with contextlib.suppress(OSError):
-            path.unlink()
+            return kept, np.memmap(kept, np.uint8, mode="c")
     return None
 
 
