@@ -108,7 +108,7 @@ def _parts(ov: Any, model: Any, precision: Precision) -> list[tuple[Any, str]]:
     parts = list(zip(cut(ov, model, ends), hints, strict=True))
     for part, hint in parts:
         if hint == "bf16":
-            ready_for_bfloat16(ov, part)
+            ready_for_bfloat16(part)
     return parts
 
 

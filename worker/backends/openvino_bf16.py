@@ -20,7 +20,7 @@ SCALES = 16
 """Tried for each channel: more take longer when a graph is first opened, and find little."""
 
 
-def ready_for_bfloat16(ov: Any, part: Any) -> int:
+def ready_for_bfloat16(part: Any) -> int:
     """2-D convolutions with a batch norm lose little when ``part`` computes in bfloat16. Changes ``part``; gives their number.
 
     OpenVINO folds a batch norm into weights and bias of the convolution before it, and rounds both; behind the stem, rounded

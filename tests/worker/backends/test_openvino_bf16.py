@@ -35,7 +35,7 @@ def shift(model: Any, precision: str) -> float:
 
 
 def test_a_norm_that_is_kept_apart_computes_the_same(norm_after_convolution: Any) -> None:
-    assert ready_for_bfloat16(load_runtime(), norm_after_convolution) == 1
+    assert ready_for_bfloat16(norm_after_convolution) == 1
     assert shift(norm_after_convolution, "f32") == pytest.approx(SHIFT, abs=1e-7)
 
 
@@ -43,7 +43,7 @@ def test_a_norm_that_is_kept_apart_is_not_rounded_in_bfloat16(norm_after_convolu
     if lacking := bf16_lacking():
         pytest.skip(lacking)
     assert shift(norm_after_convolution, "bf16") == 1.0, "folded, its shift is rounded: else there was nothing to keep apart"
-    ready_for_bfloat16(load_runtime(), norm_after_convolution)
+    ready_for_bfloat16(norm_after_convolution)
     assert shift(norm_after_convolution, "bf16") == pytest.approx(SHIFT, abs=1e-7)
 
 
@@ -91,7 +91,7 @@ def test_in_float32_a_ready_network_computes_the_same() -> None:
         return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(pixels)[0]
 
     before = computed()
-    assert ready_for_bfloat16(ov, model) == 2
+    assert ready_for_bfloat16(model) == 2
     np.testing.assert_allclose(computed(), before, atol=1e-5 * np.abs(before).max())
 
 
