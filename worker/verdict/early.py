@@ -92,7 +92,8 @@ def is_settled(faces: Sequence[Face], coverage: Coverage, policy: Policy, outloo
     hide anyway: no bound holds for it but to look at all (the decision's limits). Only the rule ``mean_logit`` has such a bound;
     a picture has nothing left to be seen, and what is uncertain deserves all frames.
     """
-    label = _label(decide(faces, coverage, policy))
+    found = decide(faces, coverage, policy)
+    label = _label(found)
     can_hide = outlook.hidden >= policy.min_votes_video
     if policy.rule != "mean_logit" or coverage.kind is MediaKind.PICTURE or label not in (Label.FAKE, Label.REAL):
         return False
@@ -110,10 +111,14 @@ def is_settled(faces: Sequence[Face], coverage: Coverage, policy: Policy, outloo
         for limits in (strict, policy)  # tracks that only the stricter hold back lend others weight, which may end a real
         for judge in (limits, replace(limits, windows=None), replace(limits, windows=None, min_votes_video=1))
     ]
-    return all(
-        _label(decide(moved, coverage, judge)) is label and (label is Label.FAKE or _stays_real(plain, moved, coverage, judge))
-        for judge in judges
-    )
+    for judge in judges:
+        if _label(decide(moved, coverage, judge)) is not label:
+            return False
+        if label is Label.REAL:
+            now = found if judge is policy else decide(plain, coverage, judge)
+            if not _stays_real(now, plain, moved, coverage, judge):
+                return False
+    return True
 
 
 def _hidden_face(track: int, policy: Policy) -> list[Face]:
@@ -123,11 +128,13 @@ def _hidden_face(track: int, policy: Policy) -> list[Face]:
     return [Face(pts_s=t, box_xyxy=box, det_prob=1.0, track=track, quality=1.0, logit=LOOKS_REAL) for t in times_s]
 
 
-def _stays_real(seen: Sequence[Face], moved: Sequence[Face], coverage: Coverage, judge: Policy) -> bool:
-    """Whether it is real also where those tracks alone move that are held back: the highest of all, they would take it away."""
-    found = decide(seen, coverage, judge)
+def _stays_real(
+    found: Verdict | NoVerdict, seen: Sequence[Face], moved: Sequence[Face], coverage: Coverage, judge: Policy
+) -> bool:
+    """Whether what was found is real, and stays so where those tracks alone move that are held back: the highest of all, they
+    would take it away."""
     labels = found.track_labels if isinstance(found, Verdict) else {}
-    if all(label is Label.REAL for label in labels.values()):
+    if Label.UNCERTAIN not in labels.values():
         return _label(found) is Label.REAL
     faces = [
         then if labels.get(now.track, labels.get(POOLED_TRACK)) is Label.UNCERTAIN else now

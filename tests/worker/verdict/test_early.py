@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -206,6 +208,23 @@ def test_a_track_that_is_held_back_may_come_to_be_the_highest_and_take_real_away
     assert not is_settled([*sharp, *held_back], coverage(), POLICY, spread)
     low = [replace(face, logit=(face.logit or 0.0) - 4.0) for face in held_back]
     assert is_settled([*sharp, *low], coverage(), POLICY, spread)
+
+
+@pytest.mark.parametrize("more", [[], faces([-5.8] * 11, track=1, quality=0.12, step=3)])
+def test_nothing_is_decided_twice(more: list[Face]) -> None:
+    asked: list[tuple[tuple[float | None, ...], Policy]] = []
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is decide.__code__:
+            asked.append((tuple(face.logit for face in frame.f_locals["faces"]), frame.f_locals["policy"]))
+
+    sys.setprofile(watch)
+    try:
+        assert is_settled([*faces([-1.5] * 11, step=3), *more], coverage(), POLICY, Outlook(share=1 / 3, hidden=2))
+    finally:
+        sys.setprofile(None)
+    assert all(asked.count(one) == 1 for one in asked)
+    assert len(asked) > 6
 
 
 def test_a_face_seen_once_may_come_to_decide() -> None:
