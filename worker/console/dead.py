@@ -13,6 +13,7 @@ from worker.console.door import OwnForm, Reader, Submitter
 from worker.console.notices import notice
 from worker.console.parts import TheConsole
 from worker.errors import BadRequest
+from worker.queue import callbacks
 from worker.queue.bulk import Bulk, Redone
 from worker.queue.doorbell import is_id
 from worker.queue.requests import ID
@@ -66,7 +67,9 @@ def replay_callbacks(session: Submitter, form: OwnForm, console: TheConsole) -> 
     """Sent again from the first try on, under the same event id."""
     owner = shown_to(session.key)
     if form.get("which") == "all":
-        return _told("sent", console.callbacks.replay_all(owner=owner))
+        many = console.callbacks.given_up() > callbacks.LOOKED_AT
+        sent = console.callbacks.replay_latest(owner=owner)
+        return _told("latestsent", sent, none="unsent") if many else _told("sent", sent)
     return _told("sent", console.callbacks.replay_some(form.all("callback"), owner=owner))
 
 

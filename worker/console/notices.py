@@ -14,6 +14,7 @@ NOTICES = {
     "retried": "Scanning again: this is the new scan.",
     "nothing": "Nothing was selected, or all of it had been replayed before.",
     "unseen": "None of the latest dead letters was left to replay; there are too many to look at all of them: select older ones.",
+    "unsent": "None of the latest callbacks was left to send again; there are too many to look at all of them.",
 }
 COUNTED = {
     "replayed": ("1 dead letter is scanned again.", "{} dead letters are scanned again."),
@@ -24,6 +25,10 @@ COUNTED = {
     "latest": (
         "1 dead letter is scanned again; there are too many to look at all of them: select older ones.",
         "{} dead letters are scanned again; there are too many to look at all of them: select older ones.",
+    ),
+    "latestsent": (
+        "1 callback is sent again; there are too many to look at all of them.",
+        "{} callbacks are sent again; there are too many to look at all of them.",
     ),
     "sent": ("1 callback is sent again.", "{} callbacks are sent again."),
 }

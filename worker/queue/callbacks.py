@@ -21,7 +21,7 @@ State = Literal["waiting", "sending", "delivered", "dead"]
 AT_ONCE = 500
 """Dead ones looked at, or sent again, in one round trip."""
 LOOKED_AT = 20_000
-"""Dead ones looked at for one page of an owner's; ``replay_all`` reaches all."""
+"""Dead ones of everybody's looked at for one page of an owner's, or one replay, the latest."""
 SCRIPTS = ("callback_claim", "callback_begin", "callback_end", "callback_owned", "callback_replay")
 
 
@@ -80,6 +80,11 @@ class Callbacks:
         with translated():
             return int(self._redis.zcard(self._key("callbacks")))
 
+    def given_up(self) -> int:
+        """How many dead ones there are, whosever."""
+        with translated():
+            return int(self._redis.zcard(self._key("callbacks", "dead")))
+
     def dead(self, limit: int = 100, *, owner: str | None = None) -> list[Callback]:
         """Those given up, the latest first; ``owner`` None: whosever. An owner's are sought among the ``LOOKED_AT`` latest."""
         found: list[Callback] = []
@@ -103,9 +108,10 @@ class Callbacks:
         """Try again those of these that are dead and the owner's, None: whosever; how many."""
         return int(self._call("callback_replay", owner or "", *event_ids))
 
-    def replay_all(self, *, owner: str | None = None) -> int:
-        """Try again all dead ones of an owner, None: everybody's, in rounds of a bounded size; how many."""
-        return sum(self.replay_some(events, owner=owner) for events in self._batches(AT_ONCE))
+    def replay_latest(self, *, owner: str | None = None) -> int:
+        """Try again the owner's, None: everybody's, among the ``LOOKED_AT`` latest dead ones; how many."""
+        rounds = islice(self._batches(AT_ONCE), LOOKED_AT // AT_ONCE)
+        return sum(self.replay_some(events, owner=owner) for events in rounds)
 
     def claim(
         self, count: int, *, lease_s: float, share: int, under_way: Mapping[str, int] | None = None

@@ -126,6 +126,18 @@ def test_another_owners_many_dead_callbacks_hide_none(service: Service, sign_in:
     assert sign_in("umbrella").post("/dead/callbacks", which="all").headers["location"] == "/console/dead?done=sent-1200"
 
 
+def test_where_not_all_callbacks_were_looked_at_that_is_said(service: Service, sign_in: SignIn) -> None:
+    redis = service.parts.desk.records.redis
+    give_up(redis, "acme", 2)
+    others = {f"evt_{number}": 2 + number for number in range(LOOKED_AT)}
+    redis.zadd("vf:callbacks:dead", {"evt_acme0000": 1, "evt_acme0001": LOOKED_AT + 2, **others})
+    browser = sign_in()
+    for done, told in (("latestsent-1", "1 callback is sent again; there are too many"), ("unsent", "None of the latest")):
+        assert browser.post("/dead/callbacks", which="all").headers["location"] == f"/console/dead?done={done}"
+        assert told in read(browser.page(f"/dead?done={done}")).text
+    assert [one.id for one in Callbacks(redis).dead(2)] == ["evt_acme0000"]
+
+
 def test_an_empty_page_of_dead_letters_leads_further_back(service: Service, sign_in: SignIn) -> None:
     letter = dead(service, "acme")
     redis = service.parts.desk.records.redis

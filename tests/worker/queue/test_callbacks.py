@@ -160,7 +160,7 @@ def test_one_owners_dead_hide_nobody_elses(redis: Redis, at_ms: int) -> None:
     assert callbacks.dead(owner="nobody") == []
     assert callbacks.replay_some(["evt_few0000", "evt_many0000", "evt_unknown", "evt_few0000"], owner="few") == 1
     assert callbacks.replay_some(["evt_few0000"]) == callbacks.replay_some([]) == 0, "it is not dead any more"
-    assert callbacks.replay_all(owner="many") == 2300
+    assert callbacks.replay_latest(owner="many") == 2300
     assert [one.id for one in callbacks.dead()] == ["evt_few0002", "evt_few0001"]
-    assert callbacks.replay_all() == 2
+    assert callbacks.replay_latest() == 2
     assert redis.zcard("vf:callbacks") == 2303
