@@ -117,18 +117,22 @@ class Watcher:
         if counts.ending is not None:
             return "ended"
         stopping = _Lasting(stop)
-        if self._tell_due(stopping, on_window):
+        if self._tell_due(counts.end_s - SAME_S, stopping, on_window):
             return "stopped"
         begun_s = self._now() - counts.watched_s
         with closing(self._items(stopping)) as items:
             for item in items:
                 counts.watched_s = self._now() - begun_s
+                # A window that ends just where the stream was followed to is told when the reader has more to say, if only that
+                # it waits. Where it has not, that is the last window, which ``finish`` tells.
+                if self._tell_due(counts.end_s + SAME_S, stopping, on_window):
+                    return "stopped"
                 if item is not None:
                     self._take(item)
                 if counts.end_s >= self._max_duration_s or counts.watched_s >= SLOWEST * self._max_duration_s + SLACK_S:
                     self.finish("max_duration", on_window)
                     return "ended"
-                if (item is not None and self._tell_due(stopping, on_window)) or stopping():
+                if self._tell_due(counts.end_s - SAME_S, stopping, on_window) or stopping():
                     return "stopped"
         if stopping.has_said:
             return "stopped"
@@ -137,12 +141,12 @@ class Watcher:
 
     def finish(self, ending: Ending, on_window: OnWindow, code: str | None = None) -> None:
         """Tell what is due, then the last window, which reaches to where the stream was followed, and ``stream_ended``; ``code``
-        says why it is lost. Nothing where it has ended. A window that ended there too and was told already is told once more."""
+        says why it is lost. Nothing where it has ended. A window that ended there too and was told already, while more was waited
+        for, is told once more."""
         counts = self._state.counts
         if counts.ending is not None:
             return
-        while self._due_s() < counts.end_s - SAME_S:
-            self._tell(*self._rhythm.window(counts.next_window), on_window)
+        self._tell_due(counts.end_s - SAME_S, lambda: False, on_window)
         counts.ending, counts.ending_code = ending, code or counts.ending_code
         self._tell(max(0.0, counts.end_s - self._rhythm.window_s), counts.end_s, on_window)
 
@@ -261,18 +265,13 @@ class Watcher:
         finally:
             path.unlink(missing_ok=True)
 
-    def _tell_due(self, stop: Callable[[], bool], on_window: OnWindow) -> bool:
-        """All windows that are over; whether after one of them it is time to stop."""
-        counts = self._state.counts
-        while self._due_s() <= counts.end_s + SAME_S:
-            self._tell(*self._rhythm.window(counts.next_window), on_window)
+    def _tell_due(self, before_s: float, stop: Callable[[], bool], on_window: OnWindow) -> bool:
+        """All windows that are over before then; whether after one of them it is time to stop."""
+        while (window := self._rhythm.window(self._state.counts.next_window))[1] < before_s:
+            self._tell(*window, on_window)
             if stop():
                 return True
         return False
-
-    def _due_s(self) -> float:
-        """When the next window is over."""
-        return self._rhythm.window(self._state.counts.next_window)[1]
 
     def _tell(self, start_s: float, end_s: float, on_window: OnWindow) -> None:
         state, counts = self._state, self._state.counts

@@ -90,8 +90,8 @@ def test_events_as_json_lines_and_a_report_in_a_folder(veriframe: Command, recor
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith("}\n"), "the report's line has an end, too"
     *lines, last = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [line["number"] for line in lines if line["kind"] == "window"] == [0, 1, 2, 3, 4, 5]
-    assert [line["number"] for line in lines if line["kind"] != "window"] == list(range(len(lines) - 6))
+    assert [line["number"] for line in lines if line["kind"] == "window"] == [0, 1, 2, 3, 4]
+    assert [line["number"] for line in lines if line["kind"] != "window"] == list(range(len(lines) - 5))
     assert lines[-1]["kind"] == "stream_ended"
     report = Report.model_validate(last)
     assert (report.kind, report.status, report.source.path) == ("watch", "completed", str(recording))

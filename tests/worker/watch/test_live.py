@@ -93,6 +93,7 @@ def test_a_splice_is_told_within_one_window_and_the_report_says_where(
     assert {SPLICE_S < event.t_ms / 1000 <= SPLICE_S + RHYTHM.window_s for event in told} == {True}
     assert heard.kinds()[-1] == "stream_ended"
     assert [window.number for window in heard.windows] == list(range(len(heard.windows)))
+    assert len({window.end_ms for window in heard.windows}) == len(heard.windows), "each is told once, the last one, too"
     assert heard.windows[-1].end_ms == pytest.approx(1000 * len(GREYS), abs=20)
     assert {window.frames for window in heard.windows[:-1]} == {8}
     report = one.report()

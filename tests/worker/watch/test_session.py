@@ -229,6 +229,26 @@ def test_a_window_that_ends_with_the_longest_duration_is_told_once(watch: Watch,
     assert report.watch.windows == 3
 
 
+@pytest.mark.parametrize("parts", [[(2.5, REAL)] * 8, [(20, REAL)], [(5, REAL)] * 3 + [(5, "broken")]])
+def test_a_window_that_ends_with_the_stream_is_told_once(watch: Watch, parts: Parts) -> None:
+    whole, resumed = _changes(parts, watch, 1)
+    assert [(one.end_ms, one.is_last) for one in whole.windows] == [(10_000, False), (15_000, False), (20_000, True)]
+    for place, (heard, _) in enumerate(resumed, 1):
+        assert heard.windows == whole.windows[place:]
+
+
+def test_while_a_stream_is_waited_for_its_windows_do_not_wait(watch: Watch) -> None:
+    class Silent(ToldReader):
+        def items(self, stop: Callable[[], bool]) -> Iterator[object]:  # type: ignore[override]
+            yield from super().items(stop)
+            yield None
+            told.append([window.end_ms for window in heard.windows])
+
+    heard, told = Heard(), list[list[int]]()
+    watch(lambda position: Silent([(5, REAL)] * 3, position)).run(go_on, heard)
+    assert told == [[10_000, 15_000]]
+
+
 def test_a_stream_whose_clock_stands_still_is_not_watched_for_ever(watch: Watch) -> None:
     times = itertools.count()
     heard = Heard()
