@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any, cast
+from uuid import uuid4
 
 from redis import Redis
 from redis.exceptions import NoScriptError
@@ -168,8 +169,11 @@ class Records:
         """
         states = " ".join(sorted(wanted.states))
         before = wanted.before_ms if wanted.before_ms is not None else "inf"
-        told = [wanted.owner or "", states, before, int(wanted.dead_only), int(really)]
-        return self._call_each("purge", [[self.namespace, scan_id, *told] for scan_id in scan_ids]).count(b"purged")
+        asking = uuid4().hex
+        told = [wanted.owner or "", states, before, int(wanted.dead_only), int(really), asking]
+        purged = self._call_each("purge", [[self.namespace, scan_id, *told] for scan_id in scan_ids]).count(b"purged")
+        self.redis.delete(self.key("purging", asking))
+        return purged
 
     # --- by the worker that holds an attempt
 

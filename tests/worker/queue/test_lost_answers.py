@@ -9,30 +9,39 @@ import pytest
 from redis import Redis, exceptions
 from redis.connection import Connection
 
+from tests.worker.queue.scans import complete, submit
 from worker.errors import QueueFull
 from worker.queue.audit import AuditLog
 from worker.queue.connection import connect
+from worker.queue.desk import Desk
+from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.quotas import Quotas
+from worker.queue.record import Purge
+from worker.queue.records import Records
 
-Loses = Callable[[], None]
+Loses = Callable[..., None]
 
 
 @pytest.fixture
 def line(redis_server: EmbeddedRedis, redis: Redis) -> Iterator[tuple[Redis, Loses]]:
-    """A client, and what makes its next answer be lost on the way: the server has done by then what it was told."""
-    lost: list[bool] = []
+    """A client, and what makes its next answer, or one that comes so many later, be lost on the way: the server has done by then
+    what it was told."""
+    lost: list[int] = []
 
     class Breaking(Connection):
         def read_response(self, *args: Any, **options: Any) -> Any:
             answer = super().read_response(*args, **options)
-            if lost and lost.pop():
-                raise exceptions.ConnectionError("hung up")
+            if lost:
+                lost[0] -= 1
+                if lost[0] < 0:
+                    lost.clear()
+                    raise exceptions.ConnectionError("hung up")
             return answer
 
     with connect(url=redis_server.url, timeout_s=10, patience_s=10) as client:
         client.connection_pool.connection_class = Breaking
-        yield client, lambda: lost.append(True)
+        yield client, lambda later=0: lost.append(later)
         assert not lost, "an answer was to be lost, and none was waited for"
 
 
@@ -64,3 +73,17 @@ def test_what_is_counted_against_a_day_is_counted_once(line: tuple[Redis, Loses]
         quotas.scans("acme")
     assert client.hget("vf:day:acme", "scans") == b"4"
     assert all(0 < client.ttl(key) <= 120 for key in client.keys("vf:counted:*"))
+
+
+def test_what_was_purged_is_counted_though_the_answer_was_lost_in_the_middle(line: tuple[Redis, Loses], redis: Redis) -> None:
+    client, lose = line
+    desk = Desk(Records(redis, "vf"), Doorbells(redis, "vf"))
+    scan_ids = [submit(desk, f"https://example.org/{number}.mp4") for number in range(3)]
+    for scan_id in scan_ids:
+        complete(desk.records, scan_id)
+    records = Records(client, "vf")
+    assert records.purge(scan_ids, Purge(), really=False) == 3
+    lose(later=2)
+    assert records.purge(scan_ids, Purge(), really=True) == 3
+    assert records.purge(scan_ids, Purge(), really=True) == 0
+    assert client.keys("vf:purging:*") == []

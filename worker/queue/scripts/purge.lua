@@ -1,7 +1,8 @@
 -- Forget a scan that has ended, and what hangs on it. Waiting and running ones are never touched.
--- ARGV: ns, id, owner or '', states, ended before (ms or inf), only dead letters (1|0), really (1|0: only say what would be)
+-- ARGV: ns, id, owner or '', states, ended before (ms or inf), only dead letters (1|0), really (1|0: only say what would be), a name
+-- for this asking: sent again because the answer was lost, it is answered as it was.
 -- Returns 'purged', 'kept' or 'gone'. The scan that it was made again of knows the id as used up.
-local id, really = ARGV[2], ARGV[7] == '1'
+local id, really, told = ARGV[2], ARGV[7] == '1', key('purging', ARGV[8])
 local k = scan_key(id)
 local r = redis.call('HMGET', k, 'state', 'owner', 'finished_ms', 'dead', 'cache_key', 'idempotency', 'retry_of')
 local state, owner = r[1], r[2] or ARGV[3]
@@ -37,5 +38,9 @@ if really then
       redis.call('ZREM', key('callbacks', 'dead'), event)
     end
   end
+  if state then
+    redis.call('SADD', told, id)
+    redis.call('EXPIRE', told, 600)
+  end
 end
-return state and 'purged' or 'gone'
+return (state or redis.call('SISMEMBER', told, id) == 1) and 'purged' or 'gone'
