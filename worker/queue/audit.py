@@ -2,8 +2,9 @@
 
 Keys below the namespace: ``override:OWNER:SHA256`` (the word that holds), ``audit`` (stream: all of them),
 ``decisions:OWNER:SHA256`` (stream: the latest on one content), ``decided:OWNER`` (list: where in ``audit`` an owner's are, oldest
-first) and ``decided`` (up to where in ``audit`` all are in those lists). A decision is put into its owner's list as it is written
-where all before it are; what an earlier version wrote is put there once, by whoever reads such a list next.
+first), ``decided`` (up to where in ``audit`` all are in those lists) and ``said:NAME`` (for ten minutes: a write that was made).
+A decision is put into its owner's list as it is written where all before it are; what an earlier version wrote is put there once,
+by whoever reads such a list next.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any, cast
+from uuid import uuid4
 
 from redis import Redis
 
@@ -35,7 +37,7 @@ class AuditLog:
     def write(self, entry: dict[str, Any], laid_over: dict[str, Any]) -> None:
         """Into the log, and ``laid_over`` over every result of its owner's for the same bytes; nothing where that lies there by
         the same entry."""
-        told = (entry["owner"], entry["sha256"], _coded(laid_over), _coded(entry), DECISIONS)
+        told = (entry["owner"], entry["sha256"], _coded(laid_over), _coded(entry), DECISIONS, uuid4().hex)
         self._decide(args=[self._namespace, *told])
 
     def page(self, after: str, count: int) -> list[tuple[str, dict[str, Any]]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,24 +27,26 @@ Loses = Callable[..., None]
 
 @pytest.fixture
 def line(redis_server: EmbeddedRedis, redis: Redis) -> Iterator[tuple[Redis, Loses]]:
-    """A client, and what makes its next answer, or one that comes so many later, be lost on the way: the server has done by then
-    what it was told."""
-    lost: list[int] = []
+    """A client, and what makes its next answer, or one that comes so many ``later``, be lost on the way: the server has done by
+    then what it was told, and others ``meanwhile`` what they want."""
+    coming: list[Callable[[], None]] = []
 
     class Breaking(Connection):
         def read_response(self, *args: Any, **options: Any) -> Any:
             answer = super().read_response(*args, **options)
-            if lost:
-                lost[0] -= 1
-                if lost[0] < 0:
-                    lost.clear()
+            if coming:
+                coming.pop(0)()
+                if not coming:
                     raise exceptions.ConnectionError("hung up")
             return answer
 
+    def lose(later: int = 0, meanwhile: Callable[[], None] = lambda: None) -> None:
+        coming.extend([*[lambda: None] * later, meanwhile])
+
     with connect(url=redis_server.url, timeout_s=10, patience_s=10) as client:
         client.connection_pool.connection_class = Breaking
-        yield client, lambda later=0: lost.append(later)
-        assert not lost, "an answer was to be lost, and none was waited for"
+        yield client, lose
+        assert not coming, "an answer was to be lost, and none was waited for"
 
 
 def test_a_decision_is_in_the_log_once(line: tuple[Redis, Loses]) -> None:
@@ -54,6 +58,21 @@ def test_a_decision_is_in_the_log_once(line: tuple[Redis, Loses]) -> None:
     log.write(entry, {"verdict": "real"})
     assert client.xlen("vf:audit") == 2
     assert len(list(log.each_of("acme"))) == len(log.about("acme", "a" * 64, 9)) == 2
+
+
+def test_a_decision_that_was_sent_again_is_not_laid_over_what_another_said_meanwhile(
+    line: tuple[Redis, Loses], redis: Redis
+) -> None:
+    client, lose = line
+    log, theirs = AuditLog(client, "vf"), AuditLog(redis, "vf")
+    entry = {"owner": "acme", "scan": "0" * 32, "sha256": "a" * 64}
+    log.write(entry, {"verdict": "fake"})
+    for number, verdict in enumerate(("fake", "uncertain")):
+        lose(meanwhile=partial(theirs.write, entry, {"verdict": "real", "by": number}))
+        log.write(entry, {"verdict": verdict})
+        assert json.loads(redis.get(f"vf:override:acme:{'a' * 64}") or "") == {"verdict": "real", "by": number}
+    assert client.xlen("vf:audit") == 1 + 1 + 2, "one of mine held already"
+    assert [0 < redis.ttl(key) <= 600 for key in redis.keys("vf:said:*")] == [True] * 5
 
 
 def test_what_is_counted_against_a_day_is_counted_once(line: tuple[Redis, Loses]) -> None:
