@@ -129,7 +129,8 @@ def build_application(settings: Settings, stack: contextlib.ExitStack) -> FastAP
     impatient = settings.model_copy(update={"redis": settings.redis.model_copy(update=hasty)})
     redis = stack.enter_context(contextlib.closing(build_redis(impatient)))
     namespace, api = settings.redis.namespace, settings.api
-    desk, roster, store = build_desk(settings, redis), Roster(redis, namespace), open_store(settings.artifacts.url)
+    desk, roster = build_desk(settings, redis), Roster(redis, namespace)
+    store = open_store(settings.artifacts.url, clock=desk.records.now_s)
     keep_s = settings.artifacts.upload_keep_s
     intake = Intake(redis, namespace, store, max_bytes=api.max_upload_bytes, keep_s=keep_s) if store.retains else None
     a_day = {"scans_per_day": api.scans_per_day, "decisions_per_day": api.decisions_per_day}

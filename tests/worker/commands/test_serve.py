@@ -22,6 +22,7 @@ from redis import Redis
 from starlette.testclient import TestClient
 
 from worker.commands.serve import build_application
+from worker.errors import FetchGone
 from worker.queue.access import ApiKeys
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
@@ -197,6 +198,21 @@ def test_the_console_is_served_unless_the_settings_say_no(redis_server: Embedded
             client = stack.enter_context(TestClient(build_application(settings, stack), follow_redirects=False))
             assert client.get("/console/").status_code == (303 if is_served else 404)
             assert client.get("/livez").status_code == 200
+
+
+def test_what_is_kept_expires_by_the_clock_of_redis(
+    redis_server: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.model_validate({"redis": {"url": redis_server.url}, "artifacts": {"url": str(tmp_path)}})
+    with contextlib.ExitStack() as stack:
+        parts = build_application(settings, stack).state.parts
+        now_s = int(parts.desk.records.now_s())
+        parts.artifacts.put("a", b"x", expires_at=now_s + 1000)
+        with parts.artifacts.open("a") as kept:
+            assert kept.read() == b"x"
+        monkeypatch.setattr(parts.desk.records.redis, "time", lambda: (now_s + 1000, 0))
+        with pytest.raises(FetchGone):
+            parts.artifacts.open("a")
 
 
 @pytest.mark.parametrize("url", ["https://denied.example/a.mp4", "https://other.example/a.mp4", "http://media.example:22/"])
