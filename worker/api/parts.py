@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
 import anyio
@@ -13,6 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from worker.api.intake import Intake
 from worker.api.metrics import Metrics
 from worker.api.problems import HttpError
+from worker.api.silence import Silence
 from worker.artifacts import ArtifactStore
 from worker.errors import Unauthorized
 from worker.queue.access import ApiKeys, KeyInfo, Scope
@@ -41,6 +42,7 @@ class Parts:
     intake: Intake | None
     artifacts: ArtifactStore
     takes_paths: bool
+    silence: Silence = field(default_factory=Silence)
 
 
 async def _parts(request: Request) -> Parts:
@@ -58,7 +60,8 @@ def caller(parts: TheParts, credentials: Annotated[HTTPAuthorizationCredentials 
     """Whose key it is; counts the request against its owner's minute. Raises Unauthorized, QueueFull."""
     if credentials is None:
         raise Unauthorized("give an API key in the header Authorization: Bearer vf_...")
-    key = parts.keys.authenticate(credentials.credentials)
+    with parts.silence.asked():
+        key = parts.keys.authenticate(credentials.credentials)
     parts.quotas.request(key.owner)
     return key
 

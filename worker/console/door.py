@@ -36,7 +36,8 @@ class Form:
 
 def signed_in(request: Request, console: TheConsole) -> Session:
     """Raises Unauthorized. Images and streams of a page count for nothing; the page itself counts as one request."""
-    session = console.sessions.find(request.cookies.get(console.cookie))
+    with console.api.silence.asked():
+        session = console.sessions.find(request.cookies.get(console.cookie))
     request.state.session = session
     return session
 

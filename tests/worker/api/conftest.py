@@ -23,6 +23,7 @@ from worker.api.app import build_app
 from worker.api.intake import Intake
 from worker.api.metrics import Metrics
 from worker.api.parts import Parts
+from worker.api.silence import Silence
 from worker.artifacts import open_store
 from worker.queue.access import ApiKeys
 from worker.queue.desk import Desk
@@ -92,6 +93,7 @@ def serve(redis: Redis, tmp_path: Path) -> Iterator[Serve]:
             decisions_per_day: int = 100_000,
             stall_s: float = 10,
             limits: Mapping[str, int] = MappingProxyType({}),
+            silence: Silence | None = None,
             **terms: Any,
         ) -> Service:
             used = client or redis
@@ -113,6 +115,7 @@ def serve(redis: Redis, tmp_path: Path) -> Iterator[Serve]:
                 intake=Intake(used, "vf", store, max_bytes=MAX_UPLOAD, keep_s=3600, stall_s=stall_s) if uploads else None,
                 artifacts=store,
                 takes_paths=takes_paths,
+                silence=silence or Silence(),
             )
             app = build_app(parts, max_body_bytes=MAX_BODY, max_upload_bytes=MAX_UPLOAD, limits=limits)
             http = stack.enter_context(TestClient(app))

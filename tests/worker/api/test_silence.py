@@ -1,0 +1,81 @@
+"""A Redis that was silent is not asked by everybody in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.worker.api.conftest import Serve, fields_of
+from worker.api.silence import Silence
+from worker.errors import RedisDown, Unauthorized
+from worker.queue.connection import connect
+from worker.queue.embedded import EmbeddedRedis
+
+
+class Asking:
+    """Redis, and a clock that stands still but while it is waited for."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.silence = Silence(rest_s=2, slow_s=1, now=lambda: self.now_s)
+
+    def ask(self, takes_s: float, *, answers: bool = False, meanwhile: Callable[[], object] = lambda: None) -> bool:
+        """Whether it was asked."""
+        is_asked = False
+        try:
+            with self.silence.asked():
+                is_asked = True
+                meanwhile()
+                self.now_s += takes_s
+                if not answers:
+                    raise RedisDown("silent")
+        except RedisDown:
+            pass
+        return is_asked
+
+
+def test_after_somebody_has_waited_in_vain_one_asks_at_a_time_and_seldom() -> None:
+    redis = Asking()
+    assert redis.ask(5)
+    assert not redis.ask(5)
+    redis.now_s += 2
+    others: list[bool] = []
+    assert redis.ask(5, meanwhile=lambda: others.append(redis.ask(5))), "again, after the moment"
+    assert others == [False], "one for all"
+    assert not redis.ask(5)
+    redis.now_s += 2
+    assert [redis.ask(0, answers=True), redis.ask(0, answers=True)] == [True, True]
+
+
+def test_whoever_is_refused_without_asking_keeps_nobody_from_finding_out() -> None:
+    redis = Asking()
+    assert redis.ask(5)
+    redis.now_s += 2
+    with pytest.raises(Unauthorized), redis.silence.asked():
+        raise Unauthorized("no key")
+    assert redis.ask(5)
+    assert not redis.ask(5)
+
+
+def test_what_redis_says_at_once_and_a_connection_that_hangs_alone_are_no_silence() -> None:
+    redis = Asking()
+    assert [redis.ask(0.1), redis.ask(0.1)] == [True, True]
+    assert redis.ask(5, meanwhile=lambda: redis.ask(0, answers=True))
+    assert redis.ask(0, answers=True)
+
+
+@pytest.mark.parametrize("path", ["/v1/scans", "/v1/scans/" + "0" * 32])
+def test_while_redis_is_silent_the_next_caller_is_told_without_asking_it(
+    serve: Serve, own_redis: EmbeddedRedis, path: str
+) -> None:
+    silence = Silence(rest_s=3600, slow_s=0)
+    with connect(url=own_redis.url, timeout_s=0.2, patience_s=0) as client:
+        service = serve(client=client, silence=silence)
+        headers = service.as_()
+        assert service.client.get("/v1/scans", headers=headers).status_code == 200
+        own_redis.pause()
+        assert service.client.get(path, headers=headers).status_code == 503
+        own_redis.resume()
+        answer = service.client.get(path, headers=headers)
+        assert (answer.status_code, fields_of(answer)["code"]) == (503, "redis_down"), "it was not asked: it would have answered"
