@@ -42,7 +42,8 @@ Box = tuple[float, float, float, float]
 
 
 class Wire(BaseModel):
-    """Strict, closed and frozen: an unknown field is an error."""
+    """Strict, closed and frozen: an unknown field is an error, but where what we have stored is read (``extra="ignore"``): a
+    newer version may have written it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=False)
 

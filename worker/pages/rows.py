@@ -179,6 +179,6 @@ def _places(root: Path) -> Iterator[tuple[str, str]]:
 
 def _read(place: Path) -> Report | None:
     try:
-        return Report.model_validate_json((place / "report.json").read_bytes())
+        return Report.model_validate_json((place / "report.json").read_bytes(), extra="ignore")
     except (OSError, ValidationError):
         return None

@@ -152,9 +152,9 @@ def pack(report: Report) -> bytes:
 
 
 def unpack(stored: bytes) -> Report:
-    """Raises UnreadableRecord."""
+    """Without fields that only a newer version knows. Raises UnreadableRecord."""
     try:
-        return Report.model_validate_json(zlib.decompress(stored))
+        return Report.model_validate_json(zlib.decompress(stored), extra="ignore")
     except (zlib.error, ValueError) as exc:
         raise UnreadableRecord("a report was stored by another version of veriframe") from exc
 

@@ -59,7 +59,7 @@ def report_of(record: Record, stored: Report | None) -> Report:
         dead=record.dead,
         progress=record.progress,
         attempt=record.attempt,
-        error=ErrorItem.model_validate(record.error) if record.error and record.state == "failed" else None,
+        error=ErrorItem.model_validate(record.error, extra="ignore") if record.error and record.state == "failed" else None,
     )
 
 

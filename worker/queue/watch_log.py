@@ -84,10 +84,13 @@ class WatchLog:
         return frozenset(name.decode() for name in found)
 
     def page(self, scan_id: str, *, after: int = -1, limit: int = 1000) -> EventsPage:
-        """Up to ``limit`` events with higher numbers than ``after``. Raises UnreadableRecord."""
+        """Up to ``limit`` events with higher numbers than ``after``, without fields that only a newer version knows.
+
+        Raises UnreadableRecord.
+        """
         count, kept, *found = cast(list[Any], self._read(args=[self._namespace, scan_id, after, limit]))
         try:
-            events = tuple(WatchEvent.model_validate_json(one) for one in found)
+            events = tuple(WatchEvent.model_validate_json(one, extra="ignore") for one in found)
         except ValueError as exc:
             raise UnreadableRecord(f"the events of scan {scan_id} were stored by another version of veriframe") from exc
         return EventsPage(events=events, oldest=count - kept, count=count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from pathlib import Path
@@ -179,6 +180,13 @@ def test_a_report_without_its_page_gets_one_and_a_damaged_one_is_passed_over(tmp
     assert listed(tmp_path / "index.html") == ["b.mp4"]
     page = (folder.place(Path("/clips/b.mp4")) / PAGE).read_text("utf-8")
     assert page.count("data:image/jpeg") == 1
+
+
+def test_a_report_of_a_newer_version_is_in_the_index(tmp_path: Path) -> None:
+    path = save(tmp_path, ITEMS[:1], close=False).place(Path("/clips/b.mp4")) / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"next": 1}))
+    FolderPages(tmp_path).close()
+    assert listed(tmp_path / "index.html") == ["b.mp4"]
 
 
 def test_what_goes_wrong_with_pages_costs_pages_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
