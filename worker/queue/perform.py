@@ -147,8 +147,8 @@ class Performer:
         except Cancelled:
             return self.records.fail(claim, code="internal", message="cancelled", retryable=False)
         except UnreadableRecord as exc:  # of the scan itself: a worker of another version may be able to
-            ended = self.records.fail(claim, code="internal", message=str(exc), retryable=True)
-            return dataclasses.replace(ended, code=exc.code)
+            log.warning("scan %s is left to another worker: %s", claim.id, exc)
+            return dataclasses.replace(self.records.pass_on(claim, str(exc)), code=exc.code)
         except VeriframeError as exc:
             wait_s = getattr(exc, "retry_after_s", None) or 0.0
             # Its own code, not the wire's: ``internal`` there may be a full disk, which leaves this process as good as it was.

@@ -50,8 +50,13 @@ log = logging.getLogger(__name__)
 TIMES_RESTARTED = 10
 TIDIED = 64
 """So many of the oldest of each queue are compared with what waits at a time."""
+PASSED_ON_S = 20
+"""Then another worker is looked for: no playlist that is watched is shorter by much."""
+LONGEST_PASSED_ON_S = 6 * 3600
+"""Longer than workers of two versions should run beside each other."""
 SCRIPTS = (
-    "submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "cancel", "expire", "tidy", "forget", "purge",
+    "submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "pass_on", "cancel", "expire", "tidy", "forget",
+    "purge",
 )  # fmt: skip
 
 
@@ -248,6 +253,15 @@ class Records:
         """Into the queue again without counting the attempt: the worker is going away, or could not reach Redis."""
         ended = self._ended(claim, self._call("hand_back", claim.id, claim.attempt, self.terms.keep_s))
         tell_failed(self._telemetry, claim.id, ended, "")
+        return ended
+
+    def pass_on(self, claim: Claim, message: str) -> Ended:
+        """To a worker of another version, which may be able to read the scan: ``queued``, without counting the attempt; ``dead``
+        where none could for ``LONGEST_PASSED_ON_S``, or ``cancelled``."""
+        error = json.dumps({"code": "internal", "message": message, "retryable": True})
+        times = (PASSED_ON_S * 1000, LONGEST_PASSED_ON_S * 1000, self.terms.keep_s)
+        ended = self._ended(claim, self._call("pass_on", claim.id, claim.attempt, error, *times))
+        tell_failed(self._telemetry, claim.id, ended, "internal")
         return ended
 
     # --- by the reconciler

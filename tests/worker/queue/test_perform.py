@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -17,14 +18,14 @@ from tests.worker.queue.fake_streams import KeepsNothing, slices
 from tests.worker.telemetry.recorded import Recorded
 from worker.artifacts import open_store
 from worker.content import Content, read_content
-from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, OutOfMemory, StorageDown, StorageFull
+from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, LeaseLost, OutOfMemory, StorageDown, StorageFull
 from worker.queue.child import is_poisoned
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.fetching import Artifacts
 from worker.queue.perform import Brought, Keeper, OnBytes, Performer, cache_key, identity, sampling_request
 from worker.queue.record import Claim, Ended, Terms, unpack
-from worker.queue.records import Records
+from worker.queue.records import LONGEST_PASSED_ON_S, PASSED_ON_S, Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.report import Media, Source, Timings
 from worker.types import MediaKind, SamplingRequest, Strategy
@@ -233,16 +234,45 @@ def test_a_leaders_result_of_another_version_is_none(attempt: Attempt) -> None:
     assert attempt.desk.report(follower, "acme").verdict == "real"
 
 
-def test_a_record_of_another_version_is_tried_as_often_as_any_and_costs_no_warm_model(attempt: Attempt) -> None:
-    scan_id = attempt.submit()
-    attempt.records.redis.hset(f"vf:scan:{scan_id}", "request", '{"schema_version": 9}')
-    hows: list[str] = []
-    for _ in range(3):
+def test_a_scan_with_an_option_of_a_newer_version_waits_for_a_worker_that_knows_it_and_costs_no_warm_model(
+    attempt: Attempt,
+) -> None:
+    scan_id, redis = attempt.submit(), attempt.records.redis
+    known = redis.hget(f"vf:scan:{scan_id}", "request")
+    newer = json.dumps(json.loads(known) | {"options": {"next_option": True}})
+    redis.hset(f"vf:scan:{scan_id}", "request", newer)
+
+    def passed_on() -> str:
+        before_ms = attempt.records.now_ms()
         ended = attempt.perform_with(Here(attempt.folder), scan_id)
-        hows.append(ended.how)
         assert not is_poisoned(ended)
-        attempt.records.redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
-    assert hows == ["again", "again", "dead"]
+        assert not ended.ring, "its time has not come"
+        if ended.how == "queued":
+            assert int(redis.hget(f"vf:scan:{scan_id}", "not_before_ms")) >= before_ms + 1e3 * PASSED_ON_S
+        redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
+        return ended.how
+
+    assert [passed_on() for _ in range(5)] == ["queued"] * 5
+    assert redis.hget(f"vf:scan:{scan_id}", "tries") == b"0"
+    long_ago = attempt.records.now_ms() - 1000 * LONGEST_PASSED_ON_S
+    redis.hset(f"vf:scan:{scan_id}", "request", known)
+    redis.hset(f"vf:scan:{scan_id}", "passed_on", f"{long_ago} 5")
+    assert attempt.perform(scan_id, error=FetchTimeout("later")) == "again"
+    redis.hset(f"vf:scan:{scan_id}", mapping={"request": newer, "not_before_ms": 0})
+    assert passed_on() == "queued", "there was one that could"
+    redis.hset(f"vf:scan:{scan_id}", "passed_on", f"{long_ago} 7")
+    assert passed_on() == "dead"
+    assert redis.hget(f"vf:scan:{scan_id}", "dead") == b"1"
+
+
+def test_one_that_is_not_wanted_any_more_waits_for_no_other_worker(attempt: Attempt) -> None:
+    scan_id = attempt.submit()
+    claim = attempt.records.claim(scan_id, "w")
+    assert isinstance(claim, Claim)
+    attempt.desk.cancel(scan_id, "acme")
+    assert attempt.records.pass_on(claim, "").how == "cancelled"
+    with pytest.raises(LeaseLost):
+        attempt.records.pass_on(claim, "")
 
 
 def test_a_cancelled_scan_ends_in_mid_download(attempt: Attempt) -> None:

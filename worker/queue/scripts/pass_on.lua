@@ -1,0 +1,22 @@
+-- This worker cannot read the scan, one of another version may: it waits for that, and the attempt is not counted; but not for ever.
+-- ARGV: ns, id, attempt, error, wait_ms, longest_ms, keep_s
+-- Returns {'queued'}, {'dead'|'cancelled', scans to ring...} or {'lost'}.
+local id, attempt = ARGV[2], ARGV[3]
+local k = scan_key(id)
+if not holds(id, attempt) then return {'lost'} end
+local r = redis.call('HMGET', k, 'cancel', 'passed_on')
+local now, is_unwanted = now_ms(), r[1] == '1'
+-- Since when it has been passed on by one attempt after the other, and by which one last.
+local since, last = string.match(r[2] or '', '^(%d+) (%d+)$')
+if tonumber(last) ~= tonumber(attempt) - 1 then since = now end
+if (is_unwanted and not has_cursor(id)) or now - tonumber(since) >= tonumber(ARGV[6]) then
+  local status, how, dead = 'failed', 'dead', 1
+  if is_unwanted then status, how, dead = 'cancelled', 'cancelled', 0 end
+  local rung = finalise(id, status, ARGV[7], {error = ARGV[4], dead = dead, ended_by = attempt})
+  table.insert(rung, 1, how)
+  return rung
+end
+redis.call('HINCRBY', k, 'tries', -1)
+redis.call('HSET', k, 'passed_on', since .. ' ' .. attempt)
+wait_again(id, now + tonumber(ARGV[5]))
+return {'queued'}
