@@ -65,7 +65,8 @@ class StreamWatcher(Protocol):
 
 
 OpenWatcher = Callable[[str, RequestOptions, Json | None], AbstractContextManager[StreamWatcher]]
-"""Watches an address, from a cursor on; None: from where the stream is now. Raises FetchError, MediaError, ConfigError."""
+"""Watches an address, from a cursor on; None: from where the stream is now. Raises FetchError, MediaError, ConfigError,
+UnreadableRecord for a cursor that another version may be able to read."""
 
 
 @dataclass(slots=True)

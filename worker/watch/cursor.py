@@ -14,6 +14,8 @@ from worker.types import Json
 from worker.watch.events import Ending
 
 VERSION: Final = 1
+"""Of the layout below. It counts up with whatever a worker of the version before could not go on from (a field more, another
+meaning), and the one before is read as well for as long as workers of both may run."""
 LONGEST_S: Final = 1e9
 """Thirty years; no clock of ours is later."""
 MOST_TEXT: Final = 64 << 10
@@ -55,6 +57,7 @@ class _Counts(_Part):
     read_s: Seconds
     watched_s: Seconds
     unsaid_s: Seconds = 0.0
+    """Left out where it is 0, so that workers that do not know it go on from such a cursor."""
     label: Said | None
     ending: Ending | None
     ending_code: Name | None

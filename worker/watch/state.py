@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from worker.errors import ConfigError
+from worker.errors import ConfigError, UnreadableRecord
 from worker.evidence import EvidenceStore
 from worker.faces.track import Linker
 from worker.look import FrameLook
@@ -86,14 +86,18 @@ class WatchState:
 
     @classmethod
     def restored(cls, rhythm: Rhythm, cursor: Json, *, evidence_per_track: int) -> WatchState:
-        """As it was when ``cursor`` was made. Raises ConfigError where that was made by another version or for other windows, or
-        is none."""
-        if not isinstance(cursor, dict):
-            raise ConfigError("the cursor of a watch cannot be read")
-        if cursor.get("version") != VERSION or cursor.get("rhythm") != [rhythm.window_s, rhythm.hop_s, rhythm.fps]:
-            raise ConfigError("the watch was begun by another version, or with another window, hop or rate: begin it anew")
+        """As it was when ``cursor`` was made. Raises UnreadableRecord where it is none that this version can read, ConfigError
+        where it was made for other windows."""
+        version = cursor.get("version") if isinstance(cursor, dict) else None
+        if version != VERSION:
+            told = version if isinstance(version, int) else "no number"
+            raise UnreadableRecord(
+                f"the watch's cursor has the layout {told}, this worker reads {VERSION}: run workers of the version that wrote it"
+            )
         try:
             check_cursor(cursor)
+            if cursor["rhythm"] != [rhythm.window_s, rhythm.hop_s, rhythm.fps]:
+                raise ConfigError("the watch was begun with another window, hop or rate: begin it anew")
             counts = Counts(**cursor["counts"])
             counts.label = None if counts.label is None else Label(counts.label)
             media = cursor["media"]
@@ -111,11 +115,15 @@ class WatchState:
                 position=cursor["position"],
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as exc:
-            raise ConfigError(f"the cursor of a watch cannot be read ({type(exc).__name__})") from exc
+            raise UnreadableRecord(
+                f"the cursor of the watch cannot be read ({type(exc).__name__}): another version of veriframe may be able to"
+            ) from exc
 
     def cursor(self) -> Json:
         """JSON of bounded size."""
         counts = {name: getattr(self.counts, name) for name in Counts.__slots__}
+        if not self.counts.unsaid_s:
+            del counts["unsaid_s"]
         media = None if self.media is None else {name: getattr(self.media, name) for name in _MEDIA}
         return {
             "version": VERSION,

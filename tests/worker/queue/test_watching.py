@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from tests.worker.queue.fake_scanner import FakeScanner
 from tests.worker.queue.fake_streams import KeepsNothing, address, slices
 from tests.worker.queue.harness import Service, is_running, service, until
-from worker.errors import ConfigError, FetchTimeout, LeaseLost, UnreadableRecord
+from tests.worker.queue.test_perform import Here
+from worker.errors import FetchTimeout, LeaseLost, UnreadableRecord
 from worker.queue.assemble import STREAMS
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
+from worker.queue.perform import Performer
 from worker.queue.record import Claim
 from worker.queue.records import Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
@@ -198,5 +201,21 @@ def test_a_cursor_that_is_none_ends_the_attempt_with_a_code(stored: bytes, redis
     queue = Queue(redis, name=STREAMS)  # type: ignore[arg-type]
     scan_id = queue.submit("http://stream.example/live.m3u8")
     redis.set(f"vf:cursor:{scan_id}", stored)
-    with pytest.raises((ConfigError, UnreadableRecord)):
+    with pytest.raises(UnreadableRecord):
         queue.slice(scan_id)
+
+
+def test_a_watch_with_a_cursor_of_a_later_version_waits_for_another_worker(redis: Redis, tmp_path: Path) -> None:
+    queue = Queue(redis, name=STREAMS)  # type: ignore[arg-type]
+    scan_id = queue.submit("http://stream.example/live.m3u8")
+    redis.set(f"vf:cursor:{scan_id}", b'{"version": 99}')
+    performer = Performer(
+        records=queue.records,
+        scanner=FakeScanner(),
+        sources=Here(tmp_path),
+        keeper=KeepsNothing(),
+        watches=queue.slices,
+        folder=tmp_path,
+    )
+    assert performer.perform(queue.claim(scan_id)).how == "queued"
+    assert (queue.records.get(scan_id).state, redis.get(f"vf:cursor:{scan_id}")) == ("queued", b'{"version": 99}')
