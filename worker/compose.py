@@ -35,6 +35,10 @@ from worker.verdict.aggregate import Windows
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy
 
+RESULTS_VERSION = 1
+"""Counts up when a scan of the same bytes with the same model and options gives another verdict or score, or other evidence, than
+the version before: in decoding, sampling, faces, crops, tracks or the verdict, or in what a report tells of them. Results that
+the queue or a folder keeps are then made anew; ``__version__`` counts releases, and says nothing of that."""
 OwnedFrames = SandboxedFrames | FramesAhead
 DETECTS_BY_DEFAULT = "onnxruntime"
 WITHOUT_INFLUENCE = {
@@ -177,14 +181,18 @@ def describe_model(spec: ModelSpec, digest: str, backend: str) -> wire.Model:
     )
 
 
-def fingerprint(settings: Settings, digest: str, backend: str, faces: str = DETECTS_BY_DEFAULT) -> str:
-    """Hash of veriframe's version, the model, the backends that run and every setting that can change a result."""
+def fingerprint(
+    settings: Settings, digest: str, backend: str, faces: str = DETECTS_BY_DEFAULT, *, results: int = RESULTS_VERSION
+) -> str:
+    """Hash of veriframe's version and that of its results, the model, the backends that run and every setting that can change a
+    result."""
     options = settings.model_dump(mode="json", exclude=SERVICE)
     for section, keys in WITHOUT_INFLUENCE.items():
         for key in keys:
             del options[section][key]
     ran = {"backend": backend} | ({} if faces == DETECTS_BY_DEFAULT else {"faces": faces})
-    told = json.dumps({"version": __version__, "model": digest, "options": options} | ran, sort_keys=True)
+    versions = {"version": __version__, "results": results}
+    told = json.dumps(versions | {"model": digest, "options": options} | ran, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ import cv2
 import pytest
 
 from tests.worker.telemetry.recorded import Recorded
-from worker.compose import begin_scanner, build_policy, build_scanner, fingerprint
+from worker.compose import RESULTS_VERSION, begin_scanner, build_policy, build_scanner, fingerprint
 from worker.demo import demo_files
 from worker.engine import EngineOpening
 from worker.errors import ConfigError, DecodeTimeout, ModelError
@@ -74,6 +74,11 @@ def test_the_backend_that_runs_makes_resumed_reports_stale_and_how_it_was_chosen
     assert fingerprint(auto, SHA, "openvino-bf16") == fingerprint(named, SHA, "openvino-bf16")
     assert fingerprint(auto, SHA, "openvino-bf16") != fingerprint(auto, SHA, "onnxruntime")
     assert fingerprint(auto, SHA, "onnxruntime", "openvino") != fingerprint(auto, SHA, "onnxruntime")
+
+
+def test_results_of_another_version_are_stale() -> None:
+    now, later = (fingerprint(load_settings(), SHA, "onnxruntime", results=RESULTS_VERSION + more) for more in (0, 1))
+    assert fingerprint(load_settings(), SHA, "onnxruntime") == now != later
 
 
 def test_a_scan_tells_its_batches_faces_model_and_a_backend_that_was_not_to_be_had(tmp_path: Path) -> None:
