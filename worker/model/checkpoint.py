@@ -149,4 +149,6 @@ def _spec_of(about: Mapping[str, Any], path: Path) -> ModelSpec:
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "spec"
-        raise ModelError(f"{path}: {where}: {first['msg']}") from exc
+        is_newer = first["type"] == "extra_forbidden"
+        why = "not known here: it was written by a newer version of veriframe: update this one" if is_newer else first["msg"]
+        raise ModelError(f"{path}: {where}: {why}") from exc

@@ -109,8 +109,9 @@ class TrainingSource(_Part):
     name: str
     real: int = Field(default=0, ge=0)
     fake: int = Field(default=0, ge=0)
-    leftout: int = Field(default=0, ge=0)
-    """So many of these the split leaves out: only staged runs learn from such."""
+    leftout: int = Field(default=0, ge=0, exclude_if=lambda count: count == 0)
+    """So many of these the split leaves out: only staged runs learn from such. Written only where there are any: programs that do
+    not know it read other checkpoints."""
 
 
 class TrainingData(_Part):

@@ -15,7 +15,7 @@ from safetensors.numpy import save as serialise
 from worker.errors import ModelError
 from worker.model import checkpoint
 from worker.model.packaged import default_checkpoint, default_onnx
-from worker.model.spec import ModelSpec
+from worker.model.spec import ModelSpec, TrainingData, TrainingSource
 
 STATE: dict[str, Any] = {
     "conv.weight": np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 2, 2),
@@ -130,6 +130,22 @@ def test_unknown_versions_and_broken_specs_are_refused(saved: Path, change: dict
     for read in (checkpoint.load, checkpoint.load_spec):
         with pytest.raises(ModelError, match=message):
             read(path)
+
+
+def test_a_spec_with_a_field_of_a_newer_version_is_refused_with_advice(saved: Path, tiny_spec: ModelSpec) -> None:
+    path = rewritten(saved, {"spec": tiny_spec.model_dump(mode="json") | {"next": 1}})
+    with pytest.raises(ModelError, match=r"next: .*newer version of veriframe: update"):
+        checkpoint.load_spec(path)
+
+
+def test_what_was_left_out_is_written_only_where_there_is_any(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+    for leftout in (0, 3):
+        source = TrainingSource(name="a", real=7, leftout=leftout)
+        spec = tiny_spec.model_copy(update={"training": TrainingData(sources=(source,))})
+        path = tmp_path / f"{leftout}.safetensors"
+        checkpoint.save(path, STATE, spec)
+        assert (b"leftout" in path.read_bytes()) is bool(leftout)
+        assert checkpoint.load_spec(path) == spec
 
 
 class Exploding:
