@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from worker.report import Report
-from worker.types import Coverage, Face, NoVerdict, Verdict
+from worker.types import Coverage, Face, MediaKind, NoVerdict, Verdict
 from worker.verdict.decide import Policy, decide
 
 EDGE = 1e-7
@@ -55,7 +55,8 @@ def coverage_of(report: Report) -> Coverage | None:
 
 
 def why_not_whole(report: Report) -> str | None:
-    """What a scan did not look at of its file, with advice; None where it was of the whole file."""
+    """What a scan did not look at of its file, with advice; None where it was of the whole file. ``report`` as it was read: what
+    its line does not name is not known."""
     sampling = report.sampling
     if sampling is None:
         return None
@@ -63,6 +64,9 @@ def why_not_whole(report: Report) -> str | None:
         return "did not look at all frames: scan again with --exhaustive"
     if sampling.start_s is not None or sampling.end_s is not None:
         return "looked at a part of the video alone: scan again without --start and --end"
+    is_video = report.media is None or report.media.kind is MediaKind.VIDEO
+    if is_video and "start_s" not in sampling.model_fields_set:
+        return "was made by a version that does not say whether it looked at the whole video: scan again"
     return None
 
 

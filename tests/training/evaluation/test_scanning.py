@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -77,4 +78,15 @@ def test_scans_of_less_than_all_are_refused(report: Reports, tmp_path: Path, cha
     assert len(read_reports([path])) == 2
     path.write_text("".join(f"{line.model_dump_json()}\n" for line in lines), "utf-8")
     with pytest.raises(ConfigError, match=rf"r\.jsonl:3 .*{advice}"):
+        read_reports([path])
+
+
+def test_a_video_of_a_version_that_names_no_part_is_refused(report: Reports, tmp_path: Path) -> None:
+    told = report(Path("/media/a.mp4"), [1.0] * 3).model_dump(mode="json")
+    del told["sampling"]["start_s"], told["sampling"]["end_s"]
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(told | {"media": told["media"] | {"kind": "picture"}}) + "\n")
+    assert len(read_reports([path])) == 1, "a picture is always whole"
+    path.write_text(json.dumps(told) + "\n")
+    with pytest.raises(ConfigError, match=r"r\.jsonl:1 .*does not say whether it looked at the whole"):
         read_reports([path])
