@@ -71,7 +71,9 @@ def named_reports(
     root = data.resolve()
     linked = {place: name for name in items if (place := (root / name).resolve()) != root / name}
     for path in paths:
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        with path.open(encoding="utf-8") as file:
+            lines = list(file)  # not splitlines(), which cuts at U+2028, too: names may hold it
+        for number, line in enumerate(lines, 1):
             try:
                 report = Report.model_validate_json(line)
                 place = Path(report.source.path or "")

@@ -77,6 +77,13 @@ def test_a_track_is_read_back_as_it_was_scored(tmp_path: Path) -> None:
     assert scanned.times_s == (0.0, 0.125, 0.25, 0.375)
 
 
+def test_a_name_may_hold_a_line_separator(tmp_path: Path) -> None:
+    name = "a\u2028b\x85.mp4"
+    lines = write(tmp_path / "one.jsonl", [report(tmp_path / name, [1.0, 2.0, 3.0])])
+    (scanned,) = read_reports([lines], {name: item(name, "fake", "g")}, tmp_path, SHA)
+    assert scanned.item.path == name
+
+
 def test_a_file_that_is_a_link_is_known_by_where_it_leads(tmp_path: Path) -> None:
     """A scan's report names the file that a link leads to."""
     (tmp_path / "media").mkdir()

@@ -85,7 +85,8 @@ def read_reports(paths: Sequence[Path]) -> list[Report]:
     reports: list[Report] = []
     for path in paths:
         try:
-            lines = path.read_text("utf-8").splitlines()
+            with path.open(encoding="utf-8") as file:
+                lines = list(file)  # not splitlines(), which cuts at U+2028, too: names may hold it
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigError(f"cannot read {path}: {exc}") from exc
         for number, line in enumerate(lines, 1):

@@ -90,3 +90,11 @@ def test_a_video_of_a_version_that_names_no_part_is_refused(report: Reports, tmp
     path.write_text(json.dumps(told) + "\n")
     with pytest.raises(ConfigError, match=r"r\.jsonl:1 .*does not say whether it looked at the whole"):
         read_reports([path])
+
+
+def test_a_name_may_hold_a_line_separator(report: Reports, tmp_path: Path) -> None:
+    path, name = tmp_path / "r.jsonl", "/media/a\u2028b\x85.mp4"
+    line = report(Path(name), [1.0] * 3).model_dump_json()
+    assert "\u2028" in line
+    path.write_text(f"{line}\n{line}", "utf-8")
+    assert [found.source.path for found in read_reports([path])] == [name] * 2
