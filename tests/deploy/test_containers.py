@@ -108,6 +108,14 @@ def test_what_is_installed_is_installed_by_hash(target: str) -> None:
     assert by_name == {"cpu": ["/dist/*.whl"], "cuda": [pin.split(";")[0], "/dist/*.whl"]}[target]
 
 
+def test_tensorrt_is_pinned_to_a_release() -> None:
+    """Its releases have four parts, as 11.1.0.106, and ``==11.1.0`` matches none of them."""
+    (pin,) = (text.split(";")[0] for text in _project()["optional-dependencies"]["gpu"] if text.startswith("tensorrt="))
+    (also,) = (word for step in STAGES["cuda-packages"].steps for word in step.rest.split() if word.startswith("tensorrt="))
+    assert re.fullmatch(r"tensorrt==\d+\.\d+\.\d+\.\d+", pin)
+    assert also == pin
+
+
 @pytest.mark.parametrize("target", OURS)
 def test_the_default_command_and_the_settings_are_real(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = chain(STAGES, target)
