@@ -193,7 +193,9 @@ class Performer:
                 raise self._ended_early
             report = output.report
             if report.error is not None:
-                return self._failed(claim, report.error)
+                # ``internal`` is a bug or a card that failed: worth another try, in a process of its own.
+                may_help = report.error.retryable or report.error.code == "internal"
+                return self._failed(claim, report.error.model_copy(update={"retryable": may_help}))
             self._enter(claim, "store", 0.95)  # from here on, what takes too long is the store, and no fault of the media
             self.retain(record.request.source, brought.path, content.sha256)
         if report.timings_ms is not None:

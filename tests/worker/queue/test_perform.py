@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,23 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from tests.worker.grey_media import Clip, scanner
 from tests.worker.queue.fake_scanner import FakeScanner
 from tests.worker.queue.fake_streams import KeepsNothing, slices
 from tests.worker.telemetry.recorded import Recorded
 from worker.artifacts import open_store
 from worker.content import Content, read_content
-from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, LeaseLost, OutOfMemory, StorageDown, StorageFull
+from worker.errors import FetchGone, FetchRateLimited, FetchTimeout, LeaseLost, ModelError, OutOfMemory, StorageDown, StorageFull
 from worker.queue.child import is_poisoned
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.fetching import Artifacts
-from worker.queue.perform import Brought, Keeper, OnBytes, Performer, cache_key, identity, sampling_request
+from worker.queue.perform import Brought, Keeper, OnBytes, Performer, QueueScanner, cache_key, identity, sampling_request
 from worker.queue.record import Claim, Ended, Terms, unpack
 from worker.queue.records import LONGEST_PASSED_ON_S, PASSED_ON_S, Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.report import Media, Source, Timings
-from worker.types import MediaKind, SamplingRequest, Strategy
+from worker.types import MediaKind, SamplingRequest, Scores, Strategy, UInt8
 
 CONTENT = Content(sha256="ab" * 32, size_bytes=7)
 DEFAULT = SamplingRequest(strategy=Strategy.AUTO, max_frames=None, fps=None, start_s=0.0, end_s=None)
@@ -75,7 +76,9 @@ class Attempt:
         path.write_text(text)
         return self.perform_with(Here(path, error), scan_id).how
 
-    def perform_with(self, source: Here, scan_id: str, scanner: FakeScanner | None = None, keeper: Keeper | None = None) -> Ended:
+    def perform_with(
+        self, source: Here, scan_id: str, scanner: QueueScanner | None = None, keeper: Keeper | None = None
+    ) -> Ended:
         claim = self.records.claim(scan_id, "w")
         assert isinstance(claim, Claim), claim
         performer = Performer(
@@ -181,6 +184,43 @@ def test_what_is_wrong_outside_costs_no_warm_model(attempt: Attempt, error: Exce
     ended = attempt.perform_with(Here(attempt.folder / "none", error), attempt.submit())
     assert ended.how == how
     assert not is_poisoned(ended)
+
+
+class Fails:
+    """A classifier that meets an error, by what is told of it before."""
+
+    name = "failing"
+
+    def __init__(self, error: Exception, tell: Callable[[], object] = lambda: None) -> None:
+        self._error, self._tell = error, tell
+
+    def scores(self, crops_FHWC: UInt8) -> Scores:
+        self._tell()
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [ModelError("the card failed: out of memory"), RuntimeError("a bug")])
+def test_a_card_that_fails_and_a_bug_are_tried_again_in_another_process(attempt: Attempt, error: Exception) -> None:
+    (attempt.folder / "media").write_text("ok")
+    scan_id, hows = attempt.submit(), []
+    with scanner(Clip(duration_s=0.4), classifier=Fails(error), threads=1) as failing:
+        for _ in range(3):
+            ended = attempt.perform_with(Here(attempt.folder / "media"), scan_id, failing)
+            hows.append(ended.how)
+            assert is_poisoned(ended)
+            attempt.records.redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
+    assert hows == ["again", "again", "dead"]
+    stored = attempt.records.get(scan_id).error
+    assert stored is not None
+    assert (stored["code"], stored["retryable"]) == ("internal", True)
+
+
+def test_a_card_that_fails_on_a_scan_that_was_cancelled_meanwhile_is_not_tried_again(attempt: Attempt) -> None:
+    (attempt.folder / "media").write_text("ok")
+    scan_id = attempt.submit()
+    failing = Fails(ModelError("the card failed"), lambda: attempt.desk.cancel(scan_id, "acme"))
+    with scanner(Clip(duration_s=0.4), classifier=failing, threads=1) as once:
+        assert attempt.perform_with(Here(attempt.folder / "media"), scan_id, once).how == "cancelled"
 
 
 @pytest.mark.parametrize("content", [None, CONTENT], ids=["somebody's", "fetched for this scan"])
