@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 
 from worker.assemble import error_item
 from worker.content import Content, read_content
-from worker.errors import FetchGone, FetchTimeout, LeaseLost, RedisDown, UnreadableRecord, VeriframeError
+from worker.errors import FetchGone, FetchTimeout, LeaseLost, ModelError, RedisDown, UnreadableRecord, VeriframeError
 from worker.queue.away import AWAY, reason
 from worker.queue.near import NearIndex
 from worker.queue.record import Claim, Ended, Record, Settled, unpack
@@ -149,6 +149,8 @@ class Performer:
         except UnreadableRecord as exc:  # of the scan itself: a worker of another version may be able to
             log.warning("scan %s is left to another worker: %s", claim.id, exc)
             return dataclasses.replace(self.records.pass_on(claim, str(exc)), code=exc.code)
+        except ModelError as exc:  # a watch's: the scanner makes a report of a scan's
+            return self._failed(claim, again(error_item(exc)))
         except VeriframeError as exc:
             wait_s = getattr(exc, "retry_after_s", None) or 0.0
             # Its own code, not the wire's: ``internal`` there may be a full disk, which leaves this process as good as it was.
@@ -193,9 +195,7 @@ class Performer:
                 raise self._ended_early
             report = output.report
             if report.error is not None:
-                # ``internal`` is a bug or a card that failed: worth another try, in a process of its own.
-                may_help = report.error.retryable or report.error.code == "internal"
-                return self._failed(claim, report.error.model_copy(update={"retryable": may_help}))
+                return self._failed(claim, again(report.error))
             self._enter(claim, "store", 0.95)  # from here on, what takes too long is the store, and no fault of the media
             self.retain(record.request.source, brought.path, content.sha256)
         if report.timings_ms is not None:
@@ -282,6 +282,12 @@ class Performer:
             retryable=error.retryable,
             wait_s=wait_s,
         )
+
+
+def again(error: ErrorItem) -> ErrorItem:
+    """An error of looking at frames, as it is told: where it is ``internal``, a bug or a card that failed, another try in a
+    process of its own may help."""
+    return error.model_copy(update={"retryable": error.retryable or error.code == "internal"})
 
 
 def cache_key(content: Content, fingerprint: str, options: RequestOptions) -> str:

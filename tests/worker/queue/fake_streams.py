@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 from tests.worker.queue.fake_scanner import MODEL
-from worker.errors import EmptyMedia, FetchTimeout
+from worker.errors import EmptyMedia, FetchTimeout, ModelError
 from worker.queue.perform import Keeper, Output
 from worker.queue.records import Records
 from worker.queue.reports import without_crops
@@ -26,7 +26,7 @@ NAME = f"{__name__}:open_watcher"
 
 def address(windows: int, pace_s: float = 0.0, **more: object) -> str:
     """Of a stream that ends after so many windows, one every ``pace_s``; ``down=1``: it cannot be had; ``hangs=1``: it does not
-    end, and nobody is asked whether to stop."""
+    end, and nobody is asked whether to stop; ``card=1``: the card fails behind them."""
     told = "".join(f"&{name}={value}" for name, value in more.items())
     return f"https://stream.example/live?windows={windows}&pace_s={pace_s:g}{told}"
 
@@ -35,7 +35,7 @@ class FakeWatcher:
     def __init__(self, settings: Settings, url: str, cursor: Json | None) -> None:
         asked = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
         self._windows, self._pace_s, self._is_down = int(asked["windows"]), float(asked["pace_s"]), "down" in asked
-        self._hangs = "hangs" in asked
+        self._hangs, self._card_fails = "hangs" in asked, "card" in asked
         self._url, self._watch = url, settings.watch
         self._state: Json = dict(cursor) if cursor else {"window": 0, "event": 0, "ending": None}
 
@@ -53,6 +53,8 @@ class FakeWatcher:
             self._tell(on_window, "verdict_changed" if self._state["window"] else "track_seen")
             if stop():
                 return "stopped"
+        if self._card_fails:
+            raise ModelError("the card failed: out of memory")
         if self._hangs:
             time.sleep(600)
         self.finish("ended", on_window)

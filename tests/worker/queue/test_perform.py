@@ -15,7 +15,7 @@ from redis import Redis
 
 from tests.worker.grey_media import Clip, scanner
 from tests.worker.queue.fake_scanner import FakeScanner
-from tests.worker.queue.fake_streams import KeepsNothing, slices
+from tests.worker.queue.fake_streams import KeepsNothing, address, slices
 from tests.worker.telemetry.recorded import Recorded
 from worker.artifacts import open_store
 from worker.content import Content, read_content
@@ -213,6 +213,14 @@ def test_a_card_that_fails_and_a_bug_are_tried_again_in_another_process(attempt:
     stored = attempt.records.get(scan_id).error
     assert stored is not None
     assert (stored["code"], stored["retryable"]) == ("internal", True)
+
+
+def test_a_watch_whose_card_fails_goes_on_in_another_process(attempt: Attempt) -> None:
+    request = ScanRequest(kind="watch", source=RequestSource(url=address(2, card=1)))
+    scan_id = attempt.desk.submit_one(request, "acme").id
+    ended = attempt.perform_with(Here(attempt.folder), scan_id)
+    assert ended.how == "again"
+    assert is_poisoned(ended)
 
 
 def test_a_card_that_fails_on_a_scan_that_was_cancelled_meanwhile_is_not_tried_again(attempt: Attempt) -> None:
