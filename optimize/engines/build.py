@@ -6,18 +6,16 @@ card at hand; ``tensorrt_rtx`` for named architectures, without one.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from worker.backends.artefact import TensorSpec
+from worker.backends.listener import new_listener
 from worker.errors import ModelError
 
 Shape = tuple[int, ...]
 NUMPY_NAMES = {"float": "float32", "half": "float16", "bf16": "bfloat16"}
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +48,18 @@ def build_engine(trt: Any, graph: bytes, profile: Profile, *, targets: Sequence[
     exact_fp32: multiply float32 as such, not in TF32 (10 bits). Raises ModelError with the library's own words where a layer is
     not taken or the build fails.
     """
-    told = _listener(trt)
+    told = new_listener(trt)
     builder = _made(trt.Builder(told), told, "no builder")
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, told)
     if not parser.parse(graph) or parser.num_errors:
         reasons = "; ".join(_parser_error(parser.get_error(place)) for place in range(parser.num_errors))
-        raise ModelError(f"{trt.__name__} does not take the graph: {reasons or told.last()}")
+        raise ModelError(f"{trt.__name__} does not take the graph: {reasons or told.said()}")
     config = builder.create_builder_config()
     shapes = builder.create_optimization_profile()
     shapes.set_shape(network.get_input(0).name, profile.least, profile.usual, profile.greatest)
     if config.add_optimization_profile(shapes) < 0:
-        raise ModelError(f"{trt.__name__} does not take the shapes {profile}: {told.last()}")
+        raise ModelError(f"{trt.__name__} does not take the shapes {profile}: {told.said()}")
     if exact_fp32:
         config.clear_flag(trt.BuilderFlag.TF32)
     _aim(trt, config, targets)
@@ -98,7 +96,7 @@ def _strongly_typed(trt: Any) -> int:
 
 def _made(thing: Any, told: Any, what: str) -> Any:
     if thing is None:
-        raise ModelError(f"{what}: {told.last()}")
+        raise ModelError(f"{what}: {told.said()}")
     return thing
 
 
@@ -115,23 +113,3 @@ def _origins(layer: Any) -> list[str]:
     """The ONNX nodes that a layer stands for: ``[ONNX Layer: NAME]`` in its metadata, several where they were joined."""
     parts = str(layer.metadata).split("[ONNX Layer: ")[1:]
     return [part.split("]")[0] for part in parts]
-
-
-def _listener(trt: Any) -> Any:
-    """The library's logger: errors are kept for the message of ours, warnings go to the log."""
-
-    class Listener(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.errors.append(message)
-            elif severity == trt.ILogger.Severity.WARNING:
-                log.warning("%s: %s", trt.__name__, message)
-
-        def last(self) -> str:
-            return self.errors[-1] if self.errors else "no reason given"
-
-    return Listener()

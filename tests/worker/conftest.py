@@ -1,16 +1,23 @@
-"""A tiny untrained checkpoint and its export (the bundled one's code paths in a fraction of the time); a spy on connections."""
+"""A tiny untrained checkpoint and its export (the bundled one's code paths in a fraction of the time); a spy on connections;
+the TensorRT library that builds without a card."""
 
 from __future__ import annotations
 
+import importlib
+import os
+import platform
+import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.worker.spy import Spy
 from worker.backends.choose import cached_export
+from worker.extras import how_to_install, missing
 from worker.model import checkpoint
 from worker.model.spec import CropSpec, HeadSpec, Licence, ModelSpec, TrainingData
 from worker.types import UInt8
@@ -103,3 +110,13 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"some bytes")
     return path
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Any:
+    """tensorrt_rtx. In CI on Linux, x86-64, its absence is a failure: engines must be built there."""
+    if missing(("tensorrt_rtx",)):
+        if os.environ.get("CI") and sys.platform == "linux" and platform.machine() == "x86_64":
+            pytest.fail(f"tensorrt_rtx must be installed in CI: {how_to_install('rtx')}")
+        pytest.skip(f"needs tensorrt_rtx: {how_to_install('rtx')}")
+    return importlib.import_module("tensorrt_rtx")

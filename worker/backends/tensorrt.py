@@ -34,6 +34,7 @@ from worker.backends.artefact import (
     told_as,
 )
 from worker.backends.crops import BatchedClassifier
+from worker.backends.listener import lacks_memory, new_listener
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
 from worker.model.graph import DRAWS, LOGIT
@@ -82,10 +83,14 @@ class Engine:
 
         self._lock = threading.Lock()
         self._torch = torch
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._told = new_listener(trt)
+        self._runtime = trt.Runtime(self._told)
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
-            raise ModelError(f"the engine was refused: it was built by another version, or for another card{remedy}")
+            said = self._told.said()
+            if lacks_memory(said):
+                raise ModelError(f"the card has no room for the engine: {said}")
+            raise ModelError(f"the engine was refused (built by another version, or for another card?): {said}{remedy}")
         names = [self._engine.get_tensor_name(place) for place in range(self._engine.num_io_tensors)]
         modes = {name: self._engine.get_tensor_mode(name) for name in names}
         self._input = next(name for name in names if modes[name] == trt.TensorIOMode.INPUT)
@@ -96,7 +101,7 @@ class Engine:
             self._context = self._engine.create_execution_context()
             # TensorRT raises nothing: it gives None, or False
             if self._context is None or not self._context.set_input_shape(self._input, greatest):
-                raise ModelError("the card has no room for the engine: TensorRT could not make its context")
+                raise ModelError(f"TensorRT could not make the engine's context: {self._told.said()}")
             self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             self._pinned, self._on_card = {}, {}
             for name in names:
@@ -117,7 +122,7 @@ class Engine:
                 np.copyto(self._pinned[self._input].numpy()[: pictures.size], pictures.reshape(-1), casting="no")
                 self._copy(self._on_card, self._pinned, self._input, pictures.size)
                 if not self._context.execute_async_v3(self._stream.cuda_stream):
-                    raise ModelError("the engine failed")
+                    raise ModelError(f"the engine failed: {self._told.said()}")
                 shapes = {name: tuple(self._context.get_tensor_shape(name)) for name in self._outputs}
                 for name, shape in shapes.items():
                     self._copy(self._pinned, self._on_card, name, math.prod(shape))

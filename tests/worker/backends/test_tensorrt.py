@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from enum import IntEnum
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,16 +52,17 @@ class Library:
 
     TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
 
-    class Logger:
-        ERROR = 1
+    class ILogger:
+        Severity = IntEnum("Severity", ["ERROR", "WARNING"])
 
-        def __init__(self, level: int) -> None: ...
+        def log(self, severity: int, message: str) -> None: ...
 
-    def __init__(self, engine: Any = None) -> None:
-        self.engine = engine
+    def __init__(self, engine: Any = None, error: str = "no word") -> None:
+        self.__name__, self._engine, self._error = "tensorrt", engine, error
 
-    def Runtime(self, logger: Logger) -> Any:
-        return SimpleNamespace(deserialize_cuda_engine=lambda data: self.engine)
+    def Runtime(self, logger: ILogger) -> Any:
+        logger.log(self.ILogger.Severity.ERROR, self._error)
+        return SimpleNamespace(deserialize_cuda_engine=lambda data: self._engine)
 
 
 def crops(n: int) -> UInt8:
@@ -152,8 +154,25 @@ def test_what_opens_is_used_and_nothing_is_counted(caplog: pytest.LogCaptureFixt
 def test_an_engine_that_the_library_refuses_says_what_to_run() -> None:
     """With a new driver, say: the kept artefact is whole, so it takes ``--rebuild`` to replace it."""
     remedy = "; export it anew on this machine: `veriframe export --to tensorrt --rebuild`"
-    with pytest.raises(ModelError, match=f"the engine was refused: .*another card{remedy}"):
+    with pytest.raises(ModelError, match=f"the engine was refused .*another card.*: no word{remedy}"):
         Engine(Library(), b"", remedy=remedy)
+
+
+@pytest.mark.parametrize("said", ["Error Code 1: Cuda Runtime (out of memory)", "Error Code 2: OutOfMemory (no more is known)"])
+def test_a_card_without_memory_is_no_other_version(said: str) -> None:
+    with pytest.raises(ModelError) as refused:
+        Engine(Library(error=said), b"", remedy="; export it anew")
+    assert str(refused.value) == f"the card has no room for the engine: {said}"
+
+
+def test_the_library_writes_to_the_log_and_not_to_standard_output(
+    rtx: Any, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scan's output is there. The library is real, and needs no card to refuse this."""
+    with pytest.raises(ModelError, match="Serialization assertion"), caplog.at_level(logging.WARNING):
+        Engine(rtx, b"of another version" * 20)
+    assert "Serialization assertion" in caplog.text
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("context", [None, SimpleNamespace(set_input_shape=lambda name, shape: False)])
@@ -169,7 +188,7 @@ def test_where_the_card_has_no_room_for_an_engine_another_backend_runs(context: 
     )
     wanted = lambda: TensorRtClassifier(Engine(Library(engine), b""), name="tensorrt", size=4, max_batch=8)  # noqa: E731
     assert or_fall_back(wanted, lambda: other, "tensorrt") is other
-    assert "onnxruntime runs instead of tensorrt (refused): the card has no room for the engine" in caplog.text
+    assert "onnxruntime runs instead of tensorrt (refused): TensorRT could not make the engine's context: no word" in caplog.text
 
 
 @pytest.mark.skipif(not missing(("tensorrt",)), reason="tensorrt is installed")
