@@ -14,10 +14,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 
 from worker.backends.artefact import kept_artefacts
-from worker.backends.onnx import CUDA, has_cuda
+from worker.backends.onnx import has_cuda, open_on_card
 from worker.backends.tensorrt import RtKind, TensorRtNet, Why, engine_of, fallbacks, open_artefact
 from worker.backends.trial import probe_crops
 from worker.errors import ConfigError, ModelError
@@ -92,11 +91,9 @@ class CudaNet:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._session = ort.InferenceSession(path.read_bytes(), providers=[(CUDA, CUDA_OPTIONS)])
+            self._session = open_on_card(path.read_bytes(), CUDA_OPTIONS)
         except LOAD_ERRORS as exc:
             raise ModelError(f"cannot load MTCNN's network {path}: {exc}") from exc
-        if CUDA not in self._session.get_providers():
-            raise ConfigError("onnxruntime-cuda: no NVIDIA card answers, or CUDA's libraries are missing")
 
     def __call__(self, pictures_NHWC: Float32) -> list[Float32]:
         try:

@@ -40,13 +40,14 @@ class OnnxClassifier(BatchedClassifier):
             raise ValueError(f"threads {threads} and max_batch {max_batch} must be positive")
         if cuda and not has_cuda():
             raise ConfigError("onnxruntime-cuda needs onnxruntime-gpu in the place of onnxruntime")
-        providers = [(CUDA, {"use_tf32": "0"})] if cuda else ["CPUExecutionProvider"]
         try:
-            self._session = ort.InferenceSession(onnx_path.read_bytes(), _options(threads), providers=providers)
+            graph, options = onnx_path.read_bytes(), _options(threads)
+            if cuda:
+                self._session = open_on_card(graph, {"use_tf32": "0"}, options)
+            else:
+                self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except LOAD_ERRORS as exc:
             raise ModelError(f"cannot load the network {onnx_path}: {exc}") from exc
-        if cuda and CUDA not in self._session.get_providers():  # ONNX Runtime goes on with the CPU, and says so in its log only
-            raise ConfigError("onnxruntime-cuda: no NVIDIA card answers, or CUDA's libraries are missing")
         about = self._session.get_modelmeta().custom_metadata_map
         if about.get(EXPORT_KEY) != str(EXPORT_VERSION):
             raise ModelError(f"{onnx_path}: not an export of this version; export the checkpoint again")
@@ -63,6 +64,21 @@ class OnnxClassifier(BatchedClassifier):
         except LOAD_ERRORS as exc:
             raise ModelError(f"{self.name} failed while it scored: {exc}") from exc
         return Scores(logit_F=found[LOGIT], draws_FN=found.get(DRAWS))
+
+
+def open_on_card(graph: bytes, cuda: dict[str, str], options: ort.SessionOptions | None = None) -> ort.InferenceSession:
+    """A session on the first NVIDIA card, and nowhere else; ``cuda``: the provider's options.
+
+    Left to itself ONNX Runtime goes on with the CPU where the card fails, then or later, and says so on standard output. Raises
+    ConfigError where no card can be used, ``LOAD_ERRORS``.
+    """
+    try:
+        session = ort.InferenceSession(graph, options, providers=[(CUDA, cuda)], enable_fallback=0)
+    except (RuntimeError, ValueError) as exc:  # CUDA's own errors
+        raise ConfigError(f"onnxruntime-cuda: the card cannot be used: {exc}") from exc
+    if CUDA not in session.get_providers():
+        raise ConfigError("onnxruntime-cuda: no NVIDIA card answers, or CUDA's libraries are missing")
+    return session
 
 
 def has_cuda() -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
+from tests.worker.backends.failing_cuda import pretend_cuda
 from worker.backends import face_nets
 from worker.backends.face_nets import BACKENDS, PACKAGED, Wanted, Within, check_agreement, open_face_nets
 from worker.backends.onnx import has_cuda
@@ -89,6 +91,23 @@ def test_what_this_machine_lacks_is_told_and_counted(
     assert told == [backend]
     assert face_nets.fallbacks.total() == before + 1
     assert f"faces are looked for on onnxruntime instead of {backend} (missing)" in caplog.text
+
+
+@pytest.mark.parametrize(("fails", "why"), [("opening", "missing"), ("running", "refused")])
+def test_faces_are_looked_for_by_the_packaged_ones_where_the_card_fails(
+    fails: Literal["opening", "running"],
+    why: str,
+    packaged: FaceNets,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pretend_cuda(monkeypatch, fails)
+    with caplog.at_level(logging.WARNING):
+        assert open_face_nets(wanted("onnxruntime-cuda", tmp_path), packaged) == (PACKAGED, packaged)
+    assert f"on onnxruntime instead of onnxruntime-cuda ({why})" in caplog.text
+    assert capfd.readouterr().out == ""
 
 
 def test_the_packaged_ones_are_the_default_and_others_have_to_be_known(packaged: FaceNets, tmp_path: Path) -> None:

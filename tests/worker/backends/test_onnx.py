@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
+from tests.worker.backends.failing_cuda import pretend_cuda
 from worker.backends.onnx import OnnxClassifier, has_cuda
 from worker.errors import ConfigError, ModelError
 from worker.model.checkpoint import sha256
@@ -38,6 +40,26 @@ def test_cuda_is_refused_where_it_is_missing(tiny_onnx: Path) -> None:
         pytest.skip("this onnxruntime has CUDA")
     with pytest.raises(ConfigError, match="needs onnxruntime-gpu"):
         OnnxClassifier(tiny_onnx, threads=1, cuda=True)
+
+
+def test_a_card_that_cannot_be_used_is_told_and_not_replaced_unseen(
+    tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Standard output is a scan's."""
+    pretend_cuda(monkeypatch, "opening")
+    with pytest.raises(ConfigError, match="the card cannot be used: CUDA failure 35"):
+        OnnxClassifier(tiny_onnx, threads=1, cuda=True)
+    assert capfd.readouterr().out == ""
+
+
+def test_a_card_that_fails_while_it_scores_does_not_go_on_as_the_cpu(
+    tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pretend_cuda(monkeypatch, "running")
+    classifier = OnnxClassifier(tiny_onnx, threads=1, cuda=True)
+    with pytest.raises(ModelError, match=r"onnxruntime-cuda failed while it scored: .*out of memory"):
+        classifier.scores(np.zeros((2, 64, 64, 3), np.uint8))
+    assert capfd.readouterr().out == ""
 
 
 def test_scoring_where_importing_torch_is_an_error(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path: Path) -> None:
