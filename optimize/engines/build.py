@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.backends.artefact import TensorSpec
-from worker.backends.listener import new_listener
+from worker.backends.listener import made_with, new_listener
 from worker.errors import ModelError
 
 Shape = tuple[int, ...]
@@ -49,7 +49,7 @@ def build_engine(trt: Any, graph: bytes, profile: Profile, *, targets: Sequence[
     not taken or the build fails.
     """
     told = new_listener(trt)
-    builder = _made(trt.Builder(told), told, "no builder")
+    builder = made_with(trt.Builder, told)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, told)
     if not parser.parse(graph) or parser.num_errors:

@@ -10,6 +10,8 @@ import logging
 from collections import deque
 from typing import Any
 
+from worker.errors import ModelError
+
 KEPT = 4
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,14 @@ def new_listener(trt: Any) -> Any:
             return "; ".join(self._errors) or "no reason given"
 
     return Listener()
+
+
+def made_with(factory: Any, listener: Any) -> Any:
+    """A ``Runtime`` or ``Builder`` of the library. Raises ModelError with the library's words where it makes none."""
+    try:
+        return factory(listener)
+    except TypeError as exc:  # pybind11's class for a factory that gave null: no memory, no driver
+        raise ModelError(f"TensorRT does not start here: {listener.said()} ({exc})") from exc
 
 
 def lacks_memory(said: str) -> bool:

@@ -34,7 +34,7 @@ from worker.backends.artefact import (
     told_as,
 )
 from worker.backends.crops import BatchedClassifier
-from worker.backends.listener import lacks_memory, new_listener
+from worker.backends.listener import lacks_memory, made_with, new_listener
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
 from worker.model.graph import DRAWS, LOGIT
@@ -84,7 +84,7 @@ class Engine:
         self._lock = threading.Lock()
         self._torch = torch
         self._told = new_listener(trt)
-        self._runtime = trt.Runtime(self._told)
+        self._runtime = made_with(trt.Runtime, self._told)
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             said = self._told.said()
@@ -224,8 +224,11 @@ def this_gpu(what: str) -> Gpu:
 
     if not torch.cuda.is_available():
         raise ConfigError(f"{what} needs an NVIDIA GPU, and none answers here: see `veriframe doctor`")
-    major, minor = torch.cuda.get_device_capability()
-    return Gpu(name=torch.cuda.get_device_name(), compute_capability=f"{major}.{minor}")
+    try:
+        major, minor = torch.cuda.get_device_capability()
+        return Gpu(name=torch.cuda.get_device_name(), compute_capability=f"{major}.{minor}")
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as exc:  # cards were counted only so far; this begins to use one
+        raise ConfigError(f"{what} needs an NVIDIA GPU, and the one here cannot be used: {exc}") from exc
 
 
 def probabilities(classifier: Classifier, crops_FHWC: UInt8) -> Float32:

@@ -53,7 +53,7 @@ def load_library() -> Any:
         raise ConfigError(f"torch-tensorrt needs {LIBRARY}: {how_to_install('gpu')}")
     try:
         return importlib.import_module(LIBRARY)
-    except (ImportError, OSError, RuntimeError) as exc:
+    except Exception as exc:
         raise ConfigError(f"{LIBRARY} is installed but does not load: {exc}") from exc
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from worker.backends import tensorrt
+from worker.backends import tensorrt, torch_tensorrt
 from worker.backends.tensorrt import (
     Engine,
     TensorRtClassifier,
@@ -189,6 +191,36 @@ def test_where_the_card_has_no_room_for_an_engine_another_backend_runs(context: 
     wanted = lambda: TensorRtClassifier(Engine(Library(engine), b""), name="tensorrt", size=4, max_batch=8)  # noqa: E731
     assert or_fall_back(wanted, lambda: other, "tensorrt") is other
     assert "onnxruntime runs instead of tensorrt (refused): TensorRT could not make the engine's context: no word" in caplog.text
+
+
+class Without(Library):
+    """One that makes no runtime: what pybind11 raises where a factory gives null."""
+
+    def Runtime(self, logger: Library.ILogger) -> Any:
+        logger.log(self.ILogger.Severity.ERROR, self._error)
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
+@no_card
+@pytest.mark.parametrize(
+    ("open_wanted", "reason"),
+    [
+        (lambda: this_gpu("tensorrt"), "(missing): tensorrt needs an NVIDIA GPU, and the one here cannot be used"),
+        (lambda: Engine(Without(error="error 2"), b""), "(refused): TensorRT does not start here: error 2"),
+        (torch_tensorrt.load_library, "(missing): torch_tensorrt is installed but does not load: no TensorRT"),
+    ],
+    ids=["a card that is counted and cannot be used", "no runtime", "a library that raises anything"],
+)
+def test_whatever_the_libraries_raise_at_opening_another_backend_runs(
+    open_wanted: Callable[[], Any], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "torch_tensorrt.py").write_text("raise Exception('no TensorRT')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch_tensorrt", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    other = TensorRtClassifier(MeanEngine(1, 8), name="onnxruntime", size=4, max_batch=8)
+    assert or_fall_back(open_wanted, lambda: other, "tensorrt") is other
+    assert f"onnxruntime runs instead of tensorrt {reason}" in caplog.text
 
 
 @pytest.mark.skipif(not missing(("tensorrt",)), reason="tensorrt is installed")
