@@ -25,8 +25,9 @@ from worker.frames import wire
 
 NAME = wire.NVDEC
 LIBRARIES = ("libcuda.so.1", "libnvcuvid.so.1")
-EXACT = frozenset(("h264", "hevc", "vp8", "vp9", "av1"))
-"""Codecs that leave a decoder no choice; cards take more of them (MPEG-2, MPEG-4, ...)."""
+EXACT = frozenset(("h264", "hevc", "vp8", "vp9"))
+"""Codecs that leave a decoder no choice; cards take more of them (MPEG-2, MPEG-4, ...). AV1 leaves none either, but PyAV takes
+libdav1d for it, which knows no card and decodes in software."""
 _SAMPLE_SIDE, _SAMPLE_FRAMES = 256, 4
 _ASK_TIMEOUT_S = 30.0
 _ASK = "import sys; sys.path.insert(0, sys.argv[1]); from worker.frames import nvdec; nvdec.ask()"

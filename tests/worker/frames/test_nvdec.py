@@ -18,6 +18,7 @@ from av.codec.hwaccel import HWAccel
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
+from tests.worker.frames.conftest import Clips
 from tests.worker.frames.test_sandbox import write_clip
 from worker.errors import UnsupportedMedia
 from worker.frames import colour, nvdec
@@ -146,8 +147,19 @@ def test_what_a_card_does_not_take_is_decoded_in_software(
         assert len(list(media.frames(SamplingRequest()))) == 1
 
 
+def test_av1_is_said_to_be_decoded_in_software_which_it_is(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    accel = HWAccel("cuda", allow_software_fallback=False)
+    monkeypatch.setattr(nvdec, "_taken", [nvdec.Card(accel=accel, held=accel)])
+    path = clips["av1"].path
+    with av.open(str(path)) as container:
+        assert not container.streams.video[0].codec_context.codec.hardware_configs, "a decoder for cards: back into EXACT with it"
+    with path.open("rb") as file, open_media(file, Limits(), decoder="nvdec") as media:
+        assert (media.info.codec, media.info.decoder) == ("av1", "pyav")
+
+
 @pytest.mark.parametrize(
-    ("codec", "is_hwaccel", "is_taken"), [("h264", True, True), ("h264", False, False), ("mpeg2video", True, False)]
+    ("codec", "is_hwaccel", "is_taken"),
+    [("h264", True, True), ("h264", False, False), ("mpeg2video", True, False), ("av1", True, False)],
 )
 def test_only_codecs_that_leave_no_choice_are_for_the_card(codec: str, is_hwaccel: bool, is_taken: bool) -> None:
     stream: Any = SimpleNamespace(
