@@ -45,8 +45,9 @@ class _Cards(Collector):
         memory = GaugeMetricFamily(GPU_MEMORY.name, GPU_MEMORY.help, labels=GPU_MEMORY.label_names)
         use = GaugeMetricFamily(GPU_USE.name, GPU_USE.help, labels=GPU_USE.label_names)
         for gpu in self._probe.gpus():
-            memory.add_metric((gpu.index, "used"), gpu.used_bytes)
-            memory.add_metric((gpu.index, "total"), gpu.total_bytes)
+            for state, size_bytes in (("used", gpu.used_bytes), ("total", gpu.total_bytes)):
+                if size_bytes is not None:
+                    memory.add_metric((gpu.index, state), size_bytes)
             if gpu.busy is not None:
                 use.add_metric((gpu.index,), gpu.busy)
         yield memory

@@ -19,11 +19,12 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """``busy``: share of the last moment in which it was at work; None where that is not told, as with MIG."""
+    """``busy``: share of the last moment in which it was at work. None is what is not told: a card in MIG mode tells no use, and
+    often no memory, to a user without rights."""
 
     index: str
-    used_bytes: int
-    total_bytes: int
+    used_bytes: int | None
+    total_bytes: int | None
     busy: float | None
 
 
@@ -64,8 +65,8 @@ def read_gpus(text: str) -> tuple[Gpu, ...]:
         found.append(
             Gpu(
                 index=str(int(index)),
-                used_bytes=int(used) * MIB,
-                total_bytes=int(total) * MIB,
+                used_bytes=int(used) * MIB if used.isdigit() else None,
+                total_bytes=int(total) * MIB if total.isdigit() else None,
                 busy=int(busy) / 100 if busy.isdigit() else None,
             )
         )

@@ -12,10 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from worker.telemetry.exposition import Exposition
 from worker.telemetry.gpu import PROGRAM, Gpu, NvidiaSmi, find_gpus
 
-CARDS = "0, 1024, 81920, 37\n1, 0, 81920, [N/A]\n"
+CARDS = "0, 1024, 81920, 37\n1, 0, 81920, [N/A]\n2, [Insufficient Permissions], [Insufficient Permissions], [N/A]\n"
 EXPECTED = (
     Gpu(index="0", used_bytes=1 << 30, total_bytes=80 << 30, busy=0.37),
     Gpu(index="1", used_bytes=0, total_bytes=80 << 30, busy=None),
+    Gpu(index="2", used_bytes=None, total_bytes=None, busy=None),
 )
 
 Program = Callable[[str], str]
@@ -38,7 +39,7 @@ def test_cards_are_read(program: Program) -> None:
     assert NvidiaSmi(path).gpus() == EXPECTED
 
 
-@pytest.mark.parametrize("script", ["exit 9", "echo No devices were found", "exec sleep 60", "echo 0, [N/A], 5, 5"])
+@pytest.mark.parametrize("script", ["exit 9", "echo No devices were found", "exec sleep 60", "echo [N/A], 5, 5, 5"])
 def test_one_that_cannot_be_asked_is_none_and_said_once(program: Program, script: str, caplog: pytest.LogCaptureFixture) -> None:
     probe = NvidiaSmi(program(script), timeout_s=0.2)
     with caplog.at_level(logging.WARNING):
