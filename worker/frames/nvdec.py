@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import io
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from av.video.stream import VideoStream
 
 from worker.errors import UnsupportedMedia
 from worker.frames import wire
+from worker.frames.lockdown import lock_down
 
 NAME = wire.NVDEC
 LIBRARIES = ("libcuda.so.1", "libnvcuvid.so.1")
@@ -30,7 +33,9 @@ EXACT = frozenset(("h264", "hevc", "vp8", "vp9"))
 libdav1d for it, which knows no card and decodes in software."""
 _SAMPLE_SIDE, _SAMPLE_FRAMES = 256, 4
 _ASK_TIMEOUT_S = 30.0
-_ASK = "import sys; sys.path.insert(0, sys.argv[1]); from worker.frames import nvdec; nvdec.ask()"
+_ASK = "import os, sys; sys.path.insert(0, sys.argv[1]); from worker.frames import nvdec; nvdec.ask(); os._exit(0)"
+_ASK_MEMORY = 2 << 30
+"""As ``worker.frames.sandbox`` gives."""
 _PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
 
 
@@ -73,7 +78,8 @@ def taken() -> HWAccel | None:
 
 
 def lacking() -> str | None:
-    """Why no card decodes here; None where one does. Asked in a process of its own, which takes the card and ends."""
+    """Why no card decodes here; None where one does. Asked in a process of its own, which locks itself down as a decoding child
+    does, and ends."""
     command = [sys.executable, "-I", "-c", _ASK, str(Path(__file__).parents[2])]
     try:
         done = subprocess.run(
@@ -86,12 +92,23 @@ def lacking() -> str | None:
     return (done.stderr.strip().splitlines() or [f"the card's driver ended the process ({done.returncode})"])[-1]
 
 
-def ask() -> None:
-    """Exit with the reason where no card can be taken."""
+def ask(take: Callable[[], None] = take_card) -> None:
+    """Exit with the reason where no card can be taken, or where it does not decode behind the sandbox, as files are decoded."""
+
+    def take_first() -> bool:
+        take()
+        return True
+
+    clip = sample()
     try:
-        take_card()
+        lock_down(memory_bytes=_ASK_MEMORY, cpu_s=_ASK_TIMEOUT_S, parent_pid=os.getppid(), take_card=take_first)
+        decoded = decode_sample(clip, taken())
     except NoCard as exc:
         sys.exit(str(exc))
+    except (av.error.FFmpegError, NotImplementedError) as exc:
+        sys.exit(f"a card is here, and does not decode behind the sandbox: {exc}")
+    if decoded != _SAMPLE_FRAMES:
+        sys.exit(f"a card is here, and decodes {decoded} frames of {_SAMPLE_FRAMES} behind the sandbox")
 
 
 def sample() -> bytes:

@@ -207,3 +207,29 @@ def test_with_a_card_drivers_may_be_asked_and_nothing_opened_also_by_threads_of_
     command = [sys.executable, "-I", "-c", LOCKED, str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60.0, check=True)
     assert done.stdout.split("\n")[0] == "True True True"
+
+
+ASKED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from av.codec.hwaccel import HWAccel
+from worker.frames import nvdec
+accel = HWAccel("cuda", allow_software_fallback=False) if sys.argv[2] == "a card" else None
+nvdec.ask(lambda: nvdec._taken.append(nvdec.Card(accel=accel, held=accel)))
+try:
+    os.open("/etc/hostname", os.O_RDONLY)
+except OSError:
+    os._exit(0)
+sys.exit("not locked down")
+"""
+
+
+@without_card
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"), reason="Linux layers")
+@pytest.mark.parametrize(("decoder", "reason"), [("a card", "does not decode behind the sandbox"), ("software", "")])
+def test_a_card_is_asked_to_decode_behind_the_sandbox(decoder: str, reason: str) -> None:
+    """One that is said to be taken, and is not there; and one that decodes: software, for want of a card."""
+    command = [sys.executable, "-I", "-c", ASKED, str(ROOT), decoder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60.0, check=False)
+    assert reason in done.stderr
+    assert done.returncode == (1 if reason else 0), done.stderr
