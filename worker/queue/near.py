@@ -14,14 +14,13 @@ from importlib.resources import files
 from typing import Final, cast
 
 from worker.phash import bands, distance, hashes_of, limit
-from worker.queue.records import Records
+from worker.queue.records import NEAR_AGES, Records
 from worker.report import Report
 
 LISTED: Final = 20
 """So many are named, the newest."""
 CANDIDATES: Final = 64
 """So many of those that share most bands are compared; of media that were posted more often, these are the newest."""
-AGES: Final = 8
 MOST: Final = 1 << 18
 """Scans of one owner that can be found."""
 
@@ -52,15 +51,15 @@ class NearIndex:
         phash = report.media.phash if report.media else None
         if phash is None or not hashes_of(phash):
             return
-        told = (self._records.namespace, report.id, report.owner or "", phash, self._records.terms.keep_s, AGES)
-        self._add(args=[*told, self._most // AGES, *bands(hashes_of(phash))])
+        told = (self._records.namespace, report.id, report.owner or "", phash, self._records.terms.keep_s, NEAR_AGES)
+        self._add(args=[*told, self._most // NEAR_AGES, *bands(hashes_of(phash))])
 
     def near(self, report: Report) -> list[Near]:
         """The scans of this one's owner on media near its own, without itself; the newest first. None where it has no hash."""
         hashes = hashes_of(report.media.phash or "") if report.media else ()
         if not hashes:
             return []
-        args: list[str | int | bytes] = [self._records.namespace, report.owner or "", AGES, CANDIDATES, *bands(hashes)]
+        args: list[str | int | bytes] = [self._records.namespace, report.owner or "", NEAR_AGES, CANDIDATES, *bands(hashes)]
         found: list[Near] = []
         for scan_id, phash, finished_ms in cast(list[tuple[bytes, bytes, bytes]], self._find(args=args)):
             theirs = hashes_of(phash.decode())

@@ -47,6 +47,8 @@ from worker.telemetry.port import SILENT, Telemetry
 
 log = logging.getLogger(__name__)
 
+NEAR_AGES = 8
+"""Parts of the index of near media (``worker.queue.near``), each forgotten whole."""
 TIMES_RESTARTED = 10
 TIDIED = 64
 """So many of the oldest of each queue are compared with what waits at a time."""
@@ -175,7 +177,7 @@ class Records:
         states = " ".join(sorted(wanted.states))
         before = wanted.before_ms if wanted.before_ms is not None else "inf"
         asking = uuid4().hex
-        told = [wanted.owner or "", states, before, int(wanted.dead_only), int(really), asking]
+        told = [wanted.owner or "", states, before, int(wanted.dead_only), int(really), asking, NEAR_AGES]
         purged = self._call_each("purge", [[self.namespace, scan_id, *told] for scan_id in scan_ids]).count(b"purged")
         self.redis.delete(self.key("purging", asking))
         return purged

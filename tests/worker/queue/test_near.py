@@ -17,10 +17,10 @@ from worker.queue.connection import connect
 from worker.queue.desk import Decision, Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
-from worker.queue.near import AGES, LISTED, NearIndex
+from worker.queue.near import LISTED, NearIndex
 from worker.queue.perform import Brought, Performer
 from worker.queue.record import Claim, Purge, Terms, pack
-from worker.queue.records import Records
+from worker.queue.records import NEAR_AGES, Records
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.report import Media, Report, Source, new_id, now
 from worker.types import MediaKind
@@ -189,20 +189,20 @@ def near_of(index: NearIndex, hashes: list[int], owner: str = "acme") -> list[st
 
 def test_an_index_is_bounded_and_the_oldest_go_first(redis: Redis) -> None:
     records = Records(redis)
-    index = NearIndex(records, most=2 * AGES)
-    clips = [clip() for _ in range(2 * AGES + 3)]
+    index = NearIndex(records, most=2 * NEAR_AGES)
+    clips = [clip() for _ in range(2 * NEAR_AGES + 3)]
     posted = [stored(records, index, one) for one in clips]
     found = [near_of(index, one) == [scan_id] for one, scan_id in zip(clips, posted, strict=True)]
-    assert found[-(2 * AGES - 2) :] == [True] * (2 * AGES - 2)
+    assert found[-(2 * NEAR_AGES - 2) :] == [True] * (2 * NEAR_AGES - 2)
     assert found[:2] == [False, False]
     ages = {key.decode().split(":")[3] for key in redis.scan_iter("vf:near:acme:*")}
-    assert len(ages) == AGES, "what was dropped is gone from Redis"
+    assert len(ages) == NEAR_AGES, "what was dropped is gone from Redis"
     assert near_of(index, clips[-1], "umbrella") == []
 
 
 @pytest.mark.parametrize(("began_s", "age"), [(90, b"0"), (101, b"1")])
 def test_an_age_ends_after_its_share_of_the_time(redis: Redis, began_s: int, age: bytes) -> None:
-    records = Records(redis, terms=Terms(keep_s=100 * AGES))
+    records = Records(redis, terms=Terms(keep_s=100 * NEAR_AGES))
     index = NearIndex(records)
     stored(records, index, clip())
     redis.hset("vf:near:acme", "began_ms", records.now_ms() - 1000 * began_s)
@@ -216,6 +216,36 @@ def test_everything_of_it_expires(redis: Redis) -> None:
     keys = list(redis.scan_iter("vf:near:*"))
     assert keys
     assert all(0 < int(redis.ttl(key)) <= 50 for key in keys)
+
+
+def postings(redis: Redis) -> dict[tuple[bytes, bytes], bytes]:
+    return {(key, low): ids for key in redis.keys("vf:near:acme:*") for low, ids in redis.hgetall(key).items()}
+
+
+def test_of_a_purged_scan_no_piece_of_its_hash_is_left(redis: Redis) -> None:
+    records = Records(redis)
+    index = NearIndex(records, most=2 * NEAR_AGES)
+    clips = [clip(3) for _ in range(NEAR_AGES)]
+    posted = [(stored(records, index, one), stored(records, index, altered(one, 2))) for one in clips]
+    for (first, second), one in zip(posted, clips, strict=True):
+        others = {place: ids.replace(bytes.fromhex(first), b"") for place, ids in postings(redis).items()}
+        assert records.purge([first], Purge(), really=True) == 1
+        assert postings(redis) == {place: ids for place, ids in others.items() if ids}, "the others' are where they were"
+        assert near_of(index, one) == [second]
+    assert records.purge([second for _, second in posted], Purge(), really=False) == NEAR_AGES
+    assert postings(redis)
+    assert records.purge([second for _, second in posted], Purge(), really=True) == NEAR_AGES
+    assert redis.keys("vf:near:*") == [b"vf:near:acme"]
+
+
+def test_a_full_redis_is_purged_too(own_redis: EmbeddedRedis) -> None:
+    with connect(url=own_redis.url, timeout_s=5, patience_s=5) as redis:
+        records = Records(redis)
+        index, one = NearIndex(records), clip()
+        first, second = (stored(records, index, one) for _ in range(2))
+        redis.config_set("maxmemory", 1)
+        assert records.purge([first], Purge(), really=True) == 1
+        assert set(postings(redis).values()) == {bytes.fromhex(second)}
 
 
 def test_told_twice_it_is_there_once_and_what_is_not_completed_is_not(redis: Redis) -> None:
@@ -241,7 +271,7 @@ def test_one_look_costs_few_commands_however_many_there_are(redis: Redis) -> Non
     redis.config_resetstat()
     near_of(index, clips[7])
     calls = sum(int(stat["calls"]) for name, stat in redis.info("commandstats").items() if name != "cmdstat_info")
-    assert calls <= AGES * 32 + 16
+    assert calls <= NEAR_AGES * 32 + 16
 
 
 @pytest.mark.parametrize("keys", ["%R~vf:near:*", "~nothing"], ids=["cannot be written", "cannot be read"])

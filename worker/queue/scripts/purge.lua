@@ -1,11 +1,36 @@
 -- Forget a scan that has ended, and what hangs on it. Waiting and running ones are never touched.
 -- ARGV: ns, id, owner or '', states, ended before (ms or inf), only dead letters (1|0), really (1|0: only say what would be), a name
--- for this asking: sent again because the answer was lost, it is answered as it was.
+-- for this asking (sent again because the answer was lost, it is answered as it was), ages of the index of near media
 -- Returns 'purged', 'kept' or 'gone'. The scan that it was made again of knows the id as used up.
 local id, really, told = ARGV[2], ARGV[7] == '1', key('purging', ARGV[8])
 local k = scan_key(id)
-local r = redis.call('HMGET', k, 'state', 'owner', 'finished_ms', 'dead', 'cache_key', 'idempotency', 'retry_of')
+local r = redis.call('HMGET', k, 'state', 'owner', 'finished_ms', 'dead', 'cache_key', 'idempotency', 'retry_of', 'phash')
 local state, owner = r[1], r[2] or ARGV[3]
+
+-- The scan's places in the index of near media (see near_add.lua): from them its hash could be put together again.
+local function leave_near(phash, ages)
+  local newest = tonumber(redis.call('HGET', key('near', owner), 'age') or -1)
+  local raw = string.gsub(id, '..', function(two) return string.char(tonumber(two, 16)) end)
+  for hash in string.gmatch(phash, string.rep('%x', 16)) do
+    for number = 0, 3 do
+      local high, low = string.match(hash, '(%x%x)(%x%x)', 13 - 4 * number)
+      local field = string.char(tonumber(low, 16))
+      for age = math.max(0, newest - ages + 1), newest do
+        local posting = key('near', owner, age, number .. high)
+        local ids = redis.call('HGET', posting, field) or ''
+        if string.find(ids, raw, 1, true) then
+          local left = {}
+          for at = 1, #ids, 16 do
+            local one = string.sub(ids, at, at + 15)
+            if one ~= raw then left[#left + 1] = one end
+          end
+          if #left == 0 then redis.call('HDEL', posting, field) else redis.call('HSET', posting, field, table.concat(left)) end
+        end
+      end
+    end
+  end
+end
+
 local final = state == 'completed' or state == 'failed' or state == 'cancelled'
 if state and not (final and string.find(' ' .. ARGV[4] .. ' ', ' ' .. state .. ' ', 1, true)
     and (ARGV[3] == '' or ARGV[3] == owner) and tonumber(r[3]) < tonumber(ARGV[5]) and (ARGV[6] == '0' or r[4] == '1')) then
@@ -17,6 +42,7 @@ if really then
     callbacks[#callbacks + 1] = 'evt_' .. id .. '_' .. number
   end
   redis.call('DEL', k, key('followers', id), key('cursor', id), key('crops', id), key('events', id))
+  leave_near(r[8] or '', tonumber(ARGV[9]))  -- behind the first deletion: a full Redis lets a script write only then
   local first = scan_key(r[7] or '')
   if redis.call('EXISTS', first) == 1 then
     redis.call('HSET', first, 'purged', (redis.call('HGET', first, 'purged') or '') .. id .. ' ')
