@@ -205,6 +205,18 @@ def test_entries_of_what_redis_has_forgotten_go_with_it(desk: Desk, redis: Redis
     assert redis.zcard("vf:index") == redis.zcard("vf:index:acme") == 0
 
 
+def test_a_callback_that_was_given_up_outlives_its_record_whatever_is_purged(desk: Desk, bulk: Bulk, redis: Redis) -> None:
+    scan_id = submit(desk, callback_url="https://example.org/hook")
+    fail(desk.records, scan_id)
+    callbacks = Callbacks(redis)
+    (parcel,), _ = callbacks.claim(1, lease_s=60, share=1, under_way={})
+    callbacks.give_up(parcel, error="gone", keep_s=60)
+    redis.delete(f"vf:scan:{scan_id}")
+    assert bulk.purge(Purge(states=frozenset({"completed"}), before_ms=0, owner="zenith"), really=True) == 0
+    assert [dead.scan for dead in callbacks.dead()] == [scan_id]
+    assert redis.zcard("vf:index") == 0
+
+
 def test_a_rescan_is_for_results_of_other_models(desk: Desk, bulk: Bulk) -> None:
     old, current, corrupt = (submit(desk, f"https://example.org/{n}.mp4") for n in range(3))
     complete(desk.records, old, by_model=OLD_MODEL)
