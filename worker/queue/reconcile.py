@@ -142,11 +142,13 @@ class Sweeper:
     telemetry: Telemetry = SILENT
 
     def run(self, stop: threading.Event) -> None:
-        while not stop.wait(SWEEP_S):
+        """At once, and then again and again, until told to stop: a worker may live shorter than ``SWEEP_S``."""
+        while not stop.is_set():
             try:
                 self.run_once()
             except Exception:  # the thread's outermost boundary: a store's driver may raise anything
                 log.exception("artefacts could not be swept")
+            stop.wait(SWEEP_S)
 
     def run_once(self) -> bool:
         """Whether it was this worker's turn."""

@@ -18,7 +18,7 @@ from worker.queue.backlog import read_backlog
 from worker.queue.connection import connect
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
-from worker.queue.reconcile import Reconciler, Sweeper
+from worker.queue.reconcile import SWEEP_S, Reconciler, Sweeper
 from worker.queue.record import Claim, Ended, Submission, Terms
 from worker.queue.records import Records
 from worker.queue.requests import QUEUES, RequestSource, ScanRequest
@@ -205,6 +205,21 @@ def test_one_worker_sweeps_a_store_at_a_time(records: Records) -> None:
     assert swept == ["s3://one:hush@a/b", "s3://c"]
     assert told.counts == {("reconciler_actions_total", "swept"): 2}
     assert not [key for key in records.redis.keys("*") if b"hush" in key]
+
+
+def test_a_store_is_swept_before_it_is_waited_for(records: Records) -> None:
+    done: list[object] = []
+
+    class Stop(threading.Event):
+        """Is set by the first wait."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            done.append(timeout)
+            self.set()
+            return True
+
+    Sweeper(records=records, url="here", sweep=lambda _: done.append("swept")).run(Stop())
+    assert done == ["swept", SWEEP_S]
 
 
 def test_a_machine_whose_clock_is_ahead_sweeps_by_that_of_redis(records: Records, tmp_path: Path) -> None:
