@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 from redis import Redis
 
-from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
+from worker.errors import BadRequest, Conflict, UnreadableRecord
 from worker.queue.audit import DECISIONS, AuditLog
 from worker.queue.doorbell import Doorbells
 from worker.queue.near import NearIndex, still_there
@@ -91,11 +91,8 @@ class Desk:
         return made
 
     def record(self, scan_id: str, owner: str | None) -> Record:
-        """Raises NoSuchScan, for another owner's too."""
-        record = self.records.get(scan_id)
-        if owner is not None and record.owner != owner:
-            raise NoSuchScan(f"no scan {scan_id}")
-        return record
+        """Raises NoSuchScan, for another owner's too; UnreadableRecord."""
+        return self.records.get(scan_id, owner)
 
     def report(self, scan_id: str, owner: str | None) -> Report:
         """The report in whatever state, a human's decision laid over it. Raises NoSuchScan, UnreadableRecord."""

@@ -130,10 +130,10 @@ class Records:
             raise NoSuchScan(f"no scan {scan_id}")
         return how
 
-    def get(self, scan_id: str) -> Record:
-        """Raises NoSuchScan."""
+    def get(self, scan_id: str, owner: str | None = None) -> Record:
+        """Raises NoSuchScan, for a scan of another than ``owner`` too, whether it can be read or not; UnreadableRecord."""
         stored = cast(dict[bytes, bytes], self.redis.hgetall(self.key("scan", scan_id)))
-        if not stored.get(b"state"):
+        if not stored.get(b"state") or (owner is not None and stored.get(b"owner") != owner.encode()):
             raise NoSuchScan(f"no scan {scan_id}")
         return read_record(stored)
 

@@ -141,6 +141,10 @@ def test_another_owners_scan_does_not_exist(desk: Desk) -> None:
         desk.decide(scan_id, "acme", Decision(verdict="real", by="eve"))
     assert desk.records.states([scan_id], "acme") == [None]
     assert desk.records.states([scan_id], "zenith") == [("queued", 0.0)]
+    desk.records.redis.hset(f"vf:scan:{scan_id}", "request", "of a later version")
+    for owner, error in (("acme", NoSuchScan), ("zenith", UnreadableRecord), (None, UnreadableRecord)):
+        with pytest.raises(error):
+            desk.report(scan_id, owner)
 
 
 def test_a_decision_holds_for_the_bytes_whenever_they_are_posted(desk: Desk) -> None:
