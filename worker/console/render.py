@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi.responses import HTMLResponse
 from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
@@ -14,7 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, Stric
 from worker import __version__
 from worker.console.assets import Assets
 from worker.console.sessions import Session
-from worker.output.text import clock, escaped
+from worker.output.text import clock, escaped, shown_address
 from worker.pages import words
 from worker.queue.access import Scope
 from worker.report import Report, Source
@@ -95,13 +94,7 @@ def shown_source(source: Source | Report) -> str:
 
 
 def address(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "an address that cannot be read"
-    return plain(f"{parts.scheme}://{host}{port}{parts.path}" + ("?…" if parts.query else ""))
+    return plain(shown_address(url))
 
 
 def at(moment: datetime | int | None) -> str:

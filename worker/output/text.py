@@ -1,6 +1,8 @@
-"""Text from outside (names, messages) made safe to show on a terminal."""
+"""Text from outside (names, addresses, messages) made safe to show: on a terminal, on a page."""
 
 from __future__ import annotations
+
+from urllib.parse import urlsplit
 
 
 def escaped(text: str) -> str:
@@ -15,6 +17,25 @@ def _escape(char: str) -> str:
     if "\udc80" <= char <= "\udcff":
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode("ascii")
+
+
+def bare_address(url: str) -> str | None:
+    """The address without what it may keep secret: login, query and fragment. None for one that cannot be read."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return None
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
+
+
+def shown_address(url: str) -> str:
+    """``bare_address``, ``escaped``; ``?…`` at its end says that there was a query."""
+    bare = bare_address(url)
+    if bare is None:
+        return "an address that cannot be read"
+    return escaped(bare) + ("?…" if urlsplit(url).query else "")
 
 
 def clock(t_ms: int) -> str:

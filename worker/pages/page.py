@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from worker import __version__
 from worker.deciding import is_pooled, ranked
+from worker.output.text import shown_address
 from worker.pages import words
 from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import MOST_BYTES, Load, Pictures
@@ -77,8 +78,8 @@ def name_of(report: Report) -> str:
         try:
             parts = urlsplit(source.url)
         except ValueError:  # an address that is none: the report says so
-            return source.url
-        return posixpath.basename(parts.path.rstrip("/")) or parts.hostname or source.url
+            return shown_address(source.url)
+        return posixpath.basename(parts.path.rstrip("/")) or parts.hostname or shown_address(source.url)
     return f"upload of scan {report.id[:8]}"
 
 

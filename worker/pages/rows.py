@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from pydantic import ValidationError
 
-from worker.output.text import escaped
+from worker.output.text import escaped, shown_address
 from worker.pages import words
 from worker.pages.page import name_of
 from worker.report import Report
@@ -26,7 +26,7 @@ from worker.types import Label
 PAGE: Final = "page.html"
 """An item's page, beside its report."""
 DATABASE: Final = ".index.sqlite"
-VERSION: Final = 3
+VERSION: Final = 4
 PLACE = re.compile(r"(.+-)?[0-9a-f]{16}")
 """Names of items' folders (``worker.output.folder``)."""
 RANKS: Final = {Label.FAKE: 0, Label.UNCERTAIN: 1, None: 2, Label.NOT_APPLICABLE: 3, Label.REAL: 4}
@@ -40,7 +40,7 @@ ORDERS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Plain text without hidden characters. ``source``: the folder, or the address. ``length_s`` None: no video.
+    """Plain text without hidden characters. ``source``: the folder, or the bare address. ``length_s`` None: no video.
 
     ``stamp``: of the report's file."""
 
@@ -65,7 +65,7 @@ _COLUMNS = ", ".join(field.name for field in fields(Row))
 
 def row_of(place: str, stamp: str, report: Report) -> Row:
     head, source = words.headline(report), report.source
-    name = escaped(name_of(report))
+    name, address = escaped(name_of(report)), shown_address(source.url) if source.url else ""
     calibration = "" if report.calibrated or report.score is None else words.NOT_CALIBRATED
     why = " ".join(filter(None, (*words.reasons(report), words.part(report), calibration)))
     if report.error is not None:
@@ -81,7 +81,7 @@ def row_of(place: str, stamp: str, report: Report) -> Row:
         score=report.score,
         name=name,
         sort_name=name.casefold(),
-        source=escaped(posixpath.dirname(source.path) if source.path is not None else source.url or ""),
+        source=escaped(posixpath.dirname(source.path)) if source.path is not None else address,
         tracks=len(report.tracks),
         length_s=report.media.duration_s if report.media is not None and report.media.kind.value == "video" else None,
         why=why,

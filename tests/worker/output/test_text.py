@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.output.text import clock, escaped
+from worker.output.text import bare_address, clock, escaped, shown_address
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,22 @@ from worker.output.text import clock, escaped
 )
 def test_what_cannot_be_printed_is_an_escape(text: str, shown: str) -> None:
     assert escaped(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "bare", "shown"),
+    [
+        ("https://x.example/a.mp4", "https://x.example/a.mp4", "https://x.example/a.mp4"),
+        ("https://me:p@ss@x.example:8/a?sig=1#f", "https://x.example:8/a", "https://x.example:8/a?…"),
+        ("http://me@[::1]:8/a'b?sig=1", "http://[::1]:8/a'b", "http://[::1]:8/a'b?…"),
+        ("https://x.example/\u202ea", "https://x.example/\u202ea", r"https://x.example/\u202ea"),
+        ("https://[x/?sig=1", None, "an address that cannot be read"),
+        ("https://x.example:y/?sig=1", None, "an address that cannot be read"),
+    ],
+)
+def test_an_address_without_what_it_may_keep_secret(url: str, bare: str | None, shown: str) -> None:
+    assert bare_address(url) == bare
+    assert shown_address(url) == shown
 
 
 @pytest.mark.parametrize(

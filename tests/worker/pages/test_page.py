@@ -12,6 +12,7 @@ from tests.worker.pages.html import Page
 from tests.worker.pages.reports import MEDIA, PART, failed, frames, report, track, watched
 from worker.pages import words
 from worker.pages.page import MOST_VALUES, name_of, report_page, values_of
+from worker.pages.rows import row_of
 from worker.pages.timeline import MOST_ROWS
 from worker.report import ErrorCode, ErrorItem, FrameItem, Model, Report, Source, Thresholds, Uncertainty
 from worker.types import Label, MediaKind, Reason
@@ -284,7 +285,7 @@ def test_a_page_has_a_bound_whatever_the_report_holds() -> None:
 def test_nothing_from_outside_can_write_into_the_page(kind: str) -> None:
     given = {
         "path": lambda: report(source=Source(kind="path", path=f"/clips/{HOSTILE}/{HOSTILE}.mp4")),
-        "url": lambda: report(source=Source(kind="url", url=f"https://[{HOSTILE}/{HOSTILE}")),
+        "url": lambda: report(source=Source(kind="url", url=f"https://x.example/{HOSTILE}/{HOSTILE}")),
         "external_id": lambda: report(external_id=HOSTILE),
         "message": lambda: failed(message=HOSTILE),
         "model": lambda: report(model=Model(name=HOSTILE, version=HOSTILE, sha256="0", licence=HOSTILE, backend=HOSTILE)),
@@ -305,12 +306,30 @@ def test_nothing_from_outside_can_write_into_the_page(kind: str) -> None:
         (Source(kind="url", url="https://x.example/v/17.mp4?token=t#f"), "17.mp4"),
         (Source(kind="url", url="https://x.example/watch/"), "watch"),
         (Source(kind="url", url="https://x.example"), "x.example"),
-        (Source(kind="url", url="https://[x"), "https://[x"),
+        (Source(kind="url", url="https://[x?token=t"), "an address that cannot be read"),
+        (Source(kind="url", url="https://:8?token=t"), "https://:8?…"),
         (Source(kind="upload"), "upload of scan 8f14e45f"),
     ],
 )
 def test_media_are_called_by_the_last_part_of_their_place(source: Source, name: str) -> None:
     assert name_of(report(source=source)) == name
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:hush@x.example:8443/v/17.mp4?sig=hush#hush", "https://x.example:8443/v/17.mp4?…"),
+        ("https://[x/17.mp4?sig=hush", "an address that cannot be read"),
+        ("https://x.example/\u202egpj.mp4", "https://x.example/\\u202egpj.mp4"),
+    ],
+)
+def test_an_address_is_shown_without_what_it_may_keep_secret(url: str, shown: str) -> None:
+    made = report(source=Source(kind="url", url=url))
+    html = report_page(made, nothing)
+    assert shown in Page(html).text
+    row = row_of("place", "stamp", made)
+    assert row.source == shown
+    assert "hush" not in html + repr(row)
 
 
 def test_a_link_back_is_there_where_there_is_an_index() -> None:
