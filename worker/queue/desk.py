@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 from redis import Redis
 
 from worker.errors import BadRequest, Conflict, UnreadableRecord
+from worker.output.text import bare_address
 from worker.queue.audit import DECISIONS, AuditLog
 from worker.queue.doorbell import Doorbells
 from worker.queue.near import NearIndex, still_there
@@ -22,7 +23,7 @@ from worker.queue.places import Place, batches, places, places_within
 from worker.queue.record import Glance, Record, State, Submission, Submitted, glance_of, unpack
 from worker.queue.records import Records
 from worker.queue.reports import report_of
-from worker.queue.requests import ID, ScanRequest
+from worker.queue.requests import ID, RequestSource, ScanRequest
 from worker.queue.watch_log import EventsPage, WatchLog
 from worker.report import Report
 from worker.types import Label
@@ -202,7 +203,7 @@ class Desk:
             raise Conflict(f"scan {scan_id} has no result of a content that a decision could be about")
         report = as_stored(record)
         told = {"verdict": decision.verdict, "by": decision.by, "category": decision.category, "note": decision.note}
-        source = record.request.source.model_dump(exclude_none=True)
+        source = _without_secrets(record.request.source)
         entry = {"owner": record.owner, "scan": scan_id, "sha256": record.sha256, "source": source, **told}
         self._audit.write(entry, told)
         return still_there(self.records, self._overlaid([(record, report)]))[0]
@@ -305,6 +306,12 @@ def _overlaid(report: Report, decision: dict[str, Any] | None) -> Report:
     if decision is None:
         return report
     return report.model_copy(update={"verdict": Label(decision["verdict"]), "decided_by": "human"})
+
+
+def _without_secrets(source: RequestSource) -> dict[str, Any]:
+    """What the log keeps for ever: of an address neither login nor query, which may hold a signature, nor fragment."""
+    told = source.model_dump(exclude_none=True)
+    return told if source.url is None else told | {"url": bare_address(source.url)}
 
 
 def _fits(seen: Glance, owner: str | None, status: str | None, external_id: str | None, dead: bool | None) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from worker.output.text import bare_address
 from worker.queue.desk import Desk
 
 COLUMNS = ("path", "label", "source", "group", "family", "scan", "sha256", "url", "category")
@@ -25,16 +26,17 @@ def latest_decisions(desk: Desk, owner: str | None) -> list[dict[str, Any]]:
 def manifest_row(entry: dict[str, Any], path: str | None = None) -> dict[str, str]:
     """A decision by ``COLUMNS``; ``path`` None: where the file was, or what it is to be called beside the manifest."""
     source, sha256, label = entry.get("source") or {}, entry["sha256"], entry["verdict"]
-    url, category = source.get("url") or "", entry.get("category") or ""
+    url = bare_address(source["url"]) if source.get("url") else None  # whole where an earlier version wrote it
+    category = entry.get("category") or ""
     return {
-        "path": path or source.get("path") or sha256 + _suffix(url),
+        "path": path or source.get("path") or sha256 + _suffix(url or ""),
         "label": label,
         "source": "feedback",
         "group": f"feedback/{sha256}",
         "family": "real" if label == "real" else category if category in FAMILIES else "",
         "scan": entry["scan"],
         "sha256": sha256,
-        "url": url,
+        "url": url or "",
         "category": category,
     }
 

@@ -15,6 +15,7 @@ from worker.queue.doorbell import Doorbells
 from worker.queue.places import STEP
 from worker.queue.record import Purge, Terms
 from worker.queue.records import Records
+from worker.queue.requests import RequestSource, ScanRequest
 from worker.report import Report
 
 
@@ -171,6 +172,23 @@ def test_a_decision_holds_for_the_bytes_whenever_they_are_posted(desk: Desk) -> 
         ("bob", again, "fake"),
     ]
     assert desk.audit("zenith") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "kept"),
+    [
+        ({"url": "https://me:hush@example.org/a.mp4?sig=hush#hush"}, {"url": "https://example.org/a.mp4"}),
+        ({"path": "/clips/a?b#c.mp4"}, {"path": "/clips/a?b#c.mp4"}),
+        ({"upload": "a" * 32}, {"upload": "a" * 32}),
+    ],
+)
+def test_what_is_kept_for_ever_of_a_source_may_be_known(desk: Desk, source: dict[str, str], kept: dict[str, str]) -> None:
+    scan_id = desk.submit_one(ScanRequest(source=RequestSource(**source)), "acme").id
+    complete(desk.records, scan_id)
+    desk.decide(scan_id, "acme", Decision(verdict="real", by="ada"))
+    assert desk.record(scan_id, "acme").request.source == RequestSource(**source), "the record has it whole"
+    told = [*desk.audit("acme"), *desk.decisions(desk.record(scan_id, "acme"))]
+    assert [entry["source"] for _, entry in told] == [kept, kept]
 
 
 def test_the_audit_log_goes_on_where_it_was_left(desk: Desk) -> None:

@@ -55,6 +55,7 @@ def test_training_takes_the_folder_as_it_is(store: ArtifactStore, tmp_path: Path
     exported = export_feedback(decisions, store, out, lambda: done.append(None))
     assert exported == Exported(labels={"real": 1, "fake": 2}, without={"not retained": 1})  # type: ignore[arg-type]
     assert len(done) == 4
+    assert "sig=1" not in (out / MANIFEST).read_text() + (out / WITHOUT_MEDIA).read_text()
     entries = read_manifest(out / MANIFEST)
     names = [hashlib.sha256(media).hexdigest() for media in (one, two, three)]
     assert [(entry.path, entry.label, entry.family) for entry in entries] == [
