@@ -13,7 +13,7 @@ from redis import Redis
 from worker.errors import ConfigError
 from worker.queue.connection import connect_from
 from worker.queue.doorbell import HEAR_S
-from worker.queue.front import build_records, build_redis
+from worker.queue.front import build_records
 from worker.settings import Settings
 from worker.telemetry.port import SILENT, Telemetry
 
@@ -63,7 +63,7 @@ def build_performer(
     from worker.sources import build_source
 
     with contextlib.ExitStack() as stack:
-        redis = stack.enter_context(contextlib.closing(build_redis(settings)))
+        redis = stack.enter_context(contextlib.closing(connect_from(settings.redis, waits_for_room=True)))
         limiter = RedisSiteLimiter(redis, settings.redis.namespace, per_minute=settings.source.site_requests_per_minute)
         records = build_records(settings, redis, telemetry)
         store = open_store(settings.artifacts.url, clock=records.now_s)
@@ -91,8 +91,9 @@ def build_performer(
 
 
 def hearing_redis(settings: Settings) -> Redis:
-    """A client that may wait for a doorbell, however short one answer of Redis's may take. Raises ConfigError."""
-    return connect_from(settings.redis, block_s=HEAR_S)
+    """A client that may wait for a doorbell, however short one answer of Redis's may take, and for a Redis that is full. Raises
+    ConfigError."""
+    return connect_from(settings.redis, block_s=HEAR_S, waits_for_room=True)
 
 
 def brisk_redis(settings: Settings) -> Redis:

@@ -36,7 +36,7 @@ HEALTH_CHECK_S = 30
 MAX_CONNECTIONS = 64
 _SCHEMES = ("redis", "rediss", "unix", "sentinel")
 DOWN = (refused.ConnectionError, refused.TimeoutError, refused.ReadOnlyError, refused.MasterDownError)
-"""What is tried again, and is RedisDown in the end."""
+"""What is tried again by everybody, and is RedisDown in the end."""
 _LOGIN = (refused.AuthenticationError, refused.AuthorizationError, refused.NoPermissionError)
 _FORMS = "redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS), unix:///PATH?db=DB or sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
 
@@ -54,13 +54,15 @@ class Address:
 
 
 class PatientRetry(Retry):
-    """Tries again for ``patience_s`` seconds, then once more. redis-py nests its retries (a command connects, a connection
+    """Tries again for ``patience_s`` seconds, then once more; with ``waits_for_room`` also what a Redis that takes no writes has
+    refused. redis-py nests its retries (a command connects, a connection
     handshakes): the inner ones share the outermost one's deadline. redis-py gives every connection a copy of its own, and a
     connection serves one thread at a time.
     """
 
-    def __init__(self, patience_s: float) -> None:
-        super().__init__(ExponentialWithJitterBackoff(base=BACKOFF_S, cap=BACKOFF_MAX_S), -1, DOWN)
+    def __init__(self, patience_s: float, *, waits_for_room: bool = False) -> None:
+        errors = (*DOWN, refused.ResponseError) if waits_for_room else DOWN
+        super().__init__(ExponentialWithJitterBackoff(base=BACKOFF_S, cap=BACKOFF_MAX_S), -1, errors)
         self._patience_s = patience_s
         self._deadline_s: float | None = None
 
@@ -83,7 +85,7 @@ class PatientRetry(Retry):
                 raise error
 
         try:
-            return super().call_with_retry(do, failed, with_failure_count=True)
+            return super().call_with_retry(do, failed, _is_waited_out, with_failure_count=True)
         finally:
             if outermost:
                 self._deadline_s = None
@@ -119,13 +121,15 @@ def connect(
     timeout_s: float,
     patience_s: float,
     block_s: float = 0.0,
+    waits_for_room: bool = False,
 ) -> Redis:
     """A client of the server at ``url``; nothing is sent yet. Whoever calls this closes it.
 
     ``timeout_s``: wait for a connection and for one answer. ``patience_s``: a command is tried again for so long while Redis is
     away, loading, or a replica that was the master; an attempt under way then may take ``timeout_s`` more. ``block_s``: the
-    longest wait that its commands ask of the server (BLPOP), which does not count as silence. ``MAX_CONNECTIONS``
-    bounds the threads that use it at once. Answers are bytes.
+    longest wait that its commands ask of the server (BLPOP), which does not count as silence. ``waits_for_room``: the patience
+    is also for a Redis that takes no writes (full, a full disk, too few replicas). ``MAX_CONNECTIONS`` bounds the threads that
+    use it at once. Answers are bytes.
 
     Raises ConfigError for a URL that is none, that carries a password, or that does not go with the other values.
     """
@@ -146,7 +150,7 @@ def connect(
     options: dict[str, Any] = {
         "db": address.db,
         "protocol": 2,
-        "retry": PatientRetry(patience_s),
+        "retry": PatientRetry(patience_s, waits_for_room=waits_for_room),
         "health_check_interval": HEALTH_CHECK_S,
         "max_connections": MAX_CONNECTIONS,
         **login,
@@ -165,7 +169,7 @@ def connect(
     return Redis(host=host, port=port, ssl=address.tls, ssl_ca_certs=None if tls_ca is None else str(tls_ca), **options)
 
 
-def connect_from(settings: RedisSettings, *, block_s: float = 0.0) -> Redis:
+def connect_from(settings: RedisSettings, *, block_s: float = 0.0, waits_for_room: bool = False) -> Redis:
     """``connect`` with the values of the settings' section ``redis``."""
     return connect(
         url=settings.url,
@@ -175,6 +179,7 @@ def connect_from(settings: RedisSettings, *, block_s: float = 0.0) -> Redis:
         timeout_s=settings.timeout_s,
         patience_s=settings.patience_s,
         block_s=block_s,
+        waits_for_room=waits_for_room,
     )
 
 
@@ -236,6 +241,16 @@ def _is_hopeless(error: BaseException) -> bool:
     return isinstance(error, _LOGIN) or isinstance(error.__context__, ssl.SSLCertVerificationError)
 
 
+def _takes_no_writes(error: Exception) -> bool:
+    is_short = isinstance(error, refused.ResponseError) and _said(error).startswith(("MISCONF", "NOREPLICAS"))
+    return is_short or isinstance(error, refused.OutOfMemoryError)
+
+
+def _is_waited_out(error: Exception) -> bool:
+    """Of what ``PatientRetry`` is told to try again: other refusals stay what they are."""
+    return isinstance(error, DOWN) or _takes_no_writes(error)
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Around every use of Redis: its errors become RedisDown (come again later) or ConfigError (someone must mend it).
@@ -264,7 +279,7 @@ def translation(error: refused.RedisError) -> RedisDown | ConfigError | None:
         return RedisDown(f"Redis is away: {said}")
     if isinstance(error, refused.OutOfMemoryError):
         return RedisDown("Redis is full: raise its maxmemory")
-    if isinstance(error, refused.ResponseError) and said.startswith(("MISCONF", "NOREPLICAS")):
+    if _takes_no_writes(error):
         return RedisDown(f"Redis takes no writes: {said}")
     return _forbidden(said) if isinstance(error, refused.ResponseError) and "ACL failure in script" in said else None
 

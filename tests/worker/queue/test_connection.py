@@ -184,6 +184,25 @@ class TestPatience:
             with later(0.4, lambda: admin.replicaof("NO", "ONE") and None):
                 assert redis.set("a", 1)
 
+    @pytest.mark.parametrize(("setting", "full", "roomy"), [("maxmemory", 1, 0), ("min-replicas-to-write", 1, 0)])
+    def test_one_that_takes_no_writes_is_waited_for_where_that_is_wanted(
+        self, own_redis: EmbeddedRedis, setting: str, full: int, roomy: int
+    ) -> None:
+        with (
+            connect(url=own_redis.url, timeout_s=5, patience_s=60, waits_for_room=True) as redis,
+            connect(url=own_redis.url, timeout_s=5, patience_s=60) as others,
+        ):
+            others.config_set(setting, full)
+            with pytest.raises(RedisDown), translated():
+                others.set("a", 1)
+            with later(0.2, lambda: others.config_set(setting, roomy) and None):
+                assert redis.set("a", 1)
+            others.config_set(setting, full)
+            with later(0.2, lambda: others.config_set(setting, roomy) and None), redis.pipeline(transaction=True) as pipe:
+                assert pipe.incr("a").get("a").execute() == [2, b"2"]
+            with pytest.raises(exceptions.ResponseError, match="WRONGTYPE"):
+                redis.lpush("a", 1)
+
 
 class TestLogin:
     def test_an_acl_user(self, own_redis: EmbeddedRedis) -> None:
