@@ -85,6 +85,8 @@ class ScanWorker:
     _stopped_s: float = 0.0
     _told_s: float = 0.0
     _scan: str = ""
+    _kept: Claim | None = None
+    """What is to be handed back, and Redis has not heard of it yet."""
     _face: RqFace | None = None
 
     def stop(self) -> None:
@@ -118,6 +120,8 @@ class ScanWorker:
     def _one_round(self) -> None:
         try:
             self._tell(WorkerStatus.IDLE)
+            if self._kept is not None:
+                self._hand_back(self._kept)
             scan_id = self.bells.hear(self.queues, HEAR_S)
             if scan_id is not None and not self._stop.is_set():
                 self.answer(scan_id)
@@ -212,11 +216,14 @@ class ScanWorker:
         self._ring(said["ring"], first=self._stop.is_set())
 
     def _hand_back(self, claim: Claim) -> None:
-        """To whoever is free, before all that wait."""
+        """To whoever is free, before all that wait. Where Redis does not hear of it, again before the next scan: a lease that only
+        runs out would count as an attempt."""
+        self._kept = claim
         with contextlib.suppress(LeaseLost):
             ended = self.records.hand_back(claim)
             log.info("scan %s handed back: it is %s", claim.id, ended.how)
             self._ring(ended.ring, first=True)
+        self._kept = None
 
     def _time_out(self, claim: Claim) -> None:
         self._kill("timeout")

@@ -39,3 +39,16 @@ def test_a_result_waits_until_redis_has_room_for_it(own_redis: EmbeddedRedis, tm
         record = queue.ended(scan_id)
         assert (record.state, record.tries, record.attempt) == ("completed", 1, 1)
         assert worker.poll() is None
+
+
+def test_a_scan_that_could_not_be_handed_back_is_so_when_redis_has_room(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    with serving(own_redis, tmp_path, patience_s=0.1) as (queue, redis):
+        worker = queue.start()
+        scan_id = queue.submit()
+        queue.staged(scan_id, "store")
+        redis.config_set("maxmemory", FULL)
+        until(lambda: b"waiting for Redis: Redis is full" in (tmp_path / "log").read_bytes(), 60, "it is refused")
+        redis.config_set("maxmemory", ROOMY)
+        record = queue.ended(scan_id)
+        assert (record.state, record.tries, record.attempt) == ("completed", 1, 2)
+        assert worker.poll() is None
