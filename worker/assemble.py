@@ -12,6 +12,7 @@ import numpy as np
 
 from worker import report as wire
 from worker.errors import SourceError, VeriframeError
+from worker.exhausted import exhausted
 from worker.observe import Observations
 from worker.types import Coverage, Face, Label, MediaInfo, MediaKind, NoVerdict, Verdict
 from worker.verdict.draws import interval_width
@@ -39,7 +40,7 @@ def failed_report(job: wire.Report, error: Exception) -> wire.Report:
 
 
 def error_item(error: Exception) -> wire.ErrorItem:
-    """An error as the wire contract names it; what has no code there is ``internal``."""
+    """An error as the wire contract names it; what has no code there is ``internal``, and an exhausted machine worth a retry."""
     code = error.code if isinstance(error, VeriframeError) else "internal"
     if isinstance(error, SourceError):
         code = "unsupported"
@@ -49,7 +50,7 @@ def error_item(error: Exception) -> wire.ErrorItem:
     return wire.ErrorItem(
         code=cast(wire.ErrorCode, code),
         message=printable(message)[:MESSAGE_LENGTH],
-        retryable=isinstance(error, VeriframeError) and error.retryable,
+        retryable=error.retryable if isinstance(error, VeriframeError) else exhausted(error) is not None,
     )
 
 

@@ -14,6 +14,7 @@ from io import FileIO
 from pathlib import Path
 
 from worker.errors import MediaTooLarge, SourceError, StorageFull, UnsupportedMedia
+from worker.exhausted import exhausted
 
 _CHUNK = 1 << 18
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -30,7 +31,8 @@ class Content:
 def read_content(path: Path, max_bytes: int) -> Content:
     """Hash a regular file; never waits on a FIFO that took its place, nor reads more than ``max_bytes``.
 
-    Raises SourceError (missing, unreadable), UnsupportedMedia (not a regular file) or MediaTooLarge.
+    Raises SourceError (missing, unreadable), UnsupportedMedia (not a regular file) or MediaTooLarge; an ``exhausted`` machine's
+    OSError as it is, which says nothing of the file.
     """
     digest = hashlib.sha256()
     chunk = memoryview(bytearray(_CHUNK))
@@ -50,6 +52,8 @@ def read_content(path: Path, max_bytes: int) -> Content:
                 raise MediaTooLarge(f"{size} bytes, limit {max_bytes}")
             return Content(sha256=digest.hexdigest(), size_bytes=file.tell())
     except OSError as exc:
+        if exhausted(exc):
+            raise
         raise SourceError(f"cannot be read: {exc.strerror}") from exc
 
 

@@ -35,10 +35,10 @@ class State(BaseModel):
 
 
 def content_of(path: Path, max_bytes: int) -> Content | None:
-    """Hash a file; None where it cannot be read or is larger than ``max_bytes`` (the scan will say so)."""
+    """Hash a file; None where it cannot be read, now or ever, or is larger than ``max_bytes`` (the scan will say so)."""
     try:
         return read_content(path, max_bytes)
-    except (SourceError, MediaError):
+    except (SourceError, MediaError, OSError):
         return None
 
 

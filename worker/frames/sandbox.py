@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from worker.errors import SourceError
+from worker.exhausted import exhausted
 from worker.frames import wire
 from worker.frames.boot import DEFAULT_OPENER, Booted
 from worker.frames.forkserver import ForkServer
@@ -100,7 +101,8 @@ class SandboxedFrames:
 
     @contextlib.contextmanager
     def open(self, path: Path) -> Iterator[OpenMedia]:
-        """Media at ``path`` in a child of its own, killed on leaving. Raises SourceError, MediaError or DecodeError."""
+        """Media at ``path`` in a child of its own, killed on leaving. Raises SourceError, MediaError or DecodeError; OSError where
+        the machine is ``exhausted``."""
         with contextlib.ExitStack() as stack:
             media_fd = _open_regular(path)
             stack.callback(os.close, media_fd)
@@ -135,6 +137,8 @@ def _open_regular(path: Path) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
+        if exhausted(exc):
+            raise
         reason = "it is a link" if exc.errno == errno.ELOOP else exc.strerror
         raise SourceError(f"cannot open {path}: {reason}") from exc
     if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -1,0 +1,57 @@
+"""What a process has no more of is no fault of the file that it was needed for."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from tests.worker.exhaustion import no_more_files
+from tests.worker.grey_media import Clip, scanner
+from worker.content import read_content
+from worker.exhausted import exhausted
+from worker.frames.limits import Limits
+from worker.frames.sandbox import SandboxedFrames
+from worker.resume import content_of, is_lasting
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (OSError(errno.ENFILE, "Too many open files in system"), "fs.file-max"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "pids.max"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "ulimit -v"),
+        (MemoryError(), "ulimit -v"),
+        (RuntimeError("can't start new thread"), "pids.max"),
+    ],
+)
+def test_what_there_is_no_more_of_is_told_with_its_limits(error: Exception, what: str) -> None:
+    assert what in (exhausted(error) or "")
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "No such file"), OSError("odd"), RuntimeError("odd")])
+def test_other_errors_are_none_of_it(error: Exception) -> None:
+    assert exhausted(error) is None
+
+
+def test_without_a_descriptor_a_file_is_neither_missing_nor_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"a")
+    with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+        read_content(path, 1000)
+    with no_more_files(), pytest.raises(OSError, match="Too many open files"), SandboxedFrames(Limits()).open(path):
+        raise AssertionError("not reached")
+    with no_more_files():
+        assert content_of(path, 1000) is None
+
+
+def test_a_scan_without_a_descriptor_is_to_be_tried_again(file: Path) -> None:
+    scans = scanner(Clip())
+    with no_more_files():
+        report = scans.scan(file).report
+    assert report.error is not None
+    assert (report.error.code, report.error.retryable) == ("internal", True)
+    assert not is_lasting(report)
+    assert scans.scan(file).report.status == "completed"
