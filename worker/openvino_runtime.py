@@ -42,6 +42,21 @@ def load_runtime() -> Any:
         return _loaded[0]
 
 
+def open_core() -> Any:
+    """What reads and compiles graphs. Raises as ``load_runtime``."""
+    runtime = load_runtime()
+    try:
+        return runtime.Core()
+    except RuntimeError as exc:
+        raise ModelError(f"openvino is installed but does not work: {first_line(exc)}") from exc
+
+
+def first_line(exc: Exception) -> str:
+    """OpenVINO's messages begin with the place in its own source; what is wrong comes last."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[-1] if lines else type(exc).__name__
+
+
 def operators() -> Any:
     """The module of the operators that our graphs are made of. Raises as ``load_runtime``."""
     load_runtime()

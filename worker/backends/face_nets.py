@@ -21,7 +21,7 @@ from worker.backends.tensorrt import RtKind, TensorRtNet, Why, engine_of, fallba
 from worker.backends.trial import probe_crops
 from worker.errors import ConfigError, ModelError
 from worker.onnx_errors import LOAD_ERRORS
-from worker.openvino_runtime import load_runtime
+from worker.openvino_runtime import open_core
 from worker.ports import FaceNet, FaceNets
 from worker.types import Float32
 
@@ -125,7 +125,7 @@ def open_face_nets(
 def _opened(wanted: Wanted, packaged: FaceNets) -> FaceNets:
     paths = [wanted.folder / f"mtcnn_{name}.onnx" for name in NETS]
     if wanted.backend == "openvino":
-        core = load_runtime().Core()
+        core = open_core()
         return _beside([OpenVinoNet(core, path, wanted.parallel) for path in paths], packaged, [ANY] * len(NETS))
     if wanted.backend == "onnxruntime-cuda":
         if not has_cuda():

@@ -19,7 +19,7 @@ from worker.backends.openvino_parts import cut, cut_points, where_to_cut
 from worker.errors import ConfigError, ModelError
 from worker.model.checkpoint import sha256
 from worker.model.graph import CHECKPOINT_KEY, DRAWS, EXPORT_KEY, EXPORT_VERSION, LOGIT
-from worker.openvino_runtime import load_runtime
+from worker.openvino_runtime import first_line, load_runtime, open_core
 from worker.types import Scores, UInt8
 
 Precision = Literal["fp32", "bf16"]
@@ -56,7 +56,7 @@ class OpenVinoClassifier(BatchedClassifier):
         if threads < 1 or max_batch < 1 or parallel < 1:
             raise ValueError(f"threads {threads}, parallel {parallel} and max_batch {max_batch} must be positive")
         ov = load_runtime()
-        core = ov.Core()
+        core = open_core()
         if precision == "bf16" and (lacking := bf16_lacking(core)):
             raise ConfigError(lacking)
         told = f"{sha256(onnx_path)} {checkpoint_sha256} {EXPORT_VERSION}"
@@ -79,7 +79,7 @@ class OpenVinoClassifier(BatchedClassifier):
                 self._score(np.zeros((1, size, size, 3), np.uint8))
                 kept.keep(tuple(hint for _, hint in parts), self._compiled)
         except (RuntimeError, ValueError) as exc:  # OpenVINO raises nothing more exact
-            raise ModelError(f"cannot load the network {onnx_path} on OpenVINO: {_first_line(exc)}") from exc
+            raise ModelError(f"cannot load the network {onnx_path} on OpenVINO: {first_line(exc)}") from exc
 
     def _score(self, crops_FHWC: UInt8) -> Scores:
         carried: Any = crops_FHWC
@@ -90,15 +90,24 @@ class OpenVinoClassifier(BatchedClassifier):
                 carried = compiled.create_infer_request().infer({0: carried}, share_inputs=True)[0]
             found = last.create_infer_request().infer({0: carried}, share_inputs=True).to_dict()
         except RuntimeError as exc:
-            raise ModelError(f"{self.name} failed while it scored: {_first_line(exc)}") from exc
+            raise ModelError(f"{self.name} failed while it scored: {first_line(exc)}") from exc
         named = {name: value for output, value in found.items() for name in output.names}
         return Scores(logit_F=named[LOGIT], draws_FN=named.get(DRAWS))
 
 
 def bf16_lacking(core: Any | None = None) -> str | None:
-    """Why bfloat16 cannot be used on this CPU; None where it can. OpenVINO itself says what the CPU has."""
-    capabilities = (core or load_runtime().Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    """Why bfloat16 cannot be used on this CPU; None where it can. OpenVINO itself says what the CPU has. Raises ConfigError or
+    ModelError where it cannot be asked."""
+    capabilities = _cpu_property(core or open_core(), "OPTIMIZATION_CAPABILITIES")
     return None if "BF16" in capabilities else "this CPU does not compute in bfloat16 (AVX512-BF16 or AMX)"
+
+
+def _cpu_property(core: Any, name: str) -> Any:
+    """The first use of the library for CPUs: a damaged one shows here. Raises ModelError."""
+    try:
+        return core.get_property("CPU", name)
+    except RuntimeError as exc:
+        raise ModelError(f"openvino is installed but does not work: {first_line(exc)}") from exc
 
 
 def _parts(ov: Any, model: Any, precision: Precision) -> list[tuple[Any, str]]:
@@ -122,7 +131,7 @@ class _Kept:
         self._core = core
         self._folder = folder
         self._threads, self._parallel = threads, parallel
-        cpu = (str(core.get_property("CPU", name)) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES"))
+        cpu = (str(_cpu_property(core, name)) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES"))
         self._told = " ".join([told, str(PARTS_VERSION), ov.__version__, *cpu])
         self._ov = ov
         self.mapped: list[UInt8] = []
@@ -190,9 +199,3 @@ def _metadata(model: Any, key: str) -> str | None:
         return str(model.get_rt_info(["framework", key]).astype(str))
     except RuntimeError:
         return None
-
-
-def _first_line(exc: Exception) -> str:
-    """OpenVINO's messages begin with the place in its own source; what is wrong comes last."""
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return lines[-1] if lines else type(exc).__name__

@@ -153,6 +153,41 @@ except ConfigError as exc:
     assert "SOURCE[openvino]" in done.stdout
 
 
+def test_a_damaged_library_is_told_and_another_backend_takes_its_place(tiny_onnx: Path, tmp_path: Path) -> None:
+    """Whichever part of OpenVINO asks for it first."""
+    package = Path(load_runtime().__file__).parent
+    (tmp_path / "openvino" / "libs").mkdir(parents=True)
+    for part in (*package.iterdir(), *(package / "libs").iterdir()):
+        place = tmp_path / "openvino" / part.relative_to(package)
+        if not place.exists():
+            place.symlink_to(part)
+    (damaged,) = (tmp_path / "openvino" / "libs").glob("*intel_cpu_plugin*")
+    damaged.unlink()
+    damaged.write_bytes(b"")
+    program = f"""
+from pathlib import Path
+from worker.backend_checks import backend_checks
+from worker.backends.openvino import OpenVinoClassifier, bf16_lacking
+from worker.errors import ModelError
+from worker.settings import load_settings
+path = Path({str(tiny_onnx)!r})
+for use in (bf16_lacking, *(lambda: OpenVinoClassifier(path, threads=1, precision=name) for name in ("fp32", "bf16"))):
+    try:
+        use()
+    except ModelError as exc:
+        print(exc)
+print(next(check for check in backend_checks(load_settings()) if check.name == "backend openvino"))
+"""
+    paths = os.pathsep.join(map(str, (tmp_path, ROOT)))
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    *refused, check = done.stdout.splitlines()
+    assert ["does not work" in line and damaged.name in line for line in refused] == [True] * 3
+    assert "status='note'" in check
+    assert "does not work" in check
+
+
 def test_bf16_is_refused_where_the_cpu_has_none() -> None:
     class Core:
         def get_property(self, device: str, name: str) -> list[str]:
