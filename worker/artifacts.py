@@ -88,7 +88,11 @@ def open_store(url: str | None, *, clock: Callable[[], float] = time.time) -> Ar
         return NoStore()
     scheme = urlsplit(url).scheme if "://" in url else ""
     if scheme in ("", "file"):
-        folder = Path(unquote(urlsplit(url).path) if scheme else url).expanduser()
+        folder = Path(unquote(urlsplit(url).path) if scheme else url)
+        try:
+            folder = folder.expanduser()
+        except RuntimeError as exc:
+            raise ConfigError(f"artifacts.url: {folder}: there is no such home folder") from exc
         if not folder.is_absolute():
             raise ConfigError("artifacts.url: give an absolute folder, or an fsspec URL such as s3://bucket/prefix")
         return ExpiringStore(FolderBlobs(folder), clock=clock)

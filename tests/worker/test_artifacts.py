@@ -286,7 +286,7 @@ def test_file_urls_are_folders(tmp_path: Path) -> None:
     assert read(open_store(str(folder)), "a") == b"x"
 
 
-@pytest.mark.parametrize("url", ["relative/folder", "nonsense://x", "/dev/null/x", "file:x"])
+@pytest.mark.parametrize("url", ["relative/folder", "nonsense://x", "/dev/null/x", "file:x", "~no-such-user/x"])
 def test_a_url_that_is_no_store_is_told(url: str) -> None:
     with pytest.raises(ConfigError, match=r"artifacts\.url"):
         open_store(url)

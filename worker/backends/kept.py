@@ -85,6 +85,13 @@ def private_cache(folder: Path) -> Path:
 
 
 def user_cache() -> Path:
-    """``$XDG_CACHE_HOME/veriframe``, by default ``~/.cache/veriframe``; a relative value is ignored, as its standard says."""
+    """``$XDG_CACHE_HOME/veriframe``, by default ``~/.cache/veriframe``; a relative value is ignored, as its standard says. Of a
+    user without a home folder it is one that nobody can make, as where that may not be written to."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "veriframe"
+    if named.is_absolute():
+        return named / "veriframe"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path(os.devnull, "no-home-folder")
+    return home / ".cache" / "veriframe"

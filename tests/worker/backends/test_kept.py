@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,18 @@ def test_the_cache_folder_follows_the_xdg_standard(monkeypatch: pytest.MonkeyPat
     assert user_cache() == tmp_path / "veriframe"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert user_cache() == Path.home() / ".cache" / "veriframe"
+
+
+def test_a_user_without_a_home_folder_is_told_to_name_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getpwuid(uid: int) -> pwd.struct_passwd:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    assert not user_cache().exists()
+    with pytest.raises(ConfigError, match=r"no-home-folder.*; set model\.cache_dir"):
+        private_cache(user_cache())
 
 
 def test_what_cannot_be_removed_is_passed_over(tmp_path: Path) -> None:
