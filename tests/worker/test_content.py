@@ -55,6 +55,18 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_the_umask_says_who_may_read_what_is_written(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "a", b"a")
+        write_atomically(tmp_path / "a", b"b")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").read_bytes() == b"b"
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
 def test_what_comes_in_is_hashed_and_this_users_only(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with taking_in(path, 6) as intake:
