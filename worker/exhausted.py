@@ -6,6 +6,8 @@ import errno
 
 _THREADS = "processes or threads (ulimit -u, pids.max)"
 _MEMORY = "memory (ulimit -v, memory.max)"
+_NO_ROOM_TO_LOAD = ("failed to map segment from shared object", "Cannot allocate memory")
+"""How the dynamic linker says it; where the reason is another, such as a folder mounted noexec, that follows."""
 _MORE = {
     errno.EMFILE: "open files (ulimit -n)",
     errno.ENFILE: "open files on this machine (fs.file-max)",
@@ -18,6 +20,6 @@ def exhausted(error: BaseException) -> str | None:
     """What there is no more of, with the limits that may be the reason; None: the error speaks of something else."""
     if isinstance(error, OSError):
         return _MORE.get(error.errno or 0)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and str(error).endswith(_NO_ROOM_TO_LOAD)):
         return _MEMORY
     return _THREADS if isinstance(error, RuntimeError) and "can't start new thread" in str(error) else None

@@ -24,6 +24,7 @@ from worker.resume import content_of, is_lasting
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "pids.max"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "ulimit -v"),
         (MemoryError(), "ulimit -v"),
+        (ImportError("/lib/a.so: failed to map segment from shared object"), "ulimit -v"),
         (RuntimeError("can't start new thread"), "pids.max"),
     ],
 )
@@ -31,7 +32,7 @@ def test_what_there_is_no_more_of_is_told_with_its_limits(error: Exception, what
     assert what in (exhausted(error) or "")
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "No such file"), OSError("odd"), RuntimeError("odd")])
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "No such file"), OSError("odd"), RuntimeError("odd"), ImportError("odd")])
 def test_other_errors_are_none_of_it(error: Exception) -> None:
     assert exhausted(error) is None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from worker.errors import ConfigError, ModelError, VeriframeError
+from worker.exhausted import exhausted
 from worker.extras import extra_of, how_to_install
 from worker.stdio import INTERNAL
 
@@ -50,7 +51,10 @@ def exit_codes() -> Iterator[None]:
         typer.echo(f"veriframe: {exc}", err=True)
         raise typer.Exit(INTERNAL) from exc
     except Exception as exc:
-        _tell_internal(exc)
+        if (more := exhausted(exc)) is None:
+            _tell_internal(exc)
+        else:
+            typer.echo(f"veriframe: this process may not have more {more}: {exc}", err=True)
         raise typer.Exit(INTERNAL) from exc
 
 
