@@ -81,7 +81,7 @@ def find_items(
     folders that are not entered (where reports are written). Raises ConfigError for a relative path in a folder that is gone.
     """
     wanted = PathFilter(include=include, exclude=exclude)
-    closed = frozenset(os.path.realpath(folder) for folder in skip)
+    closed = frozenset(os.path.realpath(_absolute(str(folder))) for folder in skip)
     seen: set[str] = set()
     for text, may_glob in _texts(arguments, stdin):
         is_url = urls and "://" in text and not os.path.lexists(text)

@@ -292,4 +292,6 @@ def test_relative_paths_mean_nothing_where_the_current_folder_is_gone(
     gone.rmdir()
     with pytest.raises(ConfigError, match="the current folder is gone"):
         names(tree, [argument])
+    with pytest.raises(ConfigError, match="out: the current folder is gone"):
+        names(tree, [str(tree / "b.mp4")], skip=[Path("out")])
     assert names(tree, [str(tree / "b.mp4")]) == ["b.mp4"]
