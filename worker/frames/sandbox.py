@@ -101,8 +101,8 @@ class SandboxedFrames:
 
     @contextlib.contextmanager
     def open(self, path: Path) -> Iterator[OpenMedia]:
-        """Media at ``path`` in a child of its own, killed on leaving. Raises SourceError, MediaError or DecodeError; OSError where
-        the machine is ``exhausted``."""
+        """Media at ``path`` in a child of its own, killed on leaving. Raises SourceError, MediaError or DecodeError; OSError
+        where the machine is ``exhausted``."""
         with contextlib.ExitStack() as stack:
             media_fd = _open_regular(path)
             stack.callback(os.close, media_fd)

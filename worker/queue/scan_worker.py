@@ -216,8 +216,8 @@ class ScanWorker:
         self._ring(said["ring"], first=self._stop.is_set())
 
     def _hand_back(self, claim: Claim) -> None:
-        """To whoever is free, before all that wait. Where Redis does not hear of it, again before the next scan: a lease that only
-        runs out would count as an attempt."""
+        """To whoever is free, before all that wait. Where Redis does not hear of it, again before the next scan: a lease that
+        only runs out would count as an attempt."""
         self._kept = claim
         with contextlib.suppress(LeaseLost):
             ended = self.records.hand_back(claim)

@@ -180,7 +180,8 @@ print(next(check for check in backend_checks(load_settings()) if check.name == "
 """
     paths = os.pathsep.join(map(str, (tmp_path, ROOT)))
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=120)
+    there = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, cwd=tmp_path, env=there, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     *refused, check = done.stdout.splitlines()
     assert ["does not work" in line and damaged.name in line for line in refused] == [True] * 3

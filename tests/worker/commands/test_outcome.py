@@ -26,7 +26,8 @@ def test_what_a_process_has_no_more_of_is_said_in_a_sentence(
         (tmp_path / "a").open("w")
     assert ended.value.exit_code == INTERNAL
     assert "may not have more open files (ulimit -n)" in told(capsys)
-    for error, limits in ((RuntimeError("can't start new thread"), "ulimit -u, pids.max"), (MemoryError("of numpy"), "ulimit -v")):
+    threads, memory = RuntimeError("can't start new thread"), MemoryError("of numpy")
+    for error, limits in ((threads, "ulimit -u, pids.max"), (memory, "ulimit -v")):
         with pytest.raises(typer.Exit), exit_codes():
             raise error
         assert limits in told(capsys)
