@@ -52,7 +52,7 @@ class _Table:
 
 
 class TsCutter:
-    """A ``Cutter``. A cut is at least ``cut_s`` long and ends before a key frame."""
+    """A ``Cutter``. A cut ends before a key frame: the first ``cut_s`` from its beginning on, or the first of another PID."""
 
     wrap_s: float = 2**33 / _HZ
 
@@ -71,6 +71,8 @@ class TsCutter:
         """Of the cut that is not whole yet; first the tables that held when it began."""
         self._begin_s: float | None = None
         self._times_s: list[float] = []
+        self._begun_as: tuple[int, int] | None = None
+        """``_video`` when it began: the tables in it say nothing of another."""
 
     def feed(self, data: bytes) -> Iterator[Cut]:
         data = self._rest + data
@@ -124,9 +126,10 @@ class TsCutter:
             pts_s = _pts_s(payload(packet))
             if pts_s is not None and _is_key(packet, kind):
                 held_s = None if self._begin_s is None else (pts_s - self._begin_s) % self.wrap_s
-                if held_s is None or held_s + 1e-3 >= self._cut_s:
+                if held_s is None or held_s + 1e-3 >= self._cut_s or self._video != self._begun_as:
                     cut = self._finish(pts_s, at)
                     self._begin_s, self._times_s, self._packets = pts_s, [], [self._pat, self._pmt]
+                    self._begun_as = self._video
             if pts_s is not None and self._begin_s is not None:
                 self._times_s.append((pts_s - self._begin_s) % self.wrap_s)
         if self._begin_s is not None:

@@ -146,11 +146,14 @@ def test_a_map_of_mpegts_that_does_not_hold_is_not_followed(packets: list[bytes]
     assert [cut.data for cut in disturbed] == [cut.data for cut in whole]
 
 
-def test_pictures_before_another_pid_are_not_lost(packets: list[bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("cut_s", "frames"), [(1, [10, 10, 10, 10, 10]), (2, [20, 10, 20])])
+def test_pictures_before_another_pid_are_not_lost(packets: list[bytes], tmp_path: Path, cut_s: float, frames: list[int]) -> None:
+    """Nor those of another PID that comes before the cut is long enough."""
     behind = made(tmp_path, "mpegts", GREYS[3:5], start_s=3, mpegts_start_pid="512")["made"]
-    shown = [greys_in(cut.data) for cut in cuts_of(TsCutter(1), b"".join(packets) + behind)]
-    assert [len(one) for one in shown] == [FPS] * 5
-    assert [abs(one[0] - grey) < 4 for one, grey in zip(shown, GREYS, strict=False)] == [True] * 5
+    shown = [greys_in(cut.data) for cut in cuts_of(TsCutter(cut_s), b"".join(packets) + behind)]
+    assert [len(one) for one in shown] == frames
+    together = [grey for one in shown for grey in one]
+    assert [abs(grey - GREYS[place // FPS]) < 4 for place, grey in enumerate(together)] == [True] * 50
 
 
 def test_millions_of_empty_tags_are_not_held() -> None:
