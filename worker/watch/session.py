@@ -133,7 +133,10 @@ class Watcher:
                 if counts.end_s >= self._max_duration_s or counts.watched_s >= SLOWEST * self._max_duration_s + SLACK_S:
                     self.finish("max_duration", on_window)
                     return "ended"
-                if self._tell_due(counts.end_s - SAME_S, stopping, on_window) or stopping():
+                if self._tell_due(counts.end_s - SAME_S, stopping, on_window):
+                    return "stopped"
+                if stopping():
+                    self._tell_due(counts.end_s + SAME_S, stopping, on_window)
                     return "stopped"
         if stopping.has_said:
             return "stopped"
@@ -143,7 +146,7 @@ class Watcher:
     def finish(self, ending: Ending, on_window: OnWindow, code: str | None = None) -> None:
         """Tell what is due, then the last window, which reaches to where the stream was followed, and ``stream_ended``; ``code``
         says why it is lost. Nothing where it has ended. A window that ended there too and was told already, while more was waited
-        for, is told once more."""
+        for or before a stop, is told once more."""
         counts = self._state.counts
         if counts.ending is not None:
             return

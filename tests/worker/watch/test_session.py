@@ -180,6 +180,22 @@ def test_a_watch_is_stopped_between_two_pieces_and_goes_on_from_its_last_cursor(
     assert [event.number for event in heard.events] == list(range(len(heard.events)))
 
 
+def test_a_window_that_is_over_is_told_though_the_order_to_stop_comes_while_its_last_piece_is_looked_at(watch: Watch) -> None:
+    class Counted(ToldReader):
+        def items(self, stop: Callable[[], bool]) -> Iterator[object]:  # type: ignore[override]
+            for item in super().items(stop):
+                taken.append(item)
+                yield item
+
+    parts, taken = [(5, REAL)] * 6, list[object]()
+    whole, heard = Heard(), Heard()
+    watch(parts).run(go_on, whole)
+    stopped = watch(lambda position: Counted(parts, position)).run(lambda: len(taken) - taken.count(None) >= 4, heard)
+    assert (stopped, [one.end_ms for one in heard.windows]) == ("stopped", [10_000, 15_000, 20_000])
+    watch(parts, cursor=heard.cursors[-1]).run(go_on, heard)
+    assert (heard.windows, heard.events) == (whole.windows, whole.events)
+
+
 def test_slices_end_after_a_window_and_together_are_the_whole_run(watch: Watch) -> None:
     parts = [(4, REAL), (17, REAL), (4, FAKE), (4, FAKE), (4, FAKE)]
     whole, sliced = Heard(), Heard()
