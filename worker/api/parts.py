@@ -16,7 +16,7 @@ from worker.api.problems import HttpError
 from worker.api.silence import Silence
 from worker.artifacts import ArtifactStore
 from worker.errors import Unauthorized
-from worker.queue.access import ApiKeys, KeyInfo, Scope
+from worker.queue.access import ApiKeys, KeyInfo, Scope, parts_of
 from worker.queue.desk import Desk
 from worker.queue.quotas import Quotas
 from worker.queue.roster import Roster
@@ -60,6 +60,7 @@ def caller(parts: TheParts, credentials: Annotated[HTTPAuthorizationCredentials 
     """Whose key it is; counts the request against its owner's minute. Raises Unauthorized, QueueFull."""
     if credentials is None:
         raise Unauthorized("give an API key in the header Authorization: Bearer vf_...")
+    parts_of(credentials.credentials)  # what is no token is refused though Redis be silent
     with parts.silence.asked():
         key = parts.keys.authenticate(credentials.credentials)
     parts.quotas.request(key.owner)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from worker.errors import RedisDown, Unauthorized
+from worker.errors import RedisDown
 
 REST_S = 2.0
 """So often somebody asks it again; the others are told meanwhile."""
@@ -30,22 +30,22 @@ class Silence:
 
     @contextmanager
     def asked(self) -> Iterator[None]:
-        """Around what a request asks Redis first. Raises RedisDown where somebody has waited in vain, and nobody was answered
-        since they began to (a single connection that hangs is no silence)."""
+        """Around what a request asks Redis first, and nothing that could be refused without asking it: a refusal is an answer.
+        Raises RedisDown where somebody has waited in vain, and nobody was answered since they began to (a single connection that
+        hangs is no silence)."""
         begun_s = self._now()
         if self._again_s is not None:
             if begun_s < self._again_s:
                 raise RedisDown("Redis is away: it was silent a moment ago")
             self._again_s = begun_s + self._rest_s
+        is_silent = False
         try:
             yield
         except RedisDown:
-            given_up_s = self._now()
-            if given_up_s - begun_s >= self._slow_s and self._answered_s < begun_s:
-                self._again_s = given_up_s + self._rest_s
+            is_silent = self._now() - begun_s >= self._slow_s
             raise
-        except Unauthorized:  # maybe without asking it, as a key that has not the form of one: the next caller finds out
-            if self._again_s is not None:
-                self._again_s = begun_s
-            raise
-        self._answered_s, self._again_s = self._now(), None
+        finally:
+            if not is_silent:
+                self._answered_s, self._again_s = self._now(), None
+            elif self._answered_s < begun_s:
+                self._again_s = self._now() + self._rest_s

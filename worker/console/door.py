@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 from worker.api.parts import BODY_TIMEOUT_S, in_time
 from worker.api.problems import HttpError
 from worker.console.parts import TheConsole
-from worker.console.sessions import Session
+from worker.console.sessions import Session, checked_cookie
 from worker.errors import BadRequest, Forbidden
 from worker.queue.access import Scope
 
@@ -36,8 +36,9 @@ class Form:
 
 def signed_in(request: Request, console: TheConsole) -> Session:
     """Raises Unauthorized. Images and streams of a page count for nothing; the page itself counts as one request."""
+    cookie = checked_cookie(request.cookies.get(console.cookie))
     with console.api.silence.asked():
-        session = console.sessions.find(request.cookies.get(console.cookie))
+        session = console.sessions.find(cookie)
     request.state.session = session
     return session
 

@@ -26,6 +26,13 @@ class Session:
     form_token: str = field(repr=False)
 
 
+def checked_cookie(cookie: str | None) -> str:
+    """Raises Unauthorized for what has not the form of a session's cookie."""
+    if cookie is None or not _COOKIE.fullmatch(cookie):
+        raise Unauthorized("sign in with an API key")
+    return cookie
+
+
 class Sessions:
     """``NS:session:HASH`` holds the id of the key that opened it. What the browser holds is 256 random bits, which Redis never
     sees: whoever reads Redis can take over no session."""
@@ -41,10 +48,8 @@ class Sessions:
             self._redis.set(self._key(cookie), key.id, ex=self.keep_s)
         return cookie, _session(cookie, key)
 
-    def find(self, cookie: str | None) -> Session:
+    def find(self, cookie: str) -> Session:
         """Raises Unauthorized where there is none, or its key opens nothing any more."""
-        if cookie is None or not _COOKIE.fullmatch(cookie):
-            raise Unauthorized("sign in with an API key")
         with translated():
             key_id: Any = self._redis.get(self._key(cookie))
         if key_id is None:

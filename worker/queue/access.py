@@ -74,6 +74,14 @@ def key_id_of(token: str) -> str | None:
     return parts.group(1) if parts else None
 
 
+def parts_of(token: str) -> tuple[str, str]:
+    """A key's id and its secret. Raises Unauthorized, in the words of ``ApiKeys``, for what has not the form of a token."""
+    parts = _TOKEN.fullmatch(token)
+    if parts is None:
+        raise _refused()
+    return parts[1], parts[2]
+
+
 class ApiKeys:
     """The keys of one namespace: a hash each (``key:ID``) and their ids by age (``keys``). Times are Redis's."""
 
@@ -137,10 +145,7 @@ class ApiKeys:
 
         An unknown key costs what a wrong secret costs, so that time does not tell which ids exist.
         """
-        parts = _TOKEN.fullmatch(token)
-        if parts is None:
-            raise _refused()
-        key_id, secret = parts.groups()
+        key_id, secret = parts_of(token)
         with translated():
             stored, now_ms = self._stored(key_id)
             digest = bytes.fromhex(stored[b"digest"].decode()) if stored else self._nobody

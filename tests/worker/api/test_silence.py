@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.worker.api.conftest import Serve, fields_of
+from tests.worker.api.conftest import Serve, Service, fields_of
+from tests.worker.console.conftest import with_console
 from worker.api.silence import Silence
-from worker.errors import RedisDown, Unauthorized
+from worker.errors import QueueFull, RedisDown, Unauthorized, VeriframeError
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
 
@@ -48,14 +49,14 @@ def test_after_somebody_has_waited_in_vain_one_asks_at_a_time_and_seldom() -> No
     assert [redis.ask(0, answers=True), redis.ask(0, answers=True)] == [True, True]
 
 
-def test_whoever_is_refused_without_asking_keeps_nobody_from_finding_out() -> None:
+@pytest.mark.parametrize("refusal", [Unauthorized("no key"), QueueFull("too many", retry_after_s=1), RedisDown("it is full")])
+def test_a_refusal_is_an_answer(refusal: VeriframeError) -> None:
     redis = Asking()
     assert redis.ask(5)
     redis.now_s += 2
-    with pytest.raises(Unauthorized), redis.silence.asked():
-        raise Unauthorized("no key")
-    assert redis.ask(5)
-    assert not redis.ask(5)
+    with pytest.raises(type(refusal)), redis.silence.asked():
+        raise refusal
+    assert [redis.ask(0, answers=True), redis.ask(0, answers=True)] == [True, True]
 
 
 def test_what_redis_says_at_once_and_a_connection_that_hangs_alone_are_no_silence() -> None:
@@ -65,17 +66,31 @@ def test_what_redis_says_at_once_and_a_connection_that_hangs_alone_are_no_silenc
     assert redis.ask(0, answers=True)
 
 
+@pytest.fixture
+def service(serve: Serve, own_redis: EmbeddedRedis) -> Iterator[Service]:
+    """With the console, over a Redis of its own whose silence lasts."""
+    with connect(url=own_redis.url, timeout_s=0.2, patience_s=0) as client:
+        yield with_console(serve(client=client, silence=Silence(rest_s=3600, slow_s=0)))
+
+
 @pytest.mark.parametrize("path", ["/v1/scans", "/v1/scans/" + "0" * 32])
 def test_while_redis_is_silent_the_next_caller_is_told_without_asking_it(
-    serve: Serve, own_redis: EmbeddedRedis, path: str
+    service: Service, own_redis: EmbeddedRedis, path: str
 ) -> None:
-    silence = Silence(rest_s=3600, slow_s=0)
-    with connect(url=own_redis.url, timeout_s=0.2, patience_s=0) as client:
-        service = serve(client=client, silence=silence)
-        headers = service.as_()
-        assert service.client.get("/v1/scans", headers=headers).status_code == 200
-        own_redis.pause()
-        assert service.client.get(path, headers=headers).status_code == 503
-        own_redis.resume()
-        answer = service.client.get(path, headers=headers)
-        assert (answer.status_code, fields_of(answer)["code"]) == (503, "redis_down"), "it was not asked: it would have answered"
+    headers = service.as_()
+    assert service.client.get("/v1/scans", headers=headers).status_code == 200
+    own_redis.pause()
+    assert service.client.get(path, headers=headers).status_code == 503
+    own_redis.resume()
+    answer = service.client.get(path, headers=headers)
+    assert (answer.status_code, fields_of(answer)["code"]) == (503, "redis_down"), "it was not asked: it would have answered"
+
+
+def test_what_needs_no_redis_is_answered_while_it_is_silent(service: Service, own_redis: EmbeddedRedis) -> None:
+    headers = service.as_()
+    own_redis.pause()
+    assert service.client.get("/v1/scans", headers=headers).status_code == 503
+    assert service.client.get("/v1/scans", headers={"Authorization": "Bearer nonsense"}).status_code == 401
+    assert service.client.get("/console/", follow_redirects=False).status_code == 303
+    assert service.client.get("/v1/scans", headers=headers).status_code == 503
+    own_redis.resume()
