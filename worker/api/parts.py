@@ -63,7 +63,7 @@ def caller(parts: TheParts, credentials: Annotated[HTTPAuthorizationCredentials 
     parts_of(credentials.credentials)  # what is no token is refused though Redis be silent
     with parts.silence.asked():
         key = parts.keys.authenticate(credentials.credentials)
-    parts.quotas.request(key.owner)
+        parts.quotas.request(key.owner)
     return key
 
 

@@ -30,12 +30,12 @@ def sign_in(request: Request, form: AnyForm, console: TheConsole) -> Response:
     there keeps nobody else out."""
     below, token = form.get("next") or "", (form.get("key") or "").strip()
     try:
-        console.attempts.request(f"@{request.client.host if request.client else 'nobody'}/{key_id_of(token) or ''}")
+        with console.api.silence.asked():
+            console.attempts.request(f"@{request.client.host if request.client else 'nobody'}/{key_id_of(token) or ''}")
+            cookie, _ = console.sessions.open(token)
     except QueueFull as exc:
         told = f"Too many attempts: come again in {exc.retry_after_s} s."
         return _asked(console, below, told, 429, {"Retry-After": str(exc.retry_after_s)})
-    try:
-        cookie, _ = console.sessions.open(token)
     except Unauthorized:
         return _asked(console, below, "No such API key, or it has ended.", 401)
     if (before := request.cookies.get(console.cookie)) is not None:
