@@ -31,8 +31,8 @@ class Silence:
     @contextmanager
     def asked(self) -> Iterator[None]:
         """Around what a request asks Redis first, and nothing that could be refused without asking it: a refusal is an answer.
-        Raises RedisDown where somebody has waited in vain, and nobody was answered since they began to (a single connection that
-        hangs is no silence)."""
+        Raises RedisDown where somebody has waited in vain, another did or does so after them, and nobody was answered since they
+        began to (a single connection that hangs is no silence)."""
         begun_s = self._now()
         if self._again_s is not None:
             if begun_s < self._again_s:
@@ -48,4 +48,5 @@ class Silence:
             if not is_silent:
                 self._answered_s, self._again_s = self._now(), None
             elif self._answered_s < begun_s:
-                self._again_s = self._now() + self._rest_s
+                # Whoever waits in vain first may be alone with a connection that hangs: the next caller finds out at once.
+                self._again_s = self._now() + (0 if self._again_s is None else self._rest_s)
