@@ -82,11 +82,15 @@ def service(serve: Serve, own_redis: EmbeddedRedis) -> Iterator[Service]:
         yield with_console(serve(client=client, silence=Silence(rest_s=3600, slow_s=0)))
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/scans"), ("GET", "/v1/scans/" + "0" * 32), ("POST", "/console/sign-in")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/v1/scans"), ("GET", "/v1/scans/" + "0" * 32), ("POST", "/console/sign-in"), ("GET", "/console/")],
+)
 def test_while_redis_is_silent_the_next_caller_is_told_without_asking_it(
     service: Service, own_redis: EmbeddedRedis, method: str, path: str
 ) -> None:
     headers, form = service.as_(), {"key": service.token()}
+    service.client.post("/console/sign-in", data=form, follow_redirects=False)
 
     def ask() -> int:
         return service.client.request(method, path, headers=headers, data=form, follow_redirects=False).status_code
