@@ -24,6 +24,7 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, RedisDown, UnreadableRecord
+from worker.queue.connection import DOWN
 from worker.queue.record import (
     GLANCED,
     Claim,
@@ -179,7 +180,9 @@ class Records:
         asking = uuid4().hex
         told = [wanted.owner or "", states, before, int(wanted.dead_only), int(really), asking, NEAR_AGES]
         purged = self._call_each("purge", [[self.namespace, scan_id, *told] for scan_id in scan_ids]).count(b"purged")
-        self.redis.delete(self.key("purging", asking))
+        if really:
+            with contextlib.suppress(*DOWN):  # what was done is told; the mark goes by itself
+                self.redis.delete(self.key("purging", asking))
         return purged
 
     # --- by the worker that holds an attempt

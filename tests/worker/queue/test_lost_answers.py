@@ -14,7 +14,7 @@ from redis.connection import Connection
 from tests.worker.queue.scans import complete, submit
 from worker.errors import QueueFull
 from worker.queue.audit import AuditLog
-from worker.queue.connection import connect
+from worker.queue.connection import PatientRetry, connect
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
@@ -106,3 +106,25 @@ def test_what_was_purged_is_counted_though_the_answer_was_lost_in_the_middle(lin
     assert records.purge(scan_ids, Purge(), really=True) == 3
     assert records.purge(scan_ids, Purge(), really=True) == 0
     assert client.keys("vf:purging:*") == []
+
+
+def test_what_was_purged_is_told_though_its_mark_could_not_be_deleted(line: tuple[Redis, Loses], redis: Redis) -> None:
+    client, lose = line
+    client.set_retry(PatientRetry(0))
+    desk = Desk(Records(redis, "vf"), Doorbells(redis, "vf"))
+    scan_ids = [submit(desk, f"https://example.org/{number}.mp4") for number in range(3)]
+    for scan_id in scan_ids:
+        complete(desk.records, scan_id)
+    records = Records(client, "vf")
+    assert records.purge(scan_ids, Purge(), really=False) == 3
+    lose(later=4)
+    assert records.purge(scan_ids, Purge(), really=True) == 3
+
+
+def test_nothing_is_deleted_where_it_is_only_counted(redis: Redis) -> None:
+    desk = Desk(Records(redis, "vf"), Doorbells(redis, "vf"))
+    scan_id = submit(desk, "https://example.org/1.mp4")
+    complete(desk.records, scan_id)
+    redis.config_resetstat()
+    assert desk.records.purge([scan_id], Purge(), really=False) == 1
+    assert "cmdstat_del" not in redis.info("commandstats")
