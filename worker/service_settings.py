@@ -54,7 +54,8 @@ class RedisSettings(Section):
     tls_ca: UserPath | None = Field(default=None, description="CA file for rediss://; the system's when unset")
     namespace: str = Field(default="vf", pattern=r"^[a-z0-9-]{1,32}$", description="first part of every key of ours")
     timeout_s: float = Field(default=10, gt=0, description="wait for one answer of Redis's")
-    patience_s: float = Field(default=60, ge=0, description="how long one command is tried again while Redis is away")
+    patience_s: float = Field(default=60, ge=0, le=300, description="how long one command is tried again while Redis is away")
+    """What was done once is remembered for ten minutes (``decide.lua``, ``purge.lua``): a command sent again must come before."""
 
 
 class QueueSettings(Section):

@@ -56,6 +56,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, m
     [
         ("decode: {timeout: 3}", "decode.timeout: there is no such setting"),
         ("decoding: {timeout_s: 3}", "decoding: there is no such setting"),
+        ("redis: {patience_s: 301}", "redis.patience_s: input should be less than or equal to 300, not 301"),
         ("decode: {timeout_s: 0}", "decode.timeout_s: input should be greater than 0, not 0"),
         ("decode: {decoder: ffmpeg}", "decode.decoder: input should be 'auto', 'pyav', 'decord' or 'nvdec', not 'ffmpeg'"),
         ("decode: 3", "decode: "),
