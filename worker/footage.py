@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import yaml
 
@@ -27,7 +28,6 @@ from worker.verdict.offset import (
     files_needed,
     fit_offset,
     largest_offset,
-    quantile,
     rate_bound,
     share_above,
 )
@@ -54,7 +54,7 @@ class Fitted:
 
     @property
     def expected(self) -> float:
-        return quantile(self.entry.real_log_odds, 0.5)
+        return median(self.entry.real_log_odds)
 
 
 def sort_reports(reports: Sequence[Report]) -> tuple[dict[MediaKind, list[OwnFile]], Counter[str]]:
@@ -96,7 +96,7 @@ def fit(files: Mapping[MediaKind, Sequence[OwnFile]], known: Mapping[MediaKind, 
     for kind, entry in known.items():
         if len(files[kind]) >= LEAST_FILES:
             most = largest_offset(entry.real_log_odds, entry.fake_log_odds, MOST_OFFSET)
-            offset = fit_offset([file.log_odds for file in files[kind]], quantile(entry.real_log_odds, 0.5), most)
+            offset = fit_offset([file.log_odds for file in files[kind]], median(entry.real_log_odds), most)
             found.append(Fitted(kind=kind, files=tuple(files[kind]), entry=entry, most=most, offset=offset))
     if not found:
         counts = ", ".join(f"{kind.value} {len(files[kind])}" for kind in known)

@@ -81,14 +81,7 @@ def largest_offset(real: Sequence[float], fake: Sequence[float], most: float) ->
     would look more like a usual real file than like a fake. Half of ``most`` where the fakes are not known."""
     if not fake:
         return 0.5 * most
-    return max(0.0, min(most, 0.5 * (quantile(fake, 0.5) - quantile(real, 0.5))))
-
-
-def quantile(quantiles: Sequence[float], share: float) -> float:
-    """Between evenly spaced quantiles, the first the least and the last the greatest."""
-    place = share * (len(quantiles) - 1)
-    low = min(int(place), len(quantiles) - 2)
-    return quantiles[low] + (place - low) * (quantiles[low + 1] - quantiles[low])
+    return max(0.0, min(most, 0.5 * (median(fake) - median(real))))
 
 
 def share_above(quantiles: Sequence[float], level: float) -> float:

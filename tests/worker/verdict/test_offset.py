@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,6 @@ from worker.verdict.offset import (
     files_needed,
     fit_offset,
     largest_offset,
-    quantile,
     rate_bound,
     share_above,
 )
@@ -58,6 +58,15 @@ def test_impossible_counts_are_refused(alarms: int, n: int) -> None:
         rate_bound(alarms, n)
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_nothing_promises_no_alarm_at_all_or_is_sure(share: float) -> None:
+    with pytest.raises(ValueError, match="at confidence"):
+        rate_bound(1, 5, share)
+    with pytest.raises(ValueError, match="no number of files"):
+        files_needed(share)
+    assert files_needed(0.96) == 1, "a rate that one file bounds"
+
+
 def test_few_files_move_it_little_and_a_fake_among_them_hardly() -> None:
     many, few = fit_offset([1.0] * 990, 0.0, 2.0), fit_offset([1.0] * 10, 0.0, 2.0)
     assert many.value == pytest.approx(-0.99)
@@ -70,6 +79,8 @@ def test_few_files_move_it_little_and_a_fake_among_them_hardly() -> None:
 def test_it_is_capped_and_says_so() -> None:
     found = fit_offset([9.0] * 50, 0.0, 1.5)
     assert (found.value, found.capped, found.distance) == (-1.5, True, 9.0)
+    low = fit_offset([-9.0] * 50, 0.0, 1.5)
+    assert (low.value, low.capped, low.distance) == (1.5, True, -9.0)
     assert not fit_offset([1.0] * 50, 0.0, 1.5).capped
     with pytest.raises(ValueError, match="needs files"):
         fit_offset([], 0.0, 1.0)
@@ -100,13 +111,18 @@ def test_alarms_are_those_that_a_scan_would_call_fake() -> None:
     assert not own(1.0, temperature=2.0).alarms(0.0)
     assert own(1.0, temperature=2.0).score(1.0) == pytest.approx(own(1.0).score(0.0))
     assert own(own(0.0).level).score(0.0) == pytest.approx(0.7)
+    assert not replace(own(1.0), thresholds=(0.3, own(1.0).score(0.0))).alarms(0.0), "at the threshold"
+
+
+def test_poor_faces_tell_nothing_and_lie_between_the_thresholds() -> None:
+    """Also where 0.5 does not."""
+    poor = [replace(own(5.0, temperature=1e9), thresholds=thresholds) for thresholds in ((0.3, 0.7), (0.6, 0.9))]
+    assert [file.score(0.0) for file in poor] == pytest.approx([0.5, 0.75])
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=30), st.floats(-6, 6))
-def test_quantiles_are_read_as_numpy_reads_them(values: list[float], level: float) -> None:
-    ordered = sorted(values)
-    assert quantile(ordered, 0.5) == pytest.approx(float(np.quantile(ordered, 0.5)), abs=1e-9)
-    assert 0.0 <= share_above(ordered, level) <= 1.0
+def test_the_share_above_any_level_is_one(values: list[float], level: float) -> None:
+    assert 0.0 <= share_above(sorted(values), level) <= 1.0
 
 
 def test_the_share_above_a_level_falls_evenly_between_quantiles() -> None:
@@ -114,3 +130,4 @@ def test_the_share_above_a_level_falls_evenly_between_quantiles() -> None:
     assert [share_above(quantiles, level) for level in (-1.0, 0.0, 0.5, 1.0, 2.0, 3.0)] == [1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
     assert share_above([0.0, 1.0, 1.0, 2.0], 1.0) == pytest.approx(1 / 3)
     assert share_above([0.0, 0.0, 1.0], 0.0) == 0.5
+    assert share_above([0.0, 1.0, 1.0], 1.0) == 0.0
