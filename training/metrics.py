@@ -111,7 +111,7 @@ def reliability(fake_N: Bools, p_N: Floats, bins: int | None = None) -> Reliabil
     place_N = np.unique(p_N, return_inverse=True)[1]
     mass_U = np.bincount(place_N, weights=weight_N)
     middle_U = np.cumsum(mass_U) - mass_U / 2
-    bin_N = np.minimum((middle_U * count).astype(int), count - 1)[place_N]
+    bin_N = (middle_U * count).astype(int)[place_N]
     mass_B = np.bincount(bin_N, weights=weight_N, minlength=count).astype(np.float64)
     full = mass_B > 0
     return Reliability(

@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from training.metrics import (
+    LEAST_GROUPS,
     area_under_risk_coverage,
     auc,
     average_precision,
@@ -19,6 +20,8 @@ from training.metrics import (
     equal_error_rate,
     expected_calibration_error,
     grouped_interval,
+    interval_of_both,
+    least_groups,
     log_loss,
     reliability,
     risk_coverage,
@@ -55,6 +58,26 @@ def test_few_groups_make_a_wider_interval_than_many() -> None:
     assert one[1] - one[0] > 2 * (many[1] - many[0])
 
 
+def test_an_interval_leaves_out_a_fortieth_of_the_draws_on_either_side() -> None:
+    place = np.random.default_rng(0).normal(0, 1, 64)
+    low, high = grouped_interval([str(n) for n in range(64)], lambda rows: float(place[rows].mean()))
+    assert (high - low) / 2 == pytest.approx(1.96 * place.std() / 8, rel=0.08)
+
+
+def test_fakes_are_compared_with_real_files_where_both_are_of_enough_groups() -> None:
+    """However many the groups of the other."""
+    fake, score = np.arange(60) < 20, np.arange(60.0)
+    for few, many in ((LEAST_GROUPS - 1, 40), (LEAST_GROUPS, LEAST_GROUPS)):
+        for groups in (
+            [f"fake {n % few}" if n < 20 else f"real {n % many}" for n in range(60)],
+            [f"fake {n % many}" if n < 20 else f"real {n % few}" for n in range(60)],
+        ):
+            assert least_groups(fake, groups) == few
+            found = interval_of_both(fake, groups, lambda rows: float(score[rows].mean()), draws=10)
+            assert np.isnan(found).all() == (few < LEAST_GROUPS)
+    assert least_groups(np.ones(60, bool), [str(n) for n in range(60)]) == 0
+
+
 @pytest.mark.parametrize("distance", [0.5, 1.0, 2.0])
 def test_equal_error_rate_of_two_gaussians_is_the_tail_beyond_the_middle(distance: float) -> None:
     place = stats.norm.ppf((np.arange(4000) + 0.5) / 4000)
@@ -84,6 +107,12 @@ def test_log_loss_weighs_both_classes_alike() -> None:
     assert log_loss(fake, p) == pytest.approx((-np.log(0.5) - np.log(0.9)) / 2)
     assert log_loss(np.array([True, True]), np.array([1.0, 0.0])) == pytest.approx(-np.log(1e-7) / 2, rel=1e-6)
     assert class_weights(fake).mean() == pytest.approx(1)
+    assert np.isnan(log_loss(fake[:0], p[:0]))
+
+
+def test_decisions_are_judged_in_each_class() -> None:
+    fake = np.array([True] * 2 + [False] * 8)
+    assert balanced_accuracy(fake, np.array([True, False] + [True] + [False] * 7)) == pytest.approx((1 / 2 + 7 / 8) / 2)
 
 
 def test_a_calibration_error_is_the_distance_of_share_and_score() -> None:
@@ -104,6 +133,24 @@ def test_bins_hold_equal_mass_and_never_split_equal_scores() -> None:
     assert lumped is not None
     assert lumped.p_B == pytest.approx([0.2, 0.9])
     assert lumped.weight_B == pytest.approx([0.75, 0.25])
+
+
+@pytest.mark.parametrize(("files", "bins"), [(10, 2), (100, 5), (1000, 15)])
+def test_there_is_a_bin_for_twenty_files(files: int, bins: int) -> None:
+    found = reliability(np.arange(files) % 2 == 0, np.random.default_rng(0).random(files))
+    assert found is not None
+    assert len(found.weight_B) == bins
+
+
+def test_the_floor_of_calibrated_scores_is_low_however_few_are_fake() -> None:
+    """Probabilities are for equal shares."""
+    rng = np.random.default_rng(0)
+    fake = rng.random(4000) < 0.05
+    logit = rng.normal(np.where(fake, 1.0, -1.0), 2**0.5)  # whose log odds are their own value
+    p = 1 / (1 + np.exp(-logit))
+    floor = calibration_error_floor(fake, p, draws=20)
+    assert expected_calibration_error(fake, p) == pytest.approx(floor, abs=0.02)
+    assert floor < 0.05
 
 
 def test_calibrated_scores_lie_at_the_floor_and_overconfident_ones_above() -> None:
@@ -130,6 +177,15 @@ def test_risk_over_coverage_by_hand() -> None:
     assert area_under_risk_coverage(np.array([0.9, 0.9, 0.5, 0.1]), np.array([False, True, False, True])) == pytest.approx(
         0.5 * 0.5 + 0.25 / 3 + 0.25 * 0.5
     )
+
+
+def test_a_file_counts_by_its_weight() -> None:
+    """One that weighs twice is as good as two."""
+    sure, wrong = np.array([0.2, 0.9, 0.5]), np.array([True, False, True])
+    weighed = risk_coverage(sure, wrong, np.array([1.0, 2.0, 3.0]))
+    several = risk_coverage(sure.repeat([1, 2, 3]), wrong.repeat([1, 2, 3]))
+    assert weighed[0] == pytest.approx(several[0])
+    assert weighed[1] == pytest.approx(several[1])
 
 
 def test_foreseen_errors_make_a_smaller_area_than_unforeseen_ones() -> None:
@@ -164,9 +220,19 @@ def test_groups_whose_files_agree_count_once_each() -> None:
     found = clustered_clopper_pearson(alarms, [str(n // 10) for n in range(200)])
     exact = stats.binomtest(4, 20).proportion_ci(0.95, method="exact")
     assert found.share == 0.2
-    # the correction for few groups makes them a little less than twenty
-    assert 16 < found.effective < 20
+    # nineteen independent differences from the mean, and the correction for few groups
+    few = (stats.t.ppf(0.975, 199) / stats.t.ppf(0.975, 19)) ** 2
+    assert found.effective == pytest.approx(19 * 200 / 199 * few)
     assert found.low < exact.low < exact.high < found.high
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_any_files_are_worth_one_at_least(groups: int) -> None:
+    alarms = [True, False] if groups == 1 else [True] * 10 + [False] * 10
+    found = clustered_clopper_pearson(alarms, [str(n * groups // len(alarms)) for n in range(len(alarms))])
+    assert (found.groups, found.effective, found.share) == (groups, 1.0, 0.5)
+    assert found.low < 0.05
+    assert found.high > 0.95
 
 
 def test_files_of_mixed_groups_count_fully_but_for_the_few_groups() -> None:
