@@ -74,6 +74,20 @@ def test_platt_stays_finite_and_rising_on_few_clips() -> None:
         assert np.isfinite(b)
 
 
+def test_clips_that_are_nothing_beside_the_prior_leave_logits_as_they_are() -> None:
+    assert fit_platt(made(50, 0), penalty=1e9) == pytest.approx((1.0, 0.0), abs=1e-6)
+
+
+def test_what_is_known_of_a_clip_goes_where_it_goes() -> None:
+    first = replace(made(6, 0), chances_n=np.arange(6), quality_n=np.arange(6) / 10)
+    both = joined(first, made(4, 0))
+    assert both.counts_n.tolist() == [*range(6), 1, 1, 1, 1]
+    assert both.qualities_n.tolist() == [*(np.arange(6) / 10), 1, 1, 1, 1]
+    some = both.take(np.array([1, 4, 8]))
+    assert (some.logits_n == both.logits_n[[1, 4, 8]]).all()
+    assert (some.counts_n.tolist(), some.qualities_n.tolist()) == ([1, 4, 1], [0.1, 0.4, 1.0])
+
+
 def test_five_tracks_alarm_no_more_than_one() -> None:
     clips, fresh = made(600, 2), made(1500, 3)
     calibration = fit(clips)
@@ -92,6 +106,12 @@ def test_chances_that_do_not_inflate_cost_nothing() -> None:
     assert fit_chances(joined(single, several), 1.0, 0.0) <= 0.05
 
 
+def test_the_cost_of_chances_is_by_their_logarithm() -> None:
+    single = made(2000, 5)
+    several = [replace(single, logits_n=single.logits_n + 0.7 * np.log(k), chances_n=np.full(2000, k)) for k in (2, 30)]
+    assert fit_chances(joined(single, joined(*several)), 1.0, 0.0) == pytest.approx(0.7)
+
+
 def test_fit_chances_needs_both_kinds() -> None:
     with pytest.raises(ValueError, match="one chance and of several"):
         fit_chances(made(100, 0), 1.0, 0.0)
@@ -108,6 +128,12 @@ def test_composites_mix_groups_and_keep_their_labels() -> None:
         composites(made(6, 7), 8, sizes=(5,), per_size=2)
 
 
+def test_a_fake_is_joined_with_other_people_only() -> None:
+    clips = Clips(logits_n=np.array([1.0, 9.0, 0.0]), labels_n=np.array([1, 0, 0]), groups_n=np.array(["a", "a", "b"]))
+    found = composites(clips, 0, sizes=(2,), per_size=20)
+    assert set(found.logits_n[found.labels_n == 1]) == {1.0}
+
+
 def test_folds_split_no_group_and_balance_the_classes() -> None:
     clips = made(200, 9, group_size=4)
     fold_n = folds_by_group(clips.groups_n, clips.labels_n, 5, seed=0)
@@ -115,6 +141,10 @@ def test_folds_split_no_group_and_balance_the_classes() -> None:
         assert len(set(fold_n[clips.groups_n == name].tolist())) == 1
     counts = np.bincount(fold_n, minlength=5)
     assert counts.min() >= 28
+    assert (fold_n != folds_by_group(clips.groups_n, clips.labels_n, 5, seed=1)).any()
+    fake_n = np.arange(80) // 4 % 2  # ten groups of each class
+    of_fold = folds_by_group((np.arange(80) // 4).astype(str), fake_n, 5, seed=0)
+    assert np.bincount(2 * of_fold + fake_n).tolist() == [8] * 10
     with pytest.raises(ValueError, match="groups"):
         folds_by_group(clips.groups_n[:8], clips.labels_n[:8], 5, seed=0)
 
@@ -148,6 +178,51 @@ def test_crossfit_never_shows_a_clip_its_own_group() -> None:
         crossfit(clips.take(clips.groups_n != copies.groups_n[0]), spy, n_folds=4, judged=copies)
 
 
+def test_crossfit_knows_the_quality_of_what_is_judged() -> None:
+    judged = replace(made(40, 10), quality_n=np.linspace(0, 1, 40))
+    like = Calibration(
+        kind=MediaKind.VIDEO,
+        rule="r",
+        strategies=frozenset(),
+        frames=(0, 0),
+        a=1.0,
+        b=0.0,
+        quality_slope=1.0,
+        t_real=0.2,
+        t_fake=0.9,
+    )
+    found = crossfit(made(40, 10), lambda part: like, n_folds=2, judged=judged)
+    assert found.p_n == pytest.approx(1 / (1 + np.exp(-judged.logits_n / np.exp(1 - judged.qualities_n))))
+    assert (found.t_real_n == 0.2).all()
+    assert (found.t_fake_n == 0.9).all()
+
+
+def fit_to(clips: Clips, target: Target, quality: tuple[float, float] = (1.0, 0.0)) -> Calibration:
+    return fit_single(
+        clips, kind=MediaKind.VIDEO, rule="r", strategies=frozenset(), frames=(1, 1), target=target, quality=quality
+    )
+
+
+def test_the_fit_takes_poor_faces_as_a_scan_will() -> None:
+    clips = made(2000, 0, gap=1.5)
+    quality_n = np.linspace(0, 1, 2000)
+    found = fit_to(
+        replace(clips, logits_n=clips.logits_n * temperatures(quality_n, 0.8, 2.0), quality_n=quality_n), Target(), (0.8, 2.0)
+    )
+    assert (found.a, found.b) == pytest.approx((1.5, 0.0), abs=0.15)
+    assert (found.quality_full, found.quality_slope) == (0.8, 2.0)
+
+
+def test_the_fit_keeps_to_its_target_on_people_whom_it_has_not_seen() -> None:
+    """Two people whose logits lie 6 apart: of either, all clips look real or fake by what the other one shows."""
+    clips = joined(made(40, 0, group_size=40), made(40, 0, group_size=40))
+    clips = replace(clips, logits_n=clips.logits_n + np.repeat([0.0, 6.0], 40), groups_n=np.repeat(["a", "b"], 40))
+    sure = fit_to(clips, Target(fpr=0.0, fnr=0.0, coverage=0.0))
+    assert sure.t_real < 0.1
+    assert sure.t_fake > 0.99
+    assert fit_to(clips, Target(fpr=0.6, fnr=0.6, coverage=0.0)).t_fake < 0.9
+
+
 def test_thresholds_keep_to_the_target() -> None:
     clips = made(4000, 11, gap=2.0)
     p_n = 1 / (1 + np.exp(-2.0 * clips.logits_n))
@@ -157,6 +232,14 @@ def test_thresholds_keep_to_the_target() -> None:
     low, high = choose_thresholds(p_n, clips.labels_n, Target(fpr=0.05, fnr=0.05, coverage=0.9))
     assert t_real < low < high < t_fake
     assert ((p_n < low) | (p_n > high)).mean() >= 0.89
+
+
+def test_coverage_is_of_both_classes_alike_and_shrinks_the_band_from_both_sides() -> None:
+    """Of few fakes half lie in a band that holds hardly a real clip."""
+    real, fake = [0.05] * 99 + [0.8], [0.2, 0.3, 0.4, 0.6, 0.7] + [0.95] * 5
+    p_n, labels_n = np.array(real + fake), np.repeat([0, 1], [100, 10])
+    assert choose_thresholds(p_n, labels_n, Target(fpr=0, fnr=0, coverage=0.70)) == pytest.approx((0.2, 0.8))
+    assert choose_thresholds(p_n, labels_n, Target(fpr=0, fnr=0, coverage=0.75)) == pytest.approx((0.203, 0.797))
 
 
 def test_thresholds_of_separate_classes_meet() -> None:
