@@ -18,8 +18,6 @@ from worker.verdict.aggregate import Windows, track_evidence
 from worker.verdict.calibrate import MOST_TRACKS, Calibration, probability
 
 SIZES = tuple(range(1, MOST_TRACKS + 1))
-LEAST_VOTES = 3
-"""A track with fewer moments does not vote (``worker.verdict.decide``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,7 +40,7 @@ def votes_left(clip: TrackVotes, size: int, layout: Layout) -> int:
     """Votes of the clip's track where ``size`` such clips follow each other in one video, looked at as a scan does."""
     span_s = float(clip.times_n[-1] - clip.times_n[0])
     asked = int(np.clip(size * span_s / layout.first_gap_s, layout.min_first, layout.max_first))
-    return max(LEAST_VOTES, asked // size)
+    return asked // size
 
 
 def composite_clips(clips: Sequence[TrackVotes], seed: int, *, sizes: Sequence[int] = SIZES, per_size: int = 400) -> Clips:
