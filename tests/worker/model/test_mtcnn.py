@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ def test_packaged_networks_are_the_builders(tmp_path: Path) -> None:
     assert {path.name for path in paths} == set(mtcnn.FILE_NAMES.values())
     for path in paths:
         packaged, built = onnx.load(packaged_nets() / path.name), onnx.load(path)
+        assert (packaged.ir_version, packaged.opset_import) == (built.ir_version, built.opset_import)
+        assert (packaged.graph.input, packaged.graph.output) == (built.graph.input, built.graph.output)
         assert packaged.graph.node == built.graph.node
         for ours, theirs in zip(packaged.graph.initializer, built.graph.initializer, strict=True):
             np.testing.assert_array_equal(onnx.numpy_helper.to_array(ours), onnx.numpy_helper.to_array(theirs))
@@ -74,9 +77,15 @@ def test_onet_is_stored_in_half_precision() -> None:
 
 def test_a_prelu_too_steep_to_be_written_is_refused() -> None:
     weights = dict(mtcnn.read_weights("rnet"))
-    weights["prelu2.weight"] = weights["prelu2.weight"] + 1
+    weights["prelu2.weight"] = np.append(weights["prelu2.weight"][:-1], np.float32(1.5))
     with pytest.raises(ValueError, match="slope"):
         mtcnn.build_rnet(weights)
+
+
+def test_weights_that_are_not_installed_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
+    with pytest.raises(ModuleNotFoundError, match="install the extra 'train'"):
+        mtcnn.read_weights("pnet")
 
 
 def test_weights_carry_their_licence() -> None:
