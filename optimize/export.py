@@ -104,7 +104,7 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+class Plan:
     """A request, and everything that makes its artefact another than the next one."""
 
     request: Request
@@ -138,7 +138,7 @@ def run_export(request: Request, openers: Mapping[Kind, Opener] = OPENERS) -> Ex
     """
     need(request.kind)
     checkpoint = (request.checkpoint or default_checkpoint()).absolute()
-    plan = _Plan(
+    plan = Plan(
         request=request,
         checkpoint=checkpoint,
         spec=load_spec(checkpoint),
@@ -168,7 +168,7 @@ def _opens(opener: Opener | None, folder: Path, digest: str) -> bool:
     return True
 
 
-def _fill(plan: _Plan, folder: Path) -> Manifest:
+def _fill(plan: Plan, folder: Path) -> Manifest:
     """Write the networks and the probe into the folder, and compare them."""
     request, spec = plan.request, plan.spec
     request.tell("reading the crops of the demo clips")
