@@ -23,6 +23,7 @@ VeriframeError
 |   |-- QueueFull         queue_full       backlog, quota or rate limit; ``retry_after_s`` says when to come again
 |   |-- Conflict          conflict         one idempotency key for two different requests, or a state that forbids it
 |   |   `-- UnreadableRecord  unreadable_record  stored by another version
+|   |-- DamagedRecord     damaged_record   what a scan has in Redis was altered, or is not of one moment (restored)
 |   |-- BadRequest        bad_request      a payload that is not a request
 |   |-- NoSuchScan        no_such_scan     no record of it, or another owner's
 |   |-- Unauthorized      unauthorized     no API key, an unknown one, or one that has ended
@@ -156,6 +157,13 @@ class UnreadableRecord(Conflict):
     code = "unreadable_record"
 
 
+class DamagedRecord(QueueError):
+    """What no version of veriframe stores so."""
+
+    code = "damaged_record"
+    retryable = True
+
+
 class BadRequest(QueueError):
     code = "bad_request"
 
@@ -233,6 +241,7 @@ BY_CODE: dict[str, type[VeriframeError]] = {
         LeaseLost,
         Conflict,
         UnreadableRecord,
+        DamagedRecord,
         BadRequest,
         NoSuchScan,
         Unauthorized,

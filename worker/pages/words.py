@@ -87,6 +87,7 @@ ERRORS: Final[dict[str, str]] = {
     "queue_full": "Too much is waiting, or a limit of this account is reached.",
     "conflict": "The state that the scan is in does not allow it.",
     "unreadable_record": "Another version of veriframe stored this, and this one cannot read it.",
+    "damaged_record": "What the queue keeps of this scan is damaged.",
     "bad_request": "The request is not one that can be understood.",
     "no_such_scan": "There is no such scan, or it belongs to someone else.",
     "unauthorized": "There is no key, or none that is valid.",

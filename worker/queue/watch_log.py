@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from redis import Redis
 
-from worker.errors import LeaseLost, UnreadableRecord
+from worker.errors import DamagedRecord, LeaseLost, UnreadableRecord
 from worker.queue.record import Claim, Record
 from worker.types import Json
 from worker.watch.events import WatchEvent, WindowResult
@@ -46,14 +46,14 @@ class WatchLog:
         )
 
     def cursor(self, scan_id: str) -> Json | None:
-        """Where to go on; None: at the beginning. Raises UnreadableRecord."""
+        """Where to go on; None: at the beginning. Raises DamagedRecord."""
         stored = cast(bytes | None, self._redis.get(f"{self._namespace}:cursor:{scan_id}"))
         try:
             found: Any = None if stored is None else json.loads(stored)
             if not isinstance(found, dict | None):
                 raise ValueError("no object")
         except (ValueError, RecursionError) as exc:
-            raise UnreadableRecord(f"the cursor of scan {scan_id} was stored by another version of veriframe") from exc
+            raise DamagedRecord(f"the cursor of scan {scan_id} is no JSON object") from exc
         return found
 
     def store(
@@ -61,7 +61,7 @@ class WatchLog:
     ) -> bool:
         """Keep a window's events and the cursor behind it, both or neither, and only once; True: the watch is to be cancelled.
 
-        Raises LeaseLost where another attempt has taken over, UnreadableRecord where this is not the next window.
+        Raises LeaseLost where another attempt has taken over, DamagedRecord where this is not the next window.
         """
         told = [
             value
@@ -72,7 +72,7 @@ class WatchLog:
         answer = self._store(args=[self._namespace, *args])
         _refuse_lost(claim, answer)
         if answer == b"gap":
-            raise UnreadableRecord(f"scan {claim.id}: window {window.number} is not the one after the last that was stored")
+            raise DamagedRecord(f"scan {claim.id}: window {window.number} is not the one after the last that was stored")
         return bool(answer == b"cancel")
 
     def note_crops(self, claim: Claim, names: Collection[str]) -> None:

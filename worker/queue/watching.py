@@ -66,7 +66,7 @@ class StreamWatcher(Protocol):
 
 OpenWatcher = Callable[[str, RequestOptions, Json | None], AbstractContextManager[StreamWatcher]]
 """Watches an address, from a cursor on; None: from where the stream is now. Raises FetchError, MediaError, ConfigError,
-UnreadableRecord for a cursor that another version may be able to read."""
+UnreadableRecord for a cursor that another version may be able to read, DamagedRecord for one that none can."""
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ class Slices:
     order: Order = field(default_factory=Order)
 
     def watch(self, claim: Claim, record: Record) -> Ended:
-        """Raises LeaseLost, RedisDown, and what the watcher does where nothing could be watched at all."""
+        """Raises LeaseLost, RedisDown, DamagedRecord, and what the watcher does where nothing could be watched at all."""
         self.order.is_given = False  # it was for an earlier slice; one that is missed is given again
         options, url = record.request.options, record.request.source.url or ""
         longest_s = min(options.max_duration_s or self.max_duration_s, self.max_duration_s)

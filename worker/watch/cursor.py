@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from worker.errors import UnreadableRecord
 from worker.source.live.pieces import LONGEST_GAP_S, Cause
 from worker.types import Json
 from worker.watch.events import Ending
@@ -153,5 +154,12 @@ class Cursor(_Part):
 
 
 def check_cursor(cursor: Json) -> None:
-    """Raises ValueError (of pydantic's kind), whose message may be long."""
-    Cursor.model_validate(cursor)
+    """Raises UnreadableRecord where there is a name or a word in it that only another version knows, ValueError (of pydantic's
+    kind), whose message may be long, where it is damaged otherwise."""
+    try:
+        Cursor.model_validate(cursor)
+    except ValidationError as exc:
+        found = exc.errors(include_url=False, include_context=False, include_input=False)
+        if any(one["type"] in ("extra_forbidden", "literal_error") for one in found):
+            raise UnreadableRecord("the cursor of the watch was stored by another version of veriframe") from exc
+        raise

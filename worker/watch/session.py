@@ -79,8 +79,8 @@ class Watcher:
 
     ``folder``: private, for one piece at a time. ``max_duration_s`` is on the watch's clock. Behind the stream by more than half
     of ``max_behind_s``, every other moment is left out (by more than all of it the reader leaves out whole pieces).
-    ``cursor``: as ``on_window`` was given it; raises UnreadableRecord for one of another version, ConfigError for one of another
-    window, hop or rate.
+    ``cursor``: as ``on_window`` was given it; raises UnreadableRecord for one of another version, DamagedRecord for one of none,
+    ConfigError for one of another window, hop or rate.
     """
 
     def __init__(

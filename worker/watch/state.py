@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from worker.errors import ConfigError, UnreadableRecord
+from worker.errors import ConfigError, DamagedRecord, UnreadableRecord
 from worker.evidence import EvidenceStore
 from worker.faces.track import Linker
 from worker.look import FrameLook
@@ -86,8 +86,8 @@ class WatchState:
 
     @classmethod
     def restored(cls, rhythm: Rhythm, cursor: Json, *, evidence_per_track: int) -> WatchState:
-        """As it was when ``cursor`` was made. Raises UnreadableRecord where it is none that this version can read, ConfigError
-        where it was made for other windows."""
+        """As it was when ``cursor`` was made. Raises UnreadableRecord where it is another version's, DamagedRecord where it
+        is no version's, ConfigError where it was made for other windows."""
         version = cursor.get("version") if isinstance(cursor, dict) else None
         if version != VERSION:
             told = version if isinstance(version, int) else "no number"
@@ -115,9 +115,7 @@ class WatchState:
                 position=cursor["position"],
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as exc:
-            raise UnreadableRecord(
-                f"the cursor of the watch cannot be read ({type(exc).__name__}): another version of veriframe may be able to"
-            ) from exc
+            raise DamagedRecord(f"the cursor of the watch is damaged ({type(exc).__name__})") from exc
 
     def cursor(self) -> Json:
         """JSON of bounded size."""

@@ -7,7 +7,7 @@ import json
 import pytest
 from redis import Redis
 
-from worker.errors import LeaseLost, UnreadableRecord
+from worker.errors import DamagedRecord, LeaseLost
 from worker.queue.callbacks import Callbacks
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
@@ -67,10 +67,10 @@ def test_cursor_and_events_are_kept_together(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("stored", ["[]", "7", "[" * 100_000, "\xff", ""])
-def test_what_is_no_cursor_is_unreadable(stored: str, redis: Redis) -> None:
+def test_what_is_no_cursor_is_damaged(stored: str, redis: Redis) -> None:
     watch = Watch(redis)
     redis.set(f"vf:cursor:{watch.id}", stored)
-    with pytest.raises(UnreadableRecord):
+    with pytest.raises(DamagedRecord):
         watch.log.cursor(watch.id)
 
 
@@ -87,7 +87,7 @@ def test_a_window_that_is_sent_again_is_kept_once(redis: Redis) -> None:
 def test_a_gap_is_refused_whole(redis: Redis, number: int, events: list[int]) -> None:
     watch = Watch(redis)
     watch.store(0, 0)
-    with pytest.raises(UnreadableRecord):
+    with pytest.raises(DamagedRecord):
         watch.store(number, *events)
     assert watch.numbers() == [0]
     assert watch.log.cursor(watch.id) == {"n": 0}

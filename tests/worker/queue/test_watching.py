@@ -14,13 +14,14 @@ from tests.worker.queue.fake_scanner import FakeScanner
 from tests.worker.queue.fake_streams import KeepsNothing, address, slices
 from tests.worker.queue.harness import Service, is_running, service, until
 from tests.worker.queue.test_perform import Here
-from worker.errors import FetchTimeout, LeaseLost, UnreadableRecord
+from worker.errors import DamagedRecord, FetchTimeout, LeaseLost, UnreadableRecord
 from worker.queue.assemble import STREAMS
+from worker.queue.child import is_poisoned
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.perform import Performer
-from worker.queue.record import Claim
+from worker.queue.record import Claim, Ended
 from worker.queue.records import Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.queue.watch_log import WatchLog
@@ -46,6 +47,19 @@ class Queue:
 
     def slice(self, scan_id: str) -> str:
         return self.slices.watch(self.claim(scan_id), self.records.get(scan_id)).how
+
+    def perform(self, scan_id: str, folder: Path) -> Ended:
+        """An attempt as a worker makes it, without the wait before it."""
+        self.records.redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
+        performer = Performer(
+            records=self.records,
+            scanner=FakeScanner(),
+            sources=Here(folder),
+            keeper=KeepsNothing(),
+            watches=self.slices,
+            folder=folder,
+        )
+        return performer.perform(self.claim(scan_id))
 
     def windows(self, scan_id: str) -> list[int]:
         return [event.window for event in self.slices.log.page(scan_id).events]
@@ -201,7 +215,7 @@ def test_a_cursor_that_is_none_ends_the_attempt_with_a_code(stored: bytes, redis
     queue = Queue(redis, name=STREAMS)  # type: ignore[arg-type]
     scan_id = queue.submit("http://stream.example/live.m3u8")
     redis.set(f"vf:cursor:{scan_id}", stored)
-    with pytest.raises(UnreadableRecord):
+    with pytest.raises((UnreadableRecord, DamagedRecord)):
         queue.slice(scan_id)
 
 
@@ -209,13 +223,19 @@ def test_a_watch_with_a_cursor_of_a_later_version_waits_for_another_worker(redis
     queue = Queue(redis, name=STREAMS)  # type: ignore[arg-type]
     scan_id = queue.submit("http://stream.example/live.m3u8")
     redis.set(f"vf:cursor:{scan_id}", b'{"version": 99}')
-    performer = Performer(
-        records=queue.records,
-        scanner=FakeScanner(),
-        sources=Here(tmp_path),
-        keeper=KeepsNothing(),
-        watches=queue.slices,
-        folder=tmp_path,
-    )
-    assert performer.perform(queue.claim(scan_id)).how == "queued"
+    assert queue.perform(scan_id, tmp_path).how == "queued"
     assert (queue.records.get(scan_id).state, redis.get(f"vf:cursor:{scan_id}")) == ("queued", b'{"version": 99}')
+
+
+def test_one_whose_state_no_version_can_read_is_given_up_after_three_attempts(redis: Redis, tmp_path: Path) -> None:
+    damaged = Queue(redis, name=STREAMS)  # type: ignore[arg-type]
+    scan_id = damaged.submit("http://stream.example/live.m3u8")
+    redis.set(f"vf:cursor:{scan_id}", b'{"version": 1}')
+    assert [damaged.perform(scan_id, tmp_path).how for _ in range(3)] == ["again", "again", "dead"]
+    behind = Queue(redis, slice_s=0.0)
+    scan_id = behind.submit(address(1000))
+    assert behind.slice(scan_id) == "queued"
+    redis.hset(f"vf:scan:{scan_id}", "windows", 0)  # restored from before its cursor
+    ended = [behind.perform(scan_id, tmp_path) for _ in range(3)]
+    assert [one.how for one in ended] == ["again", "again", "dead"]
+    assert not any(is_poisoned(one) for one in ended)

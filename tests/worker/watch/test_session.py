@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.watch.stream import EMPTY, FAKE, REAL, ToldReader, scanner
-from worker.errors import ConfigError, CorruptMedia, EmptyMedia, FetchGone, UnreadableRecord
+from worker.errors import ConfigError, CorruptMedia, DamagedRecord, EmptyMedia, FetchGone
 from worker.pipeline import Scanner
 from worker.report import Report, Source
 from worker.source.live.pieces import LiveReader
@@ -330,9 +330,9 @@ def test_a_cursor_stays_small_in_a_crowd_and_is_only_good_for_the_same_windows(w
     assert max(len(json.dumps(cursor)) for cursor in heard.cursors) < CURSOR_BYTES
     with pytest.raises(ConfigError):
         watch(parts, cursor=heard.cursors[0], rhythm=SLOW)
-    with pytest.raises(UnreadableRecord):
+    with pytest.raises(DamagedRecord):
         watch(parts, cursor={**heard.cursors[0], "linker": {}})
-    with pytest.raises(UnreadableRecord):
+    with pytest.raises(DamagedRecord):
         watch(parts, cursor={**heard.cursors[0], "frames": {**heard.cursors[0]["frames"], "faces": ""}})
 
 
