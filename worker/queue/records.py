@@ -57,6 +57,8 @@ PASSED_ON_S = 20
 """Then another worker is looked for: no playlist that is watched is shorter by much."""
 LONGEST_PASSED_ON_S = 6 * 3600
 """Longer than workers of two versions should run beside each other."""
+LONGEST_UNWANTED_S = 300
+"""For a worker that could write the report of a watch that was cancelled; until then it counts among its owner's."""
 SCRIPTS = (
     "submit", "claim", "renew", "enter", "settle", "finish", "fail", "hand_back", "pass_on", "cancel", "expire", "tidy", "forget",
     "purge",
@@ -262,9 +264,9 @@ class Records:
 
     def pass_on(self, claim: Claim, message: str) -> Ended:
         """To a worker of another version, which may be able to read the scan: ``queued``, without counting the attempt; ``dead``
-        where none could for ``LONGEST_PASSED_ON_S``, or ``cancelled``."""
+        where none could for ``LONGEST_PASSED_ON_S``, or ``cancelled`` (a watch that has begun after ``LONGEST_UNWANTED_S``)."""
         error = json.dumps({"code": "internal", "message": message, "retryable": True})
-        times = (PASSED_ON_S * 1000, LONGEST_PASSED_ON_S * 1000, self.terms.keep_s)
+        times = (PASSED_ON_S * 1000, LONGEST_PASSED_ON_S * 1000, LONGEST_UNWANTED_S * 1000, self.terms.keep_s)
         ended = self._ended(claim, self._call("pass_on", claim.id, claim.attempt, error, *times))
         tell_failed(self._telemetry, claim.id, ended, "internal")
         return ended

@@ -22,7 +22,7 @@ from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.perform import Performer
 from worker.queue.record import Claim, Ended
-from worker.queue.records import Records
+from worker.queue.records import LONGEST_UNWANTED_S, Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.queue.watch_log import WatchLog
 from worker.queue.watching import Slices
@@ -225,6 +225,18 @@ def test_a_watch_with_a_cursor_of_a_later_version_waits_for_another_worker(redis
     redis.set(f"vf:cursor:{scan_id}", b'{"version": 99}')
     assert queue.perform(scan_id, tmp_path).how == "queued"
     assert (queue.records.get(scan_id).state, redis.get(f"vf:cursor:{scan_id}")) == ("queued", b'{"version": 99}')
+
+
+def test_a_cancelled_one_that_no_worker_can_read_is_not_open_for_long(redis: Redis, tmp_path: Path) -> None:
+    queue = Queue(redis, name=STREAMS)  # type: ignore[arg-type]
+    scan_id = queue.submit("http://stream.example/live.m3u8")
+    redis.set(f"vf:cursor:{scan_id}", b'{"version": 99}')
+    assert queue.perform(scan_id, tmp_path).how == "queued"
+    assert queue.desk.cancel(scan_id, "acme") == "queued"
+    assert queue.perform(scan_id, tmp_path).how == "queued", "somebody may be able to write its report"
+    redis.hset(f"vf:scan:{scan_id}", "passed_on", f"{queue.records.now_ms() - 1000 * LONGEST_UNWANTED_S} 2")
+    assert queue.perform(scan_id, tmp_path).how == "cancelled"
+    assert (queue.records.get(scan_id).state, redis.hget("vf:open", "acme")) == ("cancelled", b"0")
 
 
 def test_one_whose_state_no_version_can_read_is_given_up_after_three_attempts(redis: Redis, tmp_path: Path) -> None:
