@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ from worker.queue.records import LONGEST_UNWANTED_S, Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.queue.watch_log import WatchLog
 from worker.queue.watching import Slices
+from worker.settings import Settings
+from worker.watch.recent import Rhythm
+from worker.watch.state import WatchState
 
 
 class Queue:
@@ -225,6 +229,15 @@ def test_a_watch_with_a_cursor_of_a_later_version_waits_for_another_worker(redis
     redis.set(f"vf:cursor:{scan_id}", b'{"version": 99}')
     assert queue.perform(scan_id, tmp_path).how == "queued"
     assert (queue.records.get(scan_id).state, redis.get(f"vf:cursor:{scan_id}")) == ("queued", b'{"version": 99}')
+
+
+def test_one_whose_reader_only_a_later_version_has_waits_for_that_too(redis: Redis, tmp_path: Path) -> None:
+    queue, settings = Queue(redis, name=STREAMS), Settings().watch  # type: ignore[arg-type]
+    scan_id = queue.submit("http://stream.example/live.m3u8")
+    rhythm = Rhythm(window_s=settings.window_s, hop_s=settings.hop_s, fps=settings.fps)
+    cursor = WatchState.new(rhythm, evidence_per_track=1).cursor() | {"position": {"kind": "dash", "clock_s": 0.0}}
+    redis.set(f"vf:cursor:{scan_id}", json.dumps(cursor))
+    assert queue.perform(scan_id, tmp_path).how == "queued"
 
 
 def test_a_cancelled_one_that_no_worker_can_read_is_not_open_for_long(redis: Redis, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tests.worker.watch.test_session import Heard, go_on
 from worker.errors import ConfigError, DamagedRecord, UnreadableRecord, VeriframeError
 from worker.pipeline import Scanner
 from worker.report import Report, Source
+from worker.source.live.open import POSITIONS
 from worker.types import Json
 from worker.watch import cursor as layout
 from worker.watch.recent import Rhythm
@@ -189,6 +190,10 @@ LAYOUTS = {
         "Cause": "not_served unreadable behind outage",
         "Ending": "ended lost max_duration stopped",
         "Said": "fake real uncertain not_applicable",
+        "position hls": "sequence clock_s",
+        "position ts": "at clock_s raw_s",
+        "position flv": "at clock_s raw_s",
+        "position file": "at clock_s raw_s",
     }
 }
 
@@ -198,4 +203,5 @@ def test_another_layout_has_another_version() -> None:
     parts = [part for part in vars(layout).values() if isinstance(part, type) and issubclass(part, BaseModel)]
     now = {part.__name__: " ".join(part.model_fields) for part in parts if part.model_fields}
     words = {name: " ".join(get_args(getattr(layout, name))) for name in ("Cause", "Ending", "Said")}
-    assert now | words == LAYOUTS[layout.VERSION]
+    positions = {f"position {kind}": " ".join(names) for kind, names in POSITIONS.items()}
+    assert now | words | positions == LAYOUTS[layout.VERSION]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.errors import ConfigError, FetchError, UnsupportedMedia
+from worker.errors import DamagedRecord, FetchError, UnreadableRecord, UnsupportedMedia
 from worker.source.answers import check_status, decoded
 from worker.source.client import Stopped
 from worker.source.http import HttpSource, Stop
@@ -25,8 +25,8 @@ from worker.types import Json
 
 _RELAYED: Final = frozenset(("rtmp", "rtmps", "rtmpe", "rtmpt", "rtsp", "rtsps", "srt", "udp", "rtp", "mms"))
 _OF_BYTES: Final = ("at", "clock_s", "raw_s")
-_NUMBERS: Final = {"hls": ("sequence", "clock_s"), "ts": _OF_BYTES, "flv": _OF_BYTES, "file": _OF_BYTES}
-"""What a position holds, by its kind."""
+POSITIONS: Final = {"hls": ("sequence", "clock_s"), "ts": _OF_BYTES, "flv": _OF_BYTES, "file": _OF_BYTES}
+"""What a position holds, by its kind. Part of a cursor's layout (``worker.watch.cursor.VERSION``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,12 +127,17 @@ class LiveSource:
 
 
 def _said(position: Json | None) -> Json | None:
-    """A position of one of our readers. Raises ConfigError for anything else."""
+    """A position of one of our readers. Raises UnreadableRecord for a reader that another version may have, DamagedRecord for
+    anything else."""
     if position is None:
         return None
-    names = _NUMBERS.get(str(position.get("kind"))) if isinstance(position, dict) else None
-    if names is None or not all(_is_number(position.get(name)) for name in names):
-        raise ConfigError("the position of a watch cannot be read")
+    kind = position.get("kind") if isinstance(position, dict) else None
+    if not isinstance(kind, str):
+        raise DamagedRecord("the position of a watch says no kind")
+    if kind not in POSITIONS:
+        raise UnreadableRecord("the position of a watch is of a reader that this version does not have")
+    if not all(_is_number(position.get(name)) for name in POSITIONS[kind]):
+        raise DamagedRecord("the position of a watch cannot be read")
     return position
 
 
