@@ -54,7 +54,9 @@ TIMES_RESTARTED = 10
 TIDIED = 64
 """So many of the oldest of each queue are compared with what waits at a time."""
 PASSED_ON_S = 20
-"""Then another worker is looked for: no playlist that is watched is shorter by much."""
+"""Then another worker is looked for: no playlist that is watched is shorter by much. Later it waits for a quarter of the time
+since the first of these, and ``LONGEST_UNREAD_S`` at most."""
+LONGEST_UNREAD_S = 300
 LONGEST_PASSED_ON_S = 6 * 3600
 """Longer than workers of two versions should run beside each other."""
 LONGEST_UNWANTED_S = 300
@@ -266,8 +268,9 @@ class Records:
         """To a worker of another version, which may be able to read the scan: ``queued``, without counting the attempt; ``dead``
         where none could for ``LONGEST_PASSED_ON_S``, or ``cancelled`` (a watch that has begun after ``LONGEST_UNWANTED_S``)."""
         error = json.dumps({"code": "internal", "message": message, "retryable": True})
-        times = (PASSED_ON_S * 1000, LONGEST_PASSED_ON_S * 1000, LONGEST_UNWANTED_S * 1000, self.terms.keep_s)
-        ended = self._ended(claim, self._call("pass_on", claim.id, claim.attempt, error, *times))
+        times = (PASSED_ON_S, LONGEST_UNREAD_S, LONGEST_PASSED_ON_S, LONGEST_UNWANTED_S)
+        told = (error, *(time_s * 1000 for time_s in times), self.terms.keep_s)
+        ended = self._ended(claim, self._call("pass_on", claim.id, claim.attempt, *told))
         tell_failed(self._telemetry, claim.id, ended, "internal")
         return ended
 
@@ -316,12 +319,12 @@ class Records:
         return named | dict.fromkeys(odd, "low") | {record.id: record.request.queue for record in self.get_many(odd)}
 
     def begun(self, scan_ids: Sequence[str]) -> set[str]:
-        """Those of which there was an attempt."""
+        """Those of which there was an attempt, but for what the last one could not read."""
         with self.redis.pipeline(transaction=False) as pipe:
             for scan_id in scan_ids:
-                pipe.hexists(self.key("scan", scan_id), "started_ms")
-            found = pipe.execute()
-        return {scan_id for scan_id, is_begun in zip(scan_ids, found, strict=True) if is_begun}
+                pipe.hmget(self.key("scan", scan_id), "started_ms", "attempt", "passed_on")
+            found = zip(scan_ids, pipe.execute(), strict=True)
+        return {one for one, (started, attempt, passed_on) in found if started and attempt not in (passed_on or b"").split()[1:]}
 
     def forget(self, name: str, place: int, limit: int) -> tuple[int, int]:
         """Look at up to ``limit`` scans of a list from a place in it on, oldest first, and none too young to be gone; drop those

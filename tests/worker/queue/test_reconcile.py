@@ -65,6 +65,22 @@ def test_a_scan_without_a_doorbell_is_rung_for_in_its_queue(records: Records) ->
     assert reconciler(records).run_once().rung == ()
 
 
+def test_what_was_begun_is_rung_first_but_not_what_could_not_be_read(records: Records) -> None:
+    unread, fresh, lost = submitted(records), submitted(records), submitted(records)
+    claim = records.claim(unread, "w")
+    assert isinstance(claim, Claim)
+    records.pass_on(claim, "")
+    assert isinstance(records.claim(lost, "gone"), Claim)
+    one = reconciler(records)
+    wait_ms(records, 60)
+    one.run_once()
+    records.redis.zadd("vf:waiting", {unread: 0})
+    records.redis.delete("rq:queue:vf-batch")
+    assert set(one.run_once().rung) == {unread, fresh, lost}
+    assert records.redis.lrange("rq:queue:vf-batch", 0, 0) == [lost.encode()]
+    assert records.begun([unread, fresh, lost]) == {lost}
+
+
 def test_a_lease_is_taken_at_the_second_sight_only(records: Records) -> None:
     scan_id = submitted(records)
     assert isinstance(records.claim(scan_id, "gone"), Claim)

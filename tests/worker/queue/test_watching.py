@@ -23,7 +23,7 @@ from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.perform import Performer
 from worker.queue.record import Claim, Ended
-from worker.queue.records import LONGEST_UNWANTED_S, Records
+from worker.queue.records import LONGEST_UNREAD_S, LONGEST_UNWANTED_S, PASSED_ON_S, Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
 from worker.queue.watch_log import WatchLog
 from worker.queue.watching import Slices
@@ -250,6 +250,18 @@ def test_a_cancelled_one_that_no_worker_can_read_is_not_open_for_long(redis: Red
     redis.hset(f"vf:scan:{scan_id}", "passed_on", f"{queue.records.now_ms() - 1000 * LONGEST_UNWANTED_S} 2")
     assert queue.perform(scan_id, tmp_path).how == "cancelled"
     assert (queue.records.get(scan_id).state, redis.hget("vf:open", "acme")) == ("cancelled", b"0")
+
+
+def test_what_nobody_could_read_for_long_is_looked_at_rarely(redis: Redis, tmp_path: Path) -> None:
+    queue = Queue(redis, name=STREAMS)  # type: ignore[arg-type]
+    scan_id = queue.submit("http://stream.example/live.m3u8")
+    redis.set(f"vf:cursor:{scan_id}", b'{"version": 99}')
+    for attempt, (since_s, least_s) in enumerate([(0, PASSED_ON_S), (400, 100), (7200, LONGEST_UNREAD_S)]):
+        now_ms = queue.records.now_ms()
+        redis.hset(f"vf:scan:{scan_id}", "passed_on", f"{now_ms - 1000 * since_s} {attempt}")
+        assert queue.perform(scan_id, tmp_path).how == "queued"
+        waits_ms = int(redis.hget(f"vf:scan:{scan_id}", "not_before_ms")) - now_ms  # type: ignore[arg-type]
+        assert 1000 * least_s <= waits_ms < 1000 * (least_s + 60)
 
 
 def test_one_whose_state_no_version_can_read_is_given_up_after_three_attempts(redis: Redis, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 -- This worker cannot read the scan, one of another version may: it waits for that, and the attempt is not counted; but not for ever.
--- ARGV: ns, id, attempt, error, wait_ms, longest_ms, longest_unwanted_ms, keep_s
+-- ARGV: ns, id, attempt, error, wait_ms, longest_wait_ms, longest_ms, longest_unwanted_ms, keep_s
 -- Returns {'queued'}, {'dead'|'cancelled', scans to ring...} or {'lost'}.
 local id, attempt = ARGV[2], ARGV[3]
 local k = scan_key(id)
@@ -9,14 +9,16 @@ local now, is_unwanted = now_ms(), r[1] == '1'
 -- Since when it has been passed on by one attempt after the other, and by which one last.
 local since, last = string.match(r[2] or '', '^(%d+) (%d+)$')
 if tonumber(last) ~= tonumber(attempt) - 1 then since = now end
-if (is_unwanted and not has_cursor(id)) or now - tonumber(since) >= tonumber(ARGV[is_unwanted and 7 or 6]) then
+if (is_unwanted and not has_cursor(id)) or now - tonumber(since) >= tonumber(ARGV[is_unwanted and 8 or 7]) then
   local status, how, dead = 'failed', 'dead', 1
   if is_unwanted then status, how, dead = 'cancelled', 'cancelled', 0 end
-  local rung = finalise(id, status, ARGV[8], {error = ARGV[4], dead = dead, ended_by = attempt})
+  local rung = finalise(id, status, ARGV[9], {error = ARGV[4], dead = dead, ended_by = attempt})
   table.insert(rung, 1, how)
   return rung
 end
 redis.call('HINCRBY', k, 'tries', -1)
 redis.call('HSET', k, 'passed_on', since .. ' ' .. attempt)
-wait_again(id, now + tonumber(ARGV[5]))
+-- The longer nobody could, the rarer: many such scans would keep the workers from those that they can read.
+local wait_ms = math.floor(math.max(tonumber(ARGV[5]), (now - tonumber(since)) / 4))
+wait_again(id, now + math.min(tonumber(ARGV[6]), wait_ms))
 return {'queued'}
