@@ -17,6 +17,7 @@ from tests.worker.queue.harness import Service, is_running, service, until
 from tests.worker.queue.test_perform import Here
 from worker.errors import DamagedRecord, FetchTimeout, LeaseLost, UnreadableRecord
 from worker.queue.assemble import STREAMS
+from worker.queue.backlog import read_backlog
 from worker.queue.child import is_poisoned
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
@@ -262,6 +263,16 @@ def test_what_nobody_could_read_for_long_is_looked_at_rarely(redis: Redis, tmp_p
         assert queue.perform(scan_id, tmp_path).how == "queued"
         waits_ms = int(redis.hget(f"vf:scan:{scan_id}", "not_before_ms")) - now_ms  # type: ignore[arg-type]
         assert 1000 * least_s <= waits_ms < 1000 * (least_s + 60)
+
+
+def test_what_nobody_can_read_counts_as_waiting_all_the_while(redis: Redis, tmp_path: Path) -> None:
+    queue = Queue(redis, name=STREAMS)  # type: ignore[arg-type]
+    scan_id = queue.submit("http://stream.example/live.m3u8")
+    redis.set(f"vf:cursor:{scan_id}", b'{"version": 99}')
+    redis.hset(f"vf:scan:{scan_id}", "passed_on", f"{queue.records.now_ms() - 400_000} 0")
+    assert queue.perform(scan_id, tmp_path).how == "queued"
+    queue.records.tidy([scan_id])
+    assert read_backlog(queue.records).oldest_s["watch"] >= 400
 
 
 def test_one_whose_state_no_version_can_read_is_given_up_after_three_attempts(redis: Redis, tmp_path: Path) -> None:

@@ -21,4 +21,5 @@ redis.call('HSET', k, 'passed_on', since .. ' ' .. attempt)
 -- The longer nobody could, the rarer: many such scans would keep the workers from those that they can read.
 local wait_ms = math.floor(math.max(tonumber(ARGV[5]), (now - tonumber(since)) / 4))
 wait_again(id, now + math.min(tonumber(ARGV[6]), wait_ms))
+redis.call('ZADD', queued_key(id), since, id)  -- it is due: whoever watches the queue sees that nobody can
 return {'queued'}
