@@ -95,13 +95,19 @@ def lacking() -> str | None:
 def ask(take: Callable[[], None] = take_card) -> None:
     """Exit with the reason where no card can be taken, or where it does not decode behind the sandbox, as files are decoded."""
 
+    is_asked = False
+
     def take_first() -> bool:
+        nonlocal is_asked
+        is_asked = True
         take()
         return True
 
     clip = sample()
     try:
         lock_down(memory_bytes=_ASK_MEMORY, cpu_s=_ASK_TIMEOUT_S, parent_pid=os.getppid(), take_card=take_first)
+        if not is_asked:
+            sys.exit("no card is taken on this system")
         decoded = decode_sample(clip, taken())
     except NoCard as exc:
         sys.exit(str(exc))

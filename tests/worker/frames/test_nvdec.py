@@ -215,6 +215,8 @@ sys.path.insert(0, sys.argv[1])
 from av.codec.hwaccel import HWAccel
 from worker.frames import nvdec
 accel = HWAccel("cuda", allow_software_fallback=False) if sys.argv[2] == "a card" else None
+if sys.argv[2] == "elsewhere":
+    sys.platform = "darwin"
 nvdec.ask(lambda: nvdec._taken.append(nvdec.Card(accel=accel, held=accel)))
 try:
     os.open("/etc/hostname", os.O_RDONLY)
@@ -226,9 +228,12 @@ sys.exit("not locked down")
 
 @without_card
 @pytest.mark.skipif(sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"), reason="Linux layers")
-@pytest.mark.parametrize(("decoder", "reason"), [("a card", "does not decode behind the sandbox"), ("software", "")])
+@pytest.mark.parametrize(
+    ("decoder", "reason"),
+    [("a card", "does not decode behind the sandbox"), ("software", ""), ("elsewhere", "no card is taken on this system")],
+)
 def test_a_card_is_asked_to_decode_behind_the_sandbox(decoder: str, reason: str) -> None:
-    """One that is said to be taken, and is not there; and one that decodes: software, for want of a card."""
+    """One that is said to be taken, and is not there; one that decodes: software, for want of a card; and where none is taken."""
     command = [sys.executable, "-I", "-c", ASKED, str(ROOT), decoder]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60.0, check=False)
     assert reason in done.stderr
