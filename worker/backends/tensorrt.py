@@ -34,7 +34,6 @@ from worker.backends.artefact import (
     told_as,
 )
 from worker.backends.crops import BatchedClassifier
-from worker.backends.listener import lacks_memory, made_with, new_listener
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
 from worker.model.graph import DRAWS, LOGIT
@@ -80,6 +79,8 @@ class Engine:
 
     def __init__(self, trt: Any, data: bytes, remedy: str = "") -> None:
         import torch
+
+        from worker.backends.listener import lacks_memory, made_with, new_listener
 
         self._lock = threading.Lock()
         self._torch = torch

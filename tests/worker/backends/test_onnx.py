@@ -71,6 +71,7 @@ for name in ("torch", "timm", "onnx", "onnxscript"):
 import shutil
 from pathlib import Path
 import numpy as np
+from worker.backends import auto, face_nets
 from worker.backends.choose import cached_export, open_from, opening_of
 from worker.errors import ConfigError
 from worker.model.checkpoint import sha256
@@ -85,6 +86,7 @@ else:
 cached_export(checkpoint, sha256(checkpoint), cache, lambda _, out: shutil.copy({str(tiny_onnx)!r}, out))
 classifier = open_from(opening, "onnxruntime")
 print(classifier.name, classifier.scores(np.zeros((3, 64, 64, 3), np.uint8)).logit_F.shape)
+assert "worker.backends.listener" not in sys.modules, "it is of engines alone"
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
