@@ -13,6 +13,8 @@ from typing import Any
 from worker.errors import ModelError
 
 KEPT = 4
+_OTHERS_HEAR = "The logger passed into createInfer"
+"""Said to every listener behind the first of a process: it is that one which hears. All of ours tell the log."""
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,8 @@ def new_listener(trt: Any) -> Any:
             self._errors: deque[str] = deque(maxlen=KEPT)
 
         def log(self, severity: Any, message: str) -> None:
+            if _OTHERS_HEAR in message:
+                return
             if severity <= trt.ILogger.Severity.ERROR:
                 self._errors.append(message)
             if severity <= trt.ILogger.Severity.WARNING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -221,6 +222,26 @@ def test_whatever_the_libraries_raise_at_opening_another_backend_runs(
     other = TensorRtClassifier(MeanEngine(1, 8), name="onnxruntime", size=4, max_batch=8)
     assert or_fall_back(open_wanted, lambda: other, "tensorrt") is other
     assert f"onnxruntime runs instead of tensorrt {reason}" in caplog.text
+
+
+SECOND = """
+import logging
+import tensorrt_rtx as trt
+from worker.backends.listener import made_with, new_listener
+logging.basicConfig(level=logging.WARNING)
+listeners = [new_listener(trt) for _ in range(2)]
+runtimes = [made_with(trt.Runtime, listener) for listener in listeners]
+logging.warning("both are made")
+runtimes[1].deserialize_cuda_engine(b"no engine" * 99)
+"""
+
+
+@pytest.mark.skipif(bool(missing(("tensorrt_rtx",))), reason="tensorrt_rtx is not installed")
+def test_a_second_engine_says_nothing_of_the_listener_of_the_first() -> None:
+    done = subprocess.run([sys.executable, "-c", SECOND], capture_output=True, text=True, timeout=120, check=True)
+    before, after = done.stderr.split("both are made")
+    assert (before, done.stdout) == ("WARNING:root:", "")
+    assert "deserializeCudaEngine" in after
 
 
 @pytest.mark.skipif(not missing(("tensorrt",)), reason="tensorrt is installed")
