@@ -6,6 +6,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 LOAD_ERRORS: tuple[type[Exception], ...] = (
     OSError,
+    ort_state.DeviceReset,
     ort_state.EPFail,
     ort_state.EngineError,
     ort_state.Fail,
@@ -19,4 +20,4 @@ LOAD_ERRORS: tuple[type[Exception], ...] = (
     ort_state.NotImplemented,
     ort_state.RuntimeException,
 )
-"""An unreadable file, and what stands for one that is no graph it can run: no common class but Exception."""
+"""An unreadable file, what stands for one that is no graph it can run, and a card that failed: no common class but Exception."""

@@ -11,8 +11,8 @@ from onnxruntime.capi import onnxruntime_inference_collection as collection
 NAMES = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
-def pretend_cuda(monkeypatch: pytest.MonkeyPatch, fails: Literal["opening", "running"]) -> None:
-    """A card is there, and fails. The CPU's sessions are real."""
+def pretend_cuda(monkeypatch: pytest.MonkeyPatch, fails: Literal["opening", "running"], error: str = "EPFail") -> None:
+    """A card is there, and fails, when it runs by ONNX Runtime's class ``error``. The CPU's sessions are real."""
     real = collection.C
 
     class Session(real.InferenceSession):  # type: ignore[misc]
@@ -29,7 +29,7 @@ def pretend_cuda(monkeypatch: pytest.MonkeyPatch, fails: Literal["opening", "run
 
         def run(self, *arguments: Any) -> Any:
             if self.on_card:
-                raise real.EPFail("CUDA failure 2: out of memory")
+                raise getattr(real, error)("CUDA failure 2: out of memory")
             return super().run(*arguments)
 
     class Library:

@@ -52,10 +52,11 @@ def test_a_card_that_cannot_be_used_is_told_and_not_replaced_unseen(
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize("error", ["EPFail", "DeviceReset"])
 def test_a_card_that_fails_while_it_scores_does_not_go_on_as_the_cpu(
-    tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    error: str, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pretend_cuda(monkeypatch, "running")
+    pretend_cuda(monkeypatch, "running", error)
     classifier = OnnxClassifier(tiny_onnx, threads=1, cuda=True)
     with pytest.raises(ModelError, match=r"onnxruntime-cuda failed while it scored: .*out of memory"):
         classifier.scores(np.zeros((2, 64, 64, 3), np.uint8))
