@@ -18,6 +18,8 @@ _MORE = {
 
 def exhausted(error: BaseException) -> str | None:
     """What there is no more of, with the limits that may be the reason; None: the error speaks of something else."""
+    if isinstance(error, BlockingIOError) and (error.filename or "without blocking" in str(error)):
+        return None  # a file that is held, or a pipe whose reader is slow: the same number
     if isinstance(error, OSError):
         return _MORE.get(error.errno or 0)
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and str(error).endswith(_NO_ROOM_TO_LOAD)):

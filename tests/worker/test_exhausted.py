@@ -33,7 +33,15 @@ def test_what_there_is_no_more_of_is_told_with_its_limits(error: Exception, what
 
 
 @pytest.mark.parametrize(
-    "error", [FileNotFoundError(errno.ENOENT, "gone"), OSError("odd"), RuntimeError("odd"), ImportError("odd")]
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "gone"),
+        OSError("odd"),
+        RuntimeError("odd"),
+        ImportError("odd"),
+        BlockingIOError(errno.EAGAIN, "write could not complete without blocking", 0),
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable", "held.mp4"),
+    ],
 )
 def test_other_errors_are_none_of_it(error: Exception) -> None:
     assert exhausted(error) is None

@@ -66,15 +66,18 @@ def build_performer(
         redis = stack.enter_context(contextlib.closing(connect_from(settings.redis, waits_for_room=True)))
         limiter = RedisSiteLimiter(redis, settings.redis.namespace, per_minute=settings.source.site_requests_per_minute)
         records = build_records(settings, redis, telemetry)
+        brisk = build_records(settings, stack.enter_context(contextlib.closing(brisk_redis(settings))), telemetry)
         store = open_store(settings.artifacts.url, clock=records.now_s)
         keeper = Artifacts(store=store, keep_s=settings.artifacts.keep_s, clock=records.now_s)
         yield Performer(
             records=records,
+            brisk=brisk,
             scanner=scanner,
             sources=Sources(urls=build_source(settings, limiter), roots=settings.queue.media_roots, store=store),
             keeper=keeper,
             watches=Slices(
                 records=records,
+                brisk=brisk,
                 log=WatchLog(redis, settings.redis.namespace),
                 open_watcher=opener(settings, scanner, streams),
                 keeper=keeper,

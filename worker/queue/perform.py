@@ -111,6 +111,8 @@ class Performer:
     """``perform`` never raises for a scan's sake; LeaseLost (another worker has it) and RedisDown are let through."""
 
     records: Records
+    brisk: Records
+    """Without patience, for what a scan does not wait for: words of progress, and that its media can be found again."""
     scanner: QueueScanner
     sources: Fetcher
     keeper: Keeper
@@ -123,12 +125,13 @@ class Performer:
     _stages: set[str] = field(default_factory=set)
     """Those that this attempt has been in."""
     _near: NearIndex = field(init=False)
+    _findable: NearIndex = field(init=False)
     _told_s: float = 0.0
     _has_inferred: bool = False
     _ended_early: LeaseLost | Cancelled | None = None
 
     def __post_init__(self) -> None:
-        self._near = NearIndex(self.records)
+        self._near, self._findable = NearIndex(self.records), NearIndex(self.brisk)
 
     def perform(self, claim: Claim) -> Ended:
         self._ended_early = None
@@ -219,7 +222,7 @@ class Performer:
         if time.monotonic() - self._told_s < PROGRESS_S:
             return
         try:
-            self._enter(claim, "fetch", 0.05 * min(1.0, received / total) if total else 0.0, hold=False)
+            self._enter(claim, "fetch", 0.05 * min(1.0, received / total) if total else 0.0, self.brisk, hold=False)
         except AWAY as exc:
             log.warning("scan %s: progress not told: %s", claim.id, reason(exc))
 
@@ -232,19 +235,19 @@ class Performer:
         self._has_inferred = self._has_inferred or is_first
         share = progress.decoded / progress.wanted if progress.wanted else 0.5 if progress.decoded else 0.0
         try:
-            self._enter(claim, progress.stage, 0.05 + 0.9 * min(1.0, share), hold=is_first)
+            self._enter(claim, progress.stage, 0.05 + 0.9 * min(1.0, share), self.brisk, hold=is_first)
         except (LeaseLost, Cancelled) as exc:
             self._ended_early = exc
             raise
         except AWAY as exc:
             log.warning("scan %s: progress not told: %s", claim.id, reason(exc))
 
-    def _enter(self, claim: Claim, stage: str, progress: float, *, hold: bool = True) -> None:
+    def _enter(self, claim: Claim, stage: str, progress: float, records: Records | None = None, *, hold: bool = True) -> None:
         self._told_s = time.monotonic()
         if stage not in self._stages:
             self._stages.add(stage)
             log.info("scan %s: %s", claim.id, stage, extra={"stage": stage})
-        if self.records.enter(claim, stage, progress):
+        if (records or self.records).enter(claim, stage, progress):
             raise Cancelled(f"scan {claim.id} is to be cancelled")
         if hold and self.hold_s:
             time.sleep(self.hold_s)
@@ -269,7 +272,7 @@ class Performer:
             known = ()
         ended = self.records.finish(claim, own.model_copy(update={"near_duplicates": known}))
         try:
-            self._near.add(own)
+            self._findable.add(own)
         except AWAY as exc:
             log.warning("scan %s is not among those that are looked for: %s", claim.id, reason(exc))
         return ended

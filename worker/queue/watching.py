@@ -91,9 +91,11 @@ class Watched:
 @dataclass(slots=True, kw_only=True)
 class Slices:
     """``slice_s``: after so long, a watch goes back to the queue at its next window, for whoever waits. ``timeout_s``: a slice
-    that takes longer is killed. ``max_duration_s``: the worker's own limit, for progress. ``order``: to stop at once."""
+    that takes longer is killed. ``max_duration_s``: the worker's own limit, for progress. ``order``: to stop at once. ``brisk``:
+    without patience, for words of progress, which no stream waits for."""
 
     records: Records
+    brisk: Records
     log: WatchLog
     open_watcher: OpenWatcher
     keeper: Keeper
@@ -109,7 +111,7 @@ class Slices:
         longest_s = min(options.max_duration_s or self.max_duration_s, self.max_duration_s)
         begun_s = time.monotonic()
         one = _Slice(
-            records=self.records, log=self.log, claim=claim, record=record, order=self.order, longest_s=longest_s,
+            brisk=self.brisk, log=self.log, claim=claim, record=record, order=self.order, longest_s=longest_s,
             until_s=begun_s + self.slice_s, ends_s=begun_s + IN_TIME * self.timeout_s, progress=record.progress,
             is_unwanted=record.cancel,
         )  # fmt: skip
@@ -165,7 +167,7 @@ def with_crops(report: Report, kept: Collection[str]) -> Report:
 class _Slice:
     """What a running slice knows of itself; times on the monotonic clock."""
 
-    records: Records
+    brisk: Records
     log: WatchLog
     claim: Claim
     record: Record
@@ -202,6 +204,6 @@ class _Slice:
     def _tell(self) -> None:
         """Being cancelled ends the watch; Redis's absence does not, until there is a window to store."""
         try:
-            self.is_unwanted = self.records.enter(self.claim, "watch", self.progress) or self.is_unwanted
+            self.is_unwanted = self.brisk.enter(self.claim, "watch", self.progress) or self.is_unwanted
         except AWAY as exc:
             log.warning("scan %s: progress not told: %s", self.claim.id, reason(exc))

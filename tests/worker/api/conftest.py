@@ -157,6 +157,7 @@ def scan_one(service: Service, scan_id: str, scanner: QueueScanner | None = None
     with tempfile.TemporaryDirectory() as folder:
         Performer(
             records=records,
+            brisk=records,
             scanner=scanner or FakeScanner(),
             sources=Shelf(),
             keeper=keeper,

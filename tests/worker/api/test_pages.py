@@ -55,6 +55,7 @@ def scan_retained(service: Service, scan_id: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Performer(
             records=records,
+            brisk=records,
             scanner=Finder(),
             sources=Shelf(),
             keeper=keeper,

@@ -121,6 +121,7 @@ def slices(
     told = settings or Settings()
     return Slices(
         records=records,
+        brisk=records,
         log=WatchLog(records.redis, records.namespace),
         open_watcher=opener(told, scanner, name),
         keeper=keeper,

@@ -52,3 +52,18 @@ def test_a_scan_that_could_not_be_handed_back_is_so_when_redis_has_room(own_redi
         record = queue.ended(scan_id)
         assert (record.state, record.tries, record.attempt) == ("completed", 1, 2)
         assert worker.poll() is None
+
+
+def test_a_running_scan_goes_on_and_its_process_stays(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    with serving(own_redis, tmp_path) as (queue, redis):
+        worker = queue.start()
+        scan_id = queue.submit("tell:1.1 tell:1.1")
+        queue.staged(scan_id, "infer")
+        redis.config_set("maxmemory", FULL)
+        until(
+            lambda: b": store" in (tmp_path / "log").read_bytes(), 20, "no word of progress waits for room: only the result does"
+        )
+        redis.config_set("maxmemory", ROOMY)
+        record = queue.ended(scan_id)
+        assert (record.state, record.tries, record.attempt) == ("completed", 1, 1)
+        assert worker.poll() is None

@@ -130,7 +130,7 @@ def test_scans_that_are_completed_keep_theirs_the_taken_over_ones_too(
         claim = records.claim(desk.submit_one(ScanRequest(source=URL), "acme").id, "w")
         assert isinstance(claim, Claim)
         keeper = KeepsNothing()
-        parts: dict[str, Any] = {"scanner": FakeScanner(), "keeper": keeper, "watches": slices(records, keeper)}
+        parts: dict[str, Any] = {"brisk": records, "scanner": FakeScanner(), "keeper": keeper, "watches": slices(records, keeper)}
         Performer(records=records, sources=Here(file), folder=tmp_path, retain=retain, **parts).perform(claim)
     assert told == [(URL.url, words.encode())] * kept
     assert stages == ["store"] * kept, "a slow store is no slow decoder: that would be final"
@@ -165,7 +165,7 @@ def test_one_that_waits_for_a_scan_of_a_path_keeps_its_own(redis: Redis, tmp_pat
         claim = records.claim(scan_id, scan_id)
         assert isinstance(claim, Claim)
         keeper = KeepsNothing()
-        parts: dict[str, Any] = {"scanner": scanner, "keeper": keeper, "watches": slices(records, keeper)}
+        parts: dict[str, Any] = {"brisk": records, "scanner": scanner, "keeper": keeper, "watches": slices(records, keeper)}
         ended = Performer(records=records, sources=Here(file), folder=tmp_path, retain=retain, **parts).perform(claim)
         hows.append(ended.how)
 

@@ -59,14 +59,21 @@ class Posts:
         self.desk = Desk(self.records, Doorbells(redis))
         self._file = folder / "media"
 
-    def post(self, hashes: list[int] | None, owner: str = "acme", content: str | None = None) -> str:
+    def post(
+        self, hashes: list[int] | None, owner: str = "acme", content: str | None = None, brisk: Records | None = None
+    ) -> str:
         self._file.write_text(text(hashes) if hashes is not None else "crash")
         scan_id = self.desk.submit_one(ScanRequest(source=RequestSource(url="https://media.example/a.mp4")), owner).id
         claim = self.records.claim(scan_id, "w")
         assert isinstance(claim, Claim), claim
         brought = Brought(path=self._file, content=Content(sha256=content or new_id() * 2, size_bytes=1))
         keeper = KeepsNothing()
-        parts: dict[str, Any] = {"scanner": Library(), "keeper": keeper, "watches": slices(self.records, keeper)}
+        parts: dict[str, Any] = {
+            "brisk": brisk or self.records,
+            "scanner": Library(),
+            "keeper": keeper,
+            "watches": slices(self.records, keeper),
+        }
         Performer(records=self.records, sources=Here(brought), folder=self._file.parent, **parts).perform(claim)
         return scan_id
 
@@ -236,6 +243,24 @@ def test_of_a_purged_scan_no_piece_of_its_hash_is_left(redis: Redis) -> None:
     assert postings(redis)
     assert records.purge([second for _, second in posted], Purge(), really=True) == NEAR_AGES
     assert redis.keys("vf:near:*") == [b"vf:near:acme"]
+
+
+def test_no_result_waits_until_it_can_be_found(redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Behind it nothing is left to do but that: who waited for a Redis that is full would be taken for stuck."""
+    posts = Posts(redis, tmp_path)
+    with connect(url="redis://127.0.0.1:1/0", timeout_s=1, patience_s=0) as away:
+        scan_id = posts.post(clip(), brisk=Records(away, "vf"))
+    assert posts.records.get(scan_id).state == "completed"
+    assert f"scan {scan_id} is not among those that are looked for" in caplog.text
+
+
+def test_a_purge_looks_only_where_the_hash_lies(redis: Redis, tmp_path: Path) -> None:
+    posts = Posts(redis, tmp_path)
+    scan_id = posts.post(clip())
+    redis.hset("vf:near:acme", "age", NEAR_AGES + 3)
+    redis.config_resetstat()
+    assert posts.records.purge([scan_id], Purge(), really=True) == 1
+    assert redis.info("commandstats")["cmdstat_hget"]["calls"] < 2 * 4 * 8, "four bands of eight hashes, in one age"
 
 
 def test_a_full_redis_is_purged_too(own_redis: EmbeddedRedis) -> None:

@@ -83,6 +83,7 @@ class Attempt:
         assert isinstance(claim, Claim), claim
         performer = Performer(
             records=self.records,
+            brisk=self.records,
             scanner=scanner or FakeScanner(),
             sources=source,
             keeper=keeper or KeepsNothing(),

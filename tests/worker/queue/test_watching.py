@@ -58,6 +58,7 @@ class Queue:
         self.records.redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
         performer = Performer(
             records=self.records,
+            brisk=self.records,
             scanner=FakeScanner(),
             sources=Here(folder),
             keeper=KeepsNothing(),

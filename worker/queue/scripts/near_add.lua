@@ -18,6 +18,7 @@ if count >= most or now - began >= keep_s * 1000 / ages then
     redis.call('UNLINK', unpack(old))
   end
 end
+redis.call('HSET', k, 'near_age', age)
 redis.call('HSET', state, 'age', age, 'began_ms', began, 'count', count + 1)
 redis.call('EXPIRE', state, keep_s)
 local raw = string.gsub(id, '..', function(two) return string.char(tonumber(two, 16)) end)

@@ -5,18 +5,19 @@
 -- The scan that it was made again of knows the id as used up.
 local id, really, told = ARGV[2], ARGV[7] == '1', key('purging', ARGV[8])
 local k = scan_key(id)
-local r = redis.call('HMGET', k, 'state', 'owner', 'finished_ms', 'dead', 'cache_key', 'idempotency', 'retry_of', 'phash')
+local r = redis.call('HMGET', k, 'state', 'owner', 'finished_ms', 'dead', 'cache_key', 'idempotency', 'retry_of', 'phash', 'near_age')
 local state, owner = r[1], r[2] or ARGV[3]
 
 -- The scan's places in the index of near media (see near_add.lua): from them its hash could be put together again.
-local function leave_near(phash, ages)
-  local newest = tonumber(redis.call('HGET', key('near', owner), 'age') or -1)
+local function leave_near(phash, its_age, ages)
+  local newest = tonumber(its_age or redis.call('HGET', key('near', owner), 'age') or -1)
+  local oldest = its_age and newest or math.max(0, newest - ages + 1)  -- records of before do not tell their age
   local raw = string.gsub(id, '..', function(two) return string.char(tonumber(two, 16)) end)
   for hash in string.gmatch(phash, string.rep('%x', 16)) do
     for number = 0, 3 do
       local high, low = string.match(hash, '(%x%x)(%x%x)', 13 - 4 * number)
       local field = string.char(tonumber(low, 16))
-      for age = math.max(0, newest - ages + 1), newest do
+      for age = oldest, newest do
         local posting = key('near', owner, age, number .. high)
         local ids = redis.call('HGET', posting, field) or ''
         if string.find(ids, raw, 1, true) then
@@ -47,7 +48,7 @@ for number = 0, tonumber(redis.call('HGET', k, 'events') or 0) - 1 do
   callbacks[#callbacks + 1] = 'evt_' .. id .. '_' .. number
 end
 redis.call('DEL', k, key('followers', id), key('cursor', id), key('crops', id), key('events', id))
-leave_near(r[8] or '', tonumber(ARGV[9]))  -- behind the first deletion: a full Redis lets a script write only then
+leave_near(r[8] or '', r[9], tonumber(ARGV[9]))  -- behind the first deletion: a full Redis lets a script write only then
 local first = scan_key(r[7] or '')
 if redis.call('EXISTS', first) == 1 then
   redis.call('HSET', first, 'purged', (redis.call('HGET', first, 'purged') or '') .. id .. ' ')
