@@ -365,7 +365,8 @@ def test_a_slow_receiver_does_not_hold_up_the_others(redis: Redis, courier: Call
 def test_stopping_finishes_what_is_being_sent(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
     post(redis, receiver.url + "/hang")
     stop = threading.Event()
-    thread = threading.Thread(target=courier(timeout_s=30, lease_s=40).run, args=(stop,))
+    # With one hand: a second would take what comes in the moment in which it was about to look.
+    thread = threading.Thread(target=courier(timeout_s=30, lease_s=40, parallel=1).run, args=(stop,))
     thread.start()
     assert soon(lambda: receiver.came)
     stop.set()
