@@ -94,13 +94,17 @@ def test_what_is_counted_against_a_day_is_counted_once(line: tuple[Redis, Loses]
     assert all(0 < client.ttl(key) <= 120 for key in client.keys("vf:counted:*"))
 
 
-def test_what_was_purged_is_counted_though_the_answer_was_lost_in_the_middle(line: tuple[Redis, Loses], redis: Redis) -> None:
-    client, lose = line
+def three_done(redis: Redis) -> list[str]:
     desk = Desk(Records(redis, "vf"), Doorbells(redis, "vf"))
     scan_ids = [submit(desk, f"https://example.org/{number}.mp4") for number in range(3)]
     for scan_id in scan_ids:
         complete(desk.records, scan_id)
-    records = Records(client, "vf")
+    return scan_ids
+
+
+def test_what_was_purged_is_counted_though_the_answer_was_lost_in_the_middle(line: tuple[Redis, Loses], redis: Redis) -> None:
+    client, lose = line
+    scan_ids, records = three_done(redis), Records(client, "vf")
     assert records.purge(scan_ids, Purge(), really=False) == 3
     lose(later=2)
     assert records.purge(scan_ids, Purge(), really=True) == 3
@@ -111,11 +115,7 @@ def test_what_was_purged_is_counted_though_the_answer_was_lost_in_the_middle(lin
 def test_what_was_purged_is_told_though_its_mark_could_not_be_deleted(line: tuple[Redis, Loses], redis: Redis) -> None:
     client, lose = line
     client.set_retry(PatientRetry(0))
-    desk = Desk(Records(redis, "vf"), Doorbells(redis, "vf"))
-    scan_ids = [submit(desk, f"https://example.org/{number}.mp4") for number in range(3)]
-    for scan_id in scan_ids:
-        complete(desk.records, scan_id)
-    records = Records(client, "vf")
+    scan_ids, records = three_done(redis), Records(client, "vf")
     assert records.purge(scan_ids, Purge(), really=False) == 3
     lose(later=4)
     assert records.purge(scan_ids, Purge(), really=True) == 3
