@@ -39,7 +39,7 @@ class TrackVotes:
 def votes_left(clip: TrackVotes, size: int, layout: Layout) -> int:
     """Votes of the clip's track where ``size`` such clips follow each other in one video, looked at as a scan does."""
     span_s = float(clip.times_n[-1] - clip.times_n[0])
-    asked = int(np.clip(size * span_s / layout.first_gap_s, layout.min_first, layout.max_first))
+    asked = int(min(max(size * span_s / layout.first_gap_s, layout.min_first), layout.max_first))
     return asked // size
 
 
@@ -72,11 +72,13 @@ def _composites(clips: Sequence[TrackVotes], seed: int, sizes: Sequence[int], pe
         raise ValueError(f"composites of {max(sizes)} tracks need a fake clip, and real ones of as many groups, got {len(real)}")
 
     logit = cache(TrackVotes.logit)
+    by_group = sorted(real.items())
+    without = cache(lambda group: [members for name, members in by_group if name != group])
     made: list[tuple[list[float], bool]] = []
     for size in sizes:
         for place in range(per_size):
             chosen = [fakes[int(rng.integers(len(fakes)))]] if place % 2 else []
-            others = [members for name, members in sorted(real.items()) if not chosen or name != chosen[0].group]
+            others = without(chosen[0].group if chosen else None)
             for k in rng.permutation(len(others))[: size - len(chosen)]:
                 chosen.append(others[int(k)][int(rng.integers(len(others[int(k)])))])
             in_time = place % 4 < 2
