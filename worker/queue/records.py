@@ -1,10 +1,11 @@
 """Scan records in Redis: the one truth about every scan. Each change is one script, compare-and-set on the attempt's number.
 
 Keys below the namespace: ``scan:ID`` (hash), ``waiting`` (ID -> when its doorbell is looked for), ``queued:QUEUE`` (the same by
-queue: ID -> since when it is due), ``leases`` (ID -> when the running attempt is given up), ``index[:OWNER]`` (ID -> created),
-``dead``, ``idempotency:OWNER:HASH``, ``result:KEY`` and ``lead:KEY`` (the scan that has, or makes, the result of the same bytes,
-model and options), ``followers:ID``, ``open`` (waiting and running scans by owner), ``override:OWNER:SHA256``, ``callback:EVENT``
-and ``callbacks``; of a watch also those of ``worker.queue.watch_log``. All times are Redis's.
+queue: ID -> since when it is due, inf where it follows another), ``leases`` (ID -> when the running attempt is given up),
+``index[:OWNER]`` (ID -> created), ``dead``, ``idempotency:OWNER:HASH``, ``result:KEY`` and ``lead:KEY`` (the scan that has, or
+makes, the result of the same bytes, model and options), ``followers:ID``, ``open`` (waiting and running scans by owner),
+``override:OWNER:SHA256``, ``callback:EVENT`` and ``callbacks``; of a watch also those of ``worker.queue.watch_log``. All times
+are Redis's.
 """
 
 from __future__ import annotations

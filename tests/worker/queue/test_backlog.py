@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 
-from tests.worker.queue.record_steps import TERMS, claimed, report, submitted, wait_until_due
+from tests.worker.queue.record_steps import TERMS, claimed, refused, report, submitted, wait_until_due
 from tests.worker.queue.test_callbacks import give_up
 from worker.queue.backlog import Backlog, read_backlog
 from worker.queue.callbacks import Callbacks
@@ -68,6 +68,36 @@ def test_the_oldest_is_the_one_that_has_been_due_longest(records: Records) -> No
     assert 60 <= read_backlog(records).oldest_s["batch"] < 90
     claimed(records, first)
     assert 30 <= read_backlog(records).oldest_s["batch"] < 60
+
+
+def test_a_scan_that_follows_another_is_due_when_that_has_ended(records: Records) -> None:
+    def due() -> set[bytes]:
+        return set(records.redis.zrangebyscore("vf:queued:batch", "-inf", records.now_ms()))
+
+    leader, *followers = (submitted(records) for _ in range(4))
+    lead = claimed(records, leader)
+    records.settle(lead, "ab" * 32, "key")
+    for scan_id in followers:
+        records.settle(claimed(records, scan_id), "ab" * 32, "key")
+    backlog = read_backlog(records)
+    assert (backlog.waiting["batch"], backlog.oldest_s["batch"]) == (3, 0)
+    (second,) = records.fail(lead, code="corrupt", message="", retryable=False).ring
+    assert due() == {second.encode()}, "the others follow this one now"
+    lead = claimed(records, second)
+    records.settle(lead, "ab" * 32, "key")
+    assert read_backlog(records).oldest_s["batch"] == 0
+    rung = records.finish(lead, report(second)).ring
+    assert due() == {scan_id.encode() for scan_id in rung}
+    assert read_backlog(records).oldest_s["batch"] < 60, "since then, not since it was submitted"
+
+
+def test_a_follower_that_was_due_to_workers_of_another_version_is_not_once_it_is_looked_at(records: Records) -> None:
+    leader, follower = submitted(records), submitted(records)
+    for scan_id in (leader, follower):
+        records.settle(claimed(records, scan_id), "ab" * 32, "key")
+    records.redis.zadd("vf:queued:batch", {follower: 1})
+    assert refused(records, follower, "w") == "following"
+    assert (read_backlog(records).waiting["batch"], read_backlog(records).oldest_s["batch"]) == (1, 0)
 
 
 def test_a_record_that_redis_forgot_waits_no_more(records: Records) -> None:

@@ -36,6 +36,7 @@ if r[4] and r[4] ~= '' then
     adopts = r[4]
   elseif same and not again and may_follow(queue, leader[1], leader[3]) then
     redis.call('ZADD', key('waiting'), now + tonumber(ARGV[5]), id)
+    redis.call('ZADD', key('queued', queue), '+inf', id)
     return {'following'}
   else
     -- Nothing is lost with a leader that is less urgent and waits again: unless it runs again before this one knows its bytes, it

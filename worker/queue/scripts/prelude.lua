@@ -97,6 +97,18 @@ local function call_back(id, status, r, now)
   owe(event, id, r.owner, r.callback_url, 'scan.' .. status, body, now)
 end
 
+-- The queue that a record names, or where that is none (somebody altered it) the one that its request does.
+local function queue_of(id)
+  local r = redis.call('HMGET', scan_key(id), 'priority', 'request')
+  if r[1] == 'watch' or RANK[r[1]] then return r[1] end
+  local request = decoded(r[2])
+  return request.kind == 'watch' and 'watch' or RANK[request.priority or ''] and request.priority or 'low'
+end
+
+-- What waits in each queue, by when it was or will be due (never, while it follows another): a view of ``waiting``, changed with it,
+-- that can be counted cheaply.
+local function queued_key(id) return key('queued', queue_of(id)) end
+
 -- Those of these scans that still follow this one, as {id, rank, created}: the most urgent first, of equals the oldest.
 local function followers_of(id, members)
   local found = {}
@@ -112,6 +124,12 @@ local function followers_of(id, members)
   return found
 end
 
+-- Due from now on: a scan that followed another.
+local function follow_no_more(id, now)
+  redis.call('ZADD', key('waiting'), 'XX', now, id)
+  redis.call('ZADD', queued_key(id), 'XX', now, id)
+end
+
 -- Followers of a scan that ended: after a completed one all take over its result; else the first becomes the leader.
 local function release_followers(id, status, cache_key, now)
   local members = redis.call('SMEMBERS', key('followers', id))
@@ -120,11 +138,11 @@ local function release_followers(id, status, cache_key, now)
   for _, found in ipairs(followers_of(id, members)) do
     local follower = found[1]
     if status == 'completed' then
-      redis.call('ZADD', key('waiting'), 'XX', now, follower)
+      follow_no_more(follower, now)
       rung[#rung + 1] = follower
     elseif #rung == 0 then
       redis.call('HSET', scan_key(follower), 'leader', '')
-      redis.call('ZADD', key('waiting'), 'XX', now, follower)
+      follow_no_more(follower, now)
       rung[1] = follower
     else
       redis.call('HSET', scan_key(follower), 'leader', rung[1])
@@ -140,17 +158,6 @@ local function release_followers(id, status, cache_key, now)
   end
   return rung
 end
-
--- The queue that a record names, or where that is none (somebody altered it) the one that its request does.
-local function queue_of(id)
-  local r = redis.call('HMGET', scan_key(id), 'priority', 'request')
-  if r[1] == 'watch' or RANK[r[1]] then return r[1] end
-  local request = decoded(r[2])
-  return request.kind == 'watch' and 'watch' or RANK[request.priority or ''] and request.priority or 'low'
-end
-
--- What waits in each queue, by when it was or will be due: a view of ``waiting``, changed with it, that can be counted cheaply.
-local function queued_key(id) return key('queued', queue_of(id)) end
 
 -- A scan's last change but for its forgetting. Returns the scans whose doorbells should ring now.
 local function finalise(id, status, keep_s, fields)

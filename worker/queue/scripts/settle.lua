@@ -28,6 +28,7 @@ if lead and lead ~= id then
     redis.call('HINCRBY', k, 'tries', -1)
     wait_again(id, 0)
     redis.call('ZADD', key('waiting'), now_ms() + tonumber(ARGV[6]), id)
+    redis.call('ZADD', queued_key(id), '+inf', id)
     redis.call('SADD', key('followers', lead), id)
     redis.call('EXPIRE', key('followers', lead), ARGV[7])
     return {'follow', lead}
