@@ -24,6 +24,7 @@ OBJECTIVES = {
     "scan_seconds": 0.05,
     "failure_ratio": 0.2,
     "internal_failure_ratio": 0.01,
+    "internal_failures": 0.0,
     "least_samples": 1.0,
     "child_restarts": 0.0,
     "leases_expired": 0.0,
