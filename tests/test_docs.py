@@ -99,6 +99,12 @@ def test_settings_exist() -> None:
                 assert key in type(sections[section]).model_fields, f"{page.name}: {section}.{key}"
 
 
+def test_the_runbook_runs_commands_in_containers_so_that_lists_can_be_piped_to_them() -> None:
+    said = (ROOT / "docs" / "runbook.md").read_text("utf-8")
+    prefixes = re.findall(r"`(docker compose [^`]* exec|kubectl exec) ([^`]*) veriframe [^`]*`", said)
+    assert [(tool.split()[0], flags.split()[0]) for tool, flags in prefixes] == [("docker", "-T"), ("kubectl", "-i")]
+
+
 def test_a_link_to_nowhere_is_told(tmp_path: Path) -> None:
     page = tmp_path / "a.md"
     page.write_text("# One `two`\n\n[a](#one-two) [b](#three) [c](gone.md) [d](a.md#four) [e](a.md)\n\n```\n[f](gone.md)\n```\n")

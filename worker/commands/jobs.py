@@ -104,7 +104,7 @@ def show(
     with outcome.exit_codes(), opened_desk(config) as desk:
         from worker.errors import NoSuchScan, UnreadableRecord
 
-        (wanted,) = read_ids([scan_id]) or [scan_id]
+        (wanted,) = read_ids([scan_id])
         try:
             record = desk.record(wanted, owner)
             report = desk.report_of(record)

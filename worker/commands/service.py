@@ -63,7 +63,7 @@ def interruptible(what_goes_on: str) -> Iterator[None]:
 
 
 def read_ids(arguments: Iterable[str]) -> list[str]:
-    """Scan ids, each once; ``-``: the first word of every line of standard input. Raises ConfigError."""
+    """Scan ids, each once, and at least one; ``-``: the first word of every line of standard input. Raises ConfigError."""
     from worker.errors import ConfigError
     from worker.output.text import escaped
     from worker.queue.doorbell import is_id
@@ -75,6 +75,8 @@ def read_ids(arguments: Iterable[str]) -> list[str]:
     for scan_id in found:
         if not is_id(scan_id):
             raise ConfigError(f"{escaped(scan_id[:80])!r} is no scan id: 32 hexadecimal digits")
+    if not found:
+        raise ConfigError("no scan ids: give some, or - with a list on standard input")
     return list(found)
 
 

@@ -74,12 +74,10 @@ def status(
     with outcome.exit_codes(), interruptible("the scans go on"):
         from rich.console import Console
 
-        from worker.errors import ConfigError, NoSuchScan, UnreadableRecord
+        from worker.errors import NoSuchScan, UnreadableRecord
         from worker.queue.waiting import wait_for
 
         ids = read_ids(scan_ids)
-        if not ids:
-            raise ConfigError("no scan ids: give some, or - with a list on standard input")
         if events:
             raise typer.Exit(run_events(ids, after, watch, timeout, owner, config))
         code = outcome.SCANNED

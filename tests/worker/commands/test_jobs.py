@@ -75,6 +75,14 @@ def test_cancel(veriframe: Veriframe, desk: Desk) -> None:
     assert veriframe("jobs", "cancel", "-", input="0" * 32).exit_code == 3
 
 
+@pytest.mark.parametrize("command", [["cancel", "-"], ["retry", "-"], ["decide", "-", "real", "--by", "ada"], ["show", "-"]])
+def test_a_list_without_scans_is_told(veriframe: Veriframe, desk: Desk, command: list[str]) -> None:
+    """As where a container's standard input was not passed on."""
+    result = veriframe("jobs", *command, input="\n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no scan ids" in result.stderr
+
+
 def test_dead_letters_are_replayed_once(veriframe: Veriframe, desk: Desk) -> None:
     dead = [submit(desk, external_id=str(n)) for n in range(3)]
     waiting, corrupt = submit(desk), submit(desk)
