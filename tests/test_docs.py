@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from packaging.requirements import Requirement
 
 from worker.cli import app
@@ -103,6 +104,21 @@ def test_the_runbook_runs_commands_in_containers_so_that_lists_can_be_piped_to_t
     said = (ROOT / "docs" / "runbook.md").read_text("utf-8")
     prefixes = re.findall(r"`(docker compose [^`]* exec|kubectl exec) ([^`]*) veriframe [^`]*`", said)
     assert [(tool.split()[0], flags.split()[0]) for tool, flags in prefixes] == [("docker", "-T"), ("kubectl", "-i")]
+
+
+def test_the_runbook_drains_workers_before_the_api_that_tells_when_they_are_done() -> None:
+    said = (ROOT / "docs" / "runbook.md").read_text("utf-8").partition("- **All of it**")[2].partition("\n## ")[0]
+    steps = ("paused-replicas=0", "stop worker watch", "veriframe jobs stats", "stop api courier", "paused-replicas- ")
+    places = [said.find(step) for step in steps]
+    assert -1 not in places
+    assert places == sorted(places)
+    services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+    stopped = set(" ".join(re.findall(r"compose\.yaml stop ([a-z ]+)`", said)).split())
+    assert stopped == {"worker", "watch", "api", "courier"} <= set(services)
+    files = [ROOT / "deploy" / "k8s" / "shared" / f"{name}.yaml" for name in ("api", "courier")]
+    deployments = [next(iter(yaml.safe_load_all(file.read_text()))) for file in files]
+    assert set(re.findall(r"deployment/(\w+)", said)) == {one["metadata"]["name"] for one in deployments}
+    assert set(re.findall(r"--replicas=([1-9])", said)) == {str(one["spec"]["replicas"]) for one in deployments}
 
 
 def test_a_link_to_nowhere_is_told(tmp_path: Path) -> None:
