@@ -7,14 +7,10 @@ from deploy.grafana.panels import stat
 RATE = "[$__rate_interval]"
 
 
-def quantiles(metric: str, *labels: str, shares: tuple[float, ...] = (0.5, 0.95)) -> list[tuple[str, str]]:
-    """Queries of a histogram's quantiles, one line for each and for each combination of labels."""
-    by = ", ".join((*labels, "le"))
-    named = " ".join(f"{{{{{label}}}}}" for label in labels)
-    return [
-        (f"histogram_quantile({share}, sum by ({by}) (rate({metric}_bucket{RATE})))", f"{named} p{share * 100:g}".strip())
-        for share in shares
-    ]
+def quantiles(metric: str, where: str = "", shares: tuple[float, ...] = (0.5, 0.95)) -> list[tuple[str, str]]:
+    """Queries of a histogram's quantiles, one line for each; ``where``: of some of its series, by their labels."""
+    rate = f"rate({metric}_bucket{where and f'{{{where}}}'}{RATE})"
+    return [(f"histogram_quantile({share}, sum by (le) ({rate}))", f"p{share * 100:g}") for share in shares]
 
 
 def increase(metric: str, label: str) -> tuple[str, str]:

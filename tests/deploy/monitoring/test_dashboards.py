@@ -82,6 +82,13 @@ def test_overlap_is_noticed() -> None:
     assert not overlap(one, {"x": 0, "y": 8, "w": 8, "h": 8})
 
 
+def test_panels_of_whole_scans_show_no_single_stage() -> None:
+    board = json.loads((GRAFANA / "dashboards" / "veriframe-workers.json").read_text())
+    asked = [target["expr"] for panel in panels(board) if panel["title"] == "Whole scans" for target in panel["targets"]]
+    assert len(asked) == 4
+    assert all('veriframe_stage_seconds_bucket{stage="total"}' in expr for expr in asked)
+
+
 def test_provisioning_names_one_prometheus_and_the_folder_of_the_dashboards() -> None:
     sources = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yaml").read_text())
     (source,) = sources["datasources"]
