@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
@@ -22,6 +24,7 @@ from worker.commands.service import (
 )
 
 if TYPE_CHECKING:
+    from worker.queue.backlog import Backlog
     from worker.report import Report
 
 EPILOG = """[bold]Examples[/]
@@ -161,14 +164,20 @@ def audit(owner: OwnerOption = None, config: ConfigOption = None) -> None:
 
 
 @app.command()
-def stats(config: ConfigOption = None) -> None:
-    """Print how much waits, runs and has ended, and which workers live, as JSON."""
+def stats(
+    workers: Annotated[bool, typer.Option("--workers", help="What each worker last said of itself, too.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Print how much waits, runs and has ended, and how many workers live, in all and by queue, as JSON."""
     with outcome.exit_codes(), opened_desk(config) as desk:
+        from worker.queue.backlog import read_backlog
         from worker.queue.roster import Roster
 
-        workers = Roster(desk.records.redis, desk.records.namespace).live()
-        told = desk.backlog() | {"ended": desk.ended(), "open": desk.open_scans(), "workers": workers}
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=True))
+        told = Roster(desk.records.redis, desk.records.namespace).live()
+        alive = {state: sum(_state(facts) == state for facts in told.values()) for state in ("ready", "starting")}
+        queues = _by_queue(read_backlog(desk.records), told.values())
+        said = desk.backlog() | {"ended": desk.ended(), "open": desk.open_scans(), "queues": queues, "alive": alive}
+        typer.echo(json.dumps(said | ({"workers": told} if workers else {}), indent=2, ensure_ascii=True))
 
 
 @app.command()
@@ -201,6 +210,28 @@ def callbacks(
                 typer.echo(f"veriframe: {event}: no dead callback", err=True)
                 code = outcome.ITEMS_FAILED
     raise typer.Exit(code)
+
+
+def _by_queue(backlog: Backlog, told: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """A worker counts in every queue that it serves."""
+    from worker.queue.roster import queues_served
+
+    served = Counter((queue, _state(facts)) for facts in told for queue in queues_served(facts))
+    return {
+        queue: {
+            "waiting": waiting,
+            "oldest_s": round(backlog.oldest_s[queue], 1),
+            "running": backlog.running[queue],
+            "ready": served[queue, "ready"],
+            "starting": served[queue, "starting"],
+        }
+        for queue, waiting in backlog.waiting.items()
+    }
+
+
+def _state(facts: Mapping[str, Any]) -> str:
+    """Of a worker that said this: whether its model has run."""
+    return "ready" if facts.get("ready") else "starting"
 
 
 def _near(found: list[tuple[Report, float]]) -> list[dict[str, Any]]:

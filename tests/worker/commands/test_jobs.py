@@ -13,6 +13,7 @@ from tests.worker.commands.conftest import Veriframe
 from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, complete, fail, submit
 from worker.queue.callbacks import Callbacks
 from worker.queue.desk import Desk
+from worker.queue.roster import Roster
 
 
 def rows(text: str) -> list[dict[str, object]]:
@@ -158,6 +159,29 @@ def test_stats(veriframe: Veriframe, desk: Desk) -> None:
     complete(desk.records, submit(desk))
     told = json.loads(veriframe("jobs", "stats").stdout)
     assert (told["waiting"], told["running"], told["ended"], told["open"]) == (1, 0, {"completed": 1}, {"acme": 1})
+
+
+def test_stats_count_scans_and_workers_by_queue_and_list_workers_when_asked(veriframe: Veriframe, desk: Desk) -> None:
+    waiting, running = submit(desk), submit(desk)
+    desk.records.claim(running, "w1")
+    desk.records.redis.zadd("vf:queued:batch", {waiting: desk.records.now_ms() - 60_000})
+    roster = Roster(desk.records.redis, "vf")
+    facts: dict[str, dict[str, object]] = {
+        "w1": {"ready": True, "queues": ["live", "batch"]},
+        "w2": {"ready": False, "queues": ["batch"]},
+        "w3": {"ready": True, "queues": ["watch"]},
+    }
+    for name, said in facts.items():
+        roster.tell(name, said)
+    told = json.loads(veriframe("jobs", "stats").stdout)
+    assert told["queues"].keys() == {"live", "batch", "low", "watch"}
+    batch = told["queues"]["batch"]
+    assert 60 <= batch.pop("oldest_s") < 90
+    assert batch == {"waiting": 1, "running": 1, "ready": 1, "starting": 1}
+    assert told["queues"]["live"] == {"waiting": 0, "oldest_s": 0, "running": 0, "ready": 1, "starting": 0}
+    assert told["alive"] == {"ready": 2, "starting": 1}
+    assert "workers" not in told, "hundreds of them hide the rest"
+    assert json.loads(veriframe("jobs", "stats", "--workers").stdout)["workers"] == facts
 
 
 @pytest.mark.parametrize("choice", ["event", "--all"])
