@@ -144,6 +144,16 @@ def test_prometheus_and_grafana_find_what_they_read() -> None:
     assert mounts[provider["providers"][0]["options"]["path"]] == "./grafana/dashboards"
 
 
+def test_the_runbook_makes_writable_what_it_adds_a_line_to(tmp_path: Path) -> None:
+    subprocess.run([DEPLOY / "make-secrets", tmp_path], capture_output=True, timeout=60, check=True)
+    made = tmp_path / "redis.acl"
+    assert made.stat().st_mode & 0o777 == 0o444
+    told = (DEPLOY.parent / "docs" / "runbook.md").read_text("utf-8").partition("add a line for an administrator")[0]
+    (command,) = re.findall(r"`(chmod [^`]+)`", told)
+    subprocess.run(command.replace("deploy/secrets", str(tmp_path)).split(), timeout=60, check=True)
+    assert made.stat().st_mode & 0o777 == 0o644
+
+
 def test_redis_starts_as_compose_says_and_lets_in_whom_the_secrets_name(tmp_path: Path) -> None:
     """The very command line, but for folders and port, with what deploy/make-secrets made."""
     secrets = tmp_path / "secrets"
