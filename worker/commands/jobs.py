@@ -105,9 +105,11 @@ def show(
 ) -> None:
     """All that is known of a scan, as JSON: its report, and what the queue knows of it."""
     with outcome.exit_codes(), opened_desk(config) as desk:
-        from worker.errors import NoSuchScan, UnreadableRecord
+        from worker.errors import ConfigError, NoSuchScan, UnreadableRecord
 
-        (wanted,) = read_ids([scan_id])
+        wanted, *more = read_ids([scan_id])
+        if more:
+            raise ConfigError("show tells of one scan: give one id")
         try:
             record = desk.record(wanted, owner)
             report = desk.report_of(record)

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -305,8 +306,8 @@ class Records:
             for queue in QUEUES if waiting else ():
                 pipe.zmscore(self.key("queued", queue), list(waiting))
             found = pipe.execute()
-        missing = [scan_id for scan_id, *places in zip(waiting, *found, strict=True) if all(place is None for place in places)]
-        return int(self._call("tidy", TIDIED, *missing))
+        odd = [scan_id for scan_id, *at in zip(waiting, *found, strict=True) if all(one in (None, math.inf) for one in at)]
+        return int(self._call("tidy", TIDIED, *odd))
 
     def priorities(self, scan_ids: Sequence[str]) -> dict[str, str]:
         """The queues of those that are there; of a record that names none (somebody altered it), the one that its request does,

@@ -64,6 +64,7 @@ def test_show(veriframe: Veriframe, desk: Desk) -> None:
     assert (shown["record"]["worker"], shown["request"]["external_id"]) == ("w1", "7")
     assert shown["near_duplicates"] == []
     assert veriframe("jobs", "show", "0" * 32).exit_code == 3
+    assert veriframe("jobs", "show", "-", input=f"{scan_id}\n{scan_id}1").exit_code == 2
     assert veriframe("jobs", "show", scan_id, "--owner", "zenith").exit_code == 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -98,6 +99,29 @@ def test_a_follower_that_was_due_to_workers_of_another_version_is_not_once_it_is
     records.redis.zadd("vf:queued:batch", {follower: 1})
     assert refused(records, follower, "w") == "following"
     assert (read_backlog(records).waiting["batch"], read_backlog(records).oldest_s["batch"]) == (1, 0)
+
+
+def test_a_follower_is_due_where_the_other_waits_and_is_less_urgent_and_where_nobody_said_that_it_ended(records: Records) -> None:
+    def after_tidying(scan_id: str) -> float:
+        while records.tidy([scan_id]):
+            pass
+        found = records.redis.zscore("vf:queued:live", scan_id)
+        assert found is not None
+        return float(found)
+
+    leader, follower = submitted(records, priority="batch"), submitted(records, priority="live")
+    lead = claimed(records, leader)
+    for claim in (lead, claimed(records, follower)):
+        records.settle(claim, "ab" * 32, "key")
+    assert after_tidying(follower) == math.inf
+    records.redis.zrem("vf:queued:live", follower)  # a worker of a version without it
+    assert after_tidying(follower) == math.inf
+    records.fail(lead, code="internal", message="", retryable=True)
+    assert after_tidying(follower) <= records.now_ms()
+    assert read_backlog(records).oldest_s["live"] < 60, "since then, not since it was submitted"
+    records.redis.zadd("vf:queued:live", {follower: math.inf})
+    records.redis.hset(f"vf:scan:{leader}", "state", "completed")  # by a worker of a version that rings its followers alone
+    assert after_tidying(follower) <= records.now_ms()
 
 
 def test_a_record_that_redis_forgot_waits_no_more(records: Records) -> None:

@@ -109,12 +109,12 @@ end
 -- that can be counted cheaply.
 local function queued_key(id) return key('queued', queue_of(id)) end
 
--- Those of these scans that still follow this one, as {id, rank, created}: the most urgent first, of equals the oldest.
+-- Those of these scans that still follow this one, as {id, rank, created, queue}: the most urgent first, of equals the oldest.
 local function followers_of(id, members)
   local found = {}
   for _, follower in ipairs(members) do
     local f = redis.call('HMGET', scan_key(follower), 'state', 'leader', 'priority', 'created_ms')
-    if f[1] == 'queued' and f[2] == id then found[#found + 1] = {follower, RANK[f[3]] or 0, number(f[4]) or 0} end
+    if f[1] == 'queued' and f[2] == id then found[#found + 1] = {follower, RANK[f[3]] or 0, number(f[4]) or 0, f[3]} end
   end
   table.sort(found, function(a, b)
     if a[2] ~= b[2] then return a[2] > b[2] end
@@ -125,9 +125,9 @@ local function followers_of(id, members)
 end
 
 -- Due from now on: a scan that followed another.
-local function follow_no_more(id, now)
+local function follow_no_more(id, queue, now)
   redis.call('ZADD', key('waiting'), 'XX', now, id)
-  redis.call('ZADD', queued_key(id), 'XX', now, id)
+  redis.call('ZADD', RANK[queue] and key('queued', queue) or queued_key(id), 'XX', now, id)
 end
 
 -- Followers of a scan that ended: after a completed one all take over its result; else the first becomes the leader.
@@ -138,11 +138,11 @@ local function release_followers(id, status, cache_key, now)
   for _, found in ipairs(followers_of(id, members)) do
     local follower = found[1]
     if status == 'completed' then
-      follow_no_more(follower, now)
+      follow_no_more(follower, found[4], now)
       rung[#rung + 1] = follower
     elseif #rung == 0 then
       redis.call('HSET', scan_key(follower), 'leader', '')
-      follow_no_more(follower, now)
+      follow_no_more(follower, found[4], now)
       rung[1] = follower
     else
       redis.call('HSET', scan_key(follower), 'leader', rung[1])
