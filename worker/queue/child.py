@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from worker.errors import LeaseLost, VeriframeError
+from worker.errors import LeaseLost, StorageDown, StorageFull, VeriframeError
 from worker.queue.assemble import build_performer, read_settings
 from worker.queue.away import AWAY, reason
 from worker.queue.lifeline import end_with_parent
@@ -85,7 +85,8 @@ def perform(performer: Performer, order: dict[str, Any]) -> dict[str, Any]:
     except Exception as exc:
         log.exception("scan %s failed", claim.id)
         ended = broken(performer, claim, exc)
-    return {**done, "how": ended.how, "ring": list(ended.ring), "replace": is_poisoned(ended)}
+    told = {"how": ended.how, "ring": list(ended.ring), "replace": is_poisoned(ended), "rest": is_short_of_room(ended)}
+    return {**done, **told}
 
 
 def broken(performer: Performer, claim: Claim, error: Exception) -> Ended:
@@ -100,6 +101,11 @@ def is_poisoned(ended: Ended) -> bool:
     """After an error that may have left the process in a bad way (a CUDA error stays, memory may leak) it is replaced; what a
     server, a store or the sandboxed decoder did wrong is outside of it."""
     return ended.how != "cancelled" and ended.code == "internal"
+
+
+def is_short_of_room(ended: Ended) -> bool:
+    """On its disk, or in a store that it does not reach: so it may be for the next scan, too."""
+    return ended.code in (StorageFull.code, StorageDown.code)
 
 
 def warm_up(scanner: Any, folder: Path) -> None:

@@ -18,11 +18,20 @@ from redis.exceptions import ResponseError
 
 from worker.assemble import error_item
 from worker.content import Content, read_content
-from worker.errors import FetchGone, FetchTimeout, LeaseLost, ModelError, RedisDown, UnreadableRecord, VeriframeError
+from worker.errors import (
+    FetchGone,
+    FetchTimeout,
+    LeaseLost,
+    ModelError,
+    RedisDown,
+    StorageError,
+    UnreadableRecord,
+    VeriframeError,
+)
 from worker.queue.away import AWAY, reason
 from worker.queue.near import NearIndex
 from worker.queue.record import Claim, Ended, Record, Settled, unpack
-from worker.queue.records import Records
+from worker.queue.records import PASSED_ON_S, Records
 from worker.queue.reports import identified, taken_over
 from worker.queue.requests import RequestOptions, RequestSource
 from worker.report import ErrorItem, FrameItem, Report
@@ -149,14 +158,15 @@ class Performer:
             raise
         except Cancelled:
             return self.records.fail(claim, code="internal", message="cancelled", retryable=False)
-        except UnreadableRecord as exc:  # of the scan itself: a worker of another version may be able to
+        except (UnreadableRecord, StorageError) as exc:  # another worker's version may know it, its disk have room for it
             log.warning("scan %s is left to another worker: %s", claim.id, exc)
-            return dataclasses.replace(self.records.pass_on(claim, str(exc)), code=exc.code)
+            wait_s = PASSED_ON_S if isinstance(exc, UnreadableRecord) else self.records.terms.backoff_s
+            return dataclasses.replace(self.records.pass_on(claim, str(exc), wait_s=wait_s), code=exc.code)
         except ModelError as exc:  # a watch's: the scanner makes a report of a scan's
             return self._failed(claim, again(error_item(exc)))
         except VeriframeError as exc:
             wait_s = getattr(exc, "retry_after_s", None) or 0.0
-            # Its own code, not the wire's: ``internal`` there may be a full disk, which leaves this process as good as it was.
+            # Its own code, not the wire's: ``internal`` there may be damage in Redis, which does this process no harm.
             return dataclasses.replace(self._failed(claim, error_item(exc), wait_s), code=exc.code)
 
     def _scan(self, claim: Claim, record: Record) -> Ended:

@@ -56,8 +56,8 @@ TIMES_RESTARTED = 10
 TIDIED = 64
 """So many of the oldest of each queue are compared with what waits at a time."""
 PASSED_ON_S = 20
-"""Then another worker is looked for: no playlist that is watched is shorter by much. Later it waits for a quarter of the time
-since the first of these, and ``LONGEST_UNREAD_S`` at most."""
+"""Then a worker of another version is looked for: no playlist that is watched is shorter by much. Later it waits for a quarter of
+the time since the first of these, and ``LONGEST_UNREAD_S`` at most."""
 LONGEST_UNREAD_S = 300
 LONGEST_PASSED_ON_S = 6 * 3600
 """Longer than workers of two versions should run beside each other."""
@@ -266,12 +266,12 @@ class Records:
         tell_failed(self._telemetry, claim.id, ended, "")
         return ended
 
-    def pass_on(self, claim: Claim, message: str) -> Ended:
-        """To a worker of another version, which may be able to read the scan: ``queued``, without counting the attempt; ``dead``
-        where none could for ``LONGEST_PASSED_ON_S``, or ``cancelled`` (a watch that has begun after ``LONGEST_UNWANTED_S``)."""
+    def pass_on(self, claim: Claim, message: str, *, wait_s: float = PASSED_ON_S) -> Ended:
+        """To another worker, which may be able to: ``queued``, at first for ``wait_s``, without counting the attempt; ``dead``
+        where none was for ``LONGEST_PASSED_ON_S``, or ``cancelled`` (a watch that has begun after ``LONGEST_UNWANTED_S``)."""
         error = json.dumps({"code": "internal", "message": message, "retryable": True})
-        times = (PASSED_ON_S, LONGEST_UNREAD_S, LONGEST_PASSED_ON_S, LONGEST_UNWANTED_S)
-        told = (error, *(time_s * 1000 for time_s in times), self.terms.keep_s)
+        times = (wait_s, LONGEST_UNREAD_S, LONGEST_PASSED_ON_S, LONGEST_UNWANTED_S)
+        told = (error, *map(_ms, times), self.terms.keep_s)
         ended = self._ended(claim, self._call("pass_on", claim.id, claim.attempt, *told))
         tell_failed(self._telemetry, claim.id, ended, "internal")
         return ended
@@ -321,7 +321,7 @@ class Records:
         return named | dict.fromkeys(odd, "low") | {record.id: record.request.queue for record in self.get_many(odd)}
 
     def begun(self, scan_ids: Sequence[str]) -> set[str]:
-        """Those of which there was an attempt, but for what the last one could not read."""
+        """Those of which there was an attempt, but for what the last one passed on."""
         with self.redis.pipeline(transaction=False) as pipe:
             for scan_id in scan_ids:
                 pipe.hmget(self.key("scan", scan_id), "started_ms", "attempt", "passed_on")

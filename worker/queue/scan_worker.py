@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 TELL_S = 5.0
 CANCEL_S = 3.0
+REST_S = 5.0
+"""After a scan that had no room here: who fails at once is free at once, and would take all that waits from those who have."""
 LAST_WORD_S = 2.0
 """A lease that is over may be so because the child has just finished: it gets so long to say so."""
 
@@ -214,6 +216,9 @@ class ScanWorker:
         if said["how"] == "redis_down":  # no fault of the scan's
             self._hand_back(claim)
         self._ring(said["ring"], first=self._stop.is_set())
+        if said.get("rest"):
+            log.warning("no scan is taken for %g s: there was no room for this one", REST_S)
+            self._stop.wait(REST_S)
 
     def _hand_back(self, claim: Claim) -> None:
         """To whoever is free, before all that wait. Where Redis does not hear of it, again before the next scan: a lease that

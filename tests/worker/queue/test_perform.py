@@ -160,7 +160,6 @@ def test_a_stored_result_is_taken_over_without_a_word_of_whose_it_was(attempt: A
     [
         (FetchGone("there is no such file"), "fetch_gone", "failed"),
         (FetchRateLimited("later", retry_after_s=40), "fetch_rate_limited", "again"),
-        (StorageFull("no room"), "internal", "again"),
     ],
 )
 def test_errors_have_a_code_of_the_wires(attempt: Attempt, error: Exception, code: str, how: str) -> None:
@@ -175,8 +174,8 @@ def test_errors_have_a_code_of_the_wires(attempt: Attempt, error: Exception, cod
 @pytest.mark.parametrize(
     ("error", "how"),
     [
-        (StorageFull("no room"), "again"),
-        (StorageDown("no answer"), "again"),
+        (StorageFull("no room"), "queued"),
+        (StorageDown("no answer"), "queued"),
         (FetchTimeout("slow"), "again"),
         (OutOfMemory("of the sandboxed decoder's"), "failed"),
     ],

@@ -1,4 +1,4 @@
--- This worker cannot read the scan, one of another version may: it waits for that, and the attempt is not counted; but not for ever.
+-- This worker cannot do the scan, another may: it waits for that, and the attempt is not counted; but not for ever.
 -- ARGV: ns, id, attempt, error, wait_ms, longest_wait_ms, longest_ms, longest_unwanted_ms, keep_s
 -- Returns {'queued'}, {'dead'|'cancelled', scans to ring...} or {'lost'}.
 local id, attempt = ARGV[2], ARGV[3]
@@ -18,7 +18,7 @@ if (is_unwanted and not has_cursor(id)) or now - tonumber(since) >= tonumber(ARG
 end
 redis.call('HINCRBY', k, 'tries', -1)
 redis.call('HSET', k, 'passed_on', since .. ' ' .. attempt)
--- The longer nobody could, the rarer: many such scans would keep the workers from those that they can read.
+-- The longer nobody could, the rarer: many such scans would keep the workers from those that they can do.
 local wait_ms = math.floor(math.max(tonumber(ARGV[5]), (now - tonumber(since)) / 4))
 wait_again(id, now + math.min(tonumber(ARGV[6]), wait_ms))
 redis.call('ZADD', queued_key(id), since, id)  -- it is due: whoever watches the queue sees that nobody can

@@ -1,0 +1,72 @@
+"""A worker without room on its disk, or without the store, beside others: what it cannot do is theirs, and costs no attempt."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.worker.queue.fake_streams import address
+from tests.worker.queue.harness import service, until
+from tests.worker.queue.test_perform import Attempt
+from tests.worker.queue.test_watching import Queue
+from worker.artifacts import open_store
+from worker.errors import StorageDown, StorageError, StorageFull
+from worker.queue.embedded import EmbeddedRedis
+from worker.queue.fetching import upload_key
+from worker.queue.records import LONGEST_PASSED_ON_S
+from worker.queue.requests import RequestSource, ScanRequest
+from worker.queue.watch_log import WatchLog
+from worker.report import new_id
+
+
+@pytest.mark.parametrize("error", [StorageFull("no room for the bytes"), StorageDown("no answer")])
+def test_what_one_worker_has_no_room_for_costs_no_attempt(redis: Redis, tmp_path: Path, error: StorageError) -> None:
+    attempt = Attempt(redis, tmp_path)
+    scan_id = attempt.submit()
+    for _ in range(4):
+        assert attempt.perform(scan_id, error=error) == "queued"
+        waits_ms = attempt.records.get(scan_id).not_before_ms - attempt.records.now_ms()
+        assert waits_ms <= 1000 * attempt.records.terms.backoff_s, "no longer than after a failed attempt"
+        redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
+    assert attempt.perform(scan_id) == "finished"
+    assert attempt.records.get(scan_id).tries == 1
+
+
+def test_what_no_worker_has_room_for_ends_some_time(redis: Redis, tmp_path: Path) -> None:
+    attempt = Attempt(redis, tmp_path)
+    scan_id = attempt.submit()
+    long_ago_ms = attempt.records.now_ms() - 1000 * LONGEST_PASSED_ON_S
+    redis.hset(f"vf:scan:{scan_id}", "passed_on", f"{long_ago_ms} 0")
+    assert attempt.perform(scan_id, error=StorageFull("no room for the bytes")) == "dead"
+    error = attempt.records.get(scan_id).error
+    assert error == {"code": "internal", "message": "no room for the bytes", "retryable": True}
+
+
+def test_a_watch_that_had_a_window_meanwhile_waits_anew(redis: Redis) -> None:
+    queue = Queue(redis, slice_s=0.0)
+    scan_id = queue.submit(address(2))
+    queue.records.pass_on(queue.claim(scan_id), "no room for a piece", wait_s=0)
+    assert redis.hexists(f"vf:scan:{scan_id}", "passed_on")
+    assert queue.slice(scan_id) == "queued"
+    assert not redis.hexists(f"vf:scan:{scan_id}", "passed_on")
+    assert queue.records.get(scan_id).tries == 0
+    assert WatchLog(redis, "vf").page(scan_id).count == 1
+
+
+def test_a_worker_whose_disk_is_full_leaves_scans_to_one_that_has_room(
+    redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path
+) -> None:
+    store, upload, log = open_store(str(tmp_path / "store")), new_id(), tmp_path / "log"
+    store.put(upload_key(upload), b"ok " * 1000, expires_at=time.time() + 600)
+    others = {"artifacts": {"url": str(tmp_path / "store")}}
+    with service(redis_server.url, redis, tmp_path, others=others) as queue, log.open("wb") as queue.log:
+        resource.prlimit(queue.child_of(queue.start()), resource.RLIMIT_FSIZE, (100, 100))
+        scan_id = queue.desk.submit_one(ScanRequest(source=RequestSource(upload=upload)), "acme").id
+        until(lambda: b"there was no room for this one" in log.read_bytes() or queue.record(scan_id).is_final, 60, "it is met")
+        queue.start()
+        record = queue.ended(scan_id)
+        assert (record.state, record.tries) == ("completed", 1)
