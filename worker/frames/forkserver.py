@@ -13,6 +13,7 @@ from pathlib import Path
 from worker.errors import DecodeCrash
 from worker.frames import wire
 from worker.frames.boot import DEFAULT_OPENER, Booted, boot
+from worker.patience import Patience
 from worker.types import Json
 
 START_TIMEOUT_S = 60.0
@@ -101,7 +102,7 @@ class ForkServer:
             if not self._ready:
                 self._await_ready(self._control)
             self._control.send(command, timeout_s=REPLY_TIMEOUT_S, fds=fds)
-            return self._control.receive(timeout_s=REPLY_TIMEOUT_S)
+            return self._control.receive(Patience(REPLY_TIMEOUT_S))
         except (wire.PeerGone, TimeoutError) as exc:
             self._discard()
             raise ZygoteGone from exc
@@ -110,7 +111,7 @@ class ForkServer:
             raise
 
     def _await_ready(self, control: wire.Channel) -> None:
-        greeting = control.receive(timeout_s=START_TIMEOUT_S)
+        greeting = control.receive(Patience(START_TIMEOUT_S))
         if "error" in greeting:
             raise DecodeCrash(f"the decoders cannot be loaded: {wire.error_from(greeting['error'])}")
         self._ready = True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import time
 from typing import Literal
 
 from worker.errors import DecodeCrash, DecodeError, DecodeTimeout, OutOfMemory, VeriframeError
 from worker.frames import wire
 from worker.frames.forkserver import Forked, ForkServer, ZygoteGone
 from worker.frames.limits import Limits
+from worker.patience import Patience
 from worker.types import Json, MediaInfo
 
 Lost = Literal["timeout", "crash", "protocol", "out_of_memory", "fork_server"]
@@ -27,7 +27,7 @@ class Peer:
         self._forked = forked
         self._channel = channel
         self._timeout_s = timeout_s
-        self._left_s = timeout_s
+        self._patience = Patience(timeout_s)
         self._cpu_s = cpu_s
         self._ended = False
         self.lost: Lost | None = None
@@ -48,7 +48,7 @@ class Peer:
         if self._ended:
             raise DecodeCrash("the decoder has ended")
         try:
-            self._channel.send(message, timeout_s=self._left_s)
+            self._channel.send(message, timeout_s=self._patience.left_s)
         except TimeoutError as exc:
             raise self._timed_out() from exc
         except wire.PeerGone:
@@ -58,9 +58,9 @@ class Peer:
         """The child's next message; an error message is raised. Only waiting here counts against the time limit."""
         if self._ended:
             raise DecodeCrash("the decoder has ended")
-        started_s = time.monotonic()
+        self._patience.resume()
         try:
-            message = self._channel.receive(timeout_s=self._left_s)
+            message = self._channel.receive(self._patience)
         except TimeoutError as exc:
             raise self._timed_out() from exc
         except wire.PeerGone as exc:
@@ -68,7 +68,7 @@ class Peer:
         except wire.ProtocolError as exc:
             raise self.broke_protocol(exc) from exc
         finally:
-            self._left_s -= time.monotonic() - started_s
+            self._patience.spend()
         if "error" in message:
             raise self._told(message["error"])
         return message

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from worker.errors import BY_CODE, DecodeCrash, DecodeError, MediaError, VeriframeError
 from worker.frames.layout import bytes_of, fits_layout
 from worker.frames.limits import Limits
+from worker.patience import LOOK_S, Patience
 from worker.pixels import MATRICES, YuvPixels
 from worker.types import Frame, Json, Layout, MediaInfo, MediaKind, SamplingRequest, Strategy
 
@@ -62,7 +62,7 @@ def read_message(read: Callable[[int], bytes]) -> Json:
 
 
 class Channel:
-    """The parent's end of a socket; every wait ends at its ``timeout_s`` (TimeoutError) however slowly bytes trickle in."""
+    """The parent's end of a socket; every wait ends in time (TimeoutError), however slowly bytes trickle in."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -78,18 +78,17 @@ class Channel:
         except (BrokenPipeError, ConnectionResetError) as exc:
             raise PeerGone from exc
 
-    def receive(self, *, timeout_s: float) -> Json:
-        deadline_s = time.monotonic() + timeout_s
-
+    def receive(self, patience: Patience) -> Json:
         def read(size: int) -> bytes:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:  # even where bytes are there: a peer that always has some would never be late
-                raise TimeoutError
-            self._sock.settimeout(left_s)
-            try:
-                return self._sock.recv(size)
-            except ConnectionResetError as exc:
-                raise PeerGone from exc
+            while (left_s := patience.spend()) > 0:  # asked also where bytes are there: a peer may always have some
+                self._sock.settimeout(min(left_s, LOOK_S))
+                try:
+                    return self._sock.recv(size)
+                except TimeoutError:
+                    continue
+                except ConnectionResetError as exc:
+                    raise PeerGone from exc
+            raise TimeoutError
 
         return read_message(read)
 

@@ -18,6 +18,7 @@ from rq.worker import BaseWorker
 from rq.worker.base import WorkerStatus
 
 from worker.errors import LeaseLost
+from worker.patience import Patience
 from worker.queue.away import AWAY, reason
 from worker.queue.doorbell import HEAR_S, Doorbells
 from worker.queue.reconcile import Reconciler, Sweeper
@@ -168,7 +169,7 @@ class ScanWorker:
 
         Raises ChildDied, LeaseLost.
         """
-        started = time.monotonic()
+        patience = Patience(self.limits.timeout_s, most_s=self.records.terms.lease_s)
         cancel_s: float | None = None
         every_s = self.records.terms.lease_s / 4
         while True:
@@ -191,7 +192,7 @@ class ScanWorker:
                     self._kill("cancelled")
                     self._end(claim, "internal", "cancelled", retryable=claim.is_watch)  # its report is for another attempt
                     return None
-            if now - started > self.limits.timeout_s:
+            if patience.spend() < 0:
                 self._time_out(claim)
                 return None
             if self._stop.is_set() and claim.is_watch:  # it hands itself back

@@ -382,14 +382,14 @@ def test_child_that_will_not_die_is_left_for_later(monkeypatch: pytest.MonkeyPat
             patch.setattr(os, "wait4", lambda pid, options: (0, 0, None))
             channel.send({"end": {"pid": slow.pid, "grace_s": 0.0}}, timeout_s=1.0)
             zygote._obey(theirs, open_media, unreaped)
-        assert channel.receive(timeout_s=1.0) == {"exit": -signal.SIGKILL, "cpu_s": 0.0, "killed": True}
+        assert wire.read_message(ours.recv) == {"exit": -signal.SIGKILL, "cpu_s": 0.0, "killed": True}
         assert unreaped == {slow.pid}
         deadline_s = time.monotonic() + 10.0
         while unreaped and time.monotonic() < deadline_s:
             other = subprocess.Popen(["true"])
             channel.send({"end": {"pid": other.pid, "grace_s": 5.0}}, timeout_s=1.0)
             zygote._obey(theirs, open_media, unreaped)
-            assert channel.receive(timeout_s=1.0)["exit"] == 0
+            assert wire.read_message(ours.recv)["exit"] == 0
             other.wait()
         assert not unreaped
 

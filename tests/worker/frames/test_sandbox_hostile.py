@@ -18,6 +18,7 @@ from worker.frames import wire
 from worker.frames.layout import bytes_of
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
+from worker.patience import Patience
 from worker.types import Layout, MediaInfo, MediaKind, SamplingRequest, Strategy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="system-call filter and Landlock are Linux")
@@ -139,8 +140,17 @@ def test_bytes_that_are_ready_do_not_stretch_the_limit() -> None:
     with ours, theirs:
         theirs.sendall(wire.encode({"end": True}))
         with pytest.raises(TimeoutError):
-            wire.Channel(ours).receive(timeout_s=0.0)
-        assert wire.Channel(ours).receive(timeout_s=5.0) == {"end": True}
+            wire.Channel(ours).receive(Patience(0.0))
+        assert wire.Channel(ours).receive(Patience(5.0)) == {"end": True}
+
+
+def test_an_answer_that_came_while_we_were_stopped_is_in_time() -> None:
+    ours, theirs = socket.socketpair()
+    patience = Patience(3.0, clock=iter([0.0, 0.25, 1000.0]).__next__)
+    with ours, theirs:
+        theirs.sendall(wire.encode({"end": True}))
+        assert wire.Channel(ours).receive(patience) == {"end": True}
+    assert patience.left_s == 0.75
 
 
 def test_callers_own_time_does_not_count(impatient: SandboxedFrames, tmp_path: Path) -> None:
