@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 
+from worker.errors import ModelError
+
 _THREADS = "processes or threads (ulimit -u, pids.max)"
 _MEMORY = "memory (ulimit -v, memory.max)"
 _NO_ROOM_TO_LOAD = ("failed to map segment from shared object", "Cannot allocate memory")
 """How the dynamic linker says it; where the reason is another, such as a folder mounted noexec, that follows."""
+_NO_ALLOCATION = "std::bad_alloc"
+"""How a library in C++ says it, in an error of its own."""
 _MORE = {
     errno.EMFILE: "open files (ulimit -n)",
     errno.ENFILE: "open files on this machine (fs.file-max)",
@@ -23,5 +27,7 @@ def exhausted(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         return _MORE.get(error.errno or 0)
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and str(error).endswith(_NO_ROOM_TO_LOAD)):
+        return _MEMORY
+    if isinstance(error, ModelError) and _NO_ALLOCATION in str(error.__cause__):
         return _MEMORY
     return _THREADS if isinstance(error, RuntimeError) and "can't start new thread" in str(error) else None

@@ -7,6 +7,15 @@ import os
 import resource
 from collections.abc import Iterator
 
+from worker.errors import ModelError
+
+
+def no_room_for_the_network() -> ModelError:
+    """As a backend tells it, of what ONNX Runtime says."""
+    error = ModelError("cannot load the network a.onnx")
+    error.__cause__ = RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Exception during initialization: std::bad_alloc")
+    return error
+
 
 @contextlib.contextmanager
 def no_more_files() -> Iterator[None]:

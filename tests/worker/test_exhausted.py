@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.exhaustion import no_more_files
+from tests.worker.exhaustion import no_more_files, no_room_for_the_network
 from tests.worker.grey_media import Clip, scanner
 from worker.content import read_content
+from worker.errors import ModelError
 from worker.exhausted import exhausted
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
@@ -24,6 +25,7 @@ from worker.resume import content_of, is_lasting
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "pids.max"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "ulimit -v"),
         (MemoryError(), "ulimit -v"),
+        (no_room_for_the_network(), "ulimit -v"),
         (ImportError("/lib/a.so: failed to map segment from shared object"), "ulimit -v"),
         (RuntimeError("can't start new thread"), "pids.max"),
     ],
@@ -39,6 +41,7 @@ def test_what_there_is_no_more_of_is_told_with_its_limits(error: Exception, what
         OSError("odd"),
         RuntimeError("odd"),
         ImportError("odd"),
+        ModelError("a.onnx is damaged"),
         BlockingIOError(errno.EAGAIN, "write could not complete without blocking", 0),
         BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable", "held.mp4"),
     ],

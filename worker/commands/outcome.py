@@ -38,8 +38,9 @@ def exit_codes() -> Iterator[None]:
     except (typer.Exit, typer.BadParameter):
         raise
     except (ConfigError, ModelError) as exc:
-        typer.echo(f"veriframe: {exc}", err=True)
-        raise typer.Exit(USAGE) from exc
+        more = exhausted(exc)
+        typer.echo(f"veriframe: {exc}" if more is None else _lacking(more, exc), err=True)
+        raise typer.Exit(USAGE if more is None else INTERNAL) from exc
     except ModuleNotFoundError as exc:
         extra = extra_of(exc.name or "")
         if extra is None:
@@ -54,8 +55,12 @@ def exit_codes() -> Iterator[None]:
         if (more := exhausted(exc)) is None:
             _tell_internal(exc)
         else:
-            typer.echo(f"veriframe: this process may not have more {more}: {exc}", err=True)
+            typer.echo(_lacking(more, exc), err=True)
         raise typer.Exit(INTERNAL) from exc
+
+
+def _lacking(more: str, exc: Exception) -> str:
+    return f"veriframe: this process may not have more {more}: {exc}"
 
 
 def _tell_internal(exc: Exception) -> None:

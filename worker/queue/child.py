@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from worker.errors import LeaseLost, StorageDown, StorageFull, VeriframeError
+from worker.exhausted import exhausted
 from worker.queue.assemble import build_performer, read_settings
 from worker.queue.away import AWAY, reason
 from worker.queue.lifeline import end_with_parent
@@ -46,7 +47,8 @@ def main(arguments: list[str]) -> None:
         try:
             serve(sys.stdin.buffer, out, order)
         except VeriframeError as exc:
-            tell(out, {"refused": exc.code, "message": str(exc)})
+            lasts = exhausted(exc) is None  # what this machine has no more of now, it may have for the next process
+            tell(out, {"refused": exc.code if lasts else "internal", "message": str(exc)})
 
 
 def serve(orders: BinaryIO, out: BinaryIO, to_stop: Order) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from tests.worker.exhaustion import no_more_files
+from tests.worker.exhaustion import no_more_files, no_room_for_the_network
 from worker.commands.outcome import exit_codes
 from worker.stdio import INTERNAL
 
@@ -27,9 +27,10 @@ def test_what_a_process_has_no_more_of_is_said_in_a_sentence(
     assert ended.value.exit_code == INTERNAL
     assert "may not have more open files (ulimit -n)" in told(capsys)
     threads, memory = RuntimeError("can't start new thread"), MemoryError("of numpy")
-    for error, limits in ((threads, "ulimit -u, pids.max"), (memory, "ulimit -v")):
-        with pytest.raises(typer.Exit), exit_codes():
+    for error, limits in ((threads, "ulimit -u, pids.max"), (memory, "ulimit -v"), (no_room_for_the_network(), "ulimit -v")):
+        with pytest.raises(typer.Exit) as ended, exit_codes():
             raise error
+        assert ended.value.exit_code == INTERNAL
         assert limits in told(capsys)
     assert caplog.text == ""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.worker.exhaustion import no_room_for_the_network
 from worker.content import Content
 from worker.errors import DecodeCrash, VeriframeError
 from worker.report import ErrorItem, FrameItem, Model, Report, Source, new_id, now
@@ -89,6 +90,13 @@ def build_slowly(settings: Settings, telemetry: Telemetry = SILENT) -> Iterator[
     """A large model."""
     time.sleep(60)
     yield FakeScanner()
+
+
+@contextlib.contextmanager
+def build_in_vain(settings: Settings, telemetry: Telemetry = SILENT) -> Iterator[FakeScanner]:
+    """There is too little memory just now."""
+    raise no_room_for_the_network()
+    yield
 
 
 @contextlib.contextmanager

@@ -47,3 +47,9 @@ def test_the_end_of_one_that_died_is_told_once_and_leaves_nothing(child: WarmChi
     for ask in (lambda: child.send({}), lambda: child.hear(0.0)):
         with pytest.raises(ChildDied, match="not there"):
             ask()
+
+
+def test_too_little_memory_for_the_model_is_no_fault_of_the_settings(child: WarmChild) -> None:
+    child.build = f"{BUILD.rpartition(':')[0]}:build_in_vain"
+    with pytest.raises(ChildDied, match="cannot load the network"):
+        child.start()
