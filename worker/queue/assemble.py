@@ -79,7 +79,7 @@ def build_performer(
                 records=records,
                 brisk=brisk,
                 log=WatchLog(redis, settings.redis.namespace),
-                open_watcher=opener(settings, scanner, streams),
+                open_watcher=opener(settings, scanner, streams, records.now_s),
                 keeper=keeper,
                 slice_s=settings.queue.watch_slice_s,
                 timeout_s=settings.queue.timeout_s,

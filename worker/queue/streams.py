@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,13 +17,13 @@ from worker.types import Json
 from worker.watch.cursor import Cursor
 
 
-def opener(settings: Settings, scanner: Any, name: str) -> OpenWatcher:
+def opener(settings: Settings, scanner: Any, name: str, now_s: Callable[[], float]) -> OpenWatcher:
     """Watchers by that name (``worker.watch.build:open_watcher``), all over one warm scanner; imported when the first stream is
-    to be watched."""
+    to be watched. ``now_s``: Unix time by Redis, asked once for each watcher: whoever watches on may have another clock."""
 
     def open_watcher(url: str, options: RequestOptions, cursor: Json | None) -> AbstractContextManager[StreamWatcher]:
         asked = settings.model_copy(update={"watch": laid_over(settings.watch, options, cursor)})
-        opened: AbstractContextManager[StreamWatcher] = attribute(name)(asked, scanner, url, cursor=cursor)
+        opened: AbstractContextManager[StreamWatcher] = attribute(name)(asked, scanner, url, unix_s=now_s(), cursor=cursor)
         return opened
 
     return open_watcher

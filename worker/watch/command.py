@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 
@@ -67,4 +68,4 @@ def _watched(
 
 
 def _opened(settings: Settings, scanner: PieceScanner, item: Item) -> AbstractContextManager[Watcher]:
-    return open_watcher(settings, scanner, item.path if item.url is None else item.url)
+    return open_watcher(settings, scanner, item.path if item.url is None else item.url, unix_s=time.time())

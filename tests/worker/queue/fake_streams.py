@@ -95,7 +95,9 @@ class FakeWatcher:
 
 
 @contextlib.contextmanager
-def open_watcher(settings: Settings, scanner: object, target: str, *, cursor: Json | None = None) -> Iterator[FakeWatcher]:
+def open_watcher(
+    settings: Settings, scanner: object, target: str, *, unix_s: float, cursor: Json | None = None
+) -> Iterator[FakeWatcher]:
     yield FakeWatcher(settings, target, cursor)
 
 
@@ -123,7 +125,7 @@ def slices(
         records=records,
         brisk=records,
         log=WatchLog(records.redis, records.namespace),
-        open_watcher=opener(told, scanner, name),
+        open_watcher=opener(told, scanner, name, records.now_s),
         keeper=keeper,
         slice_s=slice_s,
         timeout_s=told.queue.timeout_s,

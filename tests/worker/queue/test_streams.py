@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from redis import Redis
 from tests.worker.queue import told_streams
 from tests.worker.queue.fake_streams import NAME, KeepsNothing, address, slices
 from tests.worker.queue.scans import claim, submit
-from tests.worker.source.live.streams import Clock, LiveHls, segments
-from tests.worker.source.loopback import serve
+from tests.worker.source.live.streams import Clock, LiveHls, made, segments
+from tests.worker.source.live.test_byte_stream import chunked
+from tests.worker.source.loopback import in_turn, serve
 from tests.worker.spy import Spy
 from tests.worker.watch.stream import FAKE, REAL, OneFace, scanner
 from worker.artifacts import open_store
@@ -87,7 +89,7 @@ def test_workers_of_other_settings_take_turns_at_it(redis: Redis, spy: Spy) -> N
 
 
 def test_the_watcher_is_found_by_name() -> None:
-    with opener(Settings(), None, NAME)(address(0), RequestOptions(window_s=4, hop_s=4), None) as watcher:
+    with opener(Settings(), None, NAME, lambda: 0.0)(address(0), RequestOptions(window_s=4, hop_s=4), None) as watcher:
         watcher.finish("stopped", lambda window, events, cursor: None)
         watch = watcher.report().watch
     assert watch is not None
@@ -128,3 +130,30 @@ def test_the_real_engine_goes_on_from_slice_to_slice(redis: Redis, tmp_path: Pat
             told.append((page.events, report.watch, report.tracks, report.verdict, report.score))
     assert told[0] == told[1]
     assert [event.kind for event in told[0][0]][-1] == "stream_ended"
+
+
+class FortySecondsOn(Records):
+    """Of a Redis that has waited for so long, though no worker's own clock knows of it."""
+
+    def now_s(self) -> float:
+        return super().now_s() + 40
+
+
+def test_what_passes_between_two_slices_is_told_by_the_clock_of_redis(redis: Redis, tmp_path: Path, spy: Spy) -> None:
+    """MPEG-TS, whose position says when it was heard last: 40 s are missed, of which a clock of the worker's shows nothing."""
+    first, later = (made(tmp_path / str(at), "mpegts", [REAL] * 12, start_s=at)["made"] for at in (0, 44))
+    is_over = threading.Event()
+    answers = in_turn(chunked(first), chunked(first, waits=is_over), chunked(later))
+    with serve(answers) as server, SandboxedFrames(Limits()) as frames, scanner(frames, OneFace) as looking:
+        spy.allow(server.at)
+        source = {"temp_dir": str(tmp_path), "allow_private_hosts": [server.at]}
+        settings = Settings.model_validate({"source": source, "watch": {"window_s": 4, "hop_s": 4}})
+        desk = Desk(Records(redis, "vf"), Doorbells(redis))
+        scan_id = submit(desk, server.url("/live.ts"), kind="watch")
+        for records, slice_s in ((desk.records, 0.0), (FortySecondsOn(redis, "vf"), 600.0)):
+            watches = slices(records, KeepsNothing(), slice_s=slice_s, settings=settings, scanner=looking, name=STREAMS)
+            watches.watch(claim(records, scan_id), desk.record(scan_id, None))
+            is_over.set()
+    watch = desk.report(scan_id, None).watch
+    assert watch is not None
+    assert [(gap.cause, gap.start_ms, gap.end_ms) for gap in watch.gaps] == [("outage", 4000, 44000)]

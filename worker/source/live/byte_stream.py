@@ -28,7 +28,7 @@ _ENDLESS_S: Final = 10 * 365 * 86400.0
 
 class ByteStreamReader:
     """A ``LiveReader``. ``new_cutter``: for each connection; ``kind``: what the position calls it. ``max_behind_s``: of what came
-    and was not taken, the oldest beyond this is left out. ``wall``: a clock that other processes know."""
+    and was not taken, the oldest beyond this is left out. ``wall``: Unix time on the clock that whoever watches on goes by."""
 
     def __init__(
         self,
@@ -39,8 +39,8 @@ class ByteStreamReader:
         new_cutter: Callable[[], Cutter],
         patience: Patience,
         max_behind_s: float,
+        wall: Callable[[], float],
         position: Json | None = None,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self._http, self._url, self._kind, self._new_cutter = http, url, kind, new_cutter
         self._patience, self._wall = patience, wall

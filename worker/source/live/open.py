@@ -53,16 +53,17 @@ def check_protocol(url: str) -> None:
 
 
 class LiveSource:
-    """Makes readers of addresses and files. ``now``, ``sleep`` and ``wall`` may be a test's."""
+    """Makes readers of addresses and files. ``wall``: Unix time on the clock of all who watch a stream in turn. ``now`` and
+    ``sleep`` may be a test's."""
 
     def __init__(
         self,
         http: HttpSource,
         options: LiveOptions,
         *,
+        wall: Callable[[], float],
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self._http, self._options = http, options
         self._now, self._sleep, self._wall = now, sleep, wall
