@@ -44,7 +44,8 @@ veriframe watch recording.ts --max-duration 1h --out reports
 4    internal error
 130  stopped by Ctrl-C (SIGTERM: 143); the report so far is printed
      and written; a second Ctrl-C kills
-141  nobody reads standard output any more
+141  nobody reads standard output any more; the report so far is
+     written
 """
 
 

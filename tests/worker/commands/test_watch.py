@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -31,6 +32,7 @@ from worker.pipeline import Scanner
 from worker.report import Report
 from worker.settings import Settings
 from worker.source.files import Item
+from worker.stdio import _Output
 from worker.types import Label
 from worker.watch.command import watch_item
 from worker.watch.events import WatchEvent, WindowResult
@@ -206,6 +208,29 @@ def test_what_was_not_watched_to_its_end_is_told_by_the_exit_code(
     report = Report.model_validate_json(stdout.getvalue().splitlines()[-1])
     assert report.watch is not None
     assert (report.verdict, report.watch.ending, code) == (Label.REAL, "lost", 3)
+
+
+@pytest.mark.parametrize(("full", "code"), [(False, 141), (True, 4)], ids=["nobody reads", "full"])
+def test_output_that_goes_nowhere_ends_with_the_report_so_far(
+    full: bool, code: int, opened: Scanner, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In mid-stream: the file may still grow for a while."""
+    monkeypatch.setenv("VERIFRAME_WATCH__FILE_ENDS_S", "600")
+    ours, theirs = os.pipe()
+    os.close(ours)
+    if full:
+        os.close(theirs)
+        theirs = os.open("/dev/full", os.O_WRONLY)
+    arguments = WatchArguments(target=str(recording), format="jsonl", windows=True, out=tmp_path / "out", fail_on=[])
+    flags = {"watch": {"window_s": 4, "hop_s": 4}}
+    with io.TextIOWrapper(io.BufferedWriter(_Output(theirs, "w"))) as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert run_watch(arguments, None, flags, build=lambda settings: nullcontext(opened)) == code
+    (stored,) = (tmp_path / "out").glob("*/report.json")
+    watch = Report.model_validate_json(stored.read_bytes()).watch
+    assert watch is not None
+    assert watch.ending == "stopped"
+    assert (tmp_path / "out" / "index.html").exists()
 
 
 def test_durations() -> None:
