@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class Batch:
     """Stored reports of items under way: another run over the same folder may clear what is compared meanwhile."""
 
     def run(self, items: Sequence[Item]) -> Tally:
-        """Report on every item. Ctrl-C ends it early. Raises ConfigError, ModelError, StorageError; what is done is written."""
+        """Report on every item. A signal ends it early. Raises ConfigError, ModelError, StorageError; what is done is written."""
         tally = Tally(total=len(items))
         started = time.monotonic()
         slots = Slots(
@@ -86,7 +86,7 @@ class Batch:
             except BaseException:
                 self.sink.close()
                 raise
-            with interrupts.held():
+            with interrupts.held(), _whoever_hears(tally):
                 self.sink.close()
         tally.seconds = time.monotonic() - started
         return tally
@@ -104,7 +104,8 @@ class Batch:
             outcomes.close()
             for outcome in late:
                 if outcome is not delivered:
-                    self._deliver(outcome, tally)
+                    with _whoever_hears(tally):
+                        self._deliver(outcome, tally)
 
     def _deliver(self, outcome: Outcome, tally: Tally) -> None:
         item = outcome.task.item
@@ -163,3 +164,13 @@ class Batch:
                 yield from slots.run(tasks)
             finally:
                 late.extend(slots.finished())
+
+
+@contextlib.contextmanager
+def _whoever_hears(tally: Tally) -> Iterator[None]:
+    """Standard output that takes nothing any more does not end what a signal has stopped already: the terminal is gone, say."""
+    try:
+        yield
+    except SystemExit:
+        if not tally.stopped:
+            raise

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first stops between two reports and keeps what there is, the second kills."""
+"""Ctrl-C, SIGTERM, SIGHUP (its terminal is gone): the first stops between reports and keeps what is done, the second kills."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    """What runs until it is told to stop is told by these. A SIGHUP that is ignored, as by nohup, stays so."""
+    for number in _SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop())
 
 
 class Interrupts:
     """While entered (main thread only), the first signal raises KeyboardInterrupt, though not inside ``held``; the second calls
     ``on_kill`` and ends the process by the signal. ``exit_code`` is 128 + the signal's number.
 
-    A signal that whoever started the process has it ignore stays ignored, as Ctrl-C is by what a script runs in the background.
+    A signal that whoever started the process has it ignore stays ignored, as Ctrl-C is by what a script runs in the background,
+    and SIGHUP by nohup. SIGHUP is never the second: shell and kernel each send one, and what was seen is still to be written.
     """
 
     def __init__(self, on_kill: Callable[[], None]) -> None:
@@ -33,7 +41,8 @@ class Interrupts:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before:
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave
+            if number != signal.SIGHUP or not self.exit_code:
+                signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -49,6 +58,8 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code:
+            if number == signal.SIGHUP:
+                return
             self._on_kill()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

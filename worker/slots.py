@@ -145,9 +145,9 @@ class Slots:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_slot_main, args=(theirs, self.build, self.settings), daemon=False)
         resource_tracker.ensure_running()  # which unblocks signals when it starts
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
         try:
-            process.start()  # it inherits the mask: Ctrl-C is our business, from the slot's first moment
+            process.start()  # it inherits the mask: Ctrl-C and a hang-up are our business, from the slot's first moment
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or without a reader, and the exit code."""
+"""Standard streams that are closed, full, without a reader or a terminal that is gone, and the exit code."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import fcntl
 import os
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+
+from tests.worker.fake_scanner import wait_for
+from worker.output.folder import ReportFolder
 
 REPOSITORY = Path(__file__).parents[2]
 FAKE = str(REPOSITORY / "tests" / "worker" / "fake_scanner.py")
@@ -98,3 +102,26 @@ def test_output_that_does_not_block_is_waited_for(pipe: tuple[BinaryIO, BinaryIO
         assert reader.read() == whole
         assert process.communicate(timeout=60)[1] == b""
     assert process.returncode == 0
+
+
+def test_a_terminal_that_is_gone_stops_a_scan_which_still_writes_its_folder(clip: Path, tmp_path: Path) -> None:
+    """A signal says so, and what is printed fails."""
+    slow = tmp_path / "slow.mp4"
+    slow.write_text("slow")
+    command = [sys.executable, FAKE, "scan", str(clip), str(slow), "--out", str(tmp_path / "out")]
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=ENV,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
+        os.close(theirs)
+        wait_for(ReportFolder(tmp_path / "out").place(clip) / "report.json")
+        os.close(ours)
+        assert process.wait(60) == 129
+    assert len(list((tmp_path / "out").glob("*/report.json"))) == 1
+    assert (tmp_path / "out" / "index.html").exists()

@@ -35,7 +35,8 @@ Give real files only, of many people and places; 8 are the least,
 0    the settings file was written
 2    usage: a flag or setting, no such model, too few files with a face
 4    internal error
-130  stopped by Ctrl-C (SIGTERM: 143); nothing was written
+130  stopped by Ctrl-C (SIGTERM: 143, SIGHUP: 129); nothing was
+     written
 """
 
 

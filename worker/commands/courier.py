@@ -13,7 +13,7 @@ from worker.commands.outcome import exit_codes
 EPILOG = """[bold]Examples[/]
 
 \b
-veriframe courier                             until SIGTERM or Ctrl-C; what is being sent is finished
+veriframe courier                             until SIGTERM, SIGHUP or Ctrl-C; what is being sent is finished
 veriframe courier --once                      what is due now, then end
 VERIFRAME_CALLBACKS__PARALLEL=32 veriframe courier
 
@@ -43,10 +43,10 @@ def courier(
 def run_courier(config: Path | None, *, once: bool) -> None:
     """Raises ConfigError; RedisDown with ``once``."""
     import contextlib
-    import signal
     import threading
     from concurrent.futures import ThreadPoolExecutor
 
+    from worker.interrupts import stop_on_signals
     from worker.queue.assemble import build_courier
     from worker.queue.board import open_board
     from worker.queue.front import build_redis
@@ -66,8 +66,7 @@ def run_courier(config: Path | None, *, once: bool) -> None:
             typer.echo(f"{tries} tries; {made.callbacks.pending()} callbacks wait", err=True)
             return
         stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        stop_on_signals(stop.set)
         # In a thread of its own: a handler that sets an event for which its own thread is just waiting can hang for ever.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="run"))
         running = pool.submit(made.run, stop)

@@ -55,8 +55,8 @@ find . -size +1M -print0 | veriframe scan - --format jsonl
 2    usage: a flag, a setting, no such model, nothing to scan
 3    some items failed (wins over 1); their reports say why
 4    internal error
-130  stopped by Ctrl-C (SIGTERM: 143); what was finished is printed
-     and written; a second Ctrl-C kills
+130  stopped by Ctrl-C (SIGTERM: 143, SIGHUP: 129); what was
+     finished is printed and written; a second Ctrl-C kills
 141  nobody reads standard output any more
 """
 

@@ -62,13 +62,13 @@ def serve(
 
 
 def run_server(config: Path | None, flags: dict[str, str | int]) -> None:
-    """Until SIGTERM or SIGINT. Raises ConfigError."""
+    """Until SIGTERM, SIGINT or SIGHUP. Raises ConfigError."""
     import contextlib
     import logging
-    import signal
 
     import uvicorn
 
+    from worker.interrupts import stop_on_signals
     from worker.settings import default_file, load_settings
     from worker.telemetry.logs import begin_logging
 
@@ -90,9 +90,8 @@ def run_server(config: Path | None, flags: dict[str, str | int]) -> None:
                 timeout_graceful_shutdown=STOP_S,
             )
         )
-        # uvicorn raises the signal that stopped it again when it is done: the exit code is ours to give.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+        # uvicorn hears the first two itself, and raises them again when it is done: the exit code is ours to give.
+        stop_on_signals(lambda: setattr(server, "should_exit", True))
         address, port = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         logging.getLogger("worker").info("listening on http://%s:%d", shown, port)

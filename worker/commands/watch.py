@@ -42,8 +42,8 @@ veriframe watch recording.ts --max-duration 1h --out reports
 3    it could not be watched, or not to its end; the report says
      why (wins over 1)
 4    internal error
-130  stopped by Ctrl-C (SIGTERM: 143); the report so far is printed
-     and written; a second Ctrl-C kills
+130  stopped by Ctrl-C (SIGTERM: 143, SIGHUP: 129); the report
+     so far is printed and written; a second Ctrl-C kills
 141  nobody reads standard output any more; the report so far is
      written
 """

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 HELP = (
     "Scan what is queued in Redis, until told to stop.\n\n"
     "Each process has a parent, which takes scans and watches over them, and a child, which holds the model. A killed one is "
-    "started again. SIGTERM or Ctrl-C: running scans may end within queue.grace_s, or are handed back. Results are called "
-    "back by a courier, started beside the workers."
+    "started again. SIGTERM, SIGHUP or Ctrl-C: running scans may end within queue.grace_s, or are handed back. Results are "
+    "called back by a courier, started beside the workers."
 )
 EPILOG = """[bold]Examples[/]
 
@@ -68,8 +68,8 @@ def worker(
 def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | None, config: Path | None) -> int:
     """Supervise until a signal; returns the exit code. Raises ConfigError."""
     import contextlib
-    import signal
 
+    from worker.interrupts import stop_on_signals
     from worker.queue.board import open_board
     from worker.queue.probes import probes
     from worker.queue.requests import QUEUES
@@ -89,8 +89,7 @@ def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | No
             silent_s=settings.queue.boot_timeout_s + 60 + 2 * (settings.redis.patience_s + settings.redis.timeout_s),
             telemetry=board.telemetry,
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: supervisor.stop())
+        stop_on_signals(supervisor.stop)
         answers = {"/livez": supervisor.is_live, "/readyz": supervisor.is_ready}
         stack.enter_context(board.serve(answers))
         if probe is not None:

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 def main(arguments: list[str]) -> None:
     answers, parent = int(arguments[0]), int(arguments[1])
     end_with_parent(parent)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     order = Order()
     signal.signal(signal.SIGUSR1, lambda *_: setattr(order, "is_given", True))

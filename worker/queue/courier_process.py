@@ -11,6 +11,7 @@ import sys
 import threading
 
 from worker.errors import ConfigError
+from worker.interrupts import stop_on_signals
 from worker.queue.assemble import build_courier, read_settings
 from worker.queue.front import build_redis
 from worker.queue.lifeline import end_with_parent
@@ -26,8 +27,7 @@ def main(arguments: list[str]) -> int:
     end_with_parent(supervisor, signal.SIGTERM)
     begin_logging()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop_on_signals(stop.set)
     order = json.loads(sys.stdin.buffer.readline())
     try:
         settings = read_settings(order["settings"])

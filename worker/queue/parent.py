@@ -19,9 +19,9 @@ from io import FileIO
 from typing import Any
 
 from worker.errors import ConfigError, ModelError, VeriframeError
+from worker.interrupts import stop_on_signals
 from worker.queue.assemble import STREAMS, brisk_redis, build_worker, hearing_redis, read_settings
 from worker.queue.lifeline import end_with_parent
-from worker.queue.scan_worker import stop_on_signals
 from worker.scratch import sweep
 from worker.telemetry.logs import begin_logging
 from worker.telemetry.shared import open_telemetry
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
             told = partial(beat, out)
             names = {"build": order["build"], "streams": order.get("streams", STREAMS), "telemetry_folder": folder}
             worker = build_worker(settings, redis, brisk, face, order["queues"], on_beat=told, telemetry=telemetry, **names)
-            stop_on_signals(worker)
+            stop_on_signals(worker.stop)
             try:
                 worker.run()
             finally:

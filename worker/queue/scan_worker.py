@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import socket
 import threading
 import time
@@ -327,9 +326,3 @@ class ScanWorker:
 
 def _is_end(said: dict[str, Any] | None, claim: Claim) -> bool:
     return said is not None and said.get("done") == claim.id and said.get("attempt") == claim.attempt
-
-
-def stop_on_signals(worker: ScanWorker) -> None:
-    """SIGTERM and Ctrl-C ask for a graceful end."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())

@@ -99,6 +99,8 @@ def started(redis_server: EmbeddedRedis, folder: Path) -> Iterator[Server]:
 def server(redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with started(redis_server, tmp_path_factory.mktemp("serve")) as running:
         yield running
+        running.process.send_signal(signal.SIGHUP)
+        assert running.process.wait(LIMIT_S) == 0, "a terminal that is gone asks it to end, as SIGTERM does"
 
 
 def test_a_callers_path_and_what_is_logged_of_it(server: Server) -> None:

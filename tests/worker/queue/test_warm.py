@@ -28,7 +28,8 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WarmChild
 def test_one_that_was_found_dead_keeps_its_number_until_it_is_killed(child: WarmChild) -> None:
     assert child.is_ready
     pid = child.pid
-    os.kill(pid, signal.SIGTERM)  # it heeds the end of its orders only
+    for number in (signal.SIGTERM, signal.SIGHUP):  # it heeds the end of its orders only
+        os.kill(pid, number)
     assert child.is_alive
     os.kill(pid, signal.SIGKILL)
     until(lambda: not child.is_alive, 30, "it is seen to have ended")
