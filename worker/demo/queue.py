@@ -22,6 +22,7 @@ from worker.errors import BadSignature
 from worker.queue.client import ScanClient
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.front import build_redis
+from worker.queue.lifeline import ending_with
 from worker.queue.webhooks import Secrets, verify
 from worker.report import Report
 from worker.settings import Settings
@@ -135,7 +136,7 @@ def receiver(callbacks: Callbacks) -> Iterator[int]:
 
 @contextlib.contextmanager
 def worker_process(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """``veriframe worker`` with these settings; its log is a file in ``folder``."""
+    """``veriframe worker`` with these settings; its log is a file in ``folder``. It ends with this process, however that ends."""
     config = folder / "worker.yaml"
     config.write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VERIFRAME_")}
@@ -145,6 +146,7 @@ def worker_process(settings: Settings, folder: Path) -> Iterator[subprocess.Pope
             env=environment,
             stdout=log,
             stderr=log,
+            preexec_fn=ending_with(os.getpid(), signal.SIGTERM),
         )
         try:
             yield process

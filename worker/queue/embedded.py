@@ -5,7 +5,6 @@ It listens on loopback only, keeps everything in one folder, and on Linux ends w
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import re
@@ -13,10 +12,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -28,12 +26,12 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from worker.errors import ConfigError, RedisDown
+from worker.queue.lifeline import ending_with
 
 START_S = 30.0
 STOP_S = 10.0
 _POLL_S = 0.02
 _ANSWER_S = 1.0
-_PR_SET_PDEATHSIG = 1
 _PORTS = range(10_000, 30_000)
 """Below what systems give to outgoing connections: a client that keeps knocking at a stopped server's port from such a port may
 hit upon the same number, and be connected to itself."""
@@ -213,7 +211,7 @@ class EmbeddedRedis:
                 cwd=self.folder,
                 env={"LC_ALL": "C"},
                 start_new_session=True,  # a Ctrl-C in the terminal is for those who use it; they stop it when they are done
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=ending_with(os.getpid()),
             )
         assert process.stdin is not None
         with process.stdin as pipe:
@@ -261,17 +259,3 @@ def free_port() -> int:
                 continue
             return port
     raise RedisDown(f"no port between {_PORTS.start} and {_PORTS.stop} is free")
-
-
-def _die_with(parent_pid: int) -> Callable[[], None] | None:
-    """What the child does between fork and exec; elsewhere than on Linux a killed parent leaves its server behind."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-
-    def bind_life() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent_pid:
-            os._exit(1)
-
-    return bind_life
