@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,15 @@ from redis import Redis
 from optimize.bench.cpu import tree_cpu_s
 from optimize.bench.document import Chart, Figure
 from optimize.bench.ratio import ratio
+from optimize.bench.rivals.scanner import scan_settings
+from worker.backends.candidates import is_of
 from worker.errors import ConfigError, QueueError
 from worker.queue import ScanClient
 from worker.queue.assemble import SCANNER, told_settings
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.front import build_records
 from worker.queue.supervisor import Program, Supervisor
+from worker.service_settings import QueueSettings, RedisSettings
 from worker.settings import Settings
 from worker.types import Json
 
@@ -38,7 +41,10 @@ LOOK_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """One round. ``took_s`` from the first scan's start to the last one's end; of each scan: its own time, and with waiting."""
+    """One round. ``took_s`` from the first scan's start to the last one's end; of each scan: its own time, and with waiting.
+
+    ``backends``: those that the scans ran on.
+    """
 
     workers: int
     videos: int
@@ -46,6 +52,7 @@ class Served:
     cpu_s: float
     scan_s: tuple[float, ...]
     with_waiting_s: tuple[float, ...]
+    backends: tuple[str, ...]
 
 
 def copies(clips: Sequence[Path], count: int, folder: Path) -> list[Path]:
@@ -76,9 +83,10 @@ def serve(
     flags: Json,
     on_round: Callable[[Served], None] = lambda _: None,
 ) -> list[Served]:
-    """``rounds`` of ``videos`` scans for each number of workers, in turns. ``flags``: settings by section.
+    """``rounds`` of ``videos`` scans for each number of workers, in turns. ``flags``: settings by section, over the environment.
 
-    Raises RedisDown, ConfigError where there are fewer cores than workers, QueueError where a scan does not complete.
+    Raises RedisDown, ConfigError where there are fewer cores than workers or another backend than the one named would run,
+    QueueError where a scan does not complete.
     """
     cores = sorted(os.sched_getaffinity(0))
     if max(workers) > len(cores):
@@ -91,7 +99,7 @@ def serve(
         media = scratch / "media"
         media.mkdir()
         paths = copies(clips, videos, media)
-        settings = _settings(server.url, media, flags)
+        settings = serve_settings(server.url, media, flags)
         for number in range(rounds):
             for count in workers if number % 2 == 0 else reversed(workers):
                 redis.flushall()
@@ -100,13 +108,32 @@ def serve(
     return served
 
 
-def _settings(url: str, media: Path, flags: Json) -> Settings:
+def serve_settings(url: str, media: Path, flags: Json) -> Settings:
+    """``flags`` over what the environment says of scans, on one thread; of its queue, Redis and stores nothing is taken.
+
+    Raises ConfigError.
+    """
     told: Json = {name: dict(keys) for name, keys in flags.items()}
-    told.setdefault("model", {})["threads"] = 1
-    told.setdefault("decode", {})["threads"] = 1
-    told["redis"] = {"url": url}
-    told["queue"] = {"media_roots": [str(media)], "scans_per_child": 0, "child_growth_mib": 0}
-    return Settings.model_validate(told)
+    told["decode"] = told.get("decode", {}) | {"threads": 1}
+    of_scans = scan_settings(told, threads=1)
+    return Settings(
+        decode=of_scans.decode,
+        sampling=of_scans.sampling,
+        faces=of_scans.faces,
+        model=of_scans.model,
+        verdict=of_scans.verdict,
+        calibration=of_scans.calibration,
+        redis=RedisSettings(url=url),
+        queue=QueueSettings(media_roots=(media,), scans_per_child=0, child_growth_mib=0),
+    )
+
+
+def as_named(ran: Iterable[str], named: str) -> tuple[str, ...]:
+    """Each of the backends that ran once. Raises ConfigError where one is not the backend ``named``, unless this is ``auto``."""
+    backends = tuple(sorted(set(ran)))
+    if named != "auto" and (others := [one for one in backends if not is_of(one, named)]):
+        raise ConfigError(f"{', '.join(others)} ran in the place of {named}")
+    return backends
 
 
 def _round(settings: Settings, redis: Redis, paths: Sequence[Path], cores: Sequence[int]) -> Served:
@@ -116,6 +143,7 @@ def _round(settings: Settings, redis: Redis, paths: Sequence[Path], cores: Seque
         ids = [answer.id for answer in client.enqueue_many(paths)]
         states = client.wait(ids, END_S)
         cpu_s = tree_cpu_s() - cpu_s
+        models = [client.report(scan_id).model for scan_id in ids]
     if set(states.values()) != {"completed"}:
         raise QueueError(f"not all scans were completed: {sorted({str(state) for state in states.values()})}")
     found = records.get_many(ids)
@@ -128,6 +156,7 @@ def _round(settings: Settings, redis: Redis, paths: Sequence[Path], cores: Seque
         cpu_s=cpu_s,
         scan_s=tuple((end - start) / 1000 for start, end in zip(started, finished, strict=True)),
         with_waiting_s=tuple((one.finished_ms or 0) / 1000 - one.created_ms / 1000 for one in found),
+        backends=as_named((model.backend for model in models if model is not None), settings.model.backend),
     )
 
 
@@ -172,8 +201,10 @@ def serve_figures(served: Sequence[Served]) -> list[Figure]:
         name = "1 worker" if count == 1 else f"{count} workers"
         speed = float(np.median([one.videos / one.took_s for one in rounds]))
         cpu_s = float(np.median([one.cpu_s / one.videos for one in rounds]))
+        ran = ", ".join(sorted({backend for one in rounds for backend in one.backends}))
+        note = f"{rounds[0].videos} videos, {len(rounds)} rounds; {ran}"
         figures += [
-            Figure(name=f"{name}: videos", value=speed, unit="a second", note=f"{rounds[0].videos} videos, {len(rounds)} rounds"),
+            Figure(name=f"{name}: videos", value=speed, unit="a second", note=note),
             Figure(name=f"{name}: CPU time", value=cpu_s, unit="s a video"),
         ]
         for what, times in (
