@@ -14,13 +14,14 @@ from pathlib import Path
 
 from optimize.bench.memory import tree_pss_bytes
 from optimize.bench.ratio import Ratio, Runs, ratio, sum_of_medians
-from optimize.bench.side import Answered, Asking, Rival, Side
+from optimize.bench.side import Answered, Asking, Rival
 from optimize.bench.turns import open_sides, take_turns
-from optimize.bench.variants import Variant
+from optimize.bench.variants import Variant, can_replay
 from worker.types import Json
 
 FACES_TOLERANCE = 0.02
 STAGES = ("decode", "detect", "infer")
+RIVALS = "optimize.bench.rivals"
 DECODE_FLOOR = "floor of decoding"
 NETWORKS = "networks of "
 REFERENCE = "reference "
@@ -147,18 +148,21 @@ def _as_one(runs: Runs) -> Runs:
     return [[sum(clips) for clips in zip(*runs, strict=True)]]
 
 
-def rivals(variants: Sequence[Variant], references: Sequence[str], *, frames: int, with_floor: bool) -> list[Rival]:
-    """Every side of a comparison. Raises ConfigError."""
-    package = "optimize.bench.rivals"
-    found = [Rival(name=one.name, build=f"{package}.scanner:build", options={"flags": one.flags(frames)}) for one in variants]
-    found += [Rival(name=REFERENCE + mode, build=f"{package}.reference:build", options={"mode": mode}) for mode in references]
-    if with_floor:
-        found.append(Rival(name=DECODE_FLOOR, build=f"{package}.decoding:build_floor"))
-        found += [
-            Rival(name=NETWORKS + one.name, build=f"{package}.networks:build", options={"flags": one.flags(frames)})
-            for one in variants
-        ]
-    return found
+def rivals(variants: Sequence[Variant], references: Sequence[str], *, frames: int) -> list[Rival]:
+    """Ours and the references."""
+    found = [Rival(name=one.name, build=f"{RIVALS}.scanner:build", options={"flags": one.flags(frames)}) for one in variants]
+    return found + [
+        Rival(name=REFERENCE + mode, build=f"{RIVALS}.reference:build", options={"mode": mode}) for mode in references
+    ]
+
+
+def floors(variants: Sequence[Variant], *, frames: int) -> list[Rival]:
+    """The sides of the floor."""
+    networks = f"{RIVALS}.networks:build"
+    return [
+        Rival(name=DECODE_FLOOR, build=f"{RIVALS}.decoding:build_floor"),
+        *(Rival(name=NETWORKS + one.name, build=networks, options={"flags": one.flags(frames)}) for one in variants),
+    ]
 
 
 def compare_clip(path: Path, sides: dict[str, Asking], variants: Sequence[Variant], rounds: int) -> ClipRuns:
@@ -197,11 +201,21 @@ def compare(
     with_floor: bool = True,
     on_clip: Callable[[ClipRuns], None] = lambda _: None,
 ) -> Comparison:
-    """Time all sides over all clips. Raises SideFailed if a side cannot start or cannot scan a clip, and ConfigError."""
-    wanted = rivals(variants, references, frames=frames, with_floor=with_floor)
+    """Time all sides over all clips. Raises SideFailed if a side cannot start or cannot scan a clip.
+
+    ``with_floor``: also the floor, where every network of ours can be run again.
+    """
     with ExitStack() as stack:
-        sides = stack.enter_context(open_sides(wanted, threads))
-        start_up_s = _warm_up(sides, clips[0], variants)
+        sides = stack.enter_context(open_sides(rivals(variants, references, frames=frames), threads))
+        first = _warm_up(sides, clips[0], variants[0].name)
+        start_up_s = {name: sides[name].start_up_s + answer.wall_s for name, answer in first.items()}
+        ran = [first[one.name].reply for one in variants]
+        with_floor = with_floor and all(can_replay(reply["backend"], reply["face_backend"]) for reply in ran)
+        if with_floor:
+            opened = stack.enter_context(open_sides(floors(variants, frames=frames), threads))
+            for side in opened.values():
+                side.ask({"path": str(clips[0]), "times_s": ran[0]["times_s"][:1]})
+            sides |= opened
         runs = []
         for path in clips:
             runs.append(compare_clip(path, dict(sides), variants, rounds))
@@ -229,15 +243,11 @@ def compare_lists(clips: Sequence[Path], sides: Mapping[str, Asking], variants: 
     return take_turns(asked | {ONE_BY_ONE + name: side for name, side in asked.items()}, requests, rounds)
 
 
-def _warm_up(sides: dict[str, Side], path: Path, variants: Sequence[Variant]) -> dict[str, float]:
+def _warm_up(sides: Mapping[str, Asking], path: Path, ours: str) -> dict[str, Answered]:
     """The first scan loads what was left for later: it belongs to the start-up. References get one frame."""
-    first = sides[variants[0].name].ask({"path": str(path)})
-    took_s = {variants[0].name: sides[variants[0].name].start_up_s + first.wall_s}
-    for name, side in sides.items():
-        if name not in took_s:
-            given = first.reply["times_s"][:1]
-            took_s[name] = side.start_up_s + side.ask({"path": str(path), "times_s": given}).wall_s
-    return took_s
+    first = {ours: sides[ours].ask({"path": str(path)})}
+    request: Json = {"path": str(path), "times_s": first[ours].reply["times_s"][:1]}
+    return first | {name: side.ask(request) for name, side in sides.items() if name != ours}
 
 
 def per_clip(clip: ClipRuns, names: Sequence[str]) -> dict[str, float]:

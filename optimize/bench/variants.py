@@ -7,6 +7,14 @@ from dataclasses import dataclass
 from worker.settings import load_settings
 from worker.types import Json
 
+REPLAYED = frozenset({"onnxruntime", "openvino", "openvino-bf16"})
+"""Backends whose networks the floor can run again by their runtime alone: those of processors."""
+
+
+def can_replay(classifier: str, detector: str) -> bool:
+    """Whether all networks of a scan can be run again, by the backends that its classifier and its face detector run on."""
+    return {classifier, detector} <= REPLAYED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:

@@ -14,6 +14,7 @@ from optimize.bench.cpu import tree_cpu_s
 from optimize.bench.rivals.recording import Network, Run, Tape, record
 from optimize.bench.rivals.scanner import scan_settings
 from optimize.bench.side import Answer
+from optimize.bench.variants import can_replay
 from worker.types import Json
 
 
@@ -28,28 +29,32 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
     """``options``: ``flags``. A request names a ``path``; the scan that shows what its networks see is made once, and not timed.
 
     Each network runs its calls in every arrangement (one after the other on all threads; side by side on one thread each); the
-    quickest counts. Raises RuntimeError where no network ran on a runtime known here.
+    quickest counts. Raises RuntimeError where a network runs on a runtime that cannot be replayed.
     """
+    settings = scan_settings(options.get("flags", {}), threads)
     tape = Tape()
     record(tape)
     from worker.compose import build_scanner
 
     recorded = ""
     with ExitStack() as stack:
-        scanner = stack.enter_context(build_scanner(scan_settings(options.get("flags", {}), threads)))
+        scanner = stack.enter_context(build_scanner(settings))
+        if not can_replay(scanner.model.backend, settings.faces.backend):
+            raise RuntimeError(f"not to be replayed: {scanner.model.backend}, faces by {settings.faces.backend}")
         pool = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="nets"))
         networks = list(tape.networks)
         arrangements = [[network.open(streams, threads) for streams in sorted({1, threads})] for network in networks]
-        if not networks:
-            raise RuntimeError("no network runs on ONNX Runtime or OpenVINO here")
 
         def replay(request: Json) -> Json:
             nonlocal recorded
             if recorded != request["path"]:
                 tape.clear()
                 tape.recording = True
-                scanner.scan(Path(request["path"]))
+                frames = scanner.scan(Path(request["path"])).frames
                 tape.recording = False
+                is_scored = any(face.score is not None for frame in frames for face in frame.faces)
+                if is_scored and not any(network.calls for network in networks if network.stage == "infer"):
+                    raise RuntimeError("faces were scored, and nothing was heard of the classifier")
                 recorded = request["path"]
             reply: Json = {}
             for stage in ("detect", "infer"):

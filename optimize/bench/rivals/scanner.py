@@ -57,6 +57,7 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
                 "times_s": sorted(frame.t_ms / 1000 for frame in result.frames),
                 "verdict": report.verdict,
                 "backend": scanner.model.backend,
+                "face_backend": settings.faces.backend,
                 "stage_threads": 1,
             }
             return reply

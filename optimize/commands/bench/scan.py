@@ -49,7 +49,7 @@ def scan(
         bool | None, typer.Option("--carry/--no-carry", help="Follow faces between detections; default: settings.")
     ] = None,
     early: Annotated[bool, typer.Option("--early/--exhaustive", help="Also with early decision.")] = False,
-    floor: Annotated[bool, typer.Option(help="Also the floor: decoding and networks alone.")] = True,
+    floor: Annotated[bool, typer.Option(help="Also the floor: decoding, and networks alone where all run on a CPU.")] = True,
     repeat: Repeat = 3,
     threads: Threads = 2,
     json_out: JsonOut = None,
@@ -85,9 +85,11 @@ def scan(
                 frames=frames,
                 rounds=repeat,
                 threads=threads,
-                with_floor=floor and all(one.backend != "torch" for one in variants),
+                with_floor=floor,
                 on_clip=on_clip,
             )
+        if floor and not result.with_floor:
+            typer.echo("veriframe bench: no floor: only networks on onnxruntime or openvino can be run again alone", err=True)
         finish(started.document(scan_figures(result), scan_charts(result), scan_details(result)), json_out, plot)
         if not faces_agree(result):
             typer.echo("veriframe bench: faces differ by more than 2 % from reference b: the times do not compare", err=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from optimize.bench.variants import Variant, variants_of
+from optimize.bench.variants import Variant, can_replay, variants_of
 from worker.errors import ConfigError
 from worker.settings import load_settings
 
@@ -33,3 +33,18 @@ def test_early_variants_come_after_all_exhaustive_ones() -> None:
 def test_settings_that_are_none_are_refused_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match="backend"):
         variants_of(["abacus"], carry=None, early=False)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "detector", "can"),
+    [
+        ("onnxruntime", "onnxruntime", True),
+        ("openvino-bf16", "openvino", True),
+        ("onnxruntime-cuda", "onnxruntime", False),
+        ("tensorrt-fp16", "onnxruntime", False),
+        ("torch", "onnxruntime", False),
+        ("onnxruntime", "tensorrt", False),
+    ],
+)
+def test_only_networks_on_processors_can_be_replayed(classifier: str, detector: str, can: bool) -> None:
+    assert can_replay(classifier, detector) is can

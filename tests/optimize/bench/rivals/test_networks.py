@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from optimize.bench.side import Rival, Side
+import pytest
+
+from optimize.bench.side import Rival, Side, SideFailed
 from worker.demo import FOLDER
 
 
@@ -17,3 +19,10 @@ def test_what_a_scan_gave_to_its_networks_is_run_again() -> None:
     assert min(two["detect_s"], two["infer_s"], two["detect_cpu_s"], two["infer_cpu_s"]) > 0
     assert none["detect_s"] > 0
     assert none["infer_calls"] == 0, "no face was classified"
+
+
+def test_there_is_no_floor_where_a_network_runs_on_a_card() -> None:
+    flags = {"model": {"backend": "onnxruntime"}, "faces": {"backend": "tensorrt"}}
+    side = Side(Rival(name="networks", build="optimize.bench.rivals.networks:build", options={"flags": flags}), threads=1)
+    with pytest.raises(SideFailed, match="not to be replayed: onnxruntime, faces by tensorrt"), side:
+        pass
