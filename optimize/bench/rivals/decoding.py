@@ -24,13 +24,23 @@ NEAR_FRAMES = 8
 
 @contextmanager
 def build_floor(options: Json, threads: int) -> Iterator[Answer]:
-    """A request: ``path`` and ``times_s``; the frames nearest them are converted to RGB at half size and thrown away."""
-    yield lambda request: {"frames": len(half_frames(Path(request["path"]), request["times_s"], threads))}
+    """A request: ``path`` and ``times_s``; the frames nearest them are converted to RGB at half size and thrown away.
+
+    Raises RuntimeError where not all of them were given: less work is no floor.
+    """
+
+    def decode(request: Json) -> Json:
+        return _counted(len(half_frames(Path(request["path"]), request["times_s"], threads)), request)
+
+    yield decode
 
 
 @contextmanager
 def build_linear(options: Json, threads: int) -> Iterator[Answer]:
-    """As most people write it: decode from the start to the last frame wanted, those wanted to RGB at full size."""
+    """As most people write it: decode from the start to the last frame wanted, those wanted to RGB at full size.
+
+    Raises RuntimeError where not all of them were given.
+    """
 
     def decode(request: Json) -> Json:
         with av.open(request["path"]) as container:
@@ -44,7 +54,7 @@ def build_linear(options: Json, threads: int) -> Iterator[Answer]:
                     del left[0]
                 if not left:
                     break
-        return {"frames": frames}
+        return _counted(frames, request)
 
     yield decode
 
@@ -75,7 +85,8 @@ def half_frames(path: Path, times_s: Sequence[float], threads: int) -> list[floa
     """The frames at ``times_s`` (rising; of real frames), each decoded and converted once; the times of those given.
 
     A group of pictures is entered by seeking where its key frame is some way ahead, and left when its last wanted frame is sent;
-    of the others, those that nothing refers to stay undecoded.
+    of the others, those that nothing refers to stay undecoded. A container without an index is read from the start: a seek there
+    may end behind what is wanted.
     """
     given: list[float] = []
     with av.open(str(path)) as container:
@@ -83,10 +94,12 @@ def half_frames(path: Path, times_s: Sequence[float], threads: int) -> list[floa
         codec = stream.codec_context
         stream.thread_type, codec.thread_count = "AUTO", threads
         clock = _Clock(stream)
-        for group in _groups(times_s, clock.keys_s(), NEAR_FRAMES / float(stream.average_rate or 25)):
+        keys_s = clock.keys_s()
+        for group in _groups(times_s, keys_s, NEAR_FRAMES / float(stream.average_rate or 25)):
             if given:
                 codec.flush_buffers()
-            container.seek(clock.stamp(group[0]), stream=stream)
+            if keys_s:
+                container.seek(clock.stamp(group[0]), stream=stream)
             unsent = list(group)
             for packet in container.demux(stream):
                 if packet.pts is not None and (at := _place(unsent, clock.time_s(packet.pts))) is not None:
@@ -104,6 +117,12 @@ def half_frames(path: Path, times_s: Sequence[float], threads: int) -> list[floa
                 if not unsent or not packet.size:
                     break
     return given
+
+
+def _counted(frames: int, request: Json) -> Json:
+    if frames != len(request["times_s"]):
+        raise RuntimeError(f"{frames} of the {len(request['times_s'])} frames wanted")
+    return {"frames": frames}
 
 
 class _Clock:

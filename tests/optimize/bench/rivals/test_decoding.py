@@ -27,6 +27,20 @@ def test_every_rival_decodes_the_frames_that_ours_gave(build: Build, times_s: li
         assert decode({"path": str(CLIP), "times_s": times_s})["frames"] == 7
 
 
+@pytest.mark.parametrize("build", [build_floor, build_linear])
+def test_fewer_frames_than_wanted_are_an_error(build: Build, times_s: list[float]) -> None:
+    with build({}, 1) as decode, pytest.raises(RuntimeError, match="1 of the 2 frames"):
+        decode({"path": str(CLIP), "times_s": [times_s[0], 100.0]})
+
+
+@pytest.mark.parametrize("lasts_s", [1.0, 12.0])
+def test_without_an_index_the_floor_gives_every_wanted_frame(tmp_path: Path, lasts_s: float) -> None:
+    loop_clip(CLIP, tmp_path / "clip.ts", lasts_s)
+    with build_ours({}, 1) as decode:
+        found = decode({"path": str(tmp_path / "clip.ts"), "strategy": "uniform", "max_frames": 5})["times_s"]
+    assert half_frames(tmp_path / "clip.ts", found, 1) == pytest.approx(found, abs=0.001)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_floor_gives_exactly_the_wanted_frames_of_a_long_clip(tmp_path: Path, threads: int) -> None:
     loop_clip(CLIP, tmp_path / "long.mp4", 12.0)
