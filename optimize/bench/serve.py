@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +86,8 @@ def serve(
 ) -> list[Served]:
     """``rounds`` of ``videos`` scans for each number of workers, in turns. ``flags``: settings by section, over the environment.
 
-    Raises RedisDown, ConfigError where there are fewer cores than workers or another backend than the one named would run,
-    QueueError where a scan does not complete.
+    Raises RedisDown, ConfigError where there are fewer cores than workers, a clip cannot be scanned or another backend than the
+    one named would run, QueueError where a scan does not end.
     """
     cores = sorted(os.sched_getaffinity(0))
     if max(workers) > len(cores):
@@ -103,7 +104,7 @@ def serve(
         for number in range(rounds):
             for count in workers if number % 2 == 0 else reversed(workers):
                 redis.flushall()
-                served.append(_round(settings, redis, paths, cores[:count]))
+                served.append(_round(settings, redis, clips, paths, cores[:count]))
                 on_round(served[-1])
     return served
 
@@ -136,14 +137,18 @@ def as_named(ran: Iterable[str], named: str) -> tuple[str, ...]:
     return backends
 
 
-def _round(settings: Settings, redis: Redis, paths: Sequence[Path], cores: Sequence[int]) -> Served:
+def _round(settings: Settings, redis: Redis, clips: Sequence[Path], paths: Sequence[Path], cores: Sequence[int]) -> Served:
+    """``paths``: copies of ``clips`` in turn."""
     records = build_records(settings, redis)
     with ScanClient.from_settings(settings) as client, _workers(settings, cores):
         cpu_s = tree_cpu_s()
         ids = [answer.id for answer in client.enqueue_many(paths)]
         states = client.wait(ids, END_S)
         cpu_s = tree_cpu_s() - cpu_s
-        models = [client.report(scan_id).model for scan_id in ids]
+        reports = [client.report(scan_id) for scan_id in ids]
+    for clip, report in zip(cycle(clips), reports, strict=False):
+        if report.error is not None:
+            raise ConfigError(f"{clip} was not scanned: {report.error.message}")
     if set(states.values()) != {"completed"}:
         raise QueueError(f"not all scans were completed: {sorted({str(state) for state in states.values()})}")
     found = records.get_many(ids)
@@ -156,7 +161,7 @@ def _round(settings: Settings, redis: Redis, paths: Sequence[Path], cores: Seque
         cpu_s=cpu_s,
         scan_s=tuple((end - start) / 1000 for start, end in zip(started, finished, strict=True)),
         with_waiting_s=tuple((one.finished_ms or 0) / 1000 - one.created_ms / 1000 for one in found),
-        backends=as_named((model.backend for model in models if model is not None), settings.model.backend),
+        backends=as_named((report.model.backend for report in reports if report.model is not None), settings.model.backend),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from optimize.bench.memory import PeakMemory
 from optimize.bench.side import Rival, Side
 from worker.demo import demo_files
+from worker.errors import ConfigError
 
 SCANS = Rival(name="veriframe", build="optimize.bench.rivals.scanner:build")
 SHORT_S = 10.0
@@ -54,17 +55,26 @@ def make_clip(path: Path, seconds: float = SHORT_S) -> None:
 def loop_clip(source: Path, target: Path, seconds: float) -> float:
     """The first video stream of ``source`` repeated, packet by packet, until it lasts ``seconds``; returns what it lasts.
 
-    Nothing is encoded again: each round has its time stamps moved by the length of one.
+    Nothing is encoded again: each round has its time stamps moved by the length of one. Raises ConfigError for what is no video.
     """
+    try:
+        return _looped(source, target, seconds)
+    except (av.FFmpegError, ValueError) as exc:
+        raise ConfigError(f"{source} cannot be repeated: {exc}") from exc
+
+
+def _looped(source: Path, target: Path, seconds: float) -> float:
     with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        if not reading.streams.video:
+            raise ValueError("it has no video stream")
         stream = reading.streams.video[0]
         copy = writing.add_stream_from_template(stream)
         packets = [packet for packet in reading.demux(stream) if packet.dts is not None]
-        base = packets[0].time_base
-        if not packets or base is None:
-            raise ValueError(f"{source}: no packets with a time")
+        base = packets[0].time_base if packets else None
         ends = [(packet.pts or 0) + (packet.duration or 0) for packet in packets]
-        length = max(ends) - min(packet.pts or 0 for packet in packets)
+        length = max(ends, default=0) - min((packet.pts or 0 for packet in packets), default=0)
+        if base is None or length <= 0:
+            raise ValueError("its packets have no times")
         stamps = [(packet.dts or 0, packet.pts or 0) for packet in packets]
         rounds = max(1, -(-Fraction(seconds).limit_denominator(1000) // (length * base)))
         for number in range(int(rounds)):

@@ -34,6 +34,8 @@ def measure(clip: Path, *, rounds: int, on_round: Callable[[Start], None] = lamb
 
     Python's compiled modules are among the warm caches, also where the environment says to keep none.
     """
+    if not clip.is_file():
+        raise ConfigError(f"{clip}: there is no such file")
     with tempfile.TemporaryDirectory(prefix="veriframe-bench-") as compiled:
         imports = _run(clip, ["-X", "importtime"], compiled).stderr
         runs = []
@@ -51,8 +53,10 @@ def _run(clip: Path, options: list[str], compiled: str) -> subprocess.CompletedP
     environment["PYTHONPYCACHEPREFIX"] = compiled
     command = [sys.executable, *options, "-m", "worker.start", "scan", str(clip), "--format", "jsonl"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_S, check=False)
-    if done.returncode not in SCANNED or json.loads(done.stdout)["status"] != "completed":
-        raise ConfigError(f"{clip} was not scanned: {done.stderr[-500:]}")
+    report = json.loads(done.stdout) if done.returncode in SCANNED else None
+    if report is None or report["status"] != "completed":
+        said = "\n".join(line for line in done.stderr.splitlines() if not line.startswith("import time:"))
+        raise ConfigError(f"{clip} was not scanned: {said[-500:] if report is None else report['error']['message']}")
     return done
 
 

@@ -89,3 +89,10 @@ def test_videos_go_through_the_real_queue() -> None:
     assert [(one.workers, one.videos, len(one.scan_s), one.backends) for one in served] == [(1, 4, 4, ("onnxruntime",))]
     assert min(served[0].scan_s) > 0
     assert all(waiting >= own for own, waiting in zip(served[0].scan_s, served[0].with_waiting_s, strict=True))
+
+
+@pytest.mark.soak
+def test_a_clip_that_cannot_be_scanned_is_named(tmp_path: Path) -> None:
+    (tmp_path / "words.mp4").write_text("no video")
+    with pytest.raises(ConfigError, match=r"words\.mp4 was not scanned: not a video"):
+        serve([CLIPS[1], tmp_path / "words.mp4"], videos=2, workers=[1], rounds=1, flags=Variant(backend="onnxruntime").flags(1))

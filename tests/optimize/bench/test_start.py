@@ -17,8 +17,14 @@ def test_a_scan_is_started_in_a_process_of_its_own_without_torch() -> None:
 
 def test_what_cannot_be_scanned_is_told(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"no video")
-    with pytest.raises(ConfigError, match=r"clip\.mp4 was not scanned"):
+    with pytest.raises(ConfigError, match=r"clip\.mp4 was not scanned: not a video or picture that is read here$"):
         measure(tmp_path / "clip.mp4", rounds=1)
+
+
+@pytest.mark.parametrize("name", ["", "nowhere.mp4"])
+def test_only_a_file_is_started_with(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        measure(tmp_path / name, rounds=1)
 
 
 def test_figures_are_medians() -> None:
