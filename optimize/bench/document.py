@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -86,15 +86,26 @@ class Started:
         self.machine = describe_machine()
 
     def document(self, figures: Sequence[Figure], charts: Sequence[Chart] = (), details: Json | None = None) -> Document:
+        """A figure that is no finite number is told as unmeasured, and is left out of the charts."""
         return Document(
             bench=self._bench,
             command=self._command,
             at=self._at,
             machine=self.machine,
-            figures=tuple(figures),
-            charts=tuple(charts),
+            figures=tuple(_finite(figure) for figure in figures),
+            charts=tuple(replace(chart, series=_finite_points(chart.series)) for chart in charts),
             details=details or {},
         )
+
+
+def _finite(figure: Figure) -> Figure:
+    if figure.value is None or math.isfinite(figure.value):
+        return figure
+    return replace(figure, value=None, low=None, high=None, note="no finite number")
+
+
+def _finite_points(series: dict[str, list[tuple[float, float]]]) -> dict[str, list[tuple[float, float]]]:
+    return {name: [point for point in points if all(map(math.isfinite, point))] for name, points in series.items()}
 
 
 def read_document(path: Path) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,8 +49,14 @@ def check_outputs(plot: Path | None, json_out: Path | None) -> None:
 
         check_plot(plot)
     for path in (plot, json_out):
-        if path is not None and not path.absolute().parent.is_dir():
+        if path is None:
+            continue
+        if not path.absolute().parent.is_dir():
             raise ConfigError(f"{path}: there is no such folder")
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder: name a file")
+        if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            raise ConfigError(f"{path} may not be written")
 
 
 def need(extra: str, modules: Iterable[str], what: str) -> None:
@@ -74,17 +81,20 @@ def progress(total: int) -> Bar:
 
 
 def finish(document: Document, json_out: Path | None, plot: Path | None) -> None:
-    """Print the figures, and write the files that were asked for."""
+    """Print the figures, and write the files that were asked for. Raises ConfigError where one cannot be written."""
     table = Table(title=f"{document.command}: {document.machine['cpu']}, {document.machine['cores']} cores")
     table.add_column("figure")
     table.add_column("value")
     for figure in document.figures:
         table.add_row(escape(figure.name), escape(str(figure)))
     Console().print(table)
-    if json_out is not None:
-        document.write(json_out)
-    if plot is not None and document.charts:
-        from optimize.bench.plot import draw
+    try:
+        if json_out is not None:
+            document.write(json_out)
+        if plot is not None and document.charts:
+            from optimize.bench.plot import draw
 
-        machine = document.machine
-        draw(document.charts, f"{document.command}\n{machine['cpu']}, {machine['cores']} cores, {document.at[:10]}", plot)
+            machine = document.machine
+            draw(document.charts, f"{document.command}\n{machine['cpu']}, {machine['cores']} cores, {document.at[:10]}", plot)
+    except OSError as exc:
+        raise ConfigError(f"the figures cannot be written: {exc}") from exc

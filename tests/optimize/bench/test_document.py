@@ -59,3 +59,13 @@ def test_a_run_names_its_machine() -> None:
     assert machine["cores"] >= 1
     assert "numpy" in machine["versions"]
     assert len(machine["load_average"]) == 3
+
+
+def test_what_is_no_finite_number_is_unmeasured_and_the_rest_is_kept(tmp_path: Path) -> None:
+    chart = Chart(title="t", kind="lines", x="x", y="y", series={"ours": [(1, 2.0), (2, math.inf)]})
+    figures = [Figure(name="largest |dp|", value=math.nan, unit="", note="mean nan"), Figure(name="speed", value=2.0, unit="x")]
+    path = tmp_path / "run.json"
+    Started("classify", "veriframe bench classify").document(figures, [chart]).write(path)
+    read = read_document(path)
+    assert [str(figure) for figure in read.figures] == ["unmeasured: no finite number", "2 x"]
+    assert read.charts[0].series == {"ours": [(1, 2.0)]}

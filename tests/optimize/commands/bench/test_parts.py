@@ -34,6 +34,21 @@ def test_figures_have_a_place_to_go_before_anything_is_measured(command: str) ->
     assert "no such folder" in result.output
 
 
+def test_figures_go_to_a_file(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["queue", "--scans", "0", "--enqueue", "1", "--json", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "is a folder" in result.output
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    full = tmp_path / "full.json"
+    full.symlink_to("/dev/full")
+    result = CliRunner().invoke(app, ["queue", "--scans", "0", "--enqueue", "1", "--json", str(full)])
+    assert result.exit_code == 2
+    assert "enqueued by enqueue_many" in result.output, "the table comes first"
+    assert "the figures cannot be written: [Errno 28]" in result.output
+
+
 def test_cuda_is_unmeasured_where_there_is_none(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     import torch
