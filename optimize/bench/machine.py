@@ -27,6 +27,8 @@ PACKAGES = (
 )
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 ASK_S = 20.0
+CHECKOUT = Path(__file__).parents[2]
+"""Where the packages lie: a checkout, or ``site-packages``."""
 
 
 def describe_machine() -> Json:
@@ -56,11 +58,14 @@ def gpu_name() -> str | None:
     return _said(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])
 
 
-def commit() -> str | None:
-    """Of the checkout that this runs from, with ``+`` where its files were changed since."""
-    folder = str(Path(__file__).parents[2])
-    name = _said(["git", "-C", folder, "rev-parse", "--short=10", "HEAD"])
-    changed = _said(["git", "-C", folder, "status", "--porcelain", "--untracked-files=no"])
+def commit(folder: Path = CHECKOUT) -> str | None:
+    """Of the checkout that lies there, with ``+`` where its files were changed since; None where the folder is no checkout's
+    own, as a package's is that was installed below somebody's repository."""
+    top = _said(["git", "-C", str(folder), "rev-parse", "--show-toplevel"])
+    if top is None or Path(top).resolve() != folder.resolve():
+        return None
+    name = _said(["git", "-C", str(folder), "rev-parse", "--short=10", "HEAD"])
+    changed = _said(["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"])
     return name if name is None or not changed else f"{name}+"
 
 
