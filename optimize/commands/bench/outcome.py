@@ -67,12 +67,18 @@ def need(extra: str, modules: Iterable[str], what: str) -> None:
 
 def told_command(arguments: Sequence[str] | None = None) -> str:
     """The command line as it can be shown anywhere: without the files it writes, of absolute paths only the last part."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    for option in ("--json", "--plot"):
-        if option in words:
-            at = words.index(option)
-            del words[at : at + 2]
-    return shlex.join(["veriframe", *(Path(word).name if word.startswith("/") else word for word in words)])
+    told = ["veriframe"]
+    words = iter(sys.argv[1:] if arguments is None else arguments)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option in ("--json", "--plot"):
+            if not equals:
+                next(words, None)
+        elif option.startswith("--") and value.startswith("/"):
+            told.append(f"{option}={Path(value).name}")
+        else:
+            told.append(Path(word).name if word.startswith("/") else word)
+    return shlex.join(told)
 
 
 def progress(total: int) -> Bar:

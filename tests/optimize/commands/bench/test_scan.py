@@ -25,9 +25,16 @@ def test_what_cannot_be_done_is_refused_at_once(arguments: list[str], message: s
     assert message in result.output
 
 
-def test_commands_are_told_without_the_files_they_write_and_where_they_lie() -> None:
-    words = ["bench", "scan", "/home/me/videos", "--json", "/tmp/a.json", "--clips", "3"]
-    assert told_command(words) == "veriframe bench scan videos --clips 3"
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("scan /home/me/videos --json /tmp/a.json --clips 3", "scan videos --clips 3"),
+        ("scan videos --json=/tmp/a.json --plot=a.svg --clips=3", "scan videos --clips=3"),
+        ("memory --clip=/home/me/own.mp4", "memory --clip=own.mp4"),
+    ],
+)
+def test_commands_are_told_without_the_files_they_write_and_where_they_lie(words: str, told: str) -> None:
+    assert told_command(words.split()) == f"veriframe {told}"
 
 
 @pytest.mark.soak
