@@ -34,7 +34,7 @@ class Figure:
 
     @classmethod
     def of(cls, name: str, found: Ratio, unit: str = "x", note: str = "") -> Figure:
-        if not all(map(math.isfinite, (found.value, found.low, found.high))):
+        if not all(math.isfinite(number) for number in (found.value, found.low, found.high) if number is not None):
             return cls(name=name, value=None, unit=unit, note="nothing to divide by")
         return cls(name=name, value=found.value, low=found.low, high=found.high, unit=unit, note=note)
 

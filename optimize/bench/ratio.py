@@ -2,6 +2,7 @@
 
 Items are drawn with replacement, the same ones for both sides, and of each item's runs as many again: the interval covers what
 other items of the kind, and other runs, would have given. One item: runs alone. One run: items alone.
+One item with one run: no interval.
 """
 
 from __future__ import annotations
@@ -22,14 +23,11 @@ Runs = Sequence[Sequence[float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """``low`` and ``high`` bound it at ``LEVEL``."""
+    """``low`` and ``high`` bound it at ``LEVEL``; None: of one item's single run nothing is known about others."""
 
     value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+    low: float | None
+    high: float | None
 
 
 def sum_of_medians(runs: Runs) -> float:
@@ -40,8 +38,10 @@ def ratio(above: Runs, below: Runs) -> Ratio:
     """The sum of the items' median runs above, over that below. Raises ValueError unless both have the same items."""
     if len(above) != len(below) or not above:
         raise ValueError(f"{len(above)} and {len(below)} items do not compare")
-    draws = np.random.default_rng(0)
     value = _quotient(sum_of_medians(above), sum_of_medians(below))
+    if len(above) == len(above[0]) == len(below[0]) == 1:
+        return Ratio(value=value, low=None, high=None)
+    draws = np.random.default_rng(0)
     items_DC = draws.integers(0, len(above), (DRAWS, len(above)))
     drawn = [_drawn_sums(side, items_DC, draws) for side in (above, below)]
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -35,6 +35,11 @@ def test_one_item_is_judged_by_its_runs_alone() -> None:
     assert (found.low, found.value, found.high) == (1.0, 2.0, 3.0)
 
 
+def test_a_single_run_of_one_item_has_no_interval() -> None:
+    found = ratio([[3.0]], [[2.0]])
+    assert (found.value, found.low, found.high) == (1.5, None, None)
+
+
 def test_the_same_data_give_the_same_interval() -> None:
     above, below = [[1.0, 2.0], [4.0, 3.0]], [[1.0, 1.5], [2.0, 2.0]]
     assert ratio(above, below) == ratio(above, below)

@@ -118,6 +118,19 @@ def test_times_compare_only_if_both_sides_found_the_same_faces(faces: int, agree
     assert faces_agree(a_comparison(faces=faces)) is agree
 
 
+@pytest.mark.parametrize(
+    "ratio", ["times as fast as reference b", "CPU time, times less than reference b", "as a list: times as fast as reference b"]
+)
+def test_every_ratio_to_a_reference_tells_whether_it_compares(ratio: str) -> None:
+    def note(faces: int) -> str:
+        return next(
+            one.note for one in scan_figures(a_comparison(faces=faces)) if one.name in (f"fast: {ratio}", f"fast, {ratio}")
+        )
+
+    assert note(4) == "faces differ by 0.0%"
+    assert note(5) == "faces differ by 20.0%: does not compare"
+
+
 def test_figures_state_saving_faces_and_what_holds_back() -> None:
     figures = {figure.name: figure for figure in scan_figures(a_comparison())}
     assert figures["fast: times as fast as reference a"].value == 4.0
