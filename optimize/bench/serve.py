@@ -5,6 +5,7 @@ Every worker is a supervisor's, as ``veriframe worker`` runs it, pinned to a cor
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -59,9 +60,10 @@ class Served:
 def copies(clips: Sequence[Path], count: int, folder: Path) -> list[Path]:
     """``count`` files of the clips in turn, each of other bytes (a free box at the end), so that no result is taken over.
 
-    Raises ConfigError where the clips' format does not allow that and they are too few.
+    Raises ConfigError where the clips' format does not allow that and they are too few, or two of them are the same.
     """
-    made = []
+    made: list[Path] = []
+    known: dict[str, Path] = {}
     for number in range(count):
         clip = clips[number % len(clips)]
         if number >= len(clips) and clip.suffix.lower() not in COPIED:
@@ -72,6 +74,11 @@ def copies(clips: Sequence[Path], count: int, folder: Path) -> list[Path]:
             told = f"{number:08d}".encode()
             with made[-1].open("ab") as file:
                 file.write((8 + len(told)).to_bytes(4, "big") + b"free" + told)
+        with made[-1].open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest in known:
+            raise ConfigError(f"{known[digest]} and {clip} are the same: the second would not be scanned")
+        known[digest] = clip
     return made
 
 

@@ -40,6 +40,13 @@ def test_other_formats_are_not_copied(tmp_path: Path) -> None:
         copies([tmp_path / "clip.webm"], 2, tmp_path)
 
 
+def test_two_clips_of_the_same_bytes_are_told(tmp_path: Path) -> None:
+    for name in ("a.webm", "b.webm"):
+        (tmp_path / name).write_bytes(b"same")
+    with pytest.raises(ConfigError, match=r"a\.webm and .*b\.webm are the same"):
+        copies([tmp_path / "a.webm", tmp_path / "b.webm"], 2, tmp_path)
+
+
 def test_figures_tell_throughput_latency_and_what_a_second_worker_gives() -> None:
     served = [a_round(1, 4.0), a_round(2, 2.5), a_round(2, 2.0), a_round(1, 4.0)]
     figures = {figure.name: figure for figure in serve_figures(served)}
