@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
 import hashlib
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +49,7 @@ def write_artefact(out: Path, fill: Callable[[Path], Manifest]) -> None:
     _refuse_others(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-        try:
+        with _scratch(out) as scratch:
             fresh = scratch / "fresh"
             fresh.mkdir(mode=0o755)
             manifest = fill(fresh)
@@ -55,11 +57,44 @@ def write_artefact(out: Path, fill: Callable[[Path], Manifest]) -> None:
             (fresh / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
             _refuse_others(out)  # making them took a while
             put_in_place(fresh, out, scratch)
+    except OSError as exc:
+        raise ConfigError(f"cannot write {out}: {exc.strerror}") from exc
+
+
+@contextlib.contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """A hidden folder beside ``out``, gone afterwards; those that killed exports left are removed first: they can be large.
+
+    One in use is locked, by a lock that the kernel frees when its holder dies.
+    """
+    with contextlib.ExitStack() as held:
+        with _locked(out.parent):
+            for left in out.parent.glob(f".{glob.escape(out.name)}.{'[a-z0-9_]' * 8}"):
+                with contextlib.suppress(OSError), _locked(left, wait=False) as is_abandoned:
+                    if is_abandoned:
+                        shutil.rmtree(left)
+            scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+            held.enter_context(_locked(scratch))
+        try:
+            yield scratch
         finally:
             with contextlib.suppress(OSError):
                 shutil.rmtree(scratch)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {out}: {exc.strerror}") from exc
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Whether it is: not where another has it and there is no waiting, and not where the file system locks no folders."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
 
 
 def put_in_place(fresh: Path, out: Path, scratch: Path) -> None:

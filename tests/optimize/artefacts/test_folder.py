@@ -47,6 +47,20 @@ def test_an_artefact_is_replaced_and_an_empty_folder_filled(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["artefact"]
 
 
+def test_what_killed_ones_left_is_removed_and_no_folder_in_use(tmp_path: Path) -> None:
+    out = tmp_path / "artefact"
+    for name in (".artefact.abcd_123", ".artefact.mine", ".another.abcd_123"):
+        (tmp_path / name / "fresh").mkdir(parents=True)
+
+    def fill_while_another_is_written(folder: Path) -> Manifest:
+        write_artefact(out, fill)
+        return fill(folder, b"last")
+
+    write_artefact(out, fill_while_another_is_written)
+    assert read_artefact(out).path().read_bytes() == b"last"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".another.abcd_123", ".artefact.mine", "artefact"]
+
+
 def test_what_fails_leaves_the_old_one_and_no_trace(tmp_path: Path) -> None:
     out = tmp_path / "artefact"
     write_artefact(out, fill)
