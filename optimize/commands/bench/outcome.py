@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -34,12 +37,30 @@ TRAIN_NEEDS = ("decord", "facenet_pytorch", "psutil", "timm", "torch")
 
 @contextmanager
 def bench_exit_codes() -> Iterator[None]:
-    """As every command's, and 2 where a side cannot start or answer."""
-    with exit_codes():
+    """As every command's, and 2 where a side cannot start or answer. SIGTERM closes what is open, and gives 143."""
+    with _closed_by_sigterm(), exit_codes():
         try:
             yield
         except SideFailed as exc:
             raise ConfigError(f"bench: {exc}") from exc
+
+
+@contextmanager
+def _closed_by_sigterm() -> Iterator[None]:
+    """Copies of media, sides and a server are not to outlive a bench that is stopped; a second signal kills it at once."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def close(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, close)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def check_outputs(plot: Path | None, json_out: Path | None) -> None:

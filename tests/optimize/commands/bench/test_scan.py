@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,18 @@ def test_what_cannot_be_done_is_refused_at_once(arguments: list[str], message: s
 )
 def test_commands_are_told_without_the_files_they_write_and_where_they_lie(words: str, told: str) -> None:
     assert told_command(words.split()) == f"veriframe {told}"
+
+
+def test_a_bench_that_is_stopped_closes_what_it_opened(tmp_path: Path) -> None:
+    told = """
+import os, signal, tempfile
+from optimize.commands.bench.outcome import bench_exit_codes
+with bench_exit_codes(), tempfile.TemporaryDirectory(dir=os.environ["FOLDER"]):
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", told], env=os.environ | {"FOLDER": str(tmp_path)}, timeout=60, check=False)
+    assert done.returncode == 143
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.soak
