@@ -10,6 +10,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -140,7 +141,8 @@ def measured(answer: Answer, request: Json) -> Answered:
 
 
 def _serve(pipe: Connection, rival: Rival, threads: int) -> None:
-    """The child: answer requests until the parent closes the pipe."""
+    """The child: answer requests until the parent closes the pipe, which it does on Ctrl-C too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     pin(threads)
     try:
         with load(rival.build)(rival.options, threads) as answer:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +15,8 @@ SCANS = "optimize.bench.rivals.scanner:build"
 
 
 @contextmanager
-def squares(options: Json, threads: int) -> Iterator[Answer]:
-    yield lambda request: {"square": request["number"] ** 2, "cores": len(os.sched_getaffinity(0))}
+def listens(options: Json, threads: int) -> Iterator[Answer]:
+    yield lambda request: {"interrupts": signal.getsignal(signal.SIGINT) is not signal.SIG_IGN}
 
 
 def test_a_side_scans_in_a_process_of_its_own_and_outlives_a_bad_clip(tmp_path: Path) -> None:
@@ -31,6 +31,11 @@ def test_a_side_scans_in_a_process_of_its_own_and_outlives_a_bad_clip(tmp_path: 
         none = side.ask({"path": str(FOLDER / "no_face.mp4")})
         assert (none.reply["frames"], none.reply["faces"]) == (2, 0), "a bad clip does not end the process"
     assert side.start_up_s > 0
+
+
+def test_ctrl_c_is_the_parents_affair() -> None:
+    with Side(Rival(name="listens", build="tests.optimize.bench.test_side:listens"), threads=1) as side:
+        assert side.ask({}).reply == {"interrupts": False}
 
 
 def test_a_side_that_cannot_start_says_why() -> None:
