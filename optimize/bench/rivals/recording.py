@@ -116,10 +116,11 @@ def _record_openvino(tape: Tape) -> None:
         return noted(again({}), again)
 
     def import_and_note(self: Any, stream: Any, device_name: Any = "CPU", config: Any = None) -> Any:
-        kept = stream.read() if hasattr(stream, "read") else stream
+        kept = stream.read() if hasattr(stream, "read") else openvino.Tensor(stream.data)  # a copy: its memory may be given back
 
         def again(more: dict[str, Any]) -> Any:
-            return import_model(self, io.BytesIO(kept), device_name, dict(config or {}) | more)
+            source = io.BytesIO(kept) if isinstance(kept, bytes) else kept
+            return import_model(self, source, device_name, dict(config or {}) | more)
 
         return noted(again({}), again)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from optimize.bench.side import Rival, Side, SideFailed
@@ -26,3 +28,13 @@ def test_there_is_no_floor_where_a_network_runs_on_a_card() -> None:
     side = Side(Rival(name="networks", build="optimize.bench.rivals.networks:build", options={"flags": flags}), threads=1)
     with pytest.raises(SideFailed, match="not to be replayed: onnxruntime, faces by tensorrt"), side:
         pass
+
+
+@pytest.mark.soak
+def test_compiled_graphs_that_were_kept_are_run_again_too(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    flags = {"sampling": {"strategy": "uniform", "max_frames": 1}, "model": {"backend": "openvino", "cache_dir": str(tmp_path)}}
+    for _ in ("compiled", "kept"):
+        rival = Rival(name="networks", build="optimize.bench.rivals.networks:build", options={"flags": flags})
+        with Side(rival, threads=1) as side:
+            assert side.ask({"path": str(FOLDER / "two_people.mp4")}).reply["infer_calls"] >= 1
