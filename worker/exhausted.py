@@ -10,8 +10,8 @@ _THREADS = "processes or threads (ulimit -u, pids.max)"
 _MEMORY = "memory (ulimit -v, memory.max)"
 _NO_ROOM_TO_LOAD = ("failed to map segment from shared object", "Cannot allocate memory")
 """How the dynamic linker says it; where the reason is another, such as a folder mounted noexec, that follows."""
-_NO_ALLOCATION = "std::bad_alloc"
-"""How a library in C++ says it, in an error of its own."""
+_NO_ALLOCATION = ("std::bad_alloc", "Failed to allocate memory")
+"""How a library in C++, and ONNX Runtime of its buffers, say it in an error of their own."""
 _MORE = {
     errno.EMFILE: "open files (ulimit -n)",
     errno.ENFILE: "open files on this machine (fs.file-max)",
@@ -28,6 +28,7 @@ def exhausted(error: BaseException) -> str | None:
         return _MORE.get(error.errno or 0)
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and str(error).endswith(_NO_ROOM_TO_LOAD)):
         return _MEMORY
-    if isinstance(error, ModelError) and _NO_ALLOCATION in str(error.__cause__):
-        return _MEMORY
+    if isinstance(error, ModelError) and error.__cause__ is not None:
+        said = str(error.__cause__)
+        return exhausted(error.__cause__) or (_MEMORY if any(phrase in said for phrase in _NO_ALLOCATION) else None)
     return _THREADS if isinstance(error, RuntimeError) and "can't start new thread" in str(error) else None

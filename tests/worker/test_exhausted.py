@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.exhaustion import no_more_files, no_room_for_the_network
+from tests.worker.exhaustion import no_more_files
 from tests.worker.grey_media import Clip, scanner
 from worker.content import read_content
 from worker.errors import ModelError
 from worker.exhausted import exhausted
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
+from worker.model.checkpoint import load_spec
 from worker.resume import content_of, is_lasting
 
 
@@ -25,13 +26,38 @@ from worker.resume import content_of, is_lasting
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "pids.max"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "ulimit -v"),
         (MemoryError(), "ulimit -v"),
-        (no_room_for_the_network(), "ulimit -v"),
         (ImportError("/lib/a.so: failed to map segment from shared object"), "ulimit -v"),
         (RuntimeError("can't start new thread"), "pids.max"),
     ],
 )
 def test_what_there_is_no_more_of_is_told_with_its_limits(error: Exception, what: str) -> None:
     assert what in (exhausted(error) or "")
+
+
+@pytest.mark.parametrize(
+    ("cause", "what"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "ulimit -v"),
+        (MemoryError(), "ulimit -v"),
+        (ImportError("/lib/a.so: failed to map segment from shared object"), "ulimit -v"),
+        (RuntimeError("can't start new thread"), "pids.max"),
+        (RuntimeError("Exception during initialization: std::bad_alloc"), "ulimit -v"),
+        (RuntimeError("bfc_arena.cc:376 Failed to allocate memory for requested buffer of size 1048576"), "ulimit -v"),
+    ],
+)
+def test_so_is_what_a_model_was_not_opened_for(cause: Exception, what: str) -> None:
+    error = ModelError("cannot load the network a.onnx")
+    error.__cause__ = cause
+    assert what in (exhausted(error) or "")
+    error.__cause__ = FileNotFoundError(errno.ENOENT, "gone")
+    assert exhausted(error) is None
+
+
+def test_without_a_descriptor_no_checkpoint_is_a_bad_one(tmp_path: Path) -> None:
+    with no_more_files(), pytest.raises(ModelError) as failed:
+        load_spec(tmp_path / "a.safetensors")
+    assert "ulimit -n" in (exhausted(failed.value) or "")
 
 
 @pytest.mark.parametrize(
