@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from redis.exceptions import ResponseError
 
 from worker.assemble import error_item
-from worker.content import Content, read_content
+from worker.content import Content, full_told, read_content
 from worker.errors import (
     FetchGone,
     FetchTimeout,
@@ -172,10 +173,11 @@ class Performer:
     def _scan(self, claim: Claim, record: Record) -> Ended:
         started = time.monotonic()
         self._enter(claim, "fetch", 0.0)
-        with (
-            tempfile.TemporaryDirectory(dir=self.folder, prefix="scan-") as scratch,
-            self.sources.fetch(record.request.source, Path(scratch), lambda *bytes: self._on_bytes(claim, *bytes)) as brought,
-        ):
+        with contextlib.ExitStack() as stack:
+            with full_told():
+                scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self.folder, prefix="scan-")))
+            fetching = self.sources.fetch(record.request.source, scratch, lambda *bytes: self._on_bytes(claim, *bytes))
+            brought = stack.enter_context(fetching)
             as_hashed = identity(brought)
             content = brought.content or read_content(brought.path, self.scanner.max_bytes)
             fetched_ms = round(1e3 * (time.monotonic() - started), 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import time
 from pathlib import Path
@@ -34,6 +36,20 @@ def test_what_one_worker_has_no_room_for_costs_no_attempt(redis: Redis, tmp_path
         redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
     assert attempt.perform(scan_id) == "finished"
     assert attempt.records.get(scan_id).tries == 1
+
+
+def test_nor_does_a_disk_that_takes_no_folder(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    attempt = Attempt(redis, tmp_path)
+    scan_id = attempt.submit()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", full)
+        assert attempt.perform(scan_id) == "queued"
+    assert attempt.records.get(scan_id).tries == 0
+    redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
+    assert attempt.perform(scan_id) == "finished"
 
 
 def test_what_no_worker_has_room_for_ends_some_time(redis: Redis, tmp_path: Path) -> None:
