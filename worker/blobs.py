@@ -38,7 +38,7 @@ class Blobs(Protocol):
         ...
 
     def names(self, below: str = "") -> list[str]:
-        """All names below a folder."""
+        """All names below a folder; none where there is no such folder in the store."""
         ...
 
     def open(self, name: str) -> BinaryIO:
@@ -85,9 +85,19 @@ class FolderBlobs:
         raise StorageDown("a folder of the store is removed as often as it is made")
 
     def names(self, below: str = "") -> list[str]:
-        found: list[str] = []
-        for folder, _, files in os.walk(self._root / below):
-            found += [(Path(folder) / file).relative_to(self._root).as_posix() for file in files]
+        top, found = self._root / below, list[str]()
+
+        def heed(error: OSError) -> None:
+            """Folders go at any time, and those further down may be somebody else's (``lost+found``)."""
+            is_absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
+            if not is_absent and error.filename == os.fspath(top):
+                raise error
+
+        with _told():
+            for folder, _, files in os.walk(top, onerror=heed):
+                found += [(Path(folder) / file).relative_to(self._root).as_posix() for file in files]
+            if not found and not self._root.is_dir():
+                raise StorageDown("the folder of the store is gone")
         return found
 
     def open(self, name: str) -> BinaryIO:

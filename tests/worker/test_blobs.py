@@ -12,6 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
+from tests.worker.exhaustion import no_more_files
 from worker.artifacts import ArtifactStore, open_store
 from worker.blobs import FolderBlobs
 from worker.errors import ConfigError, StorageDown
@@ -109,6 +110,49 @@ def test_a_folder_that_vanishes_is_a_store_that_is_down_and_is_not_made_anew(tmp
     with pytest.raises(StorageDown, match="gone"), blobs.writing("a", None):
         pytest.fail("there is no place for bytes")
     assert not root.exists()
+
+
+USES: list[Callable[[ArtifactStore, Path], object]] = [
+    lambda store, into: store.open("uploads/a"),
+    lambda store, into: store.get("uploads/a", into),
+    lambda store, into: store.delete("uploads/a"),
+    lambda store, into: store.put("uploads/a", DATA, expires_at=2_000_000_000),
+]
+
+
+@pytest.mark.parametrize("use", [*USES, lambda store, into: store.sweep()])
+@pytest.mark.parametrize("instead", [Path.touch, lambda root: root.symlink_to(root), lambda root: None])
+def test_what_is_in_a_folder_that_is_not_reached_is_not_gone(
+    instead: Callable[[Path], None], use: Callable[[ArtifactStore, Path], object], tmp_path: Path
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    store.put("uploads/a", DATA, expires_at=2_000_000_000)
+    (tmp_path / "store").rename(tmp_path / "away")
+    instead(tmp_path / "store")
+    with pytest.raises(StorageDown):
+        use(store, tmp_path / "into")
+    (tmp_path / "store").unlink(missing_ok=True)
+    (tmp_path / "away").rename(tmp_path / "store")
+    assert store.get("uploads/a", tmp_path / "into").size_bytes == len(DATA)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_nor_is_what_is_in_one_that_cannot_be_listed(use: Callable[[ArtifactStore, Path], object], tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    store.put("uploads/a", DATA, expires_at=2_000_000_000)
+    with no_more_files(), pytest.raises(StorageDown):
+        use(store, tmp_path / "into")
+    assert store.get("uploads/a", tmp_path / "into").size_bytes == len(DATA)
+
+
+def test_somebody_elses_folder_in_a_store_keeps_none_from_being_swept(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    store.put("a", DATA, expires_at=2_000_000_000)
+    theirs = tmp_path / "store" / "lost+found"
+    theirs.mkdir()
+    theirs.chmod(0)
+    assert store.sweep(2_000_000_000) == 1
+    theirs.chmod(0o700)
 
 
 def test_one_that_vanishes_in_mid_write_is_down_too(tmp_path: Path) -> None:
