@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,14 +147,20 @@ def test_nor_is_what_is_in_one_that_cannot_be_listed(use: Callable[[ArtifactStor
     assert store.get("uploads/a", tmp_path / "into").size_bytes == len(DATA)
 
 
-def test_somebody_elses_folder_in_a_store_keeps_none_from_being_swept(tmp_path: Path) -> None:
+def test_somebody_elses_folder_in_a_store_keeps_none_from_being_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path / "store"))
     store.put("a", DATA, expires_at=2_000_000_000)
     theirs = tmp_path / "store" / "lost+found"
     theirs.mkdir()
-    theirs.chmod(0)
+    scandir = os.scandir
+
+    def denied(path: str | Path) -> Any:  # also for root, who may look into every folder
+        if Path(path) == theirs:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
     assert store.sweep(2_000_000_000) == 1
-    theirs.chmod(0o700)
 
 
 def test_one_that_vanishes_in_mid_write_is_down_too(tmp_path: Path) -> None:
