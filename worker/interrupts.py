@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Thread
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -13,10 +14,20 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:
-    """What runs until it is told to stop is told by these. A SIGHUP that is ignored, as by nohup, stays so."""
+    """What runs until it is told to stop is told by each of these. A SIGHUP that is ignored, as by nohup, stays so.
+
+    It is told on a thread of its own: what a signal interrupts, another signal's ``stop`` too, may hold the lock that ``stop`` needs.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        try:
+            Thread(target=stop, name="stop", daemon=True).start()
+        except RuntimeError:  # no more threads: rather with that risk than not at all
+            stop()
+
     for number in _SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: stop())
+            signal.signal(number, handle)
 
 
 class Interrupts:
