@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from worker.errors import LeaseLost, StorageDown, StorageFull, VeriframeError
+from worker.errors import LeaseLost, StorageFull, VeriframeError
 from worker.exhausted import exhausted
 from worker.queue.assemble import build_performer, read_settings
 from worker.queue.away import AWAY, reason
@@ -106,8 +106,9 @@ def is_poisoned(ended: Ended) -> bool:
 
 
 def is_short_of_room(ended: Ended) -> bool:
-    """On its disk, or in a store that it does not reach: so it may be for the next scan, too."""
-    return ended.code in (StorageFull.code, StorageDown.code)
+    """On its disk, and somebody else may do the scan: so it may be for the next one, too. Not where the store is not reached:
+    many scans need none, and a rest after each of those that do would keep the worker from them."""
+    return ended.how == "queued" and ended.code == StorageFull.code
 
 
 def warm_up(scanner: Any, folder: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from redis import Redis
 
 from tests.worker.queue.fake_streams import address
 from tests.worker.queue.harness import service, until
-from tests.worker.queue.test_perform import Attempt
+from tests.worker.queue.test_perform import Attempt, Here
 from tests.worker.queue.test_watching import Queue
 from worker.artifacts import open_store
 from worker.errors import StorageDown, StorageError, StorageFull
+from worker.queue.child import is_short_of_room
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.fetching import upload_key
 from worker.queue.records import LONGEST_PASSED_ON_S
@@ -60,6 +62,27 @@ def test_what_no_worker_has_room_for_ends_some_time(redis: Redis, tmp_path: Path
     assert attempt.perform(scan_id, error=StorageFull("no room for the bytes")) == "dead"
     error = attempt.records.get(scan_id).error
     assert error == {"code": "internal", "message": "no room for the bytes", "retryable": True}
+
+
+@pytest.mark.parametrize(
+    ("error", "is_cancelled", "rests"),
+    [(StorageFull("no room"), False, True), (StorageFull("no room"), True, False), (StorageDown("no answer"), False, False)],
+    ids=["full disk", "not wanted any more", "no store"],
+)
+def test_only_who_leaves_a_scan_for_want_of_room_rests(
+    redis: Redis, tmp_path: Path, error: StorageError, is_cancelled: bool, rests: bool
+) -> None:
+    attempt = Attempt(redis, tmp_path)
+    scan_id = attempt.submit()
+
+    def told() -> Iterator[int]:
+        if is_cancelled:
+            attempt.desk.cancel(scan_id, "acme")
+        yield from ()
+
+    ended = attempt.perform_with(Here(tmp_path, error, pieces=told()), scan_id)
+    assert ended.how == ("cancelled" if is_cancelled else "queued")
+    assert is_short_of_room(ended) is rests
 
 
 def test_a_watch_that_had_a_window_meanwhile_waits_anew(redis: Redis) -> None:
