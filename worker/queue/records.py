@@ -266,11 +266,11 @@ class Records:
         tell_failed(self._telemetry, claim.id, ended, "")
         return ended
 
-    def pass_on(self, claim: Claim, message: str, *, wait_s: float = PASSED_ON_S) -> Ended:
+    def pass_on(self, claim: Claim, why: str, *, wait_s: float = PASSED_ON_S, longest_s: float = LONGEST_PASSED_ON_S) -> Ended:
         """To another worker, which may be able to: ``queued``, at first for ``wait_s``, without counting the attempt; ``dead``
-        where none was for ``LONGEST_PASSED_ON_S``, or ``cancelled`` (a watch that has begun after ``LONGEST_UNWANTED_S``)."""
-        error = json.dumps({"code": "internal", "message": message, "retryable": True})
-        times = (wait_s, LONGEST_UNREAD_S, LONGEST_PASSED_ON_S, LONGEST_UNWANTED_S)
+        where none was for ``longest_s``, or ``cancelled`` (a watch that has begun after ``LONGEST_UNWANTED_S``)."""
+        error = json.dumps({"code": "internal", "message": why, "retryable": True})
+        times = (wait_s, LONGEST_UNREAD_S, longest_s, LONGEST_UNWANTED_S)
         told = (error, *map(_ms, times), self.terms.keep_s)
         ended = self._ended(claim, self._call("pass_on", claim.id, claim.attempt, *told))
         tell_failed(self._telemetry, claim.id, ended, "internal")

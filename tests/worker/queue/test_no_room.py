@@ -21,6 +21,7 @@ from worker.errors import StorageDown, StorageError, StorageFull
 from worker.queue.child import is_short_of_room
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.fetching import upload_key
+from worker.queue.perform import LONGEST_WITHOUT_ROOM_S, OFTEN
 from worker.queue.records import LONGEST_PASSED_ON_S
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.queue.watch_log import WatchLog
@@ -54,14 +55,27 @@ def test_nor_does_a_disk_that_takes_no_folder(redis: Redis, tmp_path: Path, monk
     assert attempt.perform(scan_id) == "finished"
 
 
-def test_what_no_worker_has_room_for_ends_some_time(redis: Redis, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "attempts", "since_s", "how"),
+    [
+        (StorageFull("no room"), OFTEN, LONGEST_WITHOUT_ROOM_S - 60, "queued"),
+        (StorageFull("no room"), OFTEN, LONGEST_WITHOUT_ROOM_S, "dead"),
+        (StorageFull("no room"), 2, LONGEST_WITHOUT_ROOM_S, "queued"),
+        (StorageFull("no room"), 2, LONGEST_PASSED_ON_S, "dead"),
+        (StorageDown("no room"), OFTEN, LONGEST_WITHOUT_ROOM_S, "queued"),
+        (StorageDown("no room"), OFTEN, LONGEST_PASSED_ON_S, "dead"),
+    ],
+)
+def test_what_no_worker_has_room_for_ends_some_time(
+    redis: Redis, tmp_path: Path, error: StorageError, attempts: int, since_s: int, how: str
+) -> None:
     attempt = Attempt(redis, tmp_path)
     scan_id = attempt.submit()
-    long_ago_ms = attempt.records.now_ms() - 1000 * LONGEST_PASSED_ON_S
-    redis.hset(f"vf:scan:{scan_id}", "passed_on", f"{long_ago_ms} 0")
-    assert attempt.perform(scan_id, error=StorageFull("no room for the bytes")) == "dead"
-    error = attempt.records.get(scan_id).error
-    assert error == {"code": "internal", "message": "no room for the bytes", "retryable": True}
+    since_ms = attempt.records.now_ms() - 1000 * since_s
+    redis.hset(f"vf:scan:{scan_id}", mapping={"attempt": attempts - 1, "passed_on": f"{since_ms} {attempts - 1}"})
+    assert attempt.perform(scan_id, error=error) == how
+    if how == "dead":
+        assert attempt.records.get(scan_id).error == {"code": "internal", "message": "no room", "retryable": True}
 
 
 @pytest.mark.parametrize(
