@@ -11,10 +11,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from worker.patience import Patience
 from worker.queue.spawn import ending, spawn
 from worker.telemetry.catalogue import CHILD_RESTARTS
 from worker.telemetry.port import SILENT, Telemetry
@@ -42,11 +43,12 @@ class Kept:
     """One process and what is known of it. Times are of the monotonic clock."""
 
     program: Program
+    patience: Patience
+    """With its silence."""
     process: subprocess.Popen[bytes] | None = None
     beats: int = -1
     buffer: bytes = b""
     started_s: float = 0.0
-    beat_s: float = 0.0
     start_at_s: float = 0.0
     failures: int = 0
     was_ready: bool = False
@@ -61,18 +63,22 @@ class Supervisor:
     programs: Sequence[Program]
     grace_s: float
     silent_s: float
-    """A process that has not given a beat for so long counts as hung, and is killed and started again."""
+    """A process that has not given a beat for so long counts as hung, and is killed and started again. Time for which this one
+    was itself stopped counts for next to nothing: the beats of then are still to be read."""
     telemetry: Telemetry = SILENT
+    clock: Callable[[], float] = time.monotonic
     _kept: list[Kept] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _code: int = 0
+    _looked_s: float = 0.0
 
     def stop(self) -> None:
         self._stop.set()
 
     def is_live(self) -> bool:
-        """Every process runs, or is about to, and has lately said so."""
-        return bool(self._kept) and not any(kept.process is not None and self._is_hung(kept) for kept in self._kept)
+        """Every process runs, or is about to, and has lately said so to ``run``, which still looks."""
+        looks = bool(self._kept) and self.clock() - self._looked_s <= self.silent_s
+        return looks and not any(kept.process is not None and kept.patience.left_s < 0 for kept in self._kept)
 
     def is_ready(self) -> bool:
         """Some process has its model warm."""
@@ -80,7 +86,8 @@ class Supervisor:
 
     def run(self) -> int:
         """The exit code: 0 after a graceful end, 2 where a process says that its settings cannot be used."""
-        self._kept = [Kept(program=program) for program in self.programs]
+        self._looked_s = self.clock()
+        self._kept = [Kept(program=program, patience=self._anew()) for program in self.programs]
         try:
             while not self._stop.is_set():
                 for kept in self._kept:
@@ -91,14 +98,14 @@ class Supervisor:
         return self._code
 
     def _keep(self, kept: Kept) -> None:
-        now = time.monotonic()
+        now = self.clock()
         if kept.process is None:
             if now >= kept.start_at_s:
                 self._start(kept)
             return
         code = kept.process.poll()
         if code is None:
-            if self._is_hung(kept):
+            if kept.patience.spend() < 0:
                 log.error("%s has not been heard of for %.0f s and is killed", kept.program.name, self.silent_s)
                 kept.is_hung = True
                 self._send(kept, signal.SIGKILL)
@@ -114,20 +121,21 @@ class Supervisor:
             self._code = USAGE
             self._stop.set()
 
-    def _is_hung(self, kept: Kept) -> bool:
-        return time.monotonic() - max(kept.beat_s, kept.started_s) > self.silent_s
+    def _anew(self) -> Patience:
+        return Patience(self.silent_s, clock=self.clock)
 
     def _start(self, kept: Kept) -> None:
         """A machine without room for another process is a failed start like any other."""
+        kept.patience = self._anew()
         try:
             kept.process, kept.beats = spawn(kept.program.module)
         except OSError as exc:
             kept.failures += 1
-            kept.start_at_s = time.monotonic() + back_off_s(kept.failures)
+            kept.start_at_s = self.clock() + back_off_s(kept.failures)
             log.error("%s cannot be started: %s", kept.program.name, exc)
             return
         os.set_blocking(kept.beats, False)
-        kept.buffer, kept.facts, kept.is_hung, kept.started_s = b"", {}, False, time.monotonic()
+        kept.buffer, kept.facts, kept.is_hung, kept.started_s = b"", {}, False, self.clock()
         if kept.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 kept.process.stdin.write(json.dumps(dict(kept.program.order)).encode() + b"\n")
@@ -135,6 +143,7 @@ class Supervisor:
 
     def _listen(self) -> None:
         """Read what beats have come, for a moment."""
+        self._looked_s = self.clock()
         by_fd = {kept.beats: kept for kept in self._kept if kept.beats >= 0}
         ready, _, _ = select.select(list(by_fd), [], [], LOOK_S)
         for fd in ready:
@@ -150,14 +159,14 @@ class Supervisor:
             with contextlib.suppress(ValueError):
                 kept.facts = json.loads(line)
                 kept.was_ready = kept.was_ready or bool(kept.facts.get("ready"))
-        kept.beat_s = time.monotonic()
+        kept.patience = self._anew()
 
     def _end(self) -> None:
         """SIGTERM to all, which are heard until they have ended; after the grace period what is left is killed."""
         for kept in self._kept:
             self._send(kept, signal.SIGTERM)
-        deadline = time.monotonic() + self.grace_s
-        while self._bury() and time.monotonic() < deadline:
+        deadline = self.clock() + self.grace_s
+        while self._bury() and self.clock() < deadline:
             self._listen()
         for kept in self._kept:
             if kept.process is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ def supervised(
     silent_s: float = 120,
     telemetry: Telemetry = SILENT,
     grace_s: float = 5,
+    clock: Callable[[], float] = time.monotonic,
     **order: Any,
 ) -> Iterator[Supervisor]:
     starts.touch()
     order |= {"starts": str(starts), "beat": beat}
     program = Program(name="mortal", module="tests.worker.queue.mortal", order=order)
-    supervisor = Supervisor(programs=[program], grace_s=grace_s, silent_s=silent_s, telemetry=telemetry)
+    supervisor = Supervisor(programs=[program], grace_s=grace_s, silent_s=silent_s, telemetry=telemetry, clock=clock)
     thread = threading.Thread(target=supervisor.run)
     thread.start()
     try:
@@ -69,6 +71,29 @@ def test_a_process_that_says_nothing_is_ended_and_started_again(tmp_path: Path) 
     with supervised(starts, {"ready": True, "scans": 1}, silent_s=1.5, telemetry=told):
         until(lambda: len(starts.read_text().splitlines()) >= 2, 60, "a second start")
     assert set(told.counts) == {("child_restarts_total", "hung")}
+
+
+class Stands:
+    """The monotonic clock as one sees it who was stopped for ``for_s`` in between."""
+
+    def __init__(self) -> None:
+        self.for_s, self.looks = 0.0, 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        return time.monotonic() + self.for_s
+
+
+def test_time_for_which_all_stood_still_is_no_silence(tmp_path: Path) -> None:
+    starts, clock = tmp_path / "starts", Stands()
+    with supervised(starts, {"ready": True, "scans": 1}, clock=clock) as supervisor:
+        until(supervisor.is_ready, 60, "its beat")
+        clock.for_s, before = 3600.0, clock.looks
+        until(lambda: clock.looks >= before + 6, 60, "some looks at it")
+        assert supervisor.is_live()
+    assert len(starts.read_text().splitlines()) == 1, "it was not started again"
+    clock.for_s *= 2
+    assert not supervisor.is_live(), "nobody looks any more"
 
 
 def test_what_is_told_to_end_is_heard_until_it_has(tmp_path: Path) -> None:
