@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from worker.errors import EmptyMedia, FetchTimeout
+from worker.patience import Patience
 from worker.queue.away import AWAY, reason
 from worker.queue.perform import Keeper
 from worker.queue.record import Claim, Ended, Record
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 TELL_S = 1.0
 IN_TIME: Final = 0.8
 """Of the time after which a slice is killed: what is left is for the last piece, the report and its crops."""
+AT_ONCE: Final = 0.1
+"""Of the same, what passes between two looks at the clock counts for so much at most: more than a piece takes to look at."""
 
 
 class StreamWatcher(Protocol):
@@ -103,17 +106,18 @@ class Slices:
     timeout_s: float
     max_duration_s: float
     order: Order = field(default_factory=Order)
+    clock: Callable[[], float] = time.monotonic
 
     def watch(self, claim: Claim, record: Record) -> Ended:
         """Raises LeaseLost, RedisDown, DamagedRecord, and what the watcher does where nothing could be watched at all."""
         self.order.is_given = False  # it was for an earlier slice; one that is missed is given again
         options, url = record.request.options, record.request.source.url or ""
         longest_s = min(options.max_duration_s or self.max_duration_s, self.max_duration_s)
-        begun_s = time.monotonic()
+        patience = Patience(IN_TIME * self.timeout_s, most_s=AT_ONCE * self.timeout_s, clock=self.clock)
         one = _Slice(
             brisk=self.brisk, log=self.log, claim=claim, record=record, order=self.order, longest_s=longest_s,
-            until_s=begun_s + self.slice_s, ends_s=begun_s + IN_TIME * self.timeout_s, progress=record.progress,
-            is_unwanted=record.cancel,
+            until_s=self.clock() + self.slice_s, patience=patience, progress=record.progress, is_unwanted=record.cancel,
+            clock=self.clock,
         )  # fmt: skip
         with self.open_watcher(url, options, self.log.cursor(claim.id)) as watcher:
             if not one.is_unwanted and watcher.run(one.is_over, one.store) != "ended" and not one.is_unwanted:
@@ -174,9 +178,11 @@ class _Slice:
     order: Order
     longest_s: float
     until_s: float
-    ends_s: float
+    patience: Patience
+    """Until it would not end in time otherwise."""
     progress: float
     is_unwanted: bool
+    clock: Callable[[], float]
     is_late: bool = False
     """It was over before another window came."""
     _is_at_window: bool = False
@@ -186,14 +192,14 @@ class _Slice:
         """Asked several times a second. A slice is over at a window, so that a stream that stands still is waited for as long as
         its reader has patience, and not anew in each slice; or when it would not end in time otherwise."""
         is_at_window, self._is_at_window = self._is_at_window, False
-        now = time.monotonic()
+        now, is_late = self.clock(), self.patience.spend() <= 0
         if now - self._told_s >= TELL_S:
             self._told_s = now
             self._tell()
-        if self.is_unwanted or self.order.is_given or (is_at_window and now >= min(self.until_s, self.ends_s)):
+        if self.is_unwanted or self.order.is_given or (is_at_window and (now >= self.until_s or is_late)):
             return True
-        self.is_late = now >= self.ends_s
-        return self.is_late
+        self.is_late = is_late
+        return is_late
 
     def store(self, window: WindowResult, events: Sequence[WatchEvent], cursor: Json) -> None:
         self._is_at_window = True

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from tests.worker.queue.fake_scanner import FakeScanner
-from tests.worker.queue.fake_streams import KeepsNothing, address, slices
+from tests.worker.queue.fake_streams import FakeWatcher, KeepsNothing, OnWindow, address, slices
 from tests.worker.queue.harness import Service, is_running, service, until
 from tests.worker.queue.test_perform import Here
 from worker.errors import DamagedRecord, FetchTimeout, LeaseLost, UnreadableRecord
@@ -288,3 +289,38 @@ def test_one_whose_state_no_version_can_read_is_given_up_after_three_attempts(re
     ended = [behind.perform(scan_id, tmp_path) for _ in range(3)]
     assert [one.how for one in ended] == ["again", "again", "dead"]
     assert not any(is_poisoned(one) for one in ended)
+
+
+class Waits(FakeWatcher):
+    """A stream that gives a window, then nothing while the clock goes on in ``steps_s``, then its end."""
+
+    def __init__(self, *steps_s: float) -> None:
+        super().__init__(Settings(), address(1), None)
+        self._steps_s, self.now_s = steps_s, 0.0
+
+    def run(self, stop: Callable[[], bool], on_window: OnWindow) -> str:
+        self._tell(on_window, "track_seen")
+        stop()
+        for step_s in self._steps_s:
+            self.now_s += step_s
+            if stop():
+                return "stopped"
+        self.finish("ended", on_window)
+        return "ended"
+
+
+@pytest.mark.parametrize(
+    ("steps_s", "ending"),
+    [([1.0, 850.0, 1.0], "ended"), ([1.0] * 850, "lost"), ([60.0] * 14, "lost")],
+    ids=["it stood still itself", "waited for", "waited for while each piece takes long"],
+)
+def test_a_stream_without_a_window_is_lost_unless_the_watch_stood_still_itself(
+    queue: Queue, steps_s: list[float], ending: str
+) -> None:
+    scan_id, waits = queue.submit(address(1)), Waits(*steps_s)
+    queue.slices.open_watcher, queue.slices.clock = lambda url, options, cursor: nullcontext(waits), lambda: waits.now_s
+    assert queue.slices.timeout_s == 900
+    assert queue.slice(scan_id) == "finished"
+    watch = queue.desk.report(scan_id, "acme").watch
+    assert watch is not None
+    assert watch.ending == ending
