@@ -210,7 +210,10 @@ def one_step(training: Training, samples: Samples) -> float:
     loss, logits_FK = training.learner(pixels_FCHW.contiguous(memory_format=torch.channels_last), clean_FCHW, target)
     training.optimiser.zero_grad()
     fabric.backward(loss)
-    fabric.clip_gradients(training.learner, training.optimiser, max_norm=task.stage.optimiser.clip_norm)
+    scaled = task.hardware.precision == "16-mixed"  # gradients too large for float16 lower the scale, and the step is passed over
+    fabric.clip_gradients(
+        training.learner, training.optimiser, max_norm=task.stage.optimiser.clip_norm, error_if_nonfinite=not scaled
+    )
     training.optimiser.step()
     counters.step += 1
     counters.batch += 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 
 from training.paper.engine import BEST, Counters, Task, begin, class_weight, mix, mixer, seed_everything, train_stage
@@ -105,6 +106,31 @@ def test_another_configurations_state_is_refused(crops: Path, tmp_path: Path, ti
     other = Task(**({name: getattr(how, name) for name in Task.__dataclass_fields__} | {"identity": "another"}))
     with pytest.raises(ConfigError, match="another configuration"):
         begin(make_network(TINY, "linear", seed=1), other, fabric)
+
+
+def with_scaler(scaler: torch.amp.GradScaler) -> Fabric:
+    """float16 on the CPU, with the scaler of a GPU."""
+    return Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler))
+
+
+def test_a_loss_scale_that_is_too_high_is_lowered(crops: Path, tmp_path: Path, tiny: Pipeline) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+    how = replace(task(crops, tmp_path, tiny), hardware=Hardware(threads=1, precision="16-mixed"))
+    counters = train_stage(make_network(TINY, "linear", seed=1), how, with_scaler(scaler))
+    assert counters.step == 5
+    assert scaler.get_scale() < 2.0**24
+
+
+class Exploding(Fabric):
+    """Gradients become infinite."""
+
+    def backward(self, tensor: torch.Tensor, *told: Any, **more: Any) -> None:
+        super().backward(tensor * float("inf"), *told, **more)
+
+
+def test_infinite_gradients_stop_a_stage(crops: Path, tmp_path: Path, tiny: Pipeline) -> None:
+    with pytest.raises(RuntimeError, match="non-finite"):
+        train_stage(make_network(TINY, "linear", seed=1), task(crops, tmp_path, tiny), Exploding(accelerator="cpu", devices=1))
 
 
 class SecondProcess(Fabric):
