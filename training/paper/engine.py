@@ -96,7 +96,7 @@ class Training:
         """Beside and then renamed: a kill never leaves half a state."""
         path = self.task.folder / STATE
         unfinished = path.with_suffix(".part")
-        self.fabric.save(unfinished, self._state())
+        self.fabric.save(unfinished, self._state() | {"precision": self.fabric.strategy.precision.state_dict()})
         if self.fabric.is_global_zero:
             unfinished.rename(path)
         self.fabric.barrier()
@@ -105,11 +105,13 @@ class Training:
         """Raises ConfigError where the folder holds a stage of another configuration, or on other crops."""
         path = self.task.folder / STATE
         state = self._state()
-        self.fabric.load(path, state, weights_only=True)
+        rest = self.fabric.load(path, state, weights_only=True)
         if state["identity"] != self.task.identity:
             raise ConfigError(f"{path} is of another configuration or other crops; choose another folder with --run")
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
+        if scale := rest.get("precision"):  # none but with a scaler, and none in states of old
+            self.fabric.strategy.precision.load_state_dict(scale)
         self.counters = Counters(**state["counters"])
 
     def _state(self) -> dict[str, Any]:

@@ -121,6 +121,14 @@ def test_a_loss_scale_that_is_too_high_is_lowered(crops: Path, tmp_path: Path, t
     assert scaler.get_scale() < 2.0**24
 
 
+def test_a_stage_goes_on_with_its_loss_scale(crops: Path, tmp_path: Path, tiny: Pipeline) -> None:
+    how = task(crops, tmp_path, tiny)
+    begin(make_network(TINY, "linear", seed=1), how, with_scaler(torch.amp.GradScaler("cpu", init_scale=8.0))).save()
+    scaler = torch.amp.GradScaler("cpu")
+    begin(make_network(TINY, "linear", seed=1), how, with_scaler(scaler))
+    assert scaler.get_scale() == 8
+
+
 class Exploding(Fabric):
     """Gradients become infinite."""
 
