@@ -127,7 +127,8 @@ class Training:
 def train_stage(network: DeepfakeNet, task: Task, fabric: Fabric) -> Counters:
     """Train until the stage stops, going on from a state found in its folder; ends with ``best.safetensors`` written.
 
-    Raises ConfigError where the state is another run's, and where crops are to be mixed and a device would get one alone.
+    Raises ConfigError where the state is another run's, where crops are to be mixed and a device would get one alone, and where
+    the loss is no number any more.
     """
     stage = task.stage
     if stage.augmentation.mixes and min(stage.batch, len(task.data.train)) // fabric.world_size < 2:
@@ -200,7 +201,7 @@ def batches(fabric: Fabric, crops: Crops, order: Order, workers: int) -> Iterato
 
 
 def one_step(training: Training, samples: Samples) -> float:
-    """One update of the weights and their average; the loss of this process's crops."""
+    """One update of the weights and their average; the loss of this process's crops. Raises ConfigError where it is no number."""
     task, fabric, counters = training.task, training.fabric, training.counters
     seed_everything(task.seed, counters.step, fabric.global_rank)
     network = training.bare.network
@@ -212,10 +213,11 @@ def one_step(training: Training, samples: Samples) -> float:
     loss, logits_FK = training.learner(pixels_FCHW.contiguous(memory_format=torch.channels_last), clean_FCHW, target)
     training.optimiser.zero_grad()
     fabric.backward(loss)
-    scaled = task.hardware.precision == "16-mixed"  # gradients too large for float16 lower the scale, and the step is passed over
-    fabric.clip_gradients(
-        training.learner, training.optimiser, max_norm=task.stage.optimiser.clip_norm, error_if_nonfinite=not scaled
+    norm = fabric.clip_gradients(
+        training.learner, training.optimiser, max_norm=task.stage.optimiser.clip_norm, error_if_nonfinite=False
     )
+    assert norm is not None
+    refuse_no_number(training, loss, norm)
     training.optimiser.step()
     counters.step += 1
     counters.batch += 1
@@ -227,6 +229,23 @@ def one_step(training: Training, samples: Samples) -> float:
     counters.seen += len(samples.fake_F)
     fabric.log(f"{task.stage.stage}/loss", value, counters.step)
     return value
+
+
+def refuse_no_number(training: Training, loss: Tensor, norm: Tensor) -> None:
+    """Raises ConfigError, in all processes, where the loss or the gradients' norm is not finite.
+
+    With a loss scale the norm alone may be infinite: the optimiser passes over such a step, and the scale is lowered.
+    """
+    task, fabric = training.task, training.fabric
+    if torch.isfinite(norm):  # the same norm in all processes
+        return
+    mean = fabric.all_reduce(loss.detach().clone())
+    assert isinstance(mean, Tensor)
+    if task.hardware.precision != "16-mixed" or not torch.isfinite(mean):
+        raise ConfigError(
+            f"{task.stage.stage}: the loss is no number at step {training.counters.step + 1}: lower its optimiser.lr; "
+            "the state of the last save is kept"
+        )
 
 
 def mix(mixer: Mixup, crops_FCHW: Tensor, label_F: Tensor) -> tuple[Tensor, Tensor]:

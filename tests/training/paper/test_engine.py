@@ -137,8 +137,15 @@ class Exploding(Fabric):
 
 
 def test_infinite_gradients_stop_a_stage(crops: Path, tmp_path: Path, tiny: Pipeline) -> None:
-    with pytest.raises(RuntimeError, match="non-finite"):
+    with pytest.raises(ConfigError, match=r"finetune: the loss is no number at step 1: lower its optimiser\.lr"):
         train_stage(make_network(TINY, "linear", seed=1), task(crops, tmp_path, tiny), Exploding(accelerator="cpu", devices=1))
+
+
+def test_a_rate_that_makes_the_loss_no_number_stops_a_stage_with_a_scale(crops: Path, tmp_path: Path, tiny: Pipeline) -> None:
+    how = task(crops, tmp_path, tiny, optimiser={"lr": 1e30})
+    scaled = replace(how, hardware=Hardware(threads=1, precision="16-mixed"))
+    with pytest.raises(ConfigError, match="no number at step 2"):
+        train_stage(make_network(TINY, "linear", seed=1), scaled, with_scaler(torch.amp.GradScaler("cpu", init_scale=1.0)))
 
 
 class SecondProcess(Fabric):
