@@ -127,12 +127,15 @@ class Training:
 def train_stage(network: DeepfakeNet, task: Task, fabric: Fabric) -> Counters:
     """Train until the stage stops, going on from a state found in its folder; ends with ``best.safetensors`` written.
 
-    Raises ConfigError where the state is another run's, where crops are to be mixed and a device would get one alone, and where
-    the loss is no number any more.
+    Raises ConfigError where the state is another run's, where a device would get no crop of a batch, or one alone where crops are
+    to be mixed, and where the loss is no number any more.
     """
     stage = task.stage
-    if stage.augmentation.mixes and min(stage.batch, len(task.data.train)) // fabric.world_size < 2:
+    crops_each = min(stage.batch, len(task.data.train)) // fabric.world_size
+    if stage.augmentation.mixes and crops_each < 2:
         raise ConfigError(f"{stage.stage}: mixup and cutmix need two crops on each of {fabric.world_size} devices")
+    if crops_each < 1:
+        raise ConfigError(f"{stage.stage}: a batch has fewer crops than there are devices ({fabric.world_size}): lower hardware.devices")
     task.folder.mkdir(parents=True, exist_ok=True)
     training = begin(network, task, fabric)
     crops = Crops(task.cache, task.data.train, size=stage.size, plan=task.plan, augmentation=stage.augmentation, seed=task.seed)

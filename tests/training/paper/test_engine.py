@@ -100,6 +100,19 @@ def test_a_device_with_one_crop_cannot_mix(crops: Path, tmp_path: Path, tiny: Pi
         train_stage(make_network(TINY, "linear", seed=1), one, fabric)
 
 
+class OneOfThree(Fabric):
+    """The first of three processes."""
+
+    world_size = 3
+
+
+def test_a_device_without_a_crop_is_refused(crops: Path, tmp_path: Path, tiny: Pipeline) -> None:
+    how = task(crops, tmp_path, tiny, batch=2)
+    with pytest.raises(ConfigError, match=r"finetune: .* devices \(3\): lower hardware\.devices"):
+        train_stage(make_network(TINY, "linear", seed=1), how, OneOfThree(accelerator="cpu", devices=1))
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_configurations_state_is_refused(crops: Path, tmp_path: Path, tiny: Pipeline, fabric: Fabric) -> None:
     how = task(crops, tmp_path, tiny)
     begin(make_network(TINY, "linear", seed=1), how, fabric).save()
