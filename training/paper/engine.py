@@ -336,6 +336,9 @@ def validate(training: Training) -> tuple[float, float]:
     crops = Crops(task.cache, task.data.validation, size=task.stage.size, plan=task.plan, augmentation=None, seed=task.seed)
     order = Order(len(crops), batch=task.stage.batch, share=Share(rank=fabric.global_rank, world=fabric.world_size))
     network = training.judged.eval()
+    if fabric.world_size > 1:  # batch norms have seen each process's own crops; kept are the first's
+        for buffer in network.buffers():
+            torch.distributed.broadcast(buffer, 0)
     loss, accuracy = (MeanMetric().to(fabric.device) for _ in range(2))
     for samples in batches(fabric, crops, order, task.hardware.workers):
         pixels_FCHW = corrupt(network.normalise(samples.crops_FHWC), samples.alpha_F, samples.key_F, task.seed)
