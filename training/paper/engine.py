@@ -96,7 +96,9 @@ class Training:
         """Beside and then renamed: a kill never leaves half a state."""
         path = self.task.folder / STATE
         unfinished = path.with_suffix(".part")
-        self.fabric.save(unfinished, self._state() | {"precision": self.fabric.strategy.precision.state_dict()})
+        state = self._state() | {"precision": self.fabric.strategy.precision.state_dict()}
+        state["counters"] |= self.sums()
+        self.fabric.save(unfinished, state)
         if self.fabric.is_global_zero:
             unfinished.rename(path)
         self.fabric.barrier()
@@ -113,6 +115,18 @@ class Training:
         if scale := rest.get("precision"):  # none but with a scaler, and none in states of old
             self.fabric.strategy.precision.load_state_dict(scale)
         self.counters = Counters(**state["counters"])
+        if not self.fabric.is_global_zero:  # the first goes on with the sums of all
+            self.counters.loss_sum, self.counters.right, self.counters.seen = 0.0, 0.0, 0
+
+    def sums(self) -> dict[str, float]:
+        """The sums of the epoch so far over all processes, by their names in ``Counters``."""
+        own = {name: getattr(self.counters, name) for name in ("loss_sum", "right", "seen")}
+        if self.fabric.world_size == 1:
+            return own
+        total = self.fabric.all_reduce(torch.tensor(list(own.values()), dtype=torch.float64), reduce_op="sum")
+        assert isinstance(total, Tensor)
+        loss_sum, right, seen = total.tolist()
+        return {"loss_sum": loss_sum, "right": right, "seen": int(seen)}
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -135,7 +149,9 @@ def train_stage(network: DeepfakeNet, task: Task, fabric: Fabric) -> Counters:
     if stage.augmentation.mixes and crops_each < 2:
         raise ConfigError(f"{stage.stage}: mixup and cutmix need two crops on each of {fabric.world_size} devices")
     if crops_each < 1:
-        raise ConfigError(f"{stage.stage}: a batch has fewer crops than there are devices ({fabric.world_size}): lower hardware.devices")
+        raise ConfigError(
+            f"{stage.stage}: a batch has fewer crops than there are devices ({fabric.world_size}): lower hardware.devices"
+        )
     task.folder.mkdir(parents=True, exist_ok=True)
     training = begin(network, task, fabric)
     crops = Crops(task.cache, task.data.train, size=stage.size, plan=task.plan, augmentation=stage.augmentation, seed=task.seed)
@@ -286,17 +302,15 @@ def close_epoch(training: Training) -> None:
     task, fabric, counters = training.task, training.fabric, training.counters
     started = time.monotonic()
     validation_loss, validation_accuracy = validate(training)
-    totals = fabric.all_reduce(torch.tensor([counters.loss_sum, counters.right, counters.seen]), reduce_op="sum")
-    assert isinstance(totals, Tensor)
-    loss_sum, right, seen = totals.tolist()
+    sums = training.sums()
     row = {
         "epoch": counters.epoch + 1,
-        "train_loss": round(loss_sum / seen, 6),
+        "train_loss": round(sums["loss_sum"] / sums["seen"], 6),
         "validation_loss": round(validation_loss, 6),
-        "train_accuracy": round(right / seen, 6),
+        "train_accuracy": round(sums["right"] / sums["seen"], 6),
         "validation_accuracy": round(validation_accuracy, 6),
         "seconds": round(counters.seconds + time.monotonic() - started, 2),
-        "images": int(seen),
+        "images": int(sums["seen"]),
     }
     fabric.log_dict({f"{task.stage.stage}/{name}": value for name, value in row.items() if name != "epoch"}, counters.step)
     better = validation_loss < counters.best_loss

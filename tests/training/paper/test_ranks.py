@@ -12,7 +12,7 @@ import pytest
 from lightning_fabric import Fabric
 
 from tests.training.paper.two_ranks import network, task
-from training.paper.engine import BEST, EPOCHS, begin, validate
+from training.paper.engine import BEST, EPOCHS, begin, train_stage, validate
 from training.paper.networks import load_weights
 
 ROOT = Path(__file__).parents[3]
@@ -43,3 +43,13 @@ def test_both_validate_the_weights_that_are_kept(trained: Path, crops: Path, tmp
     loss, accuracy = validate(begin(kept, alone, Fabric(accelerator="cpu", devices=1)))
     assert epoch(trained / "whole")["validation_loss"] == pytest.approx(loss, rel=1e-3)
     assert epoch(trained / "whole")["validation_accuracy"] == accuracy
+
+
+def test_a_cut_epoch_counts_the_crops_of_both(trained: Path) -> None:
+    assert epoch(trained / "cut") == epoch(trained / "whole")
+    assert epoch(trained / "cut")["images"] == 20
+
+
+def test_one_process_goes_on_with_the_numbers_of_both(trained: Path, crops: Path) -> None:
+    train_stage(network(), task(crops, trained / "half"), Fabric(accelerator="cpu", devices=1))
+    assert epoch(trained / "half")["images"] == 20
