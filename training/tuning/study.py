@@ -2,14 +2,15 @@
 
 What a trial draws follows from the seed, its number and the trials before it, so a study that was killed and started again tries
 what an uncut one would have. The trial that was cut goes on in its folder, from its last saved state: it is entered anew with the
-same values and what it had reported. That it was cut shows by the lock on its folder, which its process held.
+same values and what it had reported. That it was cut shows by the lock on its folder, which its process held. Of several
+processes on one study one at a time opens it, begins a trial or writes the report; each trains in a folder of its own.
 """
 
 from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -26,7 +27,7 @@ from training.tuning.report import write_best, write_report
 from training.tuning.settings import Choices, Pruning, Search, Value
 from worker.errors import ConfigError
 
-NAME, DATABASE, TRIALS, LOCK = "veriframe", "study.db", "trials", "lock"
+NAME, DATABASE, TRIALS, LOCK, TURN = "veriframe", "study.db", "trials", "lock", "study.lock"
 SETTINGS, ROWS, CONTINUES, FOUND = "settings", "rows_sha256", "continues", "found"
 OnValidation = Callable[[int, dict[str, float]], None]
 
@@ -40,27 +41,27 @@ class Train(Protocol):
 def tune(
     search: Search, cache: Path, folder: Path, train: Train, console: Console, *, trials: int, storage: str | None = None
 ) -> optuna.Study:
-    """Go on until ``trials`` trials are done; ``report.md`` and ``best.yaml`` in ``folder`` are written anew after each.
+    """Go on until ``trials`` trials are done, or run elsewhere; after each ``folder`` has a new ``report.md`` and ``best.yaml``.
 
     ``storage``: an SQLAlchemy URL, or the path of a journal file; None is an SQLite file in the folder. Raises ConfigError where
     it holds a study with other settings or on other crops, and where no source can be judged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with open_storage(storage or f"sqlite:///{folder / DATABASE}") as kept, Progress(console=console) as progress:
-        study = optuna.create_study(
-            storage=kept, study_name=NAME, direction="maximize", load_if_exists=True, pruner=_pruner(search)
-        )
-        _claim(study, search, rows_sha256(read_index(cache)), folder)
-        _enter_anew(study, folder)
-        task = progress.add_task("trials", total=trials)
-        while (done := count_done(study)) < trials:
-            progress.update(task, completed=done, description=_standing(study))
-            study.sampler = optuna.samplers.TPESampler(seed=search.seed * 100_003 + count_begun(study))
-            _one(study, search, cache, folder, train)
-            write_report(study, search, folder)
-            write_best(study, search, folder)
-        progress.update(task, completed=done, description=_standing(study))
+    with ExitStack() as opened:
+        with in_turn(folder):
+            kept = opened.enter_context(open_storage(storage or f"sqlite:///{folder / DATABASE}"))
+            study = optuna.create_study(
+                storage=kept, study_name=NAME, direction="maximize", load_if_exists=True, pruner=_pruner(search)
+            )
+            _claim(study, search, rows_sha256(read_index(cache)), folder)
+        progress = opened.enter_context(Progress(console=console))
+        task = progress.add_task("trials", total=trials, completed=count_done(study))
+        while _one(study, search, cache, folder, train, trials):
+            with in_turn(folder):
+                write_report(study, search, folder)
+                write_best(study, search, folder)
+            progress.update(task, completed=count_done(study), description=_standing(study))
     return study
 
 
@@ -100,6 +101,12 @@ def count_done(study: optuna.Study) -> int:
     return sum(trial.state.is_finished() for trial in known) - sum(CONTINUES in trial.user_attrs for trial in known)
 
 
+def count_taken(study: optuna.Study) -> int:
+    """Trials that are done or run, by one look: one may end meanwhile."""
+    known = study.get_trials(deepcopy=False)
+    return sum(trial.state is not TrialState.WAITING for trial in known) - sum(CONTINUES in trial.user_attrs for trial in known)
+
+
 def count_begun(study: optuna.Study) -> int:
     """Trials that drew values of their own: one that was cut and entered anew is one."""
     return sum(CONTINUES not in trial.user_attrs for trial in study.get_trials(deepcopy=False))
@@ -128,6 +135,14 @@ def open_storage(name: str) -> Iterator[optuna.storages.BaseStorage]:
 
 
 @contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Waits until no other process is within."""
+    with (folder / TURN).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def locked(folder: Path) -> Iterator[bool]:
     """Whether nobody else had it; it is ours until the end."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,10 +155,24 @@ def locked(folder: Path) -> Iterator[bool]:
             yield True
 
 
-def _one(study: optuna.Study, search: Search, cache: Path, folder: Path, train: Train) -> None:
-    trial = study.ask()
+def _one(study: optuna.Study, search: Search, cache: Path, folder: Path, train: Train, trials: int) -> bool:
+    """Begin a trial and bring it to its end; False where ``trials`` are done or run already."""
+    with ExitStack() as held:
+        with in_turn(folder):
+            _enter_anew(study, folder)
+            if count_taken(study) >= trials:
+                return False
+            study.sampler = optuna.samplers.TPESampler(seed=search.seed * 100_003 + count_begun(study))
+            trial = study.ask()
+            place = folder / TRIALS / f"{place_of(trial):04d}"
+            if not held.enter_context(locked(place)):
+                raise ConfigError(f"{place}: another process trains there, for another study: name another folder by --run")
+        _bring_to_end(study, trial, search, cache, place, train)
+    return True
+
+
+def _bring_to_end(study: optuna.Study, trial: Trial, search: Search, cache: Path, place: Path, train: Train) -> None:
     fit = search.fit(suggest(trial, search))
-    place = folder / TRIALS / f"{place_of(trial):04d}"
     reported = _reported_before(study, trial)
     for step, value in reported.items():
         trial.report(value, step)
@@ -158,7 +187,7 @@ def _one(study: optuna.Study, search: Search, cache: Path, folder: Path, train: 
         if step < search.steps and trial.should_prune():
             raise optuna.TrialPruned
 
-    with locked(place), (place / "log.txt").open("a", encoding="utf-8") as log:
+    with (place / "log.txt").open("a", encoding="utf-8") as log:
         try:
             train(fit, cache, place, console=Console(file=log, width=200), on_validation=on_validation)
         except optuna.TrialPruned:
@@ -179,11 +208,15 @@ def _reported_before(study: optuna.Study, trial: Trial) -> dict[int, float]:
     return found
 
 
+def _running(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+
 def _enter_anew(study: optuna.Study, folder: Path) -> None:
     """Trials that run nowhere any more end as failed, and wait with the same values."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    for trial in _running(study):
         with locked(folder / TRIALS / f"{place_of(trial):04d}") as is_free:
-            if is_free:
+            if is_free and any(one.number == trial.number for one in _running(study)):  # it may just have ended
                 study.tell(trial.number, state=TrialState.FAIL)
                 study.enqueue_trial(trial.params, user_attrs={CONTINUES: place_of(trial)})
 

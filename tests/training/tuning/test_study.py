@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -102,6 +103,30 @@ def test_a_killed_study_goes_on_and_tries_what_an_uncut_one_does(tmp_path: Path,
     assert [trial.params for trial in complete] == [trial.params for trial in whole.trials]
     assert list(complete[2].intermediate_values) == [1, 2, 3, 4]
     assert run(tmp_path / "cut", second, 5, storage=place("cut")).trials == cut.trials, "all is done: nothing more is trained"
+
+
+def test_several_at_work_on_one_study_share_its_trials(tmp_path: Path) -> None:
+    """Threads for processes: a lock is held by who opened the file."""
+    trainers = [Trainer() for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda trainer: run(tmp_path, trainer, 4), trainers))
+    study = run(tmp_path, Trainer(), 4)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4
+    assert sorted(name for trainer in trainers for name, _ in trainer.calls) == [f"{number:04d}" for number in range(4)]
+    assert (tmp_path / MARKDOWN).read_text().count("| complete | 4 |") == 4
+
+
+def test_a_trial_that_runs_elsewhere_is_neither_begun_nor_given_away(tmp_path: Path) -> None:
+    second, seen = Trainer(), list[list[TrialState]]()
+
+    class First(Trainer):
+        def __call__(self, *told: object, **more: object) -> None:  # type: ignore[override]
+            seen.append([trial.state for trial in run(tmp_path, second, 1).trials])
+            super().__call__(*told, **more)  # type: ignore[arg-type]
+
+    study = run(tmp_path, First(), 1)
+    assert (seen, second.calls) == ([[TrialState.RUNNING]], [])
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
 
 
 def test_trials_that_lag_end_early(tmp_path: Path) -> None:
