@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from training.identity import refuse_other_rows
-from training.paper.engine import BEST, Task, train_stage
+from training.paper.engine import BEST, STATE, Task, train_stage
 from training.paper.evaluate import evaluate, write_results
 from training.paper.networks import load_start, load_weights, make_network, with_new_head
 from training.paper.noise import Plan, draw_plan, read_plan, write_plan
@@ -20,6 +21,7 @@ from training.paper.report import write_report
 from training.paper.sets import Chosen, as_found, choose_sets
 from training.paper.settings import Baselines, EvaluateStage, Hardware, NoiseStage, Pipeline, Sets, TrainStage
 from training.prepare import read_index
+from worker.content import write_atomically
 from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet
 from worker.model.spec import ModelSpec
@@ -99,20 +101,32 @@ def launch(hardware: Hardware, folder: Path) -> Fabric:
 
 
 def claim(settings: Pipeline | Baselines, chosen: Chosen, folder: Path) -> None:
-    """Write the configuration to the folder, and which crops it is for. Raises ConfigError where another one is there.
+    """Write the configuration to the folder, and which crops it is for. Raises ConfigError where results of others are there.
 
-    So too where a run is there that does not say which crops it is for: stages that are done would be passed over.
+    So too where a run is there that does not say which crops it is for: stages that are done would be passed over. A folder that
+    holds no result yet is claimed anew: a setting that ended its run at the start can be put right.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUN
-    if path.exists():
-        told = json.loads(path.read_text("utf-8"))
-        if told["sha256"] != settings.sha256:
-            raise ConfigError(f"{folder} holds a run of another configuration; choose another folder with --run")
-        refuse_other_rows(told.get("rows_sha256"), chosen.sha256, folder)
-        return
     told = {"sha256": settings.sha256, "rows_sha256": chosen.sha256, "settings": settings.model_dump(mode="json")}
-    path.write_text(json.dumps(told, indent=1), "utf-8")
+    if path.exists():
+        before = read_claim(path)
+        if before == told:
+            return
+        if any(next(folder.rglob(name), None) for name in (STATE, BEST, PLAN, RESULTS)):
+            if before["sha256"] != settings.sha256:
+                raise ConfigError(f"{folder} holds a run of another configuration; choose another folder with --run")
+            refuse_other_rows(before.get("rows_sha256"), chosen.sha256, folder)
+            return
+    write_atomically(path, json.dumps(told, indent=1).encode())
+
+
+def read_claim(path: Path) -> dict[str, Any]:
+    """What a run's folder was claimed for. Raises ConfigError for a file that does not say it."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        return {"sha256": found["sha256"], **found}
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise ConfigError(f"{path} does not say what the run is of ({exc!r}); choose another folder with --run") from exc
 
 
 def train(run: Run, stage: TrainStage) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from training.paper.engine import BEST, STATE
 from training.paper.evaluate import read_results
 from training.paper.settings import Pipeline
-from training.paper.stages import MODEL, PLAN, RESULTS, RUN, export_run, run_pipeline
+from training.paper.stages import MODEL, PLAN, RESULTS, RUN, claim, export_run, read_claim, read_sets, run_pipeline
 from training.splits import split_sha256
 from training.terms import BUNDLED
 from worker.errors import ConfigError
@@ -123,7 +123,8 @@ def test_a_run_does_not_go_on_with_other_crops(gone_through: Path, crops: Path, 
     shutil.copytree(crops, other)
     index = other / "140k-real.csv"
     index.write_text(index.read_text().replace("140k/real/3", "140k/real/33"))
-    run.mkdir()
+    (run / "noise").mkdir(parents=True)
+    shutil.copy(gone_through / "noise" / PLAN, run / "noise")
     told = json.loads((gone_through / RUN).read_text())
     for before, match in ((told, "other crops than the cache"), (told | {"rows_sha256": None}, "does not say which crops")):
         (run / RUN).write_text(json.dumps(before))
@@ -132,6 +133,27 @@ def test_a_run_does_not_go_on_with_other_crops(gone_through: Path, crops: Path, 
     (run / RUN).write_text(json.dumps(told))
     with pytest.raises(ConfigError, match="trained on other crops"):
         export_run(run, other, tmp_path / "out.safetensors", name="mine", version="1")
+
+
+def test_a_folder_without_a_result_is_claimed_anew(tiny: Pipeline, crops: Path, tmp_path: Path) -> None:
+    """A wrong setting that ends the run at its start is put right in the same folder."""
+    chosen = read_sets(crops, tiny.sets)
+    mended = tiny.model_copy(update={"seed": 2})
+    claim(tiny, chosen, tmp_path)
+    claim(mended, chosen, tmp_path)
+    assert read_claim(tmp_path / RUN)["sha256"] == mended.sha256
+    (tmp_path / "finetune").mkdir()
+    (tmp_path / "finetune" / STATE).touch()
+    claim(mended, chosen, tmp_path)
+    with pytest.raises(ConfigError, match="another configuration"):
+        claim(tiny, chosen, tmp_path)
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", "{}"])
+def test_a_claim_that_cannot_be_read_is_named(left: str, tiny: Pipeline, crops: Path, tmp_path: Path) -> None:
+    (tmp_path / RUN).write_text(left)
+    with pytest.raises(ConfigError, match=r"run\.json does not say"):
+        claim(tiny, read_sets(crops, tiny.sets), tmp_path)
 
 
 def test_an_empty_cache_is_told(tiny: Pipeline, tmp_path: Path) -> None:
