@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training.paper.engine import BEST, Task, train_stage
 from training.paper.evaluate import SourceResult, evaluate, read_results, write_results
-from training.paper.networks import load_weights, make_network
+from training.paper.networks import check_words, load_weights, make_network
 from training.paper.sets import Chosen
 from training.paper.settings import Baselines
 from training.paper.stages import RESULTS, claim, launch, read_sets
@@ -44,9 +44,10 @@ class Line:
 
 def compare(settings: Baselines, cache: Path, folder: Path) -> list[Line]:
     """A line for each network, also in ``baselines.csv`` and ``baselines.md``; goes on where it was cut."""
+    check_words(settings.train)
     chosen = read_sets(cache, settings.sets)
-    claim(settings, chosen, folder)
     fabric = launch(settings.hardware, folder)
+    claim(settings, chosen, folder)
     lines = [
         one(settings, backbone, chosen, cache=cache, folder=folder / backbone, fabric=fabric) for backbone in settings.backbones
     ]

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -55,19 +56,23 @@ OnValidation = Callable[[int, dict[str, float]], None]
 
 
 def make_network(network: Network, seed: int, families: int = len(FAMILIES)) -> DeepfakeNet:
-    """The network to be trained, its backbone from ``network.init`` where given. Raises ConfigError if that does not fit."""
+    """The network to be trained, its backbone from ``network.init`` where given. Raises ConfigError if that does not fit, and for
+    a backbone that timm does not know."""
     torch.manual_seed(seed)
-    made = build(
-        backbone=network.backbone,
-        head=network.head,
-        families=families,
-        hidden_dim=network.hidden_dim,
-        num_steps=network.num_steps,
-    )
+    try:
+        made = build(
+            backbone=network.backbone,
+            head=network.head,
+            families=families,
+            hidden_dim=network.hidden_dim,
+            num_steps=network.num_steps,
+        )
+    except RuntimeError as exc:
+        raise ConfigError(f"network.backbone: timm has no {network.backbone!r}: {exc}") from exc
     if network.init is not None:
         try:
             made.backbone.load_state_dict(load_file(network.init))
-        except (OSError, RuntimeError) as exc:
+        except (OSError, RuntimeError, SafetensorError) as exc:
             raise ConfigError(f"{network.init}: does not fit {network.backbone}: {exc}") from exc
     if network.start is not None:
         try:
@@ -133,7 +138,6 @@ class Run:
     @classmethod
     def start(cls, fit: Fit, folder: Path, *, rows_sha256: str) -> Run:
         """A new run, or the one that ``folder`` holds."""
-        folder.mkdir(parents=True, exist_ok=True)
         network = make_network(fit.network, fit.seed, len(fit.mixture.families))
         network = network.to(choose_device(fit.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         ema = deepcopy(network).requires_grad_(False)
@@ -143,6 +147,7 @@ class Run:
             groups.append({"params": [branch.classify.weight], "part": "head", "weight_decay": fit.weight_decay})
             groups.append({"params": [branch.classify.bias], "part": "head", "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, lr=fit.lr, weight_decay=fit.weight_decay, fused=True)
+        folder.mkdir(parents=True, exist_ok=True)
         run = cls(fit=fit, folder=folder, rows_sha256=rows_sha256, network=network, ema=ema, optimizer=optimizer, branch=branch)
         if run.state_path.exists():
             run.load()

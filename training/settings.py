@@ -94,8 +94,8 @@ class Network(_Strict):
     backbone: str = "tf_efficientnetv2_b0"
     head: Literal["diffusion", "card", "linear"] = "diffusion"
     """``card`` is for the paper's stages alone (``training.paper``); CARD's own number of steps is 10."""
-    hidden_dim: int = 256
-    num_steps: int = 4
+    hidden_dim: int = Field(default=256, ge=1, le=16384)
+    num_steps: int = Field(default=4, ge=1, le=64)
     init: Path | None = None
     """safetensors of the backbone alone; None starts from random weights."""
     start: Path | None = None
@@ -111,14 +111,14 @@ class Network(_Strict):
 class Fit(_Strict):
     """One run. It ends after ``steps`` steps where given, else after ``minutes`` of training time (validation apart)."""
 
-    seed: int = 1
+    seed: int = Field(default=1, ge=0)
     network: Network = Network()
     mixture: Mixture = Mixture()
     terms: str = TERMS
     """What the checkpoint says of its licence, beside the terms of what it started from."""
     stages: tuple[Stage, ...]
-    minutes: float = 60
-    steps: int | None = None
+    minutes: float = Field(default=60, gt=0)
+    steps: int | None = Field(default=None, ge=1)
     stop: int | None = Field(default=None, ge=1)
     """End after so many steps, on the schedule of ``steps``: so a run that was stopped early can be had again."""
     lr: float = 2e-4
@@ -129,7 +129,7 @@ class Fit(_Strict):
     weight_decay: float = 0.02
     warmup: float = 0.05
     ema: float = 0.998
-    label_smoothing: float = 0.03
+    label_smoothing: float = Field(default=0.03, ge=0, le=1)
     noise_share: float = 0.1
     noise_alpha: tuple[float, float] = (0.7, 0.99)
     """Equation 2 of the paper on this share of pairs; alpha is drawn from here (the paper: half of a set, 0.1 to 0.9)."""
@@ -139,13 +139,19 @@ class Fit(_Strict):
     """Mixed precision on the CPU; a CUDA device always computes so."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: CUDA where there is any."""
-    threads: int = 2
+    threads: int = Field(default=2, ge=1)
     loaders: int = Field(default=1, ge=1)
     """Processes that make batches: one keeps up with two CPU cores, a GPU wants as many as there are cores."""
     save_every_minutes: float = 5
     validate_every_minutes: float = 12
     validate_every_steps: int | None = Field(default=None, ge=1)
     """Instead of by the clock."""
+
+    @model_validator(mode="after")
+    def _alpha(self) -> Self:
+        if not 0 <= self.noise_alpha[0] <= self.noise_alpha[1] <= 1:
+            raise ValueError(f"noise_alpha {self.noise_alpha}: two rising numbers from 0 to 1")
+        return self
 
     @model_validator(mode="after")
     def _stages(self) -> Self:

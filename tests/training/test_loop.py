@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
 from tests.training.conftest import crop, picture
@@ -225,6 +226,38 @@ def test_a_bad_configuration_is_refused_by_name(tmp_path: Path, text: str) -> No
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         read_fit(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("seed", {"seed": -1}),
+        ("threads", {"threads": 0}),
+        ("minutes", {"minutes": 0}),
+        ("steps", {"steps": 0}),
+        ("steps", {"steps": -3}),
+        ("label_smoothing", {"label_smoothing": 2}),
+        ("noise_alpha", {"noise_alpha": [3, 4]}),
+        ("network.num_steps", {"network": {"num_steps": 0}}),
+        ("network.hidden_dim", {"network": {"hidden_dim": 0}}),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_by_name(tmp_path: Path, key: str, told: dict[str, object]) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump({"stages": [{"until": 1, "size": 64, "pairs": 4}], **told}))
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+        read_fit(path)
+
+
+@pytest.mark.parametrize(("key", "told"), [("backbone", {"backbone": "nobody"}), ("no_weights", {"init": "no_weights"})])
+def test_a_network_that_cannot_be_made_leaves_no_folder(tmp_path: Path, key: str, told: dict[str, object]) -> None:
+    if "init" in told:
+        told = {"init": tmp_path / "no_weights"}
+        (tmp_path / "no_weights").write_bytes(b"none")
+    network = TINY.network.model_copy(update=told)
+    with pytest.raises(ConfigError, match=key):
+        Run.start(TINY.model_copy(update={"network": network}), tmp_path / "run", rows_sha256=ROWS)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_first_checkpoints_configuration_is_valid() -> None:

@@ -39,7 +39,7 @@ class Adaptation(_Strict):
     """One adaptation. ``replay``: of the real and of the fake crops of every batch, so many come from the cache; where feedback
     has one label only, the other label's crops are all replayed."""
 
-    seed: int = 1
+    seed: int = Field(default=1, ge=0)
     steps: int = Field(default=200, ge=1)
     pairs: int = Field(default=8, ge=2)
     """Real crops in a batch, and as many fake."""
@@ -50,7 +50,7 @@ class Adaptation(_Strict):
     weight_decay: float = 0.02
     warmup: float = 0.1
     ema: float = Field(default=0.98, ge=0, lt=1)
-    label_smoothing: float = 0.03
+    label_smoothing: float = Field(default=0.03, ge=0, le=1)
     noise_share: float = 0.1
     shares: tuple[float, ...] = Field(default=(1.0, 0.5, 0.25), min_length=1)
     """How much of the end of training, the rest the parent's weights; tried in this order until the gate accepts one (averages

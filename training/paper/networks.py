@@ -6,13 +6,16 @@ Axes: F crops, C colours, H rows, W columns, D features, K classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.data.auto_augment import augment_and_mix_transform
 from timm.optim._optim_factory import create_optimizer_v2
+from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import Tensor, nn
 
 from training.paper.settings import FAMILIES, Optimiser, TrainStage
@@ -127,6 +130,29 @@ class Learner(nn.Module):
 def make_optimiser(learner: Learner, how: Optimiser) -> torch.optim.Optimizer:
     """timm's, with a rate of their own for stem and head, and no decay for biases and norms."""
     return create_optimizer_v2(list(parameter_groups(learner, how)), opt=how.opt, lr=how.lr, weight_decay=how.weight_decay)
+
+
+def check_words(stage: TrainStage) -> None:
+    """Raises ConfigError, naming the key, for an optimiser, a schedule or an AugMix that timm does not know or has not here."""
+    how, augmix = stage.optimiser, stage.augmentation.augmix
+    with _timm_told(f"{stage.stage}: optimiser.opt", how.opt):
+        optimiser = create_optimizer_v2([nn.Parameter(torch.zeros(1))], opt=how.opt, lr=how.lr)
+    with _timm_told(f"{stage.stage}: optimiser.sched", how.sched):
+        made = create_scheduler_v2(optimiser, how.sched, num_epochs=stage.epochs, step_on_epochs=False, updates_per_epoch=1)
+        if made[0] is None:
+            raise ValueError("no schedule")
+    if augmix is not None:
+        with _timm_told(f"{stage.stage}: augmentation.augmix", augmix):
+            augment_and_mix_transform(augmix, {})
+
+
+@contextmanager
+def _timm_told(key: str, word: str) -> Iterator[None]:
+    """What timm raises for one of its words as ConfigError; it asserts much of what it is told."""
+    try:
+        yield
+    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as exc:
+        raise ConfigError(f"{key}: timm takes no {word!r} here: {exc}") from exc
 
 
 def parameter_groups(learner: Learner, how: Optimiser) -> Iterator[dict[str, Any]]:

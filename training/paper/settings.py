@@ -132,7 +132,7 @@ class Hardware(_Strict):
 class Pipeline(_Strict):
     """A staged run."""
 
-    seed: int = 1
+    seed: int = Field(default=1, ge=0)
     network: Network = Network()
     sets: Sets
     hardware: Hardware = Hardware()
@@ -181,7 +181,7 @@ class Pipeline(_Strict):
 class Baselines(_Strict):
     """Networks to compare: each trained from random weights on set 1, on equally many images, and judged on the test set."""
 
-    seed: int = 1
+    seed: int = Field(default=1, ge=0)
     backbones: tuple[str, ...] = Field(min_length=1)
     sets: Sets
     hardware: Hardware = Hardware()

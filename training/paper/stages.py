@@ -14,7 +14,7 @@ from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from training.identity import refuse_other_rows
 from training.paper.engine import BEST, STATE, Task, train_stage
 from training.paper.evaluate import evaluate, write_results
-from training.paper.networks import load_start, load_weights, make_network, with_new_head
+from training.paper.networks import check_words, load_start, load_weights, make_network, with_new_head
 from training.paper.noise import Plan, draw_plan, read_plan, write_plan
 from training.paper.release import write_checkpoint
 from training.paper.report import write_report
@@ -72,10 +72,14 @@ def run_pipeline(pipeline: Pipeline, cache: Path, folder: Path) -> Path | None:
 
 
 def open_run(pipeline: Pipeline, cache: Path, folder: Path) -> Run:
-    """Checks the sets, then starts the processes and their logs."""
+    """Checks settings and sets, then starts the processes and their logs."""
+    for stage in pipeline.stages:
+        if isinstance(stage, TrainStage):
+            check_words(stage)
     chosen = read_sets(cache, pipeline.sets)
+    fabric = launch(pipeline.hardware, folder)
     claim(pipeline, chosen, folder)
-    return Run(pipeline=pipeline, cache=cache, folder=folder, chosen=chosen, fabric=launch(pipeline.hardware, folder))
+    return Run(pipeline=pipeline, cache=cache, folder=folder, chosen=chosen, fabric=fabric)
 
 
 def read_sets(cache: Path, sets: Sets) -> Chosen:
@@ -87,16 +91,20 @@ def read_sets(cache: Path, sets: Sets) -> Chosen:
 
 
 def launch(hardware: Hardware, folder: Path) -> Fabric:
-    """Starts the other processes where there are several devices."""
+    """Starts the other processes where there are several devices. Raises ConfigError for words that Fabric does not take here."""
     torch.set_num_threads(hardware.threads)
-    fabric = Fabric(
-        accelerator=hardware.accelerator,
-        devices=hardware.devices,
-        strategy=hardware.strategy,
-        precision=hardware.precision,
-        loggers=TensorBoardLogger(folder, name="tensorboard"),
-    )
-    fabric.launch()
+    try:
+        fabric = Fabric(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            strategy=hardware.strategy,
+            precision=hardware.precision,
+            loggers=TensorBoardLogger(folder, name="tensorboard"),
+        )
+        fabric.launch()
+    except (RuntimeError, TypeError, ValueError) as exc:
+        told = ", ".join(f"{name} {getattr(hardware, name)}" for name in ("accelerator", "devices", "strategy", "precision"))
+        raise ConfigError(f"hardware ({told}): {exc}") from exc
     return fabric
 
 

@@ -66,7 +66,7 @@ class Search(_Strict):
     steps: int = Field(ge=2)
     validations: int = Field(default=4, ge=1)
     trials: int = Field(default=20, ge=1)
-    seed: int = 1
+    seed: int = Field(default=1, ge=0)
     sources: tuple[str, ...] = ()
     """The objective is the mean AUC over these, of files that the trial did not train on; empty: all that have both labels."""
     pruning: Pruning = Pruning()

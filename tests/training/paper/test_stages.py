@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -154,6 +155,36 @@ def test_a_claim_that_cannot_be_read_is_named(left: str, tiny: Pipeline, crops: 
     (tmp_path / RUN).write_text(left)
     with pytest.raises(ConfigError, match=r"run\.json does not say"):
         claim(tiny, read_sets(crops, tiny.sets), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "part", "told"),
+    [
+        ("hardware", "hardware", {"accelerator": "gpux"}),
+        ("hardware", "hardware", {"devices": 0}),
+        ("hardware", "hardware", {"devices": "two"}),
+        ("hardware", "hardware", {"strategy": "foo"}),
+        ("optimiser.opt", "optimiser", {"opt": "adamww"}),
+        ("optimiser.sched", "optimiser", {"sched": "cosin"}),
+        ("optimiser.sched", "optimiser", {"sched": "none"}),
+        ("augmentation.augmix", "augmentation", {"augmix": "foo-m3"}),
+    ],
+)
+def test_a_word_that_nobody_takes_is_named_and_no_folder_is_made(
+    key: str, part: str, told: dict[str, object], crops: Path, tiny: Pipeline, tmp_path: Path
+) -> None:
+    settings = tiny.model_dump(mode="json")
+    changed = settings if part == "hardware" else settings["stages"][0]
+    changed[part] |= told
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        run_pipeline(Pipeline.model_validate(settings), crops, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("told", [{"seed": -1}, {"network": {"num_steps": 0}}, {"network": {"hidden_dim": 0}}])
+def test_a_number_out_of_its_range_is_refused(told: dict[str, object], tiny: Pipeline) -> None:
+    with pytest.raises(ValueError, match="greater than or equal to"):
+        Pipeline.model_validate(tiny.model_dump(mode="json") | told)
 
 
 def test_an_empty_cache_is_told(tiny: Pipeline, tmp_path: Path) -> None:
