@@ -31,7 +31,9 @@ from training.device import choose_device, place
 from training.identity import refuse_other_rows, rows_sha256
 from training.maskbranch import MaskBranch
 from training.provenance import whole_lines
+from training.room import beside, room_told
 from training.settings import FAMILIES, Fit, Network, Stage
+from training.state import STATE, write_state
 from training.validate import choose, validate
 from worker.errors import ConfigError, ModelError
 from worker.model.network import DeepfakeNet, build, score_logit
@@ -159,7 +161,7 @@ class Run:
 
     @property
     def state_path(self) -> Path:
-        return self.folder / "state.pt"
+        return self.folder / STATE
 
     @property
     def progress(self) -> float:
@@ -172,8 +174,7 @@ class Run:
         return self.progress >= 1 or (self.fit.stop is not None and self.step >= self.fit.stop)
 
     def save(self) -> None:
-        """Written beside and then renamed: a cut never leaves half a file."""
-        unfinished = self.state_path.with_suffix(".part")
+        """A cut never leaves half a file. Raises StorageFull."""
         state = {
             "network": self.network.state_dict(),
             "ema": self.ema.state_dict(),
@@ -183,8 +184,7 @@ class Run:
             "fit": self.fit.model_dump_json(),
             "rows_sha256": self.rows_sha256,
         }
-        torch.save(state, unfinished)
-        unfinished.rename(self.state_path)
+        write_state(self.state_path, state)
 
     def load(self) -> None:
         """Raises ConfigError where the folder's run had another configuration than its length and hardware, or other crops.
@@ -349,7 +349,7 @@ def log_validation(run: Run, found: dict[str, float], console: Console, on_valid
 
 def append_csv(path: Path, row: dict[str, Any]) -> None:
     fresh = not path.exists()
-    with path.open("a", newline="") as file:
+    with room_told(path.parent), path.open("a", newline="") as file:
         writer = csv.DictWriter(file, row.keys())
         if fresh:
             writer.writeheader()
@@ -372,7 +372,5 @@ def cut_back(path: Path, step: int) -> None:
     kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
     if kept == rows and whole == data:
         return
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("w", newline="") as file:
+    with beside(path) as unfinished, unfinished.open("w", newline="") as file:
         csv.writer(file).writerows([header, *kept])
-    unfinished.rename(path)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +26,7 @@ from training import provenance
 from training.clips import count_frames, open_frames, read_clip
 from training.provenance import Skipped
 from training.recompress import VARIANTS
+from training.room import beside
 from training.splits import Item, family_of
 from worker.errors import UnsupportedMedia, VeriframeError
 from worker.faces.crop import crop_faces, crop_squares
@@ -80,6 +83,9 @@ class Crop:
     @property
     def box_4(self) -> Float32:
         return np.array(self.box, np.float32)
+
+
+COLUMNS = tuple(field.name for field in fields(Crop))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,17 +362,18 @@ def prepare(
 
 
 def write_shard(cache: Path, name: str, pairs: Sequence[tuple[UInt8, Crop]]) -> None:
-    """The pictures as one array, then the index that makes the shard count."""
+    """The pictures as one array, then the index that makes the shard count; each whole or not at all. Raises StorageFull."""
     pictures = np.stack([picture for picture, _ in pairs]) if pairs else np.empty((0, SIZE, SIZE, 3), np.uint8)
-    np.save(cache / f"{name}.npy", pictures)
-    unfinished = cache / f"{name}.csv.part"
-    with unfinished.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Crop)])
+    data = io.BytesIO()  # NumPy's own writing of a file does not say why it failed
+    np.save(data, pictures)
+    with beside(cache / f"{name}.npy") as unfinished:
+        unfinished.write_bytes(data.getbuffer())
+    with beside(cache / f"{name}.csv") as unfinished, unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for row, (_, crop) in enumerate(pairs):
             values = asdict(replace(crop, row=row))
             writer.writerow(values | {key: " ".join(map(str, values[key])) for key in ("box", "landmarks")})
-    unfinished.rename(cache / f"{name}.csv")
 
 
 def read_index(cache: Path) -> list[Crop]:
@@ -379,21 +386,6 @@ def read_index(cache: Path) -> list[Crop]:
 
 
 def _parsed(row: dict[str, str]) -> Crop:
-    return Crop(
-        shard=row["shard"],
-        row=int(row["row"]),
-        path=row["path"],
-        label=row["label"],
-        source=row["source"],
-        manipulation=row["manipulation"],
-        group=row["group"],
-        split=row["split"],
-        frame=int(row["frame"]),
-        target=row["target"],
-        side_px=float(row["side_px"]),
-        prob=float(row["prob"]),
-        box=tuple(map(float, row["box"].split())),
-        landmarks=tuple(map(float, row["landmarks"].split())),
-        variant=row.get("variant") or "",
-        family=row.get("family") or "",
-    )
+    told: dict[str, Any] = {name: row.get(name) or "" if name in ("variant", "family") else row[name] for name in COLUMNS}
+    told |= {name: int(row[name]) for name in ("row", "frame")} | {name: float(row[name]) for name in ("side_px", "prob")}
+    return Crop(**told | {name: tuple(map(float, row[name].split())) for name in ("box", "landmarks")})

@@ -19,6 +19,7 @@ from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.provenance import split_of
 from training.settings import Fit, Mixture
 from training.splits import split_sha256
+from training.state import STATE
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.network import DeepfakeNet, build
@@ -41,7 +42,7 @@ class Trained:
 
 def read_run(folder: Path) -> Trained:
     """Raises ConfigError where the folder holds no run."""
-    path = folder / "state.pt"
+    path = folder / STATE
     if not path.exists():
         raise ConfigError(f"{folder} holds no run: {path.name} is missing")
     state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -48,6 +51,22 @@ def crop(shard: str, number: int, label: str, source: str, **other: object) -> C
 @pytest.fixture
 def landmarks_K2() -> Float32:
     return LANDMARKS_K2 * np.float32(224 / SIZE)
+
+
+@pytest.fixture
+def little_room() -> Callable[[], AbstractContextManager[None]]:
+    """A limit of 100 kB to a file's size, which a writer meets as it meets a full disk."""
+
+    @contextmanager
+    def limited() -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,9 @@ from training.identity import rows_sha256
 from training.loop import Feed, Run, add_noise, append_csv, cut_back, fit_network, follow, learning_rate, make_network, train_step
 from training.prepare import write_shard
 from training.settings import Fit, Mixture, Network, Stage, read_fit
-from worker.errors import ConfigError
+from worker.errors import ConfigError, StorageFull
+
+LittleRoom = Callable[[], AbstractContextManager[None]]
 
 TINY = Fit(
     network=Network(backbone="test_efficientnet", hidden_dim=16, num_steps=2),
@@ -134,6 +138,16 @@ def test_a_run_that_does_not_say_what_it_was_trained_on_does_not_go_on(tmp_path:
     torch.save(state, run.state_path)
     with pytest.raises(ConfigError, match="does not say which crops"):
         Run.start(TINY, tmp_path, rows_sha256=ROWS)
+
+
+def test_a_state_that_finds_no_room_leaves_the_last_one(tmp_path: Path, little_room: LittleRoom) -> None:
+    run = Run.start(TINY, tmp_path, rows_sha256=ROWS)
+    run.save()
+    before = run.state_path.read_bytes()
+    with little_room(), pytest.raises(StorageFull, match=f"no room in {tmp_path}"):
+        run.save()
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert run.state_path.read_bytes() == before
 
 
 def test_the_loss_falls_on_one_batch(cache: Path, tmp_path: Path) -> None:

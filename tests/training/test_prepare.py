@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from training.data import CropStore
 from training.prepare import cut, jobs, read_index, same_moments, write_shard
 from training.recompress import VARIANTS
 from training.splits import Item, read_split
+from worker.errors import StorageFull
 from worker.types import UInt8
 
 
@@ -24,6 +27,14 @@ def dotted() -> tuple[UInt8, np.ndarray]:
     for x, y in landmarks.astype(int):
         rgb_HWC[y - 3 : y + 4, x - 3 : x + 4] = 255
     return rgb_HWC, landmarks
+
+
+def test_a_shard_that_finds_no_room_leaves_nothing(
+    tmp_path: Path, little_room: Callable[[], AbstractContextManager[None]]
+) -> None:
+    with little_room(), pytest.raises(StorageFull, match=f"no room in {tmp_path}"):
+        write_shard(tmp_path, "a", [(picture(1), crop("a", 0, "real", "lfw"))])
+    assert not list(tmp_path.iterdir())
 
 
 def test_box_and_landmarks_stay_on_the_picture_through_two_cuts() -> None:

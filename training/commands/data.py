@@ -84,6 +84,7 @@ def prepare(
     from training.leaks import by_name
     from training.prepare import prepare as fill
     from training.provenance import Provenance, begin, read_skipped, skip, straddling
+    from training.room import room_told
     from training.splits import Assignment, assign, read_sides, read_split
 
     listing = _listing(sources, layout)
@@ -107,17 +108,18 @@ def prepare(
         test_frames=test_frames,
         recompress=again,
     )
-    begin(cache, made_of)
-    skip(cache, straddling(found.straddling))
-    fill(
-        items,
-        listing.root,
-        cache,
-        train_frames=train_frames,
-        test_frames=test_frames,
-        threads=threads,
-        recompress=again,
-    )
+    with room_told(cache):
+        begin(cache, made_of)
+        skip(cache, straddling(found.straddling))
+        fill(
+            items,
+            listing.root,
+            cache,
+            train_frames=train_frames,
+            test_frames=test_frames,
+            threads=threads,
+            recompress=again,
+        )
     skipped = read_skipped(cache)
     counts = {code: sum(one.code == code for one in skipped) for code in sorted({one.code for one in skipped})}
     told = ", ".join(f"{count} x {code}" for code, count in counts.items())

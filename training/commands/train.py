@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.commands.outcome import exit_codes
 from worker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from training.configuration import Configuration
 
 app = typer.Typer(add_completion=False)
 
@@ -52,7 +55,7 @@ def train(
     ] = None,
 ) -> None:
     from training.configuration import read_configuration
-    from training.paper.settings import Baselines, Pipeline
+    from training.room import room_told
     from training.settings import Study
 
     settings = read_configuration(configs)  # a mistake in it shows before torch is loaded
@@ -61,6 +64,14 @@ def train(
             raise ConfigError("--threshold is for a study: a configuration with folds")
         settings = settings.model_copy(update={"threshold": threshold})
     folder = run or Path("runs") / configs[0].stem
+    with room_told(folder):
+        _train(settings, cache, folder)
+
+
+def _train(settings: Configuration, cache: Path, folder: Path) -> None:
+    from training.paper.settings import Baselines, Pipeline
+    from training.settings import Study
+
     if isinstance(settings, Pipeline):
         from training.paper.stages import run_pipeline
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
+from safetensors.torch import save
 from timm.data.mixup import Mixup
 from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.utils.model_ema import ModelEmaV3
@@ -32,6 +32,7 @@ from training.paper.networks import Learner, make_optimiser
 from training.paper.noise import Plan, corrupt
 from training.paper.sets import TrainingSet
 from training.paper.settings import FAMILIES, Augmentation, Hardware, TrainStage
+from training.room import beside, room_told
 from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet, score_logit
 
@@ -93,14 +94,19 @@ class Training:
         return network
 
     def save(self) -> None:
-        """Beside and then renamed: a kill never leaves half a state."""
+        """Beside and then renamed: a kill never leaves half a state. Raises StorageFull."""
         path = self.task.folder / STATE
         unfinished = path.with_suffix(".part")
         state = self._state() | {"precision": self.fabric.strategy.precision.state_dict()}
         state["counters"] |= self.sums()
-        self.fabric.save(unfinished, state)
-        if self.fabric.is_global_zero:
-            unfinished.rename(path)
+        try:
+            with room_told(path.parent):
+                self.fabric.save(unfinished, state)
+                if self.fabric.is_global_zero:
+                    unfinished.rename(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
         self.fabric.barrier()
 
     def load(self) -> None:
@@ -329,9 +335,10 @@ def close_epoch(training: Training) -> None:
 
 
 def keep(network: nn.Module, path: Path) -> None:
-    unfinished = path.with_suffix(".part")
-    save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, unfinished)
-    unfinished.rename(path)
+    """Whole or not at all. Raises StorageFull. By way of memory: safetensors does not say why it could not write a file."""
+    data = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
+    with beside(path) as unfinished:
+        unfinished.write_bytes(data)
 
 
 def write_history(rows: list[dict[str, float]], path: Path) -> None:

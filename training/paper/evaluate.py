@@ -18,6 +18,7 @@ from training.paper.crops import Crops, Order, loader
 from training.paper.engine import bar
 from training.paper.settings import EvaluateStage, Hardware
 from training.prepare import Crop
+from training.room import beside
 from worker.model.network import DeepfakeNet, score_logit
 
 
@@ -73,9 +74,8 @@ def judge(source: str, logit_F: torch.Tensor, fake_F: torch.Tensor, seconds: flo
 
 
 def write_results(results: Sequence[SourceResult], path: Path) -> None:
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n", "utf-8")
-    unfinished.rename(path)
+    with beside(path) as unfinished:
+        unfinished.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n", "utf-8")
 
 
 def read_results(path: Path) -> list[SourceResult]:

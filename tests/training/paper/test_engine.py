@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,13 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 
-from training.paper.engine import BEST, Counters, Task, begin, class_weight, mix, mixer, seed_everything, train_stage
+from training.paper.engine import BEST, Counters, Task, begin, class_weight, keep, mix, mixer, seed_everything, train_stage
 from training.paper.networks import make_network
 from training.paper.sets import choose_sets
 from training.paper.settings import Augmentation, Hardware, Pipeline, TrainStage
 from training.prepare import read_index
 from training.settings import Network
-from worker.errors import ConfigError
+from worker.errors import ConfigError, StorageFull
 
 TINY = Network(backbone="test_efficientnet", hidden_dim=16, num_steps=2)
 
@@ -159,6 +161,18 @@ def test_a_rate_that_makes_the_loss_no_number_stops_a_stage_with_a_scale(crops: 
     scaled = replace(how, hardware=Hardware(threads=1, precision="16-mixed"))
     with pytest.raises(ConfigError, match="no number at step 2"):
         train_stage(make_network(TINY, "linear", seed=1), scaled, with_scaler(torch.amp.GradScaler("cpu", init_scale=1.0)))
+
+
+def test_weights_and_state_that_find_no_room_leave_nothing(
+    crops: Path, tmp_path: Path, tiny: Pipeline, fabric: Fabric, little_room: Callable[[], AbstractContextManager[None]]
+) -> None:
+    training = begin(make_network(TINY, "linear", seed=1), task(crops, tmp_path, tiny), fabric)
+    with little_room():
+        with pytest.raises(StorageFull, match=f"no room in {tmp_path}"):
+            keep(training.judged, tmp_path / BEST)
+        with pytest.raises(StorageFull, match=f"no room in {tmp_path}"):
+            training.save()
+    assert not list(tmp_path.iterdir())
 
 
 class SecondProcess(Fabric):
