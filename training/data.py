@@ -16,7 +16,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from training import augment
 from training.blend import align_donor, mirrored, self_blend, unlikeness
+from training.errors import damaged_shard
 from training.prepare import RECONSTRUCTED, Crop, cut, read_index
 from training.processing import processed
 from training.settings import KINDS, PROCESSED, Mixture
@@ -65,14 +66,29 @@ class CropStore:
 
     def __init__(self, cache: Path, rows: Sequence[Crop] | None = None, *, open_shards: int = 512) -> None:
         self.rows = read_index(cache) if rows is None else list(rows)
-        self._shard = lru_cache(open_shards)(lambda name: np.load(cache / f"{name}.npy", mmap_mode="r"))
+        self._cache = cache
+        self._shard = lru_cache(open_shards)(partial(map_shard, cache))
 
     def picture(self, row: Crop) -> UInt8:
-        return np.ascontiguousarray(self._shard(row.shard)[row.row])
+        """Raises ConfigError where its shard is damaged."""
+        try:
+            return np.ascontiguousarray(self._shard(row.shard)[row.row])
+        except IndexError as exc:
+            raise damaged_shard(self._cache / f"{row.shard}.npy", exc) from exc
 
     def crop(self, row: Crop, *, margin: float = MARGIN, size: int = WORK_PX) -> UInt8:
         """The crop that a scan would score (undegraded)."""
         return cut(self.picture(row), row.box_4, row.landmarks_K2, margin=margin, size=size)[0]
+
+
+def map_shard(cache: Path, name: str) -> UInt8:
+    """The shard's pictures, mapped. Raises ConfigError where the file is damaged or gone."""
+    path = cache / f"{name}.npy"
+    try:
+        pictures: UInt8 = np.load(path, mmap_mode="r")
+    except (FileNotFoundError, ValueError, EOFError) as exc:
+        raise damaged_shard(path, exc) from exc
+    return pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

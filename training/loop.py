@@ -33,7 +33,7 @@ from training.maskbranch import MaskBranch
 from training.provenance import whole_lines
 from training.room import beside, room_told
 from training.settings import FAMILIES, Fit, Network, Stage
-from training.state import STATE, write_state
+from training.state import STATE, damage_told, read_state, write_state
 from training.validate import choose, validate
 from worker.errors import ConfigError, ModelError
 from worker.model.network import DeepfakeNet, build, score_logit
@@ -189,20 +189,20 @@ class Run:
     def load(self) -> None:
         """Raises ConfigError where the folder's run had another configuration than its length and hardware, or other crops.
 
-        So too where it does not say which crops it had.
+        So too where it does not say which crops it had, and where the state is damaged or of another version.
         """
-        state: dict[str, Any] = torch.load(self.state_path, weights_only=True, map_location="cpu")
-        theirs = Fit.model_validate_json(state["fit"])
+        theirs, state = read_state(self.state_path)
         free = {*FREE, "steps", "stop"}
         if theirs.model_dump(exclude=free) != self.fit.model_dump(exclude=free):
             raise ConfigError(f"{self.folder} holds a run with another configuration; choose another folder")
         refuse_other_rows(state.get("rows_sha256"), self.rows_sha256, self.folder)
-        self.network.load_state_dict(state["network"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.branch is not None:
-            self.branch.load_state_dict(state["branch"])
-        self.step, self.trained_s, self.crops = (state["counts"][name] for name in ("step", "trained_s", "crops"))
+        with damage_told(self.state_path):
+            self.network.load_state_dict(state["network"])
+            self.ema.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.branch is not None:
+                self.branch.load_state_dict(state["branch"])
+            self.step, self.trained_s, self.crops = (state["counts"][name] for name in ("step", "trained_s", "crops"))
 
 
 def parameter_groups(network: DeepfakeNet, fit: Fit) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from rich.progress import Progress
 
 from training import provenance
 from training.clips import count_frames, open_frames, read_clip
+from training.errors import damaged_shard
 from training.provenance import Skipped
 from training.recompress import VARIANTS
 from training.room import beside
@@ -377,15 +378,21 @@ def write_shard(cache: Path, name: str, pairs: Sequence[tuple[UInt8, Crop]]) -> 
 
 
 def read_index(cache: Path) -> list[Crop]:
-    """All rows of all finished shards, in a fixed order."""
+    """All rows of all finished shards, in a fixed order. Raises ConfigError for an index that is damaged, or none."""
     rows: list[Crop] = []
     for path in sorted(cache.glob("*.csv")):
-        with path.open(newline="") as file:
-            rows.extend(_parsed(row) for row in csv.DictReader(file))
+        try:
+            with path.open(newline="") as file:
+                rows.extend(_parsed(row) for row in csv.DictReader(file, restval=""))
+        except (KeyError, ValueError, csv.Error) as exc:
+            raise damaged_shard(path, exc) from exc
     return rows
 
 
 def _parsed(row: dict[str, str]) -> Crop:
     told: dict[str, Any] = {name: row.get(name) or "" if name in ("variant", "family") else row[name] for name in COLUMNS}
     told |= {name: int(row[name]) for name in ("row", "frame")} | {name: float(row[name]) for name in ("side_px", "prob")}
-    return Crop(**told | {name: tuple(map(float, row[name].split())) for name in ("box", "landmarks")})
+    found = Crop(**told | {name: tuple(map(float, row[name].split())) for name in ("box", "landmarks")})
+    if (len(found.box), len(found.landmarks)) != (4, 10):
+        raise ValueError(f"row {found.row}: no box and five landmarks")
+    return found

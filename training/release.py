@@ -8,9 +8,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from training import terms
 from training.data import is_left_out
@@ -19,7 +16,7 @@ from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.provenance import split_of
 from training.settings import Fit, Mixture
 from training.splits import split_sha256
-from training.state import STATE
+from training.state import STATE, damage_told, read_state
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.network import DeepfakeNet, build
@@ -41,29 +38,29 @@ class Trained:
 
 
 def read_run(folder: Path) -> Trained:
-    """Raises ConfigError where the folder holds no run."""
+    """Raises ConfigError where the folder holds no run, or one that is damaged or of another version."""
     path = folder / STATE
     if not path.exists():
         raise ConfigError(f"{folder} holds no run: {path.name} is missing")
-    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    fit = Fit.model_validate_json(state["fit"])
-    network = build(
-        backbone=fit.network.backbone,
-        head=fit.network.head,
-        families=len(fit.mixture.families),
-        hidden_dim=fit.network.hidden_dim,
-        num_steps=fit.network.num_steps,
-    )
-    network.load_state_dict(state["ema"])
-    counts = state["counts"]
-    return Trained(
-        fit=fit,
-        network=network.eval(),
-        step=counts["step"],
-        crops=counts["crops"],
-        trained_s=counts["trained_s"],
-        rows_sha256=state.get("rows_sha256"),
-    )
+    fit, state = read_state(path)
+    with damage_told(path):
+        network = build(
+            backbone=fit.network.backbone,
+            head=fit.network.head,
+            families=len(fit.mixture.families),
+            hidden_dim=fit.network.hidden_dim,
+            num_steps=fit.network.num_steps,
+        )
+        network.load_state_dict(state["ema"])
+        counts = state["counts"]
+        return Trained(
+            fit=fit,
+            network=network.eval(),
+            step=counts["step"],
+            crops=counts["crops"],
+            trained_s=counts["trained_s"],
+            rows_sha256=state.get("rows_sha256"),
+        )
 
 
 def training_sources(rows: Sequence[Crop], mixture: Mixture) -> tuple[TrainingSource, ...]:

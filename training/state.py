@@ -42,4 +42,4 @@ def damage_told(path: Path) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as exc:
         advice = "choose another folder with --run, or delete this one"
-        raise ConfigError(f"{path} is damaged, or of another version of veriframe: {advice} ({exc})") from exc
+        raise ConfigError(f"{path} is damaged, or of another version of veriframe: {advice}. {exc}") from exc

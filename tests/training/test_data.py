@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,24 @@ from training.settings import FAMILIES, Mixture
 from worker.errors import ConfigError
 
 ONLY_ALIGNED = Mixture(aligned=1, blend=0, composite=0, synthetic=0)
+
+
+@pytest.mark.parametrize("left", [0, 100, 200_000, None])
+def test_a_damaged_shard_is_named(cache: Path, tmp_path: Path, left: int | None) -> None:
+    shutil.copytree(cache, tmp_path / "cache")
+    shard = tmp_path / "cache" / "140k-real.npy"
+    whole = shard.read_bytes()
+    shard.unlink() if left is None else shard.write_bytes(whole[:left])
+    store = CropStore(tmp_path / "cache")
+    row = next(row for row in store.rows if row.shard == "140k-real")
+    with pytest.raises(ConfigError, match=r"140k-real\.npy is damaged.*delete 140k-real\.npy and 140k-real\.csv"):
+        store.picture(row)
+
+
+def test_a_shard_of_fewer_pictures_than_its_index_is_named(cache: Path) -> None:
+    store = CropStore(cache)
+    with pytest.raises(ConfigError, match=r"\.npy is damaged"):
+        store.picture(replace(store.rows[0], row=99))
 
 
 def test_a_batch_alternates_real_and_fake_in_the_shares_of_the_mixture(cache: Path) -> None:

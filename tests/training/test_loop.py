@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from training.device import choose_device
 from training.identity import rows_sha256
 from training.loop import Feed, Run, add_noise, append_csv, cut_back, fit_network, follow, learning_rate, make_network, train_step
 from training.prepare import write_shard
+from training.release import read_run
 from training.settings import Fit, Mixture, Network, Stage, read_fit
 from worker.errors import ConfigError, StorageFull
 
@@ -148,6 +150,23 @@ def test_a_state_that_finds_no_room_leaves_the_last_one(tmp_path: Path, little_r
         run.save()
     assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
     assert run.state_path.read_bytes() == before
+
+
+@pytest.mark.parametrize("change", ["cut", "another version's setting", "another network"])
+def test_a_state_that_cannot_be_used_is_named(tmp_path: Path, change: str) -> None:
+    run = Run.start(TINY, tmp_path, rows_sha256=ROWS)
+    run.save()
+    state = torch.load(run.state_path, weights_only=True)
+    if change == "cut":
+        run.state_path.write_bytes(run.state_path.read_bytes()[:-5000])
+    elif change == "another network":
+        torch.save(state | {"ema": {}}, run.state_path)
+    else:
+        torch.save(state | {"fit": json.dumps(json.loads(state["fit"]) | {"of_old": 1})}, run.state_path)
+    with pytest.raises(ConfigError, match=r"state\.pt is damaged, or of another version.*--run"):
+        Run.start(TINY, tmp_path, rows_sha256=ROWS)
+    with pytest.raises(ConfigError, match=r"state\.pt is damaged, or of another version"):
+        read_run(tmp_path)
 
 
 def test_the_loss_falls_on_one_batch(cache: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from training.data import CropStore
 from training.prepare import cut, jobs, read_index, same_moments, write_shard
 from training.recompress import VARIANTS
 from training.splits import Item, read_split
-from worker.errors import StorageFull
+from worker.errors import ConfigError, StorageFull
 from worker.types import UInt8
 
 
@@ -27,6 +27,15 @@ def dotted() -> tuple[UInt8, np.ndarray]:
     for x, y in landmarks.astype(int):
         rgb_HWC[y - 3 : y + 4, x - 3 : x + 4] = 255
     return rgb_HWC, landmarks
+
+
+@pytest.mark.parametrize("left", [b"a,b\n1,2\n", None, b"\xff\x00\n\xff"])
+def test_a_damaged_index_is_named(tmp_path: Path, left: bytes | None) -> None:
+    write_shard(tmp_path, "a", [(picture(1), crop("a", 0, "real", "lfw"))])
+    index = tmp_path / "a.csv"
+    index.write_bytes(index.read_bytes()[:-40] if left is None else left)
+    with pytest.raises(ConfigError, match=r"a\.csv is damaged.*delete a\.npy and a\.csv"):
+        read_index(tmp_path)
 
 
 def test_a_shard_that_finds_no_room_leaves_nothing(

@@ -33,6 +33,7 @@ from training.paper.noise import Plan, corrupt
 from training.paper.sets import TrainingSet
 from training.paper.settings import FAMILIES, Augmentation, Hardware, TrainStage
 from training.room import beside, room_told
+from training.state import damage_told
 from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet, score_logit
 
@@ -187,7 +188,8 @@ def begin(network: DeepfakeNet, task: Task, fabric: Fabric) -> Training:
     ema = None if task.stage.ema is None else ModelEmaV3(bare.network, decay=task.stage.ema, use_warmup=True)
     training = Training(task=task, fabric=fabric, learner=learner, bare=bare, optimiser=optimiser, ema=ema)
     if (task.folder / STATE).exists():
-        training.load()
+        with damage_told(task.folder / STATE):
+            training.load()
     return training
 
 

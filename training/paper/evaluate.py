@@ -19,6 +19,7 @@ from training.paper.engine import bar
 from training.paper.settings import EvaluateStage, Hardware
 from training.prepare import Crop
 from training.room import beside
+from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet, score_logit
 
 
@@ -79,4 +80,8 @@ def write_results(results: Sequence[SourceResult], path: Path) -> None:
 
 
 def read_results(path: Path) -> list[SourceResult]:
-    return [SourceResult(**row) for row in json.loads(path.read_text("utf-8"))]
+    """Raises ConfigError where the file is damaged or of another version."""
+    try:
+        return [SourceResult(**row) for row in json.loads(path.read_text("utf-8"))]
+    except (ValueError, TypeError) as exc:
+        raise ConfigError(f"{path} is damaged, or of another version of veriframe ({exc}): delete it, it is made again") from exc

@@ -14,7 +14,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 
-from training.paper.engine import BEST, Counters, Task, begin, class_weight, keep, mix, mixer, seed_everything, train_stage
+from training.paper.engine import BEST, STATE, Counters, Task, begin, class_weight, keep, mix, mixer, seed_everything, train_stage
+from training.paper.evaluate import read_results
 from training.paper.networks import make_network
 from training.paper.sets import choose_sets
 from training.paper.settings import Augmentation, Hardware, Pipeline, TrainStage
@@ -173,6 +174,21 @@ def test_weights_and_state_that_find_no_room_leave_nothing(
         with pytest.raises(StorageFull, match=f"no room in {tmp_path}"):
             training.save()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_state_that_cannot_be_read_is_named(crops: Path, tmp_path: Path, tiny: Pipeline, fabric: Fabric) -> None:
+    how = task(crops, tmp_path, tiny)
+    begin(make_network(TINY, "linear", seed=1), how, fabric).save()
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:-5000])
+    with pytest.raises(ConfigError, match=r"state\.ckpt is damaged"):
+        begin(make_network(TINY, "linear", seed=1), how, fabric)
+
+
+@pytest.mark.parametrize("left", ["", "[{}]", "[1]"])
+def test_results_that_cannot_be_read_are_named(tmp_path: Path, left: str) -> None:
+    (tmp_path / "results.json").write_text(left)
+    with pytest.raises(ConfigError, match=r"results\.json is damaged.*delete it"):
+        read_results(tmp_path / "results.json")
 
 
 class SecondProcess(Fabric):
