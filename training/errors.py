@@ -7,6 +7,10 @@ from pathlib import Path
 from worker.errors import ConfigError
 
 
+class Diverged(ConfigError):
+    """Loss or gradients are no numbers any more: the settings ask for too much."""
+
+
 def damaged_shard(path: Path, exc: Exception) -> ConfigError:
     """Of a part of a shard that cannot be used."""
     both = f"delete {path.stem}.npy and {path.stem}.csv there, and run veriframe data prepare again"

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from training.data import Batch, CropStore, PairSampler, load_batch, start_loader
 from training.device import choose_device, place
+from training.errors import Diverged
 from training.identity import refuse_other_rows, rows_sha256
 from training.maskbranch import MaskBranch
 from training.provenance import whole_lines
@@ -226,7 +227,7 @@ def share_of_rate(part: str, progress: float, fit: Fit) -> float:
 
 
 def train_step(run: Run, batch: Batch) -> None:
-    """One update of the weights and their average."""
+    """One update of the weights and their average. Raises Diverged where loss or gradients are no numbers: nothing is updated."""
     fit, progress = run.fit, run.progress
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(progress, peak=fit.lr, warmup=fit.warmup) * share_of_rate(group["part"], progress, fit)
@@ -244,7 +245,9 @@ def train_step(run: Run, batch: Batch) -> None:
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     branch = () if run.branch is None else run.branch.classify.parameters()
-    nn.utils.clip_grad_norm_([*run.network.parameters(), *branch], 5.0)
+    norm = nn.utils.clip_grad_norm_([*run.network.parameters(), *branch], 5.0)
+    if not math.isfinite(float(norm)):
+        raise Diverged(f"the loss is no number at step {run.step + 1}: lower lr; the state of the last save is kept")
     run.optimizer.step()
     run.step += 1
     run.crops += len(family_F)

@@ -169,6 +169,16 @@ def test_a_state_that_cannot_be_used_is_named(tmp_path: Path, change: str) -> No
         read_run(tmp_path)
 
 
+def test_a_loss_that_is_no_number_ends_the_run_and_the_last_state_stays(cache: Path, tmp_path: Path) -> None:
+    fit = TINY.model_copy(update={"lr": 1e25, "warmup": 0.0})
+    first = Run.start(fit, tmp_path, rows_sha256=rows_sha256(CropStore(cache).rows))
+    first.save()
+    before = first.state_path.read_bytes()
+    with pytest.raises(ConfigError, match=r"no number at step \d: lower lr"):
+        fit_network(fit, cache, tmp_path, console=Console(quiet=True))
+    assert first.state_path.read_bytes() == before
+
+
 def test_the_loss_falls_on_one_batch(cache: Path, tmp_path: Path) -> None:
     run = Run.start(TINY.model_copy(update={"steps": 40, "lr": 3e-3, "noise_share": 0.0}), tmp_path, rows_sha256=ROWS)
     batch = PairSampler(CropStore(cache), Mixture(), 1).batch(0, 4, 32)

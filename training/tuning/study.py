@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 from rich.progress import Progress
 
+from training.errors import Diverged
 from training.identity import rows_sha256
 from training.prepare import read_index
 from training.settings import Fit
@@ -190,7 +191,7 @@ def _bring_to_end(study: optuna.Study, trial: Trial, search: Search, cache: Path
     with (place / "log.txt").open("a", encoding="utf-8") as log:
         try:
             train(fit, cache, place, console=Console(file=log, width=200), on_validation=on_validation)
-        except optuna.TrialPruned:
+        except (optuna.TrialPruned, Diverged):
             study.tell(trial, state=TrialState.PRUNED)
         else:
             if not last:

@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from training.errors import Diverged
 from training.settings import Fit, read_fit
 from training.tuning.report import BEST, MARKDOWN
 from training.tuning.settings import Search
@@ -139,6 +140,19 @@ def test_trials_that_lag_end_early(tmp_path: Path) -> None:
     assert max(len(trial.intermediate_values) for trial in early) < 4
     assert min(trial.params["lr"] for trial in early) > study.best_params["lr"]
     assert "| ended early | 1 |" in (tmp_path / MARKDOWN).read_text()
+
+
+def test_a_trial_that_diverges_ends_early_and_the_study_goes_on(tmp_path: Path) -> None:
+    class Diverging(Trainer):
+        def __call__(self, *told: object, **more: object) -> None:  # type: ignore[override]
+            if not self.calls:
+                self.calls.append(("diverged", told[0]))  # type: ignore[arg-type]
+                raise Diverged("no number")
+            super().__call__(*told, **more)  # type: ignore[arg-type]
+
+    study = run(tmp_path, Diverging(), 2)
+    assert [trial.state for trial in study.trials] == [TrialState.PRUNED, TrialState.COMPLETE]
+    assert "| ended early | 0 |" in (tmp_path / MARKDOWN).read_text()
 
 
 def test_a_study_with_other_settings_is_not_continued(tmp_path: Path) -> None:
