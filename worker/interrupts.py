@@ -16,7 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def stop_on_signals(stop: Callable[[], None]) -> None:
     """What runs until it is told to stop is told by each of these. A SIGHUP that is ignored, as by nohup, stays so.
 
-    It is told on a thread of its own: what a signal interrupts, be it ``stop`` for another, may hold the lock that ``stop`` needs.
+    It is told on a thread of its own: what a signal interrupts, even ``stop`` for another, may hold a lock that it needs.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:

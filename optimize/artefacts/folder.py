@@ -9,6 +9,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,8 @@ MAX_FILE_BYTES = 8 << 30
 SUFFIXES = frozenset({".onnx", ".xml", ".bin", ".engine", ".pt2"})
 """Of the files that makers write."""
 MOST_TURNS = 20
+MOVED_AWAY = re.compile(r"old-\d+")
+"""What was in an artefact's place, in a scratch folder; the other thing there is called ``fresh``."""
 OUR_KEYS = frozenset({"format", "kind", "checkpoint_sha256", "files"})
 """Of a manifest of any version; other programs write a ``manifest.json`` too."""
 
@@ -63,7 +66,8 @@ def write_artefact(out: Path, fill: Callable[[Path], Manifest]) -> None:
 
 @contextlib.contextmanager
 def _scratch(out: Path) -> Iterator[Path]:
-    """A hidden folder beside ``out``, gone afterwards; those that killed exports left are removed first: they can be large.
+    """A hidden folder beside ``out``, gone afterwards; those that killed exports left are removed first: they can be large. Not
+    what holds anything else, nor the only artefact that there is.
 
     One in use is locked, by a lock that the kernel frees when its holder dies.
     """
@@ -71,7 +75,8 @@ def _scratch(out: Path) -> Iterator[Path]:
         with _locked(out.parent):
             for left in out.parent.glob(f".{glob.escape(out.name)}.{'[a-z0-9_]' * 8}"):
                 with contextlib.suppress(OSError), _locked(left, wait=False) as is_abandoned:
-                    if is_abandoned:
+                    names = {path.name for path in left.iterdir()} - {"fresh"}
+                    if is_abandoned and (not names or (out.exists() and all(map(MOVED_AWAY.fullmatch, names)))):
                         shutil.rmtree(left)
             scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
             held.enter_context(_locked(scratch))

@@ -48,10 +48,10 @@ def build_linear(options: Json, threads: int) -> Iterator[Answer]:
             stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
             clock, left, frames = _Clock(stream), list(request["times_s"]), 0
             for frame in container.decode(stream):
-                if frame.pts is not None and _place(left[:1], clock.time_s(frame.pts)) is not None:
+                if frame.pts is not None and (at := _place(left, clock.time_s(frame.pts))) is not None:
                     frame.to_ndarray(format="rgb24")
                     frames += 1
-                    del left[0]
+                    del left[at]
                 if not left:
                     break
         return _counted(frames, request)
@@ -100,7 +100,7 @@ def half_frames(path: Path, times_s: Sequence[float], threads: int) -> list[floa
                 codec.flush_buffers()
             if keys_s:
                 container.seek(clock.stamp(group[0]), stream=stream)
-            unsent = list(group)
+            unsent, left = list(group), list(group)
             for packet in container.demux(stream):
                 if packet.pts is not None and (at := _place(unsent, clock.time_s(packet.pts))) is not None:
                     del unsent[at]
@@ -111,7 +111,8 @@ def half_frames(path: Path, times_s: Sequence[float], threads: int) -> list[floa
                 if not unsent or not packet.size:
                     frames += codec.decode(None)
                 for frame in frames:
-                    if frame.pts is not None and _place(group, clock.time_s(frame.pts)) is not None:
+                    if frame.pts is not None and (at := _place(left, clock.time_s(frame.pts))) is not None:
+                        del left[at]
                         _to_half(frame)
                         given.append(clock.time_s(frame.pts))
                 if not unsent or not packet.size:

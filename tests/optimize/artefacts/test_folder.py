@@ -51,14 +51,23 @@ def test_what_killed_ones_left_is_removed_and_no_folder_in_use(tmp_path: Path) -
     out = tmp_path / "artefact"
     for name in (".artefact.abcd_123", ".artefact.mine", ".another.abcd_123"):
         (tmp_path / name / "fresh").mkdir(parents=True)
+    (tmp_path / ".artefact.previous" / "mine").mkdir(parents=True)
+    (tmp_path / ".artefact.efgh_123" / "old-0").mkdir(parents=True)
 
     def fill_while_another_is_written(folder: Path) -> Manifest:
+        assert (tmp_path / ".artefact.efgh_123").is_dir(), "no other artefact is there yet"
         write_artefact(out, fill)
         return fill(folder, b"last")
 
     write_artefact(out, fill_while_another_is_written)
     assert read_artefact(out).path().read_bytes() == b"last"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".another.abcd_123", ".artefact.mine", "artefact"]
+    write_artefact(out, fill)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".another.abcd_123",
+        ".artefact.mine",
+        ".artefact.previous",
+        "artefact",
+    ]
 
 
 def test_what_fails_leaves_the_old_one_and_no_trace(tmp_path: Path) -> None:
