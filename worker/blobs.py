@@ -11,7 +11,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
@@ -102,7 +102,7 @@ class FolderBlobs:
 
     def open(self, name: str) -> BinaryIO:
         with _told():
-            return open(self._root / name, "rb")
+            return io.BufferedReader(_ToldFile(cast(BinaryIO, open(self._root / name, "rb", buffering=0)), _told))
 
     def remove(self, name: str) -> None:
         path = self._root / name
@@ -169,18 +169,18 @@ class FsspecBlobs:
 
     def open(self, name: str) -> BinaryIO:
         with _driven():
-            return io.BufferedReader(_DrivenFile(self._fs.open(f"{self._root}/{name}", "rb")))
+            return io.BufferedReader(_ToldFile(self._fs.open(f"{self._root}/{name}", "rb"), _driven))
 
     def remove(self, name: str) -> None:
         with _driven(), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(f"{self._root}/{name}")
 
 
-class _DrivenFile(io.RawIOBase):
-    """A driver's file, read when its bytes are asked for: errors of that are ours, too."""
+class _ToldFile(io.RawIOBase):
+    """A file of a store, read when its bytes are asked for: errors of that are ours, too, by way of ``told``."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, told: Callable[[], AbstractContextManager[None]]) -> None:
+        self._file, self._told = file, told
 
     def readable(self) -> bool:
         return True
@@ -190,13 +190,13 @@ class _DrivenFile(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         room = memoryview(buffer).cast("B")
-        with _driven():
+        with self._told():
             chunk = self._file.read(len(room))
         room[: len(chunk)] = chunk
         return len(chunk)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with _driven():
+        with self._told():
             return self._file.seek(offset, whence)
 
     def tell(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
@@ -20,6 +21,8 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
+        if sys.is_finalizing():  # a thread would never begin
+            return
         try:
             Thread(target=stop, name="stop", daemon=True).start()
         except RuntimeError:  # no more threads: rather with that risk than not at all

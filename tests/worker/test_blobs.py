@@ -147,6 +147,17 @@ def test_nor_is_what_is_in_one_that_cannot_be_listed(use: Callable[[ArtifactStor
     assert store.get("uploads/a", tmp_path / "into").size_bytes == len(DATA)
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
+def test_an_object_that_fails_while_it_is_read_is_a_store_that_is_down(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    store.put("uploads/a", DATA, expires_at=2_000_000_000)
+    (place,) = (path for path in (tmp_path / "store").rglob("*") if path.is_file())
+    place.unlink()
+    place.symlink_to("/proc/self/mem")
+    with pytest.raises(StorageDown):
+        store.get("uploads/a", tmp_path / "into")
+
+
 def test_somebody_elses_folder_in_a_store_keeps_none_from_being_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path / "store"))
     store.put("a", DATA, expires_at=2_000_000_000)

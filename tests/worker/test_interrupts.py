@@ -49,6 +49,19 @@ with told._cond:  # as where a signal comes while the event is being set, or is 
     os.kill(os.getpid(), signal.SIGTERM)
 print(told.wait(30))
 """
+LATE = """
+import os, signal, sys
+from worker.interrupts import stop_on_signals
+
+class Late:
+    def write(self, text): pass
+    def flush(self):
+        if sys.is_finalizing():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+stop_on_signals(lambda: None)
+sys.stdout = Late()
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -69,3 +82,7 @@ def test_what_runs_until_it_is_told_to_stop_is_told_by_each(how: str, times: int
 def test_signals_that_come_while_the_lock_of_what_they_tell_is_held_are_told_all_the_same() -> None:
     told = subprocess.run([sys.executable, "-c", TWO], capture_output=True, text=True, check=True, timeout=60).stdout
     assert told.split() == ["True"]
+
+
+def test_one_that_comes_while_python_ends_does_not_keep_it() -> None:
+    subprocess.run([sys.executable, "-c", LATE], check=True, timeout=60)

@@ -83,6 +83,7 @@ def build_performer(
                 keeper=keeper,
                 slice_s=settings.queue.watch_slice_s,
                 timeout_s=settings.queue.timeout_s,
+                decode_s=settings.decode.timeout_s,
                 max_duration_s=settings.watch.max_duration_s,
                 order=order,
             ),

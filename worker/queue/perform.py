@@ -33,7 +33,7 @@ from worker.errors import (
 from worker.queue.away import AWAY, reason
 from worker.queue.near import NearIndex
 from worker.queue.record import Claim, Ended, Record, Settled, unpack
-from worker.queue.records import LONGEST_PASSED_ON_S, PASSED_ON_S, Records
+from worker.queue.records import PASSED_ON_S, Records
 from worker.queue.reports import identified, taken_over
 from worker.queue.requests import RequestOptions, RequestSource
 from worker.report import ErrorItem, FrameItem, Report
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 PROGRESS_S = 1.0
 LONGEST_WITHOUT_ROOM_S = 1800
-"""What no disk had room for in so long, and in ``OFTEN`` attempts, is too big for all of them: each downloads it in vain."""
+"""What no disk had room for in so long, and in ``OFTEN`` attempts on end, is too big for all: each downloads it in vain."""
 OFTEN = 10
 """Where much waits, it may take half an hour to meet the one full disk twice."""
 
@@ -167,9 +167,8 @@ class Performer:
         except (UnreadableRecord, StorageError) as exc:  # another worker's version may know it, its disk have room for it
             log.warning("scan %s is left to another worker: %s", claim.id, exc)
             wait_s = PASSED_ON_S if isinstance(exc, UnreadableRecord) else self.records.terms.backoff_s
-            is_too_big = isinstance(exc, StorageFull) and claim.attempt >= OFTEN
-            longest_s = LONGEST_WITHOUT_ROOM_S if is_too_big else LONGEST_PASSED_ON_S
-            passed_on = self.records.pass_on(claim, str(exc), wait_s=wait_s, longest_s=longest_s)
+            full = (LONGEST_WITHOUT_ROOM_S, OFTEN) if isinstance(exc, StorageFull) else (0, 0)
+            passed_on = self.records.pass_on(claim, str(exc), wait_s=wait_s, full=full)
             return dataclasses.replace(passed_on, code=exc.code)
         except ModelError as exc:  # a watch's: the scanner makes a report of a scan's
             return self._failed(claim, again(error_item(exc)))

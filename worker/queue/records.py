@@ -266,12 +266,12 @@ class Records:
         tell_failed(self._telemetry, claim.id, ended, "")
         return ended
 
-    def pass_on(self, claim: Claim, why: str, *, wait_s: float = PASSED_ON_S, longest_s: float = LONGEST_PASSED_ON_S) -> Ended:
+    def pass_on(self, claim: Claim, why: str, *, wait_s: float = PASSED_ON_S, full: tuple[float, int] = (0, 0)) -> Ended:
         """To another worker, which may be able to: ``queued``, at first for ``wait_s``, without counting the attempt; ``dead``
-        where none was for ``longest_s``, or ``cancelled`` (a watch that has begun after ``LONGEST_UNWANTED_S``)."""
+        where none was for hours, or disks were ``full`` for so long (s), so often; ``cancelled``: a watch that has begun."""
         error = json.dumps({"code": "internal", "message": why, "retryable": True})
-        times = (wait_s, LONGEST_UNREAD_S, longest_s, LONGEST_UNWANTED_S)
-        told = (error, *map(_ms, times), self.terms.keep_s)
+        times = (wait_s, LONGEST_UNREAD_S, LONGEST_PASSED_ON_S, LONGEST_UNWANTED_S)
+        told = (error, *map(_ms, times), self.terms.keep_s, _ms(full[0]), full[1])
         ended = self._ended(claim, self._call("pass_on", claim.id, claim.attempt, *told))
         tell_failed(self._telemetry, claim.id, ended, "internal")
         return ended

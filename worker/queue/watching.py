@@ -37,7 +37,9 @@ TELL_S = 1.0
 IN_TIME: Final = 0.8
 """Of the time after which a slice is killed: what is left is for the last piece, the report and its crops."""
 AT_ONCE: Final = 0.1
-"""Of the same, what passes between two looks at the clock counts for so much at most: more than a piece takes to look at."""
+"""Of the same, what passes between two looks at the clock counts for so much at most, or for ``A_PIECE`` times what a decoder may
+take: more than a piece takes to look at, or the slice would be killed before it is late by its own clock."""
+A_PIECE: Final = 1.25
 
 
 class StreamWatcher(Protocol):
@@ -94,8 +96,8 @@ class Watched:
 @dataclass(slots=True, kw_only=True)
 class Slices:
     """``slice_s``: after so long, a watch goes back to the queue at its next window, for whoever waits. ``timeout_s``: a slice
-    that takes longer is killed. ``max_duration_s``: the worker's own limit, for progress. ``order``: to stop at once. ``brisk``:
-    without patience, for words of progress, which no stream waits for."""
+    that takes longer is killed. ``decode_s``: so long a decoder may take for a piece. ``max_duration_s``: the worker's own limit,
+    for progress. ``order``: to stop at once. ``brisk``: without patience, for words of progress, which no stream waits for."""
 
     records: Records
     brisk: Records
@@ -104,6 +106,7 @@ class Slices:
     keeper: Keeper
     slice_s: float
     timeout_s: float
+    decode_s: float
     max_duration_s: float
     order: Order = field(default_factory=Order)
     clock: Callable[[], float] = time.monotonic
@@ -113,7 +116,8 @@ class Slices:
         self.order.is_given = False  # it was for an earlier slice; one that is missed is given again
         options, url = record.request.options, record.request.source.url or ""
         longest_s = min(options.max_duration_s or self.max_duration_s, self.max_duration_s)
-        patience = Patience(IN_TIME * self.timeout_s, most_s=AT_ONCE * self.timeout_s, clock=self.clock)
+        most_s = max(AT_ONCE * self.timeout_s, A_PIECE * self.decode_s)
+        patience = Patience(IN_TIME * self.timeout_s, most_s=most_s, clock=self.clock)
         one = _Slice(
             brisk=self.brisk, log=self.log, claim=claim, record=record, order=self.order, longest_s=longest_s,
             until_s=self.clock() + self.slice_s, patience=patience, progress=record.progress, is_unwanted=record.cancel,

@@ -129,5 +129,6 @@ def slices(
         keeper=keeper,
         slice_s=slice_s,
         timeout_s=told.queue.timeout_s,
+        decode_s=told.decode.timeout_s,
         max_duration_s=told.watch.max_duration_s,
     )

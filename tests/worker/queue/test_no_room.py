@@ -72,10 +72,29 @@ def test_what_no_worker_has_room_for_ends_some_time(
     attempt = Attempt(redis, tmp_path)
     scan_id = attempt.submit()
     since_ms = attempt.records.now_ms() - 1000 * since_s
-    redis.hset(f"vf:scan:{scan_id}", mapping={"attempt": attempts - 1, "passed_on": f"{since_ms} {attempts - 1}"})
+    passed_on = {"attempt": attempts - 1, "passed_on": f"{since_ms} {attempts - 1}"}
+    redis.hset(f"vf:scan:{scan_id}", mapping=passed_on | {"no_room": f"{since_ms} {attempts - 1} {attempts - 1}"})
     assert attempt.perform(scan_id, error=error) == how
     if how == "dead":
         assert attempt.records.get(scan_id).error == {"code": "internal", "message": "no room", "retryable": True}
+
+
+def test_what_other_reasons_took_is_no_want_of_room(redis: Redis, tmp_path: Path) -> None:
+    """As where a store was away for half an hour, or a watch has had many slices; and it counts by itself, without a gap."""
+
+    def passed_on(error: StorageError) -> str:
+        redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
+        how = attempt.perform(scan_id, error=error)
+        for name in ("passed_on", "no_room"):  # 200 s ago
+            since, *others = (redis.hget(f"vf:scan:{scan_id}", name) or b"0").decode().split()
+            redis.hset(f"vf:scan:{scan_id}", name, " ".join([str(int(since) - 200_000), *others]))
+        return how
+
+    attempt = Attempt(redis, tmp_path)
+    scan_id = attempt.submit()
+    errors = [StorageDown("no answer")] * OFTEN + [StorageFull("no room")] * (OFTEN - 1) + [StorageDown("no answer")]
+    assert {passed_on(error) for error in errors} == {"queued"}
+    assert [passed_on(StorageFull("no room")) for _ in range(OFTEN)] == ["queued"] * (OFTEN - 1) + ["dead"]
 
 
 @pytest.mark.parametrize(

@@ -311,8 +311,8 @@ class Waits(FakeWatcher):
 
 @pytest.mark.parametrize(
     ("steps_s", "ending"),
-    [([1.0, 850.0, 1.0], "ended"), ([1.0] * 850, "lost"), ([60.0] * 14, "lost")],
-    ids=["it stood still itself", "waited for", "waited for while each piece takes long"],
+    [([1.0, 850.0, 1.0], "ended"), ([1.0] * 850, "lost"), ([60.0] * 14, "lost"), ([120.0] * 14, "lost")],
+    ids=["it stood still itself", "waited for", "waited for while each piece takes long", "each piece hangs the decoder"],
 )
 def test_a_stream_without_a_window_is_lost_unless_the_watch_stood_still_itself(
     queue: Queue, steps_s: list[float], ending: str
@@ -324,3 +324,4 @@ def test_a_stream_without_a_window_is_lost_unless_the_watch_stood_still_itself(
     watch = queue.desk.report(scan_id, "acme").watch
     assert watch is not None
     assert watch.ending == ending
+    assert waits.now_s < queue.slices.timeout_s, "then the parent kills it"

@@ -25,6 +25,6 @@ for i = 8, #ARGV, 4 do
 end
 redis.call('LTRIM', key('events', id), -tonumber(ARGV[7]), -1)
 redis.call('SET', key('cursor', id), ARGV[5])
-redis.call('HDEL', k, 'passed_on')
+redis.call('HDEL', k, 'passed_on', 'no_room')
 redis.call('HSET', k, 'windows', window + 1, 'events', events, 'progress', ARGV[6], 'stage', 'watch', 'tries', 1)
 return told
