@@ -32,10 +32,11 @@ from training.errors import Diverged
 from training.identity import refuse_other_rows, rows_sha256
 from training.maskbranch import MaskBranch
 from training.provenance import whole_lines
-from training.room import beside, room_told
+from training.room import beside
 from training.settings import FAMILIES, Fit, Network, Stage
 from training.state import STATE, damage_told, read_state, write_state
 from training.validate import choose, validate
+from worker.content import full_told
 from worker.errors import ConfigError, ModelError
 from worker.model.network import DeepfakeNet, build, score_logit
 from worker.model.restore import load_network
@@ -352,7 +353,7 @@ def log_validation(run: Run, found: dict[str, float], console: Console, on_valid
 
 def append_csv(path: Path, row: dict[str, Any]) -> None:
     fresh = not path.exists()
-    with room_told(path.parent), path.open("a", newline="") as file:
+    with full_told(path.parent), path.open("a", newline="") as file:
         writer = csv.DictWriter(file, row.keys())
         if fresh:
             writer.writeheader()

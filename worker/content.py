@@ -126,11 +126,11 @@ def taking_in(path: Path, max_bytes: int | None = None) -> Iterator[Intake]:
 
 
 @contextlib.contextmanager
-def full_told() -> Iterator[None]:
-    """A full disk, a quota or a file-size limit as StorageFull; other errors as they are."""
+def full_told(folder: Path | None = None) -> Iterator[None]:
+    """A full disk, a quota or a file-size limit as StorageFull, which names the folder; other errors as they are."""
     try:
         yield
     except OSError as exc:
         if exc.errno in NO_ROOM:
-            raise StorageFull(f"no room for the bytes: {exc.strerror}") from exc
+            raise StorageFull(f"no room {f'in {folder}' if folder else 'for the bytes'}: {exc.strerror}") from exc
         raise

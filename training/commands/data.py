@@ -84,8 +84,8 @@ def prepare(
     from training.leaks import by_name
     from training.prepare import prepare as fill
     from training.provenance import Provenance, begin, read_skipped, skip, straddling
-    from training.room import room_told
     from training.splits import Assignment, assign, read_sides, read_split
+    from worker.content import full_told
 
     listing = _listing(sources, layout)
     _tell(listing)
@@ -108,7 +108,7 @@ def prepare(
         test_frames=test_frames,
         recompress=again,
     )
-    with room_told(cache):
+    with full_told(cache):
         begin(cache, made_of)
         skip(cache, straddling(found.straddling))
         fill(

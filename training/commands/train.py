@@ -55,8 +55,8 @@ def train(
     ] = None,
 ) -> None:
     from training.configuration import read_configuration
-    from training.room import room_told
     from training.settings import Study
+    from worker.content import full_told
 
     settings = read_configuration(configs)  # a mistake in it shows before torch is loaded
     if threshold is not None:
@@ -64,7 +64,7 @@ def train(
             raise ConfigError("--threshold is for a study: a configuration with folds")
         settings = settings.model_copy(update={"threshold": threshold})
     folder = run or Path("runs") / configs[0].stem
-    with room_told(folder):
+    with full_told(folder):
         _train(settings, cache, folder)
 
 

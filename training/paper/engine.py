@@ -32,8 +32,9 @@ from training.paper.networks import Learner, make_optimiser
 from training.paper.noise import Plan, corrupt
 from training.paper.sets import TrainingSet
 from training.paper.settings import FAMILIES, Augmentation, Hardware, TrainStage
-from training.room import beside, room_told
+from training.room import beside
 from training.state import damage_told
+from worker.content import full_told
 from worker.errors import ConfigError
 from worker.model.network import DeepfakeNet, score_logit
 
@@ -101,7 +102,7 @@ class Training:
         state = self._state() | {"precision": self.fabric.strategy.precision.state_dict()}
         state["counters"] |= self.sums()
         try:
-            with room_told(path.parent):
+            with full_told(path.parent):
                 self.fabric.save(unfinished, state)
                 if self.fabric.is_global_zero:
                     unfinished.rename(path)
