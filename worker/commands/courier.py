@@ -67,7 +67,7 @@ def run_courier(config: Path | None, *, once: bool) -> None:
             return
         stop = threading.Event()
         stop_on_signals(stop.set)
-        # In a thread of its own: a handler that sets an event for which its own thread is just waiting can hang for ever.
+        # In a thread of its own: this one stays free for signals, whose handlers run on it.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="run"))
         running = pool.submit(made.run, stop)
         stack.callback(stop.set)
