@@ -248,7 +248,9 @@ def train_step(run: Run, batch: Batch) -> None:
     branch = () if run.branch is None else run.branch.classify.parameters()
     norm = nn.utils.clip_grad_norm_([*run.network.parameters(), *branch], 5.0)
     if not math.isfinite(float(norm)):
-        raise Diverged(f"the loss is no number at step {run.step + 1}: lower lr; the state of the last save is kept")
+        raise Diverged(
+            f"the loss is no number at step {run.step + 1}: lower lr, in another folder; the state of the last save is kept"
+        )
     run.optimizer.step()
     run.step += 1
     run.crops += len(family_F)

@@ -14,6 +14,7 @@ import torch
 from training.room import beside
 from training.settings import Fit
 from worker.errors import ConfigError
+from worker.exhausted import exhausted
 
 STATE = "state.pt"
 
@@ -35,11 +36,17 @@ def read_state(path: Path) -> tuple[Fit, dict[str, Any]]:
 
 @contextmanager
 def damage_told(path: Path) -> Iterator[None]:
-    """What reading ``path`` and taking over what it holds raises as ConfigError."""
+    """What reading ``path`` and taking over what it holds raises as ConfigError; not what is no fault of the file."""
     try:
         yield
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, torch.AcceleratorError, torch.distributed.DistError):
         raise
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as exc:
+    except OSError as exc:
+        if exhausted(exc):
+            raise
+        raise ConfigError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as exc:
+        if exhausted(exc):
+            raise
         advice = "choose another folder with --run, or delete this one"
         raise ConfigError(f"{path} is damaged, or of another version of veriframe: {advice}. {exc}") from exc

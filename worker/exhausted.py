@@ -31,4 +31,6 @@ def exhausted(error: BaseException) -> str | None:
     if isinstance(error, ModelError) and error.__cause__ is not None:
         said = str(error.__cause__)
         return exhausted(error.__cause__) or (_MEMORY if any(phrase in said for phrase in _NO_ALLOCATION) else None)
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):  # PyTorch
+        return _MEMORY
     return _THREADS if isinstance(error, RuntimeError) and "can't start new thread" in str(error) else None

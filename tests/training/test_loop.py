@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import shutil
@@ -25,6 +26,7 @@ from training.loop import Feed, Run, add_noise, append_csv, cut_back, fit_networ
 from training.prepare import write_shard
 from training.release import read_run
 from training.settings import Fit, Mixture, Network, Stage, read_fit
+from training.state import STATE, damage_told
 from worker.errors import ConfigError, StorageFull
 
 LittleRoom = Callable[[], AbstractContextManager[None]]
@@ -167,6 +169,20 @@ def test_a_state_that_cannot_be_used_is_named(tmp_path: Path, change: str) -> No
         Run.start(TINY, tmp_path, rows_sha256=ROWS)
     with pytest.raises(ConfigError, match=r"state\.pt is damaged, or of another version"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "cannot be read: Permission denied"),
+        (OSError(errno.EMFILE, "Too many open files"), None),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), None),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), None),
+    ],
+)
+def test_what_is_no_fault_of_a_file_is_not_told_as_its_damage(error: Exception, told: str | None, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError if told else type(error), match=told), damage_told(tmp_path / STATE):
+        raise error
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_the_last_state_stays(cache: Path, tmp_path: Path) -> None:

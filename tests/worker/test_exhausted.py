@@ -28,6 +28,7 @@ from worker.resume import content_of, is_lasting
         (MemoryError(), "ulimit -v"),
         (ImportError("/lib/a.so: failed to map segment from shared object"), "ulimit -v"),
         (RuntimeError("can't start new thread"), "pids.max"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000 bytes"), "ulimit -v"),
     ],
 )
 def test_what_there_is_no_more_of_is_told_with_its_limits(error: Exception, what: str) -> None:

@@ -52,10 +52,12 @@ def adapt(
     settings = read_adaptation(config)  # a mistake in it shows before torch is loaded
     from training.adaptation.report import MARKDOWN
     from training.adaptation.run import Plan, adapt
+    from worker.content import full_told
 
     folder = run or Path("runs") / f"adapt-{feedback.stem}"
     plan = Plan(feedback=feedback, model=model, cache=cache, out=out, folder=folder, settings=settings, version=version)
-    found = adapt(plan, Console(stderr=True))
+    with full_told(folder):
+        found = adapt(plan, Console(stderr=True))
     for one in found.tried:
         for reason in one.refusals:
             typer.echo(f"refused, share {one.share:g} of the end of training: {reason}", err=True)

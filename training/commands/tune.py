@@ -49,8 +49,10 @@ def tune(
     from training.loop import fit_network
     from training.tuning.report import BEST, MARKDOWN
     from training.tuning.study import tune
+    from worker.content import full_told
 
     folder = run or Path("runs") / config.stem
     console = Console(stderr=True)
-    tune(search, cache, folder, fit_network, console, trials=trials or search.trials, storage=storage)
+    with full_told(folder):
+        tune(search, cache, folder, fit_network, console, trials=trials or search.trials, storage=storage)
     typer.echo(f"{folder / MARKDOWN}\n{folder / BEST}")

@@ -269,10 +269,11 @@ def refuse_no_number(training: Training, loss: Tensor, norm: Tensor) -> None:
         return
     mean = fabric.all_reduce(loss.detach().clone())
     assert isinstance(mean, Tensor)
-    if task.hardware.precision != "16-mixed" or not torch.isfinite(mean):
+    is_scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+    if not is_scaled or not torch.isfinite(mean):
         raise ConfigError(
-            f"{task.stage.stage}: the loss is no number at step {training.counters.step + 1}: lower its optimiser.lr; "
-            "the state of the last save is kept"
+            f"{task.stage.stage}: the loss is no number at step {training.counters.step + 1}: lower its optimiser.lr, "
+            "in another folder (--run); the state of the last save is kept"
         )
 
 

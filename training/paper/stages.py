@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from training.identity import refuse_other_rows
-from training.paper.engine import BEST, STATE, Task, train_stage
+from training.paper.engine import BEST, Task, train_stage
 from training.paper.evaluate import evaluate, write_results
 from training.paper.networks import check_words, load_start, load_weights, make_network, with_new_head
 from training.paper.noise import Plan, draw_plan, read_plan, write_plan
@@ -112,7 +112,8 @@ def claim(settings: Pipeline | Baselines, chosen: Chosen, folder: Path) -> None:
     """Write the configuration to the folder, and which crops it is for. Raises ConfigError where results of others are there.
 
     So too where a run is there that does not say which crops it is for: stages that are done would be passed over. A folder that
-    holds no result yet is claimed anew: a setting that ended its run at the start can be put right.
+    holds nothing else yet is claimed anew: what ended its run at the start can be put right. Anything else may be the work of
+    another process that has not saved a state yet.
     """
     path = folder / RUN
     told = {"sha256": settings.sha256, "rows_sha256": chosen.sha256, "settings": settings.model_dump(mode="json")}
@@ -120,7 +121,7 @@ def claim(settings: Pipeline | Baselines, chosen: Chosen, folder: Path) -> None:
         before = read_claim(path)
         if before == told:
             return
-        if any(next(folder.rglob(name), None) for name in (STATE, BEST, PLAN, RESULTS)):
+        if any(other != path for other in folder.iterdir()):
             if before["sha256"] != settings.sha256:
                 raise ConfigError(f"{folder} holds a run of another configuration; choose another folder with --run")
             refuse_other_rows(before.get("rows_sha256"), chosen.sha256, folder)

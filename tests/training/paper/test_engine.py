@@ -157,6 +157,13 @@ def test_infinite_gradients_stop_a_stage(crops: Path, tmp_path: Path, tiny: Pipe
         train_stage(make_network(TINY, "linear", seed=1), task(crops, tmp_path, tiny), Exploding(accelerator="cpu", devices=1))
 
 
+def test_so_they_do_where_16_mixed_has_no_scale(crops: Path, tmp_path: Path, tiny: Pipeline) -> None:
+    """As on a CPU, which computes in bfloat16 then."""
+    how = replace(task(crops, tmp_path, tiny), hardware=Hardware(threads=1, precision="16-mixed"))
+    with pytest.raises(ConfigError, match="no number at step 1"):
+        train_stage(make_network(TINY, "linear", seed=1), how, Exploding(accelerator="cpu", devices=1))
+
+
 def test_a_rate_that_makes_the_loss_no_number_stops_a_stage_with_a_scale(crops: Path, tmp_path: Path, tiny: Pipeline) -> None:
     how = task(crops, tmp_path, tiny, optimiser={"lr": 1e30})
     scaled = replace(how, hardware=Hardware(threads=1, precision="16-mixed"))

@@ -143,8 +143,7 @@ def test_a_folder_without_a_result_is_claimed_anew(tiny: Pipeline, crops: Path, 
     claim(tiny, chosen, tmp_path)
     claim(mended, chosen, tmp_path)
     assert read_claim(tmp_path / RUN)["sha256"] == mended.sha256
-    (tmp_path / "finetune").mkdir()
-    (tmp_path / "finetune" / STATE).touch()
+    (tmp_path / "finetune").mkdir()  # of a process that may be at work there, with no state yet
     claim(mended, chosen, tmp_path)
     with pytest.raises(ConfigError, match="another configuration"):
         claim(tiny, chosen, tmp_path)
