@@ -121,9 +121,9 @@ def test_a_trial_that_runs_elsewhere_is_neither_begun_nor_given_away(tmp_path: P
     second, seen = Trainer(), list[list[TrialState]]()
 
     class First(Trainer):
-        def __call__(self, *told: object, **more: object) -> None:  # type: ignore[override]
+        def __call__(self, fit: Fit, cache: Path, folder: Path, *, console: Console, on_validation: OnValidation) -> None:
             seen.append([trial.state for trial in run(tmp_path, second, 1).trials])
-            super().__call__(*told, **more)  # type: ignore[arg-type]
+            super().__call__(fit, cache, folder, console=console, on_validation=on_validation)
 
     study = run(tmp_path, First(), 1)
     assert (seen, second.calls) == ([[TrialState.RUNNING]], [])
@@ -144,11 +144,11 @@ def test_trials_that_lag_end_early(tmp_path: Path) -> None:
 
 def test_a_trial_that_diverges_ends_early_and_the_study_goes_on(tmp_path: Path) -> None:
     class Diverging(Trainer):
-        def __call__(self, *told: object, **more: object) -> None:  # type: ignore[override]
+        def __call__(self, fit: Fit, cache: Path, folder: Path, *, console: Console, on_validation: OnValidation) -> None:
             if not self.calls:
-                self.calls.append(("diverged", told[0]))  # type: ignore[arg-type]
+                self.calls.append(("diverged", fit))
                 raise Diverged("no number")
-            super().__call__(*told, **more)  # type: ignore[arg-type]
+            super().__call__(fit, cache, folder, console=console, on_validation=on_validation)
 
     study = run(tmp_path, Diverging(), 2)
     assert [trial.state for trial in study.trials] == [TrialState.PRUNED, TrialState.COMPLETE]

@@ -30,7 +30,7 @@ def test_the_runtime_alone_gives_the_backends_logits_in_order_on_any_number_of_t
 
 
 def test_openvino_alone_gives_the_same_in_float32(crops: Path) -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("openvino", reason="needs openvino: make setup")
     asked = {"batch": 2, "count": 3}
     assert scores("openvino fp32 alone", crops, 2, asked)["logits"] == pytest.approx(
         scores("onnxruntime", crops, 1, asked)["logits"], abs=1e-2
@@ -38,7 +38,7 @@ def test_openvino_alone_gives_the_same_in_float32(crops: Path) -> None:
 
 
 def test_a_backend_that_would_be_replaced_is_not_measured_in_its_name(crops: Path) -> None:
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="needs torch: make setup")
     import torch
 
     if torch.cuda.is_available():

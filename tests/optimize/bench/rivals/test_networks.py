@@ -32,7 +32,7 @@ def test_there_is_no_floor_where_a_network_runs_on_a_card() -> None:
 
 @pytest.mark.soak
 def test_compiled_graphs_that_were_kept_are_run_again_too(tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("openvino", reason="needs openvino: make setup")
     flags = {"sampling": {"strategy": "uniform", "max_frames": 1}, "model": {"backend": "openvino", "cache_dir": str(tmp_path)}}
     for _ in ("compiled", "kept"):
         rival = Rival(name="networks", build="optimize.bench.rivals.networks:build", options={"flags": flags})

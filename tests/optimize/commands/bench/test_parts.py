@@ -50,7 +50,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 
 
 def test_cuda_is_unmeasured_where_there_is_none(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="needs torch: make setup")
     import torch
 
     if torch.cuda.is_available():
