@@ -174,7 +174,8 @@ def test_by_keyboard_alone(site: Site, visits: Visits) -> None:
     """In and to a verdict without a pointer; whatever has the focus shows it."""
     page = visits.page()
     page.goto(f"{site.console}/sign-in")
-    page.keyboard.type(site.key)  # the field has the focus
+    expect(page.locator("#key")).to_be_focused()  # by itself, a moment after the page is there
+    page.keyboard.type(site.key)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     page.goto(f"{site.console}/scans/{site.scan('two_people.mp4')}")
