@@ -35,12 +35,12 @@ def least_groups(fake_N: Bools, groups: Sequence[str]) -> int:
 
 
 def auc(fake_N: Bools, score_N: Floats) -> float:
-    """Chance that a random fake scores above a random real one, ties half; nan where a class is missing."""
-    if one_class(fake_N):
+    """Chance that a random fake scores above a random real one, ties half; nan where a class is missing or a score is nan."""
+    if one_class(fake_N) or np.isnan(score_N).any():
         return float("nan")
-    fakes = int(fake_N.sum())
-    above = float(stats.rankdata(score_N)[fake_N].sum()) - fakes * (fakes + 1) / 2  # Mann and Whitney's U
-    return above / (fakes * (len(fake_N) - fakes))
+    fakes_M, reals_K = score_N[fake_N], np.sort(score_N[~fake_N])
+    below = reals_K.searchsorted(fakes_M, "left").sum() + reals_K.searchsorted(fakes_M, "right").sum()
+    return float(below) / 2 / (len(fakes_M) * len(reals_K))  # Mann and Whitney's U over the number of pairs
 
 
 def average_precision(fake_N: Bools, score_N: Floats) -> float:

@@ -33,6 +33,8 @@ def test_auc_equals_scikit_learns_with_ties() -> None:
     fake = rng.random(300) < 0.4
     score = np.round(rng.normal(fake * 0.7, 1), 1)
     assert auc(fake, score) == pytest.approx(roc_auc_score(fake, score), abs=1e-12)
+    score[0] = np.nan
+    assert np.isnan(auc(fake, score))
 
 
 def test_a_missing_class_can_be_ranked_by_nothing() -> None:
