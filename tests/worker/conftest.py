@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from tests.worker.spy import Spy
-from worker.backends.choose import cached_export
+from worker.backends.alone import alone
+from worker.backends.choose import EXPORT_TIMEOUT_S, cached_export
 from worker.extras import how_to_install, missing
 from worker.model import checkpoint
 from worker.model.spec import CropSpec, HeadSpec, Licence, ModelSpec, TrainingData
@@ -89,6 +90,31 @@ def tiny_onnx(tiny_checkpoint: Path, shared_tmp: Path, foreign_torch: Path) -> P
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(foreign_torch)
         return cached_export(tiny_checkpoint, checkpoint.sha256(tiny_checkpoint), shared_tmp)
+
+
+@pytest.fixture(scope="session")
+def tiny_card(shared_tmp: Path) -> tuple[Path, Path]:
+    """A checkpoint with a CARD head at its real number of steps, and its export; shared as ``tiny_onnx`` is."""
+    import torch
+
+    from worker.model.export import export_checkpoint
+    from worker.model.network import build
+
+    head = HeadSpec(kind="card", hidden_dim=16, num_steps=10, draws=5)
+    saved, exported = shared_tmp / "card.safetensors", shared_tmp / "card.onnx"
+    with alone(shared_tmp / "card.lock", timeout_s=EXPORT_TIMEOUT_S, doing="exporting the CARD head"):
+        if not exported.exists():
+            torch.manual_seed(1)
+            network = build(backbone=TINY_SPEC.backbone, **(head.model_dump(exclude={"kind"}) | {"head": head.kind}))
+            state = network.state_dict()
+            for name, value in state.items():
+                if name.endswith("running_var"):
+                    value.uniform_(0.5, 1.5)
+            state["head.prior.weight"] *= 30
+            state["head.tau"].fill_(0.5)
+            checkpoint.save(saved, state, TINY_SPEC.model_copy(update={"head": head}))
+            export_checkpoint(saved, exported)
+    return saved, exported
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,8 @@ from optimize.artefacts.makers import NET_PROFILES, graph_specs
 from optimize.engines.build import Built, Profile, build_engine, supported_targets
 from optimize.engines.cast import Precision, cast_graph
 from worker.errors import ModelError
-from worker.model.export import export_network
 from worker.model.graph import DRAWS, FAMILIES, INPUT, LOGIT
 from worker.model.mtcnn import FILE_NAMES
-from worker.model.network import build
 from worker.model.packaged import default_onnx, weights_folder
 
 TARGETS = ("SM80", "SM89", "SM120")
@@ -48,14 +46,6 @@ class Header:
         named = frozenset(name for name, bit in BIT_OF_TARGET.items() if targets >> bit & 1)
         assert targets == sum(1 << BIT_OF_TARGET[name] for name in named)
         return Header(size_bytes=size, version=".".join(map(str, version)), targets=named)
-
-
-@pytest.fixture(scope="module")
-def card_graph() -> bytes:
-    """A small classifier with a CARD head: three steps, five draws."""
-    torch.manual_seed(1)
-    network = build(backbone="test_efficientnet", head="card", hidden_dim=16, num_steps=3, draws=5)
-    return export_network(network.eval(), size=64, metadata={})
 
 
 def check(rtx: Any, graph: bytes, built: Built, folder: Path, targets: tuple[str, ...] = TARGETS) -> None:
@@ -116,8 +106,8 @@ def test_the_shipped_classifier_with_its_backbone_in_half(rtx: Any, tmp_path: Pa
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_classifier_with_a_card_head(precision: Precision, rtx: Any, card_graph: bytes, tmp_path: Path) -> None:
-    graph = cast_graph(card_graph, precision)
+def test_a_classifier_with_a_card_head(precision: Precision, rtx: Any, tiny_card: tuple[Path, Path], tmp_path: Path) -> None:
+    graph = cast_graph(tiny_card[1].read_bytes(), precision)
     built = build_engine(rtx, graph, crops_profile(64), targets=TARGETS, exact_fp32=precision == "fp32")
     check(rtx, graph, built, tmp_path)
     assert [(tensor.name, tensor.shape) for tensor in built.outputs] == [(LOGIT, (-1,)), (FAMILIES, (-1, 4)), (DRAWS, (-1, 5))]

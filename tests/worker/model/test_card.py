@@ -21,11 +21,9 @@ from worker.backends.openvino import OpenVinoClassifier, bf16_lacking
 from worker.backends.torch import TorchClassifier
 from worker.model import checkpoint
 from worker.model.card import CardHead, Denoiser, antithetic_steps, diffuse, linear_schedule, recover, reverse_chain, reverse_ddim
-from worker.model.export import export_checkpoint
 from worker.model.graph import DRAWS, INPUT, LOGIT
-from worker.model.network import build, score_logit
+from worker.model.network import score_logit
 from worker.model.restore import load_network
-from worker.model.spec import HeadSpec, ModelSpec
 from worker.types import Float32, UInt8
 
 STEPS = range(1, 11)
@@ -333,26 +331,8 @@ def test_features_and_families_that_do_not_fit_are_refused(head: CardHead) -> No
         head.loss(torch.randn(2, 24), torch.tensor([0, 4]))
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec) -> tuple[Path, Path]:
-    """A checkpoint with a CARD head at its real number of steps, and its export."""
-    about = HeadSpec(kind="card", hidden_dim=16, num_steps=10, draws=5)
-    torch.manual_seed(1)
-    network = build(backbone=tiny_spec.backbone, **(about.model_dump(exclude={"kind"}) | {"head": about.kind}))
-    state = network.state_dict()
-    for name, value in state.items():
-        if name.endswith("running_var"):
-            value.uniform_(0.5, 1.5)
-    state["head.prior.weight"] *= 30
-    state["head.tau"].fill_(0.5)
-    folder = tmp_path_factory.mktemp("card")
-    checkpoint.save(folder / "card.safetensors", state, tiny_spec.model_copy(update={"head": about}))
-    export_checkpoint(folder / "card.safetensors", folder / "card.onnx")
-    return folder / "card.safetensors", folder / "card.onnx"
-
-
-def test_both_backends_give_the_score_and_the_draws(saved: tuple[Path, Path], make_crops: Callable[[int], UInt8]) -> None:
-    path, onnx = saved
+def test_both_backends_give_the_score_and_the_draws(tiny_card: tuple[Path, Path], make_crops: Callable[[int], UInt8]) -> None:
+    path, onnx = tiny_card
     crops = make_crops(9)
     with_torch = TorchClassifier(path, threads=1, max_batch=4).scores(crops)
     others = [OnnxClassifier(onnx, threads=1, max_batch=9, checkpoint_sha256=checkpoint.sha256(path))]
