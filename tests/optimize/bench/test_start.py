@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from optimize.bench.start import Start, measure, start_figures
+from worker.commands.scan import app
 from worker.demo import FOLDER
 from worker.errors import ConfigError
 
@@ -15,8 +19,14 @@ def test_a_scan_is_started_in_a_process_of_its_own_without_torch() -> None:
     assert not torch
 
 
-def test_what_cannot_be_scanned_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_scanned_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a scan says of it, said by a program that starts at once."""
     (tmp_path / "clip.mp4").write_bytes(b"no video")
+    scanned = CliRunner().invoke(app, [str(tmp_path / "clip.mp4"), "--format", "jsonl"])
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nprintf %s {shlex.quote(scanned.stdout)}\nexit {scanned.exit_code}\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(ConfigError, match=r"clip\.mp4 was not scanned: not a video or picture that is read here$"):
         measure(tmp_path / "clip.mp4", rounds=1)
 
