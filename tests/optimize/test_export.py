@@ -107,13 +107,22 @@ def test_a_kept_one_is_made_once_for_each_key(tiny_checkpoint: Path, tiny_onnx: 
     assert read_artefact(mended.folder).folder == first.folder
     asked: list[tuple[Path, str]] = []
 
+    class Remade(Exception):
+        pass
+
+    def remade(first_step: str) -> None:
+        raise Remade
+
     def refuse(folder: Path, digest: str) -> None:  # as a card's driver would
         asked.append((folder, digest))
         raise ModelError("the engine was refused")
 
     assert not run_export(request, openers={"openvino": lambda folder, digest: None}).fresh
-    assert run_export(replace(request, rebuild=True)).fresh
-    assert run_export(request, openers={"openvino": refuse}).fresh
+    with pytest.raises(Remade):
+        run_export(replace(request, rebuild=True, tell=remade))
+    with pytest.raises(Remade):
+        run_export(replace(request, tell=remade), openers={"openvino": refuse})
+    assert not run_export(replace(request, tell=remade)).fresh, "what was begun and not ended left it as it was"
     assert asked == [(first.folder, sha256(tiny_checkpoint))]
     assert set(OPENERS) == set(ON_THE_CARD)
 
