@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import chain
 
+import pytest
+
 from tests.worker.api.conftest import Serve, Service
 from tests.worker.console.conftest import LIMITS, Browser, SignIn, read, with_console
 from tests.worker.queue import scans
 from tests.worker.queue.test_callbacks import give_up
 from worker.console.dead import LOOKED_AT, replayed
+from worker.queue import callbacks
 from worker.queue.bulk import Redone
 from worker.queue.callbacks import Callbacks
 from worker.queue.desk import SCANNED_A_PAGE
@@ -126,11 +129,15 @@ def test_another_owners_many_dead_callbacks_hide_none(service: Service, sign_in:
     assert sign_in("umbrella").post("/dead/callbacks", which="all").headers["location"] == "/console/dead?done=sent-1200"
 
 
-def test_where_not_all_callbacks_were_looked_at_that_is_said(service: Service, sign_in: SignIn) -> None:
+def test_where_not_all_callbacks_were_looked_at_that_is_said(
+    service: Service, sign_in: SignIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 2 * callbacks.AT_ONCE
+    monkeypatch.setattr(callbacks, "LOOKED_AT", most)
     redis = service.parts.desk.records.redis
     give_up(redis, "acme", 2)
-    others = {f"evt_{number}": 2 + number for number in range(LOOKED_AT)}
-    redis.zadd("vf:callbacks:dead", {"evt_acme0000": 1, "evt_acme0001": LOOKED_AT + 2, **others})
+    others = {f"evt_{number}": 2 + number for number in range(most)}
+    redis.zadd("vf:callbacks:dead", {"evt_acme0000": 1, "evt_acme0001": most + 2, **others})
     browser = sign_in()
     for done, told in (("latestsent-1", "1 callback is sent again; there are too many"), ("unsent", "None of the latest")):
         assert browser.post("/dead/callbacks", which="all").headers["location"] == f"/console/dead?done={done}"
