@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -78,8 +77,15 @@ def test_garbage_is_collected_after_a_scan_that_never_began(monkeypatch: pytest.
     assert gc.isenabled()
 
 
+@pytest.fixture(scope="module")
+def plain() -> list[Report]:
+    """Of two clips, scanned in this process."""
+    with build_scanner(load_settings(flags={"sampling": {"max_frames": 6}, "model": {"backend": "onnxruntime"}})) as scanner:
+        return [scanner.scan(file.path).report for file in demo_files()[:2]]
+
+
 @pytest.mark.parametrize("module", ["worker.start", "worker.cli"])
-def test_a_scan_says_the_same_however_it_was_started(module: str) -> None:
+def test_a_scan_says_the_same_however_it_was_started(module: str, plain: list[Report]) -> None:
     clip, other = (str(file.path) for file in demo_files()[:2])
     command = [
         sys.executable,
@@ -99,8 +105,6 @@ def test_a_scan_says_the_same_however_it_was_started(module: str) -> None:
     assert done.stderr.strip().startswith("2 items")
     reports = [Report.model_validate_json(line) for line in done.stdout.splitlines()]
     assert [report.source.path for report in reports] == [clip, other]
-    with build_scanner(load_settings(flags={"sampling": {"max_frames": 6}, "model": {"backend": "onnxruntime"}})) as scanner:
-        plain = [scanner.scan(Path(path)).report for path in (clip, other)]
     assert [(one.verdict, one.score, one.frames) for one in reports] == [(one.verdict, one.score, one.frames) for one in plain]
     assert done.returncode == any(one.verdict == "real" for one in plain)
 
