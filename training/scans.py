@@ -269,14 +269,23 @@ def calibrate_checkpoint(
 
     ``degraded``: scans of degraded copies of the same files (``read_reports`` with the copies' folder as ``data``); they only say
     how much less poor faces tell. ``version``: the checkpoint's from now on; None: as before. ``draws``: of the intervals.
-    Raises ConfigError where the scans hold too few files of both classes for a kind; a kind that is absent stays uncalibrated.
+    A kind that is absent stays as it was: uncalibrated, or as earlier scans of these weights calibrated it. What it had of the
+    parent's goes. Raises ConfigError, the checkpoint untouched, for no scans, and where they hold too few files of both classes
+    for a kind.
     """
+    if not scanned:
+        raise ConfigError("none of the reports gives a score: there is nothing to calibrate on")
     spec, arrays = checkpoint.load(path)
     entries: list[model_spec.Calibration] = []
     lines: list[str] = []
     for kind in (MediaKind.VIDEO, MediaKind.PICTURE):
         files = [file for file in scanned if file.kind is kind]
         if not files:
+            if before := [entry for entry in spec.calibrations if entry.media is kind]:
+                is_parents = spec.calibration_is_inherited
+                entries += [] if is_parents else before
+                fate = "its calibration, the parent's, is gone" if is_parents else "calibrated as before"
+                lines += [f"### {kind.value}", "", f"No scans of this kind: {fate}.", ""]
             continue
         try:
             fitted = fit_kind(kind, files, target, [file for file in degraded if file.kind is kind], draws=draws)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from training.calibration import Target
-from training.scans import calibrate_checkpoint, read_reports
+from training.scans import Scanned, calibrate_checkpoint, read_reports, votes_of
 from training.splits import Item
 from worker.errors import ConfigError
 from worker.model import checkpoint
+from worker.model.spec import Calibration
 from worker.report import FaceItem, FrameItem, Media, Model, Report, Sampling, Source, new_id, now
 from worker.types import MediaKind, Strategy
 
@@ -161,6 +162,44 @@ def test_the_calibration_lands_in_the_checkpoint(scans: tuple[dict[str, Item], P
     assert any(line.startswith("ECE after calibration, out of fold: 0.") for line in table)
     assert len(entry.real_log_odds) == len(entry.fake_log_odds) == 21
     assert entry.real_log_odds[10] < 0 < entry.fake_log_odds[10]
+
+
+def calibrated_for_videos(path: Path, *, inherited: bool) -> Calibration:
+    """Note such a calibration in the checkpoint."""
+    entry = Calibration(
+        media=MediaKind.VIDEO, rule="mean_logit", strategies=(Strategy.AUTO,), min_frames=4, max_frames=512,
+        a=1.0, b=0.0, t_real=0.3, t_fake=0.7,
+    )  # fmt: skip
+    spec, arrays = checkpoint.load(path)
+    changed = {"calibrations": (entry,), "calibration_is_inherited": inherited}
+    checkpoint.save(path, arrays, spec.model_copy(update=changed))
+    return entry
+
+
+def test_without_a_score_a_checkpoint_stays_as_it_is(tmp_path: Path, uncalibrated: Path) -> None:
+    calibrated_for_videos(uncalibrated, inherited=False)
+    before = uncalibrated.read_bytes()
+    with pytest.raises(ConfigError, match="nothing to calibrate on"):
+        calibrate_checkpoint(uncalibrated, [], Target())
+    assert uncalibrated.read_bytes() == before
+
+
+@pytest.mark.parametrize(("inherited", "told"), [(False, "calibrated as before"), (True, "the parent's, is gone")])
+def test_a_kind_without_scans_keeps_a_calibration_of_its_own(uncalibrated: Path, inherited: bool, told: str) -> None:
+    rng = np.random.default_rng(0)
+    seen: list[Scanned] = []
+    for n in range(6):
+        for label, mean in (("real", -1.0), ("fake", 1.0)):
+            picture = report(Path(f"{label}{n}.jpg"), [float(rng.normal(mean))], MediaKind.PICTURE)
+            seen += [found] if (found := votes_of(picture, item(f"{label}{n}.jpg", label, f"g{n}"))) else []
+    videos = calibrated_for_videos(uncalibrated, inherited=inherited)
+    table = calibrate_checkpoint(uncalibrated, seen, Target(), draws=2)
+    spec = checkpoint.load_spec(uncalibrated)
+    assert [entry for entry in spec.calibrations if entry.media is MediaKind.VIDEO] == ([] if inherited else [videos])
+    assert len(spec.calibrations) == (1 if inherited else 2)
+    assert not spec.calibration_is_inherited
+    (line,) = (line for line in table if line.startswith("No scans of this kind"))
+    assert told in line
 
 
 def test_degraded_copies_say_how_much_less_poor_faces_tell(

@@ -25,6 +25,8 @@ A run of stages has written its own already: runs/paper/model.safetensors
 
 CALIBRATE_HELP = """Fit calibrations and thresholds on scans of held-out files, store them in the checkpoint, print scores.
 
+Videos and pictures have one each. A kind without scans keeps its own; one that is an adapted checkpoint's parent's is taken away.
+
 \b
   veriframe data files heldout leftout | veriframe scan - --exhaustive --model model.safetensors --format jsonl > scans.jsonl
   veriframe release calibrate model.safetensors scans.jsonl --card scores.md --version 2.1
