@@ -102,9 +102,10 @@ def read_reports(paths: Sequence[Path]) -> list[Report]:
 
 def match(cases: Sequence[Case], reports: Sequence[Report]) -> dict[str, Report]:
     """Report of each case by the case's name, as far as there is one: by its place, which several cases may link to, else by the
-    end of its path.
+    end of its path. Of several on one file the last.
 
-    Raises ConfigError where nothing matches, and where reports come from several checkpoints.
+    Raises ConfigError where nothing matches, where reports come from several checkpoints, and where two on different files end
+    like one case.
     """
     hashes = {report.model.sha256 for report in reports if report.model is not None}
     if len(hashes) > 1:
@@ -114,13 +115,32 @@ def match(cases: Sequence[Case], reports: Sequence[Report]) -> dict[str, Report]
         for place in {_place(Source.of(case.path)), _place(Source.of(case.path.resolve()))}:
             by_place[place].append(case.name)
     by_name = {case.name: case.name for case in cases}
-    found: dict[str, Report] = {}
+    exact: dict[str, Report] = {}
+    alike: dict[str, list[Report]] = defaultdict(list)
     for report in reports:
-        names = by_place.get(_place(report.source)) or [name for name in [_by_end(report.source.path or "", by_name)] if name]
-        found |= dict.fromkeys(names, report)
+        if names := by_place.get(_place(report.source)):
+            exact |= dict.fromkeys(names, report)
+        elif name := _by_end(report.source.path or "", by_name):
+            alike[name].append(report)
+    found = exact | {name: _on_one_file(name, ends) for name, ends in alike.items() if name not in exact}
     if not found:
         raise ConfigError("none of the reports is on a file of the manifest")
     return found
+
+
+def _on_one_file(name: str, reports: Sequence[Report]) -> Report:
+    """The last. Raises ConfigError where they are on several files, by their places and bytes."""
+    last = reports[-1]
+    for report in reports:
+        if _place(report.source) != _place(last.source) and _sha256(report) != (_sha256(last) or "not known"):
+            raise ConfigError(
+                f"{name}: both {report.source.path} and {last.source.path} end alike: give the report on one of them"
+            )
+    return last
+
+
+def _sha256(report: Report) -> str | None:
+    return report.media.sha256 if report.media is not None else None
 
 
 def _place(source: Source) -> str:

@@ -36,6 +36,26 @@ def test_cases_that_link_to_one_file_have_its_report(case: Cases, report: Report
     }
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_report_on_the_file_itself_comes_before_one_on_a_file_that_ends_alike(
+    case: Cases, report: Reports, tmp_path: Path, turn: int
+) -> None:
+    cases = [replace(case("fake", "a.mp4"), path=tmp_path / "a.mp4")]
+    own, others = report(tmp_path / "a.mp4", [1.0] * 3), report(Path("/elsewhere/a.mp4"), [-1.0] * 3)
+    assert match(cases, [own, others][::turn]) == {"a.mp4": own}
+
+
+def test_two_files_that_end_like_one_case_are_refused_unless_they_are_copies(case: Cases, report: Reports) -> None:
+    one, other = report(Path("/one/a.mp4"), [1.0] * 3), report(Path("/other/a.mp4"), [-1.0] * 3)
+    again = report(Path("/one/a.mp4"), [2.0] * 3)
+    assert match([case("fake", "a.mp4")], [one, again]) == {"a.mp4": again}
+    with pytest.raises(ConfigError, match=r"both /one/a\.mp4 and /other/a\.mp4"):
+        match([case("fake", "a.mp4")], [one, other])
+    assert one.media is not None
+    copies = [each.model_copy(update={"media": one.media.model_copy(update={"sha256": "c" * 64})}) for each in (one, other)]
+    assert match([case("fake", "a.mp4")], copies) == {"a.mp4": copies[1]}
+
+
 def test_half_a_folder_name_is_no_match(case: Cases, report: Reports) -> None:
     with pytest.raises(ConfigError, match="none of the reports"):
         match([case("real", "x/a.mp4")], [report(Path("/media/other-x/a.mp4"), [1.0] * 3)])
