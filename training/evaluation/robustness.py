@@ -1,7 +1,7 @@
 """Robustness curves: a bounded, stratified sample, degraded at each level and scanned whole.
 
-Every finished scan is a line of ``robustness.jsonl``, so that a stopped run goes on; lines of another model or other options are
-not counted.
+Every finished scan is a line of ``robustness.jsonl``, so that a stopped run goes on; lines of another model, of other options or
+of a file that was replaced since are not counted.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from training.evaluation.degrade import FAMILIES, Family, degrade
 from training.evaluation.judged import Judged, judge
 from training.evaluation.results import Level
 from training.evaluation.summary import FAKE, UNCERTAIN, answered, ranking, rate, sure_rate, unscored
+from worker.content import read_content
 from worker.errors import ConfigError, VeriframeError
 from worker.jobs import ItemScanner, failed
 from worker.ports import FrameSource
@@ -39,6 +40,8 @@ class Line(BaseModel):
     family: str
     level: float
     name: str
+    original_sha256: str | None = None
+    """Of the file that was degraded, empty where it could not be read; None in lines of older versions."""
     report: Report
 
 
@@ -92,18 +95,39 @@ def scans(
     on_done: Callable[[], None] = lambda: None,
 ) -> dict[Key, Report]:
     """Scan what the file does not hold yet, appending to it; gives all of them. ``on_trial`` and ``on_done`` hear of each."""
-    done = {(line.family, line.level, line.name): line.report for line in read_lines(path, scanner.fingerprint)}
+    places = {trial.item.case.name: trial.item.case.path for trial in wanted}
+    now = {name: _sha256(place, scanner.max_bytes) for name, place in places.items()}
+    done = {
+        (line.family, line.level, line.name): line.report
+        for line in read_lines(path, scanner.fingerprint)
+        if line.name in now and line.original_sha256 == now[line.name]
+    }
     with path.open("a", encoding="utf-8") as file:
         for trial in wanted:
             on_trial(trial)
             if trial.key not in done:
                 report = done[trial.key] = scan_degraded(trial, scanner, frames)
                 family, at, name = trial.key
-                line = Line(fingerprint=scanner.fingerprint, family=family, level=at, name=name, report=report)
+                line = Line(
+                    fingerprint=scanner.fingerprint,
+                    family=family,
+                    level=at,
+                    name=name,
+                    original_sha256=now[name],
+                    report=report,
+                )
                 file.write(line.model_dump_json() + "\n")
                 file.flush()
             on_done()
     return {trial.key: done[trial.key] for trial in wanted}
+
+
+def _sha256(path: Path, max_bytes: int) -> str:
+    """Empty for what cannot be read: its copies fail, until it can be."""
+    try:
+        return read_content(path, max_bytes).sha256
+    except VeriframeError:
+        return ""
 
 
 def read_lines(path: Path, fingerprint: str) -> Iterator[Line]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,25 @@ def test_lines_of_other_options_do_not_count_and_foreign_ones_are_refused(
     path.write_text(json.dumps({"other": 1}) + "\n")
     with pytest.raises(ConfigError, match=r"robustness\.jsonl:1"):
         list(read_lines(path, "f"))
+
+
+def test_lines_of_a_file_that_was_replaced_since_do_not_count(
+    files: list[Judged], report: Callable[..., Report], tmp_path: Path
+) -> None:
+    wanted = trials(
+        [replace(item, case=replace(item.case, path=tmp_path / item.case.name)) for item in files], videos=0, pictures=5
+    )
+    for item in files:
+        (tmp_path / item.case.name).write_text(item.case.name)
+    path, again, old = tmp_path / "robustness.jsonl", Counting(report), Counting(report)
+    run(wanted, path, Counting(report), OnePicture())
+    (tmp_path / "a.jpg").write_text("replaced")
+    run(wanted, path, again, OnePicture())
+    assert again.scans == sum(trial.item.case.name == "a.jpg" for trial in wanted)
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    path.write_text("".join(json.dumps({key: line[key] for key in line if key != "original_sha256"}) + "\n" for line in lines))
+    run(wanted, path, old, OnePicture())
+    assert old.scans == len(wanted), "lines that do not name the file's bytes"
 
 
 def test_what_cannot_be_degraded_is_a_failed_file(
