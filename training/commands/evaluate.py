@@ -30,7 +30,7 @@ veriframe evaluate set.csv --out runs/eval --reports scans.jsonl
 \b
 CSV with path, label (real, fake), source, group; of use where they are there:
 manipulation, split (train is left out, and leftout where the checkpoint
-learnt from it), original, sex, age, race
+learnt from it; names of your own need --split), original, sex, age, race
 """
 
 

@@ -106,10 +106,15 @@ def _case(entry: Entry, group: str, row: Mapping[str, str], data: Path, notes: M
         source=shown_path(entry.source),
         group=shown_path(group),
         manipulation=shown_path(entry.manipulation),
-        split=row.get("split") or entry.part,
+        split=plain_split(row.get("split") or "") or entry.part,
         original=shown_path(entry.original),
         **labels,
     )
+
+
+def plain_split(text: str) -> str:
+    """A split's name without what a spreadsheet or a hand puts around it: ``Train `` is ``train``."""
+    return text.strip().lower()
 
 
 def _apparent(name: str) -> dict[str, str]:

@@ -12,11 +12,13 @@ from rich.console import Console
 
 from training.evaluation import document as report_document
 from training.evaluation import robustness, sections, summary
-from training.evaluation.cases import Case, read_cases, sample
+from training.evaluation.cases import Case, plain_split, read_cases, sample
 from training.evaluation.judged import Judged, judge_all, write_csv
 from training.evaluation.results import Evaluation, Level
 from training.evaluation.scanning import match, read_reports, scan_cases
 from training.labelled import as_learnt
+from training.plain import PARTS
+from training.splits import SPLITS
 from worker import __version__
 from worker.errors import ConfigError
 from worker.frame_source import build_frames
@@ -27,6 +29,9 @@ from worker.model.spec import TrainingData
 from worker.progress import Bar
 from worker.report import Model, Report, now
 from worker.settings import Settings
+
+KNOWN_SPLITS = ("", *SPLITS, *sorted(set(PARTS) - set(SPLITS)))
+"""Those of which it is known whether they are learnt from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,15 +98,21 @@ def _training(settings: Settings, finished: Sequence[Report]) -> TrainingData:
 
 def choose(cases: Sequence[Case], plan: Plan, training: TrainingData) -> tuple[list[Case], dict[str, int]]:
     """The cases to judge, those of ``train`` that the checkpoint learnt from whatever the manifest says, and how many were left
-    out by reason. Raises ConfigError where none is left."""
+    out by reason. Raises ConfigError where none is left, and for a split that is not known unless splits are named: its files may
+    have been learnt from."""
     left_out: dict[str, int] = {}
     learnt = as_learnt(cases, training)
     if plan.splits is None:
+        if odd := next((case for case in cases if case.split not in KNOWN_SPLITS), None):
+            raise ConfigError(
+                f"{plan.manifest}: {odd.name}: split {odd.split!r}; one of {', '.join(KNOWN_SPLITS[1:])}, or name by --split the "
+                "ones to judge"
+            )
         wanted = [case for case in learnt if case.split != "train"]
         if dropped := len(cases) - len(wanted):
             left_out["training files (--split train would take them)"] = dropped
     else:
-        named = set(plan.splits)
+        named = {plain_split(name) for name in plan.splits}
         wanted = [case for case, given in zip(learnt, cases, strict=True) if named & {case.split, given.split}]
         if dropped := len(cases) - len(wanted):
             left_out["of other splits"] = dropped

@@ -34,6 +34,12 @@ def test_a_manifest_gives_cases_with_joined_groups(tmp_path: Path) -> None:
     assert (first.kind, third.kind) == (MediaKind.VIDEO, MediaKind.PICTURE)
 
 
+def test_a_split_is_read_whatever_its_case_and_what_stands_around_it(tmp_path: Path) -> None:
+    place(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    lines = ("path,label,source,split,part", "a.mp4,real,x,train ,", "b.mp4,fake,x,Train,", "c.mp4,fake,x, ,test")
+    assert [found.split for found in read_cases(write(tmp_path / "set.csv", *lines))] == ["train", "train", "test"]
+
+
 def test_paths_may_be_below_another_folder_whose_notes_are_read(tmp_path: Path) -> None:
     data = tmp_path / "data"
     place(data, "faces/0.jpg")

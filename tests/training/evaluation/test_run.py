@@ -9,6 +9,7 @@ import pytest
 
 from training.evaluation.cases import Case
 from training.evaluation.run import Plan, choose
+from worker.errors import ConfigError
 from worker.model.spec import TrainingData, TrainingSource
 
 FILES = {"a": ("mine", "train"), "b": ("mine", "leftout"), "c": ("yours", "heldout"), "d": ("others", "leftout")}
@@ -35,3 +36,11 @@ def test_left_out_files_that_were_learnt_from_are_training_files_under_either_na
     assert sum(left_out.values()) == len(cases) - len(names)
     as_marked, _ = choose(cases, plan, TrainingData(sources=()))
     assert [one.split for one in as_marked] == [one.split for one in cases if one in as_marked]
+
+
+def test_a_split_of_unknown_meaning_is_judged_only_where_it_is_named(case: Callable[..., Case]) -> None:
+    cases = [case("real", "a", split="fold1"), case("real", "b", split="val")]
+    with pytest.raises(ConfigError, match=r"set\.csv: a: split 'fold1'; one of train, .* --split"):
+        choose(cases, Plan(manifest=Path("set.csv"), out=Path("out")), TrainingData(sources=()))
+    chosen, _ = choose(cases, Plan(manifest=Path("set.csv"), out=Path("out"), splits=("Fold1",)), TrainingData(sources=()))
+    assert [one.name for one in chosen] == ["a"]
