@@ -84,9 +84,18 @@ def _from_folder(folder: Path) -> list[Case]:
 def _from_manifest(manifest: Path, data: Path) -> list[Case]:
     entries = joined_to_originals(read_manifest(manifest))
     more = _rows(manifest)
-    notes = {path: row.get("note") or "" for path, row in _rows(data / MANIFEST).items()} if (data / MANIFEST).is_file() else {}
+    notes = _notes(data / MANIFEST)
     component = components(entry.groups for entry in entries)
     return [_case(entry, component[entry.groups[0]], more[entry.path], data, notes) for entry in entries]
+
+
+def _notes(path: Path) -> dict[str, str]:
+    """By plain path; none where there is no such file, or one of anybody's own that only bears the name."""
+    try:
+        rows = _rows(path)
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error):
+        return {}
+    return {name: row.get("note") or "" for name, row in rows.items()}
 
 
 def _rows(path: Path) -> dict[str, dict[str, str]]:

@@ -53,6 +53,14 @@ def test_paths_may_be_below_another_folder_whose_notes_are_read(tmp_path: Path) 
         read_cases(manifest)
 
 
+@pytest.mark.parametrize("other", [b"file,sha256\na.jpg,0\n", b"path\n\xff\n", b'path\n"' + b"x" * 200_000 + b'"\n', b""])
+def test_a_table_of_another_kind_that_is_named_like_a_manifest_has_no_notes(tmp_path: Path, other: bytes) -> None:
+    place(tmp_path, "a.jpg")
+    (tmp_path / "MANIFEST.csv").write_bytes(other)
+    (found,) = read_cases(write(tmp_path / "set.csv", "path,label,source", "a.jpg,real,x"))
+    assert found.sex == ""
+
+
 def test_a_folder_with_a_manifest_is_read_by_it(tmp_path: Path) -> None:
     place(tmp_path, "a.mp4", "b.mp4")
     write(tmp_path / "MANIFEST.csv", "path,label,source,sex,split", "a.mp4,real,x,female,train", "b.mp4,fake,x,male,")
