@@ -15,6 +15,7 @@ from training.evaluation.degrade import FAMILIES
 from training.evaluation.judged import Judged
 from training.evaluation.results import Calibration, Level
 from training.evaluation.summary import parts
+from training.figure_text import literal
 from training.metrics import Bools, Floats, auc, class_weights, one_class, risk_coverage
 
 REAL, FAKE, NEUTRAL = "#1d5fa8", "#c0392b", "#555555"
@@ -61,7 +62,7 @@ def roc(judged: Sequence[Judged]) -> bytes | None:
     for number, (name, fake_N, p_N) in enumerate(both):
         fpr_T, tpr_T, _ = roc_curve(fake_N, p_N)
         colour, width = (f"C{number - 1}", 1.2) if number else ("black", 2.2)
-        axes.plot(fpr_T, tpr_T, label=f"{name}, AUC {auc(fake_N, p_N):.3f}", color=colour, linewidth=width)
+        axes.plot(fpr_T, tpr_T, label=f"{literal(name)}, AUC {auc(fake_N, p_N):.3f}", color=colour, linewidth=width)
     axes.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=0.8, linestyle=":")
     axes.set(xlabel="real files above the threshold", ylabel="fakes above the threshold", xlim=(0, 1), ylim=(0, 1.005))
     axes.legend(loc="lower right", fontsize=7)
@@ -93,7 +94,7 @@ def histograms(judged: Sequence[Judged]) -> bytes | None:
         axes.hist(p_N[fake_N], bins=bins, color=FAKE, alpha=0.6, hatch="//", label="fake")
         for limit in sorted({limit for item in part if item.thresholds for limit in item.thresholds}):
             axes.axvline(limit, color=NEUTRAL, linewidth=0.8, linestyle="--")
-        axes.set_title(f"{name}: {(~fake_N).sum()} real, {fake_N.sum()} fake", fontsize=9)
+        axes.set_title(f"{literal(name)}: {(~fake_N).sum()} real, {fake_N.sum()} fake", fontsize=9)
         axes.set_xlim(0, 1)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(labelsize=7)

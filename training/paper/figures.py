@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from training.figure_text import literal
 from training.paper.evaluate import SourceResult
 from training.paper.tables import Epoch, Published
 
@@ -39,7 +40,7 @@ def draw_sources(results: list[SourceResult], path: Path) -> None:
     figure, (axes,) = _canvas(1)
     ordered = sorted(results, key=lambda result: result.accuracy)
     axes.axvspan(0.65, 0.77, color=THEIRS, alpha=0.35, zorder=3, label="paper's test sources: 0.65 to 0.77")
-    names = [f"{result.source} ({result.real} real, {result.fake} fake)" for result in ordered]
+    names = [f"{literal(result.source)} ({result.real} real, {result.fake} fake)" for result in ordered]
     axes.barh(names, [result.accuracy for result in ordered], color=OURS, height=0.6)
     for place, result in enumerate(ordered):
         axes.text(result.accuracy + 0.01, place, f"{result.accuracy:.2f}", va="center", fontsize=8)

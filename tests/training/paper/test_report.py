@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from training.paper.evaluate import SourceResult
+from training.paper.figures import draw_sources
 from training.paper.report import HTML, MARKDOWN
 from training.paper.settings import Pipeline
 from training.paper.tables import FINETUNE, HEAD, UNFREEZE, Epoch, extremes, side_by_side
@@ -91,3 +92,9 @@ def test_sources_with_one_label_do_not_hide_the_others() -> None:
     assert (both.least.source, both.greatest.source) == ("b", "c")
     assert both.seconds == pytest.approx(2)
     assert len(extremes([result("a", 9, 0, 1.0)])) == 1
+
+
+def test_a_source_in_a_figure_may_be_named_with_dollars(tmp_path: Path) -> None:
+    found = SourceResult(source=r"$\frac$", real=1, fake=1, accuracy=1.0, auc=1.0, log_loss=0.1, seconds=1.0)
+    draw_sources([found], tmp_path / "table-4.png")
+    assert (tmp_path / "table-4.png").read_bytes().startswith(b"\x89PNG")
