@@ -6,9 +6,10 @@ trained on. Videos and pictures are calibrated apart; reported scores are out of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from worker.verdict.aggregate import Windows
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy, decide
 
+T = TypeVar("T")
 LONG_VIDEOS = 120
 LEAST_VOTES = 16
 """Clips with fewer votes are not looped to long videos."""
@@ -54,10 +56,29 @@ class Scanned:
         return calibration.together((self.logit, *self.others))
 
 
-def read_reports(paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str) -> list[Scanned]:
-    """Completed reports with votes. Raises ConfigError as ``named_reports`` does."""
-    pairs = ((report, items[name]) for name, report in named_reports(paths, items, data, model_sha256))
-    return [scanned for report, item in pairs if (scanned := votes_of(report, item))]
+def silent(note: str) -> None:
+    """Tells nobody."""
+
+
+def read_reports(
+    paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str, tell: Callable[[str], None] = silent
+) -> list[Scanned]:
+    """Completed reports with votes, the last of each file. Raises ConfigError as ``named_reports`` does."""
+    votes = ((name, votes_of(report, items[name])) for name, report in named_reports(paths, items, data, model_sha256))
+    return [scanned for scanned in last_of_each(votes, tell).values() if scanned]
+
+
+def last_of_each(named: Iterable[tuple[str, T]], tell: Callable[[str], None] = silent) -> dict[str, T]:
+    """What came last under each file's name; ``tell`` hears of files that came more than once."""
+    found: dict[str, T] = {}
+    again: dict[str, None] = {}
+    for name, one in named:
+        if name in found:
+            again[name] = None
+        found[name] = one
+    if again:
+        tell(f"{len(again)} files were scanned more than once, the first of them {next(iter(again))}: the last scans count")
+    return found
 
 
 def named_reports(

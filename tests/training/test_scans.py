@@ -101,6 +101,16 @@ def test_too_few_votes_are_no_score(tmp_path: Path) -> None:
     assert read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA) == []
 
 
+def test_of_several_scans_of_one_file_the_last_counts_and_that_is_told(tmp_path: Path) -> None:
+    items = {name: item(name, "fake", "g") for name in ("a.mp4", "b.mp4")}
+    first = write(tmp_path / "one.jsonl", [report(tmp_path / name, [1.0] * 4) for name in items])
+    second = write(tmp_path / "two.jsonl", [report(tmp_path / "b.mp4", [2.0] * 4)])
+    told: list[str] = []
+    found = read_reports([first, second], items, tmp_path, SHA, told.append)
+    assert [scanned.logit for scanned in found] == pytest.approx([1.0, 2.0], abs=1e-6)
+    assert told == ["1 files were scanned more than once, the first of them b.mp4: the last scans count"]
+
+
 @pytest.mark.parametrize(
     ("name", "split", "sha", "message"),
     [

@@ -68,6 +68,10 @@ DataOption = Annotated[
 ]
 
 
+def _told(note: str) -> None:
+    typer.echo(note, err=True)
+
+
 @app.command(help=EXPORT_HELP)
 @exit_codes()
 def export(
@@ -126,8 +130,8 @@ def calibrate(
     labelled, root = labelled_files(cache, data)
     items = {item.path: item for item in as_learnt(labelled.values(), load_spec(checkpoint).training)}
     digest = sha256(checkpoint)
-    scanned = read_reports(reports, items, root, digest)
-    poor = read_reports(degraded or [], items, copies, digest)
+    scanned = read_reports(reports, items, root, digest, _told)
+    poor = read_reports(degraded or [], items, copies, digest, _told)
     lines = calibrate_checkpoint(checkpoint, scanned, Target(fpr=fpr, fnr=fnr, coverage=coverage), poor, version=version)
     typer.echo("\n".join(lines))
     if card is not None:
@@ -177,7 +181,7 @@ def alarms(
     from training.calibration import Target
     from training.evaluation import robustness
     from training.labelled import as_learnt, labelled_files
-    from training.scans import named_reports
+    from training.scans import last_of_each, named_reports
     from worker.compose import build_scanner
     from worker.frame_source import build_frames
     from worker.model.checkpoint import load_spec, sha256
@@ -186,7 +190,7 @@ def alarms(
 
     labelled, root = labelled_files(cache, data)
     items = {item.path: item for item in as_learnt(labelled.values(), load_spec(checkpoint).training)}
-    own = dict(named_reports(reports, items, root, sha256(checkpoint)))
+    own = last_of_each(named_reports(reports, items, root, sha256(checkpoint)), _told)
     wanted = trials(items, own, root)
     engine = {"checkpoint": checkpoint} | ({} if threads is None else {"threads": threads})
     every_frame = {"sampling": {"exhaustive": True}}
