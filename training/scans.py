@@ -64,7 +64,8 @@ def read_reports(
     paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str, tell: Callable[[str], None] = silent
 ) -> list[Scanned]:
     """Completed reports with votes, the last of each file. Raises ConfigError as ``named_reports`` does."""
-    votes = ((name, votes_of(report, items[name])) for name, report in named_reports(paths, items, data, model_sha256))
+    named = named_reports(paths, items, data, model_sha256, tell)
+    votes = ((name, votes_of(report, items[name])) for name, report in named)
     return [scanned for scanned in last_of_each(votes, tell).values() if scanned]
 
 
@@ -82,15 +83,17 @@ def last_of_each(named: Iterable[tuple[str, T]], tell: Callable[[str], None] = s
 
 
 def named_reports(
-    paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str
+    paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str, tell: Callable[[str], None] = silent
 ) -> Iterator[tuple[str, Report]]:
-    """Reports with the names of their files, all made with the checkpoint of this hash.
+    """Reports with the names of their files, all made with the checkpoint of this hash, but for scans that failed without one (of
+    a file that is not there any more): they are counted, and ``tell`` hears of them.
 
     Raises ConfigError for a line that is no report, one of another checkpoint or of a scan of less than all (ended early by its
     verdict, or of a part), and for a file outside ``data`` or of what was trained on (``training.labelled.as_learnt``).
     """
     root = data.resolve()
     linked = {place: name for name in items if (place := (root / name).resolve()) != root / name}
+    lost: list[str] = []
     for path in paths:
         with path.open(encoding="utf-8") as file:
             lines = list(file)  # not splitlines(), which cuts at U+2028, too: names may hold it
@@ -101,13 +104,19 @@ def named_reports(
                 name = linked.get(place) or place.relative_to(root).as_posix()
             except ValueError as exc:  # pydantic's errors are ValueErrors too
                 raise ConfigError(f"{path}:{number} is not a report on a file below {data}: {exc}") from exc
-            if report.model is None or report.model.sha256 != model_sha256:
+            without_model = report.model is None and report.status == "failed"
+            if not without_model and (report.model is None or report.model.sha256 != model_sha256):
                 raise ConfigError(f"{path}:{number} was made with another checkpoint: scan again with --model")
             if why := why_not_whole(report):
                 raise ConfigError(f"{path}:{number} {why}")
             if name not in items or items[name].split == "train":
                 raise ConfigError(f"{path}:{number}: {name} was trained on or is not of the split, it cannot calibrate")
-            yield name, report
+            if without_model:
+                lost.append(name)
+            else:
+                yield name, report
+    if lost:
+        tell(f"{len(lost)} files could not be read, the first of them {lost[0]}: they do not count")
 
 
 def votes_of(report: Report, item: Item) -> Scanned | None:

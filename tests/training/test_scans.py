@@ -14,7 +14,7 @@ from training.splits import Item
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.spec import Calibration
-from worker.report import FaceItem, FrameItem, Media, Model, Report, Sampling, Source, new_id, now
+from worker.report import ErrorItem, FaceItem, FrameItem, Media, Model, Report, Sampling, Source, new_id, now
 from worker.types import MediaKind, Strategy
 
 SHA = "a" * 64
@@ -109,6 +109,19 @@ def test_of_several_scans_of_one_file_the_last_counts_and_that_is_told(tmp_path:
     found = read_reports([first, second], items, tmp_path, SHA, told.append)
     assert [scanned.logit for scanned in found] == pytest.approx([1.0, 2.0], abs=1e-6)
     assert told == ["1 files were scanned more than once, the first of them b.mp4: the last scans count"]
+
+
+def test_a_file_that_is_gone_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    items = {name: item(name, "fake", "g") for name in ("a.mp4", "gone.mp4")}
+    error = ErrorItem(code="unsupported", message="no such file", retryable=False)
+    gone = Report(id=new_id(), source=Source.of(tmp_path / "gone.mp4"), created_at=now(), status="failed", error=error)
+    scans = write(tmp_path / "one.jsonl", [gone, report(tmp_path / "a.mp4", [1.0] * 4)])
+    told: list[str] = []
+    assert [scanned.item.path for scanned in read_reports([scans], items, tmp_path, SHA, told.append)] == ["a.mp4"]
+    assert told == ["1 files could not be read, the first of them gone.mp4: they do not count"]
+    nameless = report(tmp_path / "a.mp4", [1.0] * 4).model_copy(update={"model": None})
+    with pytest.raises(ConfigError, match="another checkpoint"):
+        read_reports([write(tmp_path / "two.jsonl", [nameless])], items, tmp_path, SHA)
 
 
 @pytest.mark.parametrize(

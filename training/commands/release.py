@@ -190,7 +190,7 @@ def alarms(
 
     labelled, root = labelled_files(cache, data)
     items = {item.path: item for item in as_learnt(labelled.values(), load_spec(checkpoint).training)}
-    own = last_of_each(named_reports(reports, items, root, sha256(checkpoint)), _told)
+    own = last_of_each(named_reports(reports, items, root, sha256(checkpoint), _told), _told)
     wanted = trials(items, own, root)
     engine = {"checkpoint": checkpoint} | ({} if threads is None else {"threads": threads})
     every_frame = {"sampling": {"exhaustive": True}}
