@@ -115,7 +115,7 @@ def sources_table(items: Sequence[Item], clips: Clips, found: OutOfFold, *, draw
         misses = f"{called_real[fake].mean():.2f}" if fake.any() else "-"
         both = judged(clips, found, chosen, draws=draws)
         ranks = _ranks(both) if both else "-"
-        accuracy = f"{both.balanced_accuracy:.3f}" if both else "-"
+        accuracy = f"{both.balanced_accuracy:.3f}" if both and not np.isnan(both.balanced_accuracy) else "-"
         rows.append(f"| {name} | {n_real} | {n_fake} | {ranks} | {decided:.2f} | {accuracy} | {alarms} | {misses} |")
     return rows
 

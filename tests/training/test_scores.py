@@ -87,6 +87,17 @@ def test_the_table_has_a_row_for_each_source_and_manipulation() -> None:
     assert rows[2].startswith("| all | 4 | 4 | 1.000 | 1.00 | 1.000 | 0.00 | 0.00 |")
 
 
+def test_the_table_gives_no_accuracy_where_a_class_has_none_decided() -> None:
+    clips = made(4, 0.0, 2)
+    items = [
+        Item(path=str(n), label="fake" if n % 2 else "real", source="mine", manipulation="", group=f"g{n}", split="heldout")
+        for n in range(4)
+    ]
+    p_n = np.where(clips.labels_n == 1, 0.5, 0.1)
+    rows = sources_table(items, clips, OutOfFold(p_n=p_n, t_real_n=np.full(4, 0.3), t_fake_n=np.full(4, 0.7)), draws=2)
+    assert rows[-1] == "| mine (heldout) | 2 | 2 | 1.000 | 0.50 | - | 0.00 | 0.00 |"
+
+
 @pytest.mark.parametrize(("people", "told"), [(1, "0.500 |"), (4, "0.500 |"), (5, "0.500 (0."), (20, "0.500 (0.")])
 def test_the_table_gives_no_interval_from_the_fakes_of_a_few_people(people: int, told: str) -> None:
     """However many files: each draw holds the same few again."""
