@@ -287,7 +287,7 @@ def _with_common_pot(strata: Mapping[str, str]) -> dict[str, str]:
 def read_sides(path: Path) -> dict[str, str]:
     """path -> split of a CSV with these two columns, further ones passed over. Raises ConfigError."""
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             return {plain_path(row["path"] or ""): row["split"] for row in csv.DictReader(file)}
     except (OSError, KeyError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: not a split: a CSV with the columns path and split: {exc!r}") from exc

@@ -154,3 +154,10 @@ def test_paths_of_a_split_are_plain(tmp_path: Path) -> None:
     path = tmp_path / "split.csv"
     path.write_text("path,split\n./real/a.mp4,train\nx/../b.mp4 ,heldout\n")
     assert read_sides(path) == {"real/a.mp4": "train", "b.mp4": "heldout"}
+
+
+def test_a_split_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    """Which begins its file with a byte-order mark."""
+    path = tmp_path / "split.csv"
+    path.write_text("path,split\na.mp4,train\n", "utf-8-sig")
+    assert read_sides(path) == {"a.mp4": "train"}
