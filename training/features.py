@@ -61,12 +61,17 @@ class Features:
 
     def of_split(self, split: str) -> Features:
         """The crops of ``train``, ``heldout`` or ``leftout``. Raises ConfigError unless real and fake ones are among them."""
-        places = [place for place, row in enumerate(self.rows) if row.split == split]
-        rows = tuple(self.rows[place] for place in places)
-        if {row.label for row in rows} != {"real", "fake"}:
-            hint = " (`veriframe data prepare --leave-out SOURCE` leaves a source out)" if split == "leftout" else ""
-            raise ConfigError(f"the comparison needs real and fake crops of the split {split!r}; the cache lacks some{hint}")
-        return Features(features_FD=self.features_FD[places], rows=rows)
+        rows = tuple(rows_of_split(self.rows, split))
+        return Features(features_FD=self.features_FD[[row.split == split for row in self.rows]], rows=rows)
+
+
+def rows_of_split(rows: Sequence[Crop], split: str) -> list[Crop]:
+    """Raises ConfigError unless real and fake ones are among them."""
+    found = [row for row in rows if row.split == split]
+    if {row.label for row in found} != {"real", "fake"}:
+        hint = " (`veriframe data prepare --leave-out SOURCE` leaves a source out)" if split == "leftout" else ""
+        raise ConfigError(f"the comparison needs real and fake crops of the split {split!r}; the cache lacks some{hint}")
+    return found
 
 
 def family(row: Crop) -> int:

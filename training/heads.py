@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from training.calibration import Clips, fit_platt, folds_by_group
-from training.features import FAMILIES, Features
+from training.features import FAMILIES, Features, rows_of_split
 from training.identity import rows_sha256
 from training.metrics import (
     Bools,
@@ -34,9 +34,12 @@ from training.metrics import (
     class_weights,
     expected_calibration_error,
     log_loss,
+    one_class,
     risk_coverage,
 )
+from training.prepare import Crop
 from training.uncertainty import best_gate, pavpu
+from worker.errors import ConfigError
 from worker.model.card import CardHead
 from worker.model.diffusion import DiffusionLayer
 from worker.model.network import score_logit
@@ -70,6 +73,26 @@ class Scores:
     logit_F: Floats
     without_steps_F: Floats
     sure: dict[str, Floats]
+
+
+def check_rows(rows: Sequence[Crop]) -> None:
+    """Raises ConfigError where a split lacks a label, or one that judges has too few groups for ``cross_calibrated``."""
+    parts = {split: rows_of_split(rows, split) for split in ("train", *PARTS)}
+    for split in PARTS:
+        groups = {label: sorted({row.group for row in parts[split] if row.label == label}) for label in ("real", "fake")}
+        if len({row.group for row in parts[split]}) >= FOLDS and _every_fit_sees_both(parts[split]):
+            continue
+        told = "; ".join(f"{label} of {', '.join(names[:FOLDS])}" for label, names in groups.items())
+        raise ConfigError(
+            f"the comparison parts the groups of the split {split!r} into {FOLDS}, with real and fake crops outside of each: "
+            f"they are too few ({told})"
+        )
+
+
+def _every_fit_sees_both(part: Sequence[Crop]) -> bool:
+    fake_F = np.array([row.label == "fake" for row in part])
+    fold_F = folds_by_group(np.array([row.group for row in part]), fake_F.astype(np.int64), FOLDS, seed=0)
+    return not any(one_class(fake_F[fold_F != fold]) for fold in range(FOLDS))
 
 
 def fit(head: nn.Module, loss: Loss, train: Features, settings: Settings, seed: int) -> None:

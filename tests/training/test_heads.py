@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from tests.training.conftest import crop, picture
 from training.commands.heads import app
 from training.features import FAMILIES, Features, family
-from training.heads import Settings, compare, cross_calibrated, fit_heads, fit_tau, judge, out_of_source, score
+from training.heads import Settings, check_rows, compare, cross_calibrated, fit_heads, fit_tau, judge, out_of_source, score
 from training.heads_report import markdown, plot
 from training.manifest import LABELS
 from training.prepare import write_shard
+from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.card import CardHead
 from worker.model.network import build
@@ -142,3 +143,29 @@ def test_left_out_crops_that_the_checkpoint_was_trained_on_are_not_taken_for_uns
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == 2, done.output
     assert "real and fake crops of the split 'leftout'; the cache lacks some" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        ({"real": "abc", "fake": "abcd"}, r"'leftout' into 5.*\(real of a, b, c; fake of a, b, c, d\)"),
+        ({"real": "abcde", "fake": "f"}, r"'leftout' into 5.*fake of f"),
+        ({"real": "abcde", "fake": "fg"}, None),
+    ],
+)
+def test_too_few_groups_are_named_before_anything_is_computed(groups: dict[str, str], told: str | None) -> None:
+    rows = [
+        crop(split, n, label, "s", split=split, group=group)
+        for split, of in (
+            ("train", {"real": "x", "fake": "x"}),
+            ("heldout", {"real": "vwxyz", "fake": "vwxyz"}),
+            ("leftout", groups),
+        )
+        for label, names in of.items()
+        for n, group in enumerate(names)
+    ]
+    if told is None:
+        check_rows(rows)
+    else:
+        with pytest.raises(ConfigError, match=told):
+            check_rows(rows)

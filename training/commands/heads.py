@@ -39,7 +39,7 @@ def heads(
 
     from training.data import CropStore
     from training.features import choose_rows, extract
-    from training.heads import Settings, compare, measure
+    from training.heads import Settings, check_rows, compare, measure
     from training.heads_report import markdown, plot
     from training.labelled import as_learnt
     from worker.errors import ConfigError
@@ -56,6 +56,7 @@ def heads(
     spec, network = load_network(chosen)
     known = as_learnt(store.rows, spec.training)
     rows = choose_rows(known, per_label=per_label, pictures=pictures, frames_per_clip=frames_per_clip)
+    check_rows(rows)
     features = extract(network, store, rows, run / "features.npz", crop=spec.crop, checkpoint_sha256=sha256(chosen))
     results = compare(features, Settings(steps=steps), range(1, seeds + 1), run)
     table = markdown(results, measure(network.head, features.of_split("heldout"), features.of_split("leftout")))
