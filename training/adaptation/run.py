@@ -92,6 +92,8 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     Raises ConfigError, naming the files, where feedback is in the regression set, and for what cannot be used; ModelError.
     """
     settings = plan.settings
+    if plan.out.is_dir():
+        raise ConfigError(f"{plan.out} is a folder: --out names the checkpoint's file")
     torch.set_num_threads(settings.threads)
     spec, parent = load_network(plan.model)
     fit, digest = settings.fit(spec), checkpoint.sha256(plan.model)

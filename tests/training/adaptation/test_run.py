@@ -187,3 +187,10 @@ def test_the_shipped_settings_are_the_defaults() -> None:
 
     assert read_adaptation(Path(__file__).parents[3] / "configs" / "train" / "adapt.yaml") == Adaptation()
     assert np.isclose(Adaptation().feedback_crops / Adaptation().pairs, 0.5)
+
+
+def test_a_folder_in_the_checkpoints_place_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(ConfigError, match="is a folder: --out names"):
+        adapt(plan(nowhere, nowhere, nowhere, tmp_path / "run", out=tmp_path), Console(quiet=True))
+    assert not (tmp_path / "run").exists()
