@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from training.leaks import Placed
 from training.metrics import auc
-from worker.errors import VeriframeError
+from worker.errors import CorruptMedia, VeriframeError
 from worker.frames import probe
 from worker.frames.limits import Limits
 from worker.types import UInt8
@@ -84,6 +84,10 @@ def of_file(path: Path) -> dict[str, Value]:
     except UnidentifiedImageError:
         width, height, frames, kind, fps = _of_video(path)
         quality = float("nan")
+    except OSError:
+        raise
+    except Exception as exc:  # Pillow's parsers raise what they meet in a damaged head: TypeError, IndexError, SyntaxError
+        raise CorruptMedia(f"cannot be read as a picture: {exc}") from exc
     return {
         "width": float(width),
         "height": float(height),

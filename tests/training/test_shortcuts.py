@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
+import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -56,6 +59,31 @@ def test_what_is_no_media_is_told(tmp_path: Path) -> None:
         of_file(tmp_path / "a.mp4")
     row = Item(path="a.mp4", label="real", source="s", manipulation="", group="g", split="train")
     assert of_files([row], tmp_path) == ([], ["a.mp4"])
+
+
+def huge_png() -> bytes:
+    """The head of one of more pixels than Pillow opens."""
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)), (b"IDAT", b""))
+    told = (struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(told)
+
+
+def tiff_without_its_second_page() -> bytes:
+    """Its directory is there, and empty."""
+    file = io.BytesIO()
+    Image.fromarray(picture(0, 64)).save(file, "TIFF")
+    content = bytearray(file.getvalue())
+    (first,) = struct.unpack_from("<I", content, 4)
+    (tags,) = struct.unpack_from("<H", content, first)
+    struct.pack_into("<I", content, first + 2 + 12 * tags, len(content))
+    return bytes(content) + bytes(6)
+
+
+@pytest.mark.parametrize("content", [huge_png(), tiff_without_its_second_page()], ids=["huge", "damaged"])
+def test_a_picture_that_pillow_gives_up_is_one_that_cannot_be_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    row = Item(path="a.png", label="real", source="s", manipulation="", group="g", split="train")
+    assert of_files([row], tmp_path) == ([], ["a.png"])
 
 
 def test_borders_and_gray() -> None:
