@@ -70,7 +70,7 @@ def calibrate(
             names=(include or [], exclude or []),
             quiet=quiet,
             config=config,
-            flags={"model": {"checkpoint": model.absolute()}} if model else {},
+            flags={"model": {"checkpoint": model}} if model else {},
             build=ctx.obj,
         )
     raise typer.Exit(code)
@@ -105,6 +105,9 @@ def run_calibrate(
         raise ConfigError(f"--out {out}: that is where reports are kept; name another file, or another folder by --reports")
     check_writable(out)
     settings = load_settings(config or default_file(), flags).model_copy(update={"calibration": CalibrationSettings()})
+    if settings.model.checkpoint is not None:  # --out is used from other folders, too
+        whole = settings.model.model_copy(update={"checkpoint": settings.model.checkpoint.absolute()})
+        settings = settings.model_copy(update={"model": whole})
     checkpoint = settings.model.checkpoint or default_checkpoint()
     digest = sha256(checkpoint)
     known = expectations(load_spec(checkpoint))
