@@ -134,10 +134,10 @@ def read_lines(path: Path, fingerprint: str) -> Iterator[Line]:
     """Lines of this scanner. A killed run may leave its last line torn: it is cut off. Raises ConfigError for any other."""
     if not path.is_file():
         return
-    whole, _, torn = path.read_text("utf-8").rpartition("\n")
+    whole, _, torn = path.read_bytes().rpartition(b"\n")  # in the midst of a character, maybe
     if torn:
-        path.write_text(f"{whole}\n" if whole else "", "utf-8")
-    for number, text in enumerate(whole.split("\n") if whole else (), 1):  # names may hold U+2028, at which splitlines() cuts
+        path.write_bytes(whole + b"\n" if whole else b"")
+    for number, text in enumerate(whole.split(b"\n") if whole else (), 1):
         try:
             line = Line.model_validate_json(text)
         except ValidationError as exc:

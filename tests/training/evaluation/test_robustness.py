@@ -108,6 +108,19 @@ def test_a_stopped_run_goes_on_and_a_torn_line_is_cut_off(
     assert len(path.read_text().splitlines()) == len(wanted)
 
 
+def test_a_line_may_be_torn_within_a_character(
+    judged: Callable[..., Judged], report: Callable[..., Report], tmp_path: Path
+) -> None:
+    wanted = trials([judged("real", -1.0, "ä.jpg", kind=MediaKind.PICTURE)], videos=0, pictures=5)[:2]
+    path, again = tmp_path / "robustness.jsonl", Counting(report)
+    run(wanted, path, Counting(report), OnePicture())
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex("ä".encode()) + 1])
+    run(wanted, path, again, OnePicture())
+    assert again.scans == 1
+    assert len(list(read_lines(path, "f"))) == 2
+
+
 def test_lines_of_other_options_do_not_count_and_foreign_ones_are_refused(
     files: list[Judged], report: Callable[..., Report], tmp_path: Path
 ) -> None:
