@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -82,7 +83,8 @@ def check_cache(cache: Path, root: Path, console: Console) -> Report:
 def show(report: Report, console: Console) -> None:
     """The verdict on leaks, those found, and a table of shortcuts."""
     if report.unread:
-        console.print(f"{len(report.unread)} of {report.files} files could not be read, the first of them {report.unread[0]}")
+        told = f"{len(report.unread)} of {report.files} files could not be read, the first of them {report.unread[0]}"
+        console.print(told, markup=False)
     crops = f", {report.looked_at_crops} crops" if report.looked_at_crops else ""
     counts = ", ".join(f"{count} x {kind}" for kind, count in leaks.summary(report.leaks).items())
     console.print(f"leaks: {counts or 'none'} ({report.files} files{crops})")
@@ -93,7 +95,7 @@ def show(report: Report, console: Console) -> None:
     table = Table("source", "feature", "real", "fake", "AUC of it alone", title="shortcuts in training (medians by label)")
     for found in report.shortcuts:
         flag = "[bold red] shortcut[/]" if found.is_flagged else ""
-        table.add_row(found.source, found.feature, _text(found.real), _text(found.fake), f"{_text(found.auc)}{flag}")
+        table.add_row(escape(found.source), found.feature, _text(found.real), _text(found.fake), f"{_text(found.auc)}{flag}")
     if report.shortcuts:
         console.print(table)
         flagged = sum(found.is_flagged for found in report.shortcuts)
