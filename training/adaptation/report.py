@@ -8,6 +8,7 @@ from pathlib import Path
 
 from training.adaptation.gate import LEAST_GROUPS
 from training.adaptation.results import Adapted, Change, Flip
+from training.evaluation.document import cell
 
 MARKDOWN, JSON = "report.md", "report.json"
 SHOWN = 40
@@ -87,4 +88,4 @@ def _flips(title: str, flips: Sequence[Flip]) -> list[str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+    return [f"| {' | '.join(map(cell, row))} |" for row in (head, ["---"] * len(head), *rows)]

@@ -53,7 +53,8 @@ class Document:
     sections: tuple[Section, ...] = field(default=())
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """As it is written in a table in Markdown."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
@@ -66,7 +67,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters["cell"] = _cell
+    found.filters["cell"] = cell
     return found
 
 
