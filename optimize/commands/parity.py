@@ -16,6 +16,7 @@ from optimize.parity import Judged, has_failed, judge, judge_decoder
 from worker.backends.candidates import NAMES
 from worker.commands.outcome import exit_codes
 from worker.errors import ConfigError
+from worker.output.width import wide_console
 
 app = typer.Typer(add_completion=False)
 SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
@@ -99,11 +100,11 @@ def _print(judged: list[Judged], what: str) -> None:
             told = ["-" if value is None else f"{value:.2g}" for value in (one.max_dp, one.mean_dp)]
             figures = [str(one.crops), *told, f"{one.gate_max:g}, {one.gate_mean:g}", str(len(one.flips))]
         table.add_row(one.backend, *figures, "refused" if one.refusal is not None else "passes" if one.passes else "FAILS")
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    console = wide_console(sys.stdout, in_a_file=120, at_least=120)
     console.print(table)
     for one in judged:
         if not one.passes:
-            console.print(f"{one.backend}: {_result(one)}", soft_wrap=True)
+            console.print(f"{one.backend}: {_result(one)}", markup=False, soft_wrap=True)
 
 
 def _result(one: Judged) -> str:

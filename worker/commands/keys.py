@@ -161,13 +161,14 @@ def _row(info: KeyInfo) -> dict[str, str | None]:
 
 def _print(rows: Sequence[dict[str, str | None]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from worker.output.width import wide_console
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("id", "owner", "scopes", "name", "created", "expires", "last used"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, no_wrap=name == "id", overflow="fold")
     for row in rows:
         table.add_row(*(Text(value or "-") for value in row.values()))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    wide_console(sys.stdout, in_a_file=160, at_least=160).print(table)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TextIO
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from worker.output.row import row_of
 from worker.output.text import escaped
+from worker.output.width import wide_console
 from worker.report import Report
 
 _STYLES = {
@@ -21,15 +21,13 @@ _STYLES = {
     "dead": "bold magenta",
     "running": "cyan",
 }
-_WIDTH_OF_A_FILE = 200
-"""Columns where standard output is no terminal."""
 
 
 class ScansTable:
     """Keeps a row of each report, and prints them in the order in which they came."""
 
     def __init__(self, out: TextIO) -> None:
-        self._console = Console(file=out, width=None if out.isatty() else _WIDTH_OF_A_FILE, highlight=False)
+        self._console = wide_console(out, in_a_file=200, at_least=150)
         self._table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         self._table.add_column("id", no_wrap=True)
         self._table.add_column("status", no_wrap=True)

@@ -6,27 +6,22 @@ import os
 from typing import TextIO
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from worker.output.row import Row, row_of
 from worker.output.text import clock, escaped
+from worker.output.width import wide_console
 from worker.report import Report
 
 _STYLES = {"fake": "bold red", "real": "green", "uncertain": "yellow", "not_applicable": "dim", "failed": "magenta"}
-_WIDTH_OF_A_FILE = 160
-"""Columns where standard output is no terminal."""
-_LEAST_WIDTH = 80
-"""Columns that the table needs; a narrower terminal breaks its lines."""
 
 
 class TableSink:
     """Keeps a row of each report, and prints them in the order of their paths."""
 
     def __init__(self, out: TextIO) -> None:
-        self._console = Console(file=out, width=None if out.isatty() else _WIDTH_OF_A_FILE, highlight=False)
-        self._console.width = max(_LEAST_WIDTH, self._console.width)
+        self._console = wide_console(out, in_a_file=160, at_least=80)
         self._rows: list[Row] = []
 
     def write(self, report: Report) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 
@@ -46,6 +48,20 @@ def test_a_key_from_its_making_to_its_end(keys: ApiKeys) -> None:
     with pytest.raises(Unauthorized):
         keys.authenticate(made.stdout.strip())
     assert run("revoke", info.id).exit_code == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_narrow_terminal_cuts_no_key(keys: ApiKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    info, _ = keys.create("acme", ("scan", "read"), "ingest", None)
+    with contextlib.redirect_stdout(Terminal()) as out:
+        app(["keys", "list"], standalone_mode=False)
+    assert info.id in out.getvalue()
+    assert info.created_at.isoformat(timespec="seconds") in out.getvalue()
 
 
 @pytest.mark.parametrize(

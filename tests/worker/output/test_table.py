@@ -20,15 +20,26 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_narrow_terminal_costs_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        (TableSink, ("file", "verdict", "score", "tracks", "worst", "seconds", "why")),
+        (ScansTable, ("id", "status", "verdict", "score", "created (UTC)", "source", "why")),
+    ],
+)
+def test_a_narrow_terminal_costs_no_column(
+    table: type[TableSink] | type[ScansTable], columns: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     out = Terminal()
-    sink = TableSink(out)
-    sink.write(failed(Path("/clips/a.mp4"), EmptyMedia("no bytes")))
+    sink = table(out)
+    report = failed(Path("/clips/a.mp4"), EmptyMedia("no bytes"))
+    sink.write(report)
     sink.close()
     printed = out.getvalue()
-    assert all(name in printed for name in ("file", "verdict", "score", "tracks", "worst", "seconds", "why"))
+    assert all(name in printed for name in columns)
     assert "a.mp4" in printed
+    assert table is TableSink or report.id in printed
 
 
 @pytest.mark.parametrize("table", [TableSink, ScansTable])
