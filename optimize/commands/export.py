@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.backends.artefact import Kind, Manifest, Precision
+from worker.commands.options import ConfigOption
 from worker.commands.outcome import exit_codes
 from worker.errors import ConfigError
 
@@ -46,13 +47,14 @@ def export(
         Path | None, typer.Option(metavar="DIR", help="Write here; when left out, kept in the user's cache by key.")
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make it again, even where a good one is kept.")] = False,
+    config: ConfigOption = None,
 ) -> None:
-    from worker.settings import load_settings
+    from worker.settings import default_file, load_settings
 
     kind = cast(Kind, _one_of("--to", to, get_args(Kind)))
     precise = cast(Precision, _one_of("--precision", precision, get_args(Precision)))
     sizes = _batch(batch)
-    model = load_settings().model
+    model = load_settings(config or default_file()).model
     from optimize.artefacts.needs import need
 
     need(kind)

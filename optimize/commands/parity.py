@@ -14,6 +14,7 @@ from rich.table import Table
 from optimize.commands.bench.outcome import check_outputs
 from optimize.parity import Judged, has_failed, judge, judge_decoder
 from worker.backends.candidates import NAMES
+from worker.commands.options import ConfigOption
 from worker.commands.outcome import exit_codes
 from worker.errors import ConfigError
 from worker.output.width import wide_console
@@ -48,8 +49,9 @@ def parity(
     clips: Annotated[int | None, typer.Option(min=1, help="So many of them, evenly chosen.")] = None,
     frames: Annotated[int, typer.Option(min=1, max=256, help="Frames scored in each clip.")] = 16,
     json_out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file.")] = None,
+    config: ConfigOption = None,
 ) -> None:
-    from worker.settings import load_settings
+    from worker.settings import default_file, load_settings
 
     if unknown := set(backend or ()) - set(NAMES):
         raise ConfigError(f"unknown backend {', '.join(sorted(unknown))}: one of {', '.join(NAMES)}")
@@ -58,7 +60,7 @@ def parity(
         raise ConfigError("--decoder compares decoders, all on onnxruntime: leave --backend out")
     check_outputs(None, json_out)
     console = Console(stderr=True, highlight=False, markup=False)
-    settings, files = load_settings(flags=flags), find_clips(media, clips)
+    settings, files = load_settings(config or default_file(), flags), find_clips(media, clips)
     if decoder is not None:
         judged = [judge_decoder(settings, files, decoder)]
     else:

@@ -160,3 +160,14 @@ def test_a_file_that_could_not_be_written_is_told_before_anything_is_scanned(tmp
     result = CliRunner().invoke(app, ["--media", str(tmp_path / "none"), "--json", str(tmp_path / "gone" / "figures.json")])
     assert result.exit_code == 2
     assert "there is no such folder" in result.output
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_settings_file_is_read(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "worker.yaml"
+    file.write_text("model: {checkpoint: none.safetensors}")
+    if not named:  # as in a checkout
+        monkeypatch.setattr("worker.settings.default_file", lambda: file)
+    result = CliRunner().invoke(app, ["--clips", "1", *(["--config", str(file)] if named else [])])
+    assert result.exit_code == 2
+    assert "none.safetensors" in result.output

@@ -148,11 +148,11 @@ def degrade(
     from training.degraded import make_copies
     from training.labelled import labelled_files
     from worker.frame_source import build_frames
-    from worker.settings import load_settings
+    from worker.settings import default_file, load_settings
 
     labelled, root = labelled_files(cache, data)
     items = [item for item in labelled.values() if item.split != "train"]
-    with build_frames(load_settings()) as frames:
+    with build_frames(load_settings(default_file())) as frames:
         failed = make_copies(items, root, out, frames)
     typer.echo(f"{len(items) - failed} copies below {out}, {failed} files could not be read")
 
