@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from types import FrameType, TracebackType
 from typing import Self
@@ -31,6 +31,28 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
     for number in _SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handle)
+
+
+@contextmanager
+def cursor_given_back() -> Iterator[None]:
+    """While a spinner hides the cursor: where Ctrl-C ends the process at once (``worker.start``), it is shown again before."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGINT, _end_by)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _end_by(number: int, frame: FrameType | None = None) -> None:
+    """Die of the signal. What hid the terminal's cursor has no time to show it again, and may hold a lock."""
+    if os.isatty(2) and os.environ.get("TERM") not in ("dumb", "unknown"):  # where rich hides none
+        with suppress(OSError):
+            os.write(2, b"\x1b[?25h")
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 class Interrupts:
@@ -75,8 +97,7 @@ class Interrupts:
             if number == signal.SIGHUP:
                 return
             self._on_kill()
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            _end_by(number)
             return
         self.exit_code = 128 + number
         if self._held:

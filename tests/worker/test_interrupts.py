@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import pytest
 
@@ -62,6 +66,17 @@ class Late:
 stop_on_signals(lambda: None)
 sys.stdout = Late()
 """
+TWICE = """
+import os, signal
+from rich.console import Console
+from worker.interrupts import Interrupts
+from worker.progress import Bar
+with Interrupts(on_kill=lambda: None) as interrupts, Bar(Console(stderr=True), total=1, live=True), interrupts.held():
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+HIDDEN, SHOWN = b"\x1b[?25l", b"\x1b[?25h"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -86,3 +101,34 @@ def test_signals_that_come_while_the_lock_of_what_they_tell_is_held_are_told_all
 
 def test_one_that_comes_while_python_ends_does_not_keep_it() -> None:
     subprocess.run([sys.executable, "-c", LATE], check=True, timeout=60)
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[BinaryIO, int]]:
+    """A terminal's screen, and what a process writes to it by."""
+    screen, side = os.openpty()
+    with open(screen, "rb", buffering=0) as opened:
+        yield opened, side
+
+
+def shown(screen: BinaryIO, until: bytes | None = None) -> bytes:
+    """What is written up to ``until``, or as long as there is somebody to write."""
+    text = b""
+    with contextlib.suppress(OSError):  # Linux: all writers are gone
+        while (until is None or until not in text) and (chunk := screen.read(1 << 16)):
+            text += chunk
+    return text
+
+
+@pytest.mark.parametrize("command", [("-c", TWICE), ("-m", "worker.start", "scan", "-")])
+def test_where_it_kills_the_cursor_is_shown_again(command: tuple[str, ...], terminal: tuple[BinaryIO, int]) -> None:
+    screen, side = terminal
+    environment = os.environ | {"TERM": "xterm"}
+    with subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stderr=side, env=environment) as process:
+        os.close(side)
+        text = shown(screen, HIDDEN)
+        if command[0] == "-m":  # it waits for the list
+            process.send_signal(signal.SIGINT)
+        text += shown(screen)
+        assert process.wait(60) == -signal.SIGINT
+    assert text.count(SHOWN) == text.count(HIDDEN) == 1

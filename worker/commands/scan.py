@@ -222,6 +222,7 @@ class OwnScanner:
 
 def _scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dict[str, Any]], build: Any) -> int:
     from worker.errors import ConfigError
+    from worker.interrupts import cursor_given_back
     from worker.source.files import find_items
 
     if arguments.resume and arguments.out is None:
@@ -234,7 +235,7 @@ def _scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dict[s
     from rich.console import Console
 
     console = Console(stderr=True)
-    with console.status("listing"):
+    with cursor_given_back(), console.status("listing"):
         items = list(
             find_items(
                 arguments.paths,
