@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 from worker.content import write_atomically
 from worker.pages.index import write_index
 from worker.pages.page import report_page
-from worker.pages.rows import PAGE, Rows
+from worker.pages.rows import PAGE, PATIENCE_S, Rows
 from worker.report import Report
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,8 @@ MOST_PICTURE_BYTES: Final = 4 << 20
 class FolderPages:
     """What ``worker.output.folder.ReportFolder`` tells of each item that it keeps."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, *, patience_s: float = PATIENCE_S) -> None:
+        self._root, self._patience_s = root, patience_s
 
     def add(self, place: Path, report: Report, pictures: Mapping[str, bytes]) -> None:
         """Write the page of an item; ``pictures`` are those that the report names."""
@@ -36,7 +37,14 @@ class FolderPages:
 
     def close(self) -> None:
         """Write the index of everything that the folder holds, of earlier runs too."""
-        with _at_no_cost(self._root), Rows(self._root) as rows:
+        with _at_no_cost(self._root):
+            try:
+                self._write_index(Rows(self._root, patience_s=self._patience_s))
+            except sqlite3.Error:  # another run over the same folder holds it for long
+                self._write_index(Rows(self._root, private=True))
+
+    def _write_index(self, opened: Rows) -> None:
+        with opened as rows:
             rows.renew(self._fill_in)
             write_index(self._root, rows)
 

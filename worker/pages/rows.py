@@ -27,6 +27,8 @@ PAGE: Final = "page.html"
 """An item's page, beside its report."""
 DATABASE: Final = ".index.sqlite"
 VERSION: Final = 4
+PATIENCE_S: Final = 30.0
+"""For another run's use of the database."""
 PLACE = re.compile(r"(.+-)?[0-9a-f]{16}")
 """Names of items' folders (``worker.output.folder``)."""
 RANKS: Final = {Label.FAKE: 0, Label.UNCERTAIN: 1, None: 2, Label.NOT_APPLICABLE: 3, Label.REAL: 4}
@@ -89,11 +91,15 @@ def row_of(place: str, stamp: str, report: Report) -> Row:
 
 
 class Rows:
-    """The rows of a folder; a context manager that closes the database."""
+    """The rows of a folder; a context manager that closes the database.
 
-    def __init__(self, root: Path) -> None:
+    Another run's use of the same one is waited for ``patience_s`` at most: then sqlite3.Error, of any method. ``private``: in a
+    temporary file, empty before ``renew``.
+    """
+
+    def __init__(self, root: Path, *, private: bool = False, patience_s: float = PATIENCE_S) -> None:
         self._root = root
-        self._database = _opened(root / DATABASE)
+        self._database = _opened(root / DATABASE, private, patience_s)
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +111,7 @@ class Rows:
         """Read the reports that have changed or have no page, and forget those that are gone. ``on_read`` hears of each that was
         read."""
         with self._database:
+            self._database.execute("BEGIN IMMEDIATE")  # one that begins to write later is refused where another waits to commit
             self._database.execute("CREATE TEMP TABLE here (place TEXT PRIMARY KEY)")
             for place, stamp in _places(self._root):
                 known = self._database.execute("SELECT stamp FROM rows WHERE place = ?", (place,)).fetchone()
@@ -134,22 +141,24 @@ class Rows:
         self._database.execute(f"INSERT OR REPLACE INTO rows ({_COLUMNS}) VALUES ({marks})", astuple(row))
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _opened(path: Path, private: bool, patience_s: float) -> sqlite3.Connection:
     """The database of an earlier run, or a new one; a private one in a temporary file where the folder cannot hold any."""
-    for place in (str(path), str(path)):
+    for place in () if private else (str(path), str(path)):
         try:
-            return _prepared(place)
-        except sqlite3.Error:  # damaged, or of a file system without locks: it holds nothing that reports do not
+            return _prepared(place, patience_s)
+        except sqlite3.Error as exc:  # damaged, or of a file system without locks: it holds nothing that reports do not
+            if exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # in use: a new one would take over its journal
+                break
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
     try:
-        return _prepared("")
+        return _prepared("", patience_s)
     except sqlite3.Error as exc:
         raise OSError(f"no index of {path.parent} can be made: {exc}") from exc
 
 
-def _prepared(place: str) -> sqlite3.Connection:
-    database = sqlite3.connect(place, timeout=30)
+def _prepared(place: str, patience_s: float) -> sqlite3.Connection:
+    database = sqlite3.connect(place, timeout=patience_s)
     try:
         _prepare(database)
     except sqlite3.Error:

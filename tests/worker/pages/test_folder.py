@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
+import sqlite3
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -130,6 +133,36 @@ def test_items_of_earlier_runs_stay_changed_ones_are_renewed_and_deleted_ones_go
     (folder.place(Path("/clips/c.mp4")) / "report.json").unlink()
     folder.close()
     assert listed(tmp_path / "index.html") == ["b.mp4", "A.mp4", "d.mp4"]
+
+
+def test_a_run_that_ends_beside_another_waits_for_its_rows(tmp_path: Path) -> None:
+    save(tmp_path, ITEMS, close=False)
+    read: list[str] = []
+
+    def renew_too() -> None:
+        with Rows(tmp_path) as rows:
+            rows.renew(lambda place, made: read.append(place.name))
+
+    other = Thread(target=renew_too)
+    with Rows(tmp_path) as rows:
+        rows.renew(lambda place, made: None if other.ident else other.start())
+    other.join()
+    with Rows(tmp_path) as rows:
+        assert len(list(rows.in_order("name"))) == len(ITEMS)
+    assert read == []
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_run_that_ends_while_another_holds_the_rows_for_long_writes_the_index_all_the_same(lock: str, tmp_path: Path) -> None:
+    save(tmp_path, ITEMS[:1])
+    save(tmp_path, ITEMS[1:2], close=False)
+    with contextlib.closing(sqlite3.connect(tmp_path / DATABASE)) as other:
+        other.execute(f"BEGIN {lock}")
+        FolderPages(tmp_path, patience_s=0).close()
+        assert other.execute("SELECT COUNT(*) FROM rows").fetchone() == (1,)
+    assert listed(tmp_path / "index.html") == ["c.mp4", "b.mp4"]
+    with Rows(tmp_path) as rows:
+        assert [row.name for row in rows.in_order("name")] == ["b.mp4"], "the other's is left alone"
 
 
 def test_only_reports_that_changed_are_read_again(tmp_path: Path) -> None:
