@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
 
@@ -137,7 +138,7 @@ class FsspecBlobs:
 
     @contextlib.contextmanager
     def writing(self, name: str, max_bytes: int | None) -> Iterator[Intake]:
-        with tempfile.TemporaryFile(buffering=0) as spool:
+        with _spool() as spool:
             yield Intake(spool, max_bytes)
             spool.seek(0)
             with _driven():
@@ -206,6 +207,15 @@ class _ToldFile(io.RawIOBase):
         if not self.closed:
             self._file.close()
         super().close()
+
+
+def _spool() -> FileIO:
+    """A temporary file; whatever keeps it from being made is no fault of what was to be kept."""
+    try:
+        with full_told():
+            return tempfile.TemporaryFile(buffering=0)
+    except OSError as exc:
+        raise StorageDown(f"no temporary file can be made: {os.strerror(exc.errno or 0)}") from exc
 
 
 def _partial_name() -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,16 @@ def test_whatever_a_driver_raises_the_store_is_down(
         use(store, tmp_path / "into")
     assert "hidden" not in str(down.value)
     assert not (tmp_path / "into").exists()
+
+
+@pytest.mark.parametrize("folder", [None, "none"])
+def test_where_no_temporary_file_can_be_made_the_store_is_down(
+    folder: str | None, driver: type[FailingDriver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store("failing://bucket/artefacts")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / (folder or "")))
+    with contextlib.nullcontext() if folder else no_more_files(), pytest.raises(StorageDown, match="no temporary file"):
+        store.put("a", DATA, expires_at=2_000_000_000)
 
 
 def test_a_driver_that_cannot_be_set_up_is_told(driver: type[FailingDriver], monkeypatch: pytest.MonkeyPatch) -> None:
