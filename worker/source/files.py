@@ -35,6 +35,9 @@ _KINDS = (
     (stat.S_ISSOCK, "a socket"),
 )
 
+Closed = frozenset[tuple[int, int]]
+"""Folders that are not entered, by ``_identity``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
@@ -81,7 +84,7 @@ def find_items(
     folders that are not entered (where reports are written). Raises ConfigError for a relative path in a folder that is gone.
     """
     wanted = PathFilter(include=include, exclude=exclude)
-    closed = frozenset(os.path.realpath(_absolute(str(folder))) for folder in skip)
+    closed = frozenset(filter(None, (_identity(_absolute(str(folder))) for folder in skip)))
     seen: set[str] = set()
     for text, may_glob in _texts(arguments, stdin):
         is_url = urls and "://" in text and not os.path.lexists(text)
@@ -128,7 +131,7 @@ def _address(url: str) -> Item:
     return Item(path=Path("/", digest, name if name.strip(".") else "address"), url=url)
 
 
-def _expand(text: str, wanted: PathFilter, closed: frozenset[str], may_glob: bool) -> Iterator[Item]:
+def _expand(text: str, wanted: PathFilter, closed: Closed, may_glob: bool) -> Iterator[Item]:
     """The items of one argument."""
     if not text:
         yield Item(path=Path.cwd(), refusal="an empty path")
@@ -175,14 +178,14 @@ def _named(text: str) -> str:
     return "/".join(part for part in parts if part != "..")
 
 
-def _walk(root: Path, wanted: PathFilter, closed: frozenset[str], below: str = "") -> Iterator[Item]:
+def _walk(root: Path, wanted: PathFilter, closed: Closed, below: str = "") -> Iterator[Item]:
     """Regular files below a folder, depth first; no recursion, so that no depth is too deep. ``below``: as of ``_glob``."""
     stack: list[tuple[Path, str, bool]] = [(root, f"{below}/" if below else "", True)]
     while stack:
         path, below, is_folder = stack.pop()
         if not is_folder:
             yield Item(path=path)
-        elif os.path.realpath(path) not in closed:
+        elif not closed or _identity(path) not in closed:
             try:
                 entries = _entries(path)
             except OSError as exc:
@@ -196,6 +199,15 @@ def _walk(root: Path, wanted: PathFilter, closed: frozenset[str], below: str = "
                     stack.append((path / name, name_below, False))
 
 
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What a folder is, by whatever path; None where it cannot be looked at. Resolving a path looks at each folder above."""
+    try:
+        state = os.stat(folder)
+    except (OSError, ValueError):
+        return None
+    return state.st_dev, state.st_ino
+
+
 def _entries(folder: Path) -> list[tuple[str, bool]]:
     """Names of a folder's regular files and folders, and which are folders; by their bytes. Raises OSError."""
     with os.scandir(folder) as found:
@@ -203,7 +215,7 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
     return sorted(((name, is_dir) for name, is_dir, is_file in kinds if is_dir or is_file), key=lambda pair: os.fsencode(pair[0]))
 
 
-def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterator[Item]:
+def _glob_items(text: str, wanted: PathFilter, closed: Closed) -> Iterator[Item]:
     pattern = Path(text)
     found = False
     for path, below, is_folder in _glob(pattern, wanted, closed):
@@ -218,7 +230,7 @@ def _glob_items(text: str, wanted: PathFilter, closed: frozenset[str]) -> Iterat
         yield Item(path=pattern.absolute(), refusal=f"no file matches{where}")
 
 
-def _glob(pattern: Path, wanted: PathFilter, closed: frozenset[str]) -> Iterator[tuple[Path, str, bool]]:
+def _glob(pattern: Path, wanted: PathFilter, closed: Closed) -> Iterator[tuple[Path, str, bool]]:
     """Files and folders that match, their paths below the folder of the first wildcard, and which are folders.
 
     ``**`` stands for any number of folders. Names that begin with a dot match like others; the current folder's is no pattern.
@@ -236,9 +248,7 @@ def _glob(pattern: Path, wanted: PathFilter, closed: frozenset[str]) -> Iterator
             yield path, below, is_folder
 
 
-def _glob_part(
-    folder: Path, below: str, parts: tuple[str, ...], closed: frozenset[str]
-) -> list[tuple[Path, str, tuple[str, ...], bool]]:
+def _glob_part(folder: Path, below: str, parts: tuple[str, ...], closed: Closed) -> list[tuple[Path, str, tuple[str, ...], bool]]:
     """What the first part leads to in a folder, in order: as of ``_glob``, and the parts to be matched below it.
 
     As in a shell, nothing matches where a folder cannot be listed or a name not looked up.
@@ -253,7 +263,7 @@ def _glob_part(
         is_folder = stat.S_ISDIR(mode)
         inner = os.path.dirname(below) if head == ".." else os.path.join(below, head)
         return [(path, inner, rest, is_folder)] if is_folder or (stat.S_ISREG(mode) and not rest) else []
-    if closed and os.path.realpath(folder) in closed:
+    if closed and _identity(folder) in closed:
         return []
     any_depth = head == "**" and bool(rest)
     found = [(folder, below, rest, True)] if any_depth else []

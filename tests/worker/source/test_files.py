@@ -235,6 +235,16 @@ def test_folders_to_skip_are_not_entered(tree: Path) -> None:
         assert "b.mp4" in found
 
 
+def test_each_folder_costs_one_look_however_deep_it_lies(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tree.joinpath(*["d"] * 20)
+    deep.mkdir(parents=True)
+    looked_at: list[object] = []
+    lstat = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path, **options: looked_at.append(path) or lstat(path, **options))
+    assert names(tree, ["d"], skip=[tree / "sub"]) == []
+    assert len(looked_at) < 20
+
+
 def test_a_glob_that_matches_only_what_is_skipped_says_so(tree: Path) -> None:
     inside, nowhere = ([item.refusal for item in find_items([text], skip=[tree / "sub"])] for text in ("sub/*", "*.nothing"))
     assert inside == ["no file matches but in the folder where reports are written (--out)"]
