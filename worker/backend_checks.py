@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from worker.backends.auto import choose, remembered_choice
+from worker.backends.auto import choose, no_memory, remembered_choice
 from worker.backends.candidates import ARTEFACTS, EXTRAS, MODULES, REFERENCE, lacking
 from worker.backends.choose import opening_of
 from worker.check import Check
@@ -32,6 +32,9 @@ def chosen_backend(settings: Settings) -> Check:
         choice = remembered_choice(opening)
     except VeriframeError as exc:
         return Check(name=name, status="note", detail=str(exc))
+    if choice is None and (reason := no_memory(opening.cache_dir)):
+        told = f"auto: {REFERENCE}, as a choice could not be remembered: {reason}"
+        return Check(name=name, status="note", detail=told, mend="set model.cache_dir to a folder of your own")
     if choice is None:
         told = "auto: to be measured at the first scan, and remembered"
         return Check(name=name, status="ok", detail=told, mend="veriframe doctor --choose does it now")

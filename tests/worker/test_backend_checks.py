@@ -32,6 +32,17 @@ def test_the_choice_is_told_before_and_after_it_is_made(tiny_checkpoint: Path, t
     assert not after.mend
 
 
+def test_where_no_choice_can_be_remembered_the_reference_is_told_and_why(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    if missing(("openvino",)):
+        pytest.skip("needs openvino: make setup")
+    (tmp_path / "backends").touch()
+    check = chosen_backend(settings_for(tiny_checkpoint, tmp_path))
+    assert check.status == "note"
+    assert check.detail.startswith("auto: onnxruntime, ")
+    assert f"{tmp_path / 'backends'}: File exists" in check.detail
+    assert "model.cache_dir" in check.mend
+
+
 def test_a_backend_that_is_set_is_the_one_in_use(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert "as set by" in chosen_backend(settings_for(tiny_checkpoint, tmp_path, "openvino")).detail
 

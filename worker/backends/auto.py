@@ -8,6 +8,7 @@ all score alike.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -73,6 +74,15 @@ def remembered_choice(opening: Opening) -> Choice | None:
     names = candidates(opening.cache_dir, opening.digest)
     key = _key(opening, names)
     return _chosen(key, [Trial(name=REFERENCE)]) if names == [REFERENCE] else recall(opening.cache_dir / "backends", key)
+
+
+def no_memory(cache_dir: Path) -> str | None:
+    """Why a choice could not be remembered there; None where it could."""
+    try:
+        folder = private_cache(cache_dir / "backends")
+    except ConfigError as exc:
+        return str(exc)
+    return None if os.access(folder, os.W_OK | os.X_OK) else f"nothing can be written to the cache folder {folder}"
 
 
 def candidates(cache_dir: Path, digest: str) -> list[str]:
