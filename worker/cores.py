@@ -14,7 +14,7 @@ THREADS_FED = 4
 
 def usable_cores() -> int:
     """Cores by affinity, and no more than the control groups' quotas pay for (rounded up), at least 1."""
-    return max(1, math.ceil(min(_affine(), quota_cores())))
+    return max(1, math.ceil(min(affine_cores(), quota_cores())))
 
 
 def scan_threads(workers: int = 1, cores: int | None = None) -> int:
@@ -47,7 +47,7 @@ def quota_cores(own: Path = OWN_CGROUPS, root: Path = CGROUPS) -> float:
     return min(found)
 
 
-def _affine() -> int:
+def affine_cores() -> int:
     """Cores that this process may run on."""
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1

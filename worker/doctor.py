@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from worker import __version__
 from worker.backend_checks import backend_checks, chosen_backend
 from worker.check import Check
+from worker.cores import affine_cores, usable_cores
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing, version_of
 from worker.settings import CalibrationSettings, Settings
@@ -54,9 +54,14 @@ def can_scan(checks: list[Check]) -> bool:
 
 
 def _system() -> Check:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    system = f"{platform.system()} {platform.machine()}, {cores} {'core' if cores == 1 else 'cores'}"
+    system = f"{platform.system()} {platform.machine()}, {cores_told(usable_cores(), affine_cores())}"
     return Check(name="veriframe", status="ok", detail=f"{__version__}, Python {platform.python_version()}, {system}")
+
+
+def cores_told(usable: int, affine: int) -> str:
+    """What scans share among them, and by affinity, where a quota allows less."""
+    told = f"{usable} {'core' if usable == 1 else 'cores'}"
+    return told if usable == affine else f"{told} by the control group's quota, of {affine}"
 
 
 def _installed(name: str, module: str, *, mend: str) -> Check:

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from worker.backends.choose import cached_export
 from worker.check import Check
 from worker.cli import app
-from worker.doctor import LAYERS, can_scan, examine, nvdec_check
+from worker.cores import affine_cores, usable_cores
+from worker.doctor import LAYERS, can_scan, cores_told, examine, nvdec_check
 from worker.frames.lockdown import SandboxLevel
 from worker.model.checkpoint import sha256
 from worker.model.packaged import default_checkpoint
@@ -46,6 +47,14 @@ def test_everything_a_scan_rests_on_is_examined(checks: dict[str, Check]) -> Non
     assert "CPUExecutionProvider" in checks["backend onnxruntime"].detail
     for name in ("veriframe", "decoder pyav", "backend onnxruntime", "face detector"):
         assert checks[name].status == "ok", checks[name]
+
+
+@pytest.mark.parametrize(
+    ("usable", "affine", "told"), [(1, 1, "1 core"), (4, 4, "4 cores"), (1, 4, "1 core by the control group's quota, of 4")]
+)
+def test_the_cores_are_those_that_scans_use(usable: int, affine: int, told: str, checks: dict[str, Check]) -> None:
+    assert cores_told(usable, affine) == told
+    assert cores_told(usable_cores(), affine_cores()) in checks["veriframe"].detail
 
 
 def test_a_missing_model_stops_a_scan_and_says_how_to_mend_it(checks: dict[str, Check]) -> None:
