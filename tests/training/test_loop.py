@@ -64,27 +64,22 @@ def test_a_run_cut_and_continued_gives_the_weights_of_an_uncut_one(cache: Path, 
 
 
 def test_the_mask_branch_learns_is_resumed_and_leaves_no_trace(cache: Path, tmp_path: Path) -> None:
-    fit = TINY.model_copy(update={"mask_weight": 1.0, "steps": 6})
+    fit = TINY.model_copy(update={"mask_weight": 1.0})
     whole = Run.start(fit, tmp_path / "whole", rows_sha256=ROWS)
-    steps(whole, cache, 6)
+    steps(whole, cache, 4)
     first = Run.start(fit, tmp_path / "cut", rows_sha256=ROWS)
     assert first.branch is not None
     before = first.branch.classify.weight.detach().clone()
-    steps(first, cache, 3)
+    steps(first, cache, 2)
     assert not torch.equal(before, first.branch.classify.weight)
     first.save()
     second = Run.start(fit, tmp_path / "cut", rows_sha256=ROWS)
-    steps(second, cache, 6)
+    steps(second, cache, 4)
     assert second.branch is not None
     assert whole.branch is not None
     assert torch.equal(whole.branch.classify.weight, second.branch.classify.weight)
-    plain = Run.start(TINY.model_copy(update={"steps": 6}), tmp_path / "plain", rows_sha256=ROWS)
+    plain = Run.start(TINY, tmp_path / "plain", rows_sha256=ROWS)
     assert whole.network.state_dict().keys() == whole.ema.state_dict().keys() == plain.ema.state_dict().keys()
-    steps(plain, cache, 6)
-    trunk = "backbone.conv_stem.weight"
-    assert not torch.equal(whole.network.state_dict()[trunk], plain.network.state_dict()[trunk]), (
-        "it teaches the backbone nothing"
-    )
 
 
 def test_no_step_is_longer_for_the_mask_branch_than_for_all_else(cache: Path, tmp_path: Path) -> None:

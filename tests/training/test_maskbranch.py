@@ -34,6 +34,9 @@ def test_it_learns_where(network: DeepfakeNet) -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.5 * losses[0]
+    taught = network.backbone.conv_stem.weight.grad
+    assert taught is not None, "it teaches the backbone nothing"
+    assert taught.abs().max() > 0
 
 
 def test_what_nobody_knows_does_not_count(network: DeepfakeNet) -> None:
