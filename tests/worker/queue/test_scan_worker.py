@@ -68,8 +68,10 @@ def test_scans_are_done_on_one_warm_model(standing: Service) -> None:
 
 
 def test_live_scans_go_first(standing: Service) -> None:
-    standing.staged(standing.submit("sleep:0.5 for those behind it"), "infer")
+    busy = standing.submit("tell:0.2 " * 300)
+    standing.staged(busy, "infer")
     low, live = standing.submit("a", priority="low"), standing.submit("b", priority="live")
+    standing.desk.cancel(busy, "acme")
     assert (standing.ended(live).finished_ms or 0) < (standing.ended(low).finished_ms or 0)
 
 
