@@ -86,14 +86,15 @@ def named_reports(
     paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str, tell: Callable[[str], None] = silent
 ) -> Iterator[tuple[str, Report]]:
     """Reports with the names of their files, all made with the checkpoint of this hash, but for scans that failed without one (of
-    a file that is not there any more): they are counted, and ``tell`` hears of them.
+    a file that is not there any more): files with no other scan are counted, and ``tell`` hears of them.
 
     Raises ConfigError for a line that is no report, one of another checkpoint or of a scan of less than all (ended early by its
     verdict, or of a part), and for a file outside ``data`` or of what was trained on (``training.labelled.as_learnt``).
     """
     root = data.resolve()
     linked = {place: name for name in items if (place := (root / name).resolve()) != root / name}
-    lost: list[str] = []
+    lost: dict[str, None] = {}
+    there: set[str] = set()
     for path in paths:
         with path.open(encoding="utf-8") as file:
             lines = list(file)  # not splitlines(), which cuts at U+2028, too: names may hold it
@@ -112,11 +113,12 @@ def named_reports(
             if name not in items or items[name].split == "train":
                 raise ConfigError(f"{path}:{number}: {name} was trained on or is not of the split, it cannot calibrate")
             if without_model:
-                lost.append(name)
+                lost[name] = None
             else:
+                there.add(name)
                 yield name, report
-    if lost:
-        tell(f"{len(lost)} files could not be read, the first of them {lost[0]}: they do not count")
+    if gone := [name for name in lost if name not in there]:
+        tell(f"{len(gone)} files could not be read, the first of them {gone[0]}: they do not count")
 
 
 def votes_of(report: Report, item: Item) -> Scanned | None:

@@ -119,6 +119,12 @@ def test_a_file_that_is_gone_is_told_and_stops_nothing(tmp_path: Path) -> None:
     told: list[str] = []
     assert [scanned.item.path for scanned in read_reports([scans], items, tmp_path, SHA, told.append)] == ["a.mp4"]
     assert told == ["1 files could not be read, the first of them gone.mp4: they do not count"]
+    told.clear()
+    back = write(tmp_path / "back.jsonl", [report(tmp_path / "gone.mp4", [1.0] * 4)])
+    assert len(read_reports([scans, back, scans], items, tmp_path, SHA, told.append)) == 2
+    assert told == ["1 files were scanned more than once, the first of them a.mp4: the last scans count"], "a scan of it counts"
+    read_reports([scans, scans], items, tmp_path, SHA, told.append)
+    assert told[1].startswith("1 files could not be read"), "once, however often it was tried"
     nameless = report(tmp_path / "a.mp4", [1.0] * 4).model_copy(update={"model": None})
     with pytest.raises(ConfigError, match="another checkpoint"):
         read_reports([write(tmp_path / "two.jsonl", [nameless])], items, tmp_path, SHA)
