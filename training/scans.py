@@ -96,8 +96,8 @@ def named_reports(
     lost: dict[str, None] = {}
     there: set[str] = set()
     for path in paths:
-        with path.open(encoding="utf-8") as file:
-            lines = list(file)  # not splitlines(), which cuts at U+2028, too: names may hold it
+        with path.open("rb") as file:
+            lines = list(file)  # a killed scan may have torn the last one in the midst of a character
         for number, line in enumerate(lines, 1):
             try:
                 report = Report.model_validate_json(line)

@@ -101,6 +101,16 @@ def test_too_few_votes_are_no_score(tmp_path: Path) -> None:
     assert read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA) == []
 
 
+def test_a_line_that_was_torn_within_a_character_is_named(tmp_path: Path) -> None:
+    lines = write(tmp_path / "scans.jsonl", [report(tmp_path / name, [1.0] * 4) for name in ("a.mp4", "\u2028ä.mp4")])
+    items = {name: item(name, "fake", "g") for name in ("a.mp4", "\u2028ä.mp4")}
+    assert len(read_reports([lines], items, tmp_path, SHA)) == 2
+    content = lines.read_bytes()
+    lines.write_bytes(content[: content.rindex("ä".encode()) + 1])
+    with pytest.raises(ConfigError, match=r"scans\.jsonl:2 is not a report"):
+        read_reports([lines], items, tmp_path, SHA)
+
+
 def test_of_several_scans_of_one_file_the_last_counts_and_that_is_told(tmp_path: Path) -> None:
     items = {name: item(name, "fake", "g") for name in ("a.mp4", "b.mp4")}
     first = write(tmp_path / "one.jsonl", [report(tmp_path / name, [1.0] * 4) for name in items])
