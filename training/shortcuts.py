@@ -84,7 +84,7 @@ def of_file(path: Path) -> dict[str, Value]:
     except UnidentifiedImageError:
         width, height, frames, kind, fps = _of_video(path)
         quality = float("nan")
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as exc:  # Pillow's parsers raise what they meet in a damaged head: TypeError, IndexError, SyntaxError
         raise CorruptMedia(f"cannot be read as a picture: {exc}") from exc

@@ -86,6 +86,16 @@ def test_a_picture_that_pillow_gives_up_is_one_that_cannot_be_read(tmp_path: Pat
     assert of_files([row], tmp_path) == ([], ["a.png"])
 
 
+def test_a_machine_without_memory_says_nothing_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> Image.Image:
+        raise MemoryError
+
+    (tmp_path / "a.png").touch()
+    monkeypatch.setattr(Image, "open", full)
+    with pytest.raises(MemoryError):
+        of_files([Item(path="a.png", label="real", source="s", manipulation="", group="g", split="train")], tmp_path)
+
+
 def test_borders_and_gray() -> None:
     framed = picture(0, 100)
     framed[:10] = 0
