@@ -289,7 +289,7 @@ def read_sides(path: Path) -> dict[str, str]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return {plain_path(row["path"] or ""): row["split"] for row in csv.DictReader(file)}
-    except (OSError, KeyError, UnicodeDecodeError) as exc:
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as exc:
         raise ConfigError(f"{path}: not a split: a CSV with the columns path and split: {exc!r}") from exc
 
 

@@ -161,3 +161,11 @@ def test_a_split_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
     path = tmp_path / "split.csv"
     path.write_text("path,split\na.mp4,train\n", "utf-8-sig")
     assert read_sides(path) == {"a.mp4": "train"}
+
+
+@pytest.mark.parametrize("content", [b"file,side\na.mp4,train\n", b"path,split\n\xff,train\n", b'path,split\n"' + b"x" * 200_000])
+def test_a_table_of_another_kind_is_no_split(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "split.csv"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="not a split"):
+        read_sides(path)
