@@ -382,6 +382,6 @@ def bar(fabric: Fabric) -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[loss]}", markup=False),  # evaluate names sources here
     )
     return Progress(*columns, disable=not fabric.is_global_zero)

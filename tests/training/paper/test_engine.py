@@ -14,7 +14,20 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 
-from training.paper.engine import BEST, STATE, Counters, Task, begin, class_weight, keep, mix, mixer, seed_everything, train_stage
+from training.paper.engine import (
+    BEST,
+    STATE,
+    Counters,
+    Task,
+    bar,
+    begin,
+    class_weight,
+    keep,
+    mix,
+    mixer,
+    seed_everything,
+    train_stage,
+)
 from training.paper.evaluate import read_results
 from training.paper.networks import make_network
 from training.paper.sets import choose_sets
@@ -43,6 +56,12 @@ def task(crops: Path, folder: Path, tiny: Pipeline, **other: object) -> Task:
 @pytest.fixture
 def fabric() -> Fabric:
     return Fabric(accelerator="cpu", devices=1)
+
+
+def test_a_source_with_brackets_in_its_name_is_shown_as_it_is(fabric: Fabric, capsys: pytest.CaptureFixture[str]) -> None:
+    with bar(fabric) as progress:
+        progress.add_task("evaluate", total=1, loss="mine[/x]")
+    assert "mine[/x]" in capsys.readouterr().out
 
 
 def test_it_learns_what_tells_the_classes_apart(crops: Path, tmp_path: Path, tiny: Pipeline, fabric: Fabric) -> None:
