@@ -246,7 +246,8 @@ def run_study(study: Study, cache: Path, folder: Path, *, console: Console | Non
         score_stem(weights, store, files, folder)
     for number, (name, its_files) in enumerate(files.items(), start=1):
         path = folder / name / SCORES
-        console.print(f"fold {number} of {len(files)}, {name}: {'scored' if path.exists() else 'training'}", highlight=False)
+        told = f"fold {number} of {len(files)}, {name}: {'scored' if path.exists() else 'training'}"
+        console.print(told, highlight=False, markup=False)
         if not path.exists():
             train_fold(study, fits[name], cache, folder / name, store, its_files, console)
     scores, end, stem = (

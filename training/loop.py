@@ -348,7 +348,8 @@ def log_validation(run: Run, found: dict[str, float], console: Console, on_valid
     """One row of ``validation.csv`` for each source; the averaged weights are judged."""
     for name, value in found.items():
         append_csv(run.folder / VALIDATION, {"step": run.step, "source": name, "value": round(value, 4)})
-    console.print("validation " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), highlight=False)
+    told = "validation " + ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+    console.print(told, highlight=False, markup=False)
     if on_validation is not None:
         on_validation(run.step, found)
 

@@ -22,7 +22,19 @@ from tests.training.conftest import crop, picture
 from training.data import CropStore, PairSampler, start_loader
 from training.device import choose_device
 from training.identity import rows_sha256
-from training.loop import Feed, Run, add_noise, append_csv, cut_back, fit_network, follow, learning_rate, make_network, train_step
+from training.loop import (
+    Feed,
+    Run,
+    add_noise,
+    append_csv,
+    cut_back,
+    fit_network,
+    follow,
+    learning_rate,
+    log_validation,
+    make_network,
+    train_step,
+)
 from training.prepare import write_shard
 from training.release import read_run
 from training.settings import Fit, Mixture, Network, Stage, read_fit
@@ -109,6 +121,12 @@ def test_fit_runs_to_its_end_with_logs_and_validation(cache: Path, tmp_path: Pat
         assert [row["size"] for row in csv.DictReader(file)] == ["32", "48"]
     with (tmp_path / "validation.csv").open() as file:
         assert {row["source"] for row in csv.DictReader(file)} == {"ffpp AUC", "ffpp/deepfakes AUC"}
+
+
+def test_a_source_with_brackets_in_its_name_is_printed_as_it_is(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), record=True)
+    log_validation(Run.start(TINY, tmp_path, rows_sha256=ROWS), {"mine[/x] AUC": 0.5}, console)
+    assert "mine[/x] AUC 0.500" in console.export_text()
 
 
 def test_another_configuration_does_not_continue_a_run(cache: Path, tmp_path: Path) -> None:
