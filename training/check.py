@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from training import leaks, shortcuts
 from training.data import CropStore
@@ -84,18 +84,18 @@ def show(report: Report, console: Console) -> None:
     """The verdict on leaks, those found, and a table of shortcuts."""
     if report.unread:
         told = f"{len(report.unread)} of {report.files} files could not be read, the first of them {report.unread[0]}"
-        console.print(told, markup=False)
+        console.print(told, markup=False, emoji=False)
     crops = f", {report.looked_at_crops} crops" if report.looked_at_crops else ""
     counts = ", ".join(f"{count} x {kind}" for kind, count in leaks.summary(report.leaks).items())
     console.print(f"leaks: {counts or 'none'} ({report.files} files{crops})")
     for leak in report.leaks[:SHOWN]:
-        console.print(f"  {leak}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"  {leak}", highlight=False, soft_wrap=True, markup=False, emoji=False)
     if len(report.leaks) > SHOWN:
         console.print(f"  and {len(report.leaks) - SHOWN} more")
     table = Table("source", "feature", "real", "fake", "AUC of it alone", title="shortcuts in training (medians by label)")
     for found in report.shortcuts:
         flag = "[bold red] shortcut[/]" if found.is_flagged else ""
-        table.add_row(escape(found.source), found.feature, _text(found.real), _text(found.fake), f"{_text(found.auc)}{flag}")
+        table.add_row(Text(found.source), found.feature, _text(found.real), _text(found.fake), f"{_text(found.auc)}{flag}")
     if report.shortcuts:
         console.print(table)
         flagged = sum(found.is_flagged for found in report.shortcuts)
