@@ -63,9 +63,11 @@ def roc(judged: Sequence[Judged]) -> bytes | None:
         fpr_T, tpr_T, _ = roc_curve(fake_N, p_N)
         colour, width = (f"C{number - 1}", 1.2) if number else ("black", 2.2)
         axes.plot(fpr_T, tpr_T, label=f"{literal(name)}, AUC {auc(fake_N, p_N):.3f}", color=colour, linewidth=width)
+    lines = axes.get_lines()
+    labels = [str(line.get_label()) for line in lines]  # named one by one: else those that begin with "_" are left out
     axes.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=0.8, linestyle=":")
     axes.set(xlabel="real files above the threshold", ylabel="fakes above the threshold", xlim=(0, 1), ylim=(0, 1.005))
-    axes.legend(loc="lower right", fontsize=7)
+    axes.legend(lines, labels, loc="lower right", fontsize=7)
     return _png(figure)
 
 

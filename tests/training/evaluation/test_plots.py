@@ -35,3 +35,10 @@ def test_sources_may_be_named_with_dollars(judged: Callable[..., Judged]) -> Non
         png = draw(files)
         assert png is not None
         assert png.startswith(b"\x89PNG")
+
+
+def test_a_source_whose_name_begins_with_an_underscore_is_in_the_legend(judged: Callable[..., Judged]) -> None:
+    def drawn(name: str) -> bytes | None:
+        return plots.roc([judged(label, logit, f"{label}.mp4", source=name) for label, logit in (("real", -1.0), ("fake", 1.0))])
+
+    assert drawn("_mine") != drawn("_yours")
