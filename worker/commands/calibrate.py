@@ -105,9 +105,9 @@ def run_calibrate(
         raise ConfigError(f"--out {out}: that is where reports are kept; name another file, or another folder by --reports")
     check_writable(out)
     settings = load_settings(config or default_file(), flags).model_copy(update={"calibration": CalibrationSettings()})
-    if settings.model.checkpoint is not None:  # --out is used from other folders, too
-        whole = settings.model.model_copy(update={"checkpoint": settings.model.checkpoint.absolute()})
-        settings = settings.model_copy(update={"model": whole})
+    places = {"checkpoint": settings.model.checkpoint, "cache_dir": settings.model.cache_dir}
+    whole = {name: place.absolute() for name, place in places.items() if place is not None}  # --out is used elsewhere, too
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update=whole)})
     checkpoint = settings.model.checkpoint or default_checkpoint()
     digest = sha256(checkpoint)
     known = expectations(load_spec(checkpoint))

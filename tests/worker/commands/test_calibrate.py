@@ -193,15 +193,14 @@ def test_other_settings_are_kept_and_an_earlier_offset_is_not(run: Callable[...,
     assert "redis" not in (tmp_path / "own.yaml").read_text(), "nothing of the service: passwords"
 
 
-def test_a_checkpoint_that_the_config_names_from_here_is_found_from_anywhere(
-    run: Callable[..., Result], tmp_path: Path, model: Path
-) -> None:
-    (tmp_path / "studio.yaml").write_text(json.dumps({"model": {"checkpoint": model.name}}))
+def test_what_the_config_names_from_here_is_found_from_anywhere(run: Callable[..., Result], tmp_path: Path, model: Path) -> None:
+    (tmp_path / "studio.yaml").write_text(json.dumps({"model": {"checkpoint": model.name, "cache_dir": "cache"}}))
     assert run(["video -1"] * 9).exit_code == 0
     arguments = ["calibrate", "real", "--out", "own.yaml", "--config", "studio.yaml"]
     done = CliRunner().invoke(app, arguments, obj=build)
     assert done.exit_code == 0, done.output
-    assert load_settings(tmp_path / "own.yaml").model.checkpoint == model
+    found = load_settings(tmp_path / "own.yaml").model
+    assert (found.checkpoint, found.cache_dir) == (model, tmp_path / "cache")
 
 
 def test_a_file_that_is_not_ours_is_not_written_over(run: Callable[..., Result], tmp_path: Path) -> None:
