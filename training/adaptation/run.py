@@ -94,6 +94,8 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     settings = plan.settings
     if plan.out.is_dir():
         raise ConfigError(f"{plan.out} is a folder: --out names the checkpoint's file")
+    if plan.out.exists() and plan.model.exists() and plan.out.samefile(plan.model):
+        raise ConfigError(f"{plan.out} is --model itself, which is left as it is: name another file for --out")
     torch.set_num_threads(settings.threads)
     spec, parent = load_network(plan.model)
     fit, digest = settings.fit(spec), checkpoint.sha256(plan.model)

@@ -194,3 +194,13 @@ def test_a_folder_in_the_checkpoints_place_is_refused_before_anything_is_read(tm
     with pytest.raises(ConfigError, match="is a folder: --out names"):
         adapt(plan(nowhere, nowhere, nowhere, tmp_path / "run", out=tmp_path), Console(quiet=True))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_model_itself_is_not_written_over(tmp_path: Path) -> None:
+    model, alias, nowhere = tmp_path / "model.safetensors", tmp_path / "alias.safetensors", tmp_path / "nowhere"
+    model.touch()
+    alias.symlink_to(model)
+    for out in (model, alias):
+        with pytest.raises(ConfigError, match="is --model itself"):
+            adapt(plan(model, nowhere, nowhere, tmp_path / "run", out=out), Console(quiet=True))
+    assert not (tmp_path / "run").exists()
