@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
 
 def wide_console(out: TextIO, *, in_a_file: int, at_least: int) -> Console:
@@ -13,5 +13,5 @@ def wide_console(out: TextIO, *, in_a_file: int, at_least: int) -> Console:
     ``at_least``: columns that the table needs. A narrower terminal breaks its lines; rich would cut cells and drop columns.
     """
     console = Console(file=out, width=None if out.isatty() else in_a_file, highlight=False)
-    console.width = max(at_least, console.width)
+    console.size = ConsoleDimensions(max(at_least, console.width), console.height)  # a width alone counts for no dumb terminal
     return console

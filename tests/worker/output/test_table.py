@@ -27,9 +27,11 @@ class Terminal(io.StringIO):
         (ScansTable, ("id", "status", "verdict", "score", "created (UTC)", "source", "why")),
     ],
 )
+@pytest.mark.parametrize("kind", ["xterm", "dumb"])
 def test_a_narrow_terminal_costs_no_column(
-    table: type[TableSink] | type[ScansTable], columns: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    kind: str, table: type[TableSink] | type[ScansTable], columns: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TERM", kind)
     monkeypatch.setenv("COLUMNS", "40")
     out = Terminal()
     sink = table(out)
