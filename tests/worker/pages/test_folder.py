@@ -9,7 +9,6 @@ import os
 import re
 import sqlite3
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -135,21 +134,21 @@ def test_items_of_earlier_runs_stay_changed_ones_are_renewed_and_deleted_ones_go
     assert listed(tmp_path / "index.html") == ["b.mp4", "A.mp4", "d.mp4"]
 
 
-def test_a_run_that_ends_beside_another_waits_for_its_rows(tmp_path: Path) -> None:
-    save(tmp_path, ITEMS, close=False)
-    read: list[str] = []
+def test_nobody_else_writes_rows_from_before_a_run_looks_at_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[object] = []
+    scandir = os.scandir
 
-    def renew_too() -> None:
-        with Rows(tmp_path) as rows:
-            rows.renew(lambda place, made: read.append(place.name))
+    def beside_another(path: Path) -> object:
+        other = sqlite3.connect(tmp_path / DATABASE, timeout=0)
+        with contextlib.closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        looked_at.append(path)
+        return scandir(path)
 
-    other = Thread(target=renew_too)
     with Rows(tmp_path) as rows:
-        rows.renew(lambda place, made: None if other.ident else other.start())
-    other.join()
-    with Rows(tmp_path) as rows:
-        assert len(list(rows.in_order("name"))) == len(ITEMS)
-    assert read == []
+        monkeypatch.setattr(os, "scandir", beside_another)
+        rows.renew()
+    assert looked_at == [tmp_path]
 
 
 @pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
