@@ -30,6 +30,8 @@ def test_the_choice_is_told_before_and_after_it_is_made(tiny_checkpoint: Path, t
     assert after.detail.startswith("auto: o")
     assert "ms a crop" in after.detail
     assert not after.mend
+    (tmp_path / "backends").chmod(0o777)
+    assert "onnxruntime, as a choice could not be remembered: others may write" in chosen_backend(settings).detail
 
 
 def test_where_no_choice_can_be_remembered_the_reference_is_told_and_why(tiny_checkpoint: Path, tmp_path: Path) -> None:

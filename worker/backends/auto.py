@@ -70,10 +70,15 @@ def choose(opening: Opening, *, anew: bool = False) -> Choice:
 
 
 def remembered_choice(opening: Opening) -> Choice | None:
-    """What a scan would use without measuring; None where it would measure."""
+    """What a scan would use without measuring; None where it would measure, or could remember nothing."""
     names = candidates(opening.cache_dir, opening.digest)
     key = _key(opening, names)
-    return _chosen(key, [Trial(name=REFERENCE)]) if names == [REFERENCE] else recall(opening.cache_dir / "backends", key)
+    if names == [REFERENCE]:
+        return _chosen(key, [Trial(name=REFERENCE)])
+    try:
+        return recall(private_cache(opening.cache_dir / "backends"), key)
+    except ConfigError:  # no_memory says why
+        return None
 
 
 def no_memory(cache_dir: Path) -> str | None:
