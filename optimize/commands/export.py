@@ -33,7 +33,9 @@ Exit codes: 0 written, 2 something is missing here or the runtime refuses, 4 an 
 @exit_codes()
 def export(
     to: Annotated[str, typer.Option("--to", help=f"The runtime: {', '.join(get_args(Kind))}.", metavar="KIND")],
-    checkpoint: Annotated[Path | None, typer.Argument(help="A .safetensors checkpoint; the bundled one when left out.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A .safetensors checkpoint; else that of the settings, or the bundled one.")
+    ] = None,
     precision: Annotated[
         str, typer.Option(help=f"Of the backbone: {', '.join(get_args(Precision))}. The head, and MTCNN, are fp32 always.")
     ] = "fp32",

@@ -39,7 +39,9 @@ Exit codes: 0 within the gates, 1 not (or onnxruntime, torch or a named backend 
 @app.command(help=HELP)
 @exit_codes()
 def parity(
-    checkpoint: Annotated[Path | None, typer.Argument(help="A .safetensors checkpoint; the bundled one when left out.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A .safetensors checkpoint; else that of the settings, or the bundled one.")
+    ] = None,
     backend: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; may be repeated.")] = None,
     decoder: Annotated[
         Literal["decord", "nvdec"] | None,
