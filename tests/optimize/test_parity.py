@@ -162,12 +162,7 @@ def test_a_file_that_could_not_be_written_is_told_before_anything_is_scanned(tmp
     assert "there is no such folder" in result.output
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_the_settings_file_is_read(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "worker.yaml"
-    file.write_text("model: {checkpoint: none.safetensors}")
-    if not named:  # as in a checkout
-        monkeypatch.setattr("worker.settings.default_file", lambda: file)
-    result = CliRunner().invoke(app, ["--clips", "1", *(["--config", str(file)] if named else [])])
+def test_the_settings_file_is_read(settings_flags: list[str]) -> None:
+    result = CliRunner().invoke(app, ["--clips", "1", *settings_flags])
     assert result.exit_code == 2
     assert "none.safetensors" in result.output

@@ -56,12 +56,7 @@ def test_an_export_prints_its_figures_and_its_folder(tiny_checkpoint: Path, tiny
     assert read_artefact(out).manifest.model == "tiny 0"
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_the_settings_file_is_read(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "worker.yaml"
-    file.write_text("model: {checkpoint: none.safetensors}")
-    if not named:  # as in a checkout
-        monkeypatch.setattr("worker.settings.default_file", lambda: file)
-    done = runner.invoke(app, ["--to", "onnx", "--out", str(tmp_path / "out"), *(["--config", str(file)] if named else [])])
+def test_the_settings_file_is_read(settings_flags: list[str], tmp_path: Path) -> None:
+    done = runner.invoke(app, ["--to", "onnx", "--out", str(tmp_path / "out"), *settings_flags])
     assert done.exit_code == 2
     assert "none.safetensors" in done.stderr

@@ -42,6 +42,6 @@ def test_a_backend_that_would_be_replaced_is_not_measured_in_its_name(crops: Pat
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+        pytest.skip("there is a GPU, on which nothing would be replaced")
     with pytest.raises(RuntimeError, match="onnxruntime would run in its place"):
         scores("tensorrt", crops, 1, {"batch": 1, "count": 1})
