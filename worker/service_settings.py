@@ -156,6 +156,9 @@ class TelemetrySettings(Section):
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="auto: JSON lines where standard error is no terminal"
     )
+    log_level: Literal["info", "warning", "error"] = Field(
+        default="info", description="the least that is logged; info: each step of each scan, too"
+    )
 
 
 class ApiSettings(Section):

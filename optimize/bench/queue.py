@@ -76,6 +76,7 @@ def _settings(url: str, media: Path) -> Settings:
             "redis": {"url": url},
             "queue": {"media_roots": [str(media)], "max_backlog": 10_000_000, "scans_per_child": 0, "child_growth_mib": 0},
             "api": {"open_scans": 10_000_000},
+            "telemetry": {"log_level": "warning"},
         }
     )
 

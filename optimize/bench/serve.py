@@ -31,7 +31,7 @@ from worker.queue.assemble import SCANNER, told_settings
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.front import build_records
 from worker.queue.supervisor import Program, Supervisor
-from worker.service_settings import QueueSettings, RedisSettings
+from worker.service_settings import QueueSettings, RedisSettings, TelemetrySettings
 from worker.settings import Settings
 from worker.types import Json
 
@@ -133,6 +133,7 @@ def serve_settings(url: str, media: Path, flags: Json) -> Settings:
         calibration=of_scans.calibration,
         redis=RedisSettings(url=url),
         queue=QueueSettings(media_roots=(media,), scans_per_child=0, child_growth_mib=0),
+        telemetry=TelemetrySettings(log_level="warning"),
     )
 
 

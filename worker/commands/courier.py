@@ -55,7 +55,7 @@ def run_courier(config: Path | None, *, once: bool) -> None:
 
     begin_logging()
     settings = load_settings(config or default_file())
-    begin_logging(settings.telemetry.log_format)
+    begin_logging(settings.telemetry.log_format, settings.telemetry.log_level)
     shown = settings.telemetry.model_copy(update={"port": None} if once else {})
     with contextlib.ExitStack() as stack:
         board = stack.enter_context(open_board(shown, settings.source.temp_dir))

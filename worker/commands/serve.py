@@ -74,7 +74,7 @@ def run_server(config: Path | None, flags: dict[str, str | int]) -> None:
 
     begin_logging()
     settings = load_settings(config or default_file(), {"api": flags})
-    begin_logging(settings.telemetry.log_format)
+    begin_logging(settings.telemetry.log_format, settings.telemetry.log_level)
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(_listening(settings.api.host, settings.api.port))
         server = uvicorn.Server(

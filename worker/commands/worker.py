@@ -79,7 +79,7 @@ def run_worker(queues: list[Any], processes: int, courier: bool, probe: str | No
 
     begin_logging()
     settings = load_settings(config or default_file())
-    begin_logging(settings.telemetry.log_format)
+    begin_logging(settings.telemetry.log_format, settings.telemetry.log_level)
     _check_redis(settings)
     with contextlib.ExitStack() as stack:
         board = stack.enter_context(open_board(settings.telemetry, settings.source.temp_dir))

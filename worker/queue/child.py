@@ -55,7 +55,7 @@ def serve(orders: BinaryIO, out: BinaryIO, to_stop: Order) -> None:
     """Build the scanner, say so, and do what comes."""
     first = json.loads(orders.readline())
     settings = read_settings(first["settings"])
-    begin_logging(settings.telemetry.log_format)
+    begin_logging(settings.telemetry.log_format, settings.telemetry.log_level)
     telemetry = open_telemetry(first.get("telemetry"))
     build = attribute(first["build"])
     for left in sweep(settings.source.temp_dir):

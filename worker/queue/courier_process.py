@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     order = json.loads(sys.stdin.buffer.readline())
     try:
         settings = read_settings(order["settings"])
-        begin_logging(settings.telemetry.log_format)
+        begin_logging(settings.telemetry.log_format, settings.telemetry.log_level)
         telemetry = open_telemetry(order.get("telemetry"))
         with open_beats(beats) as out, contextlib.ExitStack() as stack:
             redis = stack.enter_context(contextlib.closing(build_redis(settings)))

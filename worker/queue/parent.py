@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     order = json.loads(sys.stdin.buffer.readline())
     try:
         settings = read_settings(order["settings"])
-        begin_logging(settings.telemetry.log_format)
+        begin_logging(settings.telemetry.log_format, settings.telemetry.log_level)
         folder = order.get("telemetry")
         telemetry = open_telemetry(folder)
         with open_beats(beats) as out, contextlib.ExitStack() as stack:

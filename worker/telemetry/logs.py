@@ -15,6 +15,7 @@ from worker.telemetry.context import now_about
 from worker.telemetry.secrecy import without_secrets
 
 LogFormat = Literal["auto", "json", "text"]
+LogLevel = Literal["info", "warning", "error"]
 FIELDS = (
     "scan_id", "attempt", "request_id", "queue", "kind", "stage", "state", "verdict", "code", "worker", "callback", "tries",
     "method", "path", "status", "took_ms",
@@ -40,7 +41,7 @@ class StandardError(logging.StreamHandler[TextIO]):
         """It is always that one."""
 
 
-def begin_logging(log_format: LogFormat = "auto") -> None:
+def begin_logging(log_format: LogFormat = "auto", log_level: LogLevel = "info") -> None:
     """May be called again once the settings are known. ``auto``: text where standard error is a terminal.
 
     httpx tells of every request, of a watched stream all the time: not here.
@@ -53,7 +54,7 @@ def begin_logging(log_format: LogFormat = "auto") -> None:
     for old in [old for old in root.handlers if old.get_name() == OURS]:
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    root.setLevel(log_level.upper())
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 

@@ -106,6 +106,18 @@ def test_auto_is_text_on_a_terminal_and_json_elsewhere(monkeypatch: pytest.Monke
     assert [line["event"] for line in lines(file)] == ["hello"]
 
 
+def test_less_than_the_level_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = written_to(monkeypatch)
+    begin_logging("json", "warning")
+    log.info("a step")
+    log.warning("a warning")
+    begin_logging("json", "error")
+    log.warning("a warning again")
+    begin_logging("json")
+    log.info("another step")
+    assert [line["event"] for line in lines(stderr)] == ["a warning", "another step"]
+
+
 def test_begun_again_each_line_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = written_to(monkeypatch)
     begin_logging("text")
