@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from worker.pages.timeline import moment
@@ -49,6 +49,13 @@ VERDICTS: Final[dict[Label, Words]] = {
         next_step="This says nothing about whether the media are genuine.",
     ),
 }
+
+REAL_WITH_STRETCHES: Final = replace(
+    VERDICTS[Label.REAL],
+    means="Some stretches look suspicious (marked below), but no face does as a whole. This does not prove that the media are "
+    "genuine.",
+    next_step=f"Look at those stretches before you rely on it. {VERDICTS[Label.REAL].next_step}",
+)
 
 STATUSES: Final[dict[str, Words]] = {
     "queued": Words(name="Waiting", mark="…", means="The scan has not begun yet."),
@@ -147,7 +154,11 @@ LIMITS: Final[tuple[str, ...]] = (
 
 def headline(report: Report) -> Words:
     """The verdict in words; of a scan that has none, its state."""
-    return VERDICTS[report.verdict] if report.verdict is not None else STATUSES[report.status]
+    if report.verdict is None:
+        return STATUSES[report.status]
+    if report.verdict is Label.REAL and report.segments:
+        return REAL_WITH_STRETCHES
+    return VERDICTS[report.verdict]
 
 
 def tone(report: Report) -> str:

@@ -92,10 +92,17 @@ def test_every_page_tells_the_limits(page: Page) -> None:
 def test_the_verdict_is_a_word_and_its_meaning() -> None:
     for label, said in words.VERDICTS.items():
         reasons = ({"code": Reason.NO_FACE},) if label in (Label.UNCERTAIN, Label.NOT_APPLICABLE) else ()
-        text = Page(report_page(report(verdict=label, reasons=reasons), nothing)).text
+        text = Page(report_page(report(verdict=label, reasons=reasons, segments=()), nothing)).text
         assert f"{said.mark} {said.name}" in text
         assert said.means in text
         assert said.next_step in text
+
+
+def test_a_real_with_suspicious_stretches_is_not_said_to_show_no_sign() -> None:
+    text = Page(report_page(report(verdict=Label.REAL, score=0.1), nothing)).text
+    assert "No sign of" not in text
+    assert "Some stretches look suspicious (marked below)" in text
+    assert "does not prove that the media are genuine" in text
 
 
 @pytest.mark.parametrize("reason", Reason)
