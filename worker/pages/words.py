@@ -8,7 +8,7 @@ from typing import Final
 from worker.pages.timeline import moment
 from worker.report import Report
 from worker.resume import LASTING_ERRORS
-from worker.types import Label, Reason
+from worker.types import Label, MediaKind, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,10 @@ REAL_WITH_STRETCHES: Final = replace(
     "genuine.",
     next_step=f"Look at those stretches before you rely on it. {VERDICTS[Label.REAL].next_step}",
 )
+UNCERTAIN_ALL_SEEN: Final = replace(
+    VERDICTS[Label.UNCERTAIN], next_step="A person should decide. A copy of better quality may settle it."
+)
+"""Of pictures, and of videos of which no frame was left out."""
 
 STATUSES: Final[dict[str, Words]] = {
     "queued": Words(name="Waiting", mark="…", means="The scan has not begun yet."),
@@ -158,7 +162,15 @@ def headline(report: Report) -> Words:
         return STATUSES[report.status]
     if report.verdict is Label.REAL and report.segments:
         return REAL_WITH_STRETCHES
+    if report.verdict is Label.UNCERTAIN and _is_all_seen(report):
+        return UNCERTAIN_ALL_SEEN
     return VERDICTS[report.verdict]
+
+
+def _is_all_seen(report: Report) -> bool:
+    """Whether there are no more frames to look at."""
+    is_picture = report.media is not None and report.media.kind is MediaKind.PICTURE
+    return is_picture or (report.sampling is not None and report.sampling.max_gap_s == 0)
 
 
 def tone(report: Report) -> str:

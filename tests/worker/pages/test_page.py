@@ -105,6 +105,15 @@ def test_a_real_with_suspicious_stretches_is_not_said_to_show_no_sign() -> None:
     assert "does not prove that the media are genuine" in text
 
 
+def test_more_frames_are_advised_only_where_there_are_more() -> None:
+    sampled = report(verdict=Label.UNCERTAIN, score=0.5)
+    assert sampled.sampling is not None
+    whole = sampled.model_copy(update={"sampling": sampled.sampling.model_copy(update={"max_gap_s": 0.0})})
+    picture = PICTURE.model_copy(update={"verdict": Label.UNCERTAIN})
+    advised = ["more frames" in Page(report_page(one, nothing)).text for one in (sampled, whole, picture)]
+    assert advised == [True, False, False]
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_reasons_are_sentences(reason: Reason) -> None:
     text = Page(report_page(report(verdict=Label.UNCERTAIN, reasons=({"code": reason},)), nothing)).text
