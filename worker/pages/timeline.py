@@ -227,4 +227,5 @@ def _said(report: Report, rows: tuple[Row, ...]) -> str:
         parts.append(f"{counts[True]} of them in suspicious stretches")
     suspects = sum(len(row.suspects) for row in rows)
     parts.append(f"{suspects} suspicious {'stretch' if suspects == 1 else 'stretches'}" if suspects else "no suspicious stretch")
-    return "; ".join(parts) + f". Marks at the bottom: {listed(report)}. The table below holds the values."
+    table = " The table below holds the values." if any(frame.faces for frame in report.frames) else ""
+    return "; ".join(parts) + f". Marks at the bottom: {listed(report)}.{table}"

@@ -128,6 +128,12 @@ def test_without_time_or_frames_there_is_no_timeline(nothing: object) -> None:
     assert timeline_svg(nothing) == ""  # type: ignore[arg-type]
 
 
+def test_a_table_of_values_is_promised_only_where_there_is_one() -> None:
+    faceless = tuple(frame.model_copy(update={"faces": ()}) for frame in frames(0.1, 0.2))
+    said = [parsed(timeline_svg(report(frames=some))).findtext(f"{SVG}desc") or "" for some in (frames(0.1, 0.2), faceless)]
+    assert ["table below" in one for one in said] == [True, False]
+
+
 def test_a_part_of_a_long_video_fills_the_width() -> None:
     long = MEDIA.model_copy(update={"duration_s": 3600.0})
     assert axis_of(report(media=long, frames=frames(0.1, 0.2, 0.3), segments=())) == Axis(start_ms=0, end_ms=2000)
