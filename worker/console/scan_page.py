@@ -12,7 +12,7 @@ from worker.errors import StorageError
 from worker.pages import words
 from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import Picture
-from worker.pages.timeline import digits, listed, moment, score_svg, timeline_svg
+from worker.pages.timeline import FRAME_MS, digits, listed, moment, score_svg, timeline_svg
 from worker.queue.desk import as_stored
 from worker.queue.media import is_retained, media_type
 from worker.queue.record import Record
@@ -84,6 +84,7 @@ def facts_of(report: Report, record: Record, parts: Parts, going: Scan, owner: s
         "decisions": _decisions(record, parts, owner),
         "events": going.events,
         "moment": moment,
+        "frame_ms": FRAME_MS,
     }
 
 

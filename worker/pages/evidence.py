@@ -7,7 +7,7 @@ from typing import Final
 
 from worker.deciding import ranked
 from worker.pages.pictures import Picture, PictureSource
-from worker.pages.timeline import moment
+from worker.pages.timeline import FRAME_MS, moment
 from worker.report import Box, Evidence, Report, Track
 
 MOST_TRACKS: Final = 24
@@ -63,7 +63,7 @@ def shown_tracks(report: Report, pictures: PictureSource) -> tuple[ShownTrack, .
 def _moment(report: Report, track: Track, one: Evidence, pictures: PictureSource) -> Moment:
     is_due = one is track.evidence[0] and report.kind == "scan"  # of watches no whole frames are kept
     return Moment(
-        said=moment(one.t_ms),
+        said=moment(one.t_ms, FRAME_MS),
         score=one.score,
         crop=pictures.get(one.crop),
         map=pictures.get(one.explanation) if one.explanation is not None else None,

@@ -14,7 +14,7 @@ from worker.pages import words
 from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import MOST_BYTES, Load, Pictures
 from worker.pages.render import content_policy, render, style
-from worker.pages.timeline import digits, left_out, listed, moment, score_svg, timeline_svg
+from worker.pages.timeline import FRAME_MS, digits, left_out, listed, moment, score_svg, timeline_svg
 from worker.report import Report
 from worker.types import Label
 
@@ -61,6 +61,7 @@ def report_page(
             values_left_out=sum(len(frame.faces) for frame in report.frames) - len(values),
             listed=listed(report),
             moment=moment,
+            frame_ms=FRAME_MS,
             up=up,
             version=__version__,
             style=style(),

@@ -25,6 +25,8 @@ DIGITS: Final = 3
 MOST_DIGITS: Final = 17
 """Of what a double can tell apart between 0.1 and 1."""
 MOST_TICKS: Final = 6
+FRAME_MS: Final = 10
+"""So close are the moments of frames told apart: neighbours lie less than a tenth of a second from each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +89,13 @@ class Axis:
 
 
 def moment(t_ms: int, step_ms: int = 100) -> str:
-    """A moment as ``m:ss`` or ``h:mm:ss``, with tenths of a second where ``step_ms`` is less than one."""
+    """A moment as ``m:ss`` or ``h:mm:ss``; with tenths where ``step_ms`` is below a second, hundredths where below a tenth."""
     whole, ms = divmod(t_ms, 1000)
     minutes, seconds = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    if step_ms < 100:
+        return f"{clock}.{ms // 10:02d}"
     return f"{clock}.{ms // 100}" if step_ms < 1000 else clock
 
 
@@ -119,6 +123,7 @@ def timeline_svg(report: Report) -> Markup:
         plot_px=PLOT_PX,
         top_px=TOP_PX,
         moment=moment,
+        frame_ms=FRAME_MS,
     )
 
 

@@ -97,7 +97,7 @@ def test_the_page_of_a_scan_says_what_is_known(service: Service, sign_in: SignIn
         "post 7",
         "https://media.example/a.mp4?…",
         "Track 1: score 0.90",
-        "0:01.5",
+        "0:01.50",
         "8.0 s",
         "the longest gap is 0.5 s",
     ):

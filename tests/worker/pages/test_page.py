@@ -270,6 +270,15 @@ def test_other_faces_of_a_frame_have_broken_boxes() -> None:
     assert any("track 5" in tag.attributes.get("aria-label", "") for tag in page.of("svg"))
 
 
+def test_neighbouring_frames_have_times_of_their_own() -> None:
+    first = track().evidence[0]
+    near = track(evidence=(first, first.model_copy(update={"t_ms": first.t_ms + 80})))
+    html = report_page(report(tracks=(near,), frames=frames(0.1, 0.2, step_ms=40)), everything)
+    assert re.findall(r"Face at (\S+), score", html) == ["0:02.00", "0:02.08"]
+    assert re.findall(r"<td>(0:00\.\d\d)</td>", html) == ["0:00.00", "0:00.04"], "in the table of values"
+    assert re.findall(r"<title>(0:\S+):", html) == ["0:00.00", "0:00.04"], "of dots"
+
+
 def test_what_is_not_retained_is_said() -> None:
     page = Page(report_page(report(), nothing))
     assert not page.of("img")

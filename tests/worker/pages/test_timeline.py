@@ -151,6 +151,7 @@ def test_the_axis_has_a_few_marks_at_round_moments(span_ms: int) -> None:
 @pytest.mark.parametrize(("t_ms", "said"), [(0, "0:00.0"), (65_432, "1:05.4"), (3_725_000, "1:02:05.0")])
 def test_moments_are_read_as_on_a_clock(t_ms: int, said: str) -> None:
     assert moment(t_ms) == said
+    assert moment(t_ms, 10)[:-1] == said
 
 
 def test_scales_say_their_score_and_thresholds() -> None:
