@@ -215,6 +215,7 @@ def _slot_main(pipe: Connection, build: BuildScanner, settings: Settings) -> Non
         except VeriframeError as exc:
             pipe.send_bytes(_coded({"kind": "refused", "code": exc.code, "message": str(exc)}))
             return
+        stack.callback(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # it ends already
         pipe.send_bytes(_coded({"kind": "ready"}))
         while True:
             _answer(pipe, do(pipe.recv(), scanner))

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.worker.fake_scanner import build
-from worker.jobs import Task
+from worker.jobs import ItemScanner, Task
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.source.files import Item
 
 LIMIT_S = 60.0
+CLOSED = "TEST_SLOT_CLOSED"
 
 
 def test_what_is_finished_behind_what_was_given_is_not_lost_when_the_run_is_cut(tmp_path: Path) -> None:
@@ -38,6 +45,28 @@ def test_what_is_finished_behind_what_was_given_is_not_lost_when_the_run_is_cut(
     assert [outcome.task.item.path.name for outcome in found] == [first, "b" if first == "a" else "a"], "and nothing of c"
     assert all(outcome.report is not None and len(outcome.crops) == 2 for outcome in found)
     assert held.entered >= 2, "an answer is read without being interrupted"
+
+
+def test_a_slot_that_ends_is_not_interrupted_by_being_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM comes close behind the end of the pipe: raised where a destructor runs, it was printed and no more."""
+    monkeypatch.setenv(CLOSED, str(tmp_path / "closed"))
+    slots = Slots(build=build_asked_while_it_closes, settings=Settings(), count=1)
+    (tmp_path / "a").write_text("real")
+    assert [outcome.task.item.path.name for outcome in slots.run([Task(item=Item(path=tmp_path / "a"))])] == ["a"]
+    (slot,) = slots._slots
+    slot.pipe.close()
+    slot.process.join(LIMIT_S)
+    assert (slot.process.exitcode, (tmp_path / "closed").exists()) == (0, True)
+
+
+@contextmanager
+def build_asked_while_it_closes(settings: Settings) -> Iterator[ItemScanner]:
+    with build(settings) as scanner:
+        try:
+            yield scanner
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            Path(os.environ[CLOSED]).touch()
 
 
 class Held:
