@@ -153,7 +153,8 @@ LIMITS: Final[tuple[str, ...]] = (
     "Real media are sometimes called fake, and fakes real. Nobody should be judged by this result alone.",
     "Strong compression, small or blurred faces, filters and make-up make mistakes more likely.",
     "Only some frames of a video are looked at. What lies between them is not seen.",
-    "A track is a face that could be followed from frame to frame. Two tracks may be one person.",
+    "A track is a face that could be followed from frame to frame. Two tracks may be one person, and what was taken for a face "
+    "may be none.",
 )
 
 
