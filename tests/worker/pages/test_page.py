@@ -156,6 +156,7 @@ def test_a_gap_needs_no_two_frames() -> None:
     sampling = PART.model_copy(update={"start_s": None, "end_s": None, "decoded": 1, "max_gap_s": 5.0})
     text = Page(report_page(report(sampling=sampling), nothing)).text
     assert "5.0 s without a frame that was looked at" in text
+    assert "1 frame, 8 of them with a face" in text
 
 
 def test_the_models_calibration_is_not_said_to_hold_where_it_does_not() -> None:
