@@ -9,6 +9,7 @@ from worker.deciding import ranked
 from worker.pages.pictures import Picture, PictureSource
 from worker.pages.timeline import FRAME_MS, moment
 from worker.report import Box, Evidence, Report, Track
+from worker.types import MediaKind
 
 MOST_TRACKS: Final = 24
 """Tracks whose evidence is shown, in the order of ``ranked``; a table names further ones up to ``MOST_NAMED``."""
@@ -35,9 +36,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """``frame`` None: none was to be kept of this moment. ``map`` None: none was made."""
+    """``at``: " at " and the time; empty for a picture, which has none. ``frame`` None: none was to be kept of this moment.
+    ``map`` None: none was made."""
 
     said: str
+    at: str
     score: float
     crop: Picture
     map: Picture | None
@@ -62,8 +65,10 @@ def shown_tracks(report: Report, pictures: PictureSource) -> tuple[ShownTrack, .
 
 def _moment(report: Report, track: Track, one: Evidence, pictures: PictureSource) -> Moment:
     is_due = one is track.evidence[0] and report.kind == "scan"  # of watches no whole frames are kept
+    said = moment(one.t_ms, FRAME_MS)
     return Moment(
-        said=moment(one.t_ms, FRAME_MS),
+        said=said,
+        at="" if report.media is not None and report.media.kind is MediaKind.PICTURE else f" at {said}",
         score=one.score,
         crop=pictures.get(one.crop),
         map=pictures.get(one.explanation) if one.explanation is not None else None,

@@ -280,6 +280,13 @@ def test_neighbouring_frames_have_times_of_their_own() -> None:
     assert re.findall(r"<title>(0:\S+):", html) == ["0:00.00", "0:00.04"], "of dots"
 
 
+def test_evidence_of_a_picture_has_no_time() -> None:
+    html = report_page(PICTURE, everything)
+    assert "<figcaption>Face, score 0.97 by the network alone" in html
+    assert "<figcaption>Frame</figcaption>" in html
+    assert not re.search(r"(?:Face|Frame)[^<>]* at \d", html)
+
+
 def test_what_is_not_retained_is_said() -> None:
     page = Page(report_page(report(), nothing))
     assert not page.of("img")
