@@ -19,7 +19,7 @@ from typing import BinaryIO, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from worker.blobs import PARTIAL, Blobs, FolderBlobs, FsspecBlobs
-from worker.content import Content, taking_in
+from worker.content import Content, disk_bytes, taking_in
 from worker.errors import ConfigError, FetchGone
 
 _CHUNK: Final = 1 << 20
@@ -70,7 +70,8 @@ class ArtifactStore(Protocol):
         ...
 
     def get(self, key: str, into: Path) -> Content:
-        """Copy to a new file that only this user can read. Raises FetchGone like ``open``; FileExistsError."""
+        """Copy to a new file that only this user can read. Raises FetchGone like ``open``; FileExistsError; MediaTooLarge, where
+        that is more than its disk could hold."""
         ...
 
     def delete(self, key: str) -> None:
@@ -170,7 +171,7 @@ class ExpiringStore:
             raise _gone() from exc
 
     def get(self, key: str, into: Path) -> Content:
-        with self.open(key) as file, taking_in(into) as intake:
+        with self.open(key) as file, taking_in(into, disk_bytes=disk_bytes(into.parent)) as intake:
             _copy(file, intake)
             return intake.content()
 

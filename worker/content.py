@@ -17,6 +17,8 @@ from worker.errors import MediaTooLarge, SourceError, StorageFull, UnsupportedMe
 from worker.exhausted import exhausted
 
 _CHUNK = 1 << 18
+_NEXT_TO_ALL = 0.9
+"""Where one file has this share of a disk that is full, nothing of note lies beside it: a worker's own files do."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -77,24 +79,35 @@ def write_atomically(path: Path, data: bytes) -> None:
 class Intake:
     """Writes to an unbuffered file what comes in, hashes it and stops at ``max_bytes``.
 
-    Unbuffered: nothing is left to be written, and to fail, when the file is closed.
+    Unbuffered: nothing is left to be written, and to fail, when the file is closed. ``disk_bytes``: as of the function.
     """
 
-    def __init__(self, file: FileIO, max_bytes: int | None = None) -> None:
-        self._file, self._max_bytes = file, max_bytes
+    def __init__(self, file: FileIO, max_bytes: int | None = None, disk_bytes: int | None = None) -> None:
+        self._file, self._max_bytes, self._disk_bytes = file, max_bytes, disk_bytes
         self._digest = hashlib.sha256()
         self.size_bytes = 0
 
     def write(self, chunk: bytes) -> None:
         """Raises MediaTooLarge before the byte too many is written, StorageFull where there is no room."""
         self.size_bytes += len(chunk)
-        if self._max_bytes is not None and self.size_bytes > self._max_bytes:
-            raise MediaTooLarge(f"more than {self._max_bytes} bytes")
+        self.expect(self.size_bytes)
         self._digest.update(chunk)
         rest = memoryview(chunk)
-        with full_told():
-            while rest:
-                rest = rest[self._file.write(rest) :]
+        try:
+            with full_told():
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+        except StorageFull as exc:
+            if self._disk_bytes is not None and self.size_bytes > _NEXT_TO_ALL * self._disk_bytes:
+                raise MediaTooLarge(f"more than the disk could hold: it was full after {self.size_bytes} bytes of this") from exc
+            raise
+
+    def expect(self, size_bytes: int) -> None:
+        """Raises MediaTooLarge where so many bytes in all are too many."""
+        if self._max_bytes is not None and size_bytes > self._max_bytes:
+            raise MediaTooLarge(f"more than {self._max_bytes} bytes")
+        if self._disk_bytes is not None and size_bytes > self._disk_bytes:
+            raise MediaTooLarge(f"more than the disk could hold: {self._disk_bytes} bytes if nothing else lay on it")
 
     def restart(self) -> None:
         """Forget what came in: the bytes come anew from their beginning."""
@@ -109,7 +122,7 @@ class Intake:
 
 
 @contextlib.contextmanager
-def taking_in(path: Path, max_bytes: int | None = None) -> Iterator[Intake]:
+def taking_in(path: Path, max_bytes: int | None = None, disk_bytes: int | None = None) -> Iterator[Intake]:
     """A new file of this user's only, whole at the end of the context; after an error in it there is none.
 
     Raises FileExistsError if there is anything at ``path``, and what ``Intake`` raises.
@@ -118,11 +131,19 @@ def taking_in(path: Path, max_bytes: int | None = None) -> Iterator[Intake]:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with FileIO(handle, "wb") as file:
-            yield Intake(file, max_bytes)
+            yield Intake(file, max_bytes, disk_bytes)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         raise
+
+
+def disk_bytes(folder: Path) -> int | None:
+    """The most that the disk of ``folder`` could hold in one file, if nothing else lay on it: a hundredth goes to what is kept of
+    a file beside its bytes. None: it does not say. Whatever is larger finds no room however long it waits."""
+    state = os.statvfs(folder)
+    blocks = state.f_blocks - (state.f_bfree - state.f_bavail)  # the difference is root's
+    return blocks * state.f_frsize * 99 // 100 if state.f_blocks else None
 
 
 @contextlib.contextmanager

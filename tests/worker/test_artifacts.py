@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import secrets
 import subprocess
@@ -246,6 +247,16 @@ def test_a_full_disk_is_told_and_leaves_nothing(store: ArtifactStore, tmp_path: 
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not (tmp_path / "into").exists()
     assert store.sweep(NOW + 10 * 86400) == 1
+
+
+def test_what_the_whole_disk_could_not_hold_is_no_full_disk(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("a", DATA, expires_at=NOW + 10)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((1, 1, len(DATA), 0, 0, 0, 0, 0, 0, 255)))
+    with pytest.raises(MediaTooLarge, match="the disk could hold"):
+        store.get("a", tmp_path / "into")
+    assert not (tmp_path / "into").exists()
 
 
 def test_what_a_killed_writer_left_is_swept_a_day_later(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from worker.content import Content, Intake, read_content, taking_in, write_atomically
+from worker.content import Content, Intake, disk_bytes, read_content, taking_in, write_atomically
 from worker.errors import MediaTooLarge, SourceError, StorageFull, UnsupportedMedia
 
 
@@ -84,6 +85,14 @@ def test_after_an_error_there_is_no_file(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_what_is_larger_than_the_whole_disk_is_too_large_and_not_a_matter_of_time(tmp_path: Path) -> None:
+    whole = disk_bytes(tmp_path)
+    assert whole is not None
+    assert shutil.disk_usage(tmp_path).used + shutil.disk_usage(tmp_path).free >= whole > shutil.disk_usage(tmp_path).free // 2
+    with pytest.raises(MediaTooLarge, match="the disk could hold: 5 bytes"), taking_in(tmp_path / "a", 6, 5) as intake:
+        intake.write(b"abcdef")
+
+
 def test_what_is_there_is_neither_followed_nor_replaced(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
     (tmp_path / "file").write_bytes(b"mine")
@@ -98,3 +107,10 @@ def test_what_is_there_is_neither_followed_nor_replaced(tmp_path: Path) -> None:
 def test_a_full_disk_is_told() -> None:
     with FileIO("/dev/full", "wb") as file, pytest.raises(StorageFull, match="No space left"):
         Intake(file).write(b"x")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize(("size", "error"), [(91, MediaTooLarge), (89, StorageFull)], ids=["all of it", "not all of it"])
+def test_a_file_that_has_filled_the_disk_by_itself_is_too_large(size: int, error: type[Exception]) -> None:
+    with FileIO("/dev/full", "wb") as file, pytest.raises(error):
+        Intake(file, disk_bytes=100).write(b"x" * size)

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 PROGRESS_S = 1.0
 LONGEST_WITHOUT_ROOM_S = 1800
-"""What no disk had room for in so long, and in ``OFTEN`` attempts on end, is too big for all: each downloads it in vain."""
+"""What no disk had room for in so long, and in ``OFTEN`` attempts on end, ends: each downloads it in vain."""
 OFTEN = 10
 """Where much waits, it may take half an hour to meet the one full disk twice."""
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import httpx
 
-from worker.content import Intake, taking_in
+from worker.content import Intake, disk_bytes, taking_in
 from worker.errors import EmptyMedia, FetchError, FetchRefused, FetchTimeout, MediaTooLarge
 from worker.source.answers import check_status, coding_of, declared_size, decoded, translated
 from worker.source.client import ASK_S, Stopped, guarded_client, never, plain_url
@@ -142,7 +142,7 @@ class Session:
     def download(self, url: str, into: Path, on_progress: OnProgress | None = None) -> Fetched:
         """As ``HttpSource.fetch``."""
         self.source.guard.check_url(url)
-        with taking_in(into, self.source.max_bytes) as intake:
+        with taking_in(into, self.source.max_bytes, disk_bytes(into.parent)) as intake:
             return _Download(self, url, intake, on_progress).run(into)
 
     def read(self, url: str, *, max_bytes: int, part: ByteRange | None = None) -> Body:
@@ -255,6 +255,7 @@ class _Download:
         total = declared_size(response)
         if total is not None and total > self._session.source.max_bytes:
             raise MediaTooLarge(f"{total} bytes, limit {self._session.source.max_bytes}")
+        self._intake.expect(total or 0)
         self._forget()
         self._mark = mark_of(response)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.content import taking_in
+from worker.content import disk_bytes, taking_in
 from worker.errors import CorruptMedia, MediaError, MediaTooLong, UnsupportedMedia
 from worker.source.client import plain_url
 from worker.source.dash import read_dash
@@ -73,7 +73,7 @@ class Playlists:
             return _checked(session.download(parts[0].url, into, on_progress), parts[0].begins_s)
         reader, runs = PartReader(session), Runs() if sum(part.is_init for part in parts) > 1 else None
         kinds = OneKind()
-        with taking_in(into, session.source.max_bytes) as intake:
+        with taking_in(into, session.source.max_bytes, disk_bytes(into.parent)) as intake:
             for done, part in enumerate(parts, 1):
                 data = reader.read(part)
                 if len(parts) > 1:

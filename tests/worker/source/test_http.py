@@ -231,6 +231,12 @@ def test_what_says_that_it_is_too_large_is_not_read(spy: Spy, tmp_path: Path) ->
     assert str(LIMIT + 1) in str(raised)
 
 
+def test_what_says_that_it_is_more_than_the_disk_could_ever_hold_is_not_read(spy: Spy, tmp_path: Path) -> None:
+    raised = fails(raw(OK + f"Content-Length: {10**18}\r\n\r\n".encode(), b"", every_s=30), spy, tmp_path / "a", max_bytes=10**18)
+    assert isinstance(raised, MediaTooLarge)
+    assert "the disk could hold" in str(raised)
+
+
 def test_the_limit_itself_passes(spy: Spy, tmp_path: Path) -> None:
     with source(reply(b"a" * LIMIT), spy) as (server, http):
         assert http.fetch(server.url(), tmp_path / "a").size_bytes == LIMIT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -193,6 +194,13 @@ def test_playlists_that_end_in_an_error(lines: list[str], error: type[Exception]
     held = {"media.m3u8": playlist(*lines), "a": b"\x47" * 300, "page": b"<html>", "nested.m3u8": playlist(MASTER, "x")}
     raised = fails(held, spy, tmp_path, max_bytes=1000, max_segments=4, max_duration_s=60)
     assert type(raised) is error
+
+
+def test_segments_that_are_more_than_the_disk_could_hold(spy: Spy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((1, 1, 1000, 10, 0, 0, 0, 0, 0, 255)))
+    raised = fails({"media.m3u8": playlist(*SEGMENT * 4), "a": b"\x47" * 300}, spy, tmp_path)
+    assert isinstance(raised, MediaTooLarge)
+    assert "the disk could hold: 980 bytes" in str(raised)
 
 
 def test_a_live_stream_is_no_recording(spy: Spy, tmp_path: Path) -> None:
