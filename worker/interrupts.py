@@ -61,12 +61,15 @@ class Interrupts:
 
     A signal that whoever started the process has it ignore stays ignored, as Ctrl-C is by what a script runs in the background,
     and SIGHUP by nohup. SIGHUP is never the second: shell and kernel each send one, and what was seen is still to be written.
+    Nor is the first SIGTERM behind a SIGHUP: what ends a session may send both at once.
     """
 
     def __init__(self, on_kill: Callable[[], None]) -> None:
         self._on_kill = on_kill
         self._held = False
         self._pending = False
+        self._spared = {signal.SIGHUP}
+        """What is not the second."""
         self._before: list[tuple[signal.Signals, object]] = []
         self.exit_code = 0
 
@@ -77,7 +80,7 @@ class Interrupts:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before:
-            if number != signal.SIGHUP or not self.exit_code:
+            if number not in self._spared or not self.exit_code:
                 signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave
 
     @contextmanager
@@ -94,12 +97,15 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code:
-            if number == signal.SIGHUP:
-                return
-            self._on_kill()
-            _end_by(number)
+            if number not in self._spared:
+                self._on_kill()
+                _end_by(number)
+            elif number == signal.SIGTERM:
+                self._spared.discard(signal.SIGTERM)
             return
         self.exit_code = 128 + number
+        if number == signal.SIGHUP:
+            self._spared.add(signal.SIGTERM)
         if self._held:
             self._pending = True
         else:

@@ -30,6 +30,23 @@ except KeyboardInterrupt:
     print("stopped", interrupts.exit_code)
 print(signal.getsignal(number) is signal.SIG_IGN)
 """
+LOGOUT = """
+import os, signal, sys
+from contextlib import suppress
+from worker.interrupts import Interrupts
+first, *more = (signal.Signals[name] for name in sys.argv[1].split())
+interrupts = Interrupts(on_kill=lambda: print("killed", flush=True))
+with interrupts, suppress(KeyboardInterrupt), interrupts.held():
+    os.kill(os.getpid(), first)
+    if sys.argv[2] == "held":
+        for number in more:
+            os.kill(os.getpid(), number)
+    print("seen", flush=True)
+if sys.argv[2] == "after":
+    for number in more:
+        os.kill(os.getpid(), number)
+print("written", interrupts.exit_code)
+"""
 SERVICE = """
 import os, queue, signal, sys
 from worker.interrupts import stop_on_signals
@@ -86,6 +103,23 @@ def test_a_signal_is_put_off_while_held_and_one_that_was_ignored_stays_so(number
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split("\n")
     expected = ["held", "after", "True"] if how == "ignored" else ["held", f"stopped {128 + number}", "False"]
     assert told[:-1] == expected
+
+
+@pytest.mark.parametrize("when", ["held", "after"])
+@pytest.mark.parametrize(
+    ("signals", "killed_by"),
+    [
+        ("SIGHUP SIGTERM", 0),
+        ("SIGHUP SIGHUP SIGTERM SIGHUP", 0),
+        ("SIGHUP SIGTERM SIGTERM", signal.SIGTERM),
+        ("SIGHUP SIGINT", signal.SIGINT),
+        ("SIGTERM SIGTERM", signal.SIGTERM),
+    ],
+)
+def test_a_logout_that_sends_both_is_one_signal(signals: str, killed_by: int, when: str) -> None:
+    done = subprocess.run([sys.executable, "-c", LOGOUT, signals, when], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == -killed_by
+    assert ("written 129" in done.stdout) is (not killed_by)
 
 
 @pytest.mark.parametrize(("how", "times"), [("heard", 3), ("ignored", 2)])
