@@ -35,15 +35,16 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
 
 @contextmanager
 def cursor_given_back() -> Iterator[None]:
-    """While a spinner hides the cursor: where Ctrl-C ends the process at once (``worker.start``), it is shown again before."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGINT, _end_by)
+    """While a spinner hides the cursor: where Ctrl-C (``worker.start``) or SIGTERM ends the process at once, it is shown again
+    before."""
+    ending = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ending:
+        signal.signal(number, _end_by)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in ending:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _end_by(number: int, frame: FrameType | None = None) -> None:

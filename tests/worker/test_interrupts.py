@@ -92,6 +92,13 @@ with Interrupts(on_kill=lambda: None) as interrupts, Bar(Console(stderr=True), t
     os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)
 """
+QUEUEING = """
+import os, signal
+from rich.console import Console
+from worker.commands.service import interruptible
+with interruptible(""), Console(stderr=True).status("listing"):
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
 
 HIDDEN, SHOWN = b"\x1b[?25l", b"\x1b[?25h"
 
@@ -154,15 +161,26 @@ def shown(screen: BinaryIO, until: bytes | None = None) -> bytes:
     return text
 
 
-@pytest.mark.parametrize("command", [("-c", TWICE), ("-m", "worker.start", "scan", "-")])
-def test_where_it_kills_the_cursor_is_shown_again(command: tuple[str, ...], terminal: tuple[BinaryIO, int]) -> None:
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        (("-c", TWICE), signal.SIGINT),
+        (("-m", "worker.start", "scan", "-"), signal.SIGINT),
+        (("-m", "worker.start", "scan", "-"), signal.SIGTERM),
+        (("-c", QUEUEING), signal.SIGTERM),
+    ],
+    ids=["twice", "while listing", "while listing, by SIGTERM", "while queueing, by SIGTERM"],
+)
+def test_where_it_kills_the_cursor_is_shown_again(
+    command: tuple[str, ...], number: signal.Signals, terminal: tuple[BinaryIO, int]
+) -> None:
     screen, side = terminal
     environment = os.environ | {"TERM": "xterm"}
     with subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stderr=side, env=environment) as process:
         os.close(side)
         text = shown(screen, HIDDEN)
         if command[0] == "-m":  # it waits for the list
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
         text += shown(screen)
-        assert process.wait(60) == -signal.SIGINT
+        assert process.wait(60) == -number
     assert text.count(SHOWN) == text.count(HIDDEN) == 1

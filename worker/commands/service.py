@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from worker.commands import outcome
+from worker.interrupts import cursor_given_back
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,9 +55,10 @@ def opened_desk(config: Path | None) -> Iterator[Desk]:
 
 @contextlib.contextmanager
 def interruptible(what_goes_on: str) -> Iterator[None]:
-    """Ctrl-C ends the command only."""
+    """Ctrl-C ends the command only, and SIGTERM leaves no cursor hidden by a bar or a spinner."""
     try:
-        yield
+        with cursor_given_back():
+            yield
     except KeyboardInterrupt as exc:
         typer.echo(f"veriframe: stopped; {what_goes_on}", err=True)
         raise typer.Exit(130) from exc
