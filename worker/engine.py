@@ -7,6 +7,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from threading import Thread
 
+from worker.exhausted import check_room_for_a_thread
 from worker.ports import Classifier
 from worker.report import Model
 
@@ -51,6 +52,7 @@ class EngineOpening:
             except BaseException as exc:  # noqa: BLE001 - raised where the engine is asked for
                 self._opened.set_exception(exc)
 
+        check_room_for_a_thread()
         # Not a pool's thread: those are waited for when the process ends, whatever they are stuck in.
         Thread(target=work, name="opener", daemon=True).start()
 

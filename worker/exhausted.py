@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 
 from worker.errors import ModelError
 
@@ -18,6 +19,14 @@ _MORE = {
     errno.EAGAIN: _THREADS,
     errno.ENOMEM: _MEMORY,
 }
+_TO_BEGIN_BYTES = 32 << 20
+"""A thread's stack, of which systems give 8 MiB by default, and what Python allocates in it before anything else."""
+
+
+def check_room_for_a_thread() -> None:
+    """Raises OSError (ENOMEM) where a thread may find no memory to begin with: it then ends without a word, and Python's
+    ``Thread.start`` waits for it for ever (https://github.com/python/cpython/issues/140746)."""
+    mmap.mmap(-1, _TO_BEGIN_BYTES, flags=mmap.MAP_PRIVATE).close()
 
 
 def exhausted(error: BaseException) -> str | None:

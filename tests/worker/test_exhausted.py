@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.worker.exhaustion import no_more_files
+from tests.worker.exhaustion import little_memory, no_more_files
 from tests.worker.grey_media import Clip, scanner
 from worker.content import read_content
+from worker.engine import Engine, EngineOpening
 from worker.errors import ModelError
 from worker.exhausted import exhausted
 from worker.frames.limits import Limits
@@ -86,6 +88,16 @@ def test_without_a_descriptor_a_file_is_neither_missing_nor_unreadable(tmp_path:
         raise AssertionError("not reached")
     with no_more_files():
         assert content_of(path, 1000) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is not told how much a process has mapped")
+def test_where_a_thread_might_not_begin_none_is_waited_for() -> None:
+    def not_reached() -> Engine:
+        raise AssertionError
+
+    with little_memory(16 << 20), pytest.raises(OSError, match="Cannot allocate memory") as failed:
+        EngineOpening(not_reached)
+    assert "ulimit -v" in (exhausted(failed.value) or "")
 
 
 def test_a_scan_without_a_descriptor_is_to_be_tried_again(file: Path) -> None:
