@@ -25,6 +25,7 @@ from optimize.bench.document import Chart, Figure
 from optimize.bench.ratio import ratio
 from optimize.bench.rivals.scanner import scan_settings
 from worker.backends.candidates import is_of
+from worker.backends.choose import opening_of
 from worker.errors import ConfigError, QueueError
 from worker.queue import ScanClient
 from worker.queue.assemble import SCANNER, told_settings
@@ -93,8 +94,8 @@ def serve(
 ) -> list[Served]:
     """``rounds`` of ``videos`` scans for each number of workers, in turns. ``flags``: settings by section, over the environment.
 
-    Raises RedisDown, ConfigError where there are fewer cores than workers, a clip cannot be scanned or another backend than the
-    one named would run, QueueError where a scan does not end.
+    Raises RedisDown, ModelError, ConfigError where there are fewer cores than workers, a clip cannot be scanned or another
+    backend than the one named would run, QueueError where a scan does not end.
     """
     cores = sorted(os.sched_getaffinity(0))
     if max(workers) > len(cores):
@@ -108,6 +109,7 @@ def serve(
         media.mkdir()
         paths = copies(clips, videos, media)
         settings = serve_settings(server.url, media, flags)
+        opening_of(settings.model.checkpoint, cache_dir=settings.model.cache_dir)  # raises where no worker could
         for number in range(rounds):
             for count in workers if number % 2 == 0 else reversed(workers):
                 redis.flushall()

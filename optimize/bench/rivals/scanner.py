@@ -12,7 +12,7 @@ from optimize.bench.cpu import tree_cpu_s
 from optimize.bench.side import Answer
 from worker import report as wire
 from worker.backends.candidates import is_of
-from worker.compose import build_scanner
+from worker.compose import DETECTS_BY_DEFAULT, build_scanner, fingerprint
 from worker.flight import IN_FLIGHT, Flight
 from worker.settings import Settings, load_settings
 from worker.types import Json
@@ -37,6 +37,9 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
     with build_scanner(settings) as scanner:
         if settings.model.backend != "auto" and not is_of(scanner.model.backend, settings.model.backend):
             raise RuntimeError(f"{scanner.model.backend} would run in the place of {settings.model.backend}")
+        as_set = fingerprint(settings, scanner.model.sha256, scanner.model.backend, settings.faces.backend)
+        if scanner.fingerprint != as_set:
+            raise RuntimeError(f"{DETECTS_BY_DEFAULT} would look for faces in the place of {settings.faces.backend}")
 
         def scan(request: Json) -> Json:
             looked_at = None

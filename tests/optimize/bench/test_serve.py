@@ -10,7 +10,7 @@ import pytest
 from optimize.bench.serve import Served, as_named, copies, serve, serve_charts, serve_figures, serve_settings
 from optimize.bench.variants import Variant
 from worker.demo import FOLDER
-from worker.errors import ConfigError
+from worker.errors import ConfigError, ModelError
 
 CLIPS = [FOLDER / "untouched.mp4", FOLDER / "no_face.mp4"]
 
@@ -63,6 +63,12 @@ def test_figures_tell_throughput_latency_and_what_a_second_worker_gives() -> Non
 def test_more_workers_than_cores_are_refused() -> None:
     with pytest.raises(ConfigError, match="as many cores"):
         serve(CLIPS, videos=1, workers=[len(os.sched_getaffinity(0)) + 1], rounds=1, flags={})
+
+
+def test_a_checkpoint_that_is_missing_is_told_before_a_worker_starts(tmp_path: Path) -> None:
+    flags = {"model": {"checkpoint": str(tmp_path / "none.safetensors")}}
+    with pytest.raises(ModelError, match=r"none\.safetensors: No such file"):
+        serve(CLIPS, videos=1, workers=[1], rounds=1, flags=flags)
 
 
 def test_scans_follow_the_environment_and_the_queue_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
