@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import hashlib
 import os
 import re
@@ -86,10 +87,12 @@ def find_items(
     wanted = PathFilter(include=include, exclude=exclude)
     closed = frozenset(filter(None, (_identity(_absolute(str(folder))) for folder in skip)))
     seen: set[str] = set()
+    resolved = functools.cache(os.path.realpath)  # of a folder: it looks at each one above, and no item is a link itself
     for text, may_glob in _texts(arguments, stdin):
         is_url = urls and "://" in text and not os.path.lexists(text)
         for item in [_address(text)] if is_url else _expand(text, wanted, closed, may_glob):
-            key = str(item.path) if item.refusal or item.url else os.path.realpath(item.path)
+            folder, name = os.path.split(item.path)
+            key = str(item.path) if item.refusal or item.url else os.path.join(resolved(folder), name)
             if key not in seen:
                 seen.add(key)
                 yield item

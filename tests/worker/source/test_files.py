@@ -191,6 +191,15 @@ def test_each_file_once_whatever_the_ways_to_it(tree: Path) -> None:
     ]
 
 
+def test_the_folders_above_are_looked_at_once_for_all_files_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(200):
+        (tmp_path / str(number)).touch()
+    lstat, looked_at = os.lstat, list[str]()
+    monkeypatch.setattr(os, "lstat", lambda path, **options: looked_at.append(str(path)) or lstat(path, **options))
+    assert len(list(find_items([str(tmp_path)]))) == 200
+    assert len(looked_at) == len(set(looked_at)) < 200
+
+
 def test_what_cannot_be_opened_is_an_item_with_a_refusal(tree: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("s")
