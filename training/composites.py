@@ -43,7 +43,7 @@ def votes_left(clip: TrackVotes, size: int, layout: Layout) -> int:
     return asked // size
 
 
-def composite_clips(clips: Sequence[TrackVotes], seed: int, *, sizes: Sequence[int] = SIZES, per_size: int = 400) -> Clips:
+def composite_clips(clips: Sequence[TrackVotes], *, sizes: Sequence[int] = SIZES, per_size: int = 400) -> Clips:
     """The greatest track logit of ``per_size`` composites of each size: half joined in time, half side by side; of either half
     one in two all real, one in two with one fake among real ones (the hardest that is still fake). ``chances_n`` is the size.
 
@@ -51,7 +51,7 @@ def composite_clips(clips: Sequence[TrackVotes], seed: int, *, sizes: Sequence[i
     likely, at every size: rates of different sizes can be compared. Raises ValueError where there are not real clips of as many
     groups, and one fake clip.
     """
-    made = _composites(clips, seed, sizes, per_size)
+    made = _composites(clips, 0, sizes, per_size)
     return Clips(
         logits_n=np.array([max(logits) for logits, _ in made]),
         labels_n=np.array([int(fake) for _, fake in made], dtype=np.int64),
@@ -107,9 +107,9 @@ def crossfit_alarms(clips: Sequence[TrackVotes], target: Target, *, n_folds: int
     for fold in range(n_folds):
         learnt = [clip for clip, its in zip(clips, fold_n, strict=True) if its != fold]
         held = [clip for clip, its in zip(clips, fold_n, strict=True) if its == fold]
-        single = composite_clips(learnt, seed=0, sizes=(1,))
+        single = composite_clips(learnt, sizes=(1,))
         a, b = fit_platt(single)
-        c = fit_chances(composite_clips(learnt, seed=0, sizes=_possible(learnt)), a, b)
+        c = fit_chances(composite_clips(learnt, sizes=_possible(learnt)), a, b)
         p_n = np.array([probability(a * logit + b) for logit in single.logits_n])
         level = choose_thresholds(p_n, single.labels_n, target)[1]
         fitted = Calibration(kind=MediaKind.VIDEO, rule=RULE, strategies=frozenset(), frames=(0, 0), a=a, b=b, c_tracks=c)

@@ -165,12 +165,12 @@ def area_under_risk_coverage(sure_N: Floats, wrong_N: Bools, weight_N: Floats | 
 
 
 def grouped_interval(
-    groups: Sequence[str], statistic: Callable[[npt.NDArray[np.int64]], float], *, draws: int = 1000, seed: int = 0
+    groups: Sequence[str], statistic: Callable[[npt.NDArray[np.int64]], float], *, draws: int = 1000
 ) -> tuple[float, float]:
     """95 % interval of ``statistic(rows)`` when whole groups are drawn again with replacement; (nan, nan) where undefined."""
     names, place = np.unique(np.asarray(groups), return_inverse=True)
     rows = [np.flatnonzero(place == number) for number in range(len(names))]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     values = [statistic(np.concatenate([rows[k] for k in rng.integers(len(rows), size=len(rows))])) for _ in range(draws)]
     known = [value for value in values if not np.isnan(value)]
     if not known:

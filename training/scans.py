@@ -211,7 +211,7 @@ def fit_videos(scanned: Sequence[Scanned], like: Calibration, target: Target) ->
     """What ``fit_kind`` gives for these videos alone, but for what poor faces and long videos cost. Raises ValueError alike."""
     clips = clips_of(scanned)
     try:
-        several = composite_clips(_track_votes(scanned), seed=0)
+        several = composite_clips(_track_votes(scanned))
     except ValueError:  # too few groups for composites: on the greatest logits of several clips
         several = None
     return with_chances(refit(like, target)(clips), clips, several=several)
@@ -240,7 +240,7 @@ def _tracks(scanned: Sequence[Scanned], target: Target) -> tuple[Clips | None, l
     """Composites of several tracks and what c_tracks is worth on them; (None, why) where the clips do not allow any."""
     clips = _track_votes(scanned)
     try:
-        several, alarms = composite_clips(clips, seed=0), crossfit_alarms(clips, target)
+        several, alarms = composite_clips(clips), crossfit_alarms(clips, target)
     except ValueError as exc:
         return None, [f"c_tracks: fitted on the greatest logits of several clips ({exc})", ""]
     lines = [

@@ -33,7 +33,7 @@ def test_a_scan_shares_its_frames_among_clips_that_follow_each_other() -> None:
 
 
 def test_composites_hold_the_greatest_track_of_different_people(clips: list[TrackVotes]) -> None:
-    found = composite_clips(clips, 0, sizes=(1, 4), per_size=80)
+    found = composite_clips(clips, sizes=(1, 4), per_size=80)
     assert found.labels_n.mean() == 0.5
     assert sorted(set(found.counts_n.tolist())) == [1, 4]
     real = found.labels_n == 0
@@ -42,7 +42,7 @@ def test_composites_hold_the_greatest_track_of_different_people(clips: list[Trac
     side_by_side = real & (np.arange(160) % 4 == 2)
     assert np.isin(found.logits_n[side_by_side], whole).all()
     assert not np.isin(found.logits_n[real & ~side_by_side & (found.counts_n == 4)], whole).any()
-    assert (composite_clips(clips, 0, sizes=(1, 4), per_size=80).logits_n == found.logits_n).all()
+    assert (composite_clips(clips, sizes=(1, 4), per_size=80).logits_n == found.logits_n).all()
 
 
 def flat(fake: bool, group: str, logit: float) -> TrackVotes:
@@ -51,7 +51,7 @@ def flat(fake: bool, group: str, logit: float) -> TrackVotes:
 
 def test_a_fake_is_joined_with_other_people_only_and_of_each_any_clip_may_be_taken() -> None:
     found = composite_clips(
-        [flat(True, "a", 1.0), flat(False, "a", 9.0), flat(False, "b", 0.0), flat(False, "b", 2.0)], 0, sizes=(2,), per_size=40
+        [flat(True, "a", 1.0), flat(False, "a", 9.0), flat(False, "b", 0.0), flat(False, "b", 2.0)], sizes=(2,), per_size=40
     )
     assert set(found.logits_n[found.labels_n == 0]) == {9.0}
     assert set(found.logits_n[found.labels_n == 1]) == {1.0, 2.0}
@@ -59,13 +59,13 @@ def test_a_fake_is_joined_with_other_people_only_and_of_each_any_clip_may_be_tak
 
 def test_they_need_as_many_people_as_tracks(clips: list[TrackVotes]) -> None:
     with pytest.raises(ValueError, match="as many groups"):
-        composite_clips(clips[:6], 0)
+        composite_clips(clips[:6])
     with pytest.raises(ValueError, match="a fake clip"):
-        composite_clips([clip for clip in clips if not clip.fake], 0)
+        composite_clips([clip for clip in clips if not clip.fake])
 
 
 def test_c_tracks_takes_back_what_chance_gives_on_other_people(clips: list[TrackVotes]) -> None:
-    assert fit_chances(composite_clips(clips, 0, per_size=200), 1.0, 0.0) > 0.3
+    assert fit_chances(composite_clips(clips, per_size=200), 1.0, 0.0) > 0.3
     rows = {row.size: row for row in crossfit_alarms(clips, Target(fpr=0.2, coverage=0.0), n_folds=2, per_size=200)}
     assert list(rows) == [1, 2, 3, 4, 5]
     assert rows[1].real == rows[1].uncorrected

@@ -50,7 +50,6 @@ class Counts:
     packets: int = 0
     decoded: int = 0
     bad: int = 0
-    seeks: int = 0
 
 
 class Reader:
@@ -104,7 +103,6 @@ class Reader:
 
     def seek(self, pts: int) -> None:
         """To the last place before ``pts`` from which the demuxer can read on; to the start where it knows none."""
-        self.counts.seeks += 1
         self._flush()
         if not self._goes_to(pts):
             self.rewind()

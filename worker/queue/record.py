@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
-from worker.errors import QueueError, UnreadableRecord
+from worker.errors import LeaseLost, QueueError, UnreadableRecord
 from worker.queue.requests import ScanRequest
 from worker.report import Report, new_id
 
@@ -65,6 +65,11 @@ class Claim:
     attempt: int
     adopts: str | None = None
     is_watch: bool = False
+
+    def refuse_lost(self, answer: bytes) -> None:
+        """Raises LeaseLost where a script's answer is that another attempt has taken over."""
+        if answer == b"lost":
+            raise LeaseLost(f"scan {self.id}: attempt {self.attempt} is over")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -207,13 +207,13 @@ class Records:
     def renew(self, claim: Claim) -> bool:
         """Keep the lease; True: the scan is to be cancelled."""
         answer = self._call("renew", claim.id, claim.attempt, _ms(self.terms.lease_s))
-        self._refuse_lost(claim, answer)
+        claim.refuse_lost(answer)
         return bool(answer == b"cancel")
 
     def enter(self, claim: Claim, stage: str, progress: float) -> bool:
         """Say how far it is; True: the scan is to be cancelled."""
         answer = self._call("enter", claim.id, claim.attempt, stage, f"{progress:.3f}")
-        self._refuse_lost(claim, answer)
+        claim.refuse_lost(answer)
         return bool(answer == b"cancel")
 
     def stage(self, scan_id: str) -> str:
@@ -231,7 +231,7 @@ class Records:
         terms = self.terms
         told = (sha256, cache_key, _ms(terms.follow_s), terms.keep_s, int(anew), int(waits))
         answer = self._call("settle", claim.id, claim.attempt, *told)
-        self._refuse_lost(claim, answer[0])
+        claim.refuse_lost(answer[0])
         if answer[0] == b"cached":
             return Settled(cached=answer[1])
         if answer[0] == b"follow" and not answer[1]:
@@ -365,12 +365,8 @@ class Records:
         return _told(self._call(name, *args))
 
     def _ended(self, claim: Claim, answer: Sequence[bytes]) -> Ended:
-        self._refuse_lost(claim, answer[0])
+        claim.refuse_lost(answer[0])
         return _told(answer)
-
-    def _refuse_lost(self, claim: Claim, answer: bytes) -> None:
-        if answer == b"lost":
-            raise LeaseLost(f"scan {claim.id}: attempt {claim.attempt} is over")
 
 
 def _told(answer: Sequence[bytes]) -> Ended:

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from redis import Redis
 
-from worker.errors import DamagedRecord, LeaseLost, UnreadableRecord
+from worker.errors import DamagedRecord, UnreadableRecord
 from worker.queue.record import Claim, Record
 from worker.types import Json
 from worker.watch.events import WatchEvent, WindowResult
@@ -70,14 +70,14 @@ class WatchLog:
         ]
         args = [claim.id, claim.attempt, window.number, json.dumps(cursor), f"{progress:.3f}", self._kept, *told]
         answer = self._store(args=[self._namespace, *args])
-        _refuse_lost(claim, answer)
+        claim.refuse_lost(answer)
         if answer == b"gap":
             raise DamagedRecord(f"scan {claim.id}: window {window.number} is not the one after the last that was stored")
         return bool(answer == b"cancel")
 
     def note_crops(self, claim: Claim, names: Collection[str]) -> None:
         """These evidence crops are kept. More than the report will name: a later slice may find better ones. Raises LeaseLost."""
-        _refuse_lost(claim, self._note(args=[self._namespace, claim.id, claim.attempt, *names]))
+        claim.refuse_lost(self._note(args=[self._namespace, claim.id, claim.attempt, *names]))
 
     def crops(self, scan_id: str) -> frozenset[str]:
         found = cast(set[bytes], self._redis.smembers(f"{self._namespace}:crops:{scan_id}"))
@@ -94,11 +94,6 @@ class WatchLog:
         except ValueError as exc:
             raise UnreadableRecord(f"the events of scan {scan_id} were stored by another version of veriframe") from exc
         return EventsPage(events=events, oldest=count - kept, count=count)
-
-
-def _refuse_lost(claim: Claim, answer: bytes) -> None:
-    if answer == b"lost":
-        raise LeaseLost(f"scan {claim.id}: attempt {claim.attempt} is over")
 
 
 def callback_data(record: Record, event: WatchEvent) -> str:
