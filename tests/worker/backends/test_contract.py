@@ -15,6 +15,7 @@ from worker.backends.artefact import GATES
 from worker.backends.candidates import ARTEFACTS, NAMES, Opening, is_of, lacking, open_named, precision_of
 from worker.backends.kept import user_cache
 from worker.backends.onnx import IN_CACHE, OnnxClassifier
+from worker.backends.openvino import OpenVinoClassifier
 from worker.backends.torch import TorchClassifier
 from worker.errors import ConfigError, ModelError
 from worker.explain import occlusion_map
@@ -153,6 +154,25 @@ def test_senseless_options_are_refused(tiny_checkpoint: Path, tiny_onnx: Path, g
         TorchClassifier(tiny_checkpoint, **given)
     with pytest.raises(ValueError, match="must be positive"):
         OnnxClassifier(tiny_onnx, **given)
+
+
+@pytest.mark.parametrize("runs", [OnnxClassifier, OpenVinoClassifier])
+def test_missing_damaged_and_foreign_graphs_are_refused(
+    runs: type[OnnxClassifier | OpenVinoClassifier], tiny_onnx: Path, tmp_path: Path
+) -> None:
+    if runs is OpenVinoClassifier and missing(("openvino",)):
+        pytest.skip("needs openvino: make setup")
+    with pytest.raises(ModelError, match=r"cannot be read|cannot load"):
+        runs(tmp_path / "none.onnx", threads=1)
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(tiny_onnx.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot load"):
+        runs(cut, threads=1)
+    model = onnx.load(tiny_onnx)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(ModelError, match="not an export of this version"):
+        runs(tmp_path / "foreign.onnx", threads=1)
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
