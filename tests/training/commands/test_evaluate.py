@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.worker.fake_scanner import FakeResult
 from training.commands.evaluate import app
 from worker.model import checkpoint
 from worker.model.spec import TrainingData, TrainingSource
@@ -132,12 +133,6 @@ def test_left_out_files_of_a_source_that_the_checkpoint_learnt_from_are_training
 
 
 @dataclass(frozen=True)
-class Result:
-    report: Report
-    crops: dict[str, bytes] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Whole:
     decoded: int = 1
     wanted: int | None = 1
@@ -156,7 +151,7 @@ class Scanner:
 
     def scan(
         self, path: Path, *, content: object = None, on_progress: Callable[[object], None] = lambda progress: None
-    ) -> Result:
+    ) -> FakeResult:
         with self._lock:  # two scans at once
             self.scanned.append(path.name)
             place = len(self.scanned)
@@ -167,7 +162,7 @@ class Scanner:
                 on_progress(Whole())
                 time.sleep(0.01)
             raise AssertionError("nobody cut this scan")
-        return Result(report(path, 1.0 if "fake" in path.name else -1.0))
+        return FakeResult(report(path, 1.0 if "fake" in path.name else -1.0))
 
     @contextmanager
     def __call__(self, settings: Settings) -> Iterator[Scanner]:

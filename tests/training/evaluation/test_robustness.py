@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.worker.fake_scanner import FakeResult
 from training.evaluation import plots
 from training.evaluation.judged import Judged
 from training.evaluation.robustness import levels, read_lines, run, trials
@@ -41,12 +42,6 @@ class OnePicture:
         yield rgb_frame(0.0, np.full((32, 32, 3), 128, np.uint8))
 
 
-@dataclass(frozen=True)
-class Result:
-    report: Report
-    crops: dict[str, bytes] = field(default_factory=dict)
-
-
 @dataclass
 class Counting:
     """Scores every file alike, and counts the scans."""
@@ -57,10 +52,10 @@ class Counting:
     scans: int = 0
     logits: Sequence[float] = (1.0,)
 
-    def scan(self, path: Path, *, content: Content | None = None, on_progress: Callable[[Any], None] | None = None) -> Result:
+    def scan(self, path: Path, *, content: Content | None = None, on_progress: Callable[[Any], None] | None = None) -> FakeResult:
         assert path.is_file()
         self.scans += 1
-        return Result(self.report(path, self.logits, MediaKind.PICTURE))
+        return FakeResult(self.report(path, self.logits, MediaKind.PICTURE))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.worker.fake_scanner import FakeResult
 from worker.cli import app
 from worker.compose import build_policy
 from worker.content import Content
@@ -28,12 +28,6 @@ REAL = tuple(np.linspace(-3.0, 1.0, 21).tolist())
 FAKE = tuple(np.linspace(-1.0, 5.0, 21).tolist())
 
 
-@dataclass(frozen=True)
-class Made:
-    report: Report
-    crops: dict[str, bytes] = field(default_factory=dict)
-
-
 class MadeScanner:
     """Reads ``video -0.5`` or ``picture 2``; ``no_face`` and ``broken`` have no score."""
 
@@ -44,16 +38,16 @@ class MadeScanner:
         self.max_bytes = 1000
         self.scanned: list[str] = []
 
-    def scan(self, path: Path, *, content: Content | None = None, on_progress: Callable[[Any], None] | None = None) -> Made:
+    def scan(self, path: Path, *, content: Content | None = None, on_progress: Callable[[Any], None] | None = None) -> FakeResult:
         with Path(os.environ["SCANNED"]).open("a") as log:
             log.write(path.name + "\n")
         word, _, number = path.read_text().partition(" ")
         base = Report(id=new_id(), source=Source.of(path), created_at=now(), finished_at=now(), status="completed")
         if word == "broken":
-            return Made(base.model_copy(update={"status": "failed"}))
+            return FakeResult(base.model_copy(update={"status": "failed"}))
         if word == "no_face":
             values = base.model_dump() | {"verdict": Label.NOT_APPLICABLE, "reasons": ({"code": Reason.NO_FACE},)}
-            return Made(Report.model_validate(values))
+            return FakeResult(Report.model_validate(values))
         odds = float(number)
         media = Media(
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -68,7 +62,7 @@ class MadeScanner:
         )
         scored = {"media": media, "score": 1 / (1 + np.exp(-odds)), "verdict": Label.UNCERTAIN, "calibrated": True}
         told = {"odds": Odds(log_odds=odds, offset=0, temperature=1), "thresholds": Thresholds(real_below=0.3, fake_above=0.7)}
-        return Made(Report.model_validate(base.model_dump() | scored | told))
+        return FakeResult(Report.model_validate(base.model_dump() | scored | told))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A receiver of callbacks, and a courier to it."""
+"""Records and a desk on an empty Redis; a receiver of callbacks, and a courier to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,22 @@ from redis import Redis
 
 from tests.worker.queue.couriers import open_client
 from tests.worker.queue.receivers import Receiver, receiving
+from tests.worker.queue.record_steps import TERMS
 from worker.queue.courier import Courier
+from worker.queue.desk import Desk
+from worker.queue.doorbell import Doorbells
+from worker.queue.record import Terms
+from worker.queue.records import Records
+
+
+@pytest.fixture
+def records(redis: Redis) -> Records:
+    return Records(redis, "vf", TERMS)
+
+
+@pytest.fixture
+def desk(redis: Redis) -> Desk:
+    return Desk(Records(redis, "vf", Terms(max_attempts=1)), Doorbells(redis, "vf"))
 
 
 @pytest.fixture

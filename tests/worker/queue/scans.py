@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from tests.worker.queue.record_steps import request
 from worker.queue.desk import Desk
 from worker.queue.record import Claim
 from worker.queue.records import Records
-from worker.queue.requests import RequestSource, ScanRequest
 from worker.queue.watch_log import WatchLog
 from worker.report import Model, Report, Source
 from worker.types import Label
@@ -15,10 +15,6 @@ from worker.watch.events import WatchEvent, WindowResult
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OLD_MODEL, NEW_MODEL = "0" * 63 + "a", "0" * 63 + "b"
-
-
-def request(url: str = "https://example.org/a.mp4", **more: object) -> ScanRequest:
-    return ScanRequest(source=RequestSource(url=url), **more)  # type: ignore[arg-type]
 
 
 def model(sha256: str) -> Model:

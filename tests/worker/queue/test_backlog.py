@@ -7,7 +7,6 @@ import random
 from collections import Counter
 from dataclasses import replace
 
-import pytest
 from redis import Redis
 
 from tests.worker.queue.record_steps import TERMS, claimed, refused, report, submitted, wait_until_due
@@ -17,11 +16,6 @@ from worker.queue.callbacks import Callbacks
 from worker.queue.record import Claim
 from worker.queue.records import Records
 from worker.queue.requests import QUEUES
-
-
-@pytest.fixture
-def records(redis: Redis) -> Records:
-    return Records(redis, "vf", TERMS)
 
 
 def seen(records: Records) -> tuple[dict[str, int], dict[str, int]]:

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
-from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, claim, complete, fail, report, request, submit, watched
+from tests.worker.queue.record_steps import request
+from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, claim, complete, fail, report, submit, watched
 from worker.errors import BadRequest, LeaseLost, NoSuchScan, RedisDown
 from worker.queue.bulk import Bulk
 from worker.queue.callbacks import Callbacks
@@ -19,11 +20,6 @@ from worker.queue.doorbell import Doorbells
 from worker.queue.quotas import Quotas
 from worker.queue.record import FINAL, Claim, Purge, Submission, Submitted, Terms
 from worker.queue.records import Records
-
-
-@pytest.fixture
-def desk(redis: Redis) -> Desk:
-    return Desk(Records(redis, "vf", Terms(max_attempts=1)), Doorbells(redis, "vf"))
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.worker.queue.scans import complete, request, watched
+from tests.worker.queue.record_steps import request
+from tests.worker.queue.scans import complete, watched
 from worker.errors import BadRequest, ConfigError, Conflict, NoSuchScan, QueueFull, RedisDown
 from worker.queue import ScanClient
 from worker.queue.connection import connect

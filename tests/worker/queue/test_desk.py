@@ -5,23 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from redis import Redis
 
 from tests.worker.queue.scans import claim, complete, fail, submit
 from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.audit import DECISIONS
 from worker.queue.desk import PAGE, SCANNED_A_PAGE, Decision, Desk
-from worker.queue.doorbell import Doorbells
 from worker.queue.places import STEP
-from worker.queue.record import Purge, Terms
-from worker.queue.records import Records
+from worker.queue.record import Purge
 from worker.queue.requests import RequestSource, ScanRequest
 from worker.report import Report
-
-
-@pytest.fixture
-def desk(redis: Redis) -> Desk:
-    return Desk(Records(redis, "vf", Terms(max_attempts=1)), Doorbells(redis, "vf"))
 
 
 def many(desk: Desk, count: int) -> list[str]:

@@ -30,11 +30,6 @@ PART = Sampling(
 )
 
 
-@pytest.fixture
-def records(redis: Redis) -> Records:
-    return Records(redis, "vf", TERMS)
-
-
 def test_a_scan_from_submission_to_its_report(records: Records) -> None:
     scan_id = submitted(records, external_id="post 7")
     assert records.get(scan_id).state == "queued"

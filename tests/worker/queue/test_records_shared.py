@@ -5,16 +5,11 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from tests.worker.queue.record_steps import TERMS, claimed, refused, report, request, submitted
+from tests.worker.queue.record_steps import claimed, refused, report, request, submitted
 from worker.errors import Conflict
 from worker.queue.record import Claim, Ended, Submission, Terms, unpack
 from worker.queue.records import Records
 from worker.queue.requests import RequestOptions
-
-
-@pytest.fixture
-def records(redis: Redis) -> Records:
-    return Records(redis, "vf", TERMS)
 
 
 def test_idempotency_keys(records: Records) -> None:
