@@ -5,7 +5,6 @@ A maker writes one network's file and says what goes in and out; it also gives t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from optimize.engines.build import Profile, build_engine
 from optimize.engines.cast import Precision
 from worker.backends.artefact import Gpu, Kind, TensorSpec, target_of
 from worker.backends.tensorrt import Engine, RtKind, load_library, run_padded, this_gpu
+from worker.cores import affine_cores
 from worker.errors import ConfigError
 from worker.model.restore import load_network
 from worker.onnx_errors import LOAD_ERRORS
@@ -164,7 +164,7 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
 
 def _onnx_run(ort: Any, path: Path) -> Run:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    options.intra_op_num_threads = affine_cores()
     options.log_severity_level = 3
     session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from worker import __version__
+from worker.cores import affine_cores
 from worker.types import Json
 
 PACKAGES = (
@@ -35,7 +36,7 @@ def describe_machine() -> Json:
     """What is known here, as JSON; a part that cannot be found is null or empty. Loads no library."""
     return {
         "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": affine_cores(),
         "instructions": [name for name in INSTRUCTIONS if name in _cpu_flags()],
         "memory_bytes": psutil.virtual_memory().total,
         "gpu": gpu_name(),
