@@ -23,7 +23,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from training import augment
+from training import augment, cover
 from training.blend import align_donor, mirrored, self_blend, unlikeness
 from training.errors import damaged_shard
 from training.prepare import RECONSTRUCTED, Crop, cut, read_index
@@ -254,6 +254,7 @@ class PairSampler:
             raise ConfigError(f"the cache has no fakes of a source or manipulation {', '.join(unknown)} to leave out")
         self._maker, self._families, self._seed = PairMaker(store, mixture), mixture.families, seed
         shares = {kind: float(getattr(mixture, kind)) for kind in KINDS}
+        self._cover = partial(cover.draw, covered=mixture.covered, smoothed=mixture.smoothed)
         self.left_out = [kind for kind, share in shares.items() if share > 0 and kind not in self._maker.ready]
         self._kinds = [kind for kind in KINDS if shares[kind] > 0 and kind in self._maker.ready]
         if self.left_out and (mixture.absent == "refuse" or not self._kinds):
@@ -273,7 +274,8 @@ class PairSampler:
             pair = self._maker.pair(self._kinds[kind], rng)
             how = augment.draw(rng)
             place = augment.draw_window(rng, size, window or size)
-            crops += [crop[place] for crop in augment.apply(how, (pair.real_HWC, pair.fake_HWC), size)]
+            covered = cover.apply(self._cover(rng), (pair.real_HWC, pair.fake_HWC))
+            crops += [crop[place] for crop in augment.apply(how, covered, size)]
             coarse = augment.coarsen(augment.move_mask(how, pair.where_HW, size)[place])
             where += [np.zeros_like(coarse), coarse]
             family += [0, self._families.index(pair.family)]

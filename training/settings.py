@@ -69,6 +69,10 @@ class Mixture(_Strict):
     remade_donor: float = 0.0
     own_donor: float = 0.0
     """The same clip's face at another moment: another expression, as re-enactment gives. Pictures have no other moment: plain."""
+    covered: float = Field(default=0.0, ge=0, le=1)
+    """Of all pairs: a caption, sticker, watermark or the like is laid over both crops (``training.cover``)."""
+    smoothed: float = Field(default=0.0, ge=0, le=1)
+    """Of all pairs: both crops are smoothed as beauty filters smooth skin."""
     leave_out: tuple[str, ...] = ()
     """Sources or manipulations whose fakes are in no pair of any kind; their sources' real faces stay."""
 

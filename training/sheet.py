@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training import augment
+from training import augment, cover
 from training.data import WORK_PX, CropStore, Pair, PairMaker
 from training.settings import KINDS, Mixture
 from worker.types import UInt8
@@ -41,7 +41,7 @@ def contact_sheet(cache: Path, mixture: Mixture, out_png: Path, seed: int = 0, r
     speeds: dict[str, float] = {}
     for kind in kinds:
         started_s = time.process_time()
-        pairs = [_as_trained(maker, kind, seed, number) for number in range(max(rows, TIMED_PAIRS))]
+        pairs = [_as_trained(maker, mixture, kind, seed, number) for number in range(max(rows, TIMED_PAIRS))]
         speeds[kind] = 2 * len(pairs) / max(time.process_time() - started_s, 1e-9)
         bands.append(
             _header([f"{kind}: {pairs[0][0].family}, share {getattr(mixture, kind):.2f}, {speeds[kind]:.0f} crops/s a core"])
@@ -52,10 +52,11 @@ def contact_sheet(cache: Path, mixture: Mixture, out_png: Path, seed: int = 0, r
     return Sheet(crops_per_cpu_s=speeds, missing=tuple(kind for kind in KINDS if kind not in maker.ready))
 
 
-def _as_trained(maker: PairMaker, kind: str, seed: int, number: int) -> tuple[Pair, list[UInt8]]:
+def _as_trained(maker: PairMaker, mixture: Mixture, kind: str, seed: int, number: int) -> tuple[Pair, list[UInt8]]:
     rng = np.random.default_rng([seed, KINDS.index(kind), number])
-    pair = maker.pair(kind, rng)
-    return pair, augment.apply(augment.draw(rng), (pair.real_HWC, pair.fake_HWC), WORK_PX)
+    pair, how = maker.pair(kind, rng), augment.draw(rng)
+    covered = cover.apply(cover.draw(rng, covered=mixture.covered, smoothed=mixture.smoothed), (pair.real_HWC, pair.fake_HWC))
+    return pair, augment.apply(how, covered, WORK_PX)
 
 
 def difference(pair: Pair) -> UInt8:

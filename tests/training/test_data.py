@@ -56,6 +56,17 @@ def test_a_batch_follows_from_seed_and_step(cache: Path) -> None:
     assert not np.array_equal(one.batch(7, 4, 64).crops_FHWC, one.batch(8, 4, 64).crops_FHWC)
 
 
+def test_what_covers_a_pair_covers_both_of_its_crops(cache: Path) -> None:
+    """So that it says nothing of the label: beyond both, and nowhere else, the batch is as it was."""
+    store = CropStore(cache)
+    plain = PairSampler(store, ONLY_ALIGNED, seed=1).batch(0, 6, 224)
+    covered = PairSampler(store, ONLY_ALIGNED.model_copy(update={"covered": 1.0}), seed=1).batch(0, 6, 224)
+    assert np.array_equal(plain.family_F, covered.family_F)
+    changed_F = [float(np.mean((a.astype(int) - b).any(-1))) for a, b in zip(plain.crops_FHWC, covered.crops_FHWC, strict=True)]
+    assert min(changed_F) > 0
+    assert np.allclose(changed_F[0::2], changed_F[1::2], atol=0.25)
+
+
 def test_held_out_rows_never_enter_a_batch(cache: Path) -> None:
     store = CropStore(cache)
     seen: set[str] = set()
