@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import heapq
+from typing import Final
 
 import cv2
 
 from worker.types import UInt8
 
 JPEG_QUALITY = 92
+CAPACITY: Final = 256
+"""Crops of a scan, some 15 KB each."""
 
 
 class EvidenceStore:
-    """Keeps the crops of the ``per_track`` highest logits of each track, ``capacity`` at most (some 15 KB each).
+    """Keeps the crops of the ``per_track`` highest logits of each track, ``capacity`` at most.
 
-    Tracks may be provisional, as final ones are only known at the end of a scan. Where there are too many, those with the most
-    crops give up their lowest first: with ``capacity`` tracks or fewer each keeps at least one.
+    Tracks may be provisional, as final ones are only known at the end of a scan; where one is parted then, the highest of each
+    part need not be among its own highest: keep more. Where there are too many, those with the most crops give up their lowest
+    first: with ``capacity`` tracks or fewer each keeps at least one.
     """
 
-    def __init__(self, per_track: int, capacity: int = 256) -> None:
+    def __init__(self, per_track: int, capacity: int = CAPACITY) -> None:
         self._per_track = per_track
         self._capacity = capacity
         self._kept: dict[int, list[tuple[float, int]]] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.evidence import EvidenceStore
+from worker.evidence import CAPACITY, EvidenceStore
 from worker.faces.track import FrameSighting, Linker, link
 from worker.key_frames import KeyFrames
 from worker.look import FaceLook, FrameLook, Look
@@ -53,7 +53,7 @@ class Observer:
         self._faces: list[_Noted] = []
         self._frames: list[FrameSighting] = []
         self._linker = Linker()
-        self._evidence = EvidenceStore(evidence_per_track)
+        self._evidence = EvidenceStore(CAPACITY if evidence_per_track else 0)  # tracks may be parted at the end
         self._key_frames = KeyFrames() if evidence_per_track else KeyFrames(capacity=0)
 
     @property

@@ -42,6 +42,16 @@ def test_the_worst_faces_evidence_is_there_whichever_stride_they_came_in() -> No
     assert seen.evidence.jpeg(worst) is not None
 
 
+def test_each_part_of_a_track_that_a_later_stride_parts_has_its_worst_face() -> None:
+    observer = Observer(evidence_per_track=1)
+    observer.note(batch(0.0, 1.0, 3.0, 4.0))
+    elsewhere = FrameLook(sighting=describe_frame(2.0, np.full_like(GREY, 255), []), faces=(), small_HWC=None)
+    observer.note(Look(frames=(elsewhere,), detect_s=0.0, infer_s=0.0))
+    seen = observer.result()
+    assert [face.track for face in seen.faces] == [0, 0, 1, 1]
+    assert [seen.evidence.jpeg(number) is not None for number in (1, 3)] == [True, True]
+
+
 def test_nothing_noted_is_nothing_seen() -> None:
     seen = Observer(evidence_per_track=1).result()
     assert (seen.frames, seen.faces, seen.frames_with_face) == ((), (), 0)

@@ -142,9 +142,9 @@ POOLED: Final = (
 )
 NOT_RETAINED: Final = "not retained"
 RETENTION: Final = (
-    "Pictures are kept only where, and as long as, retention is switched on. A face may have none all the same, where what was "
-    "followed as one track was parted at the end. Pictures belong to the scan that made this result; one that took it over, as "
-    "the bytes were the same, has none."
+    "Pictures are kept only where, and as long as, retention is switched on. Where what was followed as one track was parted at "
+    "the end, a frame may be missing all the same, or one of hundreds of faces. Pictures belong to the scan that made this "
+    "result; one that took it over, as the bytes were the same, has none."
 )
 
 LIMITS: Final[tuple[str, ...]] = (

@@ -292,7 +292,7 @@ def test_what_is_not_retained_is_said() -> None:
     assert not page.of("img")
     assert page.text.count(words.NOT_RETAINED) >= 3
     assert "belong to the scan that made this result" in page.text
-    assert "A face may have none all the same, where what was followed as one track was parted" in page.text
+    assert "Where what was followed as one track was parted at the end, a frame may be missing all the same" in page.text
     bare = track(evidence=(track().evidence[0].model_copy(update={"crop": None, "frame": None, "explanation": None}),))
     assert (
         page.text.count(words.NOT_RETAINED)
