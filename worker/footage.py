@@ -15,6 +15,7 @@ from worker.assemble import printable
 from worker.content import write_atomically
 from worker.errors import ConfigError
 from worker.model.spec import Calibration, ModelSpec
+from worker.output.text import shown_score
 from worker.report import Report
 from worker.settings import MOST_OFFSET, CalibrationSettings, Settings
 from worker.types import MediaKind, Reason
@@ -155,7 +156,7 @@ def told(one: Fitted) -> Iterator[str]:
     suspects = sorted((file for file in one.files if file.alarms(value)), key=lambda file: -file.log_odds)
     if suspects:
         yield "  still called fake; look whether they are, take fakes out and run again:"
-        yield from (f"    {file.score(value):.2f}  {printable(file.name)}" for file in suspects[:SHOWN])
+        yield from (f"    {shown_score(file.score(value))}  {printable(file.name)}" for file in suspects[:SHOWN])
         if len(suspects) > SHOWN:
             yield f"    and {len(suspects) - SHOWN} more"
 

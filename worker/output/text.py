@@ -38,6 +38,17 @@ def shown_address(url: str) -> str:
     return escaped(bare) + ("?…" if urlsplit(url).query else "")
 
 
+def shown_score(score: float, digits: int = 2, *, in_words: bool = False) -> str:
+    """With so many decimal places; where these would say certainty and the score does not, ``>0.99`` or ``<0.01``, in words
+    ``over 0.99`` or ``under 0.01``."""
+    rounded = f"{score:.{digits}f}"
+    if not 0 < score < 1 or 0 < float(rounded) < 1:
+        return rounded
+    least = 10.0**-digits
+    beyond, edge = ("over " if in_words else ">", 1 - least) if score > 0.5 else ("under " if in_words else "<", least)
+    return f"{beyond}{edge:.{digits}f}"
+
+
 def clock(t_ms: int) -> str:
     """A moment as ``mm:ss`` or ``h:mm:ss``."""
     minutes, seconds = divmod(t_ms // 1000, 60)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.deciding import ranked
+from worker.output.text import shown_score
 from worker.pages.pictures import Picture, PictureSource
 from worker.pages.timeline import FRAME_MS, moment
 from worker.report import Box, Evidence, Report, Track
@@ -86,7 +87,9 @@ def _marks(report: Report, track: int, one: Evidence) -> tuple[Mark, ...]:
         for face in frame.faces
         if face.track != track
     ]
+    label = f"{track}: {shown_score(one.score)}"
+    said = f"track {track}, score {shown_score(one.score, in_words=True)}"
     return (
         *others,
-        Mark(box=one.box, label=f"{track}: {one.score:.2f}", said=f"track {track}, score {one.score:.2f}", is_this=True),
+        Mark(box=one.box, label=label, said=said, is_this=True),
     )

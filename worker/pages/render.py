@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from worker.output.text import escaped, shown_address
+from worker.output.text import escaped, shown_address, shown_score
 
 
 @lru_cache(maxsize=1)
@@ -30,11 +30,11 @@ def content_policy() -> str:
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """``|shown``: text from outside, without characters that hide other text or turn it around. ``|address``: an address, also
-    without login, query and fragment."""
+    without login, query and fragment. ``|score``: a probability that reads as certainty only where it is."""
     made = Environment(
         loader=PackageLoader("worker.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters |= {"shown": escaped, "address": shown_address}
+    made.filters |= {"shown": escaped, "address": shown_address, "score": shown_score}
     return made
 
 

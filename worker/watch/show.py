@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol, TextIO
 
 from worker.output.jsonl import json_line
+from worker.output.text import shown_score
 from worker.report import Report
 from worker.watch.events import WatchEvent, WindowResult
 
@@ -56,7 +57,7 @@ class Table:
         self._print(
             _clock(window.end_ms),
             window.verdict,
-            "-" if window.score is None else f"{window.score:.2f}",
+            "-" if window.score is None else shown_score(window.score),
             str(window.frames),
             str(window.with_face),
             f"{window.dropped_ms / 1000:.0f} s" if window.dropped_ms else "-",
@@ -64,7 +65,7 @@ class Table:
         )
 
     def report(self, report: Report) -> None:
-        score = "" if report.score is None else f" ({report.score:.2f})"
+        score = "" if report.score is None else f" ({shown_score(report.score)})"
         why = "".join(f", {reason.code}" for reason in report.reasons)
         self._out.write(f"whole: {report.verdict or report.status}{score}{why}\n")
         if report.error is not None:

@@ -115,6 +115,15 @@ def test_a_score_close_to_a_threshold_has_the_digits_that_tell_them_apart(servic
     assert "0.69996 (real below 0.40000, fake above 0.70000)" in read(sign_in().page(f"/scans/{scan_id}")).text
 
 
+def test_a_score_that_is_less_than_one_is_not_said_to_be_one(service: Service, sign_in: SignIn) -> None:
+    scan_id = service.submit()
+    completed(service.parts.desk.records, scan_id, with_faces(scan_id, score=0.9996))
+    browser = sign_in()
+    assert ">0.99" in browser.page("/scans").replace("&gt;", ">")
+    text = read(browser.page(f"/scans/{scan_id}")).text
+    assert all(said in text for said in ("Track 1: score over 0.99", ">0.999 (real below 0.400"))
+
+
 def test_of_frames_that_the_report_does_not_list_the_page_says_how_many_there_are(service: Service, sign_in: SignIn) -> None:
     scan_id = service.submit()
     found = with_faces(scan_id)

@@ -114,3 +114,12 @@ def test_scans_are_told_with_their_state() -> None:
     assert dead[1:4] == ["dead", "2026-11-28", "12:00:00"]
     assert decided[1:5] == ["completed", "real", "(human)", "0.90"]
     assert decided[7] == "/clips/a.mp4"
+
+
+@pytest.mark.parametrize("table", [TableSink, ScansTable])
+def test_a_score_that_is_less_than_one_is_not_said_to_be_one(table: type[TableSink] | type[ScansTable]) -> None:
+    out = io.StringIO()
+    sink = table(out)
+    sink.write(report(score=0.996))
+    sink.close()
+    assert " >0.99 " in out.getvalue()

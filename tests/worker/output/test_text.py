@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.output.text import bare_address, clock, escaped, shown_address
+from worker.output.text import bare_address, clock, escaped, shown_address, shown_score
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,24 @@ def test_an_address_without_what_it_may_keep_secret(url: str, bare: str | None, 
 )
 def test_a_moment_is_shown_as_on_a_clock(t_ms: int, shown: str) -> None:
     assert clock(t_ms) == shown
+
+
+@pytest.mark.parametrize(
+    ("score", "digits", "short", "in_words"),
+    [
+        (0.0, 2, "0.00", "0.00"),
+        (5e-324, 2, "<0.01", "under 0.01"),
+        (0.0049, 2, "<0.01", "under 0.01"),
+        (0.0051, 2, "0.01", "0.01"),
+        (0.5, 2, "0.50", "0.50"),
+        (0.9949, 2, "0.99", "0.99"),
+        (0.9951, 2, ">0.99", "over 0.99"),
+        (0.9951, 3, "0.995", "0.995"),
+        (0.9996, 3, ">0.999", "over 0.999"),
+        (1 - 2**-53, 2, ">0.99", "over 0.99"),
+        (1 - 2**-53, 17, "0.99999999999999989", "0.99999999999999989"),
+        (1.0, 2, "1.00", "1.00"),
+    ],
+)
+def test_a_score_reads_as_certainty_only_where_it_is(score: float, digits: int, short: str, in_words: str) -> None:
+    assert (shown_score(score, digits), shown_score(score, digits, in_words=True)) == (short, in_words)

@@ -264,3 +264,8 @@ def test_that_a_score_is_not_calibrated_is_said(tmp_path: Path) -> None:
 
 def test_orders_are_those_that_the_page_names() -> None:
     assert list(ORDERS) == ["verdict", "score", "name"]
+
+
+def test_a_score_that_is_less_than_one_is_not_said_to_be_one(tmp_path: Path) -> None:
+    save(tmp_path, [scored("a.mp4", Label.FAKE, 0.996)])
+    assert ">0.99" in Page((tmp_path / "index.html").read_text("utf-8")).text

@@ -14,7 +14,7 @@ from worker.pages import words
 from worker.pages.page import MOST_VALUES, name_of, report_page, values_of
 from worker.pages.rows import row_of
 from worker.pages.timeline import MOST_ROWS
-from worker.report import ErrorCode, ErrorItem, FrameItem, Model, Report, Source, Thresholds, Uncertainty
+from worker.report import ErrorCode, ErrorItem, FrameItem, Model, Report, Segment, Source, Thresholds, Uncertainty
 from worker.types import Label, MediaKind, Reason
 
 JPEG = b"\xff\xd8 a picture"
@@ -278,6 +278,14 @@ def test_neighbouring_frames_have_times_of_their_own() -> None:
     assert re.findall(r"Face at (\S+), score", html) == ["0:02.00", "0:02.08"]
     assert re.findall(r"<td>(0:00\.\d\d)</td>", html) == ["0:00.00", "0:00.04"], "in the table of values"
     assert re.findall(r"<title>(0:\S+):", html) == ["0:00.00", "0:00.04"], "of dots"
+
+
+def test_a_score_that_is_less_than_one_is_nowhere_said_to_be_one() -> None:
+    sure = track(score=0.996, evidence=(track().evidence[0].model_copy(update={"score": 0.996}),))
+    part = Segment(start_ms=0, end_ms=1000, max_score=0.996, track=0)
+    html = report_page(report(score=0.9996, tracks=(sure,), frames=frames(0.996, 0.004), segments=(part,)), everything)
+    assert not re.search(r"(?<![:.\d])(1\.00+|0\.00+)(?!\d)", html)
+    assert {"over 0.999", "over 0.99", "&gt;0.999", "&gt;0.99", "&lt;0.01"} <= set(re.findall(r"(?:over |&gt;|&lt;)0\.\d+", html))
 
 
 def test_evidence_of_a_picture_has_no_time() -> None:
