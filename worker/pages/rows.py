@@ -26,7 +26,7 @@ from worker.types import Label
 PAGE: Final = "page.html"
 """An item's page, beside its report."""
 DATABASE: Final = ".index.sqlite"
-VERSION: Final = 4
+VERSION: Final = 5
 PATIENCE_S: Final = 30.0
 """For another run's use of the database."""
 PLACE = re.compile(r"(.+-)?[0-9a-f]{16}")
@@ -69,7 +69,8 @@ def row_of(place: str, stamp: str, report: Report) -> Row:
     head, source = words.headline(report), report.source
     name, address = escaped(name_of(report)), shown_address(source.url) if source.url else ""
     calibration = "" if report.calibrated or report.score is None else words.NOT_CALIBRATED
-    why = " ".join(filter(None, (*words.reasons(report), words.part(report), calibration)))
+    stretches = words.SOME_STRETCHES if head is words.REAL_WITH_STRETCHES else ""
+    why = " ".join(filter(None, (stretches, *words.reasons(report), words.part(report), calibration)))
     if report.error is not None:
         why = f"{words.error(report.error.code)} ({escaped(report.error.message)})"
     return Row(

@@ -50,6 +50,7 @@ VERDICTS: Final[dict[Label, Words]] = {
     ),
 }
 
+SOME_STRETCHES: Final = "Some stretches look suspicious."
 REAL_WITH_STRETCHES: Final = replace(
     VERDICTS[Label.REAL],
     means="Some stretches look suspicious (marked below), but no face does as a whole. This does not prove that the media are "

@@ -269,3 +269,9 @@ def test_orders_are_those_that_the_page_names() -> None:
 def test_a_score_that_is_less_than_one_is_not_said_to_be_one(tmp_path: Path) -> None:
     save(tmp_path, [scored("a.mp4", Label.FAKE, 0.996)])
     assert ">0.99" in Page((tmp_path / "index.html").read_text("utf-8")).text
+
+
+def test_that_a_real_one_has_suspicious_stretches_is_said(tmp_path: Path) -> None:
+    without = named("b.mp4", report(verdict=Label.REAL, score=0.1, segments=()))
+    save(tmp_path, [scored("a.mp4", Label.REAL, 0.2), without, scored("c.mp4", Label.FAKE, 0.9)])
+    assert Page((tmp_path / "index.html").read_text("utf-8")).text.count("Some stretches look suspicious.") == 1
