@@ -11,6 +11,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 
 from worker import report as wire
+from worker.content import Content
 from worker.errors import SourceError, VeriframeError
 from worker.exhausted import exhausted
 from worker.observe import Observations
@@ -34,9 +35,10 @@ class Findings:
     stopped_by: Literal["verdict", "media"] | None
 
 
-def failed_report(job: wire.Report, error: Exception) -> wire.Report:
-    """The report of an item that could not be scanned."""
-    return job.model_copy(update={"status": "failed", "finished_at": wire.now(), "progress": 1.0, "error": error_item(error)})
+def failed_report(job: wire.Report, error: Exception, content: Content | None = None) -> wire.Report:
+    """The report of an item that could not be scanned; ``content`` None: its bytes could not be read."""
+    told = error_item(error).model_copy(update={"sha256": content.sha256 if content else None})
+    return job.model_copy(update={"status": "failed", "finished_at": wire.now(), "progress": 1.0, "error": told})
 
 
 def error_item(error: Exception) -> wire.ErrorItem:

@@ -145,20 +145,24 @@ class Scanner:
             status="running",
             progress=0.0,
         )
+        started = time.perf_counter()
         try:
             options = dataclasses.replace(
                 self._options,
                 request=self._options.request if request is None else request,
                 explain=self._options.explain if explain is None else explain,
             )
-            return self._scan(path, job, content, on_progress, options)
+            if on_progress is not None:  # who is told may end the scan: before the file is read, and before it is opened
+                on_progress(Progress(decoded=0, wanted=None))
+            content = content or read_content(path, options.max_bytes)
+            return self._scan(path, job, content, started, on_progress, options)
         except EngineFailed:
             raise
         except VeriframeError as exc:
-            return ScanResult(report=failed_report(self._by_model(job), exc), crops={})
+            return ScanResult(report=failed_report(self._by_model(job), exc, content), crops={})
         except Exception as exc:  # the job boundary: a bug costs one item, never the run
             log.exception("scan %s failed", job.id)
-            return ScanResult(report=failed_report(self._by_model(job), exc), crops={})
+            return ScanResult(report=failed_report(self._by_model(job), exc, content), crops={})
 
     def _by_model(self, job: wire.Report) -> wire.Report:
         """Waits for the classifier: an item's first frames may be decoded, and their faces found, before it is open."""
@@ -168,14 +172,12 @@ class Scanner:
         self,
         path: Path,
         job: wire.Report,
-        content: Content | None,
+        content: Content,
+        started: float,
         on_progress: Callable[[Progress], None] | None,
         options: ScanOptions,
     ) -> ScanResult:
-        started = time.perf_counter()
         tell = on_progress or (lambda progress: None)
-        tell(Progress(decoded=0, wanted=None))  # who is told may end the scan: before the file is read, and before it is opened
-        digest = (content or read_content(path, options.max_bytes)).sha256
         tell(Progress(decoded=0, wanted=None))
         opening = time.perf_counter()
         with self._frames.open(path) as media:
@@ -197,7 +199,7 @@ class Scanner:
         coverage = run.coverage(seen)
         found = Findings(
             info=media.info,
-            sha256=digest,
+            sha256=content.sha256,
             phash=passes.hashes.phash(coverage.start_s, coverage.end_s),
             seen=seen,
             coverage=coverage,

@@ -218,6 +218,7 @@ class ErrorItem(Wire):
     code: ErrorCode
     message: str
     retryable: bool
+    sha256: str | None = Field(default=None, description="hash of the bytes that could not be scanned, where they could be read")
 
 
 class Report(Wire):
@@ -255,6 +256,11 @@ class Report(Wire):
     timings_ms: Timings | None = None
     watch: Watch | None = Field(default=None, description="for kind=watch")
     error: ErrorItem | None = None
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the bytes, also of those that could not be scanned; None where they could not be read."""
+        return self.media.sha256 if self.media else self.error.sha256 if self.error else None
 
     @property
     def start_s(self) -> float | None:

@@ -157,7 +157,8 @@ def test_a_bad_item_never_stops_the_rest(media: Callable[..., Path]) -> None:
         "missing.mp4": None,
         "null": None,
     }
-    assert found["b.mp4"]["error"] == {"code": "internal", "message": "RuntimeError: a bug in the scanner", "retryable": False}
+    told = {"code": "internal", "message": "RuntimeError: a bug in the scanner", "retryable": False, "sha256": None}
+    assert found["b.mp4"]["error"] == told
     assert found["missing.mp4"]["error"]["code"] == "unsupported"
     assert found["missing.mp4"]["error"]["message"] == "no such file or folder"
     assert all(os.path.isabs(r["source"]["path"]) for r in found.values())

@@ -259,6 +259,7 @@ def test_errors_become_codes(file: Path, error: VeriframeError, code: str, retry
     assert report.verdict is None
     assert report.error is not None
     assert (report.error.code, report.error.retryable) == (code, retryable)
+    assert report.error.sha256 == report.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_a_child_that_dies_in_mid_file_fails_the_item(file: Path) -> None:

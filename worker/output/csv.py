@@ -64,7 +64,7 @@ class CsvSink:
             row.error_code,
             safe_cell(row.error_message),
             safe_cell(f"{report.model.name} {report.model.version}") if report.model else None,
-            report.media.sha256 if report.media else None,
+            report.sha256,
             report.id,
             _seconds(row.start_s),
             _seconds(row.end_s),

@@ -302,6 +302,7 @@ class Performer:
             code=error.code,
             message=error.message,
             retryable=error.retryable,
+            sha256=error.sha256,
             wait_s=wait_s,
         )
 

@@ -249,11 +249,14 @@ class Records:
         tell_finished(self._telemetry, claim, report)
         return ended
 
-    def fail(self, claim: Claim, *, code: str, message: str, retryable: bool, wait_s: float = 0.0) -> Ended:
+    def fail(
+        self, claim: Claim, *, code: str, message: str, retryable: bool, sha256: str | None = None, wait_s: float = 0.0
+    ) -> Ended:
         """``again`` after a back-off that doubles with each try (at least ``wait_s``, where a server asked for that), ``failed``,
         ``dead`` (attempts used up) or ``cancelled``; ``ended``: it had ended otherwise before, by this attempt."""
         terms = self.terms
-        error = json.dumps({"code": code, "message": message, "retryable": retryable})
+        known = {} if sha256 is None else {"sha256": sha256}
+        error = json.dumps({"code": code, "message": message, "retryable": retryable} | known)
         tried = (error, int(retryable), terms.max_attempts, terms.keep_s)
         backoff = (_ms(terms.backoff_s), _ms(terms.backoff_max_s), f"{random.uniform(0.5, 1):.3f}", _ms(wait_s))
         ended = self._ended(claim, self._call("fail", claim.id, claim.attempt, *tried, *backoff))

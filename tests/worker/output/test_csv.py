@@ -42,6 +42,7 @@ def test_a_file_is_named_as_it_is_with_what_is_known_of_it() -> None:
     assert (found["start_s"], found["end_s"]) == ("", "")
     found = row()
     assert (found["sha256"], found["duration_s"], found["seconds"], found["score"]) == ("", "", "", "")
+    assert row(error={"code": "corrupt", "message": "", "retryable": False, "sha256": "ef" * 32})["sha256"] == "ef" * 32
 
 
 def test_a_part_of_a_video_has_its_begin_and_end() -> None:

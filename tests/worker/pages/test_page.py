@@ -140,6 +140,12 @@ def test_only_what_lies_in_the_bytes_is_said_to_come_again(code: str, said: str 
     assert re.findall(r"A second try .*", text) == ([said] if said else [])
 
 
+def test_which_bytes_failed_is_said_where_it_is_known() -> None:
+    error = ErrorItem(code="corrupt", message="", retryable=False, sha256="ef" * 32)
+    pages = [Page(report_page(one, nothing)).text for one in (failed().model_copy(update={"error": error}), failed())]
+    assert ["ef" * 32 in text for text in pages] == [True, False]
+
+
 def test_what_may_help_and_that_all_tries_are_used_up_is_said() -> None:
     error = ErrorItem(code="fetch_timeout", message="", retryable=True)
     text = Page(report_page(failed().model_copy(update={"error": error, "dead": True}), nothing)).text

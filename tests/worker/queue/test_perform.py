@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -213,6 +214,7 @@ def test_a_card_that_fails_and_a_bug_are_tried_again_in_another_process(attempt:
     stored = attempt.records.get(scan_id).error
     assert stored is not None
     assert (stored["code"], stored["retryable"]) == ("internal", True)
+    assert attempt.desk.report(scan_id, "acme").sha256 == hashlib.sha256(b"ok").hexdigest()
 
 
 def test_a_watch_whose_card_fails_goes_on_in_another_process(attempt: Attempt) -> None:
