@@ -1,8 +1,9 @@
-"""``.ci/run``, with stand-ins for all that it starts: what fails keeps no results back, and is told at the end."""
+"""``.ci/run``, with stand-ins for all that it starts: what fails is told at the end, and nothing of it runs on."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -12,15 +13,20 @@ ROOT = Path(__file__).resolve().parents[1]
 MAKEFILE = "setup check test:\n\t@echo $@ >>ran\n\t@case $@ in {fails}) false; esac\n"
 
 
-def ci(folder: Path, fails: str) -> tuple[int, str, list[str]]:
-    """Its exit code, its last line on standard error, and what it ran. That it ended includes whatever holds its output."""
+def stage(folder: Path, makefile: str, collects: str = "") -> Path:
+    """Itself, among stand-ins."""
     for name in (".ci/tools", "deploy/assets/install.sh", ".venv/bin/python"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).write_text("#!/bin/sh\n" + (collects if name.endswith("python") else ""))
         (folder / name).chmod(0o700)
-    shutil.copy(ROOT / ".ci/run", folder / ".ci/run")
-    (folder / "Makefile").write_text(MAKEFILE.format(fails=fails or "none"))
-    done = subprocess.run([folder / ".ci/run"], capture_output=True, text=True, timeout=20, check=False)
+    (folder / "Makefile").write_text(makefile)
+    return Path(shutil.copy(ROOT / ".ci/run", folder / ".ci/run"))
+
+
+def ci(folder: Path, fails: str) -> tuple[int, str, list[str]]:
+    """Its exit code, its last line on standard error, and what it ran. That it ended includes whatever holds its output."""
+    run = stage(folder, MAKEFILE.format(fails=fails or "none"))
+    done = subprocess.run([run], capture_output=True, text=True, timeout=20, check=False)
     return done.returncode, (done.stderr.splitlines() or [""])[-1], (folder / "ran").read_text().split()
 
 
@@ -38,3 +44,16 @@ def test_what_fails_is_told_at_the_end_and_is_its_exit_code(tmp_path: Path, fail
     code, last, did = ci(tmp_path, fails)
     assert (code != 0, did) == (bool(fails), ran)
     assert last.endswith(told)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("during", ["check", "test"])
+def test_a_signal_to_it_ends_all_that_it_started(tmp_path: Path, during: str, number: signal.Signals) -> None:
+    slow = {"check": "exec sleep 60", "test": ""}[during]
+    run = stage(tmp_path, f"setup check test:\n\t@case $@ in {during}) echo $@; sleep 60; esac\n", slow)
+    with subprocess.Popen([run], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().decode() == f"{during}\n"
+        process.send_signal(number)
+        process.communicate(timeout=20)  # until nobody holds its output any more
+    assert process.returncode == -number
