@@ -142,8 +142,8 @@ def disk_bytes(folder: Path) -> int | None:
     """The most that the disk of ``folder`` could hold in one file, if nothing else lay on it: a hundredth goes to what is kept of
     a file beside its bytes. None: it does not say. Whatever is larger finds no room however long it waits."""
     state = os.statvfs(folder)
-    blocks = state.f_blocks - (state.f_bfree - state.f_bavail)  # the difference is root's
-    return blocks * state.f_frsize * 99 // 100 if state.f_blocks else None
+    roots = state.f_bfree - state.f_bavail if state.f_bavail else 0  # btrfs says 0 for a while, however much is free
+    return (state.f_blocks - roots) * state.f_frsize * 99 // 100 if state.f_blocks else None
 
 
 @contextlib.contextmanager

@@ -93,6 +93,18 @@ def test_what_is_larger_than_the_whole_disk_is_too_large_and_not_a_matter_of_tim
         intake.write(b"abcdef")
 
 
+@pytest.mark.parametrize(
+    ("blocks", "free", "available", "whole"),
+    [(1000, 300, 250, 940), (1000, 40, 0, 990), (1000, 900, 0, 990), (0, 0, 0, None)],
+    ids=["root's part is not ours", "full", "btrfs, short of room for its metadata", "it does not say"],
+)
+def test_what_a_disk_could_hold(
+    monkeypatch: pytest.MonkeyPatch, blocks: int, free: int, available: int, whole: int | None
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((1, 1, blocks, free, available, 0, 0, 0, 0, 255)))
+    assert disk_bytes(Path()) == whole
+
+
 def test_what_is_there_is_neither_followed_nor_replaced(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
     (tmp_path / "file").write_bytes(b"mine")

@@ -197,7 +197,7 @@ def test_playlists_that_end_in_an_error(lines: list[str], error: type[Exception]
 
 
 def test_segments_that_are_more_than_the_disk_could_hold(spy: Spy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((1, 1, 1000, 10, 0, 0, 0, 0, 0, 255)))
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((1, 1, 1000, 20, 10, 0, 0, 0, 0, 255)))
     raised = fails({"media.m3u8": playlist(*SEGMENT * 4), "a": b"\x47" * 300}, spy, tmp_path)
     assert isinstance(raised, MediaTooLarge)
     assert "the disk could hold: 980 bytes" in str(raised)
