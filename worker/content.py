@@ -98,8 +98,9 @@ class Intake:
                 while rest:
                     rest = rest[self._file.write(rest) :]
         except StorageFull as exc:
-            if self._disk_bytes is not None and self.size_bytes > _NEXT_TO_ALL * self._disk_bytes:
-                raise MediaTooLarge(f"more than the disk could hold: it was full after {self.size_bytes} bytes of this") from exc
+            taken_bytes = self.size_bytes - len(rest)
+            if self._disk_bytes is not None and taken_bytes > _NEXT_TO_ALL * self._disk_bytes:
+                raise MediaTooLarge(f"more than the disk could hold: it was full after {taken_bytes} bytes of this") from exc
             raise
 
     def expect(self, size_bytes: int) -> None:

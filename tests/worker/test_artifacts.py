@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
 import secrets
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from tests.worker.exhaustion import short_files
 from worker.artifacts import ArtifactStore, ExpiringStore, NoStore, open_store
 from worker.blobs import FsspecBlobs
 from worker.errors import ConfigError, FetchGone, MediaTooLarge, StorageDown, StorageFull
@@ -236,15 +236,11 @@ def test_what_is_missing_is_gone(store: ArtifactStore, tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_and_leaves_nothing(store: ArtifactStore, tmp_path: Path) -> None:
     store.put("a", DATA, expires_at=NOW + 10)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
+    with short_files(100_000):
         with pytest.raises(StorageFull):
             store.put("b", DATA, expires_at=NOW + 10)
         with pytest.raises(StorageFull):
             store.get("a", tmp_path / "into")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not (tmp_path / "into").exists()
     assert store.sweep(NOW + 10 * 86400) == 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.worker.exhaustion import short_files
 from worker.content import Content, Intake, disk_bytes, read_content, taking_in, write_atomically
 from worker.errors import MediaTooLarge, SourceError, StorageFull, UnsupportedMedia
 
@@ -121,8 +122,7 @@ def test_a_full_disk_is_told() -> None:
         Intake(file).write(b"x")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-@pytest.mark.parametrize(("size", "error"), [(91, MediaTooLarge), (89, StorageFull)], ids=["all of it", "not all of it"])
-def test_a_file_that_has_filled_the_disk_by_itself_is_too_large(size: int, error: type[Exception]) -> None:
-    with FileIO("/dev/full", "wb") as file, pytest.raises(error):
-        Intake(file, disk_bytes=100).write(b"x" * size)
+@pytest.mark.parametrize(("room", "error"), [(91, MediaTooLarge), (89, StorageFull)], ids=["next to all of it", "less"])
+def test_a_file_that_has_filled_the_disk_by_itself_is_too_large(tmp_path: Path, room: int, error: type[Exception]) -> None:
+    with short_files(room), taking_in(tmp_path / "a", disk_bytes=100) as intake, pytest.raises(error):
+        intake.write(b"x" * 100)
