@@ -152,7 +152,9 @@ class CallbackSettings(Section):
 
 class TelemetrySettings(Section):
     host: str = Field(default="127.0.0.1", description="address that veriframe worker and courier serve their metrics on")
-    port: int | None = Field(default=9464, ge=0, le=65535, description="0: any free one, which the log names; unset: none")
+    port: int | None = Field(
+        default=9464, ge=0, le=65535, description="0: any free one, which the log names at `info`; unset: none"
+    )
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="auto: JSON lines where standard error is no terminal"
     )
