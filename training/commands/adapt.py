@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -52,11 +53,12 @@ def adapt(
     settings = read_adaptation(config)  # a mistake in it shows before torch is loaded
     from training.adaptation.report import MARKDOWN
     from training.adaptation.run import Plan, adapt
+    from training.folder_lock import alone_in
     from worker.content import full_told
 
     folder = run or Path("runs") / f"adapt-{feedback.stem}"
     plan = Plan(feedback=feedback, model=model, cache=cache, out=out, folder=folder, settings=settings, version=version)
-    with full_told(folder):
+    with full_told(folder), alone_in(folder, partial(typer.echo, err=True)):
         found = adapt(plan, Console(stderr=True))
     for one in found.tried:
         for reason in one.refusals:

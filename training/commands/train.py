@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,8 +67,23 @@ def train(
             raise ConfigError("--threshold is for a study: a configuration with folds")
         settings = settings.model_copy(update={"threshold": threshold})
     folder = run or Path("runs") / configs[0].stem
-    with full_told(folder):
+    with full_told(folder), _alone_in(folder, settings):
         _train(settings, cache, folder)
+
+
+@contextmanager
+def _alone_in(folder: Path, settings: Configuration) -> Iterator[None]:
+    """But for a process that the first one of a staged run or a comparison started: that has the folder for both."""
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    from training.folder_lock import alone_in
+    from training.paper.settings import Baselines, Pipeline
+
+    if isinstance(settings, Pipeline | Baselines) and rank_zero_only.rank != 0:
+        yield
+        return
+    with alone_in(folder, partial(typer.echo, err=True)):
+        yield
 
 
 def _train(settings: Configuration, cache: Path, folder: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
+from training.folder_lock import LOCK
 from training.identity import refuse_other_rows
 from training.paper.engine import BEST, Task, train_stage
 from training.paper.evaluate import evaluate, write_results
@@ -121,7 +122,7 @@ def claim(settings: Pipeline | Baselines, chosen: Chosen, folder: Path) -> None:
         before = read_claim(path)
         if before == told:
             return
-        if any(other != path for other in folder.iterdir()):
+        if any(other.name not in (RUN, LOCK) for other in folder.iterdir()):
             if before["sha256"] != settings.sha256:
                 raise ConfigError(f"{folder} holds a run of another configuration; choose another folder with --run")
             refuse_other_rows(before.get("rows_sha256"), chosen.sha256, folder)

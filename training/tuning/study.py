@@ -8,9 +8,9 @@ processes on one study one at a time opens it, begins a trial or writes the repo
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from training.errors import Diverged
+from training.folder_lock import in_turn, locked, sharing
 from training.identity import rows_sha256
 from training.prepare import read_index
 from training.settings import Fit
@@ -28,7 +29,7 @@ from training.tuning.report import write_best, write_report
 from training.tuning.settings import Choices, Pruning, Search, Value
 from worker.errors import ConfigError
 
-NAME, DATABASE, TRIALS, LOCK, TURN = "veriframe", "study.db", "trials", "lock", "study.lock"
+NAME, DATABASE, TRIALS = "veriframe", "study.db", "trials"
 SETTINGS, ROWS, CONTINUES, FOUND = "settings", "rows_sha256", "continues", "found"
 OnValidation = Callable[[int, dict[str, float]], None]
 
@@ -47,10 +48,10 @@ def tune(
     ``storage``: an SQLAlchemy URL, or the path of a journal file; None is an SQLite file in the folder. Raises ConfigError where
     it holds a study with other settings or on other crops, and where no source can be judged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with ExitStack() as opened:
         with in_turn(folder):
+            opened.enter_context(sharing(folder, partial(console.print, markup=False)))
             kept = opened.enter_context(open_storage(storage or f"sqlite:///{folder / DATABASE}"))
             study = optuna.create_study(
                 storage=kept, study_name=NAME, direction="maximize", load_if_exists=True, pruner=_pruner(search)
@@ -133,27 +134,6 @@ def open_storage(name: str) -> Iterator[optuna.storages.BaseStorage]:
     finally:
         kept.remove_session()
         kept.engine.dispose()
-
-
-@contextmanager
-def in_turn(folder: Path) -> Iterator[None]:
-    """Waits until no other process is within."""
-    with (folder / TURN).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Whether nobody else had it; it is ours until the end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def _one(study: optuna.Study, search: Search, cache: Path, folder: Path, train: Train, trials: int) -> bool:

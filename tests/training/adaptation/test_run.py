@@ -20,6 +20,7 @@ from training.adaptation.feedback import FeedbackSampler
 from training.adaptation.run import Adaptation, Plan, Train, adapt, start, train
 from training.commands.adapt import app
 from training.data import Batch, CropStore
+from training.folder_lock import alone_in
 from training.loop import Run
 from training.prepare import write_shard
 from worker.errors import ConfigError
@@ -204,3 +205,11 @@ def test_the_model_itself_is_not_written_over(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="is --model itself"):
             adapt(plan(model, nowhere, nowhere, tmp_path / "run", out=out), Console(quiet=True))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_where_another_process_adapts_is_refused_by_name(tmp_path: Path) -> None:
+    words = ["wrong.csv", "--model", "m.safetensors", "--out", str(tmp_path / "out.safetensors"), "--run", str(tmp_path / "run")]
+    with alone_in(tmp_path / "run", print):
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2, result.output
+    assert f"{tmp_path / 'run'}: another process is at work there" in result.stderr

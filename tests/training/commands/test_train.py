@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from training.commands.train import app
+from training.folder_lock import alone_in
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,12 +21,24 @@ ROOT = Path(__file__).parents[3]
         (["configs/train/baselines.yaml", "--cache", "nowhere"], "veriframe data prepare"),
     ],
 )
-def test_mistakes_are_told_without_a_traceback(arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_told_without_a_traceback(
+    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(app, [*arguments, "--run", str(tmp_path / "run")])
     assert result.exit_code == 2, result.output
     assert told in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("config", ["second.yaml", "paper.yaml", "baselines.yaml", "leave-out.yaml"])
+def test_a_folder_where_another_process_trains_is_refused_by_name(config: str, tmp_path: Path) -> None:
+    words = [str(ROOT / "configs" / "train" / config), "--run", str(tmp_path / "run"), "--cache", "nowhere"]
+    with alone_in(tmp_path / "run", print):
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2, result.output
+    assert f"{tmp_path / 'run'}: another process is at work there" in result.stderr
 
 
 def test_without_torch_the_extra_is_named() -> None:

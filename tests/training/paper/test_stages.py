@@ -16,6 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from training.folder_lock import LOCK
 from training.paper.engine import BEST, STATE
 from training.paper.evaluate import read_results
 from training.paper.settings import Pipeline
@@ -140,6 +141,7 @@ def test_a_folder_without_a_result_is_claimed_anew(tiny: Pipeline, crops: Path, 
     """A wrong setting that ends the run at its start is put right in the same folder."""
     chosen = read_sets(crops, tiny.sets)
     mended = tiny.model_copy(update={"seed": 2})
+    (tmp_path / LOCK).touch()
     claim(tiny, chosen, tmp_path)
     claim(mended, chosen, tmp_path)
     assert read_claim(tmp_path / RUN)["sha256"] == mended.sha256
