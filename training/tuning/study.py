@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
@@ -25,6 +25,7 @@ from training.folder_lock import in_turn, locked, sharing
 from training.identity import rows_sha256
 from training.prepare import read_index
 from training.settings import Fit
+from training.state import STATE
 from training.tuning.report import write_best, write_report
 from training.tuning.settings import Choices, Pruning, Search, Value
 from worker.errors import ConfigError
@@ -46,17 +47,20 @@ def tune(
     """Go on until ``trials`` trials are done, or run elsewhere; after each ``folder`` has a new ``report.md`` and ``best.yaml``.
 
     ``storage``: an SQLAlchemy URL, or the path of a journal file; None is an SQLite file in the folder. Raises ConfigError where
-    it holds a study with other settings or on other crops, and where no source can be judged.
+    it holds a study with other settings or on other crops that told something already, and where no source can be judged.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with ExitStack() as opened:
         with in_turn(folder):
-            opened.enter_context(sharing(folder, partial(console.print, markup=False)))
+            is_alone = opened.enter_context(sharing(folder, partial(console.print, markup=False)))
             kept = opened.enter_context(open_storage(storage or f"sqlite:///{folder / DATABASE}"))
-            study = optuna.create_study(
-                storage=kept, study_name=NAME, direction="maximize", load_if_exists=True, pruner=_pruner(search)
-            )
-            _claim(study, search, rows_sha256(read_index(cache)), folder)
+            study = _open_study(kept, search)
+            refusal = _refusal(study, search, rows := rows_sha256(read_index(cache)), folder)
+            if refusal is not None and is_alone and _is_untried(study):
+                study = _begin_anew(kept, search, folder)
+            elif refusal is not None:
+                raise refusal
+            _claim(study, search, rows)
         progress = opened.enter_context(Progress(console=console))
         task = progress.add_task("trials", total=trials, completed=count_done(study))
         while _one(study, search, cache, folder, train, trials):
@@ -177,7 +181,7 @@ def _bring_to_end(study: optuna.Study, trial: Trial, search: Search, cache: Path
             if not last:
                 raise ConfigError(f"{cache} holds no crops that are not trained on: there is nothing to judge a trial by")
             study.tell(trial, last[0], skip_if_finished=False)
-    (place / "state.pt").unlink(missing_ok=True)
+    (place / STATE).unlink(missing_ok=True)
 
 
 def _reported_before(study: optuna.Study, trial: Trial) -> dict[int, float]:
@@ -202,14 +206,41 @@ def _enter_anew(study: optuna.Study, folder: Path) -> None:
                 study.enqueue_trial(trial.params, user_attrs={CONTINUES: place_of(trial)})
 
 
-def _claim(study: optuna.Study, search: Search, rows: str, folder: Path) -> None:
-    """Note what the study is for; the settings last: where they are, the rows are. Raises ConfigError where it is for others."""
-    told, known = search.model_dump(mode="json", exclude={"trials"}), study.user_attrs
-    for what, theirs, ours in (("settings", known.get(SETTINGS), told), ("crops", known.get(ROWS), rows)):
+def _open_study(kept: optuna.storages.BaseStorage, search: Search) -> optuna.Study:
+    return optuna.create_study(storage=kept, study_name=NAME, direction="maximize", load_if_exists=True, pruner=_pruner(search))
+
+
+def _refusal(study: optuna.Study, search: Search, rows: str, folder: Path) -> ConfigError | None:
+    """Where the study is for other settings or crops."""
+    known = study.user_attrs
+    for what, theirs, ours in (("settings", known.get(SETTINGS), _told(search)), ("crops", known.get(ROWS), rows)):
         if SETTINGS in known and theirs != ours:
-            raise ConfigError(f"{folder}: the study there has other {what}: name another folder by --run (or another --storage)")
+            return ConfigError(f"{folder}: the study there has other {what}: name another folder by --run (or another --storage)")
+    return None
+
+
+def _claim(study: optuna.Study, search: Search, rows: str) -> None:
+    """Note what the study is for; the settings last: where they are, the rows are."""
     study.set_user_attr(ROWS, rows)
-    study.set_user_attr(SETTINGS, told)
+    study.set_user_attr(SETTINGS, _told(search))
+
+
+def _told(search: Search) -> dict[str, Any]:
+    return search.model_dump(mode="json", exclude={"trials"})
+
+
+def _is_untried(study: optuna.Study) -> bool:
+    """Nothing came of it yet: what ended its first trial, such as a wrong cache, can be put right."""
+    known = study.get_trials(deepcopy=False)
+    return not any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or trial.intermediate_values for trial in known)
+
+
+def _begin_anew(kept: optuna.storages.BaseStorage, search: Search, folder: Path) -> optuna.Study:
+    """An empty study in its place: trials that are cut would go on with what is left of them."""
+    optuna.delete_study(study_name=NAME, storage=kept)
+    for left in (folder / TRIALS).glob(f"*/{STATE}"):
+        left.unlink()
+    return _open_study(kept, search)
 
 
 def _pruner(search: Search) -> optuna.pruners.BasePruner:

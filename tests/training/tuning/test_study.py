@@ -11,7 +11,9 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from tests.training.conftest import crop, picture
 from training.errors import Diverged
+from training.prepare import write_shard
 from training.settings import Fit, read_fit
 from training.tuning.report import BEST, MARKDOWN
 from training.tuning.settings import Search
@@ -166,6 +168,41 @@ def test_a_study_on_other_crops_is_not_continued(tmp_path: Path) -> None:
     study.set_user_attr(ROWS, "of before")
     with pytest.raises(ConfigError, match="other crops"):
         run(tmp_path, Trainer(), 2)
+
+
+@pytest.mark.parametrize("storage", [None, "journal"])
+@pytest.mark.parametrize("wrong", [SEARCH, SEARCH.model_copy(update={"seed": 2, "steps": 8})])
+def test_a_study_of_which_nothing_came_is_begun_anew(tmp_path: Path, wrong: Search, storage: str | None) -> None:
+    """The first trial could not be judged, and had saved its state."""
+    place = storage and str(tmp_path / "study.log")
+
+    def unjudged(fit: Fit, cache: Path, folder: Path, **_: object) -> None:
+        (folder / "state.pt").write_text("3")
+
+    with pytest.raises(ConfigError, match="nothing to judge a trial by"):
+        run(tmp_path, unjudged, 1, wrong, place)
+    (tmp_path / "cache").mkdir()
+    write_shard(tmp_path / "cache", "140k-real", [(picture(1), crop("140k-real", 1, "real", "140k"))])
+    second = Trainer()
+    study = run(tmp_path, second, 1, storage=place)
+    assert (second.steps, [trial.state for trial in study.trials]) == ([1, 2, 3, 4], [TrialState.COMPLETE])
+
+
+def test_a_study_that_another_process_has_is_not_begun_anew(tmp_path: Path) -> None:
+    class First(Trainer):
+        def __call__(self, fit: Fit, cache: Path, folder: Path, *, console: Console, on_validation: OnValidation) -> None:
+            with pytest.raises(ConfigError, match="other settings"):
+                run(tmp_path, Trainer(), 1, SEARCH.model_copy(update={"seed": 2}))
+            super().__call__(fit, cache, folder, console=console, on_validation=on_validation)
+
+    assert [trial.state for trial in run(tmp_path, First(), 1).trials] == [TrialState.COMPLETE]
+
+
+def test_a_cut_trial_that_told_a_value_keeps_its_study(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path, Trainer(dies=(1, 2)), 1)
+    with pytest.raises(ConfigError, match="other settings"):
+        run(tmp_path, Trainer(), 1, SEARCH.model_copy(update={"seed": 2}))
 
 
 def test_a_trial_that_could_not_be_judged_is_an_error(tmp_path: Path) -> None:
