@@ -15,8 +15,8 @@ HELP = """Search for better settings of a recipe by training it many times for a
 
 The YAML names the recipe, the steps of a trial, and ranges for any of the recipe's settings. A trial is judged by the mean AUC
 over sources on files that it did not train on, and ends early where it lags. Stopped and started again, it goes on, the trial
-that was cut included; several processes may work on one study. The run folder gets report.md (all trials, what mattered) and
-best.yaml.
+that was cut included; several processes may work on one study in one run folder, which gets report.md (all trials, what
+mattered) and best.yaml.
 
 \b
   veriframe tune configs/train/tune.yaml

@@ -8,6 +8,7 @@ processes on one study one at a time opens it, begins a trial or writes the repo
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -28,10 +29,11 @@ from training.settings import Fit
 from training.state import STATE
 from training.tuning.report import write_best, write_report
 from training.tuning.settings import Choices, Pruning, Search, Value
+from worker.content import write_atomically
 from worker.errors import ConfigError
 
-NAME, DATABASE, TRIALS = "veriframe", "study.db", "trials"
-SETTINGS, ROWS, CONTINUES, FOUND = "settings", "rows_sha256", "continues", "found"
+NAME, DATABASE, TRIALS, FOLDER_NAME = "veriframe", "study.db", "trials", "study.id"
+FOLDER, SETTINGS, ROWS, CONTINUES, FOUND = "folder", "settings", "rows_sha256", "continues", "found"
 OnValidation = Callable[[int, dict[str, float]], None]
 
 
@@ -47,7 +49,8 @@ def tune(
     """Go on until ``trials`` trials are done, or run elsewhere; after each ``folder`` has a new ``report.md`` and ``best.yaml``.
 
     ``storage``: an SQLAlchemy URL, or the path of a journal file; None is an SQLite file in the folder. Raises ConfigError where
-    it holds a study with other settings or on other crops that told something already, and where no source can be judged.
+    it holds a study with other settings or on other crops that told something already, or one with its trials in another folder,
+    and where no source can be judged.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with ExitStack() as opened:
@@ -55,9 +58,11 @@ def tune(
             is_alone = opened.enter_context(sharing(folder, partial(console.print, markup=False)))
             kept = opened.enter_context(open_storage(storage or f"sqlite:///{folder / DATABASE}"))
             study = _open_study(kept, search)
+            _keep_to_folder(study, folder)
             refusal = _refusal(study, search, rows := rows_sha256(read_index(cache)), folder)
             if refusal is not None and is_alone and _is_untried(study):
                 study = _begin_anew(kept, search, folder)
+                _keep_to_folder(study, folder)
             elif refusal is not None:
                 raise refusal
             _claim(study, search, rows)
@@ -208,6 +213,22 @@ def _enter_anew(study: optuna.Study, folder: Path) -> None:
 
 def _open_study(kept: optuna.storages.BaseStorage, search: Search) -> optuna.Study:
     return optuna.create_study(storage=kept, study_name=NAME, direction="maximize", load_if_exists=True, pruner=_pruner(search))
+
+
+def _keep_to_folder(study: optuna.Study, folder: Path) -> None:
+    """Raises ConfigError where the study has its trials in another folder: by the locks here they would seem to be cut.
+
+    The folder is known by a name that it holds, wherever it is moved or mounted.
+    """
+    path = folder / FOLDER_NAME
+    if not path.exists():
+        write_atomically(path, secrets.token_hex(8).encode())
+    if FOLDER not in study.user_attrs:
+        study.set_user_attr(FOLDER, {"name": path.read_text(), "path": str(folder.resolve())})
+    theirs = study.user_attrs[FOLDER]  # read anew: another process may have been faster
+    if theirs["name"] != path.read_text():
+        there = f"the study of this --storage has its trials in {theirs['path']}"
+        raise ConfigError(f"{folder}: {there}: name that folder by --run, or another --storage")
 
 
 def _refusal(study: optuna.Study, search: Search, rows: str, folder: Path) -> ConfigError | None:

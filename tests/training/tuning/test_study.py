@@ -132,6 +132,22 @@ def test_a_trial_that_runs_elsewhere_is_neither_begun_nor_given_away(tmp_path: P
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
 
 
+@pytest.mark.parametrize("storage", ["study.log", "sqlite:///{}/study.db"])
+def test_a_study_is_refused_in_another_folder_than_its_trials(tmp_path: Path, storage: str) -> None:
+    """By the locks there its live trials would seem to be cut. Its own folder may be moved."""
+    place = storage.format(tmp_path) if "{}" in storage else str(tmp_path / storage)
+
+    class First(Trainer):
+        def __call__(self, fit: Fit, cache: Path, folder: Path, *, console: Console, on_validation: OnValidation) -> None:
+            with pytest.raises(ConfigError, match=f"has its trials in {tmp_path / 'a'}: name that folder by --run"):
+                run(tmp_path / "b", Trainer(), 2, storage=place)
+            super().__call__(fit, cache, folder, console=console, on_validation=on_validation)
+
+    run(tmp_path / "a", First(), 1, storage=place)
+    (tmp_path / "a").rename(tmp_path / "moved")
+    assert len(run(tmp_path / "moved", Trainer(), 2, storage=place).trials) == 2
+
+
 def test_trials_that_lag_end_early(tmp_path: Path) -> None:
     search = SEARCH.model_copy(update={"pruning": SEARCH.pruning.model_copy(update={"kind": "median", "startup_trials": 2})})
     study = run(tmp_path, Trainer(), 6, search)
