@@ -33,6 +33,7 @@ from training.layouts import Listing, list_source
 from training.loop import Run, parameter_groups, train_step
 from training.prepare import Crop, read_index
 from training.release import average_with, git_revision, training_sources
+from training.room import refuse_unwritable
 from training.settings import Fit
 from training.splits import split_sha256
 from training.validate import choose, predict
@@ -92,8 +93,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     Raises ConfigError, naming the files, where feedback is in the regression set, and for what cannot be used; ModelError.
     """
     settings = plan.settings
-    if plan.out.is_dir():
-        raise ConfigError(f"{plan.out} is a folder: --out names the checkpoint's file")
+    refuse_unwritable(plan.out)
     if plan.out.exists() and plan.model.exists() and plan.out.samefile(plan.model):
         raise ConfigError(f"{plan.out} is --model itself, which is left as it is: name another file for --out")
     torch.set_num_threads(settings.threads)

@@ -231,8 +231,11 @@ def sheet(
 
     The picture shows faces of the cache: keep it out of git.
     """
+    from training.room import refuse_unwritable
     from training.settings import Mixture, read_fit
     from training.sheet import contact_sheet
+
+    refuse_unwritable(out, is_replaced=False)
 
     drawn = contact_sheet(cache, read_fit(config).mixture if config else Mixture(), out, seed, rows)
     for kind, speed in drawn.crops_per_cpu_s.items():

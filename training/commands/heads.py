@@ -35,6 +35,9 @@ def heads(
 
     Stopped and started again on the same folder it continues: features are kept as they come, seeds as they are done.
     """
+    from training.room import refuse_unwritable
+
+    refuse_unwritable(run / "heads.md")
     import torch
 
     from training.data import CropStore

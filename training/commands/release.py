@@ -86,6 +86,9 @@ def export(
     ] = None,
     share: Annotated[float, typer.Option(min=0, max=1, help="Of the average: how much comes from the run.")] = 0.5,
 ) -> None:
+    from training.room import refuse_unwritable
+
+    refuse_unwritable(out)
     from training.paper.stages import RUN, export_run
     from training.release import export_checkpoint
 
@@ -124,9 +127,13 @@ def calibrate(
 ) -> None:
     from training.calibration import Target
     from training.labelled import as_learnt, labelled_files
+    from training.room import refuse_unwritable
     from training.scans import calibrate_checkpoint, read_reports
     from worker.model.checkpoint import load_spec, sha256
 
+    refuse_unwritable(checkpoint)
+    if card is not None:
+        refuse_unwritable(card, is_replaced=False)
     labelled, root = labelled_files(cache, data)
     items = {item.path: item for item in as_learnt(labelled.values(), load_spec(checkpoint).training)}
     digest = sha256(checkpoint)
@@ -147,9 +154,11 @@ def degrade(
 ) -> None:
     from training.degraded import make_copies
     from training.labelled import labelled_files
+    from training.room import refuse_unwritable
     from worker.frame_source import build_frames
     from worker.settings import default_file, load_settings
 
+    refuse_unwritable(out / "copy")
     labelled, root = labelled_files(cache, data)
     items = [item for item in labelled.values() if item.split != "train"]
     with build_frames(load_settings(default_file())) as frames:
@@ -181,6 +190,7 @@ def alarms(
     from training.calibration import Target
     from training.evaluation import robustness
     from training.labelled import as_learnt, labelled_files
+    from training.room import refuse_unwritable
     from training.scans import last_of_each, named_reports
     from worker.compose import build_scanner
     from worker.frame_source import build_frames
@@ -188,6 +198,7 @@ def alarms(
     from worker.progress import Bar
     from worker.settings import default_file, load_settings
 
+    refuse_unwritable(out / "alarms.md")
     labelled, root = labelled_files(cache, data)
     items = {item.path: item for item in as_learnt(labelled.values(), load_spec(checkpoint).training)}
     own = last_of_each(named_reports(reports, items, root, sha256(checkpoint), _told), _told)

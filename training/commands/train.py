@@ -79,7 +79,7 @@ def _alone_in(folder: Path, settings: Configuration) -> Iterator[None]:
     from training.folder_lock import alone_in
     from training.paper.settings import Baselines, Pipeline
 
-    if isinstance(settings, Pipeline | Baselines) and rank_zero_only.rank != 0:
+    if isinstance(settings, Pipeline | Baselines) and rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         yield
         return
     with alone_in(folder, partial(typer.echo, err=True)):

@@ -18,6 +18,7 @@ from training.evaluation.results import Evaluation, Level
 from training.evaluation.scanning import match, read_reports, scan_cases
 from training.labelled import as_learnt
 from training.plain import PARTS
+from training.room import refuse_unwritable
 from training.splits import SPLITS
 from worker import __version__
 from worker.errors import ConfigError
@@ -56,6 +57,7 @@ def evaluate(plan: Plan, settings: Settings, build: BuildScanner) -> Evaluation:
 
     Raises ConfigError, ModelError, ``scanning.Stopped``.
     """
+    refuse_unwritable(plan.out / "report.json")
     finished = read_reports(plan.reports)
     cases, left_out = choose(read_cases(plan.manifest, plan.data), plan, _training(settings, finished))
     plan.out.mkdir(parents=True, exist_ok=True)

@@ -192,7 +192,7 @@ def test_the_shipped_settings_are_the_defaults() -> None:
 
 def test_a_folder_in_the_checkpoints_place_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    with pytest.raises(ConfigError, match="is a folder: --out names"):
+    with pytest.raises(ConfigError, match="is a folder: name a file"):
         adapt(plan(nowhere, nowhere, nowhere, tmp_path / "run", out=tmp_path), Console(quiet=True))
     assert not (tmp_path / "run").exists()
 
