@@ -9,6 +9,7 @@ processes on one study one at a time opens it, begins a trial or writes the repo
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 from rich.progress import Progress
+from sqlalchemy.exc import SQLAlchemyError
 
 from training.errors import Diverged
 from training.folder_lock import in_turn, locked, sharing
@@ -29,8 +32,8 @@ from training.settings import Fit
 from training.state import STATE
 from training.tuning.report import write_best, write_report
 from training.tuning.settings import Choices, Pruning, Search, Value
-from worker.content import write_atomically
-from worker.errors import ConfigError
+from worker.content import full_told, write_atomically
+from worker.errors import ConfigError, StorageFull
 
 NAME, DATABASE, TRIALS, FOLDER_NAME = "veriframe", "study.db", "trials", "study.id"
 FOLDER, SETTINGS, ROWS, CONTINUES, FOUND = "folder", "settings", "rows_sha256", "continues", "found"
@@ -59,7 +62,8 @@ def tune(
             kept = opened.enter_context(open_storage(storage or f"sqlite:///{folder / DATABASE}"))
             study = _open_study(kept, search)
             _keep_to_folder(study, folder)
-            refusal = _refusal(study, search, rows := rows_sha256(read_index(cache)), folder)
+            rows = rows_sha256(read_index(cache))
+            refusal = _refusal(study, search, rows, folder)
             if refusal is not None and is_alone and _is_untried(study):
                 study = _begin_anew(kept, search, folder)
                 _keep_to_folder(study, folder)
@@ -128,21 +132,45 @@ def place_of(trial: Trial | FrozenTrial) -> int:
     return int(trial.user_attrs.get(CONTINUES, trial.number))
 
 
+class Journal(JournalFileBackend):
+    """Raises StorageFull, which names its own folder: it need not be the run's."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with full_told(Path(self._file_path).parent):
+            super().append_logs(logs)
+
+
 @contextmanager
 def open_storage(name: str) -> Iterator[optuna.storages.BaseStorage]:
+    """Raises StorageFull, also for what is done with it in the context."""
     if "://" not in name:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield optuna.storages.JournalStorage(JournalFileBackend(name))
+        yield optuna.storages.JournalStorage(Journal(name))
         return
     if name.startswith("sqlite:///"):
         Path(name.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    kept = optuna.storages.RDBStorage(name)
+    with _full_database_told(name):
+        kept = optuna.storages.RDBStorage(name)
+        try:
+            yield kept
+        finally:
+            kept.remove_session()
+            kept.engine.dispose()
+
+
+@contextmanager
+def _full_database_told(name: str) -> Iterator[None]:
+    """SQLite's own errors of a full disk, a quota or a file-size limit, within those of SQLAlchemy and Optuna, as StorageFull."""
     try:
-        yield kept
-    finally:
-        kept.remove_session()
-        kept.engine.dispose()
+        yield
+    except (SQLAlchemyError, StorageInternalError) as exc:
+        told: BaseException | None = exc
+        while told is not None and not isinstance(told, sqlite3.Error):
+            told = told.__cause__
+        if told is None or told.sqlite_errorcode not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+            raise
+        raise StorageFull(f"no room for the study in {name}: {told}; make room and start again, it goes on") from exc
 
 
 def _one(study: optuna.Study, search: Search, cache: Path, folder: Path, train: Train, trials: int) -> bool:

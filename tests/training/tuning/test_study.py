@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import optuna
@@ -18,7 +19,7 @@ from training.settings import Fit, read_fit
 from training.tuning.report import BEST, MARKDOWN
 from training.tuning.settings import Search
 from training.tuning.study import ROWS, OnValidation, objective, tune
-from worker.errors import ConfigError
+from worker.errors import ConfigError, StorageFull
 
 RECIPE = {"stages": [{"until": 1, "size": 32, "pairs": 2}], "minutes": 30}
 SEARCH = Search.model_validate(
@@ -146,6 +147,16 @@ def test_a_study_is_refused_in_another_folder_than_its_trials(tmp_path: Path, st
     run(tmp_path / "a", First(), 1, storage=place)
     (tmp_path / "a").rename(tmp_path / "moved")
     assert len(run(tmp_path / "moved", Trainer(), 2, storage=place).trials) == 2
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{}/kept/study.db", "{}/kept/study.log"])
+def test_a_full_disk_under_the_study_is_told(
+    tmp_path: Path, storage: str, little_room: Callable[[], AbstractContextManager[None]]
+) -> None:
+    place = storage.format(tmp_path)
+    long = SEARCH.model_copy(update={"steps": 400})
+    with little_room(), pytest.raises(StorageFull, match=f"^no room .*{tmp_path / 'kept'}"):
+        run(tmp_path / "run", Trainer(), 9, long, place)
 
 
 def test_trials_that_lag_end_early(tmp_path: Path) -> None:
