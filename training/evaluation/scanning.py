@@ -105,7 +105,7 @@ def match(cases: Sequence[Case], reports: Sequence[Report]) -> dict[str, Report]
     end of its path. Of several on one file the last.
 
     Raises ConfigError where nothing matches, where reports come from several checkpoints, and where two on different files end
-    like one case.
+    like one case and not both failed.
     """
     hashes = {report.model.sha256 for report in reports if report.model is not None}
     if len(hashes) > 1:
@@ -129,8 +129,11 @@ def match(cases: Sequence[Case], reports: Sequence[Report]) -> dict[str, Report]
 
 
 def _on_one_file(name: str, reports: Sequence[Report]) -> Report:
-    """The last. Raises ConfigError where they are on several files, by their places and bytes."""
+    """The last. Raises ConfigError where they are on several files, by their places and bytes, unless all failed: whichever of
+    these the case is, it has no verdict."""
     last = reports[-1]
+    if all(report.status == "failed" for report in reports):
+        return last
     for report in reports:
         if _place(report.source) != _place(last.source) and _sha256(report) != (_sha256(last) or "not known"):
             raise ConfigError(

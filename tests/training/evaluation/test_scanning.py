@@ -56,6 +56,16 @@ def test_two_files_that_end_like_one_case_are_refused_unless_they_are_copies(cas
     assert match([case("fake", "a.mp4")], copies) == {"a.mp4": copies[1]}
 
 
+def test_two_failed_reports_that_end_like_one_case_are_a_failed_one(case: Cases, report: Reports) -> None:
+    one, other = (
+        report(Path(f"/{folder}/a.mp4"), [1.0] * 3).model_copy(update={"status": "failed", "verdict": None, "media": None})
+        for folder in ("one", "other")
+    )
+    assert match([case("fake", "a.mp4")], [one, other]) == {"a.mp4": other}
+    with pytest.raises(ConfigError, match=r"both /one/a\.mp4 and /other/a\.mp4"):
+        match([case("fake", "a.mp4")], [one, report(Path("/other/a.mp4"), [-1.0] * 3)])
+
+
 def test_half_a_folder_name_is_no_match(case: Cases, report: Reports) -> None:
     with pytest.raises(ConfigError, match="none of the reports"):
         match([case("real", "x/a.mp4")], [report(Path("/media/other-x/a.mp4"), [1.0] * 3)])
