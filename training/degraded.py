@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from worker.types import MediaKind
 
 STRONG = ("jpeg", "h264", "blur", "resize")
 """What takes away from faces, each at its two worst levels."""
+COARSEST_NS = 2_000_000_000
+"""FAT's step of time."""
 
 
 def changes(kind: MediaKind) -> list[tuple[Family, float]]:
@@ -26,7 +29,7 @@ def changes(kind: MediaKind) -> list[tuple[Family, float]]:
 
 
 def make_copies(items: Sequence[Item], data: Path, out: Path, frames: FrameSource) -> int:
-    """One copy of each file below ``out``, at the file's own path; those that are there stay.
+    """One copy of each file below ``out``, at the file's own path; those of the file as it is now stay.
 
     Gives the number of files that could not be read. Raises ConfigError where ``out`` holds the originals.
     """
@@ -38,13 +41,23 @@ def make_copies(items: Sequence[Item], data: Path, out: Path, frames: FrameSourc
         chosen = [item for item in items if item.is_video == (kind is MediaKind.VIDEO)]
         for number, item in enumerate(track(chosen, description=f"degrading {kind.value}s")):
             place = out / item.path
-            if place.exists():
+            original = data / item.path
+            if place.exists() and _is_of(place, original):
                 continue
+            place.unlink(missing_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
             family, level = ways[number % len(ways)]
             with tempfile.TemporaryDirectory(dir=out, prefix=".copy-") as folder:
                 try:
-                    degrade(frames, data / item.path, family, level, Path(folder)).rename(place)
+                    times_ns = original.stat().st_mtime_ns if original.exists() else 0
+                    copy = degrade(frames, original, family, level, Path(folder))
+                    os.utime(copy, ns=(times_ns, times_ns))
+                    copy.rename(place)
                 except VeriframeError:
                     failed += 1
     return failed
+
+
+def _is_of(copy: Path, original: Path) -> bool:
+    """A copy bears its original's time of modification, as far as file systems keep it. That of a file that is gone stays."""
+    return not original.exists() or abs(copy.stat().st_mtime_ns - original.stat().st_mtime_ns) < COARSEST_NS

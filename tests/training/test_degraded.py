@@ -1,7 +1,8 @@
-"""Degraded copies: one for each file, at its path, poorer than it was; those that are there stay."""
+"""Degraded copies: one for each file, at its path, poorer than it was; those of the file as it is now stay."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,14 @@ def test_copies_lie_at_their_originals_paths_and_are_made_once(tmp_path: Path) -
         assert sorted(path.relative_to(out).as_posix() for path in first) == [item.path for item in items[:3]]
         assert make_copies(items, data, out, frames) == 1
         assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == first
+        Image.fromarray(noise_HWC[::-1]).save(data / items[0].path)
+        os.utime(data / items[0].path, ns=(0, 0))  # replaced by an older one
+        assert make_copies(items, data, out, frames) == 1
+        again = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+        assert again == first | {out / items[0].path: 0}
+        (data / items[1].path).unlink()
+        assert make_copies(items, data, out, frames) == 1
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == again
         with pytest.raises(ConfigError, match="holds the originals"):
             make_copies(items, data, data, frames)
     blurred_HWC = np.asarray(Image.open(out / items[2].path).convert("RGB"))

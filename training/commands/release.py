@@ -42,6 +42,8 @@ With degraded copies it also learns how much less poor faces tell (kept where th
 
 DEGRADE_HELP = """Make a degraded copy of each held-out and left-out file (compressed, blurred or small); goes on after a stop.
 
+A copy bears its original's time of modification: of a file that was replaced since, it is made anew.
+
 \b
   veriframe release degrade copies --data ../shared/data
   veriframe release degrade copies --cache runs/cache
