@@ -8,6 +8,7 @@ processes on one study one at a time opens it, begins a trial or writes the repo
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 from rich.progress import Progress
@@ -135,9 +136,38 @@ def place_of(trial: Trial | FrozenTrial) -> int:
 class Journal(JournalFileBackend):
     """Raises StorageFull, which names its own folder: it need not be the run's."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), WholeLines(path))
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         with full_told(Path(self._file_path).parent):
             super().append_logs(logs)
+
+
+class WholeLines(JournalFileSymlinkLock):
+    """Once held, half a line that a full disk left is cut off: the next would be joined to it, and no more of the study read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path.absolute()))  # a link to a relative path leads nowhere, and is waited for without end
+        self._path = path
+
+    def acquire(self) -> bool:
+        super().acquire()
+        try:
+            _cut_half_a_line(self._path)
+        except BaseException:
+            self.release()
+            raise
+        return True
+
+
+def _cut_half_a_line(path: Path) -> None:
+    with path.open("rb+") as file:
+        if file.seek(0, os.SEEK_END) > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
 
 
 @contextmanager
@@ -146,7 +176,7 @@ def open_storage(name: str) -> Iterator[optuna.storages.BaseStorage]:
     if "://" not in name:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield optuna.storages.JournalStorage(Journal(name))
+        yield optuna.storages.JournalStorage(Journal(path))
         return
     if name.startswith("sqlite:///"):
         Path(name.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from training.prepare import write_shard
 from training.settings import Fit, read_fit
 from training.tuning.report import BEST, MARKDOWN
 from training.tuning.settings import Search
-from training.tuning.study import ROWS, OnValidation, objective, tune
+from training.tuning.study import ROWS, OnValidation, WholeLines, objective, tune
 from worker.errors import ConfigError, StorageFull
 
 RECIPE = {"stages": [{"until": 1, "size": 32, "pairs": 2}], "minutes": 30}
@@ -157,6 +157,24 @@ def test_a_full_disk_under_the_study_is_told(
     long = SEARCH.model_copy(update={"steps": 400})
     with little_room(), pytest.raises(StorageFull, match=f"^no room .*{tmp_path / 'kept'}"):
         run(tmp_path / "run", Trainer(), 9, long, place)
+
+
+def test_half_a_line_that_a_full_disk_left_in_a_journal_is_cut_off(tmp_path: Path) -> None:
+    place = tmp_path / "study.log"
+    run(tmp_path, Trainer(), 1, storage=str(place))
+    with place.open("a") as file:
+        file.write(' {"op_code":4,"worker_id":"' + 5000 * "x")
+    for trials in (2, 3):  # the second reads what the first wrote
+        assert len(run(tmp_path, Trainer(), trials, storage=str(place)).trials) == trials
+
+
+def test_the_lock_of_a_journal_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its holder was killed is told by the time of what it leads to."""
+    monkeypatch.chdir(tmp_path)
+    Path("kept").mkdir()
+    Path("kept/study.log").touch()
+    WholeLines(Path("kept/study.log")).acquire()
+    assert Path("kept/study.log.lock").exists()
 
 
 def test_trials_that_lag_end_early(tmp_path: Path) -> None:
