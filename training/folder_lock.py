@@ -39,7 +39,7 @@ def alone_in(folder: Path, tell: Tell) -> Iterator[None]:
         try:
             yield
         finally:
-            if is_new and [path.name for path in folder.iterdir()] == [LOCK]:
+            if is_new and folder.is_dir() and [path.name for path in folder.iterdir()] == [LOCK]:
                 (folder / LOCK).unlink()
                 folder.rmdir()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def test_one_run_at_a_time_has_a_folder_and_says_so(tmp_path: Path) -> None:
     with alone_in(tmp_path, notes.append):
         pass
     assert not notes
+
+
+def test_a_folder_that_is_removed_meanwhile_hides_no_error(tmp_path: Path) -> None:
+    held = alone_in(tmp_path / "run", print)
+    held.__enter__()
+    shutil.rmtree(tmp_path / "run")
+    assert not held.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
 
 
 def test_several_share_a_folder_that_nobody_has_alone(tmp_path: Path) -> None:
