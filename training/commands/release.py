@@ -29,7 +29,7 @@ Videos and pictures have one each. A kind without scans keeps its own; one that 
 
 \b
   veriframe data files heldout leftout | veriframe scan - --exhaustive --model model.safetensors --format jsonl > scans.jsonl
-  veriframe release calibrate model.safetensors scans.jsonl --card scores.md --version 2.1
+  veriframe release calibrate model.safetensors scans.jsonl --card scores.md --version 3.1
 A checkpoint of one's own media, on the files that its cache holds out:
   veriframe data files heldout leftout --cache runs/cache | veriframe scan - --exhaustive --model runs/own/model.safetensors \
     --format jsonl > scans.jsonl
