@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -51,7 +52,8 @@ def test_what_fails_is_told_at_the_end_and_is_its_exit_code(tmp_path: Path, fail
 def test_a_signal_to_it_ends_all_that_it_started(tmp_path: Path, during: str, number: signal.Signals) -> None:
     slow = {"check": "exec sleep 60", "test": ""}[during]
     run = stage(tmp_path, f"setup check test:\n\t@case $@ in {during}) echo $@; sleep 60; esac\n", slow)
-    with subprocess.Popen([run], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}  # of make test
+    with subprocess.Popen([run], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as process:
         assert process.stdout is not None
         assert process.stdout.readline().decode() == f"{during}\n"
         process.send_signal(number)

@@ -157,7 +157,7 @@ def test_video_and_timeline_go_together(site: Site, visits: Visits) -> None:
     page.goto(f"{site.console}/scans/{site.scan('swapped.mp4')}")
     video = page.locator("#video")
     slider = page.get_by_role("slider", name="Moment of the video")
-    link = page.locator("#over-time a.t").first
+    link = page.locator("#over-time a.t").last
     page.wait_for_function("document.getElementById('video').readyState >= 1")
     moment_s = int(link.get_attribute("data-t-ms") or 0) / 1000
     assert moment_s > 0

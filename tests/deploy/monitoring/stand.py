@@ -212,7 +212,7 @@ def settings(redis_url: str, pictures: Path) -> dict[str, Any]:
         "callbacks": {"backoff_s": 0.3, "backoff_max_s": 0.6, "attempts": 1000},
         "telemetry": {"port": 0},
         "model": {"backend": "tensorrt", "threads": 1},
-        "verdict": {"fake_above": 0.5, "real_below": 0.3},
+        "verdict": {"fake_above": 0.5, "real_below": 0.13},
     }
 
 
