@@ -46,12 +46,14 @@ def alone_in(folder: Path, tell: Tell) -> Iterator[None]:
 
 @contextmanager
 def sharing(folder: Path, tell: Tell) -> Iterator[bool]:
-    """As ``alone_in``, but for others that share it; gives whether there was none. To be entered ``in_turn``."""
+    """As ``alone_in``, but for others that share it; gives whether there was none, False where nothing tells (no locks). To be
+    entered ``in_turn``."""
+    unlocked: list[str] = []
     with _opened(folder / LOCK) as handle:
-        is_first = _take(handle, fcntl.LOCK_EX, folder, silent)
+        is_first = _take(handle, fcntl.LOCK_EX, folder, unlocked.append)
         if not _take(handle, fcntl.LOCK_SH, folder, tell):
             raise _taken(folder)
-        yield is_first
+        yield is_first and not unlocked
 
 
 @contextmanager
