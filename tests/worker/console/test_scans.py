@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,6 +15,7 @@ from tests.worker.queue import scans
 from worker.errors import NoSuchScan
 from worker.queue.fetching import artifact_key
 from worker.queue.media import media_key
+from worker.types import MediaKind
 
 HOSTILE = '"><script>alert(1)</script>\u202e</td>'
 
@@ -152,6 +154,17 @@ def test_that_a_score_is_not_calibrated_is_said_in_the_list(service: Service, si
     assert "not calibrated" not in read(sign_in().page("/scans")).text
     completed(service.parts.desk.records, other, with_faces(other).model_copy(update={"calibrated": False}))
     assert read(sign_in().page("/scans")).text.count("not calibrated") == 1
+
+
+def test_evidence_of_a_picture_has_no_time(service: Service, sign_in: SignIn) -> None:
+    scan_id = service.submit()
+    found = with_faces(scan_id, crop="t1-0.jpg")
+    assert found.media is not None
+    shown = found.model_copy(update={"media": found.media.model_copy(update={"kind": MediaKind.PICTURE})})
+    completed(service.parts.desk.records, scan_id, shown)
+    page = sign_in().page(f"/scans/{scan_id}")
+    assert "Face of track 1" in page
+    assert not re.search(r"Face of track 1 at|<figcaption>0:", page)
 
 
 def test_kept_media_are_shown_and_seek_without_scripts(service: Service, sign_in: SignIn) -> None:
