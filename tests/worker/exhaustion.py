@@ -22,32 +22,30 @@ def no_room_for_the_network() -> ModelError:
 def no_more_files() -> Iterator[None]:
     """Inside, this process can open none."""
     os.close(lowest := os.dup(0))
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
-    try:
+    with _limited(resource.RLIMIT_NOFILE, lowest):
         yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @contextlib.contextmanager
 def little_memory(room_bytes: int) -> Iterator[None]:
     """Inside, this process can map so much more."""
     used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + room_bytes, before[1]))
-    try:
+    with _limited(resource.RLIMIT_AS, used_bytes + room_bytes):
         yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @contextlib.contextmanager
 def short_files(size_bytes: int) -> Iterator[None]:
     """Inside, no file that this process writes can be longer: what a full disk takes of it."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    with _limited(resource.RLIMIT_FSIZE, size_bytes):
+        yield
+
+
+@contextlib.contextmanager
+def _limited(what: int, most: int) -> Iterator[None]:
+    before = resource.getrlimit(what)
+    resource.setrlimit(what, (most, before[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(what, before)
