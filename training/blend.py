@@ -16,6 +16,8 @@ from worker.types import Float32, UInt8
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
 POISSON_SHARE = 0.15
+PART_LEAST = 0.2
+"""Of what was changed in a fake, summed over its pixels, a part of it must hold so much to be called fake."""
 PARTS_FROM = 0.88
 """The outlines beyond this share are of eyes or a mouth alone."""
 
@@ -57,6 +59,31 @@ def self_blend(
         return made
     mask_HW = soften(rng, deform(rng, mask_HW)) * np.float32(rng.choice(RATIOS))
     return Blend(partner_HWC=target_HWC, fake_HWC=blend(source_HWC, target_HWC, mask_HW), mask_HW=mask_HW)
+
+
+def lay_part(rng: np.random.Generator, fake_HWC: UInt8, original_HWC: UInt8, landmarks_K2: Float32) -> Blend | None:
+    """A part of a fake's face, or all but its outline, laid into its original of the same moment and box.
+
+    None where the part holds less than ``PART_LEAST`` of what was changed.
+    """
+    height, width = original_HWC.shape[:2]
+    mask_HW = np.zeros((height, width), np.float32)
+    cv2.fillConvexPoly(mask_HW, hull(rng, landmarks_K2, part=bool(rng.random() < 0.3)), 1.0)
+    if rng.random() < 0.4:
+        mask_HW *= _side(rng, landmarks_K2.mean(0), height, width)
+    mask_HW = soften(rng, deform(rng, mask_HW))
+    changed_HW = np.abs(fake_HWC.astype(np.float32) - original_HWC).mean(axis=2)
+    if not changed_HW.any() or (changed_HW * mask_HW).sum() < PART_LEAST * changed_HW.sum():
+        return None
+    return Blend(partner_HWC=original_HWC, fake_HWC=blend(fake_HWC, original_HWC, mask_HW), mask_HW=mask_HW)
+
+
+def _side(rng: np.random.Generator, middle_2: Float32, height: int, width: int) -> Float32:
+    """1 on one side of a line near the face's middle, in any direction; float32 [H, W]."""
+    turn = rng.uniform(0, 2 * np.pi)
+    y_HW, x_HW = np.mgrid[:height, :width].astype(np.float32)
+    along_HW = (x_HW - middle_2[0]) * np.cos(turn) + (y_HW - middle_2[1]) * np.sin(turn)
+    return np.asarray(along_HW > rng.uniform(-0.08, 0.08) * width, np.float32)
 
 
 def poisson_blend(source_HWC: UInt8, target_HWC: UInt8, mask_HW: Float32) -> Blend | None:

@@ -23,19 +23,23 @@ BLACK: Colour = (0.0, 0.0, 0.0)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cover:
     """``None`` means the step is left out. ``seed``: of what is laid over, how large and where. ``smooth_levels``: differences in
-    grey levels that smoothing takes away, by ``smooth_share``."""
+    grey levels that smoothing takes away, by ``smooth_share``; ``smooth_radius_px``: over how wide a surrounding, None: 3."""
 
     seed: int | None = None
     smooth_levels: float | None = None
     smooth_share: float = 1.0
+    smooth_radius_px: int | None = None
 
 
-def draw(rng: np.random.Generator, *, covered: float, smoothed: float) -> Cover:
+def draw(rng: np.random.Generator, *, covered: float, smoothed: float, widely_smoothed: float = 0.0) -> Cover:
     """Of the pairs these shares are covered, and smoothed. A share of 0 draws nothing."""
     is_covered = covered > 0 and rng.random() < covered
     seed = int(rng.integers(1 << 31)) if is_covered else None
     if smoothed > 0 and rng.random() < smoothed:
         return Cover(seed=seed, smooth_levels=rng.uniform(10, 50), smooth_share=rng.uniform(0.6, 1))
+    if widely_smoothed > 0 and rng.random() < widely_smoothed / (1 - smoothed):
+        radius, levels, share = int(rng.integers(4, 17)), rng.uniform(6, 28), rng.uniform(0.6, 1)
+        return Cover(seed=seed, smooth_levels=levels, smooth_share=share, smooth_radius_px=radius)
     return Cover(seed=seed)
 
 
@@ -49,8 +53,22 @@ def _smoothed(how: Cover, crop_HWC: UInt8) -> UInt8:
     """As beauty filters smooth skin: edges stay."""
     if how.smooth_levels is None:
         return crop_HWC
-    smooth_HWC = cv2.bilateralFilter(np.ascontiguousarray(crop_HWC), 7, how.smooth_levels, 3)
+    if how.smooth_radius_px is None:
+        smooth_HWC = cv2.bilateralFilter(np.ascontiguousarray(crop_HWC), 7, how.smooth_levels, 3)
+    else:
+        smooth_HWC = _guided(crop_HWC, how.smooth_radius_px, how.smooth_levels)
     return np.asarray(cv2.addWeighted(smooth_HWC, how.smooth_share, crop_HWC, 1 - how.smooth_share, 0), np.uint8)
+
+
+def _guided(crop_HWC: UInt8, radius_px: int, levels: float) -> UInt8:
+    """The picture filtered by itself (guided filter, He et al., ECCV 2010): as wide as wanted at the same cost."""
+    window = 2 * radius_px + 1, 2 * radius_px + 1
+    picture_HWC = crop_HWC.astype(np.float32)
+    mean_HWC = cv2.blur(picture_HWC, window)
+    spread_HWC = cv2.blur(picture_HWC * picture_HWC, window) - mean_HWC * mean_HWC
+    kept_HWC = spread_HWC / (spread_HWC + levels * levels)
+    offset_HWC = cv2.blur(mean_HWC - kept_HWC * mean_HWC, window)
+    return np.rint(cv2.blur(kept_HWC, window) * picture_HWC + offset_HWC).clip(0, 255).astype(np.uint8)
 
 
 def _laid_over(seed: int | None, crop_HWC: UInt8) -> UInt8:

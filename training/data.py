@@ -23,8 +23,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from training import augment, cover
-from training.blend import align_donor, mirrored, self_blend, unlikeness
+from training import augment, cover, vary
+from training.blend import align_donor, lay_part, mirrored, self_blend, unlikeness
 from training.errors import damaged_shard
 from training.prepare import RECONSTRUCTED, Crop, cut, read_index
 from training.processing import processed
@@ -170,7 +170,13 @@ class PairMaker:
 
     def _aligned(self, rng: np.random.Generator) -> Pair:
         fake = _pick(rng, _pick(rng, _pick(rng, self._clips)))
-        return self._two(rng, self._reals[_moment(fake)], fake, fake.its_family)
+        jitter = _Jitter.draw(rng)
+        (real_HWC, landmarks_K2), (fake_HWC, _) = self._cut(self._reals[_moment(fake)], jitter), self._cut(fake, jitter)
+        if self._mixture.partial > 0 and rng.random() < self._mixture.partial:
+            part = lay_part(rng, fake_HWC, real_HWC, landmarks_K2)
+            if part is not None:
+                return Pair(real_HWC=real_HWC, fake_HWC=part.fake_HWC, family=fake.its_family, mask_HW=part.mask_HW)
+        return Pair(real_HWC=real_HWC, fake_HWC=fake_HWC, family=fake.its_family)
 
     def _blend(self, rng: np.random.Generator) -> Pair:
         rows = self._some_parents(rng)
@@ -254,7 +260,10 @@ class PairSampler:
             raise ConfigError(f"the cache has no fakes of a source or manipulation {', '.join(unknown)} to leave out")
         self._maker, self._families, self._seed = PairMaker(store, mixture), mixture.families, seed
         shares = {kind: float(getattr(mixture, kind)) for kind in KINDS}
-        self._cover = partial(cover.draw, covered=mixture.covered, smoothed=mixture.smoothed)
+        self._varied = mixture.varied
+        self._cover = partial(
+            cover.draw, covered=mixture.covered, smoothed=mixture.smoothed, widely_smoothed=mixture.widely_smoothed
+        )
         self.left_out = [kind for kind, share in shares.items() if share > 0 and kind not in self._maker.ready]
         self._kinds = [kind for kind in KINDS if shares[kind] > 0 and kind in self._maker.ready]
         if self.left_out and (mixture.absent == "refuse" or not self._kinds):
@@ -274,9 +283,11 @@ class PairSampler:
             pair = self._maker.pair(self._kinds[kind], rng)
             how = augment.draw(rng)
             place = augment.draw_window(rng, size, window or size)
-            covered = cover.apply(self._cover(rng), (pair.real_HWC, pair.fake_HWC))
-            crops += [crop[place] for crop in augment.apply(how, covered, size)]
-            coarse = augment.coarsen(augment.move_mask(how, pair.where_HW, size)[place])
+            varied = vary.draw(rng, share=self._varied)
+            crops_2 = vary.apply(varied, (pair.real_HWC, pair.fake_HWC))
+            crops += [crop[place] for crop in augment.apply(how, cover.apply(self._cover(rng), crops_2), size)]
+            where_HW = vary.move_mask(varied, pair.where_HW)
+            coarse = augment.coarsen(augment.move_mask(how, where_HW, size)[place])
             where += [np.zeros_like(coarse), coarse]
             family += [0, self._families.index(pair.family)]
         return Batch(crops_FHWC=np.stack(crops), family_F=np.array(family, np.int64), where_FHW=np.stack(where))

@@ -73,6 +73,12 @@ class Mixture(_Strict):
     """Of all pairs: a caption, sticker, watermark or the like is laid over both crops (``training.cover``)."""
     smoothed: float = Field(default=0.0, ge=0, le=1)
     """Of all pairs: both crops are smoothed as beauty filters smooth skin."""
+    widely_smoothed: float = Field(default=0.0, ge=0, le=1)
+    """Of all pairs, others than those: so too, over a surrounding of up to a seventh of the crop."""
+    varied: float = Field(default=0.0, ge=0, le=1)
+    """Of all pairs: both crops are turned, stretched and recoloured alike (``training.vary``)."""
+    partial: float = Field(default=0.0, ge=0, le=1)
+    """Of the aligned pairs of one moment: a part of the fake's face alone is laid into its original."""
     leave_out: tuple[str, ...] = ()
     """Sources or manipulations whose fakes are in no pair of any kind; their sources' real faces stay."""
 
@@ -86,6 +92,8 @@ class Mixture(_Strict):
         donors = (self.donor, self.mirrored_donor, self.remade_donor, self.own_donor)
         if min(donors) < 0 or sum(donors) > 1 + 1e-6:
             raise ValueError("shares of donor, mirrored_donor, remade_donor and own_donor must not exceed 1 together")
+        if self.smoothed + self.widely_smoothed > 1 + 1e-6:
+            raise ValueError("shares of smoothed and widely_smoothed must not exceed 1 together")
         return self
 
     @property

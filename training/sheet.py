@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training import augment, cover
+from training import augment, cover, vary
 from training.data import WORK_PX, CropStore, Pair, PairMaker
 from training.settings import KINDS, Mixture
 from worker.types import UInt8
@@ -55,8 +55,9 @@ def contact_sheet(cache: Path, mixture: Mixture, out_png: Path, seed: int = 0, r
 def _as_trained(maker: PairMaker, mixture: Mixture, kind: str, seed: int, number: int) -> tuple[Pair, list[UInt8]]:
     rng = np.random.default_rng([seed, KINDS.index(kind), number])
     pair, how = maker.pair(kind, rng), augment.draw(rng)
-    covered = cover.apply(cover.draw(rng, covered=mixture.covered, smoothed=mixture.smoothed), (pair.real_HWC, pair.fake_HWC))
-    return pair, augment.apply(how, covered, WORK_PX)
+    varied = vary.apply(vary.draw(rng, share=mixture.varied), (pair.real_HWC, pair.fake_HWC))
+    over = cover.draw(rng, covered=mixture.covered, smoothed=mixture.smoothed, widely_smoothed=mixture.widely_smoothed)
+    return pair, augment.apply(how, cover.apply(over, varied), WORK_PX)
 
 
 def difference(pair: Pair) -> UInt8:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import picture
-from training.blend import align_donor, blend, self_blend, similarity
+from training.blend import PART_LEAST, align_donor, blend, lay_part, self_blend, similarity
 from worker.types import Float32
 
 SEEDS = range(40)
@@ -60,3 +60,30 @@ def test_similarity_finds_rotation_scale_and_shift(landmarks_K2: Float32) -> Non
     turn = 1.2 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
     moved = (landmarks_K2 @ turn.T + (7, -4)).astype(np.float32)
     assert np.allclose(similarity(landmarks_K2, moved), np.hstack([turn, [[7], [-4]]]), atol=1e-3)
+
+
+def test_a_part_of_a_fake_is_laid_into_its_original(landmarks_K2: Float32) -> None:
+    """The rest is the original to the bit, and what is left tells enough of the fake to be called one."""
+    original = picture(1, 224)
+    fake = original.copy()
+    fake[70:190, 60:165] = picture(2, 224)[70:190, 60:165]
+    changed = np.abs(fake.astype(float) - original).sum()
+    shares = []
+    for seed in SEEDS:
+        made = lay_part(np.random.default_rng(seed), fake, original, landmarks_K2)
+        if made is None:
+            continue
+        assert made.partner_HWC is original
+        assert np.array_equal(made.fake_HWC[made.mask_HW == 0], original[made.mask_HW == 0])
+        assert np.array_equal(made.fake_HWC[made.mask_HW == 1], fake[made.mask_HW == 1])
+        shares.append(np.abs(made.fake_HWC.astype(float) - original).sum() / changed)
+    assert len(shares) > len(SEEDS) / 3
+    assert PART_LEAST - 0.02 < min(shares) < 0.5 < max(shares) < 1
+
+
+def test_a_part_that_holds_nothing_of_a_fake_is_none(landmarks_K2: Float32) -> None:
+    original = picture(1, 224)
+    fake = original.copy()
+    fake[:20, :20] = 255 - fake[:20, :20]
+    assert all(lay_part(np.random.default_rng(seed), fake, original, landmarks_K2) is None for seed in SEEDS)
+    assert lay_part(np.random.default_rng(0), original, original, landmarks_K2) is None

@@ -38,12 +38,13 @@ def test_each_layer_draws_on_crops_of_any_size(size: int, monkeypatch: pytest.Mo
         assert any(not np.array_equal(cover.apply(Cover(seed=seed), (crop,))[0], crop) for seed in range(5)), layer.__name__
 
 
-def test_smoothing_takes_fine_grain_and_leaves_edges() -> None:
+@pytest.mark.parametrize("how", [Cover(smooth_levels=40), Cover(smooth_levels=20, smooth_radius_px=9)])
+def test_smoothing_takes_fine_grain_and_leaves_edges(how: Cover) -> None:
     crop = np.full((224, 224, 3), 60, np.uint8)
     crop[:, 112:] = 200
     grain = np.random.default_rng(0).normal(0, 6, crop.shape)
     noisy = (crop + grain).clip(0, 255).astype(np.uint8)
-    smooth = cover.apply(Cover(smooth_levels=40), (noisy,))[0]
+    smooth = cover.apply(how, (noisy,))[0]
     left = np.s_[20:200, 20:90]
     assert smooth[left].std() < noisy[left].std() / 2
     assert abs(float(smooth[:, 116:120].mean()) - float(smooth[:, 104:108].mean())) > 130
@@ -53,6 +54,10 @@ def test_shares_are_kept_and_a_share_of_nothing_draws_nothing() -> None:
     drawn = [cover.draw(np.random.default_rng(seed), covered=0.3, smoothed=0.2) for seed in range(400)]
     assert 0.22 < np.mean([how.seed is not None for how in drawn]) < 0.38
     assert 0.13 < np.mean([how.smooth_levels is not None for how in drawn]) < 0.27
+    assert all(how.smooth_radius_px is None for how in drawn)
+    wide = [cover.draw(np.random.default_rng(seed), covered=0, smoothed=0.4, widely_smoothed=0.3) for seed in range(400)]
+    assert 0.32 < np.mean([how.smooth_levels is not None and how.smooth_radius_px is None for how in wide]) < 0.48
+    assert 0.22 < np.mean([how.smooth_radius_px is not None for how in wide]) < 0.38
     rng, untouched = np.random.default_rng(5), np.random.default_rng(5)
     assert cover.draw(rng, covered=0, smoothed=0) == Cover()
     assert rng.random() == untouched.random()

@@ -67,6 +67,33 @@ def test_what_covers_a_pair_covers_both_of_its_crops(cache: Path) -> None:
     assert np.allclose(changed_F[0::2], changed_F[1::2], atol=0.25)
 
 
+def test_what_varies_a_pair_varies_both_of_its_crops(cache: Path) -> None:
+    store = CropStore(cache)
+    sampler = PairSampler(store, ONLY_ALIGNED.model_copy(update={"varied": 1.0}), seed=1)
+    plain, varied = PairSampler(store, ONLY_ALIGNED, seed=1).batch(0, 6, 224), sampler.batch(0, 6, 224)
+    assert np.array_equal(plain.family_F, varied.family_F)
+    means_F3 = varied.crops_FHWC.mean((1, 2)) - plain.crops_FHWC.mean((1, 2))
+    assert np.abs(means_F3).max(1).min() > 0.5
+    assert np.corrcoef(means_F3[0::2].ravel(), means_F3[1::2].ravel())[0, 1] > 0.9
+
+
+def test_a_fake_in_part_leaves_its_original_as_it_is(cache: Path) -> None:
+    store = CropStore(cache)
+    plain = PairSampler(store, ONLY_ALIGNED, seed=1)
+    partial = PairSampler(store, ONLY_ALIGNED.model_copy(update={"partial": 1.0}), seed=1)
+    nearer = []
+    for step in range(4):
+        whole = plain._maker.pair("aligned", np.random.default_rng(step))
+        part = partial._maker.pair("aligned", np.random.default_rng(step))
+        assert np.array_equal(whole.real_HWC, part.real_HWC)
+        if part.mask_HW is not None:
+            outside = part.mask_HW == 0
+            assert np.array_equal(part.fake_HWC[outside], part.real_HWC[outside])
+            nearer.append(not np.array_equal(part.fake_HWC, whole.fake_HWC))
+    assert nearer
+    assert all(nearer)
+
+
 def test_held_out_rows_never_enter_a_batch(cache: Path) -> None:
     store = CropStore(cache)
     seen: set[str] = set()
