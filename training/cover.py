@@ -68,7 +68,7 @@ def _guided(crop_HWC: UInt8, radius_px: int, levels: float) -> UInt8:
     spread_HWC = cv2.blur(picture_HWC * picture_HWC, window) - mean_HWC * mean_HWC
     kept_HWC = spread_HWC / (spread_HWC + levels * levels)
     offset_HWC = cv2.blur(mean_HWC - kept_HWC * mean_HWC, window)
-    return np.rint(cv2.blur(kept_HWC, window) * picture_HWC + offset_HWC).clip(0, 255).astype(np.uint8)
+    return np.asarray(np.rint(cv2.blur(kept_HWC, window) * picture_HWC + offset_HWC).clip(0, 255), np.uint8)
 
 
 def _laid_over(seed: int | None, crop_HWC: UInt8) -> UInt8:
