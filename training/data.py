@@ -260,7 +260,7 @@ class PairSampler:
             raise ConfigError(f"the cache has no fakes of a source or manipulation {', '.join(unknown)} to leave out")
         self._maker, self._families, self._seed = PairMaker(store, mixture), mixture.families, seed
         shares = {kind: float(getattr(mixture, kind)) for kind in KINDS}
-        self._varied = mixture.varied
+        self._varied, self._lit = mixture.varied, mixture.lit
         self._cover = partial(
             cover.draw, covered=mixture.covered, smoothed=mixture.smoothed, widely_smoothed=mixture.widely_smoothed
         )
@@ -284,7 +284,8 @@ class PairSampler:
             how = augment.draw(rng)
             place = augment.draw_window(rng, size, window or size)
             varied = vary.draw(rng, share=self._varied)
-            crops_2 = vary.apply(varied, (pair.real_HWC, pair.fake_HWC))
+            lit = vary.draw_light(rng, share=self._lit)
+            crops_2 = vary.light(lit, vary.apply(varied, (pair.real_HWC, pair.fake_HWC)))
             crops += [crop[place] for crop in augment.apply(how, cover.apply(self._cover(rng), crops_2), size)]
             where_HW = vary.move_mask(varied, pair.where_HW)
             coarse = augment.coarsen(augment.move_mask(how, where_HW, size)[place])

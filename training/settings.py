@@ -77,6 +77,8 @@ class Mixture(_Strict):
     """Of all pairs, others than those: so too, over a surrounding of up to a seventh of the crop."""
     varied: float = Field(default=0.0, ge=0, le=1)
     """Of all pairs: both crops are turned, stretched and recoloured alike (``training.vary``)."""
+    lit: float = Field(default=0.0, ge=0, le=1)
+    """Of all pairs: harsh light falls on both crops from one side, the rest lies in the shade."""
     partial: float = Field(default=0.0, ge=0, le=1)
     """Of the aligned pairs of one moment: a part of the fake's face alone is laid into its original."""
     leave_out: tuple[str, ...] = ()

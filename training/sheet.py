@@ -56,6 +56,7 @@ def _as_trained(maker: PairMaker, mixture: Mixture, kind: str, seed: int, number
     rng = np.random.default_rng([seed, KINDS.index(kind), number])
     pair, how = maker.pair(kind, rng), augment.draw(rng)
     varied = vary.apply(vary.draw(rng, share=mixture.varied), (pair.real_HWC, pair.fake_HWC))
+    varied = vary.light(vary.draw_light(rng, share=mixture.lit), varied)
     over = cover.draw(rng, covered=mixture.covered, smoothed=mixture.smoothed, widely_smoothed=mixture.widely_smoothed)
     return pair, augment.apply(how, cover.apply(over, varied), WORK_PX)
 

@@ -1,4 +1,5 @@
-"""What a pair has in common, varied alike on both of its crops: turn, stretch, hue, saturation, gamma, the lamp's colour.
+"""What a pair has in common, varied alike on both of its crops: turn, stretch, hue, saturation, gamma, the lamp's colour; and
+harsh light from one side.
 
 So that few clips show their faces in more ways than they were filmed, and are not learnt by heart. OpenCV only.
 """
@@ -28,6 +29,19 @@ class Variation:
     lamp: tuple[float, float, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Light:
+    """From ``turn`` (radians) comes light that multiplies display levels by ``gain`` at most, on what lies in the shade by
+    ``shade``; half of it at ``place``, from one to the other over ``width`` (shares of the crop's). ``colour``: of its share."""
+
+    turn: float
+    place: float
+    width: float
+    gain: float
+    shade: float
+    colour: tuple[float, float, float]
+
+
 def draw(rng: np.random.Generator, *, share: float) -> Variation | None:
     """None for the pairs that stay as they are. A share of 0 draws nothing."""
     if share <= 0 or rng.random() >= share:
@@ -43,6 +57,33 @@ def draw(rng: np.random.Generator, *, share: float) -> Variation | None:
         gamma=float(np.exp(rng.uniform(-0.35, 0.35))),
         lamp=(red, green, blue),
     )
+
+
+def draw_light(rng: np.random.Generator, *, share: float) -> Light | None:
+    """None for the pairs that stay in the light they were taken in. A share of 0 draws nothing."""
+    if share <= 0 or rng.random() >= share:
+        return None
+    red, green, blue = rng.uniform(0.8, 1.0, 3).tolist()
+    return Light(
+        turn=rng.uniform(0, 2 * np.pi),
+        place=rng.uniform(-0.3, 0.3),
+        width=rng.uniform(0.1, 0.8),
+        gain=rng.uniform(1.0, 1.9),
+        shade=rng.uniform(0.35, 1.0),
+        colour=(red, green, blue),
+    )
+
+
+def light(how: Light | None, crops: Sequence[UInt8]) -> list[UInt8]:
+    """The same light on every crop, uint8 RGB [H, W, 3] of one size: equal pixels stay equal, and what is too bright is white."""
+    if how is None:
+        return list(crops)
+    height, width = crops[0].shape[:2]
+    y_HW, x_HW = np.mgrid[:height, :width].astype(np.float32)
+    along_HW = ((x_HW / width - 0.5) * np.cos(how.turn) + (y_HW / height - 0.5) * np.sin(how.turn) - how.place) / how.width
+    lit_HW1 = (1 / (1 + np.exp(-4 * along_HW)))[..., None].astype(np.float32)
+    factor_HWC = how.shade + (how.gain * np.array(how.colour, np.float32) - how.shade) * lit_HW1
+    return [np.asarray((crop * factor_HWC).clip(0, 255), np.uint8) for crop in crops]
 
 
 def apply(how: Variation | None, crops: Sequence[UInt8]) -> list[UInt8]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.training.conftest import picture
 from training import vary
-from training.vary import Variation
+from training.vary import Light, Variation
 
 STILL = Variation(turn_deg=0, stretch=(1, 1), interpolation=cv2.INTER_LINEAR, hue=0, saturation=1, gamma=1, lamp=(1, 1, 1))
 
@@ -70,3 +70,31 @@ def test_a_share_is_kept_and_a_share_of_nothing_draws_nothing() -> None:
     rng, untouched = np.random.default_rng(5), np.random.default_rng(5)
     assert vary.draw(rng, share=0) is None
     assert rng.random() == untouched.random()
+
+
+def test_light_falls_on_every_crop_alike_and_from_its_side() -> None:
+    real = picture(1, 224)
+    fake = real.copy()
+    fake[90:130, 90:130] = 255 - fake[90:130, 90:130]
+    for seed in range(20):
+        how = vary.draw_light(np.random.default_rng(seed), share=1.0)
+        one, two = vary.light(how, (real, fake))
+        same_HW = (real == fake).all(-1)
+        assert np.array_equal(one[same_HW], two[same_HW])
+        assert not np.array_equal(one, real)
+    gray = np.full((100, 100, 3), 120, np.uint8)
+    from_right = Light(turn=0, place=0, width=0.1, gain=1.8, shade=0.5, colour=(1, 1, 0.9))
+    lit = vary.light(from_right, (gray,))[0]
+    assert np.abs(lit[50, 5].astype(int) - 60).max() <= 1
+    assert np.abs(lit[50, 95].astype(int) - (216, 216, 194)).max() <= 1
+    assert vary.light(from_right, (np.full((100, 100, 3), 250, np.uint8),))[0][50, 95].tolist() == [255, 255, 255]
+
+
+def test_a_share_of_no_light_draws_nothing() -> None:
+    drawn = [vary.draw_light(np.random.default_rng(seed), share=0.3) is not None for seed in range(400)]
+    assert 0.22 < np.mean(drawn) < 0.38
+    rng, untouched = np.random.default_rng(5), np.random.default_rng(5)
+    assert vary.draw_light(rng, share=0) is None
+    assert rng.random() == untouched.random()
+    crop = picture(1, 64)
+    assert vary.light(None, (crop,))[0] is crop
