@@ -92,11 +92,12 @@ def apply(how: Variation | None, crops: Sequence[UInt8]) -> list[UInt8]:
 
 
 def move_mask(how: Variation | None, mask_HW: Float32 | None) -> Float32 | None:
-    """A mask as the picture lies after ``apply``; what comes in from beyond the border is 0."""
+    """A mask as the picture lies after ``apply``, mirrored at the borders as that is."""
     if how is None or mask_HW is None:
         return mask_HW
     height, width = mask_HW.shape
-    return np.asarray(cv2.warpAffine(mask_HW, _move(how, width, height), (width, height)), np.float32)
+    moved = cv2.warpAffine(mask_HW, _move(how, width, height), (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(moved, np.float32)
 
 
 def _move(how: Variation, width: int, height: int) -> npt.NDArray[np.float64]:

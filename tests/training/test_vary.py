@@ -49,6 +49,15 @@ def test_a_mask_moves_with_its_picture() -> None:
         assert both > 0.9 * either
 
 
+def test_a_mask_of_all_of_a_picture_stays_one() -> None:
+    """What comes in from beyond the border is mirrored, so it is as fake as the rest."""
+    whole_HW = np.ones((97, 97), np.float32)
+    for seed in range(5):
+        moved_HW = vary.move_mask(_drawn(seed), whole_HW)
+        assert moved_HW is not None
+        assert np.allclose(moved_HW, 1)
+
+
 def test_what_is_not_varied_stays() -> None:
     crop = picture(1, 97)
     assert np.abs(vary.apply(STILL, (crop,))[0].astype(int) - crop).max() <= 6  # hue in half degrees, and back
@@ -62,6 +71,14 @@ def test_the_middle_stays_and_a_turn_is_a_turn() -> None:
     turned = vary.apply(replace(STILL, turn_deg=90.0), (crop,))[0]
     assert turned[12:50, 50].min() > 200
     assert turned[50, 60:].max() < 60
+
+
+def test_width_and_height_are_stretched_each_by_its_own() -> None:
+    crop = np.zeros((101, 101, 3), np.uint8)
+    crop[45:56, 45:56] = 255
+    wide_HW = vary.apply(replace(STILL, stretch=(3, 1)), (crop,))[0].max(-1) > 127
+    assert 30 <= wide_HW.any(axis=0).sum() <= 36
+    assert 10 <= wide_HW.any(axis=1).sum() <= 12
 
 
 def test_a_share_is_kept_and_a_share_of_nothing_draws_nothing() -> None:
