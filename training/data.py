@@ -175,7 +175,7 @@ class PairMaker:
         if self._mixture.partial > 0 and rng.random() < self._mixture.partial:
             part = lay_part(rng, fake_HWC, real_HWC, landmarks_K2)
             if part is not None:
-                return Pair(real_HWC=real_HWC, fake_HWC=part.fake_HWC, family=fake.its_family, mask_HW=part.mask_HW)
+                fake_HWC = part.fake_HWC
         return Pair(real_HWC=real_HWC, fake_HWC=fake_HWC, family=fake.its_family)
 
     def _blend(self, rng: np.random.Generator) -> Pair:

@@ -9,12 +9,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
 
 from tests.training.conftest import crop, picture
-from training.data import CropStore, PairSampler
+from training.data import CropStore, PairMaker, PairSampler
 from training.prepare import write_shard
 from training.settings import FAMILIES, Mixture
 from worker.errors import ConfigError
@@ -77,21 +78,36 @@ def test_what_varies_a_pair_varies_both_of_its_crops(cache: Path) -> None:
     assert np.corrcoef(means_F3[0::2].ravel(), means_F3[1::2].ravel())[0, 1] > 0.9
 
 
-def test_a_fake_in_part_leaves_its_original_as_it_is(cache: Path) -> None:
+def test_where_a_fake_was_made_moves_with_its_pair(cache: Path) -> None:
+    blends = Mixture(aligned=0, blend=1, composite=0, synthetic=0)
     store = CropStore(cache)
-    plain = PairSampler(store, ONLY_ALIGNED, seed=1)
-    partial = PairSampler(store, ONLY_ALIGNED.model_copy(update={"partial": 1.0}), seed=1)
-    nearer = []
-    for step in range(4):
-        whole = plain._maker.pair("aligned", np.random.default_rng(step))
-        part = partial._maker.pair("aligned", np.random.default_rng(step))
+    plain = PairSampler(store, blends, seed=1).batch(0, 3, 224)
+    varied = PairSampler(store, blends.model_copy(update={"varied": 1.0}), seed=1).batch(0, 3, 224)
+    assert plain.where_FHW is not None
+    assert varied.where_FHW is not None
+    assert all((one != two).any() for one, two in zip(plain.where_FHW[1::2], varied.where_FHW[1::2], strict=True))
+
+
+def test_a_fake_in_part_is_its_original_elsewhere_and_fake_where_the_two_differ(tmp_path: Path) -> None:
+    real = picture(0)
+    fake = real.copy()
+    middle = slice(len(real) * 2 // 5, len(real) * 3 // 5)
+    fake[middle, middle] = 255 - fake[middle, middle]
+    for label, shown in (("real", real), ("fake", fake)):
+        write_shard(tmp_path, f"ffpp-{label}", [(shown, crop(f"ffpp-{label}", 0, label, "ffpp"))])
+    store = CropStore(tmp_path)
+    makers = [PairMaker(store, ONLY_ALIGNED.model_copy(update={"partial": share})) for share in (0.0, 1.0)]
+    in_part = 0
+    for seed in range(12):
+        whole, part = (maker.pair("aligned", np.random.default_rng(seed)) for maker in makers)
         assert np.array_equal(whole.real_HWC, part.real_HWC)
-        if part.mask_HW is not None:
-            outside = part.mask_HW == 0
-            assert np.array_equal(part.fake_HWC[outside], part.real_HWC[outside])
-            nearer.append(not np.array_equal(part.fake_HWC, whole.fake_HWC))
-    assert nearer
-    assert all(nearer)
+        same_HW = (part.fake_HWC == part.real_HWC).all(axis=2)
+        assert same_HW[(whole.fake_HWC == whole.real_HWC).all(axis=2)].all()
+        in_part += not np.array_equal(part.fake_HWC, whole.fake_HWC)
+        assert part.where_HW is not None
+        assert part.where_HW[~same_HW].mean() > 0.9
+        assert not part.where_HW[cv2.erode(same_HW.astype(np.uint8), np.ones((41, 41))) > 0].any()
+    assert in_part > 2
 
 
 def test_held_out_rows_never_enter_a_batch(cache: Path) -> None:
