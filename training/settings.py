@@ -80,7 +80,8 @@ class Mixture(_Strict):
     lit: float = Field(default=0.0, ge=0, le=1)
     """Of all pairs: harsh light falls on both crops from one side, the rest lies in the shade."""
     partial: float = Field(default=0.0, ge=0, le=1)
-    """Of the aligned pairs of one moment: a part of the fake's face alone is laid into its original."""
+    """Of the aligned pairs of one moment: a part of the fake's face alone is laid into its original; where the part drawn holds
+    too little of what was changed (``training.blend.PART_LEAST``; of every second fake of FF++) the fake stays whole."""
     leave_out: tuple[str, ...] = ()
     """Sources or manipulations whose fakes are in no pair of any kind; their sources' real faces stay."""
 
