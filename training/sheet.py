@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from training import augment, cover, vary
 from training.data import WORK_PX, CropStore, Pair, PairMaker
 from training.settings import KINDS, Mixture
+from worker.errors import ConfigError
 from worker.types import UInt8
 
 COLUMNS = ("real", "fake", "mask or 4 x difference", "real, as trained", "fake, as trained")
@@ -34,9 +35,17 @@ class Sheet:
 
 
 def contact_sheet(cache: Path, mixture: Mixture, out_png: Path, seed: int = 0, rows: int = 2) -> Sheet:
-    """``rows`` pairs of every kind that the cache has something for, whatever its share; the same seed, the same sheet."""
+    """``rows`` pairs of every kind that the cache has something for, whatever its share; the same seed, the same sheet.
+
+    Raises ConfigError where it has nothing for any.
+    """
     maker = PairMaker(CropStore(cache), mixture)
     kinds = [kind for kind in KINDS if kind in maker.ready]
+    if not kinds:
+        raise ConfigError(
+            f"{cache} has nothing for any kind of pairs of this mixture, which names sources: for media of your own "
+            "--config configs/train/own-pairs.yaml"
+        )
     bands = [_header([f"{column}" for column in COLUMNS])]
     speeds: dict[str, float] = {}
     for kind in kinds:

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.training.conftest import crop, picture
 from training.commands.data import app
-from training.data import Pair
+from training.data import CropStore, Pair, PairMaker
+from training.prepare import write_shard
 from training.settings import KINDS, Mixture
-from training.sheet import COLUMNS, HEADER_PX, TILE_PX, contact_sheet, difference
+from training.sheet import COLUMNS, HEADER_PX, TILE_PX, _as_trained, contact_sheet, difference
 
 
 def test_a_band_for_every_kind_and_the_kinds_that_are_missing(cache: Path, tmp_path: Path) -> None:
@@ -20,18 +22,29 @@ def test_a_band_for_every_kind_and_the_kinds_that_are_missing(cache: Path, tmp_p
     assert sheet.missing == ("reconstruction",)
     assert set(sheet.crops_per_cpu_s) == set(KINDS) - {"reconstruction"}
     assert all(speed > 0 for speed in sheet.crops_per_cpu_s.values())
-    with Image.open(tmp_path / "new" / "sheet.png") as picture:
+    with Image.open(tmp_path / "new" / "sheet.png") as drawn:
         kinds = len(KINDS) - 1
-        assert picture.size == (TILE_PX * len(COLUMNS), HEADER_PX * (kinds + 1) + TILE_PX * 2 * kinds)
+        assert drawn.size == (TILE_PX * len(COLUMNS), HEADER_PX * (kinds + 1) + TILE_PX * 2 * kinds)
 
 
 def test_the_same_seed_shows_the_same_pairs(cache: Path, tmp_path: Path) -> None:
     tiles = []
     for number in range(2):
         contact_sheet(cache, Mixture(), tmp_path / f"{number}.png", seed=1, rows=1)
-        with Image.open(tmp_path / f"{number}.png") as picture:
-            tiles.append(np.array(picture)[2 * HEADER_PX : 2 * HEADER_PX + TILE_PX])
+        with Image.open(tmp_path / f"{number}.png") as drawn:
+            tiles.append(np.array(drawn)[2 * HEADER_PX : 2 * HEADER_PX + TILE_PX])
     assert np.array_equal(tiles[0], tiles[1])
+
+
+def test_a_pair_is_shown_as_the_mixture_has_it_trained(cache: Path) -> None:
+    """Both of its crops change with each of these shares, the pair itself does not."""
+    maker = PairMaker(CropStore(cache), Mixture())
+    plain, (real, fake) = _as_trained(maker, Mixture(), "blend", seed=1, number=0)
+    for share in ("varied", "covered", "smoothed", "widely_smoothed"):
+        pair, changed = _as_trained(maker, Mixture.model_validate({share: 1.0}), "blend", seed=1, number=0)
+        assert np.array_equal(pair.fake_HWC, plain.fake_HWC), share
+        assert not np.array_equal(changed[0], real), share
+        assert not np.array_equal(changed[1], fake), share
 
 
 @pytest.mark.parametrize(
@@ -53,6 +66,15 @@ def test_the_command_writes_the_sheet_and_says_how_fast_pairs_are_made(cache: Pa
     assert "crops/s a core" in done.stdout
     assert "nothing in" in done.stderr
     assert out.exists()
+
+
+def test_a_cache_with_none_of_the_mixtures_sources_is_no_empty_sheet(tmp_path: Path) -> None:
+    write_shard(tmp_path, "mine-real", [(picture(0), crop("mine-real", 0, "real", "mine"))])
+    out = tmp_path / "sheet.png"
+    done = CliRunner().invoke(app, ["sheet", "--cache", str(tmp_path), "--out", str(out)])
+    assert done.exit_code == 2
+    assert "own-pairs.yaml" in done.output
+    assert not out.exists()
 
 
 def test_reconstruct_says_what_a_count_looks_like(cache: Path, tmp_path: Path) -> None:

@@ -214,6 +214,7 @@ SHEET_EPILOG = """[bold]Examples[/]
 
 \b
 veriframe data sheet
+veriframe data sheet --config configs/train/own-pairs.yaml      of media of your own
 veriframe data sheet --config configs/train/second.yaml --out blends.png --rows 6 --seed 3
 """
 
