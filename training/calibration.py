@@ -47,7 +47,8 @@ class Clips:
         if not np.all(np.isfinite(self.logits_n)):
             raise ValueError("a logit is not a finite number")
         if set(np.unique(self.labels_n).tolist()) != {0, 1}:
-            raise ValueError("a calibration needs clips of both classes, labelled 0 real and 1 fake")
+            real, fake = (int((self.labels_n == label).sum()) for label in (0, 1))
+            raise ValueError(f"a fit needs files of both classes, 0 for real and 1 for fake: {real} real and {fake} fake")
 
     @property
     def counts_n(self) -> Ints:

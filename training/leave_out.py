@@ -210,7 +210,9 @@ def score_stem(weights: Path, store: CropStore, files: Mapping[str, Files], fold
     if all(path.exists() for path in paths.values()):
         return
     rows_of = {path: members for its_files in files.values() for path, members in its_files.rows.items()}
-    logits = logits_of(load_network(weights)[1], store, [row for members in rows_of.values() for row in members])
+    spec, network = load_network(weights)
+    rows = [row for members in rows_of.values() for row in members]
+    logits = logits_of(network, store, rows, size=spec.crop.size)
     for name, path in paths.items():
         write_scores(scores_of(files[name], logits), path)
 
@@ -220,10 +222,10 @@ def train_fold(study: Study, fit: Fit, cache: Path, folder: Path, store: CropSto
     network = fit_network(fit, cache, folder, console=console).ema
     rows = [row for members in files.rows.values() for row in members]
     if study.share is not None and fit.network.start is not None:
-        write_scores(scores_of(files, logits_of(network, store, rows)), folder / SCORES_END)
+        write_scores(scores_of(files, logits_of(network, store, rows, size=fit.size)), folder / SCORES_END)
         network = deepcopy(network)
         average_with(network, fit.network.start, study.share)
-    write_scores(scores_of(files, logits_of(network, store, rows)), folder / SCORES)
+    write_scores(scores_of(files, logits_of(network, store, rows, size=fit.size)), folder / SCORES)
 
 
 def run_study(study: Study, cache: Path, folder: Path, *, console: Console | None = None) -> Path:

@@ -322,10 +322,10 @@ def fit_network(
                 run.save()
             if sample and not run.done and fit.is_validation_due(run.step, run.trained_s - validated_s):
                 validated_s = run.trained_s
-                log_validation(run, validate(run.ema, store, sample), console, on_validation)
+                log_validation(run, validate(run.ema, store, sample, size=fit.size), console, on_validation)
     run.save()
     if sample:
-        log_validation(run, validate(run.ema, store, sample), console, on_validation)
+        log_validation(run, validate(run.ema, store, sample, size=fit.size), console, on_validation)
     return run
 
 

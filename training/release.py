@@ -21,7 +21,7 @@ from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.network import DeepfakeNet, build
 from worker.model.restore import load_network
-from worker.model.spec import HeadSpec, ModelSpec, TrainingData, TrainingSource
+from worker.model.spec import CropSpec, HeadSpec, ModelSpec, TrainingData, TrainingSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,6 +107,7 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str, starts:
         backbone=network.backbone,
         head=HeadSpec(kind=network.head, hidden_dim=network.hidden_dim, num_steps=network.num_steps),
         families=trained.fit.mixture.families,
+        crop=CropSpec(size=trained.fit.size),
         training=TrainingData(
             sources=sources,
             split_sha256=split_sha256(split_of(cache)),

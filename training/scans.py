@@ -322,7 +322,11 @@ def calibrate_checkpoint(
         try:
             fitted = fit_kind(kind, files, target, [file for file in degraded if file.kind is kind], draws=draws)
         except ValueError as exc:
-            raise ConfigError(f"cannot calibrate {kind.value}: {exc}") from exc
+            groups = {label: len({file.item.group for file in files if file.item.label == label}) for label in ("real", "fake")}
+            raise ConfigError(
+                f"cannot calibrate {kind.value}: {exc}. The scans hold {groups['real']} groups of real files and "
+                f"{groups['fake']} of fakes; every part that is fitted apart needs both: hold more groups out"
+            ) from exc
         entries.append(as_spec(fitted.calibration, files))
         lines += [f"### {kind.value}", "", *fitted.lines, "", f"Fitted: {fitted.calibration}", ""]
     fitted_anew = {"calibrations": tuple(entries), "calibration_is_inherited": False, "version": version or spec.version}

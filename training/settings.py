@@ -184,6 +184,11 @@ class Fit(_Strict):
         """Steps that the run does; None where the clock ends it."""
         return self.steps if self.stop is None else self.stop
 
+    @property
+    def size(self) -> int:
+        """Of the last stage's crops: what the network is judged at and scans by."""
+        return self.stages[-1].size
+
     def is_validation_due(self, step: int, since_s: float) -> bool:
         """After ``step`` steps, ``since_s`` seconds of training after the last one."""
         if self.validate_every_steps is not None:

@@ -33,7 +33,7 @@ def test_a_checkpoint_holds_the_average_and_names_its_data(cache: Path, tmp_path
     spec, weights = checkpoint.load(tmp_path / "out.safetensors")
     assert (weights["head.classifier.bias"] == 0.25).all()
     assert spec.training.split_sha256 == split_sha256()
-    assert (spec.backbone, spec.head.num_steps) == ("test_efficientnet", 2)
+    assert (spec.backbone, spec.head.num_steps, spec.crop.size) == ("test_efficientnet", 2, 32)
     assert {source.name: (source.real, source.fake) for source in spec.training.sources}["ffpp"] == (2, 2)
 
 

@@ -30,8 +30,8 @@ class Brightness(nn.Module):
 class Store:
     """Crops as bright as their rows' ``frame`` says."""
 
-    def crop(self, row: Crop) -> UInt8:
-        return np.full((2, 2, 3), row.frame, np.uint8)
+    def crop(self, row: Crop, *, size: int) -> UInt8:
+        return np.full((size, size, 3), row.frame, np.uint8)
 
 
 def clip(number: int, label: str, source: str, *levels: int, **more: object) -> list[Crop]:
