@@ -216,7 +216,7 @@ def test_the_weights_that_are_judged_are_the_average_of_a_folds_end_and_the_stem
     for file, weights in by_hand.items():
         network.load_state_dict(weights)
         logits = logits_of(network, CropStore(cache), [row for members in rows.values() for row in members], size=32)
-        assert [score.logit for score in found[file]] == pytest.approx(list(logits.values()), abs=1e-5)
+        assert [score.logit for score in found[file]] == pytest.approx(list(logits.values()), abs=1e-4)
     assert len({tuple(score.logit for score in scores) for scores in found.values()}) == 3
 
 
