@@ -126,6 +126,7 @@ def media_part(info: MediaInfo, duration_s: float, sha256: str | None = None, ph
         codec=printable(info.codec),
         container=printable(info.container),
         decoder=info.decoder,
+        more_videos=info.more_videos,
     )
 
 

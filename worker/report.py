@@ -75,6 +75,9 @@ class Media(Wire):
     codec: str
     container: str
     decoder: str = Field(description="the decoder that gave the frames")
+    more_videos: int = Field(
+        default=0, description="further streams of moving pictures in the file, of which nothing was looked at; a cover is none"
+    )
 
 
 class ReasonItem(Wire):

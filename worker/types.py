@@ -92,6 +92,8 @@ class MediaInfo:
     """Of all its frames."""
     missing_s: float = 0.0
     """Of ``duration_s``, the end that the file announces and does not hold: it was cut off."""
+    more_videos: int = 0
+    """Further streams of moving pictures, of which nothing is looked at."""
 
     def __post_init__(self) -> None:
         _check(self.width > 0 and self.height > 0, f"frame size {self.width}x{self.height}")

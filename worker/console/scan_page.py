@@ -65,7 +65,7 @@ def facts_of(report: Report, record: Record, parts: Parts, going: Scan, owner: s
         "reasons": words.reasons(report),
         "error_says": words.error(report.error.code) if report.error else None,
         "human": words.HUMAN if report.decided_by == "human" else None,
-        "part": words.part(report),
+        "left_out": words.left_out(report),
         "uncalibrated": words.UNCALIBRATED if report.score is not None and not report.calibrated else None,
         "pooled": words.POOLED if is_pooled(report) else None,
         "stopped_by": words.STOPPED_BY.get(report.sampling.stopped_by or "") if report.sampling else None,

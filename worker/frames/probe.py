@@ -102,7 +102,7 @@ def video_stream(container: InputContainer, limits: Limits) -> VideoStream:
     """
     if len(container.streams) > limits.max_streams:
         raise MediaTooLarge(f"{len(container.streams)} streams, limit {limits.max_streams}")
-    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    moving = moving_streams(container)
     if not moving:
         raise UnsupportedMedia("no video stream")
     if all(s.codec_context is None for s in moving):
@@ -113,6 +113,11 @@ def video_stream(container: InputContainer, limits: Limits) -> VideoStream:
     check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
     check_packets(max(stream.frames, len(stream.index_entries)), limits)
     return stream
+
+
+def moving_streams(container: InputContainer) -> list[VideoStream]:
+    """All streams of pictures but covers and the like, which are one picture (FFmpeg's ``attached_pic``)."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
 def stream_at(container: InputContainer, index: int) -> VideoStream:

@@ -289,6 +289,7 @@ class PyavMedia:
             decoder=nvdec.NAME if self._on_card else PyavDecoder.name,
             layout=planes.layout_of(first, self._shown),
             missing_s=self._missing_s,
+            more_videos=len(probe.moving_streams(container)) - 1,
         )
 
 

@@ -30,6 +30,7 @@ COLUMNS = (
     "id",
     "start_s",
     "end_s",
+    "more_videos",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -68,6 +69,7 @@ class CsvSink:
             report.id,
             _seconds(row.start_s),
             _seconds(row.end_s),
+            row.more_videos,
         ]
         self._rows.writerow(cells)
         self._out.flush()

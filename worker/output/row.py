@@ -10,7 +10,7 @@ from worker.report import Report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """``start_s`` and ``end_s``: of the part that alone was scanned, None for the whole.
+    """``start_s`` and ``end_s``: of the part that alone was scanned, None for the whole; ``more_videos``: streams left aside.
     ``worst_ms`` is the moment of the most suspicious face, None where no face was scored; ``seconds`` what the scan took."""
 
     path: str
@@ -21,6 +21,7 @@ class Row:
     reasons: tuple[str, ...]
     start_s: float | None
     end_s: float | None
+    more_videos: int
     tracks: int
     worst_ms: int | None
     duration_s: float | None
@@ -30,12 +31,13 @@ class Row:
 
     @property
     def why(self) -> str:
-        """The error; or what qualifies the verdict: reasons, a part that alone was scanned, a score that is no probability."""
+        """The error; or what qualifies the verdict: reasons, what was left out, a score that is no probability."""
         if self.error_code:
             return f"{self.error_code}: {self.error_message}"
         part = () if self.start_s is None else ("part only",)
+        videos = ("one video stream of several",) if self.more_videos else ()
         calibrated = () if self.calibrated or self.score is None else ("not calibrated",)
-        return ", ".join((*self.reasons, *part, *calibrated)).replace("_", " ")
+        return ", ".join((*self.reasons, *part, *videos, *calibrated)).replace("_", " ")
 
 
 def row_of(report: Report) -> Row:
@@ -52,6 +54,7 @@ def row_of(report: Report) -> Row:
         reasons=tuple(reason.code.value for reason in report.reasons),
         start_s=report.start_s,
         end_s=report.end_s,
+        more_videos=report.media.more_videos if report.media else 0,
         tracks=len(report.tracks),
         worst_ms=max(faces, key=lambda face: (face[0], -face[1]))[1] if faces else None,
         duration_s=report.media.duration_s if report.media else None,

@@ -70,7 +70,7 @@ def row_of(place: str, stamp: str, report: Report) -> Row:
     name, address = escaped(name_of(report)), shown_address(source.url) if source.url else ""
     calibration = "" if report.calibrated or report.score is None else words.NOT_CALIBRATED
     stretches = words.SOME_STRETCHES if head is words.REAL_WITH_STRETCHES else ""
-    why = " ".join(filter(None, (stretches, *words.reasons(report), words.part(report), calibration)))
+    why = " ".join(filter(None, (stretches, *words.reasons(report), *words.left_out(report), calibration)))
     if report.error is not None:
         why = f"{words.error(report.error.code)} ({escaped(report.error.message)})"
     return Row(

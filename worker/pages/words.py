@@ -198,13 +198,25 @@ def second_try(report: Report) -> tuple[str, ...]:
     return tuple(said for said in (hope, "All tries are used up." if report.dead else "") if said)
 
 
-def part(report: Report) -> str | None:
-    """What the verdict is about, where only a part of the video was to be looked at."""
+def left_out(report: Report) -> tuple[str, ...]:
+    """What of the file the verdict is not about, a sentence each."""
+    return tuple(said for said in (_part(report), _more_videos(report)) if said)
+
+
+def _part(report: Report) -> str | None:
+    """Where only a part of the video was to be looked at, which."""
     sampling, media = report.sampling, report.media
     if media is None or sampling is None or sampling.start_s is None or sampling.end_s is None:
         return None
     start, end = (moment(round(1000 * at_s)) for at_s in (sampling.start_s, sampling.end_s))
     return f"Only {start} to {end} of {moment(round(1000 * media.duration_s))} was scanned."
+
+
+def _more_videos(report: Report) -> str | None:
+    count = report.media.more_videos if report.media else 0
+    if not count:
+        return None
+    return f"The file holds {count} more video {'stream' if count == 1 else 'streams'}; only one was scanned."
 
 
 def error(code: str) -> str:

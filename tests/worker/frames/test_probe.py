@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from worker.errors import CorruptMedia, EmptyMedia, MediaError, MediaTooLarge, MediaTooLong, UnsupportedMedia
 from worker.frames import probe
@@ -131,6 +132,21 @@ def test_the_packet_limit_is_that_of_one_way_through(clips: Any) -> None:
 def test_the_packet_limit_holds_without_an_index(clips: Any, name: str) -> None:
     with pytest.raises(MediaTooLarge):
         scan(clips[name].path, Limits(max_packets=10))
+
+
+def test_streams_beside_the_one_that_is_looked_at_are_counted_and_a_cover_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "angles.mp4"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream(codec, rate=30) for codec in ("mpeg4", "mpeg4", "mjpeg")]
+        for stream, size in zip(streams, (64, 32, 16), strict=True):
+            stream.width, stream.height = size, size
+            stream.pix_fmt = "yuvj420p" if size == 16 else "yuv420p"
+        streams[2].disposition = Disposition.attached_pic
+        for stream in streams:
+            container.mux(stream.encode(av.VideoFrame(stream.width, stream.height, stream.pix_fmt)))
+            container.mux(stream.encode(None))
+    with path.open("rb") as file, open_media(file, Limits()) as media:
+        assert (media.info.width, media.info.more_videos) == (64, 1)
 
 
 def test_too_many_streams(tmp_path: Path) -> None:

@@ -315,7 +315,14 @@ def test_info_at_the_limits_is_believed() -> None:
 @pytest.mark.parametrize(
     "claim",
     [
-        *({"duration_s": 60.1}, {"duration_s": -1}, {"missing_s": 60.1}, {"missing_s": -1}, {"n_frames": 4001}),
+        *(
+            {"duration_s": 60.1},
+            {"duration_s": -1},
+            {"missing_s": 60.1},
+            {"missing_s": -1},
+            {"more_videos": -1},
+            {"n_frames": 4001},
+        ),
         *({"width": 20, "height": 10}, {"fps": 1e10}, {"kind": "audio"}),
     ],
     ids=str,

@@ -36,10 +36,10 @@ def written(one: Report) -> str:
 
 def test_a_file_is_named_as_it_is_with_what_is_known_of_it() -> None:
     media = {"sha256": "ab" * 32, "kind": "video", "duration_s": 2.5, "fps": 25, "width": 64, "height": 48}
-    media |= {"codec": "h264", "container": "mp4", "decoder": "pyav"}
+    media |= {"codec": "h264", "container": "mp4", "decoder": "pyav", "more_videos": 1}
     found = row(media=media)
     assert (found["path"], found["sha256"], found["duration_s"]) == ("/clips/a.mp4", "ab" * 32, "2.500")
-    assert (found["start_s"], found["end_s"]) == ("", "")
+    assert (found["start_s"], found["end_s"], found["more_videos"]) == ("", "", "1")
     found = row()
     assert (found["sha256"], found["duration_s"], found["seconds"], found["score"]) == ("", "", "", "")
     assert row(error={"code": "corrupt", "message": "", "retryable": False, "sha256": "ef" * 32})["sha256"] == "ef" * 32

@@ -18,6 +18,12 @@ def test_only_a_score_can_be_not_calibrated() -> None:
     assert row_of(failed()).why == "corrupt: moov atom not found"
 
 
+def test_that_there_are_more_videos_stands_beside_the_verdict() -> None:
+    media = report().media
+    assert media is not None
+    assert row_of(report(media=media.model_copy(update={"more_videos": 2}))).why == "one video stream of several"
+
+
 def test_a_file_is_named_by_its_path_also_where_it_has_an_address_too() -> None:
     """As one whose name is not UTF-8 has."""
     source = {"kind": "path", "path": r"/clips/\xe4.mp4", "url": "file:///clips/%E4.mp4"}
