@@ -99,6 +99,7 @@ class Passes:
         self.hashes = FrameHashes(self._asked)
         """Of all frames of the first pass, looked at or not: the same for the same file, wherever its verdict was settled."""
         self._n_first = 0
+        self._lost_share = 0.0
         self.wanted = self._asked
         """Frames wanted in all passes begun; None while unknown."""
 
@@ -108,6 +109,18 @@ class Passes:
         info, end_s = self._media.info, self._request.end_s
         is_cut = info.missing_s > 0 and (end_s is None or end_s > info.duration_s - info.missing_s)
         return is_cut or self.failure is not None
+
+    @property
+    def undecodable_s(self) -> float:
+        """About how much of the window could not be decoded: of what is there, by the moments of the first pass, and what is
+        missing behind it."""
+        info, request = self._media.info, self._request
+        end_s = max(request.start_s, min(info.duration_s, request.end_s or info.duration_s))
+        there_s = info.duration_s - info.missing_s
+        if self.failure is not None:
+            there_s = min(there_s, max(self._times.values(), default=0.0))
+        there_s = min(max(request.start_s, there_s), end_s)
+        return self._lost_share * (there_s - request.start_s) + end_s - there_s
 
     @property
     def times_s(self) -> list[float]:
@@ -163,7 +176,7 @@ class Passes:
             yield batch
         self.is_decoded = True
         if request.times_s is None:
-            self._n_first = len(self._times)
+            self._n_first, self._lost_share = len(self._times), self._media.lost_share
         self._aside.offer(begin)
 
     def _new_frames(self, request: SamplingRequest) -> Iterator[Frame]:

@@ -17,6 +17,11 @@ class OpenMedia(Protocol):
     @property
     def info(self) -> MediaInfo: ...
 
+    @property
+    def lost_share(self) -> float:
+        """Of the moments that the last pass to its end was to look at, those whose pictures could not be decoded."""
+        ...
+
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         """Decode one pass. Raises a MediaError or DecodeError; frames given before it stay good."""
         ...

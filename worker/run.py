@@ -127,6 +127,7 @@ class Run:
             with_face=seen.frames_with_face,
             max_gap_s=0.0 if self._is_all(times) else apart_s,
             apart_s=apart_s,
+            undecodable_s=self.passes.undecodable_s,
             start_s=request.start_s,
             end_s=end_s or math.inf,
         )

@@ -251,6 +251,8 @@ class Coverage:
     apart_s: float = math.inf
     """That stretch in seconds, also where every frame was looked at: a track's suspicious segments end where its votes lie more
     than twice as far apart. Infinite: they never do."""
+    undecodable_s: float = 0.0
+    """About how much of the scanned window could not be decoded, or was cut off."""
     start_s: float = 0.0
     end_s: float = math.inf
     """The scanned window is [start_s, end_s); ``end_s`` is infinite where the media's length is unknown."""

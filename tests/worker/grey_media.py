@@ -40,6 +40,7 @@ class Clip:
     bystander: bool = False
     fails_after: int | None = None
     missing_s: float = 0.0
+    lost_share: float = 0.0
     error: VeriframeError = field(default_factory=lambda: CorruptMedia("broken off"))
     kind: MediaKind = MediaKind.VIDEO
     passes: list[SamplingRequest] = field(default_factory=list)

@@ -31,6 +31,7 @@ class Media:
         self.info = MediaInfo(
             kind=kind, container="mp4", codec="h264", width=SIDE, height=SIDE, duration_s=10.0, fps=25, n_frames=announced
         )
+        self.lost_share = 0.0
         self._count = count
         self._error = error
         self._sizes = sizes

@@ -139,6 +139,10 @@ class _MediaAhead:
     def info(self) -> MediaInfo:
         return self._begun.media.info
 
+    @property
+    def lost_share(self) -> float:
+        return self._begun.media.lost_share
+
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:
         begun, self._request = self._request, None
         if request == begun:

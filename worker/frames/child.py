@@ -102,7 +102,7 @@ def _pass(channel: _Channel, shared: SharedBytes, media: OpenMedia, message: Jso
         slot = free.pop(0)
         _put(shared.part(slot * slot_bytes, slot_bytes), frame, media.info.layout)
         channel.send({"frame": wire.frame_to(frame, slot)})
-    channel.send({"end": True})
+    channel.send({"end": True, "lost_share": media.lost_share})
 
 
 def _put(memory: UInt8, frame: Frame, layout: Layout) -> None:

@@ -88,7 +88,9 @@ class DecordDecoder:
 
 
 class DecordMedia:
-    """``OpenMedia`` of one video."""
+    """``OpenMedia`` of one video, of which all can be decoded (``unfit``)."""
+
+    lost_share = 0.0
 
     def __init__(self, file: BinaryIO, info: MediaInfo, starts_s: list[float], clip: sampling.Clip) -> None:
         self.info = replace(info, decoder=DecordDecoder.name, layout=Layout.RGB)

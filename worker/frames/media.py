@@ -64,6 +64,7 @@ class SandboxedMedia:
         self._info = info
         self._room = room
         self._pass: _Pass | None = None
+        self.lost_share = 0.0
 
     @property
     def info(self) -> MediaInfo:
@@ -84,6 +85,7 @@ class SandboxedMedia:
         while current is self._pass:
             frame = current.next()
             if frame is None:
+                self.lost_share = current.lost_share
                 return
             yield frame
             del frame  # or its slot would stay held while the next is waited for
@@ -100,6 +102,7 @@ class _Pass:
         self._left = _most_frames(request, info)
         self._last_s = float("-inf")
         self._is_over = False
+        self.lost_share = 0.0
         self._lent: set[int] = set()
         slots = self._lend()
         if not slots:
@@ -113,6 +116,7 @@ class _Pass:
         message = self._peer.receive()
         if "end" in message:
             self._close()
+            self.lost_share = self._share(message)
             return None
         header = self._header(message)
         self._left -= 1
@@ -149,6 +153,12 @@ class _Pass:
         frame = self._read(self._room.hold(header.slot), header)
         is_crowded = self._room.n_free + len(self._lent) < SPARE_SLOTS
         return copy.deepcopy(frame) if is_crowded and self._info.kind is MediaKind.VIDEO else frame
+
+    def _share(self, message: Json) -> float:
+        try:
+            return wire.share_from(message)
+        except wire.ProtocolError as exc:
+            raise self._peer.broke_protocol(exc) from exc
 
     def _header(self, message: Json) -> wire.FrameHeader:
         try:

@@ -77,6 +77,8 @@ class PictureDecoder:
 class PictureMedia:
     """``OpenMedia`` of one Pillow image."""
 
+    lost_share = 0.0
+
     def __init__(self, image: Image.Image, limits: Limits) -> None:
         width, height = image.size
         if width * height > limits.max_picture_pixels:

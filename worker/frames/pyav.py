@@ -99,6 +99,7 @@ class PyavMedia:
         self.has_square_pixels = self._shown == (first.width, first.height)
         self.matrix_is_guessed = int(first.colorspace) == colour.UNSPECIFIED
         self.info = self._describe(container, stream, first)
+        self.lost_share = 0.0
 
     @property
     def clip(self) -> sampling.Clip:
@@ -122,15 +123,19 @@ class PyavMedia:
         goes_on = request.strategy is not Strategy.KEYFRAMES
         chosen = self._key_frames(plan.times_s, goes_on) if plan.keys_only else self._nearest(plan.times_s)
         last_pts = self._clock.start - 1
+        given_s: list[float] = []
         for found in chosen:
             frame: av.VideoFrame | None = found
             if end_s is not None and self._clock.seconds(pts_of(found)) >= end_s:
                 frame = self._last_before(end_s, plan.times_s[-1], plan.keys_only)
             if frame is not None and pts_of(frame) > last_pts:
                 last_pts = pts_of(frame)
-                yield planes.frame_of(self._clock.seconds(last_pts), self._planar(frame), self._shown, self.info.layout)
+                given_s.append(self._clock.seconds(last_pts))
+                yield planes.frame_of(given_s[-1], self._planar(frame), self._shown, self.info.layout)
             if frame is not found:
-                return
+                break
+        spoilt_s = sorted(map(self._clock.seconds, self._reader.spoilt_at))
+        self.lost_share = sampling.share_lost(plan.times_s, given_s, spoilt_s, self.clip.fps)
 
     def _last_before(self, end_s: float, time_s: float, keys_only: bool) -> av.VideoFrame | None:
         """The last frame before ``end_s``, or the key frame of ``time_s``, which lies before that too."""

@@ -63,6 +63,8 @@ class Reader:
     def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int, reopen: Reopen) -> None:
         self.stream = stream
         self.counts = Counts()
+        self.spoilt_at: set[int] = set()
+        """When those were to be shown that were read and could not be decoded, or only in part."""
         self.keys: Keys | None = None
         self.seekable = True
         self._is_laid_out = self._shows_passed = False
@@ -372,7 +374,7 @@ class Reader:
             raise OutOfMemory(f"decoding a packet: {exc.strerror}") from exc
         except av.error.FFmpegError:
             self.counts.bad += 1
-            self._spoilt += 1
+            self._note_spoilt(None if packet is None else stamp_of(packet))
             return []
         self.counts.decoded += len(frames)
         if self._is_untimed:
@@ -380,8 +382,15 @@ class Reader:
                 self._stamps.append(packet.dts)
             for frame in frames:
                 frame.pts = self._stamps.popleft() if self._stamps else None
-        self._spoilt += sum(frame.is_corrupt for frame in frames)
+        for frame in frames:
+            if frame.is_corrupt:
+                self._note_spoilt(frame.pts)
         return [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]
+
+    def _note_spoilt(self, stamp: int | None) -> None:
+        self._spoilt += 1
+        if stamp is not None:
+            self.spoilt_at.add(stamp)
 
 
 def time_base_of(stream: VideoStream) -> Fraction:

@@ -25,6 +25,8 @@ ENOUGH_KEY_FRAMES = 0.5
 """Key frames alone make the first pass if at least this share of the even targets has a key frame of its own."""
 MAX_KEY_DISTANCE = 1.5
 """... and no even target is further from its key frame than this, in stretches."""
+NEAR_FRAMES, NEAR_S = 8, 0.5
+"""A frame so near stands for a moment whose own could not be decoded; behind key frames up to 7 packets are decoded by plan."""
 MAX_DECODED_PIXELS = 20_000 * 1280 * 720
 """If decoding between key frames needs more pixels than this, key frames alone make the first pass, however few."""
 
@@ -91,6 +93,21 @@ def nearest_frames(starts_s: Sequence[float], times_s: Sequence[float], end_s: f
     ``end_s``, it is the last before."""
     starts = np.asarray(starts_s if end_s is None else [start for start in starts_s if start < end_s])
     return sorted({int(np.abs(starts - time_s).argmin()) for time_s in times_s}) if len(starts) else []
+
+
+def share_lost(times_s: Sequence[float], given_s: Sequence[float], spoilt_s: Sequence[float], fps: float) -> float:
+    """Of the moments ``times_s``, those further than a few frames from all that were given (rising), with a picture nearer that
+    could not be decoded (``spoilt_s``, rising)."""
+    near_s = min(NEAR_FRAMES / fps, NEAR_S) if fps else NEAR_S
+    away_s = [_away(given_s, time_s) for time_s in times_s]
+    lost = sum(away > near_s and _away(spoilt_s, time_s) < away for time_s, away in zip(times_s, away_s, strict=True))
+    return lost / len(times_s) if times_s else 0.0
+
+
+def _away(rising_s: Sequence[float], time_s: float) -> float:
+    """The way from a moment to the nearest of others."""
+    at = bisect_left(rising_s, time_s)
+    return min((abs(other - time_s) for other in rising_s[max(at - 1, 0) : at + 1]), default=math.inf)
 
 
 def thin(times_s: Sequence[float], count: int | None) -> tuple[float, ...]:

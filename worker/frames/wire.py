@@ -188,6 +188,11 @@ def frame_from(
     return FrameHeader(slot, height, width, pts_s, matrix, _flag(message, "full_range"))
 
 
+def share_from(message: Json) -> float:
+    """The share of moments whose pictures could not be decoded, as a pass ends."""
+    return _real(message, "lost_share", 0.0, 1.0)
+
+
 def error_to(code: str, message: str) -> Json:
     return {"error": {"code": code, "message": message[:_MAX_ERROR_TEXT]}}
 

@@ -31,6 +31,7 @@ COLUMNS = (
     "start_s",
     "end_s",
     "more_videos",
+    "undecodable_s",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -70,6 +71,7 @@ class CsvSink:
             _seconds(row.start_s),
             _seconds(row.end_s),
             row.more_videos,
+            _seconds(row.undecodable_s),
         ]
         self._rows.writerow(cells)
         self._out.flush()

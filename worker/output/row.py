@@ -10,7 +10,8 @@ from worker.report import Report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """``start_s`` and ``end_s``: of the part that alone was scanned, None for the whole; ``more_videos``: streams left aside.
+    """``start_s`` and ``end_s``: of the part that alone was scanned, None for the whole; ``more_videos``: streams left aside;
+    ``undecodable_s``: about how much could not be decoded.
     ``worst_ms`` is the moment of the most suspicious face, None where no face was scored; ``seconds`` what the scan took."""
 
     path: str
@@ -22,6 +23,7 @@ class Row:
     start_s: float | None
     end_s: float | None
     more_videos: int
+    undecodable_s: float
     tracks: int
     worst_ms: int | None
     duration_s: float | None
@@ -36,8 +38,9 @@ class Row:
             return f"{self.error_code}: {self.error_message}"
         part = () if self.start_s is None else ("part only",)
         videos = ("one video stream of several",) if self.more_videos else ()
+        damaged = ("partly undecodable",) if self.undecodable_s else ()
         calibrated = () if self.calibrated or self.score is None else ("not calibrated",)
-        return ", ".join((*self.reasons, *part, *videos, *calibrated)).replace("_", " ")
+        return ", ".join((*self.reasons, *part, *videos, *damaged, *calibrated)).replace("_", " ")
 
 
 def row_of(report: Report) -> Row:
@@ -55,6 +58,7 @@ def row_of(report: Report) -> Row:
         start_s=report.start_s,
         end_s=report.end_s,
         more_videos=report.media.more_videos if report.media else 0,
+        undecodable_s=report.sampling.undecodable_s if report.sampling else 0.0,
         tracks=len(report.tracks),
         worst_ms=max(faces, key=lambda face: (face[0], -face[1]))[1] if faces else None,
         duration_s=report.media.duration_s if report.media else None,

@@ -76,7 +76,8 @@ REASONS: Final[dict[Reason, str]] = {
     Reason.TOO_FEW_FRAMES: "Faces were seen at too few moments to be judged.",
     Reason.NEAR_THRESHOLD: "The score lies between the two thresholds, where the model is wrong too often to say either.",
     Reason.LOW_QUALITY: "The faces that decide are of poor quality: blurred, small or strongly compressed.",
-    Reason.SPARSE_COVERAGE: "There are long stretches between the frames that were looked at: a short fake could lie there.",
+    Reason.SPARSE_COVERAGE: "Too much was not seen: a fake could lie between the frames that were looked at, or in what could "
+    "not be decoded.",
     Reason.HIGH_UNCERTAINTY: "The scores of single moments contradict each other.",
 }
 
@@ -200,7 +201,7 @@ def second_try(report: Report) -> tuple[str, ...]:
 
 def left_out(report: Report) -> tuple[str, ...]:
     """What of the file the verdict is not about, a sentence each."""
-    return tuple(said for said in (_part(report), _more_videos(report)) if said)
+    return tuple(said for said in (_part(report), _more_videos(report), _undecodable(report)) if said)
 
 
 def _part(report: Report) -> str | None:
@@ -217,6 +218,14 @@ def _more_videos(report: Report) -> str | None:
     if not count:
         return None
     return f"The file holds {count} more video {'stream' if count == 1 else 'streams'}; only one was scanned."
+
+
+def _undecodable(report: Report) -> str | None:
+    sampling, media = report.sampling, report.media
+    if media is None or sampling is None or not sampling.undecodable_s:
+        return None
+    window_s = (media.duration_s if sampling.end_s is None else sampling.end_s) - (sampling.start_s or 0.0)
+    return f"About {sampling.undecodable_s:.1f} s of {window_s:.1f} s could not be decoded: the file is damaged or cut off."
 
 
 def error(code: str) -> str:

@@ -14,6 +14,8 @@ from worker.verdict.draws import by_draw, doubt
 
 MOST_PLACES = 200
 """Among how many tracks every number of them is asked whether so many are high together."""
+MOST_UNDECODABLE = 0.25
+"""Of the scanned window: a video of which more could not be decoded is never ``real``."""
 POOLED_TRACK = -1
 """Number of the pseudo-track of all faces whose own track is too short to vote."""
 
@@ -164,14 +166,20 @@ def _hindrances(quality: float, std: float | None, policy: Policy) -> set[Reason
     return {reason for reason, applies in checks.items() if applies}
 
 
+def _is_sparse(coverage: Coverage, policy: Policy) -> bool:
+    """Whether too much was left unseen for ``real``."""
+    window_s = coverage.end_s - coverage.start_s
+    return coverage.max_gap_s > policy.max_gap_s or coverage.undecodable_s > MOST_UNDECODABLE * window_s
+
+
 def _reasons(
-    score: float, thresholds: tuple[float, float], hindrances: Collection[Reason], gap_s: float, policy: Policy
+    score: float, thresholds: tuple[float, float], hindrances: Collection[Reason], is_sparse: bool
 ) -> tuple[Reason, ...]:
     """Why the score is not taken for ``fake`` or ``real``; empty where it is."""
     t_real, t_fake = thresholds
     checks = {
         Reason.NEAR_THRESHOLD: t_real <= score <= t_fake,
-        Reason.SPARSE_COVERAGE: gap_s > policy.max_gap_s and score <= t_fake,
+        Reason.SPARSE_COVERAGE: is_sparse and score <= t_fake,
     }
     return tuple(reason for reason in Reason if checks.get(reason) or reason in hindrances)
 
@@ -183,8 +191,9 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     or of several that are high together, is the score. No face: ``no_face``; no face large and sharp enough:
     ``face_too_small``; votes at too few moments: ``too_few_frames``. Below t_real it is real, above t_fake fake, unless the
     deciding faces are poor (``low_quality``), their votes contradict each other (``high_uncertainty``) or, for ``real``, too much
-    was left unseen (``sparse_coverage``). A track whose faces are poor or votes contradict each other decides only where the
-    others are not fake without it. Where the calibration says so, poor faces pull the score to the undecided middle first.
+    was left unseen or could not be decoded (``sparse_coverage``). A track whose faces are poor or votes contradict each other
+    decides only where the others are not fake without it. Where the calibration says so, poor faces pull the score to the
+    undecided middle first.
     """
     groups, evidence = _judge(faces, coverage, policy)
     if not evidence:
@@ -199,7 +208,8 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     hindrances = {n: _hindrances(quality[n], found.std, policy) for n, found in evidence.items()}
     scores = _scores(evidence, quality, calibration, {n for n, found in hindrances.items() if found})
     p, decisive = scores.p, scores.decisive
-    reasons = {n: _reasons(p[n], thresholds, hindrances[n], coverage.max_gap_s, policy) for n in p}
+    is_sparse = _is_sparse(coverage, policy)
+    reasons = {n: _reasons(p[n], thresholds, hindrances[n], is_sparse) for n in p}
     labels = {n: Label.UNCERTAIN if reasons[n] else Label.REAL if p[n] < thresholds[0] else Label.FAKE for n in p}
 
     def score_odds(found: Evidence) -> float:

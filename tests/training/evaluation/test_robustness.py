@@ -31,6 +31,7 @@ class OnePicture:
     """Every file holds the same grey picture; ``torn.jpg`` cannot be opened."""
 
     info: MediaInfo = PICTURE
+    lost_share: float = 0.0
 
     @contextmanager
     def open(self, path: Path) -> Iterator[OnePicture]:

@@ -46,6 +46,8 @@ def pattern(height: int, width: int, number: int) -> UInt8:
 class Patterns:
     """Media of ``n_frames`` patterns, one a second."""
 
+    lost_share = 0.0
+
     def __init__(self, width: int, height: int, n_frames: int, kind: str = "video") -> None:
         self.info = MediaInfo(
             kind=MediaKind(kind), container="test", codec="none", width=width, height=height, duration_s=float(n_frames), fps=1.0,
@@ -59,6 +61,8 @@ class Patterns:
 
 class Boasting:
     """Says what the file tells it to of itself; an info that may not be an honest one."""
+
+    lost_share = 0.0
 
     def __init__(self, claims: dict[str, Any]) -> None:
         self.info = dataclasses.replace(Patterns(8, 4, 3).info, **claims)

@@ -332,6 +332,12 @@ def test_info_beyond_the_limits_is_a_lie(claim: dict[str, object]) -> None:
         wire.info_from(INFO | claim, LIMITS)
 
 
+@pytest.mark.parametrize("share", [None, -0.1, 1.1, "0", True])
+def test_a_share_that_is_none_is_a_lie(share: object) -> None:
+    with pytest.raises(wire.ProtocolError):
+        wire.share_from({"end": True, "lost_share": share})
+
+
 @pytest.mark.parametrize("claim", [{"layout": "yuv422"}, {"layout": None}, {"layout": ["rgb"]}], ids=str)
 def test_unknown_layout_is_a_lie(claim: dict[str, object]) -> None:
     with pytest.raises(wire.ProtocolError):

@@ -47,7 +47,7 @@ def test_a_file_is_named_as_it_is_with_what_is_known_of_it() -> None:
 
 def test_a_part_of_a_video_has_its_begin_and_end() -> None:
     found = row(sampling=PART)
-    assert (found["start_s"], found["end_s"]) == ("0.000", "5.900")
+    assert (found["start_s"], found["end_s"], found["undecodable_s"]) == ("0.000", "5.900", "0.000")
 
 
 def test_an_address_stands_where_a_path_would() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.worker.pages.reports import failed, frames, report
+from tests.worker.pages.reports import PART, failed, frames, report
 from worker.output.row import row_of
 
 
@@ -22,6 +22,10 @@ def test_that_there_are_more_videos_stands_beside_the_verdict() -> None:
     media = report().media
     assert media is not None
     assert row_of(report(media=media.model_copy(update={"more_videos": 2}))).why == "one video stream of several"
+
+
+def test_that_a_part_could_not_be_decoded_stands_beside_the_verdict() -> None:
+    assert row_of(report(sampling=PART.model_copy(update={"undecodable_s": 0.5}))).why == "part only, partly undecodable"
 
 
 def test_a_file_is_named_by_its_path_also_where_it_has_an_address_too() -> None:

@@ -37,6 +37,7 @@ class Told:
     duration_s: float
     greys: list[tuple[float, int]]
     faces: int
+    lost_share: float = 0.0
 
     @property
     def info(self) -> MediaInfo:

@@ -1,0 +1,75 @@
+"""How much of a file could not be decoded is told as a pass ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from tests.worker.frames.conftest import Barcoded
+from worker.frames.choose import open_media
+from worker.frames.limits import Limits
+from worker.frames.sampling import share_lost
+from worker.frames.sandbox import SandboxedFrames
+from worker.types import SamplingRequest, Strategy
+
+
+def ruined(source: Barcoded, path: Path, start_s: float, end_s: float) -> Path:
+    """The packets that are shown in [start, end) overwritten; the file is as long as it was."""
+    data = bytearray(source.path.read_bytes())
+    with av.open(str(source.path)) as container:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.pts is not None and packet.pos is not None and start_s <= packet.pts * packet.time_base < end_s:
+                data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    path.write_bytes(data)
+    return path
+
+
+def share_of(path: Path, request: SamplingRequest | None = None) -> float:
+    with path.open("rb") as file, open_media(file, Limits()) as media:
+        assert sum(1 for _ in media.frames(request or SamplingRequest())) > 1
+        return media.lost_share
+
+
+@pytest.mark.parametrize("strategy", [Strategy.AUTO, Strategy.UNIFORM])
+def test_a_stretch_that_cannot_be_decoded_is_told(clips: Any, tmp_path: Path, strategy: Strategy) -> None:
+    """By key frames and by even moments: 12 s of 31."""
+    request = SamplingRequest(strategy=strategy)
+    whole = clips["half_minute"]
+    assert share_of(whole.path, request) == 0.0
+    assert share_of(ruined(whole, tmp_path / "ruined.mp4", 8.0, 20.0), request) == pytest.approx(12 / 31.2, abs=0.06)
+
+
+def test_an_end_that_cannot_be_decoded_is_told(clips: Any, tmp_path: Path) -> None:
+    assert share_of(ruined(clips["h264_one_key"], tmp_path / "ruined.mp4", 1.0, 9.0)) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_moment_whose_neighbour_decodes_is_not_lost(clips: Any) -> None:
+    assert share_of(clips["corrupt_tail"].path) == 0.0
+
+
+def test_a_window_is_told_of_by_itself_and_the_last_pass_counts(clips: Any, tmp_path: Path) -> None:
+    path = ruined(clips["half_minute"], tmp_path / "ruined.mp4", 8.0, 20.0)
+    with SandboxedFrames(Limits()) as frames, frames.open(path) as media:
+        for window, share in (((9.0, 19.0), 1.0), ((22.0, 30.0), 0.0)):
+            list(media.frames(SamplingRequest(strategy=Strategy.UNIFORM, max_frames=8, start_s=window[0], end_s=window[1])))
+            assert media.lost_share == pytest.approx(share, abs=0.26)
+
+
+@pytest.mark.parametrize(
+    ("given_s", "spoilt_s", "share"),
+    [
+        ((0.0, 1.0, 2.0, 3.0), (2.0,), 0.0),
+        ((0.0, 1.0), (2.0, 3.0), 0.5),
+        ((0.0, 1.0), (), 0.0),
+        ((), (0.0, 1.0, 2.0, 3.0), 1.0),
+        ((0.0, 1.2, 2.2, 3.0), (1.0, 2.0), 0.0),
+    ],
+)
+def test_a_moment_is_lost_where_what_could_not_be_decoded_is_nearer_and_nothing_is_near(
+    given_s: tuple[float, ...], spoilt_s: tuple[float, ...], share: float
+) -> None:
+    """Pictures that stand still for long are not: nothing of them could not be decoded."""
+    assert share_lost((0.0, 1.0, 2.0, 3.0), given_s, spoilt_s, fps=25.0) == share
