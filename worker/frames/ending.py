@@ -1,7 +1,8 @@
 """What a file announces and does not hold: the end of a recording, or of a transfer, that broke off.
 
-Headers lie, so two signs must agree: a length well past the last packet, and bytes past the file's last. What gives only one of
-them, or neither (MPEG-TS, a live Matroska, fragments cut off between two of them), is like any shorter file.
+Headers lie, so two signs must agree: a length well past the last packet, and bytes past the file's last, or an index of Matroska
+that names clusters where there are none. What gives only one of them, or neither (MPEG-TS, a live Matroska, fragments cut off
+between two of them), is like any shorter file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ LEAST_S = 1.5
 LEAST_SHARE = 0.05
 """Of the length in a file's head, which may be another stream's."""
 _SEGMENT = b"\x18\x53\x80\x67"
+_CLUSTER = b"\x1f\x43\xb6\x75"
 _FLV_DURATION = b"\x00\x08duration\x00"
 _FLV_TAGS = (b"\x08", b"\x09", b"\x12")
 """Sound, pictures, data."""
@@ -37,6 +39,14 @@ def missing_s(fd: int, stream: VideoStream, clock: Clock, header_s: float, reada
     told_s = _told_s(kind, head, stream, header_s) - max(-clock.seconds(0), 0.0)
     whole_s = max(named_s, told_s if told_s - readable_s > LEAST_SHARE * told_s else 0.0)
     return whole_s - readable_s if whole_s - readable_s > LEAST_S and _lacks_bytes(fd, kind, head, stream) else 0.0
+
+
+def overwritten(fd: int, stream: VideoStream) -> list[int]:
+    """Of Matroska, the moments that its index puts into clusters where none begins. FFmpeg goes on at the next that is there, and
+    says nothing of those between."""
+    if container_of(os.pread(fd, HEAD_BYTES, 0)) != "matroska":
+        return []
+    return [entry.timestamp for entry in stream.index_entries if os.pread(fd, len(_CLUSTER), entry.pos) != _CLUSTER]
 
 
 def _told_s(kind: str, head: bytes, stream: VideoStream, header_s: float) -> float:
@@ -59,7 +69,10 @@ def _lacks_bytes(fd: int, kind: str, head: bytes, stream: VideoStream) -> bool:
         return True
     if kind == "mp4":
         return any(at + length > size for _, at, length, _ in boxes(fd))
-    return _segment_end(head) > size if kind == "matroska" else not _ends_with_a_tag(fd, size)
+    if kind == "matroska":
+        gone = overwritten(fd, stream)
+        return _segment_end(head) > size or (bool(gone) and gone[-1] == stream.index_entries[-1].timestamp)
+    return not _ends_with_a_tag(fd, size)
 
 
 def _segment_end(head: bytes) -> int:

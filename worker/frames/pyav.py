@@ -94,6 +94,7 @@ class PyavMedia:
             if splices.count_changes(file, limits, stream, pids) > most:
                 raise UnsupportedMedia("the stream changes too often to pictures under another PID")
         self._missing_s = self._lacking_s(header.duration_s)
+        reader.spoilt_at.update(ending.overwritten(self._fd, reader.stream))
         self._shown = colour.shown_size(first, stream.sample_aspect_ratio)
         probe.check_pixels(*self._shown, limits)
         self.has_square_pixels = self._shown == (first.width, first.height)

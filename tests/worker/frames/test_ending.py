@@ -6,13 +6,14 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 
-from tests.worker.frames.conftest import RECIPES, Barcoded, Recipe, cut_short, encode, shorten_header
+from tests.worker.frames.conftest import RECIPES, Barcoded, Recipe, cut_short, encode, repeat, shorten_header
 from worker.frames.choose import open_media
 from worker.frames.limits import Limits
 from worker.types import MediaInfo, SamplingRequest
@@ -102,6 +103,36 @@ def test_a_header_alone_makes_no_file_broken(made: Callable[[str], Barcoded], tm
     modest = shorten_header(made("index in front"), tmp_path / "modest.mp4", 0.2)
     info, _ = told(cut_short(modest, tmp_path / "cut.mp4", 0.5).path)
     assert info.duration_s == pytest.approx(LONG_S, abs=0.15)
+
+
+@pytest.fixture
+def overwrite(clips: Any, tmp_path: Path) -> Callable[[float, float], Path]:
+    """Half a minute of Matroska, overwritten from a share of the place of its last cluster to another."""
+    path = repeat(clips["h264"], tmp_path / "overwritten.mkv", 13).path
+
+    def do(begin_share: float, end_share: float) -> Path:
+        data = bytearray(path.read_bytes())
+        begin, end = (round(share * data.rindex(b"\x1f\x43\xb6\x75")) for share in (begin_share, end_share))
+        data[begin : end + 4] = bytes(end + 4 - begin)
+        path.write_bytes(data)
+        return path
+
+    return do
+
+
+def test_last_clusters_of_matroska_that_were_overwritten_are_missing(overwrite: Callable[[float, float], Path]) -> None:
+    info, last_s = told(overwrite(0.45, 1.0))
+    assert info.duration_s == pytest.approx(31.2, abs=0.1)
+    assert info.missing_s == pytest.approx(31.2 - last_s, abs=1)
+
+
+def test_clusters_of_matroska_that_were_overwritten_in_the_middle_are_lost(overwrite: Callable[[float, float], Path]) -> None:
+    """FFmpeg goes on at the next that is there, as if nothing had been between."""
+    with overwrite(0.3, 0.6).open("rb") as file, open_media(file, Limits()) as media:
+        seen = [frame.pts_s for frame in media.frames(SamplingRequest())]
+        gap_s = max(after - before for before, after in pairwise(seen))
+        assert (media.info.missing_s, gap_s > 5) == (0.0, True)
+        assert media.lost_share == pytest.approx(gap_s / 31.2, abs=0.1)
 
 
 def test_missing_bytes_alone_make_no_file_broken(made: Callable[[str], Barcoded], tmp_path: Path) -> None:
