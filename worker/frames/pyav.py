@@ -33,6 +33,8 @@ MIN_SEEK_FRAMES = 8
 """A known key frame fewer frames ahead than this is decoded to: a seek costs the frames in flight."""
 FOLLOWING = (1, 3, 7)
 """Packets decoded behind every second key frame, by turns: odd, for the second of two fields is a packet of its own."""
+HEAD_S = 2.0
+"""So much that does not decode is no damage at a recording's beginning, which need not be a key frame."""
 MAX_LEADING_FRAMES = 8
 """Most frames that encoders show before the key frame of an open group of pictures."""
 MOST_CHANGES = 0.25
@@ -78,7 +80,7 @@ class PyavMedia:
         self._limits = limits
         head, first = self._reader.first()
         first = self._planar(first)
-        self._clock = Clock(start=pts_of(first), time_base=time_base_of(stream))
+        self._clock = Clock(start=self._start(pts_of(first)), time_base=time_base_of(stream))
         header = sampling.Clip(
             duration_s=probe.duration_of(container, stream),
             fps=float(stream.average_rate or stream.guessed_rate or 0),
@@ -101,6 +103,16 @@ class PyavMedia:
         self.matrix_is_guessed = int(first.colorspace) == colour.UNSPECIFIED
         self.info = self._describe(container, stream, first)
         self.lost_share = 0.0
+
+    def _start(self, first: int) -> int:
+        """Where time begins: with the first frame that is shown, or with the first of those before it that should be, if they are
+        many and none decodes. Their times are believed only where they lie as densely as frames do: damage may have made them."""
+        stream, spoilt = self._reader.stream, self._reader.spoilt_at
+        rate = stream.average_rate or stream.guessed_rate
+        if not spoilt or not rate:
+            return first
+        undecoded_s, head = float(len(spoilt) / rate), min(spoilt)
+        return head if undecoded_s > HEAD_S and (first - head) * time_base_of(stream) < 2 * undecoded_s else first
 
     @property
     def clip(self) -> sampling.Clip:

@@ -374,7 +374,7 @@ class Reader:
             raise OutOfMemory(f"decoding a packet: {exc.strerror}") from exc
         except av.error.FFmpegError:
             self.counts.bad += 1
-            self._note_spoilt(None if packet is None else stamp_of(packet))
+            self._note_spoilt(None if packet is None or packet.is_discard else stamp_of(packet))
             return []
         self.counts.decoded += len(frames)
         if self._is_untimed:

@@ -46,6 +46,21 @@ def test_an_end_that_cannot_be_decoded_is_told(clips: Any, tmp_path: Path) -> No
     assert share_of(ruined(clips["h264_one_key"], tmp_path / "ruined.mp4", 1.0, 9.0)) == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_beginning_that_cannot_be_decoded_is_told_and_keeps_its_time(clips: Any, tmp_path: Path) -> None:
+    path = ruined(clips["half_minute"], tmp_path / "ruined.mp4", 0.0, 16.0)
+    with path.open("rb") as file, open_media(file, Limits()) as media:
+        first = next(media.frames(SamplingRequest()))
+        assert (media.info.duration_s, first.pts_s) == (pytest.approx(31.2, abs=0.1), pytest.approx(16.0, abs=0.3))
+    assert share_of(path) == pytest.approx(0.5, abs=0.06)
+
+
+def test_time_begins_with_what_decodes_where_that_is_soon(clips: Any, tmp_path: Path) -> None:
+    path = ruined(clips["half_minute"], tmp_path / "ruined.mp4", 0.0, 0.7)
+    with path.open("rb") as file, open_media(file, Limits()) as media:
+        assert next(media.frames(SamplingRequest(times_s=(0.0,)))).pts_s == 0.0
+    assert share_of(path) == 0.0
+
+
 def test_a_moment_whose_neighbour_decodes_is_not_lost(clips: Any) -> None:
     assert share_of(clips["corrupt_tail"].path) == 0.0
 
