@@ -74,7 +74,7 @@ def rescan(
     """Scan again whatever another model has judged, as new scans; prints the old id and the new one.
 
     May be stopped and run again: no scan is scanned again twice for one model. What is no longer at its address fails, and the
-    old result stays.
+    old result stays. Callbacks are made again, with retry_of.
     """
     with outcome.exit_codes(), interruptible("run again, it goes on"), opened_desk(config) as desk:
         from rich.console import Console

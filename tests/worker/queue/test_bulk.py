@@ -231,6 +231,16 @@ def test_a_rescan_is_for_results_of_other_models(desk: Desk, bulk: Bulk) -> None
         list(bulk.rescan("V" * 64))
 
 
+def test_the_callback_of_a_rescan_names_the_scan_that_it_repeats(desk: Desk, bulk: Bulk, redis: Redis) -> None:
+    old = submit(desk, callback_url="https://example.org/hook", external_id="7")
+    complete(desk.records, old)
+    (one,) = bulk.rescan(NEW_MODEL)
+    fail(desk.records, one.new.id, dead=False)
+    told = [json.loads(redis.hget(f"vf:callback:evt_{scan_id}", "body"))["data"] for scan_id in (old, one.new.id)]
+    assert [data["retry_of"] for data in told] == [None, old]
+    assert [(data["external_id"], data["status"]) for data in told] == [("7", "completed"), ("7", "failed")]
+
+
 def test_rescans_at_once_make_one_scan_of_each(desk: Desk) -> None:
     old = [submit(desk, f"https://example.org/{n}.mp4") for n in range(6)]
     for number, scan_id in enumerate(old):

@@ -75,6 +75,7 @@ def test_the_end_of_a_scan_becomes_a_callback(redis: Redis, courier: Callable[..
     assert datetime.now(UTC) - datetime.fromisoformat(told["timestamp"]) < timedelta(minutes=1)
     assert told["data"] | {"score": None} == {
         "id": submitted.id,
+        "retry_of": None,
         "external_id": "post-17 Zoë",
         "status": "cancelled",
         "dead": False,

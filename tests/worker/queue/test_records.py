@@ -190,7 +190,8 @@ def test_a_callback_is_owed_from_the_moment_of_the_end(records: Records) -> None
     body = json.loads(stored[b"body"])
     assert (event.decode(), stored[b"url"], body["type"]) == (f"evt_{scan_id}", b"https://example.org/hook", "scan.completed")
     told = {"id": scan_id, "external_id": "7", "status": "completed", "verdict": "fake", "score": 0.9, "decided_by": "model"}
-    assert body["data"] == told | {"calibrated": True, "start_s": 0.0, "end_s": 12.625, "dead": False, "error": None}
+    told |= {"retry_of": None, "calibrated": True, "start_s": 0.0, "end_s": 12.625, "dead": False, "error": None}
+    assert body["data"] == told
     finished = datetime.fromtimestamp((records.get(scan_id).finished_ms or 0) / 1000, UTC)
     assert datetime.fromisoformat(body["timestamp"]) == finished
 
@@ -212,7 +213,7 @@ def test_the_callback_of_a_failed_scan_says_why(records: Records, is_dead: bool)
     assert told["type"] == "scan.failed"
     assert told["data"] == {
         "id": scan_id, "external_id": None, "status": "failed", "verdict": None, "score": None, "decided_by": "model",
-        "calibrated": False, "start_s": None, "end_s": None, "dead": is_dead, "error": error,
+        "calibrated": False, "start_s": None, "end_s": None, "dead": is_dead, "error": error, "retry_of": None,
     }  # fmt: skip
 
 

@@ -83,7 +83,7 @@ local function call_back(id, status, r, now)
   local decision = decoded(override)
   if decision.verdict and status == 'completed' then decided_by, verdict = 'human', decision.verdict end
   local data = {
-    id = id, external_id = or_null(r.external_id), status = status, dead = r.dead == '1',
+    id = id, retry_of = or_null(r.retry_of), external_id = or_null(r.external_id), status = status, dead = r.dead == '1',
     verdict = or_null(verdict), score = or_null(summary.score), calibrated = summary.calibrated == true,
     start_s = or_null(summary.start_s), end_s = or_null(summary.end_s), decided_by = decided_by,
     error = status == 'failed' and next(decoded(r.error)) and decoded(r.error) or cjson.null,
@@ -173,7 +173,7 @@ local function finalise(id, status, keep_s, fields)
     redis.call('DEL', key('cursor', id), key('crops', id))
     redis.call('EXPIRE', key('events', id), keep_s)
   end
-  local names = {'owner', 'callback_url', 'external_id', 'cache_key', 'sha256', 'summary', 'error', 'dead', 'leader'}
+  local names = {'owner', 'callback_url', 'external_id', 'cache_key', 'sha256', 'summary', 'error', 'dead', 'leader', 'retry_of'}
   local values = redis.call('HMGET', k, unpack(names))
   local r = {}
   for i, name in ipairs(names) do r[name] = values[i] end
