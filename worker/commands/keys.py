@@ -93,14 +93,15 @@ def list_keys(
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, as list shows it.", show_default=False)],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id, as list shows it, or its token.", show_default=False)],
     config: ConfigOption = None,
 ) -> None:
     """End a key at once."""
     with _redis(config) as (redis, namespace):
         from worker.errors import ConfigError
-        from worker.queue.access import ApiKeys
+        from worker.queue.access import ApiKeys, key_id_of
 
+        key_id = key_id_of(key) or key  # of a token that has leaked: its secret is not said again
         if not ApiKeys(redis, namespace).revoke(key_id):
             raise ConfigError(f"there is no key {key_id}: `veriframe keys list` shows them")
         typer.echo(f"key {key_id} is revoked", err=True)

@@ -50,6 +50,16 @@ def test_a_key_from_its_making_to_its_end(keys: ApiKeys) -> None:
     assert run("revoke", info.id).exit_code == 2
 
 
+def test_a_key_is_revoked_by_its_token_which_is_not_said_again(keys: ApiKeys) -> None:
+    info, token = keys.create("acme", ["read"])
+    results = [run("revoke", token), run("revoke", token)]
+    assert [result.exit_code for result in results] == [0, 2]
+    assert keys.list() == []
+    for result in results:
+        assert info.id in result.stderr
+        assert token.removeprefix(f"vf_{info.id}_") not in result.output
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
