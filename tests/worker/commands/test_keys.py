@@ -41,7 +41,7 @@ def test_a_key_from_its_making_to_its_end(keys: ApiKeys) -> None:
     listed = run("list")
     assert info.id in listed.stdout
     assert "admin read" in listed.stdout
-    assert made.stdout.strip().rpartition("_")[2] not in listed.stdout
+    assert made.stdout.strip().removeprefix(f"vf_{info.id}_") not in listed.stdout
     (row,) = json.loads(run("list", "--owner", "acme", "--json").stdout)
     assert (row["id"], row["scopes"], row["name"]) == (info.id, "read scan", "ingest")
     assert run("revoke", info.id).exit_code == 0
