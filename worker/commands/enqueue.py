@@ -204,6 +204,8 @@ def run_enqueue(
     from worker.queue.client import ScanClient
 
     console = Console(stderr=True)
+    if not waiting.wanted and (waiting.fail_on or waiting.timeout_s is not None):
+        raise ConfigError("--fail-on and --timeout go with --wait")
     if not texts:
         raise ConfigError("nothing to queue: give addresses or paths, or - with a list on standard input")
     given = {name: value for name, value in of_one.items() if value is not None}

@@ -153,6 +153,14 @@ def test_waiting_for_the_results(veriframe: Veriframe, desk: Desk) -> None:
     assert [json.loads(line)["verdict"] for line in result.stdout.splitlines()] == ["fake"] * 3
 
 
+@pytest.mark.parametrize("flag", [("--fail-on", "fake"), ("--timeout", "20")])
+def test_what_says_how_to_wait_is_refused_without_a_wait(veriframe: Veriframe, desk: Desk, flag: tuple[str, str]) -> None:
+    result = veriframe("enqueue", *flag, URLS[0])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--wait" in result.stderr
+    assert desk.count(None) == 0
+
+
 def test_a_wait_may_be_too_short(veriframe: Veriframe, desk: Desk) -> None:
     result = veriframe("enqueue", "--wait", "--timeout", "0", URLS[0], "--format", "json")
     assert result.exit_code == 3
