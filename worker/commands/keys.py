@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 5.0
 """Someone waits for the answer: no command is tried for longer while Redis is away."""
+KEEP_OLD_S = 86400.0
 EPILOG = """[bold]Examples[/]
 
 \b
@@ -112,19 +113,25 @@ def webhook(
     owner: Owner,
     rotate: Annotated[bool, typer.Option("--rotate", help="Make a new secret.")] = False,
     keep_old_s: Annotated[
-        float,
-        typer.Option(min=0, max=90 * 86400, metavar="S", help="With --rotate: old ones sign along for so long; 0: not at all."),
-    ] = 86400,
+        float | None,
+        typer.Option(
+            min=0, max=90 * 86400, metavar="S", help="With --rotate: old ones sign along for so long (a day); 0: not at all."
+        ),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Show the secrets that sign an owner's callbacks now, the newest first, one a line."""
     with _redis(config) as (redis, namespace):
+        from worker.errors import ConfigError
         from worker.queue.access import checked_owner
         from worker.queue.webhooks import Secrets
 
+        if keep_old_s is not None and not rotate:
+            raise ConfigError("--keep-old-s goes with --rotate: no secret was ended")
         secrets = Secrets(redis, namespace)
         checked_owner(owner)
-        for secret in secrets.rotate(owner, keep_old_s) if rotate else secrets.current(owner):
+        kept_s = KEEP_OLD_S if keep_old_s is None else keep_old_s
+        for secret in secrets.rotate(owner, kept_s) if rotate else secrets.current(owner):
             typer.echo(secret)
 
 

@@ -91,6 +91,9 @@ def test_the_signing_secret_is_shown_and_rotated(keys: ApiKeys, redis: Redis) ->
     rotated = run("webhook", "acme", "--rotate").stdout.split()
     assert len(rotated) == 2
     assert rotated[1:] == first
+    refused = run("webhook", "acme", "--keep-old-s", "0")
+    assert (refused.exit_code, refused.stdout) == (2, ""), "a secret that leaked was taken for ended"
+    assert "--rotate" in refused.stderr
     (only,) = run("webhook", "acme", "--rotate", "--keep-old-s", "0").stdout.split()
     assert Secrets(redis, "test").current("acme") == (only,)
 
