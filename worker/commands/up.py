@@ -71,6 +71,7 @@ def run_up(directory: Path, config: Path | None, *, port: int | None, workers: i
             workers=workers,
             demo=demo,
             tell=lambda step: typer.echo(f"- {step}", err=True),
+            is_named=config is not None,
         )
     except KeyboardInterrupt as exc:
         typer.echo(f"veriframe: stopped; `veriframe down --dir {directory}` ends what runs", err=True)

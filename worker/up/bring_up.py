@@ -26,7 +26,7 @@ from worker.up import API, REDIS
 from worker.up.caller import Caller
 from worker.up.folder import RunFolder
 from worker.up.identity import Identity, end_all, wait_until
-from worker.up.parts import Part, configure_redis, parts, plan, start, stored
+from worker.up.parts import Part, configure_redis, is_planned_from, parts, plan, start, stored
 
 OWNER = "demo"
 WAIT_S = 300.0
@@ -48,8 +48,11 @@ class Up:
     reports: tuple[dict[str, Any], ...]
 
 
-def bring_up(folder: RunFolder, base: Settings, *, port: int | None, workers: int, demo: bool, tell: Tell) -> Up:
+def bring_up(
+    folder: RunFolder, base: Settings, *, port: int | None, workers: int, demo: bool, tell: Tell, is_named: bool = False
+) -> Up:
     """``port``: where the API listens, of a service that is brought up anew; 0 for any free one. ``demo``: its clips are scanned.
+    ``is_named``: the user has named the settings, and is refused where it is up with others.
     What is started in vain is ended again. Raises ConfigError, StorageFull, RedisDown, QueueError."""
     folder.make()
     with folder.locked():
@@ -59,6 +62,8 @@ def bring_up(folder: RunFolder, base: Settings, *, port: int | None, workers: in
             settings = plan(folder, base, port=port)
         elif port and port != settings.api.port:
             raise ConfigError(f"it is up at port {settings.api.port}: `veriframe down` first, then up at port {port}")
+        elif is_named and not is_planned_from(base, folder, settings):
+            raise ConfigError("it is up with other settings: `veriframe down` first, then up with these")
         wanted = parts(folder, settings, workers=workers)
         missing = [part for part in wanted if folder.running(part.name) is None]
         with contextlib.ExitStack() as undo, contextlib.closing(build_redis(_hasty(settings))) as redis:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -35,14 +36,25 @@ class Part:
 def plan(folder: RunFolder, base: Settings, *, port: int | None) -> Settings:
     """The settings of a service in ``folder``, over the user's own, stored there. ``port``: of the API, 0 for any free one."""
     api = base.api.port if port is None else port
+    server = {"url": f"redis://127.0.0.1:{free_port()}/0", "password": secrets.token_urlsafe(24)}
+    told = _laid_over(folder, base, server, api or free_port())
+    folder.write(folder.settings, yaml.safe_dump(told))
+    return read_settings(told)
+
+
+def is_planned_from(base: Settings, folder: RunFolder, settings: Settings) -> bool:
+    """Whether these, planned before, are the user's own as they are now."""
+    return read_settings(_laid_over(folder, base, told_settings(settings)["redis"], settings.api.port)) == settings
+
+
+def _laid_over(folder: RunFolder, base: Settings, server: dict[str, Any], port: int) -> dict[str, Any]:
     told = told_settings(base)
-    told["redis"] = {"url": f"redis://127.0.0.1:{free_port()}/0", "password": secrets.token_urlsafe(24)}
+    told["redis"] = server
     told["source"]["temp_dir"] = str(folder.temp)
     told["artifacts"] |= {"url": str(folder.artifacts), "keep_s": KEEP_S, "media_keep_s": KEEP_S, "upload_keep_s": KEEP_S}
     told["telemetry"] |= {"port": 0, "log_format": "text"}  # two workers share no port, and people read these logs
-    told["api"] |= {"port": api or free_port(), "console": True, "console_secure": False}
-    folder.write(folder.settings, yaml.safe_dump(told))
-    return read_settings(told)
+    told["api"] |= {"port": port, "console": True, "console_secure": False}
+    return told
 
 
 def stored(folder: RunFolder) -> Settings | None:

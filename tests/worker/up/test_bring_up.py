@@ -53,6 +53,10 @@ def test_what_died_is_started_again_and_in_the_end_nothing_is_left(tmp_path: Pat
         again = veriframe(*up, folder=folder.path)
         assert "it is up: redis started" in again.stderr
         assert printed(again) == first, "the same address and key: what Redis held outlived it"
+        (own := tmp_path / "own.yaml").write_text("verdict: {min_votes: 6}\n")
+        refused = veriframe(*up, "--config", str(own), folder=folder.path)
+        own.unlink()
+        assert (refused.returncode, "other settings" in refused.stderr) == (2, True), refused.stderr
         headers = {"Authorization": f"Bearer {first['key']}"}
         assert httpx.get(f"{first['API']}/v1/scans", headers=headers, timeout=60).json()["scans"] == []
         after = parts_of(folder)

@@ -9,7 +9,7 @@ import pytest
 from worker.errors import ConfigError
 from worker.settings import Settings
 from worker.up.folder import RunFolder
-from worker.up.parts import configure_redis, parts, plan, stored
+from worker.up.parts import configure_redis, is_planned_from, parts, plan, stored
 
 
 @pytest.fixture
@@ -30,6 +30,14 @@ def test_what_was_planned_is_what_is_stored(folder: RunFolder, monkeypatch: pyte
     assert planned.artifacts.keep_s > 0
     assert planned.redis.password is not None
     assert folder.settings.stat().st_mode & 0o777 == 0o600
+
+
+def test_settings_are_known_again_among_others(folder: RunFolder) -> None:
+    base, other = (Settings.model_validate({"verdict": {"min_votes": votes}}) for votes in (5, 6))
+    for port in (0, 8090):
+        planned = plan(folder, base, port=port)
+        assert is_planned_from(base, folder, planned)
+        assert not is_planned_from(other, folder, planned)
 
 
 def test_nothing_is_stored_where_nothing_was_brought_up(folder: RunFolder) -> None:
