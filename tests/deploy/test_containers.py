@@ -51,7 +51,7 @@ def test_every_copied_file_is_in_the_context_or_in_a_stage_before() -> None:
     ("path", "seen"),
     [
         ("worker/cli.py", True),
-        ("worker/model/weights/veriframe-b0-v3.onnx", True),
+        ("worker/model/weights/veriframe-b0-v4.onnx", True),
         ("deploy/locks/cpu.lock", True),
         ("deploy/locks/cpu.in", False),
         ("worker/__pycache__/cli.cpython-311.pyc", False),

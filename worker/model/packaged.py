@@ -10,8 +10,8 @@ from pathlib import Path
 from worker.errors import ModelError
 from worker.model.checkpoint import sha256
 
-CHECKPOINT_NAME = "veriframe-b0-v3.safetensors"
-ONNX_NAME = "veriframe-b0-v3.onnx"
+CHECKPOINT_NAME = "veriframe-b0-v4.safetensors"
+ONNX_NAME = "veriframe-b0-v4.onnx"
 
 
 def weights_folder() -> Path:
