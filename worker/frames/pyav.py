@@ -34,7 +34,7 @@ MIN_SEEK_FRAMES = 8
 FOLLOWING = (1, 3, 7)
 """Packets decoded behind every second key frame, by turns: odd, for the second of two fields is a packet of its own."""
 HEAD_S = 2.0
-"""So much that does not decode is no damage at a recording's beginning, which need not be a key frame."""
+"""So much that does not decode at a recording's beginning is left out of its time."""
 MAX_LEADING_FRAMES = 8
 """Most frames that encoders show before the key frame of an open group of pictures."""
 MOST_CHANGES = 0.25
@@ -106,13 +106,16 @@ class PyavMedia:
 
     def _start(self, first: int) -> int:
         """Where time begins: with the first frame that is shown, or with the first of those before it that should be, if they are
-        many and none decodes. Their times are believed only where they lie as densely as frames do: damage may have made them."""
+        many and none decodes, from a key frame that an index names on: a recording that begins between two lacks nothing. Their
+        times are believed only where they lie as densely as frames do: damage may have made them."""
         stream, spoilt = self._reader.stream, self._reader.spoilt_at
         rate = stream.average_rate or stream.guessed_rate
         if not spoilt or not rate:
             return first
-        undecoded_s, head = float(len(spoilt) / rate), min(spoilt)
-        return head if undecoded_s > HEAD_S and (first - head) * time_base_of(stream) < 2 * undecoded_s else first
+        undecoded_s, head = float(len(spoilt) / rate), min(first, *spoilt)
+        key = next((entry.timestamp for entry in stream.index_entries if entry.is_keyframe), first)
+        is_damage = undecoded_s > HEAD_S and (first - head) * time_base_of(stream) < 2 * undecoded_s
+        return head if is_damage and key <= head else first
 
     @property
     def clip(self) -> sampling.Clip:

@@ -61,6 +61,21 @@ def test_time_begins_with_what_decodes_where_that_is_soon(clips: Any, tmp_path: 
     assert share_of(path) == 0.0
 
 
+def test_a_recording_that_begins_between_key_frames_lacks_nothing(clips: Any, tmp_path: Path) -> None:
+    path = tmp_path / "between.mp4"
+    with av.open(str(ruined(clips["half_minute"], tmp_path / "ruined.mp4", 0.0, 8.0))) as old, av.open(str(path), "w") as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(old.streams.video[0]):
+            if packet.pts is not None and packet.time_base is not None:
+                packet.is_keyframe = packet.is_keyframe and packet.pts * packet.time_base >= 8
+                packet.stream = copy
+                new.mux(packet)
+    with path.open("rb") as file, open_media(file, Limits()) as media:
+        first = next(media.frames(SamplingRequest(times_s=(0.0,))))
+        assert (media.info.duration_s, first.pts_s) == (pytest.approx(23.2, abs=0.3), 0.0)
+    assert share_of(path) == 0.0
+
+
 def test_a_moment_whose_neighbour_decodes_is_not_lost(clips: Any) -> None:
     assert share_of(clips["corrupt_tail"].path) == 0.0
 
