@@ -46,7 +46,9 @@ def overwritten(fd: int, stream: VideoStream) -> list[int]:
     says nothing of those between."""
     if container_of(os.pread(fd, HEAD_BYTES, 0)) != "matroska":
         return []
-    return [entry.timestamp for entry in stream.index_entries if os.pread(fd, len(_CLUSTER), entry.pos) != _CLUSTER]
+    places = range(os.fstat(fd).st_size)  # nowhere else can be read, and an index may say what it likes
+    entries = stream.index_entries
+    return [e.timestamp for e in entries if e.pos not in places or os.pread(fd, len(_CLUSTER), e.pos) != _CLUSTER]
 
 
 def _told_s(kind: str, head: bytes, stream: VideoStream, header_s: float) -> float:

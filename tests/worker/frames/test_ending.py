@@ -135,6 +135,22 @@ def test_clusters_of_matroska_that_were_overwritten_in_the_middle_are_lost(overw
         assert media.lost_share == pytest.approx(gap_s / 31.2, abs=0.1)
 
 
+@pytest.mark.parametrize("place", [-(1 << 40), (1 << 63) - 1])
+def test_an_index_of_matroska_may_name_places_that_no_file_has(clips: Any, tmp_path: Path, place: int) -> None:
+    """Written in place of the last two points of the index, with a void behind."""
+    path = repeat(clips["h264"], tmp_path / "lying.mkv", 13).path
+    data = bytearray(path.read_bytes())
+    points = re.compile(rb"\xbb.\xb3").finditer(data, data.rindex(b"\x1c\x53\xbb\x6b"))
+    *_, at, last = (found.start() for found in points)
+    end = last + 2 + (data[last + 1] & 0x7F)
+    point = b"\xbb\x92\xb3\x81\x01\xb7\x8d\xf7\x81\x01\xf1\x88" + (place % (1 << 64)).to_bytes(8, "big")
+    void = end - at - len(point) - 2
+    data[at:end] = point + bytes((0xEC, 0x80 | void)) + bytes(void)
+    path.write_bytes(data)
+    info, last_s = told(path)
+    assert (info.missing_s, last_s) == (0.0, pytest.approx(30.7, abs=0.6))
+
+
 def test_missing_bytes_alone_make_no_file_broken(made: Callable[[str], Barcoded], tmp_path: Path) -> None:
     for kind in ("index in front", "Matroska", "AVI", "FLV"):
         info, _ = told(cut_short(made(kind), tmp_path / "cut", 0.98).path)
