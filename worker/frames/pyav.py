@@ -292,6 +292,7 @@ class PyavMedia:
         width, height = self._shown
         turns, _ = colour.orientation(first)
         clip = self._timeline.clip
+        others = (other.codec_context for other in probe.moving_streams(container) if other.index != stream.index)
         return MediaInfo(
             kind=MediaKind.VIDEO,
             container=container.format.name,
@@ -310,7 +311,7 @@ class PyavMedia:
             decoder=nvdec.NAME if self._on_card else PyavDecoder.name,
             layout=planes.layout_of(first, self._shown),
             missing_s=self._missing_s,
-            more_videos=len(probe.moving_streams(container)) - 1,
+            more_videos=sum(codec is None or codec.width > 0 for codec in others),  # 0: announced, and not there
         )
 
 

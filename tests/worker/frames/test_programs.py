@@ -20,9 +20,10 @@ PACKET = 188
 OTHER = {"pid": 0x300, "mpegts_pmt_start_pid": "1280", "mpegts_service_id": "7"}
 
 
-def frames_of(path: Path, data: bytes) -> int:
+def frames_of(path: Path, data: bytes, more_videos: int = 0) -> int:
     path.write_bytes(data)
     with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert media.info.more_videos == more_videos
         return media.info.n_frames
 
 
@@ -98,7 +99,7 @@ def test_programs_one_after_the_other_are_refused_though_both_are_listed_all_alo
 def test_several_programs_at_once_are_looked_at_as_one_of_them(both: tuple[bytes, bytes], tmp_path: Path) -> None:
     first, second = (listed(data, listing((1, 0x1000), (7, 0x500))) for data in both)
     mixed = [packet for pair in zip_longest(first, second) for packet in pair if packet]
-    assert frames_of(tmp_path / "mixed.ts", b"".join(mixed)) == N
+    assert frames_of(tmp_path / "mixed.ts", b"".join(mixed), more_videos=1) == N
 
 
 @pytest.mark.parametrize("muxer", [{"pid": 400}, {"mpegts_pmt_start_pid": "1280"}, {"mpegts_service_id": "7"}])
