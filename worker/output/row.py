@@ -11,7 +11,7 @@ from worker.report import Report
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """``start_s`` and ``end_s``: of the part that alone was scanned, None for the whole; ``more_videos``: streams left aside;
-    ``undecodable_s``: about how much could not be decoded.
+    ``undecodable_s``: about how much could not be decoded; None where the scan came to know neither.
     ``worst_ms`` is the moment of the most suspicious face, None where no face was scored; ``seconds`` what the scan took."""
 
     path: str
@@ -22,8 +22,8 @@ class Row:
     reasons: tuple[str, ...]
     start_s: float | None
     end_s: float | None
-    more_videos: int
-    undecodable_s: float
+    more_videos: int | None
+    undecodable_s: float | None
     tracks: int
     worst_ms: int | None
     duration_s: float | None
@@ -57,8 +57,8 @@ def row_of(report: Report) -> Row:
         reasons=tuple(reason.code.value for reason in report.reasons),
         start_s=report.start_s,
         end_s=report.end_s,
-        more_videos=report.media.more_videos if report.media else 0,
-        undecodable_s=report.sampling.undecodable_s if report.sampling else 0.0,
+        more_videos=report.media.more_videos if report.media else None,
+        undecodable_s=report.sampling.undecodable_s if report.sampling else None,
         tracks=len(report.tracks),
         worst_ms=max(faces, key=lambda face: (face[0], -face[1]))[1] if faces else None,
         duration_s=report.media.duration_s if report.media else None,
