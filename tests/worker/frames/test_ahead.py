@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.worker.frames import hostile
+from tests.worker.frames.test_lost import ruined
 from tests.worker.frames.test_sandbox import write_clip
 from worker.errors import CorruptMedia, DecodeTimeout, SourceError, VeriframeError
 from worker.frames import ahead
@@ -89,6 +90,13 @@ def test_the_frames_are_the_same_however_many_waited(
             assert seen(media.frames(other)) == decoded(plain, clip, other), "a second pass"
         assert children(frames) == []
         assert decoded(source, clip) == decoded(plain, clip), "the file again"
+
+
+def test_what_could_not_be_decoded_is_told(clips: Any, tmp_path: Path) -> None:
+    path = ruined(clips["half_minute"], tmp_path / "ruined.mp4", 8.0, 20.0)
+    with begun(path) as source, source.open(path) as media:
+        seen(media.frames(REQUEST))
+        assert media.lost_share == pytest.approx(12 / 31.2, abs=0.1)
 
 
 def test_another_request_begins_anew(plain: SandboxedFrames, clip: Path) -> None:
