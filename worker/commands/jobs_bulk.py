@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from worker.progress import Bar
     from worker.queue.bulk import Redone
 
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say how many.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 app = typer.Typer()
 
 
@@ -67,6 +69,8 @@ def retry(
 def rescan(
     model_not: Annotated[str, typer.Option("--model-not", metavar="SHA256", help="The model that the results should be of.")],
     priority: Annotated[Literal["live", "batch", "low"], typer.Option(metavar="NAME", help="live, batch or low.")] = "low",
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     owner: OwnerOption = None,
     quiet: QuietOption = False,
     config: ConfigOption = None,
@@ -81,8 +85,17 @@ def rescan(
 
         from worker.queue.bulk import Bulk
 
-        total = desk.count(owner)
-        with progress_bar(Console(stderr=True), total, "looking", quiet=quiet, prints_at_once=True) as bar:
+        console, total = Console(stderr=True), desk.count(owner)
+        if not yes or dry_run:
+            with progress_bar(console, total, "looking", quiet=quiet) as bar:
+                count = Bulk(desk=desk, owner=owner, on_looked=_Count(bar)).rescannable(model_not)
+            if dry_run:
+                typer.echo(f"{count} would be scanned again")
+                return
+            if count and not _confirmed(f"Scan {count} again, callbacks included?", "nothing was queued"):
+                typer.echo("nothing was queued", err=True)
+                return
+        with progress_bar(console, total, "looking", quiet=quiet, prints_at_once=True) as bar:
             bulk = Bulk(desk=desk, owner=owner, on_looked=_Count(bar))
             code = _tell(bulk.rescan(model_not, priority=priority), quiet)
     raise typer.Exit(code)
@@ -96,8 +109,8 @@ def purge(
         typer.Option(metavar="NAME", help="completed, failed or cancelled; may be repeated; default: all three."),
     ] = None,
     dead: Annotated[bool, typer.Option("--dead", help="Only dead letters.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     owner: OwnerOption = None,
     quiet: QuietOption = False,
     config: ConfigOption = None,
@@ -127,7 +140,7 @@ def purge(
             if dry_run or count == 0:
                 typer.echo(f"{count} would be deleted")
                 return
-            if not _confirmed(f"Delete {count} scans for good?"):
+            if not _confirmed(f"Delete {count} scans for good?", "nothing was deleted"):
                 typer.echo("0 deleted")
                 return
         typer.echo(f"{go(True)} deleted")
@@ -150,14 +163,14 @@ def _tell(redone: Iterable[Redone], quiet: bool) -> int:
     return outcome.ITEMS_FAILED if counts["refused"] else outcome.SCANNED
 
 
-def _confirmed(question: str) -> bool:
+def _confirmed(question: str, undone: str) -> bool:
     """Raises ConfigError where nobody can be asked."""
     from worker.errors import ConfigError
 
     try:
         return typer.confirm(question, err=True)
     except typer.Abort as exc:
-        raise ConfigError("nothing was deleted: answer y, or give --yes") from exc
+        raise ConfigError(f"{undone}: answer y, or give --yes") from exc
 
 
 class _Count:

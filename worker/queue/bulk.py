@@ -47,6 +47,16 @@ class Bulk:
         Left out: a scan that was scanned again already (the newer one counts), all but the latest of requests that were equal in
         everything, and watches, whose streams are over. Those for the same bytes cost one scan, by the cache. Raises BadRequest.
         """
+        for records in self._of_other_models(model_sha256):
+            yield from self._again(records, f"rescan:{model_sha256}", priority)
+
+    def rescannable(self, model_sha256: str) -> int:
+        """How many new scans ``rescan`` would make. Raises BadRequest."""
+        found = self._of_other_models(model_sha256)
+        return sum(len(self._missing(_again_all(records, f"rescan:{model_sha256}", None))) for records in found)
+
+    def _of_other_models(self, model_sha256: str) -> Iterator[list[Record]]:
+        """Those that ``rescan`` is about, in batches, whether they were scanned again for this model or not."""
         if len(model_sha256) != 64 or set(model_sha256) - set("0123456789abcdef"):
             raise BadRequest("a model is named by its SHA-256: 64 hexadecimal digits")
         replaced: set[str] = set()
@@ -64,7 +74,7 @@ class Bulk:
             return _is_of_another(record.report, model_sha256)
 
         for records in self._batches(self.desk.index_of(self.owner)):
-            yield from self._again([record for record in records if is_wanted(record)], f"rescan:{model_sha256}", priority)
+            yield [record for record in records if is_wanted(record)]
 
     def replay_dead(self, *, among: int | None = None) -> Iterator[Redone]:
         """Submit anew the dead letters that were not before; ``among`` the latest so many of everybody's, None: all.
@@ -105,14 +115,16 @@ class Bulk:
 
     def _again(self, records: Sequence[Record], why: str, priority: Priority | None) -> Iterator[Redone]:
         """Submit what is not there yet. Those of these that were forgotten meanwhile are left out."""
-        submissions = [_again(record, why, priority) for record in records]
-        there = self.desk.records.states([submission.id for submission in submissions])
-        missing = [submission for submission, state in zip(submissions, there, strict=True) if state is None]
-        made = self._sent(missing)
+        submissions = _again_all(records, why, priority)
+        made = self._sent(self._missing(submissions))
         for record, submission in zip(records, submissions, strict=True):
             new = made.get(submission.id) or Submitted(id=submission.id, created=False)
             if not isinstance(new.refusal, NoSuchScan):
                 yield Redone(old=record.id, new=new)
+
+    def _missing(self, submissions: Sequence[Submission]) -> list[Submission]:
+        there = self.desk.records.states([submission.id for submission in submissions])
+        return [submission for submission, state in zip(submissions, there, strict=True) if state is None]
 
     def _sent(self, submissions: Sequence[Submission]) -> dict[str, Submitted]:
         """What came of each, by its id. Of one owner's, the first are taken that the day has room for; the others are refused."""
@@ -153,9 +165,14 @@ def _is_of_another(stored: bytes, model_sha256: str) -> bool:
     return model is not None and model.sha256 != model_sha256
 
 
-def _again(record: Record, why: str, priority: Priority | None) -> Submission:
-    request = record.request.model_copy(update={"idempotency_key": None} | ({"priority": priority} if priority else {}))
-    return Submission(request=request, owner=record.owner, id=_id_again(record, why), retry_of=record.id)
+def _again_all(records: Sequence[Record], why: str, priority: Priority | None) -> list[Submission]:
+    changed = {"idempotency_key": None} | ({"priority": priority} if priority else {})
+    return [
+        Submission(
+            request=record.request.model_copy(update=changed), owner=record.owner, id=_id_again(record, why), retry_of=record.id
+        )
+        for record in records
+    ]
 
 
 def _id_again(record: Record, why: str) -> str:

@@ -111,19 +111,38 @@ def test_rescan_twice_scans_once(veriframe: Veriframe, desk: Desk) -> None:
     old, current, waiting = (submit(desk, f"https://example.org/{n}.mp4", idempotency_key=str(n)) for n in range(3))
     complete(desk.records, old, by_model=OLD_MODEL)
     complete(desk.records, current, sha256="cd" * 32, by_model=NEW_MODEL)
-    first = veriframe("jobs", "rescan", "--model-not", NEW_MODEL)
+    first = veriframe("jobs", "rescan", "--model-not", NEW_MODEL, "--yes")
     assert first.exit_code == 0, first.output
     ((was, new),) = (line.split() for line in first.stdout.splitlines())
     assert was == old
     record = desk.record(new, None)
     assert (record.retry_of, record.request.priority, record.owner) == (old, "low", "acme")
-    second = veriframe("jobs", "rescan", "--model-not", NEW_MODEL)
+    second = veriframe("jobs", "rescan", "--model-not", NEW_MODEL, "--yes")
     assert (second.exit_code, second.stdout) == (0, "")
     complete(desk.records, new, by_model=NEW_MODEL)
-    assert veriframe("jobs", "rescan", "--model-not", NEW_MODEL).stdout == ""
+    assert veriframe("jobs", "rescan", "--model-not", NEW_MODEL, "--yes").stdout == ""
     assert desk.count(None) == 4
     assert desk.record(waiting, None).state == "queued"
-    assert veriframe("jobs", "rescan", "--model-not", "v2").exit_code == 2
+    assert veriframe("jobs", "rescan", "--model-not", "v2", "--yes").exit_code == 2
+
+
+def test_a_rescan_says_how_many_it_would_be_and_asks(veriframe: Veriframe, desk: Desk) -> None:
+    for number in range(3):
+        complete(desk.records, submit(desk, external_id=str(number)), by_model=OLD_MODEL)
+    complete(desk.records, submit(desk, owner="zenith"), by_model=OLD_MODEL)
+    acme = ("jobs", "rescan", "--model-not", NEW_MODEL, "--owner", "acme")
+    assert veriframe(*acme, "--yes", "--dry-run").stdout == "3 would be scanned again\n"
+    unasked, refused = veriframe(*acme, input=""), veriframe(*acme, input="n\n")
+    assert (unasked.exit_code, refused.exit_code) == (2, 0)
+    for told in (unasked, refused):
+        assert "Scan 3 again, callbacks included?" in told.stderr
+        assert "nothing was queued" in told.stderr
+    assert desk.count(None) == 4
+    assert veriframe(*acme, input="y\n").exit_code == 0
+    assert desk.count("acme") == 6
+    assert veriframe(*acme, "--dry-run").stdout == "0 would be scanned again\n"
+    assert veriframe(*acme).exit_code == 0, "there is nothing to ask"
+    assert desk.count("acme") == 6
 
 
 def test_purge(veriframe: Veriframe, desk: Desk) -> None:
