@@ -22,7 +22,8 @@ OpenClient = Callable[[float], httpx.Client]
 class Answer:
     """What came of a try: ``delivered``, worth another one (``again``), or never to be tried again (``dead``).
 
-    ``error`` names the status or the failure and holds nothing that the receiver wrote. ``retry_after_s``: what it asked for.
+    ``error`` names the status or the failure, for people, and holds nothing that the receiver wrote, nor of the URL more than the
+    host. ``retry_after_s``: what it asked for.
     """
 
     outcome: Outcome
@@ -44,13 +45,13 @@ def post(open_client: OpenClient, url: str, body: str, headers: Mapping[str, str
         ):
             return _read(response)
     except AddressRefused as exc:  # one odd answer of a name server's must not cost all the tries
-        return Answer(outcome="again", error=exc.code)
+        return Answer(outcome="again", error=str(exc))
     except FetchRefused as exc:
-        return Answer(outcome="dead", error=exc.code)
+        return Answer(outcome="dead", error=str(exc))
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
         return Answer(outcome="dead", error="not a URL")
     except FetchError as exc:
-        return Answer(outcome="again", error=exc.code)
+        return Answer(outcome="again", error=str(exc))
     except httpx.TimeoutException:
         return Answer(outcome="again", error=f"no answer within {timeout_s:g} s")
     except httpx.TransportError as exc:

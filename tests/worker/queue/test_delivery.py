@@ -42,25 +42,25 @@ def watch(spy: Spy, redis_server: EmbeddedRedis) -> Watch:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "why"),
     [
-        "http://127.0.0.2:{port}/ok",
-        "http://[::1]:{port}/ok",
-        "http://[::ffff:127.0.0.1]:{port}/ok",
-        "http://localhost.:0/ok",
-        "http://2130706433:{port}/ok",
-        "http://169.254.169.254/latest/meta-data",
-        "http://10.0.0.1/",
-        "http://user:word@127.0.0.1:{port}/ok",
-        "file:///etc/passwd",
+        ("http://127.0.0.2:{port}/ok", "127.0.0.2: a private or reserved address"),
+        ("http://[::1]:{port}/ok", "::1: a private or reserved address"),
+        ("http://[::ffff:127.0.0.1]:{port}/ok", "::ffff:7f00:1: a private or reserved address"),
+        ("http://localhost.:0/ok", "a URL without a valid port"),
+        ("http://2130706433:{port}/ok", "a host that is a number"),
+        ("http://169.254.169.254/latest/meta-data", "169.254.169.254: a private or reserved address"),
+        ("http://10.0.0.1/", "10.0.0.1: a private or reserved address"),
+        ("http://user:word@127.0.0.1:{port}/ok", "a URL with a user name or password in it"),
+        ("file:///etc/passwd", "only http and https URLs are fetched"),
     ],
 )
 def test_the_guard_stands_before_every_address(
-    watch: Watch, redis: Redis, courier: Callable[..., Courier], receiver: Receiver, url: str
+    watch: Watch, redis: Redis, courier: Callable[..., Courier], receiver: Receiver, url: str, why: str
 ) -> None:
     post(redis, url.format(port=receiver.url.rpartition(":")[2]))
     assert courier().run_once() == 1
-    assert (shown(redis).state, shown(redis).last_error) == ("dead", "fetch_refused")
+    assert (shown(redis).state, shown(redis).last_error) == ("dead", why)
     assert watch.connections == []
     assert watch.spy.lookups == []
 
@@ -82,7 +82,8 @@ def test_one_odd_answer_of_a_name_server_does_not_end_a_callback(
     guard = AddressGuard(resolve=lambda host, port: odd)
     post(redis, receiver.url.replace("127.0.0.1", "receiver.example") + "/ok")
     Courier(redis, open_client=lambda ends_at: guarded_client(guard, ends_at=ends_at, ssl_context=TLS), backoff_s=1e5).run_once()
-    assert (shown(redis).state, shown(redis).last_error) == ("waiting", "fetch_refused")
+    why = "its address is not one" if odd == ["no address"] else "a private or reserved address"
+    assert (shown(redis).state, shown(redis).last_error) == ("waiting", f"receiver.example: {why}")
     assert watch.connections == []
     redis.zadd("vf:callbacks", {"evt_s1": 1})
     guard = AddressGuard(allow_private_hosts=["receiver.example"], resolve=lambda host, port: ["127.0.0.1"])
@@ -90,11 +91,18 @@ def test_one_odd_answer_of_a_name_server_does_not_end_a_callback(
     assert (shown(redis).state, shown(redis).tries) == ("delivered", 2)
 
 
-def test_a_name_that_is_unknown_today_may_be_known_tomorrow(redis: Redis) -> None:
+@pytest.mark.parametrize(
+    ("errno", "why"),
+    [
+        (socket.EAI_NONAME, "receiver.example: there is no such host"),
+        (socket.EAI_AGAIN, "receiver.example: its address could not be looked up"),
+    ],
+)
+def test_a_name_that_is_unknown_today_may_be_known_tomorrow(redis: Redis, errno: int, why: str) -> None:
     def unknown(host: str, port: int) -> list[str]:
-        raise socket.gaierror(socket.EAI_NONAME, "none")
+        raise socket.gaierror(errno, "none")
 
     guard = AddressGuard(resolve=unknown)
-    post(redis, "http://receiver.example/")
+    post(redis, "http://receiver.example/secret?token=1")
     Courier(redis, open_client=lambda ends_at: guarded_client(guard, ends_at=ends_at, ssl_context=TLS), backoff_s=1e5).run_once()
-    assert (shown(redis).state, shown(redis).last_error) == ("waiting", "fetch_gone")
+    assert (shown(redis).state, shown(redis).last_error) == ("waiting", why)
