@@ -48,12 +48,14 @@ async def _own_threads(request: Request) -> anyio.CapacityLimiter:
 OwnThreads = Annotated[anyio.CapacityLimiter, Depends(_own_threads)]
 
 
+@router.head("/livez", operation_id="head_livez")
 @router.get("/livez")
 async def livez() -> dict[str, str]:
     """The process answers. It says nothing of Redis: restarting this process would not mend that."""
     return {"status": "alive"}
 
 
+@router.head("/readyz", operation_id="head_readyz", responses={503: {"description": "Not ready"}})
 @router.get("/readyz", responses={503: {"model": Health, "description": "Not ready: see the checks"}})
 async def readyz(parts: TheParts, threads: OwnThreads, response: Response) -> Health:
     """Redis is one that the queue may run on, and a worker is ready to scan; one for streams alone is not."""

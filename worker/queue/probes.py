@@ -1,4 +1,4 @@
-"""Liveness, readiness and metrics over HTTP, for orchestrators: GET /livez and /readyz answer 200 or 503, /metrics with text."""
+"""Liveness, readiness and metrics over HTTP, for orchestrators: /livez and /readyz answer 200 or 503, /metrics with text."""
 
 from __future__ import annotations
 
@@ -48,13 +48,16 @@ def probes(
             good = answer is not None and answer()
             self._answer(404 if answer is None else 200 if good else 503, b"ok\n" if good else b"no\n", PLAIN)
 
+        do_HEAD = do_GET
+
         def _answer(self, status: int, body: bytes, kind: str) -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            with contextlib.suppress(OSError):  # who asked has gone
-                self.wfile.write(body)
+            if self.command != "HEAD":
+                with contextlib.suppress(OSError):  # who asked has gone
+                    self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             """Probes come every few seconds: not logged."""

@@ -35,6 +35,7 @@ def test_ready_is_a_fit_redis_and_a_worker_whose_model_has_run(service: Service,
     def ready() -> tuple[int, dict[str, bool]]:
         answer = service.client.get("/readyz")
         assert answer.json()["ready"] == (answer.status_code == 200)
+        assert service.client.head("/readyz").status_code == answer.status_code
         return answer.status_code, {check["name"]: check["ok"] for check in answer.json()["checks"]}
 
     assert ready() == (503, {"redis": True, "workers": False})
@@ -174,6 +175,7 @@ def away(serve: Serve, own_redis: EmbeddedRedis) -> Service:
 
 def test_probes_and_metrics_answer_without_redis(away: Service) -> None:
     assert away.client.get("/livez").json() == {"status": "alive"}
+    assert away.client.head("/livez").status_code == 200
     ready = away.client.get("/readyz")
     assert (ready.status_code, ready.json()["ready"]) == (503, False)
     assert "127.0.0.1" not in ready.text

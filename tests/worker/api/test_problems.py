@@ -26,7 +26,7 @@ SECRET = "hush-hush"
         ("DELETE", "/v1/scans", 405, "method_not_allowed", "GET, POST"),
         ("OPTIONS", "/v1/scans", 405, "method_not_allowed", "GET, POST"),
         ("HEAD", "/v1/uploads", 405, None, "POST"),
-        ("PUT", "/livez", 405, "method_not_allowed", "GET"),
+        ("PUT", "/livez", 405, "method_not_allowed", "GET, HEAD"),
         ("GET", "/v1/scans/NOT-AN-ID", 422, "bad_request", None),
     ],
 )
