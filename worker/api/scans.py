@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -16,8 +17,9 @@ from worker.api.parts import Parts, Reader, Submitter, TheParts, json_body, show
 from worker.api.problems import HttpError, documented
 from worker.errors import BadRequest, FetchGone, FetchRefused
 from worker.queue.access import KeyInfo
+from worker.queue.desk import once_more
 from worker.queue.fetching import artifact_key
-from worker.queue.record import Submitted
+from worker.queue.record import Submission, Submitted
 from worker.queue.requests import ID, ScanRequest, read_request
 from worker.report import ErrorItem, Probability, ReasonItem, Report, Source, Status
 from worker.types import Label
@@ -146,6 +148,7 @@ TAKEN: dict[str, Any] = {
 }
 
 
+KNOWN: dict[str, Any] = {"model": Accepted, "description": "The idempotency key names this older scan", **TAKEN}
 IdempotencyKey = Annotated[
     str | None, Header(alias="Idempotency-Key", description="as `idempotency_key`: the same key and body name the same scan")
 ]
@@ -153,8 +156,11 @@ IdempotencyKey = Annotated[
 
 async def _request(body: Annotated[bytes, Depends(json_body)], idempotency_key: IdempotencyKey = None) -> ScanRequest:
     request = read_request(body)
-    if idempotency_key is None:
-        return request
+    return request if idempotency_key is None else _keyed(request, idempotency_key)
+
+
+def _keyed(request: ScanRequest, idempotency_key: str) -> ScanRequest:
+    """With the key of the header. Raises BadRequest."""
     with contextlib.suppress(UnicodeDecodeError):  # as UTF-8 if it is: headers are read as Latin-1
         idempotency_key = idempotency_key.encode("latin-1").decode()
     if request.idempotency_key not in (None, idempotency_key):
@@ -166,23 +172,22 @@ async def _request(body: Annotated[bytes, Depends(json_body)], idempotency_key: 
     "/v1/scans",
     status_code=202,
     openapi_extra=BODY,
-    responses={
-        200: {"model": Accepted, "description": "The idempotency key names this older scan", **TAKEN},
-        202: TAKEN,
-        **documented(400, 408, 409, 413, 415),
-    },
+    responses={200: KNOWN, 202: TAKEN, **documented(400, 408, 409, 413, 415)},
 )
 def submit_scan(
     key: Submitter, request: Annotated[ScanRequest, Depends(_request)], parts: TheParts, response: Response
 ) -> Accepted:
     """Hand over a scan, or a stream to be watched. The answer comes at once; the report is at `Location`, and goes to
     `callback_url` when it is done, as does each event of a watch."""
-    made = submitted(parts, key, request)
+    return _accepted(parts, submitted(parts, key, request), key.owner, response)
+
+
+def _accepted(parts: Parts, made: Submitted, owner: str, response: Response) -> Accepted:
     response.headers["Location"] = f"/v1/scans/{made.id}"
     if made.created:
         return Accepted(id=made.id, status="queued")
     response.status_code = 200
-    return Accepted(id=made.id, status=parts.desk.record(made.id, key.owner).state)
+    return Accepted(id=made.id, status=parts.desk.record(made.id, owner).state)
 
 
 @router.get("/v1/scans", responses=documented())
@@ -237,19 +242,24 @@ def cancel_scan(key: Submitter, scan_id: ScanId, parts: TheParts) -> Accepted:
     return Accepted.model_validate({"id": scan_id, "status": parts.desk.cancel(scan_id, shown_to(key))})
 
 
-@router.post("/v1/scans/{scan_id}/retry", status_code=202, responses={202: TAKEN, **documented(404, 409)})
-def retry_scan(key: Submitter, scan_id: ScanId, parts: TheParts, response: Response) -> Accepted:
-    """The same request as a new scan, with `retry_of`; only for one that has ended."""
-    owner = parts.desk.record(scan_id, shown_to(key)).owner
-    made = counted(parts, owner, lambda: parts.desk.retry(scan_id, owner))
-    response.headers["Location"] = f"/v1/scans/{made.id}"
-    return Accepted(id=made.id, status="queued")
+@router.post("/v1/scans/{scan_id}/retry", status_code=202, responses={200: KNOWN, 202: TAKEN, **documented(404, 409)})
+def retry_scan(
+    key: Submitter, scan_id: ScanId, parts: TheParts, response: Response, idempotency_key: IdempotencyKey = None
+) -> Accepted:
+    """The same request as a new scan, with `retry_of`; only for one that has ended. The same idempotency key names
+    the same one."""
+    again = once_more(parts.desk.record(scan_id, shown_to(key)), None)
+    if idempotency_key is not None:
+        again = replace(again, request=_keyed(again.request, idempotency_key))
+    asked, owner = again.request.idempotency_key, again.owner
+    made = parts.desk.known(again) or counted(parts, owner, lambda: parts.desk.retry(scan_id, owner, asked))
+    return _accepted(parts, made, owner, response)
 
 
 def submitted(parts: Parts, key: KeyInfo, request: ScanRequest) -> Submitted:
     """The new scan, or the older one that the idempotency key names: that one is there whatever the day's quota, and whether or
     not its upload still is. Raises BadRequest, FetchError, QueueFull, Conflict."""
-    known = parts.desk.known(request, key.owner)
+    known = parts.desk.known(Submission(request=request, owner=key.owner))
     if known is not None:
         return known
     _refuse_unusable(parts, key, request)

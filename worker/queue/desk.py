@@ -71,9 +71,9 @@ class Desk:
         """Raises Conflict, QueueFull."""
         return self._one(Submission(request=request, owner=owner))
 
-    def known(self, request: ScanRequest, owner: str) -> Submitted | None:
+    def known(self, submission: Submission) -> Submitted | None:
         """The older scan that the idempotency key names, if there is one (``Records.known``). Raises Conflict."""
-        found = self.records.known(request, owner)
+        found = self.records.known(submission)
         return None if found is None else _unless_refused(found)
 
     def _one(self, submission: Submission) -> Submitted:
@@ -184,13 +184,13 @@ class Desk:
         log.info("scan %s is to be cancelled: %s", scan_id, ended.how, extra={"scan_id": scan_id, "state": ended.how})
         return ended.how
 
-    def retry(self, scan_id: str, owner: str | None) -> Submitted:
-        """A final scan's request again, as another with ``retry_of``. Raises NoSuchScan, QueueFull; Conflict before its end."""
+    def retry(self, scan_id: str, owner: str | None, idempotency_key: str | None = None) -> Submitted:
+        """A final scan's request again, as another with ``retry_of``. Raises NoSuchScan, QueueFull; Conflict before its end, and
+        for a key that was used for another request."""
         record = self.record(scan_id, owner)
         if not record.is_final:
             raise Conflict(f"scan {scan_id} is {record.state}: only one that has ended can be tried again")
-        request = record.request.model_copy(update={"idempotency_key": None})
-        return self._one(Submission(request=request, owner=record.owner, retry_of=scan_id))
+        return self._one(once_more(record, idempotency_key))
 
     def decide(self, scan_id: str, owner: str | None, decision: Decision) -> Report:
         """Lay a human's decision over every result for the same bytes, and write it into the audit log, which only grows.
@@ -292,6 +292,12 @@ def _unless_refused(made: Submitted) -> Submitted:
     if made.refusal is not None:
         raise made.refusal
     return made
+
+
+def once_more(record: Record, idempotency_key: str | None) -> Submission:
+    """A scan's request as another scan."""
+    request = record.request.model_copy(update={"idempotency_key": idempotency_key})
+    return Submission(request=request, owner=record.owner, retry_of=record.id)
 
 
 def as_stored(record: Record) -> Report:

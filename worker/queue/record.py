@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Sequence
@@ -44,6 +45,11 @@ class Submission:
     owner: str
     id: str = field(default_factory=new_id)
     retry_of: str | None = None
+
+    def body_sha256(self) -> str:
+        """What its idempotency key stands for: the request, and of a retry the scan that it repeats as well."""
+        body = self.request.body_sha256()
+        return body if self.retry_of is None else hashlib.sha256(f"{body} {self.retry_of}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ from worker.queue.record import (
     read_glance,
     read_record,
 )
-from worker.queue.requests import QUEUES, WATCH, ScanRequest
+from worker.queue.requests import QUEUES, WATCH
 from worker.queue.tally import tell_failed, tell_finished
 from worker.report import Report
 from worker.telemetry.port import SILENT, Telemetry
@@ -94,18 +94,17 @@ class Records:
         answers = self._call_each("submit", [self._submit_arguments(submission) for submission in submissions])
         return [_submitted(submission.id, answer) for submission, answer in zip(submissions, answers, strict=True)]
 
-    def known(self, request: ScanRequest, owner: str) -> Submitted | None:
-        """The scan that the request's idempotency key names, or the refusal of another body; None: it has none, or it is new.
+    def known(self, submission: Submission) -> Submitted | None:
+        """The scan that the idempotency key names, or the refusal of another body; None: it has none, or it is new.
 
         A short cut past what new scans are asked first; whether this one is new is decided when it is submitted.
         """
-        stored = (
-            self.redis.get(self.key("idempotency", owner, _hashed(request.idempotency_key))) if request.idempotency_key else None
-        )
+        key = submission.request.idempotency_key
+        stored = self.redis.get(self.key("idempotency", submission.owner, _hashed(key))) if key else None
         if stored is None:
             return None
         body, scan_id = cast(bytes, stored).decode().split(" ")
-        if body != request.body_sha256():
+        if body != submission.body_sha256():
             return _submitted(scan_id, (b"conflict", scan_id.encode()))
         return Submitted(id=scan_id, created=False) if self.redis.exists(self.key("scan", scan_id)) else None
 
@@ -121,7 +120,7 @@ class Records:
             request.external_id or "",
             request.callback_url or "",
             idempotency,
-            request.body_sha256() if idempotency else "",
+            submission.body_sha256() if idempotency else "",
             submission.retry_of or "",
             _ms(terms.ring_again_s),
             terms.idempotency_s,

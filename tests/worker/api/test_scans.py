@@ -204,6 +204,37 @@ def test_cancel_and_retry(service: Service) -> None:
     assert (report["retry_of"], report["status"]) == (scan_id, "queued")
 
 
+def test_a_retry_is_asked_for_twice_under_one_key(serve: Serve) -> None:
+    service = serve(scans_per_day=5)
+    key = {"Idempotency-Key": "é"}
+    first, other = (service.submit(url=f"https://media.example/{n}.mp4") for n in range(2))
+    for scan_id in (first, other):
+        service.client.post(f"/v1/scans/{scan_id}/cancel", headers=service.as_())
+
+    def retry(scan_id: str, headers: dict[str, str] = key, owner: str = "acme") -> Any:
+        told = {name: value.encode() for name, value in (service.as_(owner) | headers).items()}
+        return service.client.post(f"/v1/scans/{scan_id}/retry", headers=told)
+
+    made, again = retry(first), retry(first)
+    assert (made.status_code, again.status_code) == (202, 200)
+    assert (again.json(), again.headers["location"]) == (made.json(), made.headers["location"])
+    refused = retry(other)
+    assert (refused.status_code, fields_of(refused)["code"]) == (409, "conflict"), "the key was used for another scan's retry"
+    posted = service.client.post(
+        "/v1/scans", json=scan_of("https://media.example/0.mp4", idempotency_key="é"), headers=service.as_()
+    )
+    assert posted.status_code == 409, "the same request is not the same retry"
+    service.client.post(f"/v1/scans/{made.json()['id']}/cancel", headers=service.as_())
+    assert retry(first).json() == {"id": made.json()["id"], "status": "cancelled"}
+    assert retry(first, {}).status_code == retry(first, {"Idempotency-Key": "2"}).status_code == 202, (
+        "others are scans of their own"
+    )
+    assert retry(first, {}).status_code == 429
+    assert retry(first).status_code == 200, "whatever the day's quota"
+    assert retry(first, {"Idempotency-Key": ""}).status_code == retry(first, {"Idempotency-Key": "x" * 256}).status_code == 422
+    assert retry(first, owner="umbrella").status_code == 404
+
+
 def test_a_day_has_so_many_scans_and_what_was_not_taken_does_not_count(serve: Serve) -> None:
     service = serve(scans_per_day=2)
     key = {"Idempotency-Key": "one"}
