@@ -100,9 +100,11 @@ def revoke(
     """End a key at once."""
     with _redis(config) as (redis, namespace):
         from worker.errors import ConfigError
-        from worker.queue.access import ApiKeys, key_id_of
+        from worker.queue.access import ApiKeys, is_key_id, key_id_of
 
-        key_id = key_id_of(key) or key  # of a token that has leaked: its secret is not said again
+        key_id = key_id_of(key) or key
+        if not is_key_id(key_id):  # part of a token, perhaps: its secret is not said again
+            raise ConfigError("neither a whole token nor an id, 16 hexadecimal digits: `veriframe keys list` shows ids")
         if not ApiKeys(redis, namespace).revoke(key_id):
             raise ConfigError(f"there is no key {key_id}: `veriframe keys list` shows them")
         typer.echo(f"key {key_id} is revoked", err=True)

@@ -26,6 +26,7 @@ MAX_NAME = 128
 TOUCH_MS = 60_000
 """``last_used_at`` is written at most so often."""
 _TOKEN = re.compile(r"vf_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _TOUCH = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'last_used_ms', ARGV[1]) end"
 
 
@@ -80,6 +81,10 @@ def parts_of(token: str) -> tuple[str, str]:
     if parts is None:
         raise _refused()
     return parts[1], parts[2]
+
+
+def is_key_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
 
 
 class ApiKeys:

@@ -60,6 +60,16 @@ def test_a_key_is_revoked_by_its_token_which_is_not_said_again(keys: ApiKeys) ->
         assert token.removeprefix(f"vf_{info.id}_") not in result.output
 
 
+@pytest.mark.parametrize("cut", [slice(-1), slice(1, None), slice(20, None)])
+def test_what_is_left_of_a_token_is_refused_and_not_said_again(keys: ApiKeys, cut: slice) -> None:
+    _, token = keys.create("acme", ["read"])
+    refused = run("revoke", "--", token[cut])
+    assert refused.exit_code == 2
+    assert token[cut] not in refused.output
+    assert token[-12:-1] not in refused.output
+    assert len(keys.list()) == 1
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
