@@ -153,7 +153,7 @@ def test_waiting_for_the_results(veriframe: Veriframe, desk: Desk) -> None:
     assert [json.loads(line)["verdict"] for line in result.stdout.splitlines()] == ["fake"] * 3
 
 
-@pytest.mark.parametrize("flag", [("--fail-on", "fake"), ("--timeout", "20")])
+@pytest.mark.parametrize("flag", [("--fail-on", "fake"), ("--timeout", "0")])
 def test_what_says_how_to_wait_is_refused_without_a_wait(veriframe: Veriframe, desk: Desk, flag: tuple[str, str]) -> None:
     result = veriframe("enqueue", *flag, URLS[0])
     assert (result.exit_code, result.stdout) == (2, "")

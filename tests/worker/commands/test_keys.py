@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,7 @@ def test_the_signing_secret_is_shown_and_rotated(keys: ApiKeys, redis: Redis) ->
     rotated = run("webhook", "acme", "--rotate").stdout.split()
     assert len(rotated) == 2
     assert rotated[1:] == first
+    assert 86000 < (redis.zscore("test:webhook-secrets:acme", first[0]) or 0) / 1000 - time.time() < 86800, "for a day"
     refused = run("webhook", "acme", "--keep-old-s", "0")
     assert (refused.exit_code, refused.stdout) == (2, ""), "a secret that leaked was taken for ended"
     assert "--rotate" in refused.stderr
