@@ -100,5 +100,6 @@ def callback_data(record: Record, event: WatchEvent) -> str:
     """What a callback tells of an event; empty where nobody wants one."""
     if not record.request.callback_url:
         return ""
-    told = {"id": record.id, "external_id": record.request.external_id} | event.model_dump(mode="json", exclude={"kind"})
+    about = {"id": record.id, "retry_of": record.retry_of, "external_id": record.request.external_id}
+    told = about | event.model_dump(mode="json", exclude={"kind"})
     return json.dumps(told, separators=(",", ":"))

@@ -153,7 +153,8 @@ def test_a_window_makes_the_attempt_as_good_as_the_first(redis: Redis) -> None:
 
 
 def test_each_event_is_called_back_under_an_id_of_its_own(redis: Redis) -> None:
-    watch = Watch(redis, callback_url="https://b.example/hook", external_id='post "7"')
+    watch, first = Watch(redis, callback_url="https://b.example/hook", external_id='post "7"'), "0f" * 16
+    redis.hset(f"vf:scan:{watch.id}", "retry_of", first)
     watch.store(0, 0, 1)
     watch.store(0, 0, 1)
     callbacks = Callbacks(redis, "vf")
@@ -162,7 +163,7 @@ def test_each_event_is_called_back_under_an_id_of_its_own(redis: Redis) -> None:
     assert found is not None
     assert (found.type, found.owner, found.url) == ("scan.track_seen", "acme", "https://b.example/hook")
     body = json.loads(found.body)
-    told = {"id": watch.id, "external_id": 'post "7"', "number": 1, "window": 0, "t_ms": 5, "track": 0}
+    told = {"id": watch.id, "retry_of": first, "external_id": 'post "7"', "number": 1, "window": 0, "t_ms": 5, "track": 0}
     assert body["type"] == "scan.track_seen"
     assert body["data"] == told | {"verdict": None, "score": None, "detail": {"reasons": [], "far": 0.1}}
 
