@@ -127,6 +127,7 @@ def media_part(info: MediaInfo, duration_s: float, sha256: str | None = None, ph
         container=printable(info.container),
         decoder=info.decoder,
         more_videos=info.more_videos,
+        starts_s=round(info.starts_s, 3),
     )
 
 

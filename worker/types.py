@@ -94,10 +94,13 @@ class MediaInfo:
     """Of ``duration_s``, the end that the file announces and does not hold: it was cut off."""
     more_videos: int = 0
     """Further streams of moving pictures, of which nothing is looked at."""
+    starts_s: float = 0.0
+    """So much later than what the file begins with, such as its sound, the first frame is shown: where time is 0 here."""
 
     def __post_init__(self) -> None:
         _check(self.width > 0 and self.height > 0, f"frame size {self.width}x{self.height}")
         _check(math.isfinite(self.duration_s) and self.duration_s >= 0, f"duration {self.duration_s}")
+        _check(math.isfinite(self.starts_s) and self.starts_s >= 0, f"first frame at {self.starts_s} s")
         _check(0 <= self.missing_s <= self.duration_s, f"{self.missing_s} s missing of {self.duration_s}")
         _check(math.isfinite(self.fps) and self.fps >= 0, f"fps {self.fps}")
 

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.chromium import PATIENCE_MS, Visits
 from tests.browser.site import Site, up
@@ -152,9 +152,18 @@ def test_a_dead_letter_is_replayed(site: Site, visits: Visits, name: str) -> Non
     assert site.report(dead).dead, "what has ended stays as it is"
 
 
-def test_video_and_timeline_go_together(site: Site, visits: Visits) -> None:
-    page = visits.page(key=site.key)
-    page.goto(f"{site.console}/scans/{site.scan('swapped.mp4')}")
+@pytest.mark.parametrize("starts_s", [0.0, 0.5])
+def test_video_and_timeline_go_together(site: Site, visits: Visits, starts_s: float) -> None:
+    """The player's time begins with the sound, which may come first."""
+    page, address = visits.page(key=site.key), f"{site.console}/scans/{site.scan('swapped.mp4')}"
+
+    def as_of_another(route: Route) -> None:
+        answer = route.fetch()
+        assert 'data-starts-s="0.0"' in answer.text()
+        route.fulfill(response=answer, body=answer.text().replace('data-starts-s="0.0"', f'data-starts-s="{starts_s}"'))
+
+    page.route(address, as_of_another)
+    page.goto(address)
     video = page.locator("#video")
     slider = page.get_by_role("slider", name="Moment of the video")
     link = page.locator("#over-time a.t").last
@@ -162,12 +171,13 @@ def test_video_and_timeline_go_together(site: Site, visits: Visits) -> None:
     moment_s = int(link.get_attribute("data-t-ms") or 0) / 1000
     assert moment_s > 0
     link.click()
-    assert video.evaluate("video => video.currentTime") == pytest.approx(moment_s, abs=0.05)
-    expect(slider).to_have_attribute("aria-valuetext", f"{moment_s:.1f} seconds")
+    there_s = min(moment_s + starts_s, video.evaluate("video => video.duration"))
+    assert video.evaluate("video => video.currentTime") == pytest.approx(there_s, abs=0.05)
+    expect(slider).to_have_attribute("aria-valuetext", f"{there_s - starts_s:.1f} seconds")
     slider.focus()
     page.keyboard.press("Home")
     expect(slider).to_have_attribute("aria-valuetext", "0.0 seconds")
-    assert video.evaluate("video => video.currentTime") < moment_s
+    assert starts_s <= video.evaluate("video => video.currentTime") < moment_s + starts_s
 
 
 def test_by_keyboard_alone(site: Site, visits: Visits) -> None:

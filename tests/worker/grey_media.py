@@ -40,6 +40,7 @@ class Clip:
     bystander: bool = False
     fails_after: int | None = None
     missing_s: float = 0.0
+    starts_s: float = 0.0
     lost_share: float = 0.0
     error: VeriframeError = field(default_factory=lambda: CorruptMedia("broken off"))
     kind: MediaKind = MediaKind.VIDEO
@@ -62,6 +63,7 @@ class Clip:
             fps=25,
             n_frames=count,
             missing_s=self.missing_s,
+            starts_s=self.starts_s,
         )
 
     def frames(self, request: SamplingRequest) -> Iterator[Frame]:

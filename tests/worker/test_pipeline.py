@@ -31,7 +31,7 @@ class Draws(ByGrey):
 
 
 def test_a_real_clip_is_real_and_its_report_survives_json(file: Path) -> None:
-    result = scanner(Clip(), exhaustive=True).scan(file)
+    result = scanner(Clip(starts_s=4.0214), exhaustive=True).scan(file)
     report = result.report
     assert (report.status, report.verdict, report.calibrated, report.reasons) == ("completed", Label.REAL, True, ())
     assert report.score is not None
@@ -42,6 +42,7 @@ def test_a_real_clip_is_real_and_its_report_survives_json(file: Path) -> None:
     assert report.source.path == str(file)
     assert report.media is not None
     assert report.media.sha256 == hashlib.sha256(b"some bytes").hexdigest()
+    assert report.media.starts_s == 4.021
 
 
 def test_a_head_that_draws_tells_its_doubt_and_no_other_does(file: Path) -> None:

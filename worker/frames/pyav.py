@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from itertools import groupby
 from typing import BinaryIO
 
@@ -312,7 +313,16 @@ class PyavMedia:
             layout=planes.layout_of(first, self._shown),
             missing_s=self._missing_s,
             more_videos=sum(codec is None or codec.width > 0 for codec in others),  # 0: announced, and not there
+            starts_s=self._starts_s(container),
         )
+
+    def _starts_s(self, container: InputContainer) -> float:
+        """How much later than what begins first; 0 where times were made up, or damage made them."""
+        order = self._timeline.order
+        if container.start_time is None or (order is not None and (order.restarts or order.lacks_times)):
+            return 0.0
+        later_s = float(self._clock.start * self._clock.time_base - Fraction(container.start_time, av.time_base))
+        return later_s if 0 < later_s <= self._limits.max_duration_s else 0.0
 
 
 def packets_behind(number: int) -> int:

@@ -161,6 +161,7 @@ def info_from(message: Json, limits: Limits) -> MediaInfo:
         layout=_layout(message),
         missing_s=_real(message, "missing_s", 0.0, duration_s),
         more_videos=_whole(message, "more_videos", 0, limits.max_streams),
+        starts_s=_real(message, "starts_s", 0.0, limits.max_duration_s),
     )
 
 

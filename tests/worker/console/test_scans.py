@@ -188,6 +188,15 @@ def test_kept_media_are_shown_and_seek_without_scripts(service: Service, sign_in
     moved = read(browser.page(f"/scans/{scan_id}?t=1.00")).by_id("video")
     assert moved is not None
     assert (moved["src"] or "").endswith("/media#t=1.0")
+    found = with_faces(scan_id, crop="t1-0.jpg")
+    assert found.media is not None
+    late = found.model_copy(update={"media": found.media.model_copy(update={"starts_s": 4.021})})
+    other = service.submit()
+    completed(service.parts.desk.records, other, late.model_copy(update={"id": other}))
+    moved = read(browser.page(f"/scans/{other}?t=1.00")).by_id("video")
+    assert moved is not None
+    assert (moved["src"] or "").endswith("/media#t=5.021"), "a player's time begins with the sound"
+    assert moved["data-starts-s"] == "4.021"
     assert 'src="javascript' not in browser.page(f"/scans/{scan_id}?t=javascript:alert(1)")
     printed = browser.get(f"/scans/{scan_id}/page")
     assert "data:image/jpeg" not in printed.text, "a crop that is no picture is not shown"

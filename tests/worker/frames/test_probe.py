@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,33 @@ def test_streams_beside_the_one_that_is_looked_at_are_counted_and_a_cover_is_non
             container.mux(stream.encode(None))
     with path.open("rb") as file, open_media(file, Limits()) as media:
         assert (media.info.width, media.info.more_videos) == (64, 1)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "mpeg4"), ("mp4", "mpeg4"), ("ts", "mpeg2video")])
+def test_pictures_that_begin_later_than_the_sound(tmp_path: Path, suffix: str, codec: str) -> None:
+    """Times count from the first picture, those of a player from the sound."""
+    for late_s in (0, 4):
+        path = tmp_path / f"late-{late_s}.{suffix}"
+        with av.open(str(path), "w") as container:
+            video, audio = container.add_stream(codec, rate=25), container.add_stream("mp2", rate=48000)
+            video.width = video.height = 64
+            for number in range(250):
+                sound = av.AudioFrame("s16", "stereo", 1152)
+                sound.rate, sound.pts = 48000, 1152 * number
+                container.mux(audio.encode(sound))
+            for number in range(25):
+                frame = av.VideoFrame(64, 64, "yuv420p")
+                frame.pts, frame.time_base = 25 * late_s + number, Fraction(1, 25)
+                container.mux(video.encode(frame))
+            for stream in (audio, video):
+                container.mux(stream.encode(None))
+        with path.open("rb") as file, open_media(file, Limits()) as media:
+            assert media.info.starts_s == pytest.approx(late_s, abs=0.1)
+            (first, *_) = media.frames(SamplingRequest(max_frames=2))
+            assert 0 <= first.pts_s < 1
+            assert media.info.duration_s == pytest.approx(1, abs=0.1)
+        with path.open("rb") as file, open_media(file, Limits(max_duration_s=3)) as media:
+            assert media.info.starts_s <= 3, "it may be damage"
 
 
 def test_too_many_streams(tmp_path: Path) -> None:

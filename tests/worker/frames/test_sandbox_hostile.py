@@ -321,6 +321,7 @@ def test_info_at_the_limits_is_believed() -> None:
             {"missing_s": 60.1},
             {"missing_s": -1},
             {"more_videos": -1},
+            {"starts_s": 60.1},
             {"n_frames": 4001},
         ),
         *({"width": 20, "height": 10}, {"fps": 1e10}, {"kind": "audio"}),

@@ -120,8 +120,11 @@
     const svg = plot?.querySelector("svg[data-start-ms]");
     const start = Number(svg?.dataset.startMs ?? 0) / 1000;
     const span = Number(svg?.dataset.endMs ?? 0) / 1000 - start;
+    // The plot's time begins with the first picture, the player's with the sound where that comes first.
+    const starts = Number(video.dataset.startsS ?? 0);
+    const now = () => Math.max(0, video.currentTime - starts);
     const seek = (seconds) => {
-      video.currentTime = Math.max(0, seconds);
+      video.currentTime = Math.max(0, seconds) + starts;
       video.scrollIntoView({ block: "nearest" });
     };
     document.addEventListener("click", (event) => {
@@ -138,7 +141,7 @@
     svg.append(line);
     plot.classList.add("seeks");
     const follow = () => {
-      const share = Math.min(1, Math.max(0, (video.currentTime - start) / span));
+      const share = Math.min(1, Math.max(0, (now() - start) / span));
       line.setAttribute("x1", `${100 * share}%`);
       line.setAttribute("x2", `${100 * share}%`);
     };
@@ -149,15 +152,15 @@
     });
     // A slider for those without a pointer, or a steady hand.
     const slider = document.createElement("input");
-    Object.assign(slider, { type: "range", id: "moment", min: start, max: start + span, step: span / 200, value: video.currentTime });
+    Object.assign(slider, { type: "range", id: "moment", min: start, max: start + span, step: span / 200, value: now() });
     slider.setAttribute("aria-label", "Moment of the video");
-    slider.addEventListener("input", () => (video.currentTime = Number(slider.value)));
+    slider.addEventListener("input", () => (video.currentTime = Number(slider.value) + starts));
     plot.after(slider);
     for (const name of ["timeupdate", "seeking", "loadedmetadata"])
       video.addEventListener(name, () => {
         follow();
-        if (document.activeElement !== slider) slider.value = video.currentTime;
-        slider.setAttribute("aria-valuetext", `${video.currentTime.toFixed(1)} seconds`);
+        if (document.activeElement !== slider) slider.value = now();
+        slider.setAttribute("aria-valuetext", `${now().toFixed(1)} seconds`);
       });
     follow();
   }
