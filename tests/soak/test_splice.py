@@ -97,7 +97,6 @@ def test_8_in_10_swaps_of_all_held_out_pairs_are_found(scanner: Scanner, shared_
     assert hits >= 0.8 * len(pairs)
 
 
-@pytest.mark.xfail(strict=True, reason="checkpoint 3 calls 2 of them fake (0.74, 0.69); checkpoint 2.1 one")
 def test_originals_without_a_swap_are_seldom_called_fake(scanner: Scanner, shared_data: Path, tmp_path: Path) -> None:
     """Looped and encoded alike: what is found above is worth no more than this is rare. 5 % of 21 is one."""
     originals = sorted({real for real, _ in held_out_pairs(shared_data)})
