@@ -99,7 +99,7 @@ class _Found:
 
 
 class Finder:
-    """The main face of every frame: the largest by area, weighted towards the middle of the frame."""
+    """The main face of every frame: the largest by area, weighted towards the middle of the frame; upright ones alone."""
 
     def __init__(self, detector: MtcnnDetector) -> None:
         self._detector = detector
@@ -114,7 +114,8 @@ class Finder:
         faces = self._detector.detect(frames_BHWC)
         best: list[_Found | None] = [None] * len(frames_BHWC)
         weight = [0.0] * len(frames_BHWC)
-        for box, landmarks, prob, frame in zip(faces.boxes_N4, faces.landmarks_NK2, faces.prob_N, faces.frame_N, strict=True):
+        upright_N = faces.prob_N * (faces.turn_N == 0)
+        for box, landmarks, prob, frame in zip(faces.boxes_N4, faces.landmarks_NK2, upright_N, faces.frame_N, strict=True):
             away = np.hypot((box[0] + box[2]) / 2 / width - 0.5, (box[1] + box[3]) / 2 / height - 0.5)
             score = float(prob * (box[2] - box[0]) * (box[3] - box[1]) * (1 - away))
             if prob >= 0.9 and score > weight[frame]:

@@ -14,7 +14,7 @@ from worker.faces.crop import crop_faces
 from worker.faces.quality import face_quality
 from worker.faces.track import FaceSighting, FrameSighting, describe_face, describe_frame
 from worker.ports import Classifier, FaceDetector
-from worker.types import Float32, Frame, UInt8
+from worker.types import Float32, Frame, Int64, UInt8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +81,10 @@ def look_at(frames: Sequence[Frame], detector: FaceDetector, classifier: Callabl
     started = time.perf_counter()
     found = detector.detect_small([frame.small_HWC for frame in frames], frames[0].divisor, [frame.pts_s for frame in frames])
     detected = time.perf_counter()
+    places = (found.frame_N == place for place in range(len(frames)))
     cuts = [
-        _cut(frame, found.boxes_N4[found.frame_N == place], found.prob_N[found.frame_N == place], rules)
-        for place, frame in enumerate(frames)
+        _cut(frame, found.boxes_N4[mine], found.prob_N[mine], found.turn_N[mine], rules)
+        for frame, mine in zip(frames, places, strict=True)
     ]
     scorer = classifier()
     cut = time.perf_counter()
@@ -92,11 +93,11 @@ def look_at(frames: Sequence[Frame], detector: FaceDetector, classifier: Callabl
     return Look(frames=seen, detect_s=detected - started, infer_s=time.perf_counter() - cut)
 
 
-def _cut(frame: Frame, boxes_N4: Float32, prob_N: Float32, rules: FaceRules) -> _Cut:
+def _cut(frame: Frame, boxes_N4: Float32, prob_N: Float32, turn_N: Int64, rules: FaceRules) -> _Cut:
     size_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
     largest = np.argsort(-size_N2.prod(axis=1), kind="stable")[: rules.faces_per_frame]
-    boxes_N4, prob_N, size_N2 = boxes_N4[largest], prob_N[largest], size_N2[largest]
-    crops_NHWC = crop_faces(frame.pixels, boxes_N4, margin=rules.margin, size=rules.size)
+    boxes_N4, prob_N, turn_N, size_N2 = boxes_N4[largest], prob_N[largest], turn_N[largest], size_N2[largest]
+    crops_NHWC = crop_faces(frame.pixels, boxes_N4, turn_N=turn_N, margin=rules.margin, size=rules.size)
     quality_N = face_quality(crops_NHWC)
     too_small_N = size_N2.min(axis=1, initial=np.inf) < rules.min_vote_px
     return _Cut(

@@ -177,13 +177,15 @@ class Detections:
     """Faces of a batch of frames, grouped by frame in rising ``frame_N``.
 
     boxes_N4 float32, prob_N float32 in [0, 1] (O-Net's face probability), landmarks_NK2 float32 (left eye, right eye, nose, left
-    mouth corner, right mouth corner, as seen in the picture), frame_N int64 (place in the batch).
+    mouth corner, right mouth corner, as seen in the upright face), frame_N int64 (place in the batch), turn_N int64 (quarter
+    turns, as ``np.rot90`` counts them, that make the face upright: 0 but for faces upside down or on their side).
     """
 
     boxes_N4: Float32
     prob_N: Float32
     landmarks_NK2: Float32
     frame_N: Int64
+    turn_N: Int64
 
     def __post_init__(self) -> None:
         n = len(self.boxes_N4)
@@ -191,6 +193,7 @@ class Detections:
         _check(self.prob_N.shape == (n,), f"probabilities {self.prob_N.shape}")
         _check(self.landmarks_NK2.shape == (n, 5, 2), f"landmarks {self.landmarks_NK2.shape}")
         _check(self.frame_N.shape == (n,), f"frame numbers {self.frame_N.shape}")
+        _check(self.turn_N.shape == (n,), f"turns {self.turn_N.shape}")
 
     def __len__(self) -> int:
         return len(self.boxes_N4)

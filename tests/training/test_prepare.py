@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 
 from tests.training.conftest import BOX, crop, picture
 from training.clips import even
 from training.data import CropStore
-from training.prepare import cut, jobs, read_index, same_moments, write_shard
+from training.prepare import Finder, cut, jobs, read_index, same_moments, write_shard
 from training.recompress import VARIANTS
 from training.splits import Item, read_split
 from worker.errors import ConfigError, StorageFull
+from worker.faces.detect import MtcnnDetector
 from worker.types import UInt8
 
 
@@ -44,6 +46,15 @@ def test_a_shard_that_finds_no_room_leaves_nothing(
     with little_room(), pytest.raises(StorageFull, match=f"no room in {tmp_path}"):
         write_shard(tmp_path, "a", [(picture(1), crop("a", 0, "real", "lfw"))])
     assert not list(tmp_path.iterdir())
+
+
+def test_faces_that_are_shown_turned_are_no_examples() -> None:
+    upright_HWC = np.asarray(skimage.data.astronaut(), np.uint8)
+    with MtcnnDetector(threads=1) as detector:
+        assert len(detector.detect([np.rot90(upright_HWC)])) == 1
+        upright, turned = Finder(detector).find([upright_HWC, np.rot90(upright_HWC)])
+    assert upright is not None
+    assert turned is None
 
 
 def test_box_and_landmarks_stay_on_the_picture_through_two_cuts() -> None:

@@ -102,6 +102,7 @@ class OneFace:
             prob_N=np.full(n, 0.99, np.float32),
             landmarks_NK2=np.zeros((n, 5, 2), np.float32),
             frame_N=with_face,
+            turn_N=np.zeros(n, np.int64),
         )
 
 
@@ -117,6 +118,7 @@ class TwoFaces(OneFace):
             prob_N=np.full(2 * n, 0.99, np.float32),
             landmarks_NK2=np.zeros((2 * n, 5, 2), np.float32),
             frame_N=np.repeat(np.arange(n, dtype=np.int64), 2),
+            turn_N=np.zeros(2 * n, np.int64),
         )
 
 

@@ -16,8 +16,8 @@ SIDE = 200
 class Faces:
     """Gives boxes by frame, and remembers what it was asked."""
 
-    def __init__(self, *boxes: Sequence[tuple[float, float, float, float]]) -> None:
-        self._boxes = boxes
+    def __init__(self, *boxes: Sequence[tuple[float, float, float, float]], turns: Sequence[int] = ()) -> None:
+        self._boxes, self._turns = boxes, turns
         self.times_s: list[float] = []
 
     def detect_small(
@@ -30,6 +30,7 @@ class Faces:
             prob_N=np.linspace(0.9, 0.8, n, dtype=np.float32),
             landmarks_NK2=np.zeros((n, 5, 2), np.float32),
             frame_N=np.repeat(np.arange(len(self._boxes)), [len(boxes) for boxes in self._boxes]),
+            turn_N=np.array(self._turns or [0] * n, np.int64),
         )
 
 
@@ -94,6 +95,15 @@ def test_faces_too_small_or_too_poor_are_told_but_not_scored() -> None:
     (flat,) = look_at([frame(0.0, 10, 20)], Faces([LEFT]), lambda: classifier, strict).frames
     assert [(face.quality, face.logit) for face in flat.faces] == [(0.0, None)], "a plain grey crop has no detail"
     assert classifier.batches == [1]
+
+
+def test_turned_faces_are_scored_upright_and_told_where_they_are_shown() -> None:
+    rgb_HWC = np.repeat(np.linspace(0, 255, SIDE).astype(np.uint8), SIDE * 3).reshape(SIDE, SIDE, 3)
+    (seen,) = look_at([rgb_frame(0.0, rgb_HWC)], Faces([LEFT, RIGHT], turns=[0, 2]), lambda: Grey(), RULES).frames
+    turned, upright = seen.faces
+    assert turned.sighting.box_xyxy == RIGHT
+    rows = [face.crop_HWC[:, 0, 0].astype(int) for face in (turned, upright) if face.crop_HWC is not None]
+    assert [np.sign(np.diff(row[[0, -1]])).item() for row in rows] == [-1, 1]
 
 
 def test_a_frame_is_kept_as_a_copy_where_a_face_votes() -> None:

@@ -2,8 +2,8 @@
 
 The first and the last frame of a stretch are detected in full, and some between (*anchors*). On the line between a face's
 places in the two anchors around a frame lies the candidate that O-Net is asked about. The frame is detected in full after all
-where O-Net is not sure of every face, moves one far, or where the two anchors do not show the same faces. So a face is missed
-only if it comes and goes between two anchors that show others; docs/decisions/0010-carrying.md says how often that is.
+where O-Net is not sure of every face, moves one far, or where the two anchors do not show the same faces, all upright. So a face
+is missed only if it comes and goes between two anchors that show others; docs/decisions/0010-carrying.md says how often that is.
 """
 
 from __future__ import annotations
@@ -116,12 +116,13 @@ def pairs(boxes_N4: Float32, others_N4: Float32, least_iou: float) -> list[int] 
 
 
 def _follows(mark: Sequence[int], times_s: Sequence[float], seen: dict[int, Detections]) -> list[_Follow]:
-    """What to look for between the anchors of one stretch; frames between anchors that differ, or show no face, are left out."""
+    """What to look for between the anchors of one stretch; frames between anchors that differ, or show
+    no face, or a turned one, are left out."""
     follows: list[_Follow] = []
     for before, after in pairwise(mark):
         start, end = seen[before].boxes_N4, seen[after].boxes_N4
         order = pairs(start, end, SAME_BEFORE)
-        if not order:
+        if not order or seen[before].turn_N.any() or seen[after].turn_N.any():
             continue
         for frame in range(before + 1, after):
             share = np.float32((times_s[frame] - times_s[before]) / (times_s[after] - times_s[before]))
@@ -139,6 +140,7 @@ def _chosen(found: Detections, index_N: Int64) -> Detections:
         prob_N=found.prob_N[index_N],
         landmarks_NK2=found.landmarks_NK2[index_N],
         frame_N=found.frame_N[index_N],
+        turn_N=found.turn_N[index_N],
     )
 
 
@@ -151,4 +153,5 @@ def _joined(frames: Sequence[Detections]) -> Detections:
         prob_N=np.concatenate([frame.prob_N for frame in frames]),
         landmarks_NK2=np.concatenate([frame.landmarks_NK2 for frame in frames]),
         frame_N=np.repeat(np.arange(len(frames)), [len(frame) for frame in frames]),
+        turn_N=np.concatenate([frame.turn_N for frame in frames]),
     )

@@ -15,6 +15,13 @@ WINDOW = 12
 """Side of P-Net's window, the size of a face at the pyramid level that finds it."""
 THRESHOLDS = (0.6, 0.7, 0.7)
 """Least face probability for P-Net, R-Net and O-Net."""
+SURE = 0.995
+"""O-Net's probability from which a face is upright. Frames without such a face may be shown upside down or on their side: there
+candidates are also looked at turned (docs/decisions/0015-turned-faces.md)."""
+LESS_DOUBT = 200
+"""A candidate is taken for turned where one minus its probability then falls to less than one in so many,"""
+LEAN = 0.3
+"""and it then leans by no more: so much across, from the eyes to the mouth, for each step down (17 degrees)."""
 
 
 class Cascade:
@@ -63,19 +70,45 @@ class Cascade:
 
     def confirm(self, table: AreaTable | SingleCuts, boxes_N4: Float32, frame_N: Int64) -> Detections:
         """The faces that O-Net confirms among square candidates, with landmarks; grouped by rising frame."""
-        boxes_N4, frame_N, (prob, offset, points) = _run(self._onet, table, boxes_N4, frame_N, side=48, widths=(0, 4, 10))
-        sure = np.flatnonzero(prob > np.float32(THRESHOLDS[2]))
-        boxes_N4, prob, frame_N = boxes_N4[sure], prob[sure], frame_N[sure]
+        boxes_N4, frame_N, upright = _run(self._onet, table, boxes_N4, frame_N, side=48, widths=(0, 4, 10))
+        prob, offset, points, turn = *upright, np.zeros(len(frame_N), np.float32)
+        weak = np.flatnonzero(~np.isin(frame_N, frame_N[prob >= np.float32(SURE)]))
+        _, _, turned = _run(self._turned, table, boxes_N4[weak], frame_N[weak], side=48, widths=(0, 4, 10, 0))
+        better = (1 - turned[0]) * np.float32(LESS_DOUBT) < 1 - prob[weak]
+        for told, instead in zip((prob, offset, points, turn), turned, strict=True):
+            told[weak[better]] = instead[better]
+        found = np.flatnonzero(prob > np.float32(THRESHOLDS[2]))
+        boxes_N4, prob, frame_N, turn = boxes_N4[found], prob[found], frame_N[found], turn[found]
         size = boxes_N4[:, 2:] - boxes_N4[:, :2] + 1
-        landmarks = points[sure].reshape(-1, 2, 5).transpose(0, 2, 1) * size[:, None] + boxes_N4[:, None, :2] - 1
-        boxes_N4 = _moved(boxes_N4, offset[sure], 1)
+        landmarks = points[found].reshape(-1, 2, 5).transpose(0, 2, 1) * size[:, None] + boxes_N4[:, None, :2] - 1
+        boxes_N4 = _moved(boxes_N4, offset[found], 1)
         keep = suppress(boxes_N4, prob, frame_N, 0.7, over_smaller=True)
+        if turn.any():  # what lies half upon a turned face is that face, found as if it stood
+            apart = suppress(boxes_N4[keep], prob[keep], frame_N[keep], 0.4, over_smaller=True)
+            keep = keep[np.isin(np.arange(len(keep)), apart) | ~np.isin(frame_N[keep], frame_N[turn > 0])]
         return Detections(
             boxes_N4=boxes_N4[keep],
             prob_N=prob[keep],
             landmarks_NK2=landmarks[keep].astype(np.float32),
             frame_N=frame_N[keep],
+            turn_N=turn[keep].astype(np.int64),
         )
+
+    def _turned(self, pictures_NHWC: Float32) -> list[Float32]:
+        """O-Net's answers on pictures turned by one, two or three quarters, whichever it finds most probable, with offsets and
+        landmarks as they are in the picture; and the number of quarters. Probability 0 where no turn makes the face stand."""
+        answers = []
+        for turn in (1, 2, 3):
+            prob, offset, points = self._onet(np.ascontiguousarray(np.rot90(pictures_NHWC, turn, axes=(1, 2))))
+            across, down = (at[:, 3] + at[:, 4] - at[:, 0] - at[:, 1] for at in (points[:, :5], points[:, 5:]))
+            prob = np.where(np.abs(across) <= np.float32(LEAN) * down, prob, np.float32(0))
+            for _ in range(turn):
+                left, top, right, bottom = offset.T
+                offset = np.stack([-bottom, left, -top, right], axis=1)
+                points = np.hstack([1 - points[:, 5:], points[:, :5]])
+            answers.append((prob, offset, points, np.full(len(prob), turn, np.float32)))
+        best = np.argmax([prob for prob, *_ in answers], axis=0)
+        return [np.stack(told)[best, np.arange(len(best))] for told in zip(*answers, strict=True)]
 
 
 def no_faces() -> Detections:
@@ -85,6 +118,7 @@ def no_faces() -> Detections:
         prob_N=np.empty(0, np.float32),
         landmarks_NK2=np.empty((0, 5, 2), np.float32),
         frame_N=np.empty(0, np.int64),
+        turn_N=np.empty(0, np.int64),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from worker.types import Float32, Pixels, UInt8
+from worker.types import Float32, Int64, Pixels, UInt8
 
 MARGIN = 1.3
 """Side of the square over the longer side of the face box; a checkpoint's spec carries its own."""
@@ -26,15 +26,19 @@ def crop_squares(boxes_N4: Float32, *, height: int, width: int, margin: float = 
     return np.hstack([start, start + side]).astype(np.float32)
 
 
-def crop_faces(picture: UInt8 | Pixels, boxes_N4: Float32, *, margin: float = MARGIN, size: int = SIZE) -> UInt8:
+def crop_faces(
+    picture: UInt8 | Pixels, boxes_N4: Float32, *, turn_N: Int64 | None = None, margin: float = MARGIN, size: int = SIZE
+) -> UInt8:
     """uint8 RGB crops [N, size, size, 3] of the faces in one full-resolution frame: its ``Pixels``, or RGB [H, W, 3].
 
-    Shrinking averages areas (no aliasing); growing interpolates linearly. Squares are cut at whole pixels.
+    Shrinking averages areas (no aliasing); growing interpolates linearly. Squares are cut at whole pixels. ``turn_N``: quarter
+    turns that make each face upright (``Detections``), and so its crop; none where it is not given.
     """
     height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else (picture.height, picture.width)
     squares = crop_squares(boxes_N4, height=height, width=width, margin=margin)
     crops = np.empty((len(squares), size, size, 3), np.uint8)
-    for crop_HWC, (x1, y1, x2, _) in zip(crops, squares, strict=True):
+    turns = np.zeros(len(squares), np.int64) if turn_N is None else turn_N
+    for crop_HWC, (x1, y1, x2, _), turn in zip(crops, squares, turns.tolist(), strict=True):
         left, top = round(float(x1)), round(float(y1))
         side = max(1, min(round(float(x2 - x1)), width - left, height - top))
         if isinstance(picture, np.ndarray):
@@ -42,5 +46,5 @@ def crop_faces(picture: UInt8 | Pixels, boxes_N4: Float32, *, margin: float = MA
         else:
             cut = picture.region(top, left, side, side)
         how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-        crop_HWC[...] = cv2.resize(np.ascontiguousarray(cut), (size, size), interpolation=how)
+        crop_HWC[...] = np.rot90(cv2.resize(np.ascontiguousarray(cut), (size, size), interpolation=how), turn)
     return crops

@@ -1,7 +1,8 @@
 """Face detection by MTCNN (Zhang et al. 2016) in true batches, with facenet-pytorch's weights and arithmetic.
 
 Boxes and landmarks equal ``facenet_pytorch.MTCNN(keep_all=True).detect`` on the same pixels, whatever the batch; see
-tests/worker/faces/test_detect.py for the tolerance. Frames are first shrunk (``worker.pixels.detection_divisor``).
+tests/worker/faces/test_detect.py for the tolerance. Faces upside down or on their side, which that finds badly, are found turned
+(``Detections.turn_N``). Frames are first shrunk (``worker.pixels.detection_divisor``).
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class MtcnnDetector:
             prob_N=np.concatenate([part.prob_N for part in found]),
             landmarks_NK2=np.concatenate([part.landmarks_NK2 for part in found]),
             frame_N=np.concatenate([part.frame_N for part in found]),
+            turn_N=np.concatenate([part.turn_N for part in found]),
         )
 
 
@@ -119,4 +121,5 @@ def _shifted(part: Detections, first_frame: int, divisor: int) -> Detections:
         prob_N=part.prob_N,
         landmarks_NK2=part.landmarks_NK2 * np.float32(divisor),
         frame_N=part.frame_N + first_frame,
+        turn_N=part.turn_N,
     )

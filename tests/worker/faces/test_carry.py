@@ -83,6 +83,13 @@ def test_a_face_that_is_gone_between_two_anchors_is_not_made_up(detector: Counti
     assert np.bincount(found.frame_N).tolist() == [2, 1, 2]
 
 
+def test_frames_with_turned_faces_are_detected_in_full(detector: Counting, pair_HWC: UInt8) -> None:
+    frames = [np.rot90(frame, 2) for frame in moving(pair_HWC, 4)]
+    found = CarryingDetector(detector).detect_small(frames, 1, times(4))
+    assert detector.full == 4
+    assert found.turn_N.tolist() == [2] * 8
+
+
 def test_frames_without_times_far_apart_or_without_faces_are_detected_in_full(detector: Counting, pair_HWC: UInt8) -> None:
     carrying = CarryingDetector(detector)
     for frames, at in ((moving(pair_HWC, 3), None), (moving(pair_HWC, 3), [0.0, 2.0, 4.0]), ([pair_HWC * 0] * 3, times(3))):

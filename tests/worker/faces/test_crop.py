@@ -77,6 +77,12 @@ def test_mirrored_frame_gives_the_mirrored_crop(frame_HWC: UInt8, side: int) -> 
     assert np.abs(mirrored[0, :, ::-1].astype(int) - crop[0]).max() <= 1
 
 
+def test_crop_of_a_turned_face_is_turned_upright(frame_HWC: UInt8) -> None:
+    boxes = np.array([[10, 5, 60, 70]] * 4, np.float32)
+    for crop, turn in zip(crop_faces(frame_HWC, boxes, turn_N=np.arange(4)), range(4), strict=True):
+        np.testing.assert_array_equal(crop, np.rot90(crop_faces(frame_HWC, boxes[:1])[0], turn))
+
+
 def test_each_crop_is_independent_of_the_others(frame_HWC: UInt8) -> None:
     boxes = np.array([[10, 5, 60, 70], [120, 40, 170, 95], [0, 0, 3, 3]], np.float32)
     together = crop_faces(frame_HWC, boxes)

@@ -158,6 +158,31 @@ def test_finds_the_face_where_it_is(detector: MtcnnDetector, astronaut_HWC: UInt
     np.testing.assert_allclose((found.boxes_N4[0, :2] + found.boxes_N4[0, 2:]) / 2, [224, 117], atol=15)
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_finds_faces_that_are_shown_turned(detector: MtcnnDetector, pair_HWC: UInt8, turns: int) -> None:
+    """Their eyes lie some 40 and 20 pixels apart."""
+    expected_NK2 = detector.detect([pair_HWC]).landmarks_NK2
+    for turn in range(turns):
+        expected_NK2 = np.stack([expected_NK2[..., 1], pair_HWC.shape[1 - turn % 2] - expected_NK2[..., 0]], axis=-1)
+    found = detector.detect([np.rot90(pair_HWC, turns)])
+    assert found.turn_N.tolist() == [4 - turns] * 2
+    nearest = [np.abs(found.landmarks_NK2 - face_K2).max((1, 2)).min() for face_K2 in expected_NK2]
+    assert max(nearest) < 10
+
+
+@pytest.mark.parametrize("degrees", [60, -60])
+def test_a_face_between_quarter_turns_is_left_as_it_is(detector: MtcnnDetector, astronaut_HWC: UInt8, degrees: int) -> None:
+    about_the_face = cv2.getRotationMatrix2D((224, 117), degrees, 1)
+    leaning_HWC = cv2.warpAffine(astronaut_HWC, about_the_face, (512, 512), borderValue=(90, 90, 90))
+    assert detector.detect([np.asarray(leaning_HWC, np.uint8)]).turn_N.tolist() == [0]
+
+
+def test_no_face_is_turned_beside_one_that_is_surely_upright(detector: MtcnnDetector, pair_HWC: UInt8) -> None:
+    both_HWC = np.hstack([pair_HWC, np.rot90(pair_HWC, 2)])
+    assert detector.detect([both_HWC[:, 640:]]).turn_N.tolist() == [2, 2]
+    assert not detector.detect([both_HWC]).turn_N.any()
+
+
 def test_memory_of_a_long_picture_is_bounded(detector: MtcnnDetector) -> None:
     """At full size the summed-area table alone would take 256 MB."""
     long_HWC = np.full((400, 40_000, 3), 77, np.uint8)

@@ -36,6 +36,7 @@ class Finds:
             prob_N=np.zeros(n, np.float32),
             landmarks_NK2=np.zeros((n, 5, 2), np.float32),
             frame_N=frame_N,
+            turn_N=np.zeros(n, np.int64),
         )
 
 

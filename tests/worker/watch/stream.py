@@ -94,6 +94,7 @@ class FacesInRow:
             prob_N=np.full(len(boxes), 0.99, np.float32),
             landmarks_NK2=np.zeros((len(boxes), 5, 2), np.float32),
             frame_N=np.array(places, np.int64),
+            turn_N=np.zeros(len(boxes), np.int64),
         )
 
 
@@ -118,6 +119,7 @@ class OneFace:
             prob_N=np.full(len(places), 0.99, np.float32),
             landmarks_NK2=np.zeros((len(places), 5, 2), np.float32),
             frame_N=places,
+            turn_N=np.zeros(len(places), np.int64),
         )
 
 
