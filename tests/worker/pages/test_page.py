@@ -177,20 +177,6 @@ def test_that_only_a_part_was_scanned_stands_under_the_verdict() -> None:
     assert "was scanned." not in Page(report_page(report(), nothing)).text
 
 
-def test_videos_of_the_file_that_were_not_scanned_are_told_under_the_verdict() -> None:
-    media = report().media
-    assert media is not None
-    texts = [Page(report_page(report(media=media.model_copy(update={"more_videos": more})), nothing)).text for more in (0, 1, 2)]
-    assert [text.count("only one was scanned") for text in texts] == [0, 1, 1]
-    assert "The file holds 2 more video streams" in texts[2]
-
-
-def test_what_could_not_be_decoded_is_told_under_the_verdict() -> None:
-    told = [PART.model_copy(update={"undecodable_s": lost_s}) for lost_s in (0.0, 1.25)]
-    texts = [Page(report_page(report(sampling=sampling), nothing)).text for sampling in told]
-    assert ["About 1.2 s of 2.8 s could not be decoded" in text for text in texts] == [False, True]
-
-
 @pytest.mark.parametrize(("state", "said"), [("human", words.HUMAN), ("uncalibrated", words.UNCALIBRATED)])
 def test_what_changes_the_meaning_of_a_score_is_said(state: str, said: str) -> None:
     assert said in Page(report_page(STATES[state], nothing)).text

@@ -7,8 +7,11 @@ from typing import get_args
 
 import pytest
 
+from tests.worker.pages import reports
+from tests.worker.pages.html import Page
 from worker import errors, report
 from worker.pages import words
+from worker.pages.page import report_page
 from worker.types import Label, Reason
 
 
@@ -55,3 +58,18 @@ def test_sentences_are_sentences_without_our_own_terms(said: str) -> None:
 
 def test_the_code_of_another_version_is_an_error_of_ours() -> None:
     assert words.error("melted") == words.ERRORS["internal"]
+
+
+def test_videos_of_the_file_that_were_not_scanned_are_told_under_the_verdict() -> None:
+    media = reports.report().media
+    assert media is not None
+    some = [reports.report(media=media.model_copy(update={"more_videos": more})) for more in (0, 1, 2)]
+    texts = [Page(report_page(one, lambda _: None)).text for one in some]
+    assert [text.count("only one was scanned") for text in texts] == [0, 1, 1]
+    assert "The file holds 2 more video streams" in texts[2]
+
+
+def test_what_could_not_be_decoded_is_told_under_the_verdict() -> None:
+    told = [reports.PART.model_copy(update={"undecodable_s": lost_s}) for lost_s in (0.0, 1.25)]
+    texts = [Page(report_page(reports.report(sampling=sampling), lambda _: None)).text for sampling in told]
+    assert ["About 1.2 s of 2.8 s could not be decoded" in text for text in texts] == [False, True]
