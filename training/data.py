@@ -127,6 +127,15 @@ def is_left_out(row: Crop, names: Collection[str]) -> bool:
     return row.label == "fake" and (row.source in names or row.manipulation in names)
 
 
+def changed_alike(pair: Pair, mixture: Mixture, rng: np.random.Generator) -> tuple[list[UInt8], Float32 | None]:
+    """The real crop and the fake one, varied, lit and covered alike in the mixture's shares; and where the fake is one then."""
+    varied = vary.draw(rng, share=mixture.varied)
+    lit = vary.draw_light(rng, share=mixture.lit)
+    over = cover.draw(rng, covered=mixture.covered, smoothed=mixture.smoothed, widely_smoothed=mixture.widely_smoothed)
+    crops = vary.light(lit, vary.apply(varied, (pair.real_HWC, pair.fake_HWC)))
+    return cover.apply(over, crops), vary.move_mask(varied, pair.where_HW)
+
+
 class PairMaker:
     """Makes pairs of every kind from the training rows of a cache. ``ready``: the kinds that it has something for."""
 
@@ -258,12 +267,8 @@ class PairSampler:
     def __init__(self, store: CropStore, mixture: Mixture, seed: int) -> None:
         if unknown := [name for name in mixture.leave_out if not any(is_left_out(row, (name,)) for row in store.rows)]:
             raise ConfigError(f"the cache has no fakes of a source or manipulation {', '.join(unknown)} to leave out")
-        self._maker, self._families, self._seed = PairMaker(store, mixture), mixture.families, seed
+        self._maker, self._mixture, self._seed = PairMaker(store, mixture), mixture, seed
         shares = {kind: float(getattr(mixture, kind)) for kind in KINDS}
-        self._varied, self._lit = mixture.varied, mixture.lit
-        self._cover = partial(
-            cover.draw, covered=mixture.covered, smoothed=mixture.smoothed, widely_smoothed=mixture.widely_smoothed
-        )
         self.left_out = [kind for kind, share in shares.items() if share > 0 and kind not in self._maker.ready]
         self._kinds = [kind for kind in KINDS if shares[kind] > 0 and kind in self._maker.ready]
         if self.left_out and (mixture.absent == "refuse" or not self._kinds):
@@ -283,14 +288,11 @@ class PairSampler:
             pair = self._maker.pair(self._kinds[kind], rng)
             how = augment.draw(rng)
             place = augment.draw_window(rng, size, window or size)
-            varied = vary.draw(rng, share=self._varied)
-            lit = vary.draw_light(rng, share=self._lit)
-            crops_2 = vary.light(lit, vary.apply(varied, (pair.real_HWC, pair.fake_HWC)))
-            crops += [crop[place] for crop in augment.apply(how, cover.apply(self._cover(rng), crops_2), size)]
-            where_HW = vary.move_mask(varied, pair.where_HW)
+            crops_2, where_HW = changed_alike(pair, self._mixture, rng)
+            crops += [crop[place] for crop in augment.apply(how, crops_2, size)]
             coarse = augment.coarsen(augment.move_mask(how, where_HW, size)[place])
             where += [np.zeros_like(coarse), coarse]
-            family += [0, self._families.index(pair.family)]
+            family += [0, self._mixture.families.index(pair.family)]
         return Batch(crops_FHWC=np.stack(crops), family_F=np.array(family, np.int64), where_FHW=np.stack(where))
 
 

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training import augment, cover, vary
-from training.data import WORK_PX, CropStore, Pair, PairMaker
+from training import augment
+from training.data import WORK_PX, CropStore, Pair, PairMaker, changed_alike
 from training.settings import KINDS, Mixture
 from worker.errors import ConfigError
 from worker.types import UInt8
@@ -64,10 +64,8 @@ def contact_sheet(cache: Path, mixture: Mixture, out_png: Path, seed: int = 0, r
 def _as_trained(maker: PairMaker, mixture: Mixture, kind: str, seed: int, number: int) -> tuple[Pair, list[UInt8]]:
     rng = np.random.default_rng([seed, KINDS.index(kind), number])
     pair, how = maker.pair(kind, rng), augment.draw(rng)
-    varied = vary.apply(vary.draw(rng, share=mixture.varied), (pair.real_HWC, pair.fake_HWC))
-    varied = vary.light(vary.draw_light(rng, share=mixture.lit), varied)
-    over = cover.draw(rng, covered=mixture.covered, smoothed=mixture.smoothed, widely_smoothed=mixture.widely_smoothed)
-    return pair, augment.apply(how, cover.apply(over, varied), WORK_PX)
+    crops, _ = changed_alike(pair, mixture, rng)
+    return pair, augment.apply(how, crops, WORK_PX)
 
 
 def difference(pair: Pair) -> UInt8:

@@ -68,9 +68,10 @@ def test_what_covers_a_pair_covers_both_of_its_crops(cache: Path) -> None:
     assert np.allclose(changed_F[0::2], changed_F[1::2], atol=0.25)
 
 
-def test_what_varies_a_pair_varies_both_of_its_crops(cache: Path) -> None:
+@pytest.mark.parametrize("share", ["varied", "lit"])
+def test_what_varies_a_pair_varies_both_of_its_crops(cache: Path, share: str) -> None:
     store = CropStore(cache)
-    sampler = PairSampler(store, ONLY_ALIGNED.model_copy(update={"varied": 1.0}), seed=1)
+    sampler = PairSampler(store, ONLY_ALIGNED.model_copy(update={share: 1.0}), seed=1)
     plain, varied = PairSampler(store, ONLY_ALIGNED, seed=1).batch(0, 6, 224), sampler.batch(0, 6, 224)
     assert np.array_equal(plain.family_F, varied.family_F)
     means_F3 = varied.crops_FHWC.mean((1, 2)) - plain.crops_FHWC.mean((1, 2))

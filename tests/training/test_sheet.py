@@ -40,7 +40,7 @@ def test_a_pair_is_shown_as_the_mixture_has_it_trained(cache: Path) -> None:
     """Both of its crops change with each of these shares, the pair itself does not."""
     maker = PairMaker(CropStore(cache), Mixture())
     plain, (real, fake) = _as_trained(maker, Mixture(), "blend", seed=1, number=0)
-    for share in ("varied", "covered", "smoothed", "widely_smoothed"):
+    for share in ("varied", "lit", "covered", "smoothed", "widely_smoothed"):
         pair, changed = _as_trained(maker, Mixture.model_validate({share: 1.0}), "blend", seed=1, number=0)
         assert np.array_equal(pair.fake_HWC, plain.fake_HWC), share
         assert not np.array_equal(changed[0], real), share
