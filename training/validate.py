@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from training.data import WORK_PX, CropStore
+from training.data import CropStore
 from training.metrics import auc
 from training.prepare import Crop
 from worker.model.network import DeepfakeNet, score_logit
@@ -31,7 +31,7 @@ def predict(network: DeepfakeNet, crops_FHWC: UInt8) -> Float32:
     return np.concatenate(found)
 
 
-def logits_of(network: DeepfakeNet, store: CropStore, rows: Sequence[Crop], *, size: int = WORK_PX) -> dict[str, float]:
+def logits_of(network: DeepfakeNet, store: CropStore, rows: Sequence[Crop], *, size: int) -> dict[str, float]:
     """Every file's mean logit over its crops of ``size``, as a scan would cut them."""
     logits: dict[str, list[float]] = defaultdict(list)
     for start in range(0, len(rows), AT_ONCE):
@@ -59,7 +59,7 @@ def choose(rows: Sequence[Crop], *, frames_per_clip: int, pictures_per_class: in
     return chosen
 
 
-def validate(network: DeepfakeNet, store: CropStore, rows: Sequence[Crop], *, size: int = WORK_PX) -> dict[str, float]:
+def validate(network: DeepfakeNet, store: CropStore, rows: Sequence[Crop], *, size: int) -> dict[str, float]:
     """AUC by source (``ffpp`` by manipulation too) over mean logits a file; for sources of one class the share scored above 0."""
     score = logits_of(network, store, rows, size=size)
     first = {row.path: row for row in reversed(rows)}

@@ -41,7 +41,7 @@ def clip(number: int, label: str, source: str, *levels: int, **more: object) -> 
 def judged(rows: list[Crop]) -> dict[str, float]:
     network: Any = Brightness()
     store: Any = Store()
-    return validate(network, store, rows)
+    return validate(network, store, rows, size=2)
 
 
 def test_files_that_are_learnt_from_are_not_validated_on() -> None:
@@ -71,7 +71,7 @@ def test_a_files_logit_is_the_mean_of_its_crops() -> None:
     ]
     network: Any = Brightness()
     store: Any = Store()
-    found = logits_of(network, store, rows)
+    found = logits_of(network, store, rows, size=2)
     assert not network.training
     assert found[rows[0].path] == pytest.approx(5)
     assert [found[row.path] for row in rows[2:]] == [number - 100 for number in range(1, AT_ONCE + 6)]
