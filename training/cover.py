@@ -32,7 +32,7 @@ class Cover:
 
 
 def draw(rng: np.random.Generator, *, covered: float, smoothed: float, widely_smoothed: float = 0.0) -> Cover:
-    """Of the pairs these shares are covered, and smoothed. A share of 0 draws nothing."""
+    """Of the pairs these shares are covered, and smoothed, in one way or the other. A share of 0 draws nothing."""
     is_covered = covered > 0 and rng.random() < covered
     seed = int(rng.integers(1 << 31)) if is_covered else None
     if smoothed > 0 and rng.random() < smoothed:
