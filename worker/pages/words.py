@@ -225,7 +225,8 @@ def _undecodable(report: Report) -> str | None:
     if media is None or sampling is None or not sampling.undecodable_s:
         return None
     window_s = (media.duration_s if sampling.end_s is None else sampling.end_s) - (sampling.start_s or 0.0)
-    return f"About {sampling.undecodable_s:.1f} s of {window_s:.1f} s could not be decoded: the file is damaged or cut off."
+    lost_s = max(sampling.undecodable_s, 0.1)  # never "about 0.0 s"
+    return f"About {lost_s:.1f} s of {window_s:.1f} s could not be decoded: the file is damaged or cut off."
 
 
 def error(code: str) -> str:
