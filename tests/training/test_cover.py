@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
@@ -71,5 +70,4 @@ def test_nothing_is_drawn_beyond_the_levels_of_a_picture() -> None:
         flat = np.full((96, 96, 3), level, np.uint8)
         for seed in range(12):
             out = cover.apply(Cover(seed=seed), (flat,))[0]
-            assert cv2.minMaxLoc(out.reshape(96, -1))[0] >= 0
             assert np.mean(out == level) > 0.2
