@@ -76,10 +76,13 @@ class Media(Wire):
     container: str
     decoder: str = Field(description="the decoder that gave the frames")
     more_videos: int = Field(
-        default=0, description="further streams of moving pictures in the file, of which nothing was looked at; a cover is none"
+        default=0,
+        ge=0,
+        description="further streams of moving pictures in the file, of which nothing was looked at; a cover is none",
     )
     starts_s: float = Field(
         default=0.0,
+        ge=0,
         description="when a player shows the first frame, from which times here count: above 0 where sound comes first",
     )
 
