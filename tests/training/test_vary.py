@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
 import numpy as np
+import pytest
 
 from tests.training.conftest import picture
 from training import vary
@@ -81,11 +83,12 @@ def test_width_and_height_are_stretched_each_by_its_own() -> None:
     assert 10 <= wide_HW.any(axis=1).sum() <= 12
 
 
-def test_a_share_is_kept_and_a_share_of_nothing_draws_nothing() -> None:
-    drawn = [vary.draw(np.random.default_rng(seed), share=0.3) is not None for seed in range(400)]
+@pytest.mark.parametrize("draw", [vary.draw, vary.draw_light])
+def test_a_share_is_kept_and_a_share_of_nothing_draws_nothing(draw: Callable[..., object]) -> None:
+    drawn = [draw(np.random.default_rng(seed), share=0.3) is not None for seed in range(400)]
     assert 0.22 < np.mean(drawn) < 0.38
     rng, untouched = np.random.default_rng(5), np.random.default_rng(5)
-    assert vary.draw(rng, share=0) is None
+    assert draw(rng, share=0) is None
     assert rng.random() == untouched.random()
 
 
@@ -107,11 +110,6 @@ def test_light_falls_on_every_crop_alike_and_from_its_side() -> None:
     assert vary.light(from_right, (np.full((100, 100, 3), 250, np.uint8),))[0][50, 95].tolist() == [255, 255, 255]
 
 
-def test_a_share_of_no_light_draws_nothing() -> None:
-    drawn = [vary.draw_light(np.random.default_rng(seed), share=0.3) is not None for seed in range(400)]
-    assert 0.22 < np.mean(drawn) < 0.38
-    rng, untouched = np.random.default_rng(5), np.random.default_rng(5)
-    assert vary.draw_light(rng, share=0) is None
-    assert rng.random() == untouched.random()
+def test_without_light_a_crop_is_the_crop() -> None:
     crop = picture(1, 64)
     assert vary.light(None, (crop,))[0] is crop
