@@ -15,7 +15,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
@@ -64,8 +64,10 @@ class Batch:
 class CropStore:
     """The cache's pictures by index row; shards are mapped, not read, ``open_shards`` at a time: each holds a file open."""
 
-    def __init__(self, cache: Path, rows: Sequence[Crop] | None = None, *, open_shards: int = 512) -> None:
-        self.rows = read_index(cache) if rows is None else list(rows)
+    def __init__(
+        self, cache: Path, rows: Sequence[Crop] | None = None, *, hold_out: Collection[str] = (), open_shards: int = 512
+    ) -> None:
+        self.rows = held_out(read_index(cache) if rows is None else rows, hold_out)
         self._cache = cache
         self._shard = lru_cache(open_shards)(partial(map_shard, cache))
 
@@ -79,6 +81,15 @@ class CropStore:
     def crop(self, row: Crop, *, margin: float = MARGIN, size: int = WORK_PX) -> UInt8:
         """The crop that a scan would score (undegraded)."""
         return cut(self.picture(row), row.box_4, row.landmarks_K2, margin=margin, size=size)[0]
+
+
+def held_out(rows: Sequence[Crop], groups: Collection[str]) -> list[Crop]:
+    """The rows, those of ``groups`` as of ``heldout``, without recompressed copies. Raises ConfigError for a group that ``train``
+    has not got."""
+    if unknown := sorted(set(groups) - {row.group for row in rows if row.split == "train"}):
+        raise ConfigError(f"hold_out: the cache's training rows know no group {unknown[0]}")
+    kept = [row for row in rows if row.group not in groups or not row.variant]
+    return [replace(row, split="heldout") if row.group in groups and row.split == "train" else row for row in kept]
 
 
 def map_shard(cache: Path, name: str) -> UInt8:
@@ -129,7 +140,7 @@ def is_left_out(row: Crop, names: Collection[str]) -> bool:
 
 def changed_alike(pair: Pair, mixture: Mixture, rng: np.random.Generator) -> tuple[list[UInt8], Float32 | None]:
     """The real crop and the fake one, varied, lit and covered alike in the mixture's shares; and where the fake is one then."""
-    varied = vary.draw(rng, share=mixture.varied)
+    varied = vary.draw(rng, share=mixture.varied, tilted=mixture.tilted)
     lit = vary.draw_light(rng, share=mixture.lit)
     over = cover.draw(rng, covered=mixture.covered, smoothed=mixture.smoothed, widely_smoothed=mixture.widely_smoothed)
     crops = vary.light(lit, vary.apply(varied, (pair.real_HWC, pair.fake_HWC)))
@@ -331,12 +342,12 @@ def _pick(rng: np.random.Generator, values: Sequence[T]) -> T:
 _sampler: PairSampler | None = None
 
 
-def start_loader(cache: Path, mixture: Mixture, seed: int) -> None:
+def start_loader(cache: Path, mixture: Mixture, seed: int, hold_out: Sequence[str] = ()) -> None:
     """Initialiser of the loading process: it keeps its sampler for all batches."""
     global _sampler
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
-    _sampler = PairSampler(CropStore(cache), mixture, seed)
+    _sampler = PairSampler(CropStore(cache, hold_out=hold_out), mixture, seed)
 
 
 def _end_with_parent() -> None:

@@ -31,6 +31,7 @@ from training.device import choose_device, place
 from training.errors import Diverged
 from training.identity import refuse_other_rows, rows_sha256
 from training.maskbranch import MaskBranch
+from training.prepare import read_index
 from training.provenance import whole_lines
 from training.room import beside
 from training.settings import FAMILIES, Fit, Network, Stage
@@ -279,7 +280,9 @@ class Feed:
 @contextmanager
 def loading(fit: Fit, cache: Path) -> Iterator[Feed]:
     """Processes that make the batches."""
-    with ProcessPoolExecutor(fit.loaders, get_context("spawn"), start_loader, (cache, fit.mixture, fit.seed)) as pool:
+    with ProcessPoolExecutor(
+        fit.loaders, get_context("spawn"), start_loader, (cache, fit.mixture, fit.seed, fit.hold_out)
+    ) as pool:
         try:
             yield Feed(pool, AHEAD * fit.loaders)
         finally:
@@ -298,8 +301,9 @@ def fit_network(
     """Train until the limit; ``folder`` gets ``state.pt``, ``steps.csv`` and ``validation.csv``. Continues a run found there."""
     console = console or Console()
     torch.set_num_threads(fit.threads)
-    store = CropStore(cache)
-    run = Run.start(fit, folder, rows_sha256=rows_sha256(store.rows))
+    rows = read_index(cache)
+    store = CropStore(cache, rows, hold_out=fit.hold_out)
+    run = Run.start(fit, folder, rows_sha256=rows_sha256(rows))
     sample = choose(store.rows, frames_per_clip=4, pictures_per_class=40)
     console.print(f"step {run.step}, progress {run.progress:.1%}, {sum(r.split == 'train' for r in store.rows)} training crops")
     if left_out := PairSampler(store, fit.mixture, fit.seed).left_out:

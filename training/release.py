@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from training import terms
-from training.data import is_left_out
+from training.data import held_out, is_left_out
 from training.identity import rows_sha256
 from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.provenance import split_of
@@ -99,7 +99,7 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str, starts:
     network, rows = trained.fit.network, read_index(cache)
     if trained.rows_sha256 is not None and trained.rows_sha256 != rows_sha256(rows):
         raise ConfigError(f"the run was trained on other crops than {cache} has now: name its own by --cache, or train anew")
-    sources = training_sources(rows, trained.fit.mixture)
+    sources = training_sources(held_out(rows, trained.fit.hold_out), trained.fit.mixture)
     starts = [path for path in (network.start, *starts) if path is not None]
     return ModelSpec(
         name=name,

@@ -77,6 +77,8 @@ class Mixture(_Strict):
     """Of all pairs, others than those: so too, over a surrounding of up to a seventh of the crop."""
     varied: float = Field(default=0.0, ge=0, le=1)
     """Of all pairs: both crops are turned, stretched and recoloured alike (``training.vary``)."""
+    tilted: float = Field(default=0.0, ge=0, le=1)
+    """Of the varied ones: turned by up to 45 degrees, where the others are by up to 12, as a head on a shoulder is."""
     lit: float = Field(default=0.0, ge=0, le=1)
     """Of all pairs: harsh light falls on both crops from one side, the rest lies in the shade."""
     partial: float = Field(default=0.0, ge=0, le=1)
@@ -129,6 +131,8 @@ class Fit(_Strict):
     seed: int = Field(default=1, ge=0)
     network: Network = Network()
     mixture: Mixture = Mixture()
+    hold_out: tuple[str, ...] = ()
+    """Groups of ``train`` that this run holds out like those of ``heldout``: for one of several runs that cross-fit a recipe."""
     terms: str = TERMS
     """What the checkpoint says of its licence, beside the terms of what it started from."""
     stages: tuple[Stage, ...]

@@ -42,14 +42,22 @@ class Light:
     colour: tuple[float, float, float]
 
 
-def draw(rng: np.random.Generator, *, share: float) -> Variation | None:
-    """None for the pairs that stay as they are. A share of 0 draws nothing."""
+UPRIGHT_DEG, TILTED_DEG = 12.0, 45.0
+"""Most that a pair is turned by, either way; from a turn of 45 degrees on the worker turns faces itself, by quarters."""
+
+
+def draw(rng: np.random.Generator, *, share: float, tilted: float = 0.0) -> Variation | None:
+    """None for the pairs that stay as they are. A share of 0 draws nothing. ``tilted``: the share of the others that is turned by
+    up to ``TILTED_DEG``."""
     if share <= 0 or rng.random() >= share:
         return None
     width, height = rng.uniform(0.88, 1.14, 2).tolist()
     red, green, blue = rng.uniform(0.88, 1.12, 3).tolist()
+    turn_deg = rng.uniform(-UPRIGHT_DEG, UPRIGHT_DEG)
+    if tilted > 0 and rng.random() < tilted:
+        turn_deg *= TILTED_DEG / UPRIGHT_DEG
     return Variation(
-        turn_deg=rng.uniform(-12, 12),
+        turn_deg=turn_deg,
         stretch=(width, height),
         interpolation=(cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)],
         hue=rng.uniform(-8, 8),

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.training.conftest import crop, picture
-from training.data import CropStore, PairMaker, PairSampler
+from training.data import CropStore, PairMaker, PairSampler, held_out
 from training.prepare import write_shard
 from training.settings import FAMILIES, Mixture
 from worker.errors import ConfigError
@@ -125,6 +125,38 @@ def test_held_out_rows_never_enter_a_batch(cache: Path) -> None:
     for step in range(10):
         sampler.batch(step, 4, 64)
     assert seen == {"train"}
+
+
+def test_groups_that_a_run_holds_out_never_enter_a_batch(cache: Path) -> None:
+    seen: set[str] = set()
+    whole = CropStore(cache)
+
+    class Watching(CropStore):
+        def picture(self, row):  # type: ignore[no-untyped-def]
+            seen.add(row.group)
+            return super().picture(row)
+
+    for hold_out in ((), ("ffpp/0",)):
+        seen.clear()
+        sampler = PairSampler(Watching(cache, hold_out=hold_out), Mixture(), seed=1)
+        for step in range(10):
+            sampler.batch(step, 4, 64)
+        assert ("ffpp/0" in seen) == (not hold_out)
+        assert "ffpp/1" in seen
+    with pytest.raises(ConfigError, match="no group ffpp/7"):
+        CropStore(cache, whole.rows, hold_out=["ffpp/7"])
+
+
+def test_of_held_out_groups_the_files_themselves_are_kept_and_no_copies() -> None:
+    rows = [
+        crop("ffpp-1", 1, "real", "ffpp"),
+        crop("ffpp-1", 1, "real", "ffpp", variant="crf23"),
+        crop("ffpp-2", 2, "real", "ffpp"),
+    ]
+    assert [(row.group, row.split, row.variant) for row in held_out(rows, ["ffpp/1"])] == [
+        ("ffpp/1", "heldout", ""),
+        ("ffpp/2", "train", ""),
+    ]
 
 
 def test_aligned_pairs_share_target_and_frame(cache: Path) -> None:

@@ -37,6 +37,13 @@ def test_a_checkpoint_holds_the_average_and_names_its_data(cache: Path, tmp_path
     assert {source.name: (source.real, source.fake) for source in spec.training.sources}["ffpp"] == (2, 2)
 
 
+def test_what_a_run_held_out_is_none_of_what_its_checkpoint_learnt_from(cache: Path, tmp_path: Path) -> None:
+    fit = TINY.model_copy(update={"hold_out": ("ffpp/1",)})
+    Run.start(fit, tmp_path / "run", rows_sha256=rows_sha256(read_index(cache))).save()
+    spec = export_checkpoint(tmp_path / "run", cache, tmp_path / "out.safetensors", name="tiny", version="0")
+    assert {source.name: (source.real, source.fake) for source in spec.training.sources}["ffpp"] == (1, 1)
+
+
 def test_sources_that_a_mixture_leaves_alone_are_not_named(cache: Path) -> None:
     mixture = Mixture(aligned=1, blend=0, composite=0, synthetic=0)
     assert [source.name for source in training_sources(read_index(cache), mixture)] == ["ffpp"]

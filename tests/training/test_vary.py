@@ -113,3 +113,15 @@ def test_light_falls_on_every_crop_alike_and_from_its_side() -> None:
 def test_without_light_a_crop_is_the_crop() -> None:
     crop = picture(1, 64)
     assert vary.light(None, (crop,))[0] is crop
+
+
+def test_tilted_ones_are_turned_further_than_others() -> None:
+    turns: list[float] = []
+    for seed in range(60):
+        tilted = vary.draw(np.random.default_rng(seed), share=1.0, tilted=1.0)
+        assert tilted is not None
+        turns.append(tilted.turn_deg)
+    assert max(turns) <= vary.TILTED_DEG
+    assert max(turns) > 30 > -30 > min(turns) >= -vary.TILTED_DEG
+    untilted = [_drawn(seed) for seed in range(60)]
+    assert all(abs(how.turn_deg) <= vary.UPRIGHT_DEG for how in untilted)
