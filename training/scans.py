@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from training.calibration import RULE, Clips, Fit, Target, crossfit, fit_single, joined, with_chances
-from training.composites import TrackVotes, composite_clips, crossfit_alarms
+from training.composites import CUTS, TrackVotes, composite_clips, crossfit_alarms
 from training.evaluation.replay import coverage_of, faces_of, why_not_whole
 from training.longtracks import ClipVotes, Layout, long_tracks
 from training.quality import fit_quality
@@ -244,7 +244,7 @@ def _tracks(scanned: Sequence[Scanned], target: Target) -> tuple[Clips | None, l
     except ValueError as exc:
         return None, [f"c_tracks: fitted on the greatest logits of several clips ({exc})", ""]
     lines = [
-        "Composites of clips, joined in time or side by side, out of fold; called fake:",
+        f"Composites of clips, joined in time or side by side, out of fold in {CUTS} cuts; called fake:",
         "",
         "| tracks | composites | real, without c_tracks | real | one fake among real |",
         "|---|---|---|---|---|",
