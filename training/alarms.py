@@ -9,7 +9,7 @@ they are, by the same thresholds: few false alarms are worth nothing where nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,27 +45,28 @@ class Seen:
     copy: str
 
 
-def trials(items: Mapping[str, Item], reports: Mapping[str, Report], data: Path) -> list[Trial]:
-    """Every copy of every real video that got a verdict as it is; ``reports`` by the file's name."""
+def trials(reports: Iterable[tuple[Item, Report]], data: Path) -> list[Trial]:
+    """Every copy of every real video that got a verdict as it is."""
     families = {family.name: family for family in FAMILIES}
     real = [
-        judge(Case(name=name, path=data / name, label="real", source=items[name].source, group=items[name].group), report)
-        for name, report in reports.items()
-        if items[name].label == "real" and items[name].is_video and votes_of(report, items[name]) is not None
+        judge(Case(name=item.path, path=data / item.path, label="real", source=item.source, group=item.group), report)
+        for item, report in reports
+        if item.label == "real" and item.is_video and votes_of(report, item) is not None
     ]
     return [Trial(item=item, family=families[name], level=level) for name, level in COPIES for item in real]
 
 
-def seen_of(items: Mapping[str, Item], reports: Mapping[str, Report], copies: Mapping[Key, Report]) -> tuple[list[Seen], int]:
-    """Clips and copies that got a score, and how many copies got none (no usable face any more, or failed)."""
+def seen_of(reports: Mapping[str, tuple[Item, Report]], copies: Mapping[Key, Report]) -> tuple[list[Seen], int]:
+    """Clips and copies that got a score, and how many copies got none (no usable face any more, or failed); ``reports`` by the
+    file's name."""
     found = [
         Seen(scanned=scanned, report=report, copy=AS_IT_IS)
-        for name, report in reports.items()
-        if items[name].is_video and (scanned := votes_of(report, items[name])) is not None
+        for item, report in reports.values()
+        if item.is_video and (scanned := votes_of(report, item)) is not None
     ]
     lost = 0
     for (family, level, name), report in copies.items():
-        scanned = votes_of(report, items[name])
+        scanned = votes_of(report, reports[name][0])
         if scanned is None:
             lost += 1
         else:

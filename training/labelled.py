@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from training.evaluation.cases import Case
 from training.prepare import Crop
 from training.splits import Item, read_split
 from worker.errors import ConfigError
+from worker.model.checkpoint import load_spec, sha256
 from worker.model.spec import TrainingData
 
 DATA = Path("../shared/data")
@@ -40,11 +41,49 @@ def as_learnt(files: Iterable[File], training: TrainingData) -> list[File]:
 
     A checkpoint that does not say so (one recipe's, or a staged run's of an older version) has learnt from a source's left-out
     files if the split has no others to learn from. Else they are left out with those that they share groups with, and stay so.
+    Groups that its run held out of ``train`` are of ``heldout``.
     """
     known = list(files)
     there = {file.source for file in known if file.split == "train"}
     learnt = {source.name for source in training.sources if source.leftout or source.name not in there}
-    return [replace(file, split="train") if file.split == "leftout" and file.source in learnt else file for file in known]
+    held = set(training.held_out)
+
+    def split(file: File) -> str:
+        if file.split == "train" and file.group in held:
+            return "heldout"
+        return "train" if file.split == "leftout" and file.source in learnt else file.split
+
+    return [replace(file, split=split(file)) for file in known]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """A checkpoint, its sha256, and the labelled files by their paths, on the sides where it may judge them."""
+
+    checkpoint: Path
+    sha256: str
+    files: Mapping[str, Item]
+
+
+def judges(checkpoint: Path, folds: Sequence[Path], labelled: Iterable[Item]) -> list[Judge]:
+    """The checkpoint, and the runs that cross-fit it: each judges what it held out of what the checkpoint learnt from, no more.
+
+    Raises ConfigError for a run that held out nothing of it, and for one of another split.
+    """
+    spec, all_of = load_spec(checkpoint), list(labelled)
+    own = as_learnt(all_of, spec.training)
+    found = [Judge(checkpoint=checkpoint, sha256=sha256(checkpoint), files={item.path: item for item in own})]
+    for path in folds:
+        its = load_spec(path).training
+        if its.split_sha256 != spec.training.split_sha256:
+            raise ConfigError(f"{path} was trained by another split than {checkpoint}: it does not cross-fit it")
+        held = {item.path for item in as_learnt(own, its) if item.split == "heldout"}
+        learnt = [item for item in own if item.split == "train"]
+        files = {item.path: replace(item, split="heldout" if item.path in held else "train") for item in learnt}
+        if not held & files.keys():
+            raise ConfigError(f"{path} held out nothing that {checkpoint} learnt from: it was trained without hold_out")
+        found.append(Judge(checkpoint=path, sha256=sha256(path), files=files))
+    return found
 
 
 def _below_one_folder(items: Sequence[Item], root: Path) -> tuple[Sequence[Item], Path]:

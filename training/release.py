@@ -111,6 +111,7 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str, starts:
         training=TrainingData(
             sources=sources,
             split_sha256=split_sha256(split_of(cache)),
+            held_out=trained.fit.hold_out,
         ),
         git_revision=git_revision(),
         licence=terms.of_training(trained.fit.terms, sources, data=terms.of_cache(cache), starts=starts, init=network.init),

@@ -6,7 +6,7 @@ trained on. Videos and pictures are calibrated apart; reported scores are out of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 from training.calibration import RULE, Clips, Fit, Target, crossfit, fit_single, joined, with_chances
 from training.composites import CUTS, TrackVotes, composite_clips, crossfit_alarms
 from training.evaluation.replay import coverage_of, faces_of, why_not_whole
+from training.labelled import Judge
 from training.longtracks import ClipVotes, Layout, long_tracks
 from training.quality import fit_quality
 from training.scores import calibration_line, out_of_source, sources_table
@@ -61,11 +62,10 @@ def silent(note: str) -> None:
 
 
 def read_reports(
-    paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str, tell: Callable[[str], None] = silent
+    paths: Iterable[Path], judges: Sequence[Judge], data: Path, tell: Callable[[str], None] = silent
 ) -> list[Scanned]:
     """Completed reports with votes, the last of each file. Raises ConfigError as ``named_reports`` does."""
-    named = named_reports(paths, items, data, model_sha256, tell)
-    votes = ((name, votes_of(report, items[name])) for name, report in named)
+    votes = ((item.path, votes_of(report, item)) for item, report in named_reports(paths, judges, data, tell))
     return [scanned for scanned in last_of_each(votes, tell).values() if scanned]
 
 
@@ -83,16 +83,17 @@ def last_of_each(named: Iterable[tuple[str, T]], tell: Callable[[str], None] = s
 
 
 def named_reports(
-    paths: Iterable[Path], items: Mapping[str, Item], data: Path, model_sha256: str, tell: Callable[[str], None] = silent
-) -> Iterator[tuple[str, Report]]:
-    """Reports with the names of their files, all made with the checkpoint of this hash, but for scans that failed without one (of
-    a file that is not there any more): files with no other scan are counted, and ``tell`` hears of them.
+    paths: Iterable[Path], judges: Sequence[Judge], data: Path, tell: Callable[[str], None] = silent
+) -> Iterator[tuple[Item, Report]]:
+    """Reports with their files, all made with one of these checkpoints, but for scans that failed without one (of a file that is
+    not there any more): files with no other scan are counted, and ``tell`` hears of them.
 
     Raises ConfigError for a line that is no report, one of another checkpoint or of a scan of less than all (ended early by its
-    verdict, or of a part), and for a file outside ``data`` or of what was trained on (``training.labelled.as_learnt``).
+    verdict, or of a part), and for a file outside ``data`` or that its checkpoint may not judge (``training.labelled.judges``).
     """
     root = data.resolve()
-    linked = {place: name for name in items if (place := (root / name).resolve()) != root / name}
+    names = {name for judge in judges for name in judge.files}
+    linked = {place: name for name in names if (place := (root / name).resolve()) != root / name}
     lost: dict[str, None] = {}
     there: set[str] = set()
     for path in paths:
@@ -106,17 +107,19 @@ def named_reports(
             except ValueError as exc:  # pydantic's errors are ValueErrors too
                 raise ConfigError(f"{path}:{number} is not a report on a file below {data}: {exc}") from exc
             without_model = report.model is None and report.status == "failed"
-            if not without_model and (report.model is None or report.model.sha256 != model_sha256):
+            could = judges if without_model else [one for one in judges if report.model and report.model.sha256 == one.sha256]
+            if not could:
                 raise ConfigError(f"{path}:{number} was made with another checkpoint: scan again with --model")
             if why := why_not_whole(report):
                 raise ConfigError(f"{path}:{number} {why}")
-            if name not in items or items[name].split == "train":
+            known = [item for one in could if (item := one.files.get(name)) and item.split != "train"]
+            if not known:
                 raise ConfigError(f"{path}:{number}: {name} was trained on or is not of the split, it cannot calibrate")
             if without_model:
                 lost[name] = None
             else:
                 there.add(name)
-                yield name, report
+                yield known[0], report
     if gone := [name for name in lost if name not in there]:
         tell(f"{len(gone)} files could not be read, the first of them {gone[0]}: they do not count")
 

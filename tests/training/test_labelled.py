@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from tests.training.conftest import crop
 from tests.training.test_scans import report, write
+from training.commands.data import app as data_app
 from training.commands.release import app
-from training.labelled import DATA, as_learnt, labelled_files
+from training.labelled import DATA, as_learnt, judges, labelled_files
 from training.paper.release import trained_on
 from training.paper.sets import choose_sets
 from training.paper.settings import Selection, Sets
@@ -68,6 +69,79 @@ def test_a_checkpoint_is_calibrated_on_its_own_cache(tmp_path: Path, uncalibrate
     assert result.exit_code == 0, result.output
     assert checkpoint.load_spec(model).calibrations
     assert "on 24 files" in result.output
+
+
+def cross_fitted(folder: Path, model: Path, *, sides: str = "ab") -> tuple[list[Path], list[Item], Path]:
+    """A cache whose clips are all learnt from by ``model``, but for what runs of its recipe each held out: half of the groups."""
+    items = [item(f"{label}/{n}.mp4", label, f"mine/{n}", "train") for n in range(12) for label in ("real", "fake")]
+    begin(folder / "cache", Provenance(root=folder / "media", layout="plain", items=tuple(items)))
+    spec, arrays = checkpoint.load(model)
+    learn_from(model, "mine")
+    folds = []
+    for place, name in enumerate(sides):
+        held = tuple(f"mine/{n}" for n in range(12) if n % 2 == place)
+        training = TrainingData(sources=(TrainingSource(name="mine", real=6, fake=6),), held_out=held)
+        folds.append(folder / f"{name}.safetensors")
+        checkpoint.save(folds[-1], arrays, spec.model_copy(update={"training": training}))
+    return folds, items, folder / "cache"
+
+
+def test_what_was_learnt_from_calibrates_by_scans_of_runs_that_held_it_out(tmp_path: Path, uncalibrated: Path) -> None:
+    folds, items, cache = cross_fitted(tmp_path, uncalibrated)
+    rng = np.random.default_rng(0)
+    scans = write(
+        tmp_path / "scans.jsonl",
+        [
+            _with_sha(report(tmp_path / "media" / it.path, _logits(rng, it.label)), sha256(fold))
+            for place, fold in enumerate(folds)
+            for it in items
+            if int(it.group[5:]) % 2 == place
+        ],
+    )
+    arguments = ["calibrate", str(uncalibrated), str(scans), "--cache", str(cache)]
+    alone = CliRunner().invoke(app, arguments)
+    assert alone.exit_code == 2, alone.output
+    assert "made with another checkpoint" in " ".join(alone.stderr.split())
+    result = CliRunner().invoke(app, [*arguments, "--fold", str(folds[0]), "--fold", str(folds[1])])
+    assert result.exit_code == 0, result.output
+    assert "on 24 files" in result.output
+    assert checkpoint.load_spec(uncalibrated).calibrations
+
+
+@pytest.mark.parametrize("scanned_by", ["model", "a"])
+def test_a_scan_by_a_checkpoint_that_learnt_from_the_file_does_not_calibrate(
+    tmp_path: Path, uncalibrated: Path, scanned_by: str
+) -> None:
+    folds, _, cache = cross_fitted(tmp_path, uncalibrated)
+    by = uncalibrated if scanned_by == "model" else folds[0]
+    lines = write(tmp_path / "scans.jsonl", [_with_sha(report(tmp_path / "media/real/1.mp4", [1.0] * 4), sha256(by))])
+    for command in ("calibrate", "alarms"):
+        options = ["--cache", str(cache), "--fold", str(folds[0])]
+        result = CliRunner().invoke(app, [command, str(uncalibrated), str(lines), *options])
+        assert result.exit_code == 2, result.output
+        assert "real/1.mp4 was trained on" in " ".join(result.stderr.split())
+
+
+def test_a_checkpoint_that_does_not_cross_fit_another_is_refused(tmp_path: Path, uncalibrated: Path) -> None:
+    folds, items, _ = cross_fitted(tmp_path, uncalibrated, sides="a")
+    assert len(judges(uncalibrated, folds, items)) == 2
+    with pytest.raises(ConfigError, match="held out nothing"):
+        judges(uncalibrated, [uncalibrated], items)
+    spec, arrays = checkpoint.load(folds[0])
+    other = spec.model_copy(update={"training": spec.training.model_copy(update={"split_sha256": "b" * 64})})
+    checkpoint.save(folds[0], arrays, other)
+    with pytest.raises(ConfigError, match="another split"):
+        judges(uncalibrated, folds, items)
+
+
+def test_the_files_that_a_run_held_out_are_listed(tmp_path: Path, uncalibrated: Path) -> None:
+    folds, _, cache = cross_fitted(tmp_path, uncalibrated)
+    arguments = ["files", "train", "--cache", str(cache), "--held-out-by"]
+    result = CliRunner().invoke(data_app, [*arguments, str(folds[1])])
+    assert {Path(line).name for line in result.output.split()} == {f"{n}.mp4" for n in range(1, 12, 2)}
+    refused = CliRunner().invoke(data_app, [*arguments, str(uncalibrated)])
+    assert refused.exit_code == 2
+    assert "without hold_out" in refused.stderr
 
 
 def test_files_of_a_left_out_source_that_the_checkpoint_was_trained_on_do_not_calibrate_it(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from training.calibration import Target
+from training.labelled import Judge
 from training.scans import Scanned, calibrate_checkpoint, read_reports, votes_of
 from training.splits import Item
 from worker.errors import ConfigError
@@ -49,6 +50,10 @@ def report(path: Path, logits: list[float], kind: MediaKind = MediaKind.VIDEO, q
     )
 
 
+def judged(files: dict[str, Item], sha256: str = SHA) -> list[Judge]:
+    return [Judge(checkpoint=Path("model.safetensors"), sha256=sha256, files=files)]
+
+
 def write(path: Path, reports: list[Report]) -> Path:
     path.write_text("".join(found.model_dump_json() + "\n" for found in reports), "utf-8")
     return path
@@ -71,7 +76,7 @@ def scans(tmp_path: Path) -> tuple[dict[str, Item], Path]:
 
 def test_a_track_is_read_back_as_it_was_scored(tmp_path: Path) -> None:
     lines = write(tmp_path / "one.jsonl", [report(tmp_path / "a.mp4", [1.0, 2.0, 3.0, 2.0])])
-    (scanned,) = read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA)
+    (scanned,) = read_reports([lines], judged({"a.mp4": item("a.mp4", "fake", "g")}), tmp_path)
     assert scanned.logit == pytest.approx(2.0, abs=1e-6)
     assert scanned.votes == pytest.approx((1.0, 2.0, 3.0, 2.0), abs=1e-6)
     assert (scanned.quality, scanned.others) == (0.8, ())
@@ -81,7 +86,7 @@ def test_a_track_is_read_back_as_it_was_scored(tmp_path: Path) -> None:
 def test_a_name_may_hold_a_line_separator(tmp_path: Path) -> None:
     name = "a\u2028b\x85.mp4"
     lines = write(tmp_path / "one.jsonl", [report(tmp_path / name, [1.0, 2.0, 3.0])])
-    (scanned,) = read_reports([lines], {name: item(name, "fake", "g")}, tmp_path, SHA)
+    (scanned,) = read_reports([lines], judged({name: item(name, "fake", "g")}), tmp_path)
     assert scanned.item.path == name
 
 
@@ -91,24 +96,24 @@ def test_a_file_that_is_a_link_is_known_by_where_it_leads(tmp_path: Path) -> Non
     (tmp_path / "media" / "a.mp4").symlink_to(tmp_path / "elsewhere.mp4")
     lines = write(tmp_path / "one.jsonl", [report(tmp_path / "elsewhere.mp4", [1.0] * 4)])
     items = {"a.mp4": item("a.mp4", "fake", "g")}
-    assert [scanned.item.path for scanned in read_reports([lines], items, tmp_path / "media", SHA)] == ["a.mp4"]
+    assert [scanned.item.path for scanned in read_reports([lines], judged(items), tmp_path / "media")] == ["a.mp4"]
     with pytest.raises(ConfigError, match="was trained on"):
-        read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g", "train")}, tmp_path / "media", SHA)
+        read_reports([lines], judged({"a.mp4": item("a.mp4", "fake", "g", "train")}), tmp_path / "media")
 
 
 def test_too_few_votes_are_no_score(tmp_path: Path) -> None:
     lines = write(tmp_path / "one.jsonl", [report(tmp_path / "a.mp4", [1.0, 2.0])])
-    assert read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA) == []
+    assert read_reports([lines], judged({"a.mp4": item("a.mp4", "fake", "g")}), tmp_path) == []
 
 
 def test_a_line_that_was_torn_within_a_character_is_named(tmp_path: Path) -> None:
     lines = write(tmp_path / "scans.jsonl", [report(tmp_path / name, [1.0] * 4) for name in ("a.mp4", "\u2028ä.mp4")])
     items = {name: item(name, "fake", "g") for name in ("a.mp4", "\u2028ä.mp4")}
-    assert len(read_reports([lines], items, tmp_path, SHA)) == 2
+    assert len(read_reports([lines], judged(items), tmp_path)) == 2
     content = lines.read_bytes()
     lines.write_bytes(content[: content.rindex("ä".encode()) + 1])
     with pytest.raises(ConfigError, match=r"scans\.jsonl:2 is not a report"):
-        read_reports([lines], items, tmp_path, SHA)
+        read_reports([lines], judged(items), tmp_path)
 
 
 def test_of_several_scans_of_one_file_the_last_counts_and_that_is_told(tmp_path: Path) -> None:
@@ -116,7 +121,7 @@ def test_of_several_scans_of_one_file_the_last_counts_and_that_is_told(tmp_path:
     first = write(tmp_path / "one.jsonl", [report(tmp_path / name, [1.0] * 4) for name in items])
     second = write(tmp_path / "two.jsonl", [report(tmp_path / "b.mp4", [2.0] * 4)])
     told: list[str] = []
-    found = read_reports([first, second], items, tmp_path, SHA, told.append)
+    found = read_reports([first, second], judged(items), tmp_path, told.append)
     assert [scanned.logit for scanned in found] == pytest.approx([1.0, 2.0], abs=1e-6)
     assert told == ["1 files were scanned more than once, the first of them b.mp4: the last scans count"]
 
@@ -127,13 +132,13 @@ def test_a_file_that_is_gone_is_told_and_stops_nothing(tmp_path: Path) -> None:
     gone = Report(id=new_id(), source=Source.of(tmp_path / "gone.mp4"), created_at=now(), status="failed", error=error)
     scans = write(tmp_path / "one.jsonl", [gone, report(tmp_path / "a.mp4", [1.0] * 4)])
     told: list[str] = []
-    assert [scanned.item.path for scanned in read_reports([scans], items, tmp_path, SHA, told.append)] == ["a.mp4"]
+    assert [scanned.item.path for scanned in read_reports([scans], judged(items), tmp_path, told.append)] == ["a.mp4"]
     assert told == ["1 files could not be read, the first of them gone.mp4: they do not count"]
     told.clear()
     back = write(tmp_path / "back.jsonl", [report(tmp_path / "gone.mp4", [1.0] * 4)])
-    assert len(read_reports([scans, back, scans], items, tmp_path, SHA, told.append)) == 2
+    assert len(read_reports([scans, back, scans], judged(items), tmp_path, told.append)) == 2
     assert told == ["1 files were scanned more than once, the first of them a.mp4: the last scans count"], "a scan of it counts"
-    read_reports([scans, scans], items, tmp_path, SHA, told.append)
+    read_reports([scans, scans], judged(items), tmp_path, told.append)
     assert told[1].startswith("1 files could not be read"), "once, however often it was tried"
     nameless = report(tmp_path / "a.mp4", [1.0] * 4).model_copy(update={"model": None})
     with pytest.raises(ConfigError, match="another checkpoint"):
@@ -151,7 +156,7 @@ def test_a_file_that_is_gone_is_told_and_stops_nothing(tmp_path: Path) -> None:
 def test_reports_that_may_not_calibrate_are_refused(tmp_path: Path, name: str, split: str, sha: str, message: str) -> None:
     lines = write(tmp_path / "one.jsonl", [report(tmp_path / name, [1.0] * 4)])
     with pytest.raises(ConfigError, match=message):
-        read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g", split)}, tmp_path, sha)
+        read_reports([lines], judged({"a.mp4": item("a.mp4", "fake", "g", split)}, sha), tmp_path)
 
 
 def test_scans_that_their_verdict_ended_early_are_refused(tmp_path: Path) -> None:
@@ -163,7 +168,7 @@ def test_scans_that_their_verdict_ended_early_are_refused(tmp_path: Path) -> Non
     )
     lines = write(tmp_path / "one.jsonl", [early])
     with pytest.raises(ConfigError, match="scan again with --exhaustive"):
-        read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA)
+        read_reports([lines], judged({"a.mp4": item("a.mp4", "fake", "g")}), tmp_path)
 
 
 def test_scans_of_a_part_are_refused(tmp_path: Path) -> None:
@@ -172,22 +177,22 @@ def test_scans_of_a_part_are_refused(tmp_path: Path) -> None:
     part = whole.model_copy(update={"sampling": whole.sampling.model_copy(update={"end_s": 2.0})})
     lines = write(tmp_path / "one.jsonl", [part])
     with pytest.raises(ConfigError, match="without --start and --end"):
-        read_reports([lines], {"a.mp4": item("a.mp4", "fake", "g")}, tmp_path, SHA)
+        read_reports([lines], judged({"a.mp4": item("a.mp4", "fake", "g")}), tmp_path)
 
 
 def test_lines_that_are_no_reports_and_files_elsewhere_are_refused(tmp_path: Path) -> None:
     lines = write(tmp_path / "one.jsonl", [report(Path("/elsewhere/a.mp4"), [1.0] * 4)])
     with pytest.raises(ConfigError, match=r"one\.jsonl:1"):
-        read_reports([lines], {}, tmp_path, SHA)
+        read_reports([lines], judged({}), tmp_path)
     lines.write_text("{}\n", "utf-8")
     with pytest.raises(ConfigError, match=r"one\.jsonl:1"):
-        read_reports([lines], {}, tmp_path, SHA)
+        read_reports([lines], judged({}), tmp_path)
 
 
 def test_the_calibration_lands_in_the_checkpoint(scans: tuple[dict[str, Item], Path], tmp_path: Path, uncalibrated: Path) -> None:
     items, lines = scans
     path = uncalibrated
-    table = calibrate_checkpoint(path, read_reports([lines], items, tmp_path, SHA), Target(), draws=20)
+    table = calibrate_checkpoint(path, read_reports([lines], judged(items), tmp_path), Target(), draws=20)
     (entry,) = checkpoint.load_spec(path).calibrations
     assert entry.media is MediaKind.VIDEO
     assert entry.strategies == (Strategy.AUTO,)
@@ -251,10 +256,10 @@ def test_degraded_copies_say_how_much_less_poor_faces_tell(
         tmp_path / "copies.jsonl",
         [report(tmp_path / "copies" / name, rng.normal(rng.normal(0, 3), 0.5, 12).tolist(), quality=0.2) for name in items],
     )
-    degraded = read_reports([copies], items, tmp_path / "copies", SHA)
+    degraded = read_reports([copies], judged(items), tmp_path / "copies")
     assert len(degraded) == 40
     before = checkpoint.load_spec(uncalibrated).version
-    seen = read_reports([lines], items, tmp_path, SHA)
+    seen = read_reports([lines], judged(items), tmp_path)
     table = calibrate_checkpoint(uncalibrated, seen, Target(), degraded, version=f"{before}.1", draws=20)
     (entry,) = checkpoint.load_spec(uncalibrated).calibrations
     assert checkpoint.load_spec(uncalibrated).version == f"{before}.1"

@@ -194,10 +194,14 @@ def files(
     splits: Annotated[list[str], typer.Argument(help="train, heldout or leftout; one or more.")],
     data: Annotated[Path | None, typer.Option(help="Folder that the files lie in.")] = None,
     cache: Annotated[Path | None, typer.Option(help="The split of this cache instead of the committed one.")] = None,
+    held_out_by: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Of them only what this checkpoint's run held out of train.")
+    ] = None,
 ) -> None:
     """Print the files of these parts of the split, a line each: for `veriframe scan -`."""
     from training.provenance import read
     from training.splits import SPLITS, read_split
+    from worker.model.checkpoint import load_spec
 
     if odd := set(splits) - set(SPLITS):
         raise ConfigError(f"no such part of the split: {', '.join(sorted(odd))}; there are {', '.join(SPLITS)}")
@@ -205,8 +209,11 @@ def files(
     if cache and made_of is None:
         raise ConfigError(f"{cache} has no split of its own: it was not made by `veriframe data prepare`")
     root = (data or (made_of.root if made_of else OWN)).resolve()
+    held = load_spec(held_out_by).training.held_out if held_out_by else None
+    if held is not None and not held:
+        raise ConfigError(f"{held_out_by} held nothing out: it was trained without hold_out")
     for item in made_of.items if made_of else read_split():
-        if item.split in splits:
+        if item.split in splits and (held is None or item.group in held):
             typer.echo(root / item.path)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.commands.outcome import exit_codes
 from worker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from worker.report import Report
 
 app = typer.Typer(help="Write a run's checkpoint and calibrate it.", no_args_is_help=True, add_completion=False)
 
@@ -34,6 +37,10 @@ A checkpoint of one's own media, on the files that its cache holds out:
   veriframe data files heldout leftout --cache runs/cache | veriframe scan - --exhaustive --model runs/own/model.safetensors \
     --format jsonl > scans.jsonl
   veriframe release calibrate runs/own/model.safetensors scans.jsonl --cache runs/cache
+A checkpoint that has learnt from all people, by runs of its recipe that each held some out (hold_out in their configurations):
+  veriframe data files train --held-out-by fold-a.safetensors | veriframe scan - --exhaustive --model fold-a.safetensors \
+    --format jsonl >> scans.jsonl
+  veriframe release calibrate model.safetensors scans.jsonl --fold fold-a.safetensors --fold fold-b.safetensors
 With degraded copies it also learns how much less poor faces tell (kept where that helps out of fold):
   veriframe release degrade copies
   veriframe scan copies --exhaustive --model model.safetensors --format jsonl > copies.jsonl
@@ -66,6 +73,18 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         help="Folder of the labelled media; default: ../shared/data, or what the cache was made of.", show_default=False
+    ),
+]
+
+
+FoldOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="A checkpoint of the same recipe whose run held groups out of what CHECKPOINT learnt from (hold_out): its scans of"
+        " these count, too; may be repeated.",
+        show_default=False,
     ),
 ]
 
@@ -113,6 +132,7 @@ def calibrate(
             exists=True, dir_okay=False, help="JSONL of `veriframe scan --model CHECKPOINT` over files not trained on."
         ),
     ],
+    fold: FoldOption = None,
     cache: CacheOption = None,
     data: DataOption = None,
     degraded: Annotated[
@@ -128,19 +148,17 @@ def calibrate(
     ] = None,
 ) -> None:
     from training.calibration import Target
-    from training.labelled import as_learnt, labelled_files
+    from training.labelled import judges, labelled_files
     from training.room import refuse_unwritable
     from training.scans import calibrate_checkpoint, read_reports
-    from worker.model.checkpoint import load_spec, sha256
 
     refuse_unwritable(checkpoint)
     if card is not None:
         refuse_unwritable(card, is_replaced=False)
     labelled, root = labelled_files(cache, data)
-    items = {item.path: item for item in as_learnt(labelled.values(), load_spec(checkpoint).training)}
-    digest = sha256(checkpoint)
-    scanned = read_reports(reports, items, root, digest, _told)
-    poor = read_reports(degraded or [], items, copies, digest, _told)
+    judging = judges(checkpoint, fold or (), labelled.values())
+    scanned = read_reports(reports, judging, root, _told)
+    poor = read_reports(degraded or [], judging, copies, _told)
     lines = calibrate_checkpoint(checkpoint, scanned, Target(fpr=fpr, fnr=fnr, coverage=coverage), poor, version=version)
     typer.echo("\n".join(lines))
     if card is not None:
@@ -178,6 +196,7 @@ def alarms(
             exists=True, dir_okay=False, help="JSONL of `veriframe scan --model CHECKPOINT` over files not trained on."
         ),
     ],
+    fold: FoldOption = None,
     cache: CacheOption = None,
     data: DataOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the copies' scans and the table.")] = Path("runs/alarms"),
@@ -191,30 +210,32 @@ def alarms(
     from training.alarms import report_lines, seen_of, trials
     from training.calibration import Target
     from training.evaluation import robustness
-    from training.labelled import as_learnt, labelled_files
+    from training.labelled import judges, labelled_files
     from training.room import refuse_unwritable
     from training.scans import last_of_each, named_reports
     from worker.compose import build_scanner
     from worker.frame_source import build_frames
-    from worker.model.checkpoint import load_spec, sha256
     from worker.progress import Bar
     from worker.settings import default_file, load_settings
 
     refuse_unwritable(out / "alarms.md")
     labelled, root = labelled_files(cache, data)
-    items = {item.path: item for item in as_learnt(labelled.values(), load_spec(checkpoint).training)}
-    own = last_of_each(named_reports(reports, items, root, sha256(checkpoint), _told), _told)
-    wanted = trials(items, own, root)
-    engine = {"checkpoint": checkpoint} | ({} if threads is None else {"threads": threads})
-    every_frame = {"sampling": {"exhaustive": True}}
-    settings = load_settings(default_file(), {"model": engine, "output": {"evidence_per_track": 0}} | every_frame)
+    judging = judges(checkpoint, fold or (), labelled.values())
+    told = named_reports(reports, judging, root, _told)
+    own = last_of_each(((item.path, (item, report)) for item, report in told), _told)
+    every_frame = {"sampling": {"exhaustive": True}, "output": {"evidence_per_track": 0}}
     out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
-    bar = Bar(console, total=len(wanted), live=console.is_terminal)
-    with build_scanner(settings) as scanner, build_frames(settings) as frames, bar:
-        copies = robustness.scans(wanted, out / "copies.jsonl", scanner, frames, on_done=bar.advance)
-    seen, lost = seen_of(items, own, copies)
+    copies: dict[robustness.Key, Report] = {}
+    for judge in judging:
+        wanted = trials((it for it in own.values() if it[1].model and it[1].model.sha256 == judge.sha256), root)
+        engine = {"checkpoint": judge.checkpoint} | ({} if threads is None else {"threads": threads})
+        settings = load_settings(default_file(), {"model": engine} | every_frame)
+        bar = Bar(console, total=len(wanted), live=console.is_terminal)
+        with build_scanner(settings) as scanner, build_frames(settings) as frames, bar:
+            copies |= robustness.scans(wanted, out / "copies.jsonl", scanner, frames, on_done=bar.advance)
+    seen, lost = seen_of(own, copies)
     lines = report_lines(seen, Target(fpr=fpr, fnr=fnr, coverage=coverage))
-    lines += ["", f"{lost} of {len(wanted)} copies got no score and count in no share."]
+    lines += ["", f"{lost} of {len(copies)} copies got no score and count in no share."]
     (out / "alarms.md").write_text("\n".join(lines) + "\n", "utf-8")
     typer.echo("\n".join(lines))

@@ -121,6 +121,8 @@ class TrainingData(_Part):
     split_sha256: Sha256 | None = None
     parent_sha256: Sha256 | None = None
     """The file of the checkpoint that these weights were adapted from."""
+    held_out: tuple[str, ...] = ()
+    """Groups of the split's training side that these weights did not learn from: one of several runs that cross-fit a recipe."""
 
 
 class Licence(_Part):
