@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 from training import provenance
 from training.evaluation.cases import Case
 from training.prepare import Crop
-from training.splits import Item, read_split
+from training.splits import COMMITTED, Item, read_split
 from worker.errors import ConfigError
 from worker.model.checkpoint import load_spec, sha256
 from worker.model.spec import TrainingData
@@ -41,9 +43,11 @@ def as_learnt(files: Iterable[File], training: TrainingData) -> list[File]:
 
     A checkpoint that does not say so (one recipe's, or a staged run's of an older version) has learnt from a source's left-out
     files if the split has no others to learn from. Else they are left out with those that they share groups with, and stay so.
-    Groups that its run held out of ``train`` are of ``heldout``.
+    Groups that its run held out of ``train`` are of ``heldout``. Files of a committed split that it was trained by are on the
+    sides that they have there, whatever split names them here.
     """
-    known = list(files)
+    sides = committed_sides(training.split_sha256)
+    known = [replace(file, split=sides.get(_name(file), file.split)) for file in files]
     there = {file.source for file in known if file.split == "train"}
     learnt = {source.name for source in training.sources if source.leftout or source.name not in there}
     held = set(training.held_out)
@@ -54,6 +58,17 @@ def as_learnt(files: Iterable[File], training: TrainingData) -> list[File]:
         return "train" if file.split == "leftout" and file.source in learnt else file.split
 
     return [replace(file, split=split(file)) for file in known]
+
+
+@cache
+def committed_sides(split_sha256: str | None) -> Mapping[str, str]:
+    """path -> split of the committed split of this hash; empty for any other."""
+    names = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in COMMITTED.parent.glob("*.csv")}
+    return {item.path: item.split for item in read_split(names[split_sha256])} if split_sha256 in names else {}
+
+
+def _name(file: Item | Crop | Case) -> str:
+    return file.name if isinstance(file, Case) else file.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

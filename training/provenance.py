@@ -166,9 +166,12 @@ def whole_lines(data: bytes) -> bytes:
 
 
 def split_of(cache: Path) -> Path:
-    """The split that a cache was made by: its own, or the committed one."""
+    """The split that a cache was made by: a committed one, if it is that, or its own."""
     made_of = read(cache)
-    return COMMITTED if made_of is None or made_of.layout == "own" else split_file(cache)
+    if made_of is None:
+        return COMMITTED
+    committed = (path for path in sorted(COMMITTED.parent.glob("*.csv")) if tuple(read_split(path)) == made_of.items)
+    return next(committed, split_file(cache)) if made_of.layout == "own" else split_file(cache)
 
 
 def straddling(entries: Sequence[Entry]) -> list[Skipped]:

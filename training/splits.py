@@ -306,6 +306,15 @@ def read_split(path: Path = COMMITTED) -> list[Item]:
         return [Item(**row) for row in csv.DictReader(file)]
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a CSV tells all of an ``Item``, as the committed splits do, or paths and sides alone. Raises ConfigError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return {field.name for field in fields(Item)} - {"family", "target"} <= set(csv.DictReader(file).fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        raise ConfigError(f"{path}: not a split: {exc!r}") from exc
+
+
 def split_sha256(path: Path = COMMITTED) -> str:
     """Names the split in checkpoints and reports."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

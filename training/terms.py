@@ -7,9 +7,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from training.provenance import split_of
+from training import provenance
 from training.settings import TERMS
-from training.splits import split_sha256
 from worker.errors import ConfigError, ModelError
 from worker.model import checkpoint
 from worker.model.spec import Licence, TrainingSource
@@ -19,13 +18,14 @@ BUNDLED = Licence(
     file="LICENSE-WEIGHTS.txt",
     notice="Trained on FaceForensics++, FFHQ and other data under research terms; retrain on your own data for production.",
 )
-"""Of what is trained on the committed split."""
+"""Of what is trained on media of the committed splits."""
 NO_FILE = "none"
 
 
 def of_cache(cache: Path) -> tuple[Licence, ...]:
-    """The bundled terms where the split is the committed one; a cache that says nothing of itself counts as of it."""
-    return (BUNDLED,) if split_sha256(split_of(cache)) == split_sha256() else ()
+    """The bundled terms where the media are those of the committed splits; a cache that says nothing of itself counts as such."""
+    made_of = provenance.read(cache)
+    return (BUNDLED,) if made_of is None or made_of.layout == "own" else ()
 
 
 def of_start(path: Path) -> tuple[Licence, ...]:

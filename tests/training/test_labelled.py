@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from tests.training.conftest import crop
 from tests.training.test_scans import report, write
 from training.commands.data import app as data_app
 from training.commands.release import app
+from training.evaluation.cases import Case
 from training.labelled import DATA, as_learnt, judges, labelled_files
 from training.paper.release import trained_on
 from training.paper.sets import choose_sets
 from training.paper.settings import Selection, Sets
 from training.provenance import Provenance, begin
-from training.splits import Item, read_split
+from training.splits import Item, read_split, split_sha256
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.checkpoint import sha256
@@ -191,6 +193,16 @@ def test_where_a_staged_run_took_some_of_a_sources_left_out_files_all_of_them_ar
     assert {(row.source, row.split) for row in found} == {
         ("mine", "train"), ("yours", "train"), ("yours", "leftout"), ("others", "heldout"),
     }  # fmt: skip
+
+
+def test_a_checkpoint_has_learnt_from_what_its_own_committed_split_says(tmp_path: Path) -> None:
+    now = read_split()
+    held = next(file for file in now if file.split == "heldout")
+    told = replace(held, split="train")
+    case = Case(name=held.path, path=tmp_path / "a.png", label=held.label, source=held.source, group=held.group)
+    by_it = TrainingData(sources=(), split_sha256=split_sha256())
+    assert [file.split for file in as_learnt([told], by_it) + as_learnt([case], by_it)] == ["heldout", "heldout"]
+    assert [file.split for file in as_learnt([told], TrainingData(sources=(), split_sha256="b" * 64))] == ["train"]
 
 
 def test_degraded_copies_are_made_of_the_caches_held_out_files(tmp_path: Path) -> None:

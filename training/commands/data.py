@@ -84,13 +84,15 @@ def prepare(
     from training.leaks import by_name
     from training.prepare import prepare as fill
     from training.provenance import Provenance, begin, read_skipped, skip, straddling
-    from training.splits import Assignment, assign, read_sides, read_split
+    from training.splits import Assignment, assign, is_whole, read_sides, read_split
     from worker.content import full_told
 
     listing = _listing(sources, layout)
     _tell(listing)
     if listing.layout == "own" and split is None and not leave_out:
         found = Assignment(items=tuple(read_split()))
+    elif listing.layout == "own" and split is not None and is_whole(split):
+        found = Assignment(items=tuple(read_split(split)))
     else:
         sides = None if split is None else read_sides(split)
         found = assign(listing.entries, held_out=held_out, leave_out=leave_out or (), given=sides)
