@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any, cast
 from uuid import uuid4
 
 from redis import Redis
+
+from worker.queue.connection import scripts_of
 
 DECISIONS = 50
 """On one content of one owner, the latest so many are kept beside the log, which has all."""
@@ -28,11 +29,7 @@ class AuditLog:
 
     def __init__(self, redis: Redis, namespace: str) -> None:
         self._redis, self._namespace = redis, namespace
-        folder = files("worker.queue").joinpath("scripts")
-        prelude = folder.joinpath("prelude.lua").read_text("utf-8")
-        self._decide, self._decided, self._decisions = (
-            redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8")) for name in SCRIPTS
-        )
+        self._decide, self._decided, self._decisions = scripts_of(redis, SCRIPTS).values()
 
     def write(self, entry: dict[str, Any], laid_over: dict[str, Any]) -> None:
         """Into the log, and ``laid_over`` over every result of its owner's for the same bytes; nothing where that lies there by

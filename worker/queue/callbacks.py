@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from itertools import islice
 from typing import Any, Literal, cast
 
 from redis import Redis
 
-from worker.queue.connection import translated
+from worker.queue.connection import scripts_of, translated
 from worker.queue.places import batches
 
 State = Literal["waiting", "sending", "delivered", "dead"]
@@ -69,11 +68,7 @@ class Callbacks:
 
     def __init__(self, redis: Redis, namespace: str = "vf") -> None:
         self._redis, self._namespace = redis, namespace
-        folder = files("worker.queue").joinpath("scripts")
-        prelude = folder.joinpath("prelude.lua").read_text("utf-8")
-        self._scripts = {
-            name: redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8")) for name in SCRIPTS
-        }
+        self._scripts = scripts_of(redis, SCRIPTS)
 
     def pending(self) -> int:
         """How many are waiting or under way."""

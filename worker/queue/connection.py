@@ -11,9 +11,10 @@ import ipaddress
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -21,6 +22,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from redis import Redis
 from redis import exceptions as refused
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.commands.core import Script
 from redis.connection import Connection
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
@@ -249,6 +251,13 @@ def _takes_no_writes(error: Exception) -> bool:
 def _is_waited_out(error: Exception) -> bool:
     """Of what ``PatientRetry`` is told to try again: other refusals stay what they are."""
     return isinstance(error, DOWN) or _takes_no_writes(error)
+
+
+def scripts_of(redis: Redis, names: Sequence[str]) -> dict[str, Script]:
+    """Our Lua scripts by name (``scripts/NAME.lua``), each behind the prelude that they share."""
+    folder = files("worker.queue").joinpath("scripts")
+    prelude = folder.joinpath("prelude.lua").read_text("utf-8")
+    return {name: redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8")) for name in names}
 
 
 @contextmanager

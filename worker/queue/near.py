@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Final, cast
 
 from worker.phash import bands, distance, hashes_of, limit
+from worker.queue.connection import scripts_of
 from worker.queue.records import NEAR_AGES, Records
 from worker.report import Report
 
@@ -39,12 +39,7 @@ class NearIndex:
 
     def __init__(self, records: Records, *, most: int = MOST) -> None:
         self._records, self._most = records, most
-        folder = files("worker.queue").joinpath("scripts")
-        prelude = folder.joinpath("prelude.lua").read_text("utf-8")
-        self._add, self._find = (
-            records.redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8"))
-            for name in ("near_add", "near_find")
-        )
+        self._add, self._find = scripts_of(records.redis, ("near_add", "near_find")).values()
 
     def add(self, report: Report) -> None:
         """Make a scan findable that was completed just now; one without a hash, or that is there already, changes nothing."""

@@ -18,7 +18,6 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any, cast
 from uuid import uuid4
 
@@ -26,7 +25,7 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, RedisDown, UnreadableRecord
-from worker.queue.connection import DOWN
+from worker.queue.connection import DOWN, scripts_of
 from worker.queue.record import (
     GLANCED,
     Claim,
@@ -78,11 +77,7 @@ class Records:
     def __init__(self, redis: Redis, namespace: str = "vf", terms: Terms | None = None, telemetry: Telemetry = SILENT) -> None:
         self.redis, self.namespace, self.terms = redis, namespace, terms or Terms()
         self._telemetry = telemetry
-        folder = files("worker.queue").joinpath("scripts")
-        prelude = folder.joinpath("prelude.lua").read_text("utf-8")
-        self._scripts = {
-            name: redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8")) for name in SCRIPTS
-        }
+        self._scripts = scripts_of(redis, SCRIPTS)
 
     def key(self, *parts: str) -> str:
         return ":".join((self.namespace, *parts))

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, Final, cast
 
 from redis import Redis
 
 from worker.errors import DamagedRecord, UnreadableRecord
+from worker.queue.connection import scripts_of
 from worker.queue.record import Claim, Record
 from worker.types import Json
 from worker.watch.events import WatchEvent, WindowResult
@@ -38,12 +38,7 @@ class WatchLog:
 
     def __init__(self, redis: Redis, namespace: str = "vf", *, kept: int = EVENTS_KEPT) -> None:
         self._redis, self._namespace, self._kept = redis, namespace, kept
-        folder = files("worker.queue").joinpath("scripts")
-        prelude = folder.joinpath("prelude.lua").read_text("utf-8")
-        self._store, self._note, self._read = (
-            redis.register_script(prelude + folder.joinpath(f"{name}.lua").read_text("utf-8"))
-            for name in ("watched", "crops", "events")
-        )
+        self._store, self._note, self._read = scripts_of(redis, ("watched", "crops", "events")).values()
 
     def cursor(self, scan_id: str) -> Json | None:
         """Where to go on; None: at the beginning. Raises DamagedRecord."""
