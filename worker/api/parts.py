@@ -23,7 +23,7 @@ from worker.queue.roster import Roster
 
 T = TypeVar("T")
 BODY_TIMEOUT_S = 30.0
-"""A JSON body must have come by then."""
+"""A JSON body, and the fields of a form, must have come by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,13 +90,13 @@ async def json_body(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HttpError(415, "send JSON, with the header Content-Type: application/json")
-    return await in_time(request.body(), BODY_TIMEOUT_S)
+    return await in_time(request.body())
 
 
-async def in_time(coming: Awaitable[T], timeout_s: float) -> T:
-    """Raises HttpError (408)."""
+async def in_time(coming: Awaitable[T]) -> T:
+    """What comes within ``BODY_TIMEOUT_S``. Raises HttpError (408)."""
     try:
-        with anyio.fail_after(timeout_s):
+        with anyio.fail_after(BODY_TIMEOUT_S):
             return await coming
     except TimeoutError as exc:
         raise HttpError(408, "the body came too slowly", {"Connection": "close"}) from exc

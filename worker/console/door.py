@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 
-from worker.api.parts import BODY_TIMEOUT_S, in_time
+from worker.api.parts import in_time
 from worker.api.problems import HttpError
 from worker.console.parts import TheConsole
 from worker.console.sessions import Session, checked_cookie
@@ -97,7 +97,7 @@ async def _form(request: Request) -> Form:
     refuse_strangers(request)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise HttpError(415, f"this form is sent as {FORM}")
-    body = await in_time(request.body(), BODY_TIMEOUT_S)
+    body = await in_time(request.body())
     try:
         fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
     except ValueError as exc:

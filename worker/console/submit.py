@@ -10,7 +10,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from worker.api.parts import BODY_TIMEOUT_S, in_time
+from worker.api.parts import in_time
 from worker.api.problems import HttpError, told_of
 from worker.api.scans import submitted
 from worker.console.door import Submitter, check_token, refuse_strangers
@@ -65,7 +65,7 @@ async def _taken_in(request: Request, session: Session, console: Console, fields
     if not length.isdigit() or int(length) > most:
         raise MediaTooLarge(f"a file may have {console.max_upload_bytes} bytes here")
     pieces = read_form(request.headers.get("content-type", ""), request.stream(), max_bytes=most)
-    begun = await in_time(_fields(pieces, fields), BODY_TIMEOUT_S)
+    begun = await in_time(_fields(pieces, fields))
     check_token(session, fields.get("token"))
     upload = None
     if begun is not None and begun.filename:
@@ -76,7 +76,7 @@ async def _taken_in(request: Request, session: Session, console: Console, fields
             raise HttpError(501, "files are not kept here: artifacts.url is not set")
         upload, _ = await console.api.intake.take(session.key.owner, file_bytes(pieces))
     while begun is not None:
-        begun = await in_time(_fields(pieces, fields), BODY_TIMEOUT_S)
+        begun = await in_time(_fields(pieces, fields))
     return upload
 
 
