@@ -1,1 +1,1 @@
-"""Benchmarks and, later, engines for GPUs."""
+"""Benchmarks, exports for other runtimes, and parity of every backend with PyTorch."""

@@ -77,7 +77,7 @@ class Problem(BaseModel):
 
 
 class HttpError(HTTPException):
-    """An answer that only HTTP knows: 408, 415, 501."""
+    """An answer that only HTTP knows, of those in ``FRAMEWORK``."""
 
 
 def answer(
