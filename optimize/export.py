@@ -21,7 +21,7 @@ from optimize.artefacts.makers import MAKERS, NET_PROFILES, Array, Made, Source,
 from optimize.artefacts.needs import NEEDS, need
 from optimize.artefacts.pictures import Pictures, demo_pictures
 from optimize.engines.build import Profile, supported_targets
-from optimize.engines.cast import Precision, cast_graph
+from optimize.engines.cast import cast_graph
 from worker import __version__
 from worker.backends import tensorrt
 from worker.backends.artefact import (
@@ -34,6 +34,7 @@ from worker.backends.artefact import (
     Manifest,
     Network,
     Parity,
+    Precision,
     compare,
     kept_prefix,
     read_manifest,

@@ -16,8 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from optimize.engines.build import Profile, build_engine
-from optimize.engines.cast import Precision
-from worker.backends.artefact import Gpu, Kind, TensorSpec, target_of
+from worker.backends.artefact import Gpu, Kind, Precision, TensorSpec, target_of
 from worker.backends.tensorrt import Engine, RtKind, load_library, run_padded, this_gpu
 from worker.cores import affine_cores
 from worker.errors import ConfigError

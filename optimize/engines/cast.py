@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -17,9 +17,9 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from worker.backends.artefact import Precision
 from worker.errors import ModelError
 
-Precision = Literal["fp32", "fp16", "bf16"]
 Array = npt.NDArray[Any]
 
 STEM_CONVOLUTIONS = 2

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optimize.engines.cast import Precision
+from worker.backends.artefact import Precision
 from worker.errors import ModelError
 from worker.model.card import CardHead
 from worker.model.network import DeepfakeNet, score_logit

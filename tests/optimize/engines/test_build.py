@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from optimize.artefacts.makers import NET_PROFILES, graph_specs
 from optimize.engines.build import Built, Profile, build_engine, supported_targets
-from optimize.engines.cast import Precision, cast_graph
+from optimize.engines.cast import cast_graph
+from worker.backends.artefact import Precision
 from worker.errors import ModelError
 from worker.model.graph import DRAWS, FAMILIES, INPUT, LOGIT
 from worker.model.mtcnn import FILE_NAMES

@@ -9,8 +9,8 @@ import onnxruntime as ort
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from optimize.engines.cast import STEM_CONVOLUTIONS, Precision, backbone_nodes, cast_graph
-from worker.backends.artefact import GATES, compare
+from optimize.engines.cast import STEM_CONVOLUTIONS, backbone_nodes, cast_graph
+from worker.backends.artefact import GATES, Precision, compare
 from worker.errors import ModelError
 from worker.model.graph import FAMILIES, INPUT, LOGIT
 from worker.types import UInt8
