@@ -37,6 +37,7 @@ from worker.backends.artefact import (
     Precision,
     compare,
     kept_prefix,
+    probabilities,
     read_manifest,
 )
 from worker.backends.choose import cached_export, ready_export
@@ -175,7 +176,7 @@ def _fill(plan: Plan, folder: Path) -> Manifest:
     request.tell("reading the crops of the demo clips")
     pictures = demo_pictures(margin=spec.crop.margin, size=spec.crop.size)
     request.tell("scoring them with PyTorch in float32")
-    reference_F = tensorrt.probabilities(TorchClassifier(plan.checkpoint, threads=2), pictures.crops_FHWC)
+    reference_F = probabilities(TorchClassifier(plan.checkpoint, threads=2).scores(pictures.crops_FHWC).logit_F)
     (folder / PROBE).write_bytes(serialise_tensors({"crops": pictures.crops_FHWC, "p": reference_F}))
     networks: dict[str, Network] = {}
     parity: dict[str, Parity] = {}
@@ -248,7 +249,7 @@ def measured(source: Source, made: Made, pictures: Pictures, reference_F: Float3
     if made.run is None:
         return Parity(reference=reference, samples=0, reason=made.reason)
     if source.name == CLASSIFIER:
-        got, wanted = _p(made.run(inputs)[LOGIT]), reference_F
+        got, wanted = probabilities(made.run(inputs)[LOGIT]), reference_F
     else:
         got = np.asarray(made.run(inputs)["prob"], np.float32).reshape(-1)
         wanted = _reference_of(source.name, inputs)
@@ -264,10 +265,6 @@ def measured(source: Source, made: Made, pictures: Pictures, reference_F: Float3
 
 def _reference_of(net: str, inputs: Array) -> Float32:
     return np.asarray(onnx_runner(weights_folder() / FILE_NAMES[net])(inputs)["prob"], np.float32).reshape(-1)
-
-
-def _p(logits_F: Array) -> Float32:
-    return np.asarray(0.5 * (1 + np.tanh(np.asarray(logits_F, np.float64) / 2)), np.float32)
 
 
 def _network(source: Source, made: Made) -> Network:

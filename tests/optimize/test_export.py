@@ -13,9 +13,8 @@ from optimize.artefacts.needs import NEEDS
 from optimize.artefacts.pictures import NET_SIDES, PNET_HW, Pictures, demo_pictures
 from optimize.engines.build import Profile
 from optimize.export import ON_THE_CARD, OPENERS, RTX_TARGETS, Exported, Plan, Request, check_targets, measured, run_export
-from worker.backends.artefact import CLASSIFIER, KEPT, PROBE, Gpu, Precision, read_artefact
+from worker.backends.artefact import CLASSIFIER, KEPT, PROBE, Gpu, Precision, probabilities, read_artefact
 from worker.backends.onnx import OnnxClassifier
-from worker.backends.tensorrt import probabilities
 from worker.errors import ConfigError, ModelError
 from worker.extras import MODULES, missing
 from worker.model.checkpoint import load_spec, sha256
@@ -68,7 +67,7 @@ def test_figures_are_those_of_the_files(exported: Exported, tiny_checkpoint: Pat
     artefact = read_artefact(exported.folder)
     probe, told = artefact.probe(), artefact.manifest.parity[CLASSIFIER]
     classifier = OnnxClassifier(artefact.path(), threads=1, checkpoint_sha256=sha256(tiny_checkpoint))
-    off = np.abs(probabilities(classifier, probe.crops_FHWC).astype(np.float64) - probe.p_F)
+    off = np.abs(probabilities(classifier.scores(probe.crops_FHWC).logit_F).astype(np.float64) - probe.p_F)
     assert told.samples == len(probe.p_F) >= 18
     assert {name: parity.reference for name, parity in artefact.manifest.parity.items()} == {
         CLASSIFIER: "eager fp32",

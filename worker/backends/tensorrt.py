@@ -30,6 +30,7 @@ from worker.backends.artefact import (
     check_owned,
     check_parity,
     how_to_make,
+    probabilities,
     read_artefact,
     told_as,
 )
@@ -180,7 +181,7 @@ def open_tensorrt(folder: Path, *, kind: RtKind = "tensorrt", checkpoint_sha256:
     engine = engine_of(trt, artefact)
     size = artefact.manifest.networks[CLASSIFIER].inputs[0].shape[1]
     classifier = TensorRtClassifier(engine, name=told_as(artefact.manifest), size=size, max_batch=max_batch)
-    check_parity(artefact, probabilities(classifier, artefact.probe().crops_FHWC))
+    check_parity(artefact, probabilities(classifier.scores(artefact.probe().crops_FHWC).logit_F))
     return classifier
 
 
@@ -230,12 +231,6 @@ def this_gpu(what: str) -> Gpu:
         return Gpu(name=torch.cuda.get_device_name(), compute_capability=f"{major}.{minor}")
     except (RuntimeError, torch.cuda.DeferredCudaCallError) as exc:  # cards were counted only so far; this begins to use one
         raise ConfigError(f"{what} needs an NVIDIA GPU, and the one here cannot be used: {exc}") from exc
-
-
-def probabilities(classifier: Classifier, crops_FHWC: UInt8) -> Float32:
-    """p(fake) of each crop: float32 [F]."""
-    logits_F = classifier.scores(crops_FHWC).logit_F.astype(np.float64)
-    return np.asarray(0.5 * (1 + np.tanh(logits_F / 2)), np.float32)
 
 
 def or_fall_back(

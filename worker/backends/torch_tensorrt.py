@@ -11,8 +11,17 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from worker.backends.artefact import CLASSIFIER, Machine, check_fits, check_owned, check_parity, read_artefact, told_as
-from worker.backends.tensorrt import Array, TensorRtClassifier, probabilities, this_gpu
+from worker.backends.artefact import (
+    CLASSIFIER,
+    Machine,
+    check_fits,
+    check_owned,
+    check_parity,
+    probabilities,
+    read_artefact,
+    told_as,
+)
+from worker.backends.tensorrt import Array, TensorRtClassifier, this_gpu
 from worker.errors import ConfigError, ModelError
 from worker.extras import how_to_install, missing
 from worker.model.graph import DRAWS, FAMILIES, LOGIT
@@ -78,5 +87,5 @@ def open_torch_tensorrt(folder: Path, *, checkpoint_sha256: str, max_batch: int 
     size = manifest.networks[CLASSIFIER].inputs[0].shape[1]
     program = Program(module, least=least, greatest=greatest)
     classifier = TensorRtClassifier(program, name=told_as(manifest), size=size, max_batch=max_batch)
-    check_parity(artefact, probabilities(classifier, artefact.probe().crops_FHWC))
+    check_parity(artefact, probabilities(classifier.scores(artefact.probe().crops_FHWC).logit_F))
     return classifier

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from worker.backends.artefact import GATES, compare
+from worker.backends.artefact import GATES, compare, probabilities
 from worker.backends.candidates import ARTEFACTS, REFERENCE, precision_of
 from worker.errors import ConfigError, ModelError
 from worker.ports import Classifier
@@ -59,11 +59,6 @@ def probe_crops(size: int) -> UInt8:
         raise ModelError(f"the packaged {FACES} is damaged: install veriframe anew")
     faces = cv2.cvtColor(sheet, cv2.COLOR_BGR2RGB).reshape(GRID, SIDE, GRID, SIDE, 3).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 3)
     return np.stack([np.asarray(cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA), np.uint8) for face in faces])
-
-
-def probabilities(logits_F: Float32) -> Float32:
-    """p(fake) of each logit, exact at the extremes."""
-    return np.asarray(0.5 * (1 + np.tanh(logits_F.astype(np.float64) / 2)), np.float32)
 
 
 def try_all(names: Sequence[str], open_backend: Callable[[str], Classifier], crops_FHWC: UInt8) -> list[Trial]:

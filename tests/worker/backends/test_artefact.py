@@ -32,6 +32,7 @@ from worker.backends.artefact import (
     kept_artefacts,
     kept_marks,
     kept_prefix,
+    probabilities,
     read_artefact,
     told_as,
 )
@@ -222,6 +223,10 @@ def test_its_name_tells_its_precision(write: Write, tmp_path: Path) -> None:
 def test_figures() -> None:
     found = compare(np.array([0.2, 0.5], np.float32), np.array([0.1, 0.5], np.float32))
     assert (found.max_dp, found.mean_dp, found.samples) == (pytest.approx(0.1), pytest.approx(0.05), 2)
+
+
+def test_probabilities_of_extreme_logits() -> None:
+    np.testing.assert_array_equal(probabilities(np.array([-1e4, 0, 1e4], np.float32)), [0, 0.5, 1])
 
 
 def test_a_damaged_probe_and_an_unknown_network_are_refused(write: Write) -> None:

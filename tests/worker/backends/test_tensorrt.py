@@ -30,7 +30,7 @@ from worker.errors import ConfigError, ModelError, VeriframeError
 from worker.extras import missing
 from worker.model.graph import DRAWS, LOGIT
 from worker.ports import Classifier
-from worker.types import Scores, UInt8
+from worker.types import UInt8
 
 no_card = pytest.mark.skipif(torch.cuda.is_available(), reason="a card is at hand")
 
@@ -111,16 +111,6 @@ def test_filling_up_changes_no_output() -> None:
     outputs = run_padded(engine, crops(3))
     assert engine.batches == [4]
     np.testing.assert_array_equal(outputs[LOGIT], [0, 1, 2])
-
-
-def test_probabilities_of_extreme_logits() -> None:
-    class Extreme:
-        name = "extreme"
-
-        def scores(self, crops_FHWC: UInt8) -> Scores:
-            return Scores(logit_F=np.array([-1e4, 0, 1e4], np.float32))
-
-    np.testing.assert_array_equal(tensorrt.probabilities(Extreme(), crops(3)), [0, 0.5, 1])
 
 
 @pytest.mark.parametrize(("error", "why"), [(ConfigError("no card"), Why.MISSING), (ModelError("another card"), Why.REFUSED)])
