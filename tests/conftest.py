@@ -84,5 +84,5 @@ def redis(redis_server: EmbeddedRedis) -> Iterator[Redis]:
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     """A server with AOF that the test may kill, pause and restart."""
-    with EmbeddedRedis(tmp_path / "own-redis", appendonly=True, appendfsync="always") as server:
+    with EmbeddedRedis(tmp_path / "own-redis", appendonly=True) as server:
         yield server

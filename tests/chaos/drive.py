@@ -46,7 +46,7 @@ def drive(plan: Plan, keep_in: Path | None) -> int:
         root = keep_in or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         folder = RunFolder(root.resolve())
         folder.make()
-        server = stack.enter_context(EmbeddedRedis(folder.root / "redis", appendonly=True, appendfsync="always"))
+        server = stack.enter_context(EmbeddedRedis(folder.root / "redis", appendonly=True))
         redis = stack.enter_context(connect(url=server.url, timeout_s=5, patience_s=60))
         settings = plan.settings(folder, server.url)
         facts = {"redis": server.url, "namespace": settings.redis.namespace, "shm_before": sorted(unowned_shm())}

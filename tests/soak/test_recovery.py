@@ -55,7 +55,7 @@ def test_a_redis_paused_for_20_s_costs_no_attempt(tmp_path: Path) -> None:
     default = QueueSettings()
     given = {name: getattr(default, name) for name in ("lease_s", "reconcile_s", "ring_again_s", "backoff_s", "grace_s")}
     with (
-        EmbeddedRedis(tmp_path / "redis", appendonly=True, appendfsync="always") as server,
+        EmbeddedRedis(tmp_path / "redis", appendonly=True) as server,
         connect(url=server.url, timeout_s=5, patience_s=60) as redis,
         service(server.url, redis, tmp_path, **given) as queue,
     ):

@@ -60,9 +60,9 @@ def server_binary() -> Path:
 class EmbeddedRedis:
     """A server over ``folder`` (made if need be), which is run while the context lasts.
 
-    ``port`` 0 takes a free one and keeps it over restarts. ``appendonly`` makes writes survive the server's death, as far as
-    ``appendfsync`` (always | everysec | no) goes. ``options`` are further lines of its configuration. Raises ConfigError if this
-    machine has no server at all.
+    ``port`` 0 takes a free one and keeps it over restarts. ``appendonly`` makes writes survive the server's death: each is on its
+    disk before it is answered. ``options`` are further lines of its configuration. Raises ConfigError if this machine has no
+    server at all.
     """
 
     def __init__(
@@ -71,7 +71,6 @@ class EmbeddedRedis:
         *,
         port: int = 0,
         appendonly: bool = False,
-        appendfsync: str = "always",
         password: str | None = None,
         options: Mapping[str, str] | None = None,
     ) -> None:
@@ -89,7 +88,7 @@ class EmbeddedRedis:
             "maxmemory-policy": "noeviction",
             "save": '""',
             "appendonly": "yes" if appendonly else "no",
-            "appendfsync": appendfsync,
+            "appendfsync": "always",
             **(options or {}),
         }
         self._log_start = 0
