@@ -108,7 +108,8 @@ def _ms(seconds: float) -> int:
     return round(1000 * seconds)
 
 
-def _box(face: Face) -> wire.Box:
+def box_of(face: Face) -> wire.Box:
+    """In pixels, to a tenth."""
     x1, y1, x2, y2 = (round(v, 1) for v in face.box_xyxy)
     return x1, y1, x2, y2
 
@@ -165,7 +166,7 @@ def _tracks(found: Findings, evidence_per_track: int) -> tuple[tuple[wire.Track,
             if name is not None and jpeg is not None:
                 crops[name] = jpeg
             frame = _key_frame(found.seen, face.pts_s, crops)
-            item = wire.Evidence(t_ms=_ms(face.pts_s), box=_box(face), score=probability(logit), crop=name, frame=frame)
+            item = wire.Evidence(t_ms=_ms(face.pts_s), box=box_of(face), score=probability(logit), crop=name, frame=frame)
             evidence.append(item)
         tracks.append(
             wire.Track(
@@ -226,7 +227,7 @@ def _frame(index: int, seen: Observations) -> wire.FrameItem:
     frame = seen.frames[index]
     faces = tuple(
         wire.FaceItem(
-            box=_box(face),
+            box=box_of(face),
             det_conf=min(1.0, face.det_prob),
             score=None if face.logit is None else probability(face.logit),
             piw=None if face.draws_N is None else float(interval_width(face.draws_N[None])[0]),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from worker import report as wire
-from worker.assemble import media_part, probability
+from worker.assemble import box_of, media_part, probability
 from worker.errors import EmptyMedia
 from worker.types import Coverage, Face, Label, MediaKind, NoVerdict, Reason, Strategy, Verdict
 from worker.verdict.decide import Policy, decide
@@ -127,7 +127,7 @@ def _frames(state: WatchState) -> tuple[wire.FrameItem, ...]:
             t_ms=round(1e3 * kept.pts_s),
             faces=tuple(
                 wire.FaceItem(
-                    box=_box(face),
+                    box=box_of(face),
                     det_conf=min(1.0, face.det_prob),
                     score=None if face.logit is None else probability(face.logit),
                     track=face.track,
@@ -138,11 +138,6 @@ def _frames(state: WatchState) -> tuple[wire.FrameItem, ...]:
         )
         for kept in state.frames.held()
     )
-
-
-def _box(face: Face) -> wire.Box:
-    x1, y1, x2, y2 = (round(value, 1) for value in face.box_xyxy)
-    return x1, y1, x2, y2
 
 
 def _sampling(state: WatchState) -> wire.Sampling:
