@@ -10,8 +10,8 @@ from worker.report import Report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """``start_s`` and ``end_s``: of the part that alone was scanned, None for the whole; ``more_videos``: streams left aside;
-    ``undecodable_s``: about how much could not be decoded; None where the scan came to know neither.
+    """Text is ``escaped``. ``start_s`` and ``end_s``: of the part that alone was scanned, None for the whole; ``more_videos``:
+    streams left aside; ``undecodable_s``: about how much could not be decoded; None where the scan came to know neither.
     ``worst_ms`` is the moment of the most suspicious face, None where no face was scored; ``seconds`` what the scan took."""
 
     path: str

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.output.row import row_of
-from worker.output.text import escaped, shown_score
+from worker.output.text import shown_score
 from worker.output.width import wide_console
 from worker.report import Report
 
@@ -49,7 +49,7 @@ class ScansTable:
             Text("" if row.score is None else shown_score(row.score)),
             Text(report.created_at.strftime("%Y-%m-%d %H:%M:%S")),
             Text(row.path),
-            Text(escaped(row.why), style="dim"),
+            Text(row.why, style="dim"),
         )
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.output.row import Row, row_of
-from worker.output.text import clock, escaped, shown_score
+from worker.output.text import clock, shown_score
 from worker.output.width import wide_console
 from worker.report import Report
 
@@ -57,7 +57,7 @@ def cells(row: Row, above: str) -> tuple[Text, ...]:
         Text(str(row.tracks) if not failed else ""),
         Text("" if row.worst_ms is None else clock(row.worst_ms)),
         Text("" if row.seconds is None else f"{row.seconds:.1f}"),
-        Text(escaped(row.why), style="dim"),
+        Text(row.why, style="dim"),
     )
 
 
