@@ -22,12 +22,6 @@ def scan_threads(workers: int = 1, cores: int | None = None) -> int:
     return max(1, min(THREADS_FED, (cores or usable_cores()) // workers))
 
 
-def scan_workers(cores: int | None = None) -> int:
-    """Scanning processes for many items: one for each core. Threads of one process wait for each other where detection is Python:
-    two give 1.6 times one, two processes 1.8 times one (docs/decisions/0011-early-decision.md)."""
-    return cores or usable_cores()
-
-
 def quota_cores(own: Path = OWN_CGROUPS, root: Path = CGROUPS) -> float:
     """Cores that the quotas of this process's control groups (v1 and v2) and of those above them allow; infinite without any.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.cores import quota_cores, scan_threads, scan_workers, usable_cores
+from worker.cores import quota_cores, scan_threads, usable_cores
 
 
 @pytest.fixture
@@ -83,8 +83,3 @@ def test_a_pinned_process_has_one_core() -> None:
 )
 def test_processes_share_the_cores(cores: int, workers: int, threads: int) -> None:
     assert scan_threads(workers, cores) == threads
-
-
-@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 2), (64, 64)])
-def test_as_many_processes_as_fill_the_cores(cores: int, workers: int) -> None:
-    assert scan_workers(cores) == workers

@@ -10,11 +10,15 @@ import typer
 
 
 def workers(text: str | int) -> int:
-    """A number of processes, or ``auto``: one for each core. Raises BadParameter."""
-    from worker.cores import scan_workers
+    """A number of processes, or ``auto``: one for each core. Raises BadParameter.
+
+    Threads of one process wait for each other where detection is Python: two give 1.6 times one, two processes 1.8 times one
+    (docs/decisions/0011-early-decision.md).
+    """
+    from worker.cores import usable_cores
 
     if text == "auto":
-        return scan_workers()
+        return usable_cores()
     try:
         count = int(text)
     except ValueError:

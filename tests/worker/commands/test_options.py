@@ -7,12 +7,12 @@ import typer
 
 from worker.commands.options import workers
 from worker.commands.scan import share_cores
-from worker.cores import scan_threads, scan_workers
+from worker.cores import scan_threads, usable_cores
 from worker.settings import load_settings
 
 
 def test_a_number_of_workers_or_as_many_as_fill_the_cores() -> None:
-    assert (workers("3"), workers(1), workers("auto")) == (3, 1, scan_workers())
+    assert (workers("3"), workers(1), workers("auto")) == (3, 1, usable_cores())
 
 
 @pytest.mark.parametrize("text", ["0", "257", "-1", "many", "1.5", ""])
