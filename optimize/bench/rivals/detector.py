@@ -12,6 +12,7 @@ import numpy as np
 
 from optimize.bench.rivals.by_decord import decode
 from optimize.bench.side import Answer
+from worker.faces.carry import CarryingDetector
 from worker.faces.detect import MtcnnDetector
 from worker.overlap import Crew
 from worker.pixels import detection_divisor
@@ -67,11 +68,7 @@ def _ours(threads: int, *, carrying: bool) -> Iterator[tuple[Callable[[int, int]
     faces = Settings(faces=FaceSettings(carry=carrying)).faces
     together = faces.frames_together
     with MtcnnDetector(min_face_px=faces.min_face_px, threads=1) as plain, Crew(threads) as crew:
-        detector: FaceDetector = plain
-        if carrying:
-            from worker.faces.carry import CarryingDetector
-
-            detector = CarryingDetector(plain)
+        detector: FaceDetector = CarryingDetector(plain) if carrying else plain
 
         def find(small_BHWC: UInt8, times_s: list[float]) -> list[Float32]:
             def in_part(part: slice) -> list[Float32]:

@@ -26,7 +26,6 @@ from optimize.commands.bench.outcome import (
     progress,
     told_command,
 )
-from worker.extras import missing
 
 
 def detect(
@@ -51,7 +50,7 @@ def detect(
         need("train", TRAIN_NEEDS, "facenet-pytorch's detector")
         paths = chosen_clips(folder, clips)
         started = Started("detect", told_command())
-        ours = OURS if carry and not missing(("worker.faces.carry",)) else OURS[:1]
+        ours = OURS if carry else OURS[:1]
         references = [mode for mode in REFERENCES if full_size or mode != "a"]
         with progress(len(paths)) as bar, open_sides(rivals([*ours, *references]), threads) as sides:
             bar.begin("detectors")
