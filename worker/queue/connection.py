@@ -39,6 +39,8 @@ MAX_CONNECTIONS = 64
 _SCHEMES = ("redis", "rediss", "unix", "sentinel")
 DOWN = (refused.ConnectionError, refused.TimeoutError, refused.ReadOnlyError, refused.MasterDownError)
 """What is tried again by everybody, and is RedisDown in the end."""
+_BY_CODE = {"OOM": refused.OutOfMemoryError, "READONLY": refused.ReadOnlyError, "MASTERDOWN": refused.MasterDownError}
+_IN_SCRIPT = re.compile(r"Error running script \(call to f_\w+\): @user_script: ?\d+: @user_script: ?\d+: -([A-Z]+) (.*)")
 _LOGIN = (refused.AuthenticationError, refused.AuthorizationError, refused.NoPermissionError)
 _FORMS = "redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS), unix:///PATH?db=DB or sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
 
@@ -86,8 +88,14 @@ class PatientRetry(Retry):
             if time.monotonic() >= deadline_s or _is_hopeless(error) or not (is_retryable is None or is_retryable(error)):
                 raise error
 
+        def asked() -> T:
+            try:
+                return do()
+            except refused.ResponseError as exc:
+                raise _unwrapped(exc) from exc.__cause__
+
         try:
-            return super().call_with_retry(do, failed, _is_waited_out, with_failure_count=True)
+            return super().call_with_retry(asked, failed, _is_waited_out, with_failure_count=True)
         finally:
             if outermost:
                 self._deadline_s = None
@@ -246,6 +254,16 @@ def _is_hopeless(error: BaseException) -> bool:
 def _takes_no_writes(error: Exception) -> bool:
     is_short = isinstance(error, refused.ResponseError) and _said(error).startswith(("MISCONF", "NOREPLICAS"))
     return is_short or isinstance(error, refused.OutOfMemoryError)
+
+
+def _unwrapped(error: refused.ResponseError) -> refused.ResponseError:
+    """What a script was refused, as every Redis since 7 says it; one before wraps it in words about the script."""
+    inner = _IN_SCRIPT.fullmatch(_said(error))
+    if inner is None:
+        return error
+    code, words = inner.groups()
+    known = _BY_CODE.get(code)
+    return known(words) if known else refused.ResponseError(f"{code} {words}")
 
 
 def _is_waited_out(error: Exception) -> bool:

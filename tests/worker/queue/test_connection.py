@@ -18,7 +18,7 @@ from redis import Redis, exceptions
 
 from tests.worker.queue.harness import later
 from worker.errors import ConfigError, RedisDown
-from worker.queue.connection import Address, PatientRetry, connect, connect_from, parse, translated
+from worker.queue.connection import Address, PatientRetry, connect, connect_from, parse, translated, translation
 from worker.queue.embedded import EmbeddedRedis
 from worker.service_settings import RedisSettings
 
@@ -129,6 +129,32 @@ class TestPatience:
         with pytest.raises(exceptions.ConnectionError):
             retry.call_with_retry(commanding, lambda error: None)
         assert len(tries) == 1
+
+    @pytest.mark.parametrize("before", ["", "Command # 2 (EVALSHA 0f0f 0 vf a) of pipeline caused error: "])
+    @pytest.mark.parametrize(
+        ("refusal", "kind"),
+        [
+            ("OOM command not allowed when used memory > 'maxmemory'.", exceptions.OutOfMemoryError),
+            ("READONLY You can't write against a read only replica.", exceptions.ReadOnlyError),
+            ("NOREPLICAS Not enough good replicas to write.", exceptions.ResponseError),
+        ],
+    )
+    def test_what_a_script_is_refused_by_a_redis_before_7_is_waited_out_too(
+        self, before: str, refusal: str, kind: type[exceptions.ResponseError]
+    ) -> None:
+        # The words of 6.2.14; since 7 the refusal itself stands in their place.
+        words = f"{before}Error running script (call to f_{'0f' * 20}): @user_script:197: @user_script: 197: -{refusal}"
+        answers = iter([exceptions.ResponseError(words)])
+
+        def evaluating() -> str:
+            for answer in answers:
+                raise answer
+            return "held"
+
+        told: list[Exception] = []
+        assert PatientRetry(5, waits_for_room=True).call_with_retry(evaluating, told.append) == "held"
+        assert [type(error) for error in told] == [kind]
+        assert isinstance(translation(kind(refusal)), RedisDown)
 
     def test_without_patience_nothing_is_tried_twice(self) -> None:
         with socket.socket() as nobody:  # bound, not listening: refuses
