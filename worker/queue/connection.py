@@ -42,6 +42,8 @@ DOWN = (refused.ConnectionError, refused.TimeoutError, refused.ReadOnlyError, re
 _BY_CODE = {"OOM": refused.OutOfMemoryError, "READONLY": refused.ReadOnlyError, "MASTERDOWN": refused.MasterDownError}
 _IN_SCRIPT = re.compile(r"Error running script \(call to f_\w+\): @user_script: ?\d+: @user_script: ?\d+: -([A-Z]+) (.*)")
 _LOGIN = (refused.AuthenticationError, refused.AuthorizationError, refused.NoPermissionError)
+_FORBIDS_SCRIPT = ("ACL failure in script", "The user executing the script can't")
+"""Since Redis 7, and before."""
 _FORMS = "redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS), unix:///PATH?db=DB or sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
 
 
@@ -308,7 +310,9 @@ def translation(error: refused.RedisError) -> RedisDown | ConfigError | None:
         return RedisDown("Redis is full: raise its maxmemory")
     if _takes_no_writes(error):
         return RedisDown(f"Redis takes no writes: {said}")
-    return _forbidden(said) if isinstance(error, refused.ResponseError) and "ACL failure in script" in said else None
+    return (
+        _forbidden(said) if isinstance(error, refused.ResponseError) and any(words in said for words in _FORBIDS_SCRIPT) else None
+    )
 
 
 def _forbidden(said: str) -> ConfigError:

@@ -381,6 +381,11 @@ class TestTranslated:
             with pytest.raises(ConfigError, match="Redis forbids it"), translated():
                 clock()
 
+    def test_what_the_acl_of_a_redis_before_7_forbids_a_script(self) -> None:
+        words = "@user_script: 1: The user executing the script can't run this command or subcommand"  # of 6.2.14
+        with pytest.raises(ConfigError, match="Redis forbids it"), translated():
+            raise exceptions.ResponseError(f"Error running script (call to f_{'0f' * 20}): @user_script:1: {words}")
+
     def test_our_own_faults_pass(self, redis: Redis) -> None:
         redis.set("a", 1)
         with pytest.raises(exceptions.ResponseError, match="WRONGTYPE"), translated():
