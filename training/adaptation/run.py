@@ -99,7 +99,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     torch.set_num_threads(settings.threads)
     spec, parent = load_network(plan.model)
     fit, digest = settings.fit(spec), checkpoint.sha256(plan.model)
-    cache = CropStore(plan.cache)
+    cache = _without_held_out(plan.cache, spec.training)
     judging = [row for row in as_learnt(cache.rows, spec.training) if row.split != "train"]
     regression = choose(judging, frames_per_clip=settings.regression.frames, pictures_per_class=settings.regression.pictures)
     if not regression:
@@ -107,7 +107,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     listing = list_source(plan.feedback, "manifest")
     _claim(plan, digest)
     feedback = cut_feedback(listing, plan.folder / CROPS, settings)
-    adapted, candidate = _spec(spec, plan, digest, feedback.rows), plan.folder / CANDIDATE
+    adapted, candidate = _spec(spec, plan, digest, cache, feedback.rows), plan.folder / CANDIDATE
     with Progress(console=console) as progress:
         _refuse_leaks(listing, feedback, cache, judging, plan.cache, progress)
         run = start(fit, parent, plan.folder, rows_sha256=rows_sha256([*cache.rows, *feedback.rows]))
@@ -144,6 +144,12 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     )
     write_report(result, plan.folder)
     return result
+
+
+def _without_held_out(folder: Path, training: TrainingData) -> CropStore:
+    """The cache; what the parent's run held out judges here too, and is not replayed."""
+    rows = read_index(folder)
+    return CropStore(folder, rows, hold_out={row.group for row in rows if row.split == "train"} & set(training.held_out))
 
 
 def _judged_share(
@@ -210,10 +216,10 @@ def _with_defaults(told: dict[str, Any], free: set[str]) -> dict[str, Any]:
         return told
 
 
-def _spec(parent: ModelSpec, plan: Plan, digest: str, feedback: Sequence[Crop]) -> ModelSpec:
+def _spec(parent: ModelSpec, plan: Plan, digest: str, cache: CropStore, feedback: Sequence[Crop]) -> ModelSpec:
     """The parent's, its calibration marked as inherited, with what was learnt from since."""
     sources = {source.name: source for source in parent.training.sources}
-    for source in training_sources(read_index(plan.cache), plan.settings.mixture):
+    for source in training_sources(cache.rows, plan.settings.mixture):
         sources.setdefault(source.name, source)
     for name in sorted({row.source for row in feedback}):
         files = {(row.label, row.path) for row in feedback if row.source == name}
@@ -222,7 +228,10 @@ def _spec(parent: ModelSpec, plan: Plan, digest: str, feedback: Sequence[Crop]) 
         before = sources.get(key, TrainingSource(name=key))
         sources[key] = TrainingSource(name=key, real=before.real + labels.count("real"), fake=before.fake + labels.count("fake"))
     training = TrainingData(
-        sources=tuple(sources.values()), split_sha256=split_sha256(provenance.split_of(plan.cache)), parent_sha256=digest
+        sources=tuple(sources.values()),
+        split_sha256=split_sha256(provenance.split_of(plan.cache)),
+        parent_sha256=digest,
+        held_out=parent.training.held_out,
     )
     changed = {
         "version": plan.version or f"{parent.version}-adapted",

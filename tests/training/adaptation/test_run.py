@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from typer.testing import CliRunner
 
-from tests.training.adaptation.conftest import alarms, held, teach
+from tests.training.adaptation.conftest import SIZE, alarms, held, teach
 from tests.training.conftest import crop, picture
 from training.adaptation.feedback import FeedbackSampler
 from training.adaptation.run import Adaptation, Plan, Train, adapt, start, train
@@ -112,6 +112,34 @@ def test_left_out_files_that_the_parent_was_trained_on_are_no_judges(
     assert not any("roeishc" in change.source for change in found.gate.sources)
     assert found.is_other_split
     assert "trained by another split" in (run_folder / "report.md").read_text()
+
+
+def test_what_the_parents_run_held_out_judges_and_is_not_replayed(parent: Path, old: Path, wrong: Path, tmp_path: Path) -> None:
+    """Batches are the same whatever its crops look like."""
+    model, other = tmp_path / "fold.safetensors", tmp_path / "other"
+    spec, arrays = checkpoint.load(parent)
+    training = spec.training.model_copy(update={"held_out": ("ffpp/1", "elsewhere/9")})
+    checkpoint.save(model, arrays, spec.model_copy(update={"training": training}), np.float32)
+    shutil.copytree(old, other)
+    store = CropStore(old)
+    for label in ("real", "fake"):
+        rows = [row for row in store.rows if row.shard == f"ffpp-{label}"]
+        write_shard(
+            other, f"ffpp-{label}", [(picture(600) if row.group == "ffpp/1" else store.picture(row), row) for row in rows]
+        )
+    drawn: list[list[np.ndarray]] = []
+
+    def watched(run: Run, sampler: FeedbackSampler, settings: Adaptation, progress: Progress) -> None:
+        drawn.append([sampler.batch(step, SIZE).crops_FHWC for step in range(8)])
+        taught(old=old, wrong=wrong, spoilt=False)(run, sampler, settings, progress)
+
+    for cache in (old, other):
+        folder, out = tmp_path / f"run-{cache.name}", tmp_path / f"{cache.name}.safetensors"
+        shutil.copytree(wrong / "crops", folder / "feedback")
+        found = adapt(plan(model, cache, wrong, folder, out), Console(quiet=True), watched)
+        assert found.regression_files == 20
+    np.testing.assert_array_equal(*drawn)
+    assert found.training.held_out == ("ffpp/1", "elsewhere/9")
 
 
 def test_a_folder_begun_before_a_setting_existed_goes_on(
