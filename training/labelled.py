@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from training import provenance
 from training.evaluation.cases import Case
-from training.prepare import Crop
-from training.splits import COMMITTED, Item, read_split
+from training.prepare import Crop, read_index
+from training.splits import COMMITTED, Item, read_split, split_sha256
 from worker.errors import ConfigError
 from worker.model.checkpoint import load_spec, sha256
 from worker.model.spec import TrainingData
@@ -99,6 +99,22 @@ def judges(checkpoint: Path, folds: Sequence[Path], labelled: Iterable[Item]) ->
             raise ConfigError(f"{path} held out nothing that {checkpoint} learnt from: it was trained without hold_out")
         found.append(Judge(checkpoint=path, sha256=sha256(path), files=files))
     return found
+
+
+def refuse_known(start: Path, groups: Collection[str], folder: Path) -> None:
+    """Raises ConfigError where a checkpoint to start from has learnt from one of these groups of the crop cache in ``folder``.
+
+    Of a checkpoint of another split than the cache's and the committed ones nobody can tell.
+    """
+    its, rows = load_spec(start).training, read_index(folder)
+    if sides := committed_sides(its.split_sha256):
+        rows = [row for row in rows if row.path in sides]
+    elif its.split_sha256 != split_sha256(provenance.split_of(folder)):
+        return
+    sources = {source.name for source in its.sources}
+    learnt = {row.group for row in as_learnt(rows, its) if row.split == "train" and row.source in sources}
+    if known := sorted(learnt & set(groups)):
+        raise ConfigError(f"hold_out: {start}, which training starts from, has learnt from {known[0]}")
 
 
 def _below_one_folder(items: Sequence[Item], root: Path) -> tuple[Sequence[Item], Path]:

@@ -30,6 +30,7 @@ from training.data import Batch, CropStore, PairSampler, load_batch, start_loade
 from training.device import choose_device, place
 from training.errors import Diverged
 from training.identity import refuse_other_rows, rows_sha256
+from training.labelled import refuse_known
 from training.maskbranch import MaskBranch
 from training.prepare import read_index
 from training.provenance import whole_lines
@@ -303,6 +304,8 @@ def fit_network(
     torch.set_num_threads(fit.threads)
     rows = read_index(cache)
     store = CropStore(cache, rows, hold_out=fit.hold_out)
+    if fit.hold_out and fit.network.start is not None:
+        refuse_known(fit.network.start, fit.hold_out, cache)
     run = Run.start(fit, folder, rows_sha256=rows_sha256(rows))
     sample = choose(store.rows, frames_per_clip=4, pictures_per_class=40)
     console.print(f"step {run.step}, progress {run.progress:.1%}, {sum(r.split == 'train' for r in store.rows)} training crops")

@@ -12,6 +12,7 @@ from pathlib import Path
 from training import terms
 from training.data import held_out, is_left_out
 from training.identity import rows_sha256
+from training.labelled import refuse_known
 from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.provenance import split_of
 from training.settings import Fit, Mixture
@@ -101,6 +102,8 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str, starts:
         raise ConfigError(f"the run was trained on other crops than {cache} has now: name its own by --cache, or train anew")
     sources = training_sources(held_out(rows, trained.fit.hold_out), trained.fit.mixture)
     starts = [path for path in (network.start, *starts) if path is not None]
+    for path in starts if trained.fit.hold_out else ():
+        refuse_known(path, trained.fit.hold_out, cache)
     return ModelSpec(
         name=name,
         version=version,

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from training.identity import rows_sha256
-from training.loop import Run
+from training.loop import Run, fit_network
 from training.prepare import read_index
 from training.provenance import Provenance, begin
 from training.release import export_checkpoint, read_run, training_sources
@@ -42,6 +42,25 @@ def test_what_a_run_held_out_is_none_of_what_its_checkpoint_learnt_from(cache: P
     Run.start(fit, tmp_path / "run", rows_sha256=rows_sha256(read_index(cache))).save()
     spec = export_checkpoint(tmp_path / "run", cache, tmp_path / "out.safetensors", name="tiny", version="0")
     assert {source.name: (source.real, source.fake) for source in spec.training.sources}["ffpp"] == (1, 1)
+
+
+def test_a_run_holds_out_nothing_that_its_start_has_learnt_from(cache: Path, tmp_path: Path) -> None:
+    own = of_own_data(cache, tmp_path / "own")
+    held = TINY.model_copy(update={"hold_out": ("ffpp/1",), "steps": 1, "threads": 1})
+
+    def begun(start: Path) -> Fit:
+        return held.model_copy(update={"network": held.network.model_copy(update={"start": start})})
+
+    exported(TINY, own, tmp_path / "knows")
+    knows = tmp_path / "knows" / "model.safetensors"
+    with pytest.raises(ConfigError, match="has learnt from ffpp/1"):
+        fit_network(begun(knows), own, tmp_path / "run")
+    with pytest.raises(ConfigError, match="has learnt from ffpp/1"):
+        exported(held, own, tmp_path / "averaged", knows)
+    exported(held, own, tmp_path / "fold")
+    fold = tmp_path / "fold" / "model.safetensors"
+    exported(begun(fold), own, tmp_path / "from-fold")
+    assert checkpoint.load_spec(tmp_path / "from-fold" / "model.safetensors").training.held_out == ("ffpp/1",)
 
 
 def test_sources_that_a_mixture_leaves_alone_are_not_named(cache: Path) -> None:
