@@ -84,11 +84,11 @@ class CropStore:
 
 
 def held_out(rows: Sequence[Crop], groups: Collection[str]) -> list[Crop]:
-    """The rows, those of ``groups`` as of ``heldout``, without recompressed copies. Raises ConfigError for a group that ``train``
-    has not got."""
+    """The rows, those of ``groups`` as of ``heldout``, without recompressed copies and reconstructions. Raises ConfigError for a
+    group that ``train`` has not got."""
     if unknown := sorted(set(groups) - {row.group for row in rows if row.split == "train"}):
         raise ConfigError(f"hold_out: the cache's training rows know no group {unknown[0]}")
-    kept = [row for row in rows if row.group not in groups or not row.variant]
+    kept = [row for row in rows if row.group not in groups or not (row.variant or row.source == RECONSTRUCTED)]
     return [replace(row, split="heldout") if row.group in groups and row.split == "train" else row for row in kept]
 
 

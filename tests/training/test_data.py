@@ -16,7 +16,7 @@ import pytest
 
 from tests.training.conftest import crop, picture
 from training.data import CropStore, PairMaker, PairSampler, held_out
-from training.prepare import write_shard
+from training.prepare import RECONSTRUCTED, write_shard
 from training.settings import FAMILIES, Mixture
 from worker.errors import ConfigError
 
@@ -151,6 +151,7 @@ def test_of_held_out_groups_the_files_themselves_are_kept_and_no_copies() -> Non
     rows = [
         crop("ffpp-1", 1, "real", "ffpp"),
         crop("ffpp-1", 1, "real", "ffpp", variant="crf23"),
+        crop("ffpp-1", 1, "fake", RECONSTRUCTED, group="ffpp/1"),
         crop("ffpp-2", 2, "real", "ffpp"),
     ]
     assert [(row.group, row.split, row.variant) for row in held_out(rows, ["ffpp/1"])] == [
