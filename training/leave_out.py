@@ -234,7 +234,7 @@ def run_study(study: Study, cache: Path, folder: Path, *, console: Console | Non
     All folds are checked before the first one is trained. Raises ConfigError.
     """
     console = console or Console()
-    store = CropStore(cache)
+    store = CropStore(cache, hold_out=study.recipe.hold_out)
     files = {name: choose_files(store.rows, names) for name, names in study.folds.items()}
     weights = folder / STEM / WEIGHTS if study.stem is not None else None
     fits = {name: study.fit(name, weights) for name in study.folds}

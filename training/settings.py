@@ -245,6 +245,8 @@ class Study(_Strict):
             raise ValueError("stem: nobody knows what network.start has seen; name a backbone by network.init")
         if self.recipe.network.init is not None:
             raise ValueError("recipe: its folds start from the stem; network.init belongs there")
+        if self.stem.hold_out != self.recipe.hold_out:
+            raise ValueError("stem: hold_out must be the recipe's")
         if network.model_copy(update={"init": None}) != self.recipe.network or mixture.families != self.recipe.mixture.families:
             raise ValueError("stem: network and families must be the recipe's")
         if STEM in self.folds:

@@ -139,13 +139,11 @@ def test_a_name_of_no_fake_is_refused_and_a_checkpoint_names_what_was_drawn(cach
 
 
 def test_a_study_trains_scores_and_reports_every_fold_and_goes_on_where_it_was_cut(cache: Path, tmp_path: Path) -> None:
-    study, quiet = (
-        Study(recipe=RECIPE, folds={"faceswap": ("faceswap",), "stylegan": ("140k", "generatedphotos")}),
-        Console(quiet=True),
-    )
+    recipe, quiet = RECIPE.model_copy(update={"hold_out": ("ffpp/1",)}), Console(quiet=True)
+    study = Study(recipe=recipe, folds={"faceswap": ("faceswap",), "stylegan": ("140k", "generatedphotos")})
     report = run_study(study, cache, tmp_path, console=quiet)
     text = report.read_text()
-    assert "| faceswap | faceswap | all | 6 | 6 | " in text
+    assert "| faceswap | faceswap | all | 7 | 7 | " in text
     assert "| stylegan | 140k, generatedphotos | generatedphotos, all real files | 6 | 3 | " in text
     found = json.loads((tmp_path / "report.json").read_text())
     assert found["images_seen"] == 16
@@ -158,7 +156,7 @@ def test_a_study_trains_scores_and_reports_every_fold_and_goes_on_where_it_was_c
     assert read_scores(tmp_path / "stylegan" / "scores.csv") == scores
     assert (tmp_path / "faceswap" / "scores.csv").stat().st_mtime_ns == before
     assert json.loads((tmp_path / "report.json").read_text())["pooled_balanced_accuracy"]["value"] == 0.5
-    longer = study.model_copy(update={"recipe": RECIPE.model_copy(update={"steps": 3})})
+    longer = study.model_copy(update={"recipe": recipe.model_copy(update={"steps": 3})})
     with pytest.raises(ConfigError, match="another recipe, budget, stem or split"):
         run_study(longer, cache, tmp_path, console=quiet)
 
@@ -352,6 +350,7 @@ OTHER = Network(backbone="test_efficientnet", hidden_dim=16, num_steps=1)
         ({"recipe": RECIPE.model_copy(update={"network": Network(init=Path("backbone.safetensors"))})}, "belongs there"),
         ({"stem": BLIND.model_copy(update={"network": OTHER})}, "must be the recipe's"),
         ({"stem": BLIND.model_copy(update={"mixture": BLENDS.model_copy(update={"blend": 0.9, "processing": 0.1})})}, "families"),
+        ({"stem": BLIND.model_copy(update={"hold_out": ("ffpp/1",)})}, "hold_out must be the recipe's"),
         ({"folds": {"stem": ("faceswap",)}}, "name stem is taken"),
         ({"share": 1}, "less than 1"),
     ],
