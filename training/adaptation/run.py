@@ -99,7 +99,9 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     torch.set_num_threads(settings.threads)
     spec, parent = load_network(plan.model)
     fit, digest = settings.fit(spec), checkpoint.sha256(plan.model)
-    cache = _without_held_out(plan.cache, spec.training)
+    rows = read_index(plan.cache)
+    unlearnt = held_groups(rows, spec.training)
+    cache = CropStore(plan.cache, rows, hold_out=unlearnt)
     judging = [row for row in as_learnt(cache.rows, spec.training) if row.split != "train"]
     regression = choose(judging, frames_per_clip=settings.regression.frames, pictures_per_class=settings.regression.pictures)
     if not regression:
@@ -107,7 +109,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     listing = list_source(plan.feedback, "manifest")
     _claim(plan, digest)
     feedback = cut_feedback(listing, plan.folder / CROPS, settings)
-    adapted, candidate = _spec(spec, plan, digest, cache, feedback.rows), plan.folder / CANDIDATE
+    adapted, candidate = _spec(spec, plan, digest, cache, unlearnt, feedback.rows), plan.folder / CANDIDATE
     with Progress(console=console) as progress:
         _refuse_leaks(listing, feedback, cache, judging, plan.cache, progress)
         run = start(fit, parent, plan.folder, rows_sha256=rows_sha256([*cache.rows, *feedback.rows]))
@@ -146,10 +148,10 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     return result
 
 
-def _without_held_out(folder: Path, training: TrainingData) -> CropStore:
-    """The cache; what the parent's run held out judges here too, and is not replayed."""
-    rows = read_index(folder)
-    return CropStore(folder, rows, hold_out={row.group for row in rows if row.split == "train"} & set(training.held_out))
+def held_groups(rows: Sequence[Crop], training: TrainingData) -> set[str]:
+    """Groups of ``train`` that the parent has not learnt from: they judge, so they are not replayed."""
+    known = zip(rows, as_learnt(rows, training), strict=True)
+    return {row.group for row, its in known if row.split == "train" and its.split != "train"}
 
 
 def _judged_share(
@@ -216,7 +218,9 @@ def _with_defaults(told: dict[str, Any], free: set[str]) -> dict[str, Any]:
         return told
 
 
-def _spec(parent: ModelSpec, plan: Plan, digest: str, cache: CropStore, feedback: Sequence[Crop]) -> ModelSpec:
+def _spec(
+    parent: ModelSpec, plan: Plan, digest: str, cache: CropStore, unlearnt: set[str], feedback: Sequence[Crop]
+) -> ModelSpec:
     """The parent's, its calibration marked as inherited, with what was learnt from since."""
     sources = {source.name: source for source in parent.training.sources}
     for source in training_sources(cache.rows, plan.settings.mixture):
@@ -231,7 +235,7 @@ def _spec(parent: ModelSpec, plan: Plan, digest: str, cache: CropStore, feedback
         sources=tuple(sources.values()),
         split_sha256=split_sha256(provenance.split_of(plan.cache)),
         parent_sha256=digest,
-        held_out=parent.training.held_out,
+        held_out=tuple(sorted({*parent.training.held_out, *unlearnt})),
     )
     changed = {
         "version": plan.version or f"{parent.version}-adapted",

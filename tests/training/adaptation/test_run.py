@@ -17,12 +17,13 @@ from typer.testing import CliRunner
 from tests.training.adaptation.conftest import SIZE, alarms, held, teach
 from tests.training.conftest import crop, picture
 from training.adaptation.feedback import FeedbackSampler
-from training.adaptation.run import Adaptation, Plan, Train, adapt, start, train
+from training.adaptation.run import Adaptation, Plan, Train, adapt, held_groups, start, train
 from training.commands.adapt import app
 from training.data import Batch, CropStore
 from training.folder_lock import alone_in
 from training.loop import Run
 from training.prepare import write_shard
+from training.splits import read_split, split_sha256
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.checkpoint import load_spec, sha256
@@ -139,7 +140,14 @@ def test_what_the_parents_run_held_out_judges_and_is_not_replayed(parent: Path, 
         found = adapt(plan(model, cache, wrong, folder, out), Console(quiet=True), watched)
         assert found.regression_files == 20
     np.testing.assert_array_equal(*drawn)
-    assert found.training.held_out == ("ffpp/1", "elsewhere/9")
+    assert found.training.held_out == ("elsewhere/9", "ffpp/1")
+
+
+def test_what_the_parents_split_held_out_and_the_caches_does_not_is_not_replayed() -> None:
+    item = next(item for item in read_split() if item.split == "heldout")
+    rows = [crop("a", 0, item.label, item.source, path=item.path, group="a"), crop("b", 1, "real", "lfw")]
+    assert held_groups(rows, TrainingData(sources=(), split_sha256=split_sha256())) == {"a"}
+    assert held_groups(rows, TrainingData(sources=())) == set()
 
 
 def test_a_folder_begun_before_a_setting_existed_goes_on(
