@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -99,6 +99,13 @@ def judges(checkpoint: Path, folds: Sequence[Path], labelled: Iterable[Item]) ->
             raise ConfigError(f"{path} held out nothing that {checkpoint} learnt from: it was trained without hold_out")
         found.append(Judge(checkpoint=path, sha256=sha256(path), files=files))
     return found
+
+
+def tell_of_another_split(checkpoint: Path, cache: Path | None, tell: Callable[[str], None]) -> None:
+    """``tell`` hears where the checkpoint was trained by neither this split nor a committed one: it may have seen these files."""
+    its = load_spec(checkpoint).training.split_sha256
+    if its is not None and not committed_sides(its) and (cache is None or its != split_sha256(provenance.split_of(cache))):
+        tell(f"{checkpoint} was trained by another split: it may have learnt from some of these files")
 
 
 def refuse_known(start: Path, groups: Collection[str], folder: Path) -> None:

@@ -6,7 +6,7 @@ Numbers do not show that a blend is too crude or cannot be seen, eyes do.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,15 @@ class Sheet:
     missing: tuple[str, ...]
 
 
-def contact_sheet(cache: Path, mixture: Mixture, out_png: Path, seed: int = 0, rows: int = 2) -> Sheet:
+def contact_sheet(
+    cache: Path, mixture: Mixture, out_png: Path, seed: int = 0, rows: int = 2, *, hold_out: Collection[str] = ()
+) -> Sheet:
     """``rows`` pairs of every kind that the cache has something for, whatever its share; the same seed, the same sheet.
+    ``hold_out``: groups that are in none, as in a run that holds them out.
 
     Raises ConfigError where it has nothing for any.
     """
-    maker = PairMaker(CropStore(cache), mixture)
+    maker = PairMaker(CropStore(cache, hold_out=hold_out), mixture)
     kinds = [kind for kind in KINDS if kind in maker.ready]
     if not kinds:
         raise ConfigError(

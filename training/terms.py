@@ -25,7 +25,7 @@ NO_FILE = "none"
 def of_cache(cache: Path) -> tuple[Licence, ...]:
     """The bundled terms where the media are those of the committed splits; a cache that says nothing of itself counts as such."""
     made_of = provenance.read(cache)
-    return (BUNDLED,) if made_of is None or made_of.layout == "own" else ()
+    return (BUNDLED,) if made_of is None or "own" in made_of.layout.split("+") else ()
 
 
 def of_start(path: Path) -> tuple[Licence, ...]:

@@ -15,11 +15,11 @@ from tests.training.test_scans import report, write
 from training.commands.data import app as data_app
 from training.commands.release import app
 from training.evaluation.cases import Case
-from training.labelled import DATA, as_learnt, judges, labelled_files
+from training.labelled import DATA, as_learnt, judges, labelled_files, tell_of_another_split
 from training.paper.release import trained_on
 from training.paper.sets import choose_sets
 from training.paper.settings import Selection, Sets
-from training.provenance import Provenance, begin
+from training.provenance import Provenance, begin, split_file
 from training.splits import Item, read_split, split_sha256
 from worker.errors import ConfigError
 from worker.model import checkpoint
@@ -203,6 +203,21 @@ def test_a_checkpoint_has_learnt_from_what_its_own_committed_split_says(tmp_path
     by_it = TrainingData(sources=(), split_sha256=split_sha256())
     assert [file.split for file in as_learnt([told], by_it) + as_learnt([case], by_it)] == ["heldout", "heldout"]
     assert [file.split for file in as_learnt([told], TrainingData(sources=(), split_sha256="b" * 64))] == ["train"]
+
+
+def test_a_checkpoint_of_another_split_is_told_of(tmp_path: Path, uncalibrated: Path) -> None:
+    items = tuple(item(f"real/{n}.mp4", "real", f"mine/{n}", "train" if n else "heldout") for n in range(3))
+    begin(tmp_path / "cache", Provenance(root=tmp_path, layout="plain", items=items))
+    spec, arrays = checkpoint.load(uncalibrated)
+    told: list[str] = []
+    for digest in (None, split_sha256(), split_sha256(split_file(tmp_path / "cache")), "b" * 64):
+        training = spec.training.model_copy(update={"split_sha256": digest})
+        checkpoint.save(uncalibrated, arrays, spec.model_copy(update={"training": training}))
+        tell_of_another_split(uncalibrated, tmp_path / "cache", told.append)
+    assert len(told) == 1
+    tell_of_another_split(uncalibrated, None, told.append)
+    assert all("was trained by another split" in one for one in told)
+    assert len(told) == 2
 
 
 def test_degraded_copies_are_made_of_the_caches_held_out_files(tmp_path: Path) -> None:

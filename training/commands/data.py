@@ -247,7 +247,9 @@ def sheet(
 
     refuse_unwritable(out, is_replaced=False)
 
-    drawn = contact_sheet(cache, read_fit(config).mixture if config else Mixture(), out, seed, rows)
+    fit = read_fit(config) if config else None
+    mixture, hold_out = (fit.mixture, fit.hold_out) if fit else (Mixture(), ())
+    drawn = contact_sheet(cache, mixture, out, seed, rows, hold_out=hold_out)
     for kind, speed in drawn.crops_per_cpu_s.items():
         typer.echo(f"{kind:16} {speed:6.0f} crops/s a core")
     if drawn.missing:

@@ -148,7 +148,7 @@ def calibrate(
     ] = None,
 ) -> None:
     from training.calibration import Target
-    from training.labelled import judges, labelled_files
+    from training.labelled import judges, labelled_files, tell_of_another_split
     from training.room import refuse_unwritable
     from training.scans import calibrate_checkpoint, read_reports
 
@@ -157,6 +157,7 @@ def calibrate(
         refuse_unwritable(card, is_replaced=False)
     labelled, root = labelled_files(cache, data)
     judging = judges(checkpoint, fold or (), labelled.values())
+    tell_of_another_split(checkpoint, cache, _told)
     scanned = read_reports(reports, judging, root, _told)
     poor = read_reports(degraded or [], judging, copies, _told)
     lines = calibrate_checkpoint(checkpoint, scanned, Target(fpr=fpr, fnr=fnr, coverage=coverage), poor, version=version)
@@ -210,7 +211,7 @@ def alarms(
     from training.alarms import report_lines, seen_of, trials
     from training.calibration import Target
     from training.evaluation import robustness
-    from training.labelled import judges, labelled_files
+    from training.labelled import judges, labelled_files, tell_of_another_split
     from training.room import refuse_unwritable
     from training.scans import last_of_each, named_reports
     from worker.compose import build_scanner
@@ -221,6 +222,7 @@ def alarms(
     refuse_unwritable(out / "alarms.md")
     labelled, root = labelled_files(cache, data)
     judging = judges(checkpoint, fold or (), labelled.values())
+    tell_of_another_split(checkpoint, cache, _told)
     told = named_reports(reports, judging, root, _told)
     own = last_of_each(((item.path, (item, report)) for item, report in told), _told)
     every_frame = {"sampling": {"exhaustive": True}, "output": {"evidence_per_track": 0}}

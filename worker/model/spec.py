@@ -121,8 +121,9 @@ class TrainingData(_Part):
     split_sha256: Sha256 | None = None
     parent_sha256: Sha256 | None = None
     """The file of the checkpoint that these weights were adapted from."""
-    held_out: tuple[str, ...] = ()
-    """Groups of the split's training side that these weights did not learn from: one of several runs that cross-fit a recipe."""
+    held_out: tuple[str, ...] = Field(default=(), exclude_if=lambda groups: not groups)
+    """Groups of the split's training side that these weights did not learn from: one of several runs that cross-fit a recipe.
+    Written only where there are any, as ``TrainingSource.leftout`` is."""
 
 
 class Licence(_Part):
