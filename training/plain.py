@@ -7,7 +7,7 @@ leave a side without a label. ``folder_notes`` tell what was taken for what.
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -193,4 +193,6 @@ def _like(written: str, word: str) -> str:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    """Small letters, their marks and digits of any script; whatever stands between them is one hyphen."""
+    letters = (char if unicodedata.category(char)[0] in "LMN" else " " for char in unicodedata.normalize("NFC", text.lower()))
+    return "-".join("".join(letters).split())

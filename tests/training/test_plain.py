@@ -111,3 +111,19 @@ def test_a_plus_in_a_name_joins_no_groups() -> None:
     entries = listed(f"{label}/{who}+new/{n}.mp4" for label in LABELS for who in "abcdef" for n in range(3))
     assert {entry.groups for entry in entries} == {(f"set/{who}%2Bnew",) for who in "abcdef"}
     assert "not taken" not in "".join(folder_notes(entries))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("видео", "Фото"), ("视频 2", "照片 2"), ("فيديو", "صور"), ("वीडियो", "वाडेया"), ("café", "caf")]
+)
+def test_folders_of_any_script_are_sources_and_kinds_of_their_own(one: str, other: str) -> None:
+    entries = listed(f"{part}/real/{n}.mp4" for part in (one, other) for n in range(10))
+    names = {part: part.lower().replace(" ", "-") for part in (one, other)}
+    assert {(entry.path.partition("/")[0], entry.source) for entry in entries} == set(names.items())
+    assert not {entry.group for entry in entries if entry.source == names[one]} & {f"{names[other]}/{n}" for n in range(10)}
+    fakes = listed([f"real/{n}.mp4" for n in range(9)] + [f"fake/{kind}/{n}.mp4" for kind in (one, other) for n in range(9)])
+    assert {entry.manipulation for entry in fakes if entry.label == "fake"} == set(names.values())
+
+
+def test_a_name_is_the_same_however_its_accents_are_written() -> None:
+    assert {entry.source for entry in listed(f"{name}/real/1.mp4" for name in ("caf\u00e9", "cafe\u0301"))} == {"caf\u00e9"}
