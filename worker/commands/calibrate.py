@@ -148,7 +148,8 @@ def _scan(
     include, exclude = names
     items = list(find_items([str(folder)], include=include, exclude=exclude, skip=[reports]))
     if not items:
-        raise ConfigError("nothing to scan: no files there, or --include and --exclude leave none")
+        links = "links inside a folder are passed over"
+        raise ConfigError(f"nothing to scan: no files there ({links}), or --include and --exclude leave none")
     if build is None:
         from worker.compose import build_scanner
 

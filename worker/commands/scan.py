@@ -248,7 +248,8 @@ def _scan(arguments: ScanArguments, config: Path | None, flags: dict[str, dict[s
         )
     if not items:
         there = "there outside --out, where reports are written" if arguments.out else "there"
-        raise ConfigError(f"nothing to scan: no files {there}, or --include and --exclude leave none")
+        links = "links inside a folder are passed over: name them outright, as FOLDER/*"
+        raise ConfigError(f"nothing to scan: no files {there} ({links}), or --include and --exclude leave none")
     if any(item.url for item in items):
         from worker.fetched import fetching
 

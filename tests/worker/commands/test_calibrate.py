@@ -156,7 +156,7 @@ def test_an_implausible_distance_is_capped_warned_of_and_the_suspects_named(run:
     [
         (["video 0"] * 7 + ["picture 0", "no_face"], "too few files with a face: video 7, picture 1; an offset needs 8"),
         (["no_face"] * 20, "too few files with a face: video 0, picture 0"),
-        ([], "nothing to scan"),
+        ([], "nothing to scan: no files there (links inside a folder are passed over)"),
     ],
 )
 def test_too_few_files_are_refused_and_nothing_is_written(
