@@ -178,10 +178,11 @@ class Sampling(Wire):
     max_gap_s: float = Field(
         description="longest stretch without a looked-at frame, from begin to end of what was to be looked at; 0: all were"
     )
-    undecodable_s: float = Field(
-        default=0,
+    undecodable_s: float | None = Field(
+        default=None,
         ge=0,
-        description="about how much of what was to be looked at could not be decoded, or was cut off",
+        description="about how much of what was to be looked at could not be decoded, or was cut off; null: not measured "
+        "(of watches)",
     )
     stopped_early: bool = Field(description="not all wanted frames were looked at")
     stopped_by: Literal["verdict", "media"] | None = Field(

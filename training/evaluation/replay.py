@@ -50,7 +50,7 @@ def coverage_of(report: Report) -> Coverage | None:
         decoded=sampling.decoded,
         with_face=sampling.with_face,
         max_gap_s=sampling.max_gap_s,
-        undecodable_s=sampling.undecodable_s,
+        undecodable_s=sampling.undecodable_s or 0.0,
         end_s=report.media.duration_s or math.inf,
     )
 

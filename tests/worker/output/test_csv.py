@@ -14,7 +14,15 @@ from worker.report import Report, Sampling
 from worker.types import Strategy
 
 PART = Sampling(
-    requested=8, decoded=8, with_face=8, strategy=Strategy.AUTO, start_s=0.0, end_s=5.9, max_gap_s=1, stopped_early=False
+    requested=8,
+    decoded=8,
+    with_face=8,
+    strategy=Strategy.AUTO,
+    start_s=0.0,
+    end_s=5.9,
+    max_gap_s=1,
+    undecodable_s=0,
+    stopped_early=False,
 )
 
 

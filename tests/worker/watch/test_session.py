@@ -292,6 +292,8 @@ def test_gaps_and_pieces_that_do_not_decode_are_counted_and_named(watch: Watch) 
         (8_000, 32_000, "not_served"),
     ]
     assert report.watch.missed_ms == {"unreadable": 4_000, "not_served": 24_000}
+    assert report.sampling is not None
+    assert report.sampling.undecodable_s is None, "within pieces nobody measures it"
     assert report.verdict is Label.UNCERTAIN
     assert [reason.code for reason in report.reasons] == ["sparse_coverage"]
 
