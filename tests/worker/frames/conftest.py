@@ -175,6 +175,7 @@ RECIPES = {
     "h264_mkv": Recipe(suffix=".mkv"),
     "h264_ip": Recipe(options={"preset": "veryfast", "x264-params": X264.replace("bframes=2", "bframes=0")}),
     "h264_often": Recipe(options={"preset": "veryfast", "x264-params": "keyint=8:min-keyint=8:scenecut=0:bframes=0"}),
+    "all_keys": Recipe(codec="mpeg4", options={"q": "3", "g": "1", "bf": "0"}, n_frames=240),
     "h264_one_key": Recipe(options={"preset": "veryfast", "x264-params": X264.replace(str(GOP), "250")}, keys=(0,)),
     "fragmented": Recipe(muxer={"movflags": "frag_keyframe+empty_moov"}),
     "hevc": Recipe(codec="libx265", options=_x265("open-gop=0")),

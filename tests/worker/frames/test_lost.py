@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 
-from tests.worker.frames.conftest import Barcoded
+from tests.worker.frames.conftest import FPS, Barcoded, cut_by_edit_list
 from worker.frames.choose import open_media
 from worker.frames.limits import Limits
 from worker.frames.sampling import share_lost
@@ -61,19 +63,53 @@ def test_time_begins_with_what_decodes_where_that_is_soon(clips: Any, tmp_path: 
     assert share_of(path) == 0.0
 
 
-def test_a_recording_that_begins_between_key_frames_lacks_nothing(clips: Any, tmp_path: Path) -> None:
-    path = tmp_path / "between.mp4"
-    with av.open(str(ruined(clips["half_minute"], tmp_path / "ruined.mp4", 0.0, 8.0))) as old, av.open(str(path), "w") as new:
+def copied(source: Path, path: Path, change: Callable[[av.Packet[Any], Fraction], None]) -> Path:
+    """The pictures in another file, each packet changed by what ``change`` does to it; it is told when that is shown."""
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
         copy = new.add_stream_from_template(old.streams.video[0])
         for packet in old.demux(old.streams.video[0]):
             if packet.pts is not None and packet.time_base is not None:
-                packet.is_keyframe = packet.is_keyframe and packet.pts * packet.time_base >= 8
+                change(packet, packet.pts * packet.time_base)
                 packet.stream = copy
                 new.mux(packet)
+    return path
+
+
+def test_a_recording_that_begins_between_key_frames_lacks_nothing(clips: Any, tmp_path: Path) -> None:
+    def without_early_keys(packet: av.Packet[Any], at_s: Fraction) -> None:
+        packet.is_keyframe = packet.is_keyframe and at_s >= 8
+
+    path = copied(ruined(clips["half_minute"], tmp_path / "ruined.mp4", 0.0, 8.0), tmp_path / "between.mp4", without_early_keys)
+    assert begins_with_what_decodes(path, 23.2)
+
+
+def test_what_does_not_decode_is_no_beginning_where_it_lies_an_hour_before_the_rest(clips: Any, tmp_path: Path) -> None:
+    """Its times may be damaged too: nobody lost an hour of pictures."""
+
+    def an_hour_on(packet: av.Packet[Any], at_s: Fraction) -> None:
+        if at_s >= 4 and packet.pts is not None and packet.dts is not None:
+            hour = round(3600 / packet.time_base)
+            packet.pts, packet.dts = packet.pts + hour, packet.dts + hour
+
+    apart = copied(clips["half_minute"].path, tmp_path / "apart.mp4", an_hour_on)
+    assert begins_with_what_decodes(ruined(Barcoded(path=apart, shown=()), tmp_path / "ruined.mp4", 0.0, 4.0), 27.2)
+
+
+def test_what_an_edit_list_cuts_off_need_not_decode(clips: Any, tmp_path: Path) -> None:
+    def only_one_key(packet: av.Packet[Any], at_s: Fraction) -> None:
+        packet.is_keyframe = at_s == 0
+
+    whole = copied(clips["all_keys"].path, tmp_path / "whole.mp4", only_one_key)
+    cut = cut_by_edit_list(Barcoded(path=whole, shown=()), tmp_path / "cut.mp4", first=100)
+    assert begins_with_what_decodes(ruined(cut, tmp_path / "ruined.mp4", -4.0, 0.0), 140 / FPS)
+
+
+def begins_with_what_decodes(path: Path, duration_s: float) -> bool:
+    """Whether time does, and nothing is told of as lost."""
     with path.open("rb") as file, open_media(file, Limits()) as media:
         first = next(media.frames(SamplingRequest(times_s=(0.0,))))
-        assert (media.info.duration_s, first.pts_s) == (pytest.approx(23.2, abs=0.3), 0.0)
-    assert share_of(path) == 0.0
+        found = media.info.duration_s, first.pts_s, share_of(path)
+    return found == (pytest.approx(duration_s, abs=0.3), 0.0, 0.0)
 
 
 def test_a_moment_whose_neighbour_decodes_is_not_lost(clips: Any) -> None:
