@@ -318,8 +318,7 @@ class PyavMedia:
 
     def _starts_s(self, container: InputContainer) -> float:
         """How much later than what begins first; 0 where times were made up, or damage made them."""
-        order = self._timeline.order
-        if container.start_time is None or (order is not None and (order.restarts or order.lacks_times)):
+        if container.start_time is None or self._reader.is_laid_out:
             return 0.0
         later_s = float(self._clock.start * self._clock.time_base - Fraction(container.start_time, av.time_base))
         return later_s if 0 < later_s <= self._limits.max_duration_s else 0.0

@@ -67,7 +67,7 @@ class Reader:
         """When those were to be shown that were read and could not be decoded, or only in part."""
         self.keys: Keys | None = None
         self.seekable = True
-        self._is_laid_out = self._shows_passed = False
+        self.is_laid_out = self._shows_passed = False
         self._goes_back = self._skips_none = self._doubts_keys = False
         self._tried_keys = self._lost_keys = self._spoilt = 0
         self._container = container
@@ -99,7 +99,7 @@ class Reader:
     def lay_out(self, *, lacks_times: bool, shows_passed: bool) -> None:
         """From now on each run of time behind the one before; where packets lack times, frames get those of the packets in the
         order in which they are shown. ``shows_passed``: as in ``laid_out``."""
-        self._is_laid_out, self._shows_passed, self.seekable = True, shows_passed, False
+        self.is_laid_out, self._shows_passed, self.seekable = True, shows_passed, False
         self._is_untimed = self._is_untimed or lacks_times
         self.rewind()
 
@@ -158,7 +158,7 @@ class Reader:
         """On from here to the end. Raises MediaTooLarge beyond the packet limit, OutOfMemory, and CorruptMedia for times that
         do not fit."""
         packets, self._begun = self._begun or self._packets(), None
-        return laid_out(packets, self._leap, shows_passed=self._shows_passed) if self._is_laid_out else packets
+        return laid_out(packets, self._leap, shows_passed=self._shows_passed) if self.is_laid_out else packets
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         count = bad_in_a_row = 0

@@ -177,6 +177,33 @@ def test_pictures_that_begin_later_than_the_sound(tmp_path: Path, suffix: str, c
             assert media.info.starts_s <= 3, "it may be damage"
 
 
+@pytest.mark.parametrize(("suffix", "codec", "begins"), [("mkv", "mpeg4", b"\x1f\x43\xb6\x75"), ("ts", "mpeg2video", b"")])
+def test_sound_of_a_recording_behind_begins_before_no_picture(tmp_path: Path, suffix: str, codec: str, begins: bytes) -> None:
+    """Of two joined: pictures alone from 20 s on, then a clock that begins anew, with sound. What comes first is a picture."""
+    parts = []
+    for start_s, sounds in ((20, 0), (0, 50)):
+        path = tmp_path / f"{start_s}.{suffix}"
+        with av.open(str(path), "w", options={"live": "1"} if suffix == "mkv" else {}) as container:
+            video, audio = container.add_stream(codec, rate=25), container.add_stream("mp2", rate=48000)
+            video.width = video.height = 64
+            for number in range(50):
+                frame = av.VideoFrame(64, 64, "yuv420p")
+                frame.pts, frame.time_base = 25 * start_s + number, Fraction(1, 25)
+                container.mux(video.encode(frame))
+            for number in range(sounds):
+                sound = av.AudioFrame("s16", "stereo", 1152)
+                sound.rate, sound.pts = 48000, 1152 * number
+                container.mux(audio.encode(sound))
+            container.mux(video.encode(None))
+        data = path.read_bytes()
+        parts.append(data[data.index(begins) :] if parts else data)
+    path = tmp_path / f"joined.{suffix}"
+    path.write_bytes(b"".join(parts))
+    with path.open("rb") as file, open_media(file, Limits()) as media:
+        assert media.info.duration_s == pytest.approx(4, abs=0.1)
+        assert media.info.starts_s == 0
+
+
 def test_too_many_streams(tmp_path: Path) -> None:
     path = tmp_path / "streams.mkv"
     with av.open(str(path), "w") as container:
