@@ -294,16 +294,20 @@ def read_sides(path: Path) -> dict[str, str]:
 
 
 def write_split(items: Sequence[Item], path: Path) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Item)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(item) for item in items)
 
 
 def read_split(path: Path = COMMITTED) -> list[Item]:
-    """Raises ConfigError for a row with an unknown label or split."""
-    with path.open(newline="") as file:
-        return [Item(**row) for row in csv.DictReader(file)]
+    """Items of a CSV that tells all of them (``is_whole``), further columns passed over. Raises ConfigError."""
+    names = {field.name for field in fields(Item)}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return [Item(**{name: told for name, told in row.items() if name in names}) for row in csv.DictReader(file)]
+    except (OSError, TypeError, UnicodeDecodeError, csv.Error) as exc:
+        raise ConfigError(f"{path}: not a split: {exc!r}") from exc
 
 
 def is_whole(path: Path) -> bool:

@@ -10,7 +10,19 @@ import pytest
 
 from training.leaks import by_name
 from training.manifest import Entry
-from training.splits import LEFT_OUT, Item, assign, components, held_out_groups, ids_of, make_split, read_sides, read_split
+from training.splits import (
+    COMMITTED,
+    LEFT_OUT,
+    Item,
+    assign,
+    components,
+    held_out_groups,
+    ids_of,
+    is_whole,
+    make_split,
+    read_sides,
+    read_split,
+)
 from worker.errors import ConfigError
 
 
@@ -169,3 +181,21 @@ def test_a_table_of_another_kind_is_no_split(tmp_path: Path, content: bytes) -> 
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="not a split"):
         read_sides(path)
+
+
+def test_a_whole_split_is_read_from_a_spreadsheet_with_notes_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    head, *rows = COMMITTED.read_text("utf-8").splitlines()
+    path.write_text("\n".join([f"{head},note", *(f"{row},seen" for row in rows)]), "utf-8-sig")
+    assert is_whole(path)
+    assert read_split(path) == read_split()
+
+
+@pytest.mark.parametrize(
+    "content", [b"path,split\na.mp4,train\n", b"path,label,source,manipulation,group,split\n\xff,real,s,,g,train\n"]
+)
+def test_what_tells_no_whole_items_is_no_whole_split(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "split.csv"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="not a split"):
+        read_split(path)
