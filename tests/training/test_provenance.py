@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from training import provenance
+from training import provenance, terms
 from training.prepare import jobs, prepare
 from training.provenance import Skipped
-from training.splits import Item
+from training.splits import COMMITTED, Item, read_split
 
 NAMES = ["a.mp4", 'a "quoted", name.mp4', "two\nlines.mp4", "übung.mp4"]
 
@@ -66,3 +66,11 @@ def test_there_is_no_shard_of_which_the_files_are_not_noted_down(tmp_path: Path)
         prepare([item], tmp_path, cache, threads=1)
     Image.new("RGB", (81, 81), "red").save(tmp_path / item.path)
     assert provenance.changed_files(cache, tmp_path) == [item.path]
+
+
+def test_a_cache_of_a_committed_split_bears_its_name_and_one_of_another_its_own(tmp_path: Path) -> None:
+    same, other = tmp_path / "same", tmp_path / "other"
+    for cache, items in ((same, read_split()), (other, read_split()[1:])):
+        provenance.begin(cache, provenance.Provenance(root=tmp_path, layout="own", items=tuple(items)))
+    assert (provenance.split_of(same), provenance.split_of(other)) == (COMMITTED, provenance.split_file(other))
+    assert terms.of_cache(same) == terms.of_cache(other) == (terms.BUNDLED,)
