@@ -142,7 +142,7 @@ def test_a_file_that_is_gone_is_told_and_stops_nothing(tmp_path: Path) -> None:
     assert told[1].startswith("1 files could not be read"), "once, however often it was tried"
     nameless = report(tmp_path / "a.mp4", [1.0] * 4).model_copy(update={"model": None})
     with pytest.raises(ConfigError, match="another checkpoint"):
-        read_reports([write(tmp_path / "two.jsonl", [nameless])], items, tmp_path, SHA)
+        read_reports([write(tmp_path / "two.jsonl", [nameless])], judged(items), tmp_path)
 
 
 @pytest.mark.parametrize(
