@@ -240,12 +240,17 @@ def _worth(scanned: Sequence[Scanned], clips: Clips, fit: Fit, draws: int) -> li
 
 
 def _tracks(scanned: Sequence[Scanned], target: Target) -> tuple[Clips | None, list[str]]:
-    """Composites of several tracks and what c_tracks is worth on them; (None, why) where the clips do not allow any."""
+    """Composites of several tracks and what c_tracks is worth on them, or why nobody can tell; (None, why) where the clips do not
+    allow any."""
     clips = _track_votes(scanned)
     try:
-        several, alarms = composite_clips(clips), crossfit_alarms(clips, target)
+        several = composite_clips(clips)
     except ValueError as exc:
         return None, [f"c_tracks: fitted on the greatest logits of several clips ({exc})", ""]
+    try:
+        alarms = crossfit_alarms(clips, target)
+    except ValueError as exc:
+        return several, [f"c_tracks: fitted on composites; too few clips to tell what it is worth on other people ({exc})", ""]
     lines = [
         f"Composites of clips, joined in time or side by side, out of fold in {CUTS} cuts; called fake:",
         "",

@@ -10,7 +10,7 @@ import pytest
 
 from training.calibration import Target
 from training.labelled import Judge
-from training.scans import Scanned, calibrate_checkpoint, read_reports, votes_of
+from training.scans import Scanned, calibrate_checkpoint, fit_kind, fit_videos, read_reports, votes_of
 from training.splits import Item
 from worker.errors import ConfigError
 from worker.model import checkpoint
@@ -206,6 +206,19 @@ def test_the_calibration_lands_in_the_checkpoint(scans: tuple[dict[str, Item], P
     assert any(line.startswith("ECE after calibration, out of fold: 0.") for line in table)
     assert len(entry.real_log_odds) == len(entry.fake_log_odds) == 21
     assert entry.real_log_odds[10] < 0 < entry.fake_log_odds[10]
+
+
+def test_c_tracks_is_fitted_on_composites_where_folds_cannot_tell_what_it_is_worth() -> None:
+    """Seven people, fakes of three: a fold may have none."""
+    rng, seen = np.random.default_rng(3), []
+    for name, group in [*((f"real{n}.mp4", n) for n in range(7)), *((f"fake{n}.mp4", n) for n in range(3))]:
+        logits = rng.normal(rng.normal(1.0 if name.startswith("fake") else -1.0), 0.5, 12).tolist()
+        scanned = votes_of(report(Path(name), logits), item(name, name[:4], f"g{group}"))
+        assert scanned is not None
+        seen.append(scanned)
+    fitted = fit_kind(MediaKind.VIDEO, seen, Target(), draws=2)
+    assert any(line.startswith("c_tracks: fitted on composites; too few clips") for line in fitted.lines)
+    assert fitted.calibration.c_tracks == fit_videos(seen, fitted.calibration, Target()).c_tracks
 
 
 def calibrated_for_videos(path: Path, *, inherited: bool) -> Calibration:
