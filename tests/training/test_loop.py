@@ -31,6 +31,7 @@ from training.loop import (
     fit_network,
     follow,
     learning_rate,
+    loading,
     log_validation,
     make_network,
     train_step,
@@ -242,6 +243,14 @@ def test_several_loaders_give_the_batches_in_order(cache: Path) -> None:
         for step in range(3):
             expected = sampler.batch(step, stage.pairs, stage.size)
             assert np.array_equal(feed.batch(step, stage).crops_FHWC, expected.crops_FHWC)
+
+
+def test_what_a_run_holds_out_is_in_none_of_its_loaders_batches(cache: Path) -> None:
+    fit, stage = TINY.model_copy(update={"hold_out": ("ffpp/1",)}), TINY.stages[0]
+    sampler = PairSampler(CropStore(cache, hold_out=fit.hold_out), fit.mixture, fit.seed)
+    with loading(fit, cache) as feed:
+        expected = sampler.batch(0, stage.pairs, stage.size)
+        assert np.array_equal(feed.batch(0, stage).crops_FHWC, expected.crops_FHWC)
 
 
 def test_a_run_is_continued_on_other_hardware(tmp_path: Path) -> None:
