@@ -96,7 +96,8 @@ def judges(checkpoint: Path, folds: Sequence[Path], labelled: Iterable[Item]) ->
         learnt = [item for item in own if item.split == "train"]
         files = {item.path: replace(item, split="heldout" if item.path in held else "train") for item in learnt}
         if not held & files.keys():
-            raise ConfigError(f"{path} held out nothing that {checkpoint} learnt from: it was trained without hold_out")
+            why = "name the cache of both by --cache" if its.held_out else "it was trained without hold_out"
+            raise ConfigError(f"{path} held out nothing of these files that {checkpoint} learnt from: {why}")
         found.append(Judge(checkpoint=path, sha256=sha256(path), files=files))
     return found
 

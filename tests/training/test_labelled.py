@@ -127,8 +127,10 @@ def test_a_scan_by_a_checkpoint_that_learnt_from_the_file_does_not_calibrate(
 def test_a_checkpoint_that_does_not_cross_fit_another_is_refused(tmp_path: Path, uncalibrated: Path) -> None:
     folds, items, _ = cross_fitted(tmp_path, uncalibrated, sides="a")
     assert len(judges(uncalibrated, folds, items)) == 2
-    with pytest.raises(ConfigError, match="held out nothing"):
+    with pytest.raises(ConfigError, match="from: it was trained without hold_out"):
         judges(uncalibrated, [uncalibrated], items)
+    with pytest.raises(ConfigError, match="from: name the cache of both by --cache"):
+        judges(uncalibrated, folds, read_split())
     spec, arrays = checkpoint.load(folds[0])
     other = spec.model_copy(update={"training": spec.training.model_copy(update={"split_sha256": "b" * 64})})
     checkpoint.save(folds[0], arrays, other)
