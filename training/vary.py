@@ -43,7 +43,7 @@ class Light:
 
 
 UPRIGHT_DEG, TILTED_DEG = 12.0, 45.0
-"""Most that a pair is turned by, either way. By more faces are turned by quarters in a scan, where it is sure of no upright one."""
+"""Most that a pair is turned by, either way. By more, faces are turned by quarters in a scan that is sure of no upright one."""
 
 
 def draw(rng: np.random.Generator, *, share: float, tilted: float = 0.0) -> Variation | None:
