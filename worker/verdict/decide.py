@@ -29,7 +29,7 @@ class Policy:
     """How long tracks are searched for a short splice; None leaves them to the rule."""
     calibrations: tuple[Calibration, ...] = ()
     offsets: Mapping[MediaKind, float] = field(default_factory=dict)
-    """Log odds added to those of the calibration, for the user's own footage (``worker.verdict.footage``)."""
+    """Log odds added to those of the calibration, for the user's own footage (``worker.verdict.offset``)."""
     default_thresholds: tuple[float, float] = (0.35, 0.65)
     """(t_real, t_fake) where there is no calibration at all."""
     t_real: float | None = None
