@@ -157,6 +157,7 @@ def build_policy(settings: Settings, spec: ModelSpec, digest: str) -> Policy:
         rule=verdict.rule,
         windows=Windows() if verdict.windows else None,
         calibrations=calibrations,
+        are_inherited=spec.calibration_is_inherited,
         offsets=settings.calibration.offsets(digest),
         default_thresholds=(spec.thresholds.real, spec.thresholds.fake),
         t_real=verdict.real_below,
@@ -176,7 +177,7 @@ def describe_model(spec: ModelSpec, digest: str, backend: str) -> wire.Model:
         sha256=digest,
         licence=spec.licence.name,
         backend=backend,
-        calibration=f"{spec.name} {spec.version}" if spec.calibrations else None,
+        calibration=f"{spec.name} {spec.version}" if spec.calibrations and not spec.calibration_is_inherited else None,
         split_sha256=spec.training.split_sha256,
     )
 

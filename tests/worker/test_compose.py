@@ -11,7 +11,8 @@ import cv2
 import pytest
 
 from tests.worker.telemetry.recorded import Recorded
-from worker.compose import RESULTS_VERSION, begin_scanner, build_policy, build_scanner, fingerprint
+from tests.worker.verdict.test_decide import clip, coverage
+from worker.compose import RESULTS_VERSION, begin_scanner, build_policy, build_scanner, describe_model, fingerprint
 from worker.demo import demo_files
 from worker.engine import EngineOpening
 from worker.errors import ConfigError, DecodeTimeout, ModelError
@@ -22,9 +23,24 @@ from worker.jobs import Task, do
 from worker.model.spec import Calibration, ModelSpec, Thresholds
 from worker.settings import load_settings
 from worker.source.files import Item
-from worker.types import MediaKind, Strategy
+from worker.types import MediaKind, Strategy, Verdict
+from worker.verdict.calibrate import probability
+from worker.verdict.decide import decide
 
 SHA = "a" * 64
+ENTRY = Calibration(
+    media=MediaKind.VIDEO,
+    rule="mean_logit",
+    strategies=(Strategy.AUTO,),
+    min_frames=1,
+    max_frames=9,
+    a=1.0,
+    b=0.0,
+    t_real=0.3,
+    t_fake=0.7,
+    quality_full=0.8,
+    quality_slope=2.0,
+)
 
 
 def test_the_checkpoints_thresholds_are_for_scores_that_no_calibration_covers(tiny_spec: ModelSpec) -> None:
@@ -33,21 +49,20 @@ def test_the_checkpoints_thresholds_are_for_scores_that_no_calibration_covers(ti
 
 
 def test_quality_reaches_the_verdict(tiny_spec: ModelSpec) -> None:
-    entry = Calibration(
-        media=MediaKind.VIDEO,
-        rule="mean_logit",
-        strategies=(Strategy.AUTO,),
-        min_frames=1,
-        max_frames=9,
-        a=1.0,
-        b=0.0,
-        t_real=0.3,
-        t_fake=0.7,
-        quality_full=0.8,
-        quality_slope=2.0,
-    )
-    (found,) = build_policy(load_settings(), tiny_spec.model_copy(update={"calibrations": (entry,)}), SHA).calibrations
+    (found,) = build_policy(load_settings(), tiny_spec.model_copy(update={"calibrations": (ENTRY,)}), SHA).calibrations
     assert (found.quality_full, found.quality_slope) == (0.8, 2.0)
+
+
+@pytest.mark.parametrize(("is_inherited", "told"), [(False, "tiny 0"), (True, None)])
+def test_a_calibration_of_the_parents_scores_stands_in_and_does_not_hold(
+    is_inherited: bool, told: str | None, tiny_spec: ModelSpec
+) -> None:
+    spec = tiny_spec.model_copy(update={"calibrations": (ENTRY,), "calibration_is_inherited": is_inherited})
+    found = decide(clip(4.0), coverage(requested=9), build_policy(load_settings(), spec, SHA))
+    assert isinstance(found, Verdict)
+    assert found.calibrated is not is_inherited
+    assert (found.thresholds, found.score) == ((ENTRY.t_real, ENTRY.t_fake), pytest.approx(probability(4.0)))
+    assert describe_model(spec, SHA, "onnxruntime").calibration == told
 
 
 def test_own_offsets_hold_for_their_model_only(tiny_spec: ModelSpec) -> None:

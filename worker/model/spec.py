@@ -150,7 +150,8 @@ class ModelSpec(_Part):
     """For scores that no calibration covers."""
     calibrations: tuple[Calibration, ...] = ()
     calibration_is_inherited: bool = False
-    """Thresholds and calibrations were fitted on the parent's scores: they hold roughly, and want fitting anew."""
+    """Thresholds and calibrations were fitted on the parent's scores: they stand in, verdicts say ``calibrated: false``, and they
+    want fitting anew."""
     training: TrainingData
     git_revision: str
     licence: Licence

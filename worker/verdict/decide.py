@@ -28,6 +28,8 @@ class Policy:
     windows: Windows | None = field(default_factory=Windows)
     """How long tracks are searched for a short splice; None leaves them to the rule."""
     calibrations: tuple[Calibration, ...] = ()
+    are_inherited: bool = False
+    """The calibrations were fitted on the scores of the network's parent: the nearest stands in, and none holds."""
     offsets: Mapping[MediaKind, float] = field(default_factory=dict)
     """Log odds added to those of the calibration, for the user's own footage (``worker.verdict.offset``)."""
     default_thresholds: tuple[float, float] = (0.35, 0.65)
@@ -221,7 +223,7 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     return Verdict(
         label=labels[decisive],
         score=p[decisive],
-        calibrated=holds,
+        calibrated=holds and not policy.are_inherited,
         reasons=reasons[decisive],
         thresholds=thresholds,
         tracks=tuple(TrackScore(track=n, logit=found.logit, votes=len(groups[n])) for n, found in evidence.items()),
