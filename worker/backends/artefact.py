@@ -250,7 +250,7 @@ def probabilities(logits_F: Float32) -> Float32:
 
 def compare(p_F: Float32, reference_F: Float32, reference: str = "eager fp32") -> Parity:
     """Figures of two rows of probabilities; none where a probability is no number."""
-    if p_F.shape != reference_F.shape or not len(p_F) or not np.isfinite(p_F).all():
+    if p_F.shape != reference_F.shape or not len(p_F) or not np.isfinite(p_F - reference_F).all():
         return Parity(reference=reference, samples=len(reference_F), reason="some of the scores are missing or no numbers")
     dp = np.abs(p_F.astype(np.float64) - reference_F)
     return Parity(reference=reference, samples=len(dp), max_dp=float(dp.max()), mean_dp=float(dp.mean()))

@@ -223,6 +223,8 @@ def test_its_name_tells_its_precision(write: Write, tmp_path: Path) -> None:
 def test_figures() -> None:
     found = compare(np.array([0.2, 0.5], np.float32), np.array([0.1, 0.5], np.float32))
     assert (found.max_dp, found.mean_dp, found.samples) == (pytest.approx(0.1), pytest.approx(0.05), 2)
+    none = compare(np.array([0.2], np.float32), np.array([np.nan], np.float32))
+    assert (none.max_dp, none.mean_dp, none.samples) == (None, None, 1), "the reference's are no numbers, either"
 
 
 def test_probabilities_of_extreme_logits() -> None:
