@@ -43,7 +43,7 @@ EXTRAS = {
 class Opening:
     """What is to be opened. ``onnx`` gives the export of the checkpoint with hash ``digest``, made where it has to be.
 
-    ``parallel`` calls of ``logits`` at once, each on ``threads`` threads.
+    ``parallel`` calls of ``scores`` at once, each on ``threads`` threads.
     """
 
     checkpoint: Path
