@@ -179,7 +179,7 @@ def _translated() -> Iterator[None]:
     except MediaError:
         raise
     except UnidentifiedImageError as exc:
-        raise CorruptMedia(f"not a readable picture: {exc}") from exc
+        raise CorruptMedia("not a readable picture") from exc  # Pillow names the file object, which tells nobody anything
     except Image.DecompressionBombError as exc:
         raise MediaTooLarge(str(exc)) from exc
     except _PILLOW_ERRORS as exc:
