@@ -18,6 +18,7 @@ from worker.commands.service import (
     FormatOption,
     OwnerOption,
     for_each,
+    one_by_one,
     opened_desk,
     print_reports,
     read_ids,
@@ -130,7 +131,7 @@ def show(
 def cancel(scan_ids: Ids, owner: OwnerOption = None, config: ConfigOption = None) -> None:
     """Cancel scans: a waiting one at once, a running one within seconds. One that has ended stays as it is."""
     with outcome.exit_codes(), opened_desk(config) as desk:
-        code = for_each(read_ids(scan_ids), lambda scan_id: desk.cancel(scan_id, owner))
+        code = for_each(read_ids(scan_ids), lambda some: desk.cancel_each(some, owner))
     raise typer.Exit(code)
 
 
@@ -149,7 +150,7 @@ def decide(
         from worker.queue.desk import Decision
 
         decision = Decision(verdict=verdict, by=by, category=category, note=note)
-        code = for_each(read_ids([scan_id]), lambda one: f"{desk.decide(one, owner, decision).verdict} (human)")
+        code = for_each(read_ids([scan_id]), one_by_one(lambda one: f"{desk.decide(one, owner, decision).verdict} (human)"))
     raise typer.Exit(code)
 
 

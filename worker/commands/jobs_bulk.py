@@ -17,6 +17,7 @@ from worker.commands.service import (
     complain,
     for_each,
     interruptible,
+    one_by_one,
     opened_desk,
     progress_bar,
     read_ids,
@@ -61,7 +62,7 @@ def retry(
             with progress_bar(Console(stderr=True), total, "replaying", quiet=quiet, prints_at_once=True) as bar:
                 code = _tell(Bulk(desk=desk, owner=owner, on_looked=_Count(bar)).replay_dead(), quiet)
         else:
-            code = for_each(read_ids(scan_ids or ()), lambda scan_id: desk.retry(scan_id, owner).id)
+            code = for_each(read_ids(scan_ids or ()), one_by_one(lambda scan_id: desk.retry(scan_id, owner).id))
     raise typer.Exit(code)
 
 

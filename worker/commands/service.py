@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -28,6 +28,9 @@ OwnerOption = Annotated[str | None, typer.Option(metavar="NAME", help="Only this
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")]
 HASTY_S = 5.0
 """Someone waits for the answer: no command is tried for longer while Redis is away."""
+AT_ONCE = 100
+Act = Callable[[Sequence[str]], "Iterable[str | VeriframeError]"]
+"""What came of each of some scans, in their order: a word, or why not."""
 
 
 def load(config: Path | None) -> Settings:
@@ -109,15 +112,30 @@ def complain(what: str, error: VeriframeError) -> None:
     typer.echo(f"veriframe: {escaped(what)}: {escaped(str(error))}", err=True)
 
 
-def for_each(scan_ids: Iterable[str], act: Callable[[str], str]) -> int:
-    """Do something to each scan and say what came of it, on standard output; the exit code."""
+def for_each(scan_ids: Sequence[str], act: Act) -> int:
+    """Do something to scans, ``AT_ONCE`` of them at a time, and say what came of each, in their order, on standard output; the
+    exit code. A command that is killed has said it of all but those that it was at."""
+    code = outcome.SCANNED
+    for start in range(0, len(scan_ids), AT_ONCE):
+        some = scan_ids[start : start + AT_ONCE]
+        for scan_id, told in zip(some, act(some), strict=True):
+            if isinstance(told, str):
+                typer.echo(f"{scan_id}  {told}")
+            else:
+                complain(scan_id, told)
+                code = outcome.ITEMS_FAILED
+    return code
+
+
+def one_by_one(act: Callable[[str], str]) -> Act:
+    """For ``for_each``: what can only be done to one scan at a time, and is said at once."""
     from worker.errors import BadRequest, Conflict, NoSuchScan, QueueFull
 
-    code = outcome.SCANNED
-    for scan_id in scan_ids:
-        try:
-            typer.echo(f"{scan_id}  {act(scan_id)}")
-        except (BadRequest, Conflict, NoSuchScan, QueueFull) as exc:
-            complain(scan_id, exc)
-            code = outcome.ITEMS_FAILED
-    return code
+    def acted(scan_ids: Sequence[str]) -> Iterator[str | VeriframeError]:
+        for scan_id in scan_ids:
+            try:
+                yield act(scan_id)
+            except (BadRequest, Conflict, NoSuchScan, QueueFull) as exc:
+                yield exc
+
+    return acted

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 from redis import Redis
 
-from worker.errors import BadRequest, Conflict, UnreadableRecord
+from worker.errors import BadRequest, Conflict, NoSuchScan, QueueError, UnreadableRecord
 from worker.output.text import bare_address
 from worker.queue.audit import DECISIONS, AuditLog
 from worker.queue.doorbell import Doorbells
@@ -177,12 +177,29 @@ class Desk:
                 return
 
     def cancel(self, scan_id: str, owner: str | None) -> str:
-        """The state now: ``cancelled``, ``running`` (it ends within seconds) or a final one. Raises NoSuchScan."""
-        self.record(scan_id, owner)
-        ended = self.records.cancel(scan_id)
-        self._bells.ring(self.records.priorities(ended.ring))
-        log.info("scan %s is to be cancelled: %s", scan_id, ended.how, extra={"scan_id": scan_id, "state": ended.how})
-        return ended.how
+        """The state now: ``cancelled``, ``running`` (it ends within seconds) or a final one. Raises NoSuchScan,
+        UnreadableRecord."""
+        (told,) = self.cancel_each([scan_id], owner)
+        if isinstance(told, str):
+            return told
+        raise told
+
+    def cancel_each(self, scan_ids: Sequence[str], owner: str | None) -> list[str | QueueError]:
+        """``cancel`` of many, in a few round trips: the state of each, or what that would raise."""
+        found = self.records.get_each(scan_ids, owner)
+        there = [scan_id for scan_id, one in zip(scan_ids, found, strict=True) if isinstance(one, Record)]
+        ended = dict(zip(there, self.records.cancel_each(there), strict=True))
+        self._bells.ring(self.records.priorities([scan_id for one in ended.values() for scan_id in one.ring]))
+        told: list[str | QueueError] = []
+        for scan_id, one in zip(scan_ids, found, strict=True):
+            if not isinstance(one, Record):
+                told.append(one)
+            elif (how := ended[scan_id].how) == "gone":
+                told.append(NoSuchScan(f"no scan {scan_id}"))
+            else:
+                log.info("scan %s is to be cancelled: %s", scan_id, how, extra={"scan_id": scan_id, "state": how})
+                told.append(how)
+        return told
 
     def retry(self, scan_id: str, owner: str | None, idempotency_key: str | None = None) -> Submitted:
         """A final scan's request again, as another with ``retry_of``. Raises NoSuchScan, QueueFull; Conflict before its end, and

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
-from worker.errors import LeaseLost, QueueError, UnreadableRecord
+from worker.errors import LeaseLost, NoSuchScan, QueueError, UnreadableRecord
 from worker.queue.requests import ScanRequest
 from worker.report import Report, new_id
 
@@ -177,6 +177,16 @@ def read_record(stored: dict[bytes, bytes]) -> Record:
     except (ValueError, KeyError, OverflowError, RecursionError) as exc:
         name = stored.get(b"id", b"?").decode("ascii", "replace")
         raise UnreadableRecord(f"scan {name} was stored by another version of veriframe") from exc
+
+
+def found_record(scan_id: str, stored: dict[bytes, bytes], owner: str | None) -> Record | QueueError:
+    """What is stored of a scan; NoSuchScan: nothing, or it is another's than ``owner``; UnreadableRecord."""
+    if not stored.get(b"state") or (owner is not None and stored.get(b"owner") != owner.encode()):
+        return NoSuchScan(f"no scan {scan_id}")
+    try:
+        return read_record(stored)
+    except UnreadableRecord as exc:
+        return exc
 
 
 def glance_of(record: Record) -> Glance:

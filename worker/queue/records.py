@@ -24,7 +24,7 @@ from uuid import uuid4
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueFull, RedisDown, UnreadableRecord
+from worker.errors import Conflict, LeaseLost, NoSuchScan, QueueError, QueueFull, RedisDown, UnreadableRecord
 from worker.queue.connection import DOWN, scripts_of
 from worker.queue.record import (
     GLANCED,
@@ -37,10 +37,10 @@ from worker.queue.record import (
     Submission,
     Submitted,
     Terms,
+    found_record,
     pack,
     progress_of,
     read_glance,
-    read_record,
 )
 from worker.queue.requests import QUEUES, WATCH
 from worker.queue.tally import tell_failed, tell_finished
@@ -126,31 +126,37 @@ class Records:
     def cancel(self, scan_id: str) -> Ended:
         """A waiting scan is cancelled at once; a running one when its process next tells its progress, or by force 3 s after its
         worker's next renewal. Raises NoSuchScan."""
-        how = self._run("cancel", scan_id, self.terms.keep_s)
+        (how,) = self.cancel_each([scan_id])
         if how.how == "gone":
             raise NoSuchScan(f"no scan {scan_id}")
         return how
 
+    def cancel_each(self, scan_ids: Sequence[str]) -> list[Ended]:
+        """``cancel`` of many, in one round trip; ``gone``: no such scan."""
+        answers = self._call_each("cancel", [[self.namespace, scan_id, self.terms.keep_s] for scan_id in scan_ids])
+        return [_told(answer) for answer in answers]
+
     def get(self, scan_id: str, owner: str | None = None) -> Record:
         """Raises NoSuchScan, for a scan of another than ``owner`` too, whether it can be read or not; UnreadableRecord."""
-        stored = cast(dict[bytes, bytes], self.redis.hgetall(self.key("scan", scan_id)))
-        if not stored.get(b"state") or (owner is not None and stored.get(b"owner") != owner.encode()):
-            raise NoSuchScan(f"no scan {scan_id}")
-        return read_record(stored)
+        (found,) = self.get_each([scan_id], owner)
+        if isinstance(found, Record):
+            return found
+        raise found
 
-    def get_many(self, scan_ids: Sequence[str]) -> list[Record]:
-        """Those that are there and that this version can read, in the order asked for."""
+    def get_each(self, scan_ids: Sequence[str], owner: str | None = None) -> list[Record | QueueError]:
+        """``get`` of many, in one round trip: each, or what that would raise."""
         with self.redis.pipeline(transaction=False) as pipe:
             for scan_id in scan_ids:
                 pipe.hgetall(self.key("scan", scan_id))
-            found = [stored for stored in pipe.execute() if stored.get(b"state")]
-        records: list[Record] = []
-        for stored in found:
-            try:
-                records.append(read_record(stored))
-            except UnreadableRecord as exc:
-                log.warning("passed over: %s", exc)
-        return records
+            return [found_record(scan_id, stored, owner) for scan_id, stored in zip(scan_ids, pipe.execute(), strict=True)]
+
+    def get_many(self, scan_ids: Sequence[str]) -> list[Record]:
+        """Those that are there and that this version can read, in the order asked for."""
+        found = self.get_each(scan_ids)
+        for one in found:
+            if isinstance(one, UnreadableRecord):
+                log.warning("passed over: %s", one)
+        return [one for one in found if isinstance(one, Record)]
 
     def glances(self, scan_ids: Sequence[str]) -> list[Glance]:
         """``get_many`` without most of each record: neither request nor report leaves Redis."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from tests.worker.commands.conftest import Veriframe
+from tests.worker.queue.record_steps import request
 from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, complete, fail, submit
+from worker.commands.service import AT_ONCE, for_each
 from worker.queue.callbacks import Callbacks
 from worker.queue.desk import Desk
 from worker.queue.roster import Roster
@@ -75,6 +79,38 @@ def test_cancel(veriframe: Veriframe, desk: Desk) -> None:
     assert (result.exit_code, result.stdout) == (0, f"{waiting}  cancelled\n{done}  completed\n")
     assert desk.record(waiting, None).state == "cancelled"
     assert veriframe("jobs", "cancel", "-", input="0" * 32).exit_code == 3
+
+
+def test_many_are_cancelled_in_few_round_trips_and_told_in_their_order(veriframe: Veriframe, desk: Desk, redis: Redis) -> None:
+    def reads() -> int:
+        return int(redis.info("stats")["total_reads_processed"])
+
+    mine = [made.id for made in desk.submit([request(f"https://example.org/{n}.mp4") for n in range(250)], "acme")]
+    refused = [submit(desk, owner="zenith"), submit(desk), "0" * 32]
+    redis.hset(f"vf:scan:{refused[1]}", "request", "of a later version")
+    before = reads()
+    result = veriframe("jobs", "cancel", "-", "--owner", "acme", input="\n".join((*mine[:150], *refused, *mine[150:])))
+    assert reads() - before < 30
+    assert (result.exit_code, result.stdout) == (3, "".join(f"{scan_id}  cancelled\n" for scan_id in mine))
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == refused
+    assert desk.records.states(refused) == [("queued", 0.0), ("queued", 0.0), None]
+    assert desk.open_scans() == {"acme": 1, "zenith": 1}
+
+
+def test_what_was_done_is_said_before_more_is_begun(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that a command that is killed keeps nothing to itself but what it was at."""
+    scan_ids = [f"{number:032x}" for number in range(2 * AT_ONCE + 1)]
+    said: list[str] = []
+    said_before: list[int] = []
+
+    def act(some: Sequence[str]) -> list[str]:
+        said.extend(capsys.readouterr().out.split())
+        said_before.append(len(said))
+        return [""] * len(some)
+
+    assert for_each(scan_ids, act) == 0
+    assert said_before == [0, AT_ONCE, 2 * AT_ONCE]
+    assert said + capsys.readouterr().out.split() == scan_ids
 
 
 @pytest.mark.parametrize("command", [["cancel", "-"], ["retry", "-"], ["decide", "-", "real", "--by", "ada"], ["show", "-"]])

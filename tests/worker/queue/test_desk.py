@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.worker.queue.scans import claim, complete, fail, submit
 from worker.errors import BadRequest, Conflict, NoSuchScan, UnreadableRecord
 from worker.queue.audit import DECISIONS
 from worker.queue.desk import PAGE, SCANNED_A_PAGE, Decision, Desk
+from worker.queue.doorbell import Doorbells
 from worker.queue.places import STEP
 from worker.queue.record import Purge
 from worker.queue.requests import RequestSource, ScanRequest
@@ -138,6 +140,16 @@ def test_another_owners_scan_does_not_exist(desk: Desk) -> None:
     for owner, error in (("acme", NoSuchScan), ("zenith", UnreadableRecord), (None, UnreadableRecord)):
         with pytest.raises(error):
             desk.report(scan_id, owner)
+
+
+def test_cancelling_some_rings_for_what_followed_them(desk: Desk, redis: Redis) -> None:
+    leader, follower, other = (submit(desk) for _ in range(3))
+    for scan_id in (leader, follower):
+        desk.records.settle(claim(desk.records, scan_id), "ab" * 32, "key")
+    desk.records.hand_back(claim(desk.records, leader))
+    redis.delete("rq:queue:vf-batch")
+    assert desk.cancel_each([other, leader], "acme") == ["cancelled", "cancelled"]
+    assert Doorbells(redis, "vf").waiting() == {follower}
 
 
 def test_a_decision_holds_for_the_bytes_whenever_they_are_posted(desk: Desk) -> None:
