@@ -17,7 +17,6 @@ from worker.commands.service import (
     complain,
     for_each,
     interruptible,
-    one_by_one,
     opened_desk,
     progress_bar,
     read_ids,
@@ -62,7 +61,8 @@ def retry(
             with progress_bar(Console(stderr=True), total, "replaying", quiet=quiet, prints_at_once=True) as bar:
                 code = _tell(Bulk(desk=desk, owner=owner, on_looked=_Count(bar)).replay_dead(), quiet)
         else:
-            code = for_each(read_ids(scan_ids or ()), one_by_one(lambda scan_id: desk.retry(scan_id, owner).id))
+            ids = read_ids(scan_ids or ())
+            code = for_each(ids, lambda some: [made.refusal or made.id for made in desk.retry_each(some, owner)])
     raise typer.Exit(code)
 
 

@@ -203,11 +203,18 @@ class Desk:
 
     def retry(self, scan_id: str, owner: str | None, idempotency_key: str | None = None) -> Submitted:
         """A final scan's request again, as another with ``retry_of``. Raises NoSuchScan, QueueFull; Conflict before its end, and
-        for a key that was used for another request."""
-        record = self.record(scan_id, owner)
-        if not record.is_final:
-            raise Conflict(f"scan {scan_id} is {record.state}: only one that has ended can be tried again")
-        return self._one(once_more(record, idempotency_key))
+        for a key that was used for another request; UnreadableRecord."""
+        (made,) = self.retry_each([scan_id], owner, idempotency_key)
+        return _unless_refused(made)
+
+    def retry_each(self, scan_ids: Sequence[str], owner: str | None, idempotency_key: str | None = None) -> list[Submitted]:
+        """``retry`` of many, in a few round trips; one that is refused says so, and stops none of the others."""
+        wanted = [_again(found, idempotency_key) for found in self.records.get_each(scan_ids, owner)]
+        made = iter(self.send([one for one in wanted if isinstance(one, Submission)]))
+        return [
+            next(made) if isinstance(one, Submission) else Submitted(id=scan_id, created=False, refusal=one)
+            for scan_id, one in zip(scan_ids, wanted, strict=True)
+        ]
 
     def decide(self, scan_id: str, owner: str | None, decision: Decision) -> Report:
         """Lay a human's decision over every result for the same bytes, and write it into the audit log, which only grows.
@@ -309,6 +316,14 @@ def _unless_refused(made: Submitted) -> Submitted:
     if made.refusal is not None:
         raise made.refusal
     return made
+
+
+def _again(found: Record | QueueError, idempotency_key: str | None) -> Submission | QueueError:
+    if not isinstance(found, Record):
+        return found
+    if not found.is_final:
+        return Conflict(f"scan {found.id} is {found.state}: only one that has ended can be tried again")
+    return once_more(found, idempotency_key)
 
 
 def once_more(record: Record, idempotency_key: str | None) -> Submission:

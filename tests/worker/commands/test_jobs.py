@@ -17,6 +17,7 @@ from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, complete, fail, submi
 from worker.commands.service import AT_ONCE, for_each
 from worker.queue.callbacks import Callbacks
 from worker.queue.desk import Desk
+from worker.queue.doorbell import Doorbells
 from worker.queue.roster import Roster
 
 
@@ -26,6 +27,11 @@ def rows(text: str) -> list[dict[str, object]]:
 
 def ids(text: str) -> list[object]:
     return [row["id"] for row in rows(text)]
+
+
+def reads(redis: Redis) -> int:
+    """How often the server has been sent something, about."""
+    return int(redis.info("stats")["total_reads_processed"])
 
 
 def test_lists_go_on_where_they_ended(veriframe: Veriframe, desk: Desk) -> None:
@@ -82,19 +88,32 @@ def test_cancel(veriframe: Veriframe, desk: Desk) -> None:
 
 
 def test_many_are_cancelled_in_few_round_trips_and_told_in_their_order(veriframe: Veriframe, desk: Desk, redis: Redis) -> None:
-    def reads() -> int:
-        return int(redis.info("stats")["total_reads_processed"])
-
     mine = [made.id for made in desk.submit([request(f"https://example.org/{n}.mp4") for n in range(250)], "acme")]
     refused = [submit(desk, owner="zenith"), submit(desk), "0" * 32]
     redis.hset(f"vf:scan:{refused[1]}", "request", "of a later version")
-    before = reads()
+    before = reads(redis)
     result = veriframe("jobs", "cancel", "-", "--owner", "acme", input="\n".join((*mine[:150], *refused, *mine[150:])))
-    assert reads() - before < 30
+    assert reads(redis) - before < 30
     assert (result.exit_code, result.stdout) == (3, "".join(f"{scan_id}  cancelled\n" for scan_id in mine))
     assert [line.split(": ")[1] for line in result.stderr.splitlines()] == refused
     assert desk.records.states(refused) == [("queued", 0.0), ("queued", 0.0), None]
     assert desk.open_scans() == {"acme": 1, "zenith": 1}
+
+
+def test_many_are_retried_in_few_round_trips_and_told_in_their_order(veriframe: Veriframe, desk: Desk, redis: Redis) -> None:
+    mine = [made.id for made in desk.submit([request(f"https://example.org/{n}.mp4") for n in range(250)], "acme")]
+    desk.cancel_each(mine, None)
+    refused = [submit(desk, owner="zenith"), submit(desk), submit(desk), "0" * 32]
+    redis.hset(f"vf:scan:{refused[2]}", "request", "of a later version")
+    before = reads(redis)
+    result = veriframe("jobs", "retry", "-", "--owner", "acme", input="\n".join((*mine[:150], *refused, *mine[150:])))
+    assert reads(redis) - before < 30
+    assert result.exit_code == 3
+    old, new = zip(*(line.split() for line in result.stdout.splitlines()), strict=True)
+    assert list(old) == mine
+    assert [(record.retry_of, record.state) for record in desk.records.get_many(new)] == [(one, "queued") for one in mine]
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == refused
+    assert Doorbells(redis, "vf").waiting() >= set(new)
 
 
 def test_what_was_done_is_said_before_more_is_begun(capsys: pytest.CaptureFixture[str]) -> None:
