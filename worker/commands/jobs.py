@@ -178,8 +178,17 @@ def stats(
 
         told = Roster(desk.records.redis, desk.records.namespace).live()
         alive = {state: sum(_state(facts) == state for facts in told.values()) for state in ("ready", "starting")}
-        queues = _by_queue(read_backlog(desk.records), told.values())
-        said = desk.backlog() | {"ended": desk.ended(), "open": desk.open_scans(), "queues": queues, "alive": alive}
+        backlog = read_backlog(desk.records)
+        said: dict[str, Any] = {
+            "waiting": sum(backlog.waiting.values()),
+            "running": sum(backlog.running.values()),
+            "dead": backlog.dead,
+            "callbacks": backlog.callbacks_owed,
+            "ended": backlog.ended,
+            "open": backlog.open_scans,
+            "queues": _by_queue(backlog, told.values()),
+            "alive": alive,
+        }
         typer.echo(json.dumps(said | ({"workers": told} if workers else {}), indent=2, ensure_ascii=True))
 
 

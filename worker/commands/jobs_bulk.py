@@ -52,12 +52,13 @@ def retry(
         from rich.console import Console
 
         from worker.errors import ConfigError
+        from worker.queue.backlog import read_backlog
         from worker.queue.bulk import Bulk
 
         if dead == bool(scan_ids):
             raise ConfigError("give scan ids, or --dead")
         if dead:
-            total = desk.backlog()["dead"]
+            total = read_backlog(desk.records).dead
             with progress_bar(Console(stderr=True), total, "replaying", quiet=quiet, prints_at_once=True) as bar:
                 code = _tell(Bulk(desk=desk, owner=owner, on_looked=_Count(bar)).replay_dead(), quiet)
         else:

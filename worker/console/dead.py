@@ -14,6 +14,7 @@ from worker.console.notices import notice
 from worker.console.parts import TheConsole
 from worker.errors import BadRequest
 from worker.queue import callbacks
+from worker.queue.backlog import read_backlog
 from worker.queue.bulk import Bulk, Redone
 from worker.queue.doorbell import is_id
 from worker.queue.requests import ID
@@ -53,7 +54,7 @@ def replay_scans(session: Submitter, form: OwnForm, console: TheConsole) -> Resp
     bulk = Bulk(desk=console.api.desk, owner=shown_to(session.key), quotas=console.api.quotas)
     if form.get("which") == "all":
         what, made = replayed(bulk.replay_dead(among=LOOKED_AT))
-        if what == "replayed" and made < MOST and console.api.desk.backlog()["dead"] > LOOKED_AT:
+        if what == "replayed" and made < MOST and read_backlog(console.api.desk.records).dead > LOOKED_AT:
             return _told("latest", made, none="unseen")
         return _told(what, made)
     ids = list(dict.fromkeys(form.all("scan")))

@@ -34,10 +34,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """``open_scans``: waiting and running scans by owner."""
-
     backlog: Backlog
-    open_scans: Mapping[str, int]
     workers: tuple[Worker, ...]
 
     @property
@@ -96,7 +93,6 @@ class Lookout:
     def _queue(self) -> Queue:
         return Queue(
             backlog=read_backlog(self.desk.records),
-            open_scans=self.desk.open_scans(),
             workers=tuple(_worker(name, facts) for name, facts in sorted(self.roster.live().items())),
         )
 

@@ -45,5 +45,5 @@ async def live(session: Watcher, console: TheConsole) -> EventSourceResponse:
 
 def _figures(look: Look, session: Session) -> dict[str, Any]:
     """Everybody sees how much waits; names of machines and owners are the operators'."""
-    mine = look.queue.open_scans.get(session.key.owner, 0) if look.queue else 0
+    mine = look.queue.backlog.open_scans.get(session.key.owner, 0) if look.queue else 0
     return {"queue": look.queue, "mine": mine, "is_operator": session.key.may(Scope.ADMIN)}

@@ -23,13 +23,18 @@ class Backlog:
     callbacks_dead: int
     ended: Mapping[str, int]
     """Ever, by final state."""
+    open_scans: Mapping[str, int]
+    """Waiting and running, by owner."""
 
 
 def read_backlog(records: Records) -> Backlog:
-    """Two round trips, a third where a record names no queue; the second asks for the queues of what runs, of which there is one
-    for each worker at most."""
+    """As it is at one moment, so that the figures agree with each other.
+
+    Two round trips, a third where a record names no queue; the second asks for the queues of what runs, which do not change, and
+    of which there is one for each worker at most.
+    """
     key = records.key
-    with records.redis.pipeline(transaction=False) as pipe:
+    with records.redis.pipeline(transaction=True) as pipe:
         for queue in QUEUES:
             pipe.zcard(key("queued", queue))
             pipe.zrange(key("queued", queue), 0, 0, withscores=True)
@@ -37,8 +42,9 @@ def read_backlog(records: Records) -> Backlog:
             pipe.zcard(key(*name))
         pipe.zrange(key("leases"), 0, -1)
         pipe.hgetall(key("ended"))
+        pipe.hgetall(key("open"))
         pipe.time()
-        *queued, dead, owed, given_up, leases, ended, (now_s, now_us) = pipe.execute()
+        *queued, dead, owed, given_up, leases, ended, open_scans, (now_s, now_us) = pipe.execute()
     now_ms = now_s * 1000 + now_us / 1000
     due = {queue: first[0][1] if first else now_ms for queue, first in zip(QUEUES, queued[1::2], strict=True)}
     running = Counter(records.priorities([scan_id.decode() for scan_id in cast(list[bytes], leases)]).values())
@@ -49,5 +55,10 @@ def read_backlog(records: Records) -> Backlog:
         dead=dead,
         callbacks_owed=owed,
         callbacks_dead=given_up,
-        ended={state.decode(): int(count) for state, count in ended.items()},
+        ended=_counts(ended),
+        open_scans={owner: count for owner, count in _counts(open_scans).items() if count},
     )
+
+
+def _counts(found: Mapping[bytes, bytes]) -> dict[str, int]:
+    return {name.decode(): int(count) for name, count in found.items()}

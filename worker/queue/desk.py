@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from redis import Redis
 
@@ -256,27 +256,6 @@ class Desk:
     def count(self, owner: str | None) -> int:
         """Scans on record, about: those that Redis has just forgotten may still be counted."""
         return int(self._redis.zcard(self.index_of(owner)))
-
-    def backlog(self) -> dict[str, int]:
-        """Scans waiting, running, dead, and callbacks owed."""
-        key = self.records.key
-        with self._redis.pipeline(transaction=False) as pipe:
-            for name in ("waiting", "leases", "dead", "callbacks"):
-                pipe.zcard(key(name))
-            waiting, running, dead, callbacks = pipe.execute()
-        return {"waiting": waiting, "running": running, "dead": dead, "callbacks": callbacks}
-
-    def ended(self) -> dict[str, int]:
-        """How many scans ever ended in each final state."""
-        return self._counts("ended")
-
-    def open_scans(self) -> dict[str, int]:
-        """Waiting and running scans by owner."""
-        return {owner: count for owner, count in self._counts("open").items() if count}
-
-    def _counts(self, name: str) -> dict[str, int]:
-        found = cast(dict[bytes, bytes], self._redis.hgetall(self.records.key(name)))
-        return {key.decode(): int(value) for key, value in found.items()}
 
     def _reports(self, records: Sequence[Record]) -> list[Report]:
         """Those that this version can read."""

@@ -9,6 +9,7 @@ import pytest
 from redis import Redis
 
 from tests.worker.api.conftest import CacheOnly, Serve, Service, fields_of, scan_of, scan_one
+from worker.queue.backlog import read_backlog
 from worker.report import Report
 
 URL = "https://media.example/a.mp4?token=hush"
@@ -22,7 +23,7 @@ def test_a_scan_from_its_submission_to_its_report(service: Service) -> None:
     scan_id = answer.json()["id"]
     assert answer.json() == {"id": scan_id, "status": "queued"}
     assert answer.headers["location"] == f"/v1/scans/{scan_id}"
-    assert service.parts.desk.backlog()["waiting"] == 1
+    assert sum(read_backlog(service.parts.desk.records).waiting.values()) == 1
     waiting = service.client.get(answer.headers["location"], headers=service.as_("acme"))
     assert Report.model_validate_json(waiting.content).status == "queued"
     scan_one(service, scan_id)
@@ -89,8 +90,8 @@ def test_what_is_no_request_is_refused_and_counts_for_nothing(service: Service, 
     problem = fields_of(answer)
     assert (answer.status_code, problem["code"]) == (status, code)
     assert "pw" not in answer.text
-    assert service.parts.desk.backlog()["waiting"] == 0
-    assert service.parts.desk.open_scans() == {}
+    assert sum(read_backlog(service.parts.desk.records).waiting.values()) == 0
+    assert read_backlog(service.parts.desk.records).open_scans == {}
 
 
 def test_paths_are_taken_where_there_are_media_roots(serve: Serve, tmp_path: Path) -> None:

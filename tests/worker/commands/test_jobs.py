@@ -15,6 +15,7 @@ from tests.worker.commands.conftest import Veriframe
 from tests.worker.queue.record_steps import request
 from tests.worker.queue.scans import NEW_MODEL, OLD_MODEL, complete, fail, submit
 from worker.commands.service import AT_ONCE, for_each
+from worker.queue.backlog import read_backlog
 from worker.queue.callbacks import Callbacks
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
@@ -97,7 +98,7 @@ def test_many_are_cancelled_in_few_round_trips_and_told_in_their_order(veriframe
     assert (result.exit_code, result.stdout) == (3, "".join(f"{scan_id}  cancelled\n" for scan_id in mine))
     assert [line.split(": ")[1] for line in result.stderr.splitlines()] == refused
     assert desk.records.states(refused) == [("queued", 0.0), ("queued", 0.0), None]
-    assert desk.open_scans() == {"acme": 1, "zenith": 1}
+    assert read_backlog(desk.records).open_scans == {"acme": 1, "zenith": 1}
 
 
 def test_many_are_retried_in_few_round_trips_and_told_in_their_order(veriframe: Veriframe, desk: Desk, redis: Redis) -> None:
@@ -234,6 +235,18 @@ def test_stats(veriframe: Veriframe, desk: Desk) -> None:
     complete(desk.records, submit(desk))
     told = json.loads(veriframe("jobs", "stats").stdout)
     assert (told["waiting"], told["running"], told["ended"], told["open"]) == (1, 0, {"completed": 1}, {"acme": 1})
+
+
+def test_totals_are_the_sums_of_what_is_told_by_queue(veriframe: Veriframe, desk: Desk, redis: Redis) -> None:
+    """Also where lists name what is there no more: each figure has one source."""
+    submit(desk)
+    desk.records.claim(submit(desk), "w1")
+    for name in ("waiting", "leases"):
+        redis.zadd(f"vf:{name}", {"0" * 32: 1})
+    told = json.loads(veriframe("jobs", "stats").stdout)
+    assert (told["waiting"], told["running"], told["open"]) == (1, 1, {"acme": 2})
+    for name in ("waiting", "running"):
+        assert told[name] == sum(queue[name] for queue in told["queues"].values())
 
 
 def test_stats_count_scans_and_workers_by_queue_and_list_workers_when_asked(veriframe: Veriframe, desk: Desk) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from redis import Redis
+from redis.connection import Connection
 
 from tests.worker.queue.record_steps import TERMS, claimed, refused, report, submitted, wait_until_due
 from tests.worker.queue.test_callbacks import give_up
 from worker.queue.backlog import Backlog, read_backlog
 from worker.queue.callbacks import Callbacks
+from worker.queue.connection import connect
+from worker.queue.embedded import EmbeddedRedis
 from worker.queue.record import Claim
 from worker.queue.records import Records
 from worker.queue.requests import QUEUES
@@ -27,8 +32,31 @@ def seen(records: Records) -> tuple[dict[str, int], dict[str, int]]:
 def test_an_empty_queue(records: Records) -> None:
     nothing = dict.fromkeys(QUEUES, 0)
     assert read_backlog(records) == Backlog(
-        waiting=nothing, oldest_s=nothing, running=nothing, dead=0, callbacks_owed=0, callbacks_dead=0, ended={}
+        waiting=nothing, oldest_s=nothing, running=nothing, dead=0, callbacks_owed=0, callbacks_dead=0, ended={}, open_scans={}
     )
+
+
+def test_it_is_of_one_moment(redis_server: EmbeddedRedis, records: Records) -> None:
+    """Whatever others do between its questions."""
+    waiting = [submitted(records) for _ in range(30)]
+
+    class Slow(Connection):
+        """Sends one command after another, each after a scan was taken."""
+
+        def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]:
+            return [b"".join(self.pack_command(*command)) for command in commands]
+
+        def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            for one in command if isinstance(command, list) else [command]:
+                if waiting:
+                    records.claim(waiting.pop(), "w1")
+                super().send_packed_command([one], check_health)
+
+    with connect(url=redis_server.url, timeout_s=10, patience_s=10) as client:
+        client.connection_pool.connection_class = Slow
+        backlog = read_backlog(Records(client, "vf", TERMS))
+    assert len(waiting) < 20, "scans were taken meanwhile"
+    assert backlog.waiting["batch"] + backlog.running["batch"] == sum(backlog.open_scans.values()) == 30
 
 
 def test_a_scan_moves_from_waiting_to_running_and_back(records: Records) -> None:
