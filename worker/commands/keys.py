@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.commands.options import ConfigOption
 from worker.commands.outcome import exit_codes
+from worker.commands.service import opened_redis
 
 if TYPE_CHECKING:
-    from redis import Redis
-
     from worker.queue.access import KeyInfo
 
-PATIENCE_S = 5.0
-"""Someone waits for the answer: no command is tried for longer while Redis is away."""
 KEEP_OLD_S = 86400.0
 EPILOG = """[bold]Examples[/]
 
@@ -65,11 +60,11 @@ def create(
     config: ConfigOption = None,
 ) -> None:
     """Make a key. Its token, the one line on standard output, is shown this once."""
-    with _redis(config) as (redis, namespace):
+    with exit_codes(), opened_redis(config) as (redis, settings):
         from worker.queue.access import ApiKeys
 
         expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
-        info, token = ApiKeys(redis, namespace).create(owner, scope or ("scan", "read"), name, expires_at)
+        info, token = ApiKeys(redis, settings.redis.namespace).create(owner, scope or ("scan", "read"), name, expires_at)
         typer.echo(token)
         typer.echo(f"key {info.id} of {owner}; the token cannot be shown again", err=True)
 
@@ -81,10 +76,10 @@ def list_keys(
     config: ConfigOption = None,
 ) -> None:
     """List keys, the oldest first. Tokens are not stored."""
-    with _redis(config) as (redis, namespace):
+    with exit_codes(), opened_redis(config) as (redis, settings):
         from worker.queue.access import ApiKeys
 
-        keys = ApiKeys(redis, namespace).list(owner)
+        keys = ApiKeys(redis, settings.redis.namespace).list(owner)
         rows = [_row(info) for info in keys]
         if as_json:
             typer.echo(json.dumps(rows, indent=2))
@@ -98,14 +93,14 @@ def revoke(
     config: ConfigOption = None,
 ) -> None:
     """End a key at once."""
-    with _redis(config) as (redis, namespace):
+    with exit_codes(), opened_redis(config) as (redis, settings):
         from worker.errors import ConfigError
         from worker.queue.access import ApiKeys, is_key_id, key_id_of
 
         key_id = key_id_of(key) or key
         if not is_key_id(key_id):  # part of a token, perhaps: its secret is not said again
             raise ConfigError("neither a whole token nor an id, 16 hexadecimal digits: `veriframe keys list` shows ids")
-        if not ApiKeys(redis, namespace).revoke(key_id):
+        if not ApiKeys(redis, settings.redis.namespace).revoke(key_id):
             raise ConfigError(f"there is no key {key_id}: `veriframe keys list` shows them")
         typer.echo(f"key {key_id} is revoked", err=True)
 
@@ -123,35 +118,18 @@ def webhook(
     config: ConfigOption = None,
 ) -> None:
     """Show the secrets that sign an owner's callbacks now, the newest first, one a line."""
-    with _redis(config) as (redis, namespace):
+    with exit_codes(), opened_redis(config) as (redis, settings):
         from worker.errors import ConfigError
         from worker.queue.access import checked_owner
         from worker.queue.webhooks import Secrets
 
         if keep_old_s is not None and not rotate:
             raise ConfigError("--keep-old-s goes with --rotate: no secret was ended")
-        secrets = Secrets(redis, namespace)
+        secrets = Secrets(redis, settings.redis.namespace)
         checked_owner(owner)
         kept_s = KEEP_OLD_S if keep_old_s is None else keep_old_s
         for secret in secrets.rotate(owner, kept_s) if rotate else secrets.current(owner):
             typer.echo(secret)
-
-
-@contextlib.contextmanager
-def _redis(config: Path | None) -> Iterator[tuple[Redis, str]]:
-    """The Redis and namespace of the settings; errors end the command."""
-    with exit_codes():
-        from worker.errors import BadRequest, ConfigError
-        from worker.queue.connection import connect_from
-        from worker.settings import default_file, load_settings
-
-        redis = load_settings(config or default_file()).redis
-        hasty = redis.model_copy(update={"patience_s": min(redis.patience_s, PATIENCE_S)})
-        with contextlib.closing(connect_from(hasty)) as client:
-            try:
-                yield client, redis.namespace
-            except BadRequest as exc:
-                raise ConfigError(str(exc)) from exc
 
 
 def _row(info: KeyInfo) -> dict[str, str | None]:

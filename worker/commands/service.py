@@ -14,6 +14,7 @@ from worker.commands import outcome
 from worker.interrupts import cursor_given_back
 
 if TYPE_CHECKING:
+    from redis import Redis
     from rich.console import Console
 
     from worker.errors import VeriframeError
@@ -41,19 +42,27 @@ def load(config: Path | None) -> Settings:
 
 
 @contextlib.contextmanager
-def opened_desk(config: Path | None) -> Iterator[Desk]:
-    """The desk of the settings' Redis. Refusals of what was asked are the user's to mend; raises ConfigError, RedisDown."""
+def opened_redis(config: Path | None) -> Iterator[tuple[Redis, Settings]]:
+    """The settings and their Redis. Refusals of what was asked are the user's to mend; raises ConfigError, RedisDown."""
     from worker.errors import BadRequest, ConfigError
     from worker.queue.connection import connect_from, translated
-    from worker.queue.front import build_desk
 
     settings = load(config)
     hasty = settings.redis.model_copy(update={"patience_s": min(settings.redis.patience_s, HASTY_S)})
     with contextlib.closing(connect_from(hasty)) as redis, translated():
         try:
-            yield build_desk(settings, redis)
+            yield redis, settings
         except BadRequest as exc:
             raise ConfigError(str(exc)) from exc
+
+
+@contextlib.contextmanager
+def opened_desk(config: Path | None) -> Iterator[Desk]:
+    """The desk of ``opened_redis``."""
+    from worker.queue.front import build_desk
+
+    with opened_redis(config) as (redis, settings):
+        yield build_desk(settings, redis)
 
 
 @contextlib.contextmanager
