@@ -44,9 +44,11 @@ def as_learnt(files: Iterable[File], training: TrainingData) -> list[File]:
     A checkpoint that does not say so (one recipe's, or a staged run's of an older version) has learnt from a source's left-out
     files if the split has no others to learn from. Else they are left out with those that they share groups with, and stay so.
     Groups that its run held out of ``train`` are of ``heldout``. Files of a committed split that it was trained by are on the
-    sides that they have there, whatever split names them here.
+    sides that they have there, whatever split names them here; those that an earlier one has in ``train`` are of that.
     """
-    sides = committed_sides(training.split_sha256)
+    sides = dict(committed_sides(training.split_sha256))
+    for earlier in training.earlier_splits:
+        sides |= {name: split for name, split in committed_sides(earlier).items() if split == "train"}
     known = [replace(file, split=sides.get(_name(file), file.split)) for file in files]
     there = {file.source for file in known if file.split == "train"}
     learnt = {source.name for source in training.sources if source.leftout or source.name not in there}
@@ -104,9 +106,15 @@ def judges(checkpoint: Path, folds: Sequence[Path], labelled: Iterable[Item]) ->
 
 def tell_of_another_split(checkpoint: Path, cache: Path | None, tell: Callable[[str], None]) -> None:
     """``tell`` hears where the checkpoint was trained by neither this split nor a committed one: it may have seen these files."""
-    its = load_spec(checkpoint).training.split_sha256
-    if its is not None and not committed_sides(its) and (cache is None or its != split_sha256(provenance.split_of(cache))):
+    its, ours = load_spec(checkpoint).training, None if cache is None else split_sha256(provenance.split_of(cache))
+    if any(one not in (None, ours) and not committed_sides(one) for one in (its.split_sha256, *its.earlier_splits)):
         tell(f"{checkpoint} was trained by another split: it may have learnt from some of these files")
+
+
+def earlier_splits(starts: Iterable[TrainingData], split: str) -> tuple[str, ...]:
+    """Splits other than ``split`` that the checkpoints were trained by which weights begin from, and those before them."""
+    found = {one for start in starts for one in (start.split_sha256, *start.earlier_splits) if one not in (None, split)}
+    return tuple(sorted(filter(None, found)))
 
 
 def refuse_known(start: Path, groups: Collection[str], folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from training import terms
 from training.data import held_out, is_left_out
 from training.identity import rows_sha256
-from training.labelled import refuse_known
+from training.labelled import earlier_splits, refuse_known
 from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.provenance import split_of
 from training.settings import Fit, Mixture
@@ -102,6 +102,8 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str, starts:
         raise ConfigError(f"the run was trained on other crops than {cache} has now: name its own by --cache, or train anew")
     sources = training_sources(held_out(rows, trained.fit.hold_out), trained.fit.mixture)
     starts = [path for path in (network.start, *starts) if path is not None]
+    licence = terms.of_training(trained.fit.terms, sources, data=terms.of_cache(cache), starts=starts, init=network.init)
+    split = split_sha256(split_of(cache))
     for path in starts if trained.fit.hold_out else ():
         refuse_known(path, trained.fit.hold_out, cache)
     return ModelSpec(
@@ -113,11 +115,12 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str, starts:
         crop=CropSpec(size=trained.fit.size),
         training=TrainingData(
             sources=sources,
-            split_sha256=split_sha256(split_of(cache)),
+            split_sha256=split,
             held_out=trained.fit.hold_out,
+            earlier_splits=earlier_splits((checkpoint.load_spec(path).training for path in starts), split),
         ),
         git_revision=git_revision(),
-        licence=terms.of_training(trained.fit.terms, sources, data=terms.of_cache(cache), starts=starts, init=network.init),
+        licence=licence,
         created=date.today(),
     )
 

@@ -15,7 +15,7 @@ from tests.training.test_scans import report, write
 from training.commands.data import app as data_app
 from training.commands.release import app
 from training.evaluation.cases import Case
-from training.labelled import DATA, as_learnt, judges, labelled_files, tell_of_another_split
+from training.labelled import DATA, as_learnt, earlier_splits, judges, labelled_files, tell_of_another_split
 from training.paper.release import trained_on
 from training.paper.sets import choose_sets
 from training.paper.settings import Selection, Sets
@@ -220,6 +220,22 @@ def test_a_checkpoint_of_another_split_is_told_of(tmp_path: Path, uncalibrated: 
     tell_of_another_split(uncalibrated, None, told.append)
     assert all("was trained by another split" in one for one in told)
     assert len(told) == 2
+
+
+def test_what_its_start_learnt_from_by_a_committed_split_is_learnt_by_any_other(tmp_path: Path, uncalibrated: Path) -> None:
+    learnt = next(file for file in read_split() if file.split == "train")
+    start = TrainingData(sources=(), split_sha256=split_sha256())
+    assert earlier_splits([start], split_sha256()) == ()
+    begun = TrainingData(sources=(), split_sha256="b" * 64, earlier_splits=earlier_splits([start], "b" * 64))
+    again = TrainingData(sources=(), split_sha256="c" * 64, earlier_splits=earlier_splits([begun], "c" * 64))
+    assert again.earlier_splits == tuple(sorted(("b" * 64, split_sha256())))
+    for training, side in ((again, "train"), (TrainingData(sources=(), split_sha256="c" * 64), "heldout")):
+        assert [file.split for file in as_learnt([replace(learnt, split="heldout")], training)] == [side]
+    spec, arrays = checkpoint.load(uncalibrated)
+    checkpoint.save(uncalibrated, arrays, spec.model_copy(update={"training": begun}))
+    told: list[str] = []
+    tell_of_another_split(uncalibrated, None, told.append)
+    assert len(told) == 1
 
 
 def test_degraded_copies_are_made_of_the_caches_held_out_files(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from training.check import SHOWN
 from training.data import CropStore
 from training.device import choose_device
 from training.identity import rows_sha256
-from training.labelled import as_learnt
+from training.labelled import as_learnt, earlier_splits
 from training.layouts import Listing, list_source
 from training.loop import Run, parameter_groups, train_step
 from training.prepare import Crop, read_index
@@ -231,11 +231,13 @@ def _spec(
         key = f"feedback {name}"
         before = sources.get(key, TrainingSource(name=key))
         sources[key] = TrainingSource(name=key, real=before.real + labels.count("real"), fake=before.fake + labels.count("fake"))
+    split = split_sha256(provenance.split_of(plan.cache))
     training = TrainingData(
         sources=tuple(sources.values()),
-        split_sha256=split_sha256(provenance.split_of(plan.cache)),
+        split_sha256=split,
         parent_sha256=digest,
         held_out=tuple(sorted({*parent.training.held_out, *unlearnt})),
+        earlier_splits=earlier_splits([parent.training], split),
     )
     changed = {
         "version": plan.version or f"{parent.version}-adapted",

@@ -124,6 +124,8 @@ class TrainingData(_Part):
     held_out: tuple[str, ...] = Field(default=(), exclude_if=lambda groups: not groups)
     """Groups of the split's training side that these weights did not learn from: one of several runs that cross-fit a recipe.
     Written only where there are any, as ``TrainingSource.leftout`` is."""
+    earlier_splits: tuple[Sha256, ...] = Field(default=(), exclude_if=lambda splits: not splits)
+    """Other splits, by which the checkpoints were trained that these weights began from. Written only where there are any."""
 
 
 class Licence(_Part):
