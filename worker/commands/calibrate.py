@@ -110,7 +110,14 @@ def run_calibrate(
     settings = settings.model_copy(update={"model": settings.model.model_copy(update=whole)})
     checkpoint = settings.model.checkpoint or default_checkpoint()
     digest = sha256(checkpoint)
-    known = expectations(load_spec(checkpoint))
+    spec = load_spec(checkpoint)
+    known = expectations(spec)
+    if spec.calibration_is_inherited:
+        typer.echo(
+            f"{spec.name} {spec.version} was adapted: what it expects of real files was fitted on its parent's scores. "
+            "Calibrate it first (veriframe release calibrate), or take the offset for a rough one",
+            err=True,
+        )
     scanned, stopped = _scan(folder, reports, settings, workers=workers, names=names, quiet=quiet, build=build)
     if stopped:
         typer.echo("stopped; run again to go on", err=True)

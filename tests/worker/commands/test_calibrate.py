@@ -230,6 +230,18 @@ def test_a_model_that_expects_nothing_is_refused(run: Callable[..., Result], tmp
     assert "does not say what it expects of real files" in done.output
 
 
+@pytest.mark.parametrize("is_inherited", [False, True])
+def test_an_adapted_model_is_said_to_expect_what_its_parent_did(
+    run: Callable[..., Result], tmp_path: Path, tiny_spec: ModelSpec, is_inherited: bool
+) -> None:
+    adapted = tmp_path / "adapted.safetensors"
+    changed = {"calibrations": (calibration(MediaKind.VIDEO),), "calibration_is_inherited": is_inherited}
+    checkpoint.save(adapted, {"weight": np.ones(3, np.float32)}, tiny_spec.model_copy(update=changed))
+    done = run(["video 0"] * 32, "--model", str(adapted))
+    assert done.exit_code == 0, done.output
+    assert ("fitted on its parent's scores" in done.stderr) == is_inherited
+
+
 def test_it_is_said_why_a_kind_has_no_offset(run: Callable[..., Result], tmp_path: Path, tiny_spec: ModelSpec) -> None:
     of_videos = tmp_path / "videos.safetensors"
     calibrated = tiny_spec.model_copy(update={"calibrations": (calibration(MediaKind.VIDEO),)})
