@@ -202,17 +202,9 @@ class Watcher:
             self._miss(item, item.cause)
         else:
             self._behind_s = item.behind_s
-            try:
-                looked_at = self._look(item)
-                state.counts.pieces += 1
-                state.counts.unsaid_s += looked_at.duration_s - item.duration_s
-                item = looked_at
-            except (MediaError, DecodeError) as exc:
-                log.info("a piece of the stream does not decode (%s)", exc.code)
-                state.counts.unreadable += 1
-                if not state.counts.pieces and state.counts.unreadable >= TRIES:
-                    raise
-                self._miss(item, "unreadable")
+            looked_at = self._look(item)
+            state.counts.unsaid_s += looked_at.duration_s - item.duration_s
+            item = looked_at
         state.counts.end_s = max(state.counts.end_s, item.end_s)
         state.counts.seen_until_s = max(state.counts.seen_until_s, item.end_s)
 
@@ -222,7 +214,8 @@ class Watcher:
             self._state.recent.miss(item.start_s, item.end_s)
 
     def _look(self, piece: Piece) -> Piece:
-        """At those moments of the piece that are whole multiples of 1 / fps on the watch's clock; gives it as long as it is."""
+        """At those moments of the piece that are whole multiples of 1 / fps on the watch's clock; gives it as long as it is, also
+        where it does not decode to its end: what was seen of it lies within."""
         state, started = self._state, time.perf_counter()
         most_faces = 0
 
@@ -234,15 +227,24 @@ class Watcher:
             most_faces = self._rhythm.faces_for(request.max_frames or 0) if request else 0
             return request
 
-        with self._file(piece) as path, closing(self._scanner.look_through(path, ask)) as looks:
-            for _, look in looks:
-                state.counts.detect_s += look.detect_s
-                state.counts.infer_s += look.infer_s
-                for frame in look.frames:
-                    time_s = piece.start_s + frame.sighting.pts_s
-                    is_new = state.counts.last_frame_s is None or time_s > state.counts.last_frame_s
-                    if is_new and frame.sighting.pts_s < piece.duration_s:
-                        state.note(time_s, frame, most_faces)
+        try:
+            with self._file(piece) as path, closing(self._scanner.look_through(path, ask)) as looks:
+                for _, look in looks:
+                    state.counts.detect_s += look.detect_s
+                    state.counts.infer_s += look.infer_s
+                    for frame in look.frames:
+                        time_s = piece.start_s + frame.sighting.pts_s
+                        is_new = state.counts.last_frame_s is None or time_s > state.counts.last_frame_s
+                        if is_new and frame.sighting.pts_s < piece.duration_s:
+                            state.note(time_s, frame, most_faces)
+        except (MediaError, DecodeError) as exc:
+            log.info("a piece of the stream does not decode (%s)", exc.code)
+            state.counts.unreadable += 1
+            if not state.counts.pieces and state.counts.unreadable >= TRIES:
+                raise
+            self._miss(piece, "unreadable")
+            return piece
+        state.counts.pieces += 1
         state.counts.read_s += time.perf_counter() - started
         if piece.duration_s >= LONGEST_GAP_S:
             self._miss(piece, "unreadable")

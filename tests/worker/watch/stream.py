@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from worker.engine import Engine, EngineOpened
-from worker.errors import CorruptMedia
+from worker.errors import CorruptMedia, DecodeCrash
 from worker.look import FaceRules
 from worker.overlap import Crew
 from worker.pipeline import Scanner
@@ -38,6 +38,7 @@ class Told:
     greys: list[tuple[float, int]]
     faces: int
     lost_share: float = 0.0
+    breaks_s: float | None = None
 
     @property
     def info(self) -> MediaInfo:
@@ -59,6 +60,8 @@ class Told:
         end_s = min(self.duration_s, request.end_s or self.duration_s)
         for i in range(math.ceil((end_s - request.start_s) * request.fps - 1e-9)):
             time_s = request.start_s + i / request.fps
+            if self.breaks_s is not None and time_s >= self.breaks_s:
+                raise DecodeCrash("the decoder is gone")
             grey = [grey for since_s, grey in self.greys if since_s <= time_s + 1e-9][-1]
             rgb = np.full((SIZE, SIZE, 3), grey, np.uint8)
             rgb[0, 0] = self.faces
@@ -74,7 +77,9 @@ class ToldFrames:
             told = json.loads(path.read_bytes())
         except ValueError as exc:
             raise CorruptMedia("no piece") from exc
-        yield Told(told["duration_s"], [tuple(pair) for pair in told["greys"]], told.get("faces", 1))
+        yield Told(
+            told["duration_s"], [tuple(pair) for pair in told["greys"]], told.get("faces", 1), breaks_s=told.get("breaks_s")
+        )
 
 
 class FacesInRow:
@@ -154,13 +159,14 @@ def scanner(frames: FrameSource | None = None, new_detector: Callable[[], FaceDe
         )
 
 
-def piece_data(duration_s: float, *greys: tuple[float, int], faces: int = 1) -> bytes:
-    return json.dumps({"duration_s": duration_s, "greys": greys, "faces": faces}).encode()
+def piece_data(duration_s: float, *greys: tuple[float, int], faces: int = 1, breaks_s: float | None = None) -> bytes:
+    return json.dumps({"duration_s": duration_s, "greys": greys, "faces": faces, "breaks_s": breaks_s}).encode()
 
 
 class ToldReader:
     """A ``LiveReader`` over a list of (duration, grey or list of greys or cause of a gap); the position is the place in it.
-    Where it is a pair of (seconds, greys), the piece is so long, whatever the duration says."""
+    Where it is a pair of (seconds, greys), the piece is so long, whatever the duration says; a third of it says from when on its
+    decoding breaks."""
 
     def __init__(self, parts: Sequence[tuple[float, object]], position: Json | None, faces: int = 1) -> None:
         self._parts, self._faces = parts, faces
@@ -180,7 +186,7 @@ class ToldReader:
             if what == "broken":
                 data = b"{"
             else:
-                media_s, what = what if isinstance(what, tuple) else (duration_s, what)
+                media_s, what, *breaks_s = what if isinstance(what, tuple) else (duration_s, what)
                 greys = what if isinstance(what, list) else [(0.0, what)]
-                data = piece_data(media_s, *greys, faces=self._faces)
+                data = piece_data(media_s, *greys, faces=self._faces, breaks_s=next(iter(breaks_s), None))
             yield Piece(data=data, start_s=start_s, duration_s=duration_s, position=position)

@@ -363,6 +363,20 @@ def test_a_piece_is_as_long_as_its_media_whatever_was_said_of_it(watch: Watch) -
         assert (report.verdict, report.watch.gaps) == (Label.UNCERTAIN, ())
 
 
+def test_what_was_seen_of_a_piece_that_breaks_behind_its_said_end_lies_on_the_clock(watch: Watch) -> None:
+    parts: Parts = [(4, REAL), (4, (30.0, REAL, 25.0)), *[(4, FAKE)] * 4]
+    heard = Heard()
+    watcher = watch(parts)
+    watcher.run(go_on, heard)
+    report = watcher.report()
+    assert report.watch is not None
+    assert [(gap.start_ms, gap.end_ms, gap.cause) for gap in report.watch.gaps] == [(4_000, 34_000, "unreadable")]
+    assert heard.windows[-1].end_ms == 50_000
+    assert (heard.windows[-1].frames, heard.windows[-1].verdict) == (20, Label.FAKE)
+    for cursor in heard.cursors[:-1]:
+        assert watch(parts, cursor=cursor).run(go_on, Heard()) == "ended"
+
+
 def test_a_piece_longer_than_the_clock_may_go_on_at_once_is_a_gap(watch: Watch) -> None:
     watcher = watch([(4, REAL), (4, (9000.0, REAL)), (4, REAL)], rhythm=Rhythm(window_s=60, hop_s=60, fps=0.5))
     watcher.run(go_on, Heard())
