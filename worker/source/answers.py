@@ -99,10 +99,10 @@ def decoded(response: httpx.Response, pieces: Iterator[bytes]) -> Iterator[bytes
             while inflate.unconsumed_tail or len(step) == _STEP:
                 step = inflate.decompress(inflate.unconsumed_tail, _STEP)
                 yield step
+            if inflate.unused_data:  # zlib holds all of it, and copies it with every piece that comes
+                raise FetchRefused(f"the server's {coding} has something behind its end")
     except zlib.error as exc:
         raise FetchRefused(f"the server's {coding} does not decode") from exc
-    if inflate.unused_data:
-        raise FetchRefused(f"the server's {coding} has something behind its end")
     if not inflate.eof:
         raise FetchTimeout("the server broke off within compressed bytes")
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.worker.source.loopback import Answer, Loopback, by_path, ranged, raw, reply, serve
@@ -30,6 +31,7 @@ from worker.errors import (
     StorageFull,
     VeriframeError,
 )
+from worker.source.answers import decoded
 from worker.source.guard import AddressGuard
 from worker.source.http import ByteRange, Fetched, HttpSource
 
@@ -322,6 +324,14 @@ def test_a_bomb_does_not_go_off(spy: Spy, tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert isinstance(raised, MediaTooLarge)
+
+
+def test_what_lies_behind_the_end_of_compressed_bytes_is_not_read() -> None:
+    pieces = iter([gzip.compress(b"a"), b"more", b"and more"])
+    told = decoded(httpx.Response(200, headers={"content-encoding": "gzip"}), pieces)
+    with pytest.raises(FetchRefused, match="behind its end"):
+        list(told)
+    assert list(pieces) == [b"and more"]
 
 
 @pytest.mark.parametrize(
