@@ -144,11 +144,10 @@ def _through(
     first: _Rendition, later: Sequence[Sequence[_Rendition]], max_segments: int
 ) -> Variant[Callable[[], Sequence[Part]]]:
     """A rendition of the first period, and of each later one that which is most like it."""
-    chosen = [first, *(min(one, key=first.unlikeness) for one in later)]
 
     def parts() -> Sequence[Part]:
         joined: list[Part] = []
-        for one in chosen:
+        for one in (first, *(min(one, key=first.unlikeness) for one in later)):
             of_period = one.variant.what()
             if not of_period or not of_period[0].is_init:
                 raise UnsupportedMedia("a DASH manifest of several periods without initialisations")
@@ -203,7 +202,8 @@ def _asks_for_more(element: Element) -> bool:
     """Whether players must leave it out that do not know one of its properties (5.8.4.8); of those with the same id one is
     enough."""
     told = [(one.get("id"), one.get("schemeIdUri") in _UNDERSTOOD) for one in children(element, "EssentialProperty")]
-    return any(not is_known and (name is None or (name, True) not in told) for name, is_known in told)
+    known = {name for name, is_known in told if is_known and name is not None}
+    return any(not is_known and name not in known for name, is_known in told)
 
 
 def _variant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.worker.source.test_social import one, posts, site
 from tests.worker.spy import Spy
 from worker.errors import FetchTimeout, VeriframeError
 from worker.source.client import guarded_client
+from worker.source.dash import read_dash
 from worker.source.extract import MAX_FORMATS, look_at
 from worker.source.guard import AddressGuard
 from worker.source.manifests import bounded
@@ -114,3 +116,18 @@ def test_of_all_pages_of_a_post_so_many_bytes_are_read(pages: int, are_read: boo
 def test_a_page_too_large_to_be_one_is_not_read(spy: Spy, tmp_path: Path) -> None:
     with posts(site({"a": reply(b" " * (17 << 20))}), spy) as (server, urls), pytest.raises(VeriframeError):
         urls.fetch(server.url("/post/a"), tmp_path)
+
+
+PROPERTY = '<EssentialProperty id="1"/>'
+KNOWN = '<EssentialProperty id="1" schemeIdUri="urn:mpeg:mpegB:cicp:ColourPrimaries"/>'
+LARGE_SETS = f'<AdaptationSet mimeType="video/mp4">{RENDITION * 60}</AdaptationSet>' * 24
+LARGE_PERIODS = f'<Period duration="PT1S">{LARGE_SETS}</Period>' * 10
+
+
+@pytest.mark.parametrize(
+    "data", [manifest(PROPERTY * 20_000 + KNOWN), f"<MPD>{LARGE_PERIODS}</MPD>".encode()], ids=["properties", "renditions"]
+)
+def test_a_manifest_of_many_things_takes_no_time_by_their_square(data: bytes) -> None:
+    begun_s = time.process_time()
+    assert read_dash(data, "https://media.example/list.mpd", max_segments=100).variants
+    assert time.process_time() - begun_s < 1
