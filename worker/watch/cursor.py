@@ -69,7 +69,8 @@ class _Media(_Part):
     codec: Name
     width: Side
     height: Side
-    fps: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+    fps: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+    """As much as a decoder may say (``worker.frames.wire``): whoever makes a stream says how fast its frames come."""
     decoder: Name
 
 

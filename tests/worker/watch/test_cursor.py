@@ -142,6 +142,11 @@ def test_numbers_have_bounds_and_kinds(at: tuple[str, ...], into: object, cursor
         WatchState.restored(RHYTHM, changed(cursors[1], at, into), evidence_per_track=1)
 
 
+def test_a_stream_may_say_whatever_rate_a_decoder_may(cursors: Cursors) -> None:
+    made = changed(cursors[1], ("media", "fps"), 1e9)
+    assert WatchState.restored(RHYTHM, made, evidence_per_track=1).media is not None
+
+
 def test_every_cursor_of_a_run_is_one(cursors: Cursors) -> None:
     for cursor in cursors:
         restored = WatchState.restored(RHYTHM, json.loads(json.dumps(cursor)), evidence_per_track=2)
