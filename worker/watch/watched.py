@@ -40,7 +40,7 @@ def watch_report(
         started_at=created_at,
         finished_at=wire.now(),
         status="completed",
-        media=media_part(state.media, state.counts.end_s) if state.media else None,
+        media=media_part(state.media, state.counts.end_s),
         verdict=verdict.label if isinstance(verdict, Verdict) else Label.NOT_APPLICABLE,
         reasons=tuple(wire.ReasonItem(code=reason) for reason in verdict.reasons),
         tracks=tuple(_track(one, state, verdict) for one in state.tracks.held()),
