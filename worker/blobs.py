@@ -73,7 +73,7 @@ class FolderBlobs:
                 self._settle(partial, self._root / name)
 
     def _settle(self, partial: Path, target: Path) -> None:
-        """On the disk before the name is given: it is there after a power cut, too."""
+        """On the disk before the name is given: after a power cut it is whole or not there."""
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         for _ in range(100):
