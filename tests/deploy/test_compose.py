@@ -126,6 +126,11 @@ def test_only_proxy_and_courier_reach_the_outside() -> None:
     assert masquerade == "false"
 
 
+def test_dashboards_reach_prometheus_and_nothing_inside() -> None:
+    assert {name for name, service in SERVICES.items() if "inside" not in service["networks"]} == {"grafana"}
+    assert set(SERVICES["grafana"]["networks"]) & set(SERVICES["prometheus"]["networks"])
+
+
 def test_prometheus_and_grafana_find_what_they_read() -> None:
     config = next(word for word in SERVICES["prometheus"]["command"] if word.startswith("--config.file="))
     path = DEPLOY / "prometheus" / Path(config.partition("=")[2]).name
