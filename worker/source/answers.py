@@ -25,6 +25,7 @@ from worker.errors import (
 from worker.source.client import retry_after_s
 
 _STEP: Final = 1 << 16
+NOTHING_YET: Final = "the server has nothing of the stream yet"
 _BY_STATUS: Final[dict[int, type[FetchError]]] = {
     401: FetchAuth,
     402: FetchAuth,
@@ -56,6 +57,16 @@ def check_status(response: httpx.Response) -> None:
         raise EmptyMedia(f"the server answered with status {status}")
     if status not in (200, 203):
         raise error_of_status(status, retry_after_s(response), response.url.host)
+
+
+def check_serving(response: httpx.Response) -> None:
+    """As ``check_status``, of a stream: an answer that is empty by its head is none yet, not an end. Raises FetchError."""
+    try:
+        check_status(response)
+    except EmptyMedia as exc:
+        raise FetchTimeout(NOTHING_YET) from exc
+    if declared_size(response) == 0:
+        raise FetchTimeout(NOTHING_YET)
 
 
 def error_of_proxy(error: httpx.ProxyError) -> FetchError:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from typing import Final
 
 from worker.errors import FetchError, FetchTimeout, MediaError
-from worker.source.answers import check_status, coding_of, declared_size
+from worker.source.answers import check_serving, coding_of, declared_size
 from worker.source.client import Stopped
 from worker.source.http import HttpSource
 from worker.source.live.cuts import Cut, Cutter, StreamClock
@@ -87,7 +87,7 @@ class ByteStreamReader:
         stop = self._patience.stopping(self._closing.is_set)
         ends_at = time.monotonic() + _ENDLESS_S
         with self._http.session(stop, ends_at) as session, session.translated(), session.answer(self._url) as response:
-            check_status(response)
+            check_serving(response)
             if coding_of(response):
                 raise FetchTimeout("the server compresses what was asked for as it is")
             is_told = declared_size(response) is not None or "chunked" in response.headers.get("transfer-encoding", "")

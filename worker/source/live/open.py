@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.errors import DamagedRecord, FetchError, UnreadableRecord, UnsupportedMedia
-from worker.source.answers import check_status, decoded
+from worker.errors import DamagedRecord, FetchError, FetchTimeout, UnreadableRecord, UnsupportedMedia
+from worker.source.answers import NOTHING_YET, check_serving, decoded
 from worker.source.client import Stopped
 from worker.source.http import HttpSource, Stop
 from worker.source.live.byte_stream import ByteStreamReader
@@ -86,12 +86,14 @@ class LiveSource:
     def _kind(self, url: str, stop: Stop) -> str:
         """By the first bytes. Raises FetchError, UnsupportedMedia, Stopped."""
         with self._http.session(stop) as session, session.translated(), session.answer(url) as response:
-            check_status(response)
+            check_serving(response)
             head = b""
             for data in decoded(response, response.iter_raw()):
                 head += data
                 if len(head) >= HEAD_BYTES:
                     break
+        if not head:
+            raise FetchTimeout(NOTHING_YET)
         kind = sniff(head)
         if kind is Kind.HLS:
             return "hls"

@@ -58,10 +58,10 @@ def test_byte_streams_are_told_by_their_first_bytes(start: Start, muxer: str, tm
     assert list(source.address(server.url("/live"))(position).items(never))
 
 
-def test_hls_is_told_by_its_first_bytes_after_a_while_without_answers(start: Start) -> None:
+def test_hls_is_told_by_its_first_bytes_after_a_while_without_any(start: Start) -> None:
     held = {f"seg{number}.ts": b"segment" for number in range(3)}
     hls = LiveHls(held, Clock(), ready=3)
-    server, source = start(in_turn(reply(b"", 503), reply(b"", 503), hls))
+    server, source = start(in_turn(reply(b"", 503), reply(b"", 204), reply(b""), hls))
     assert len(read(source, server.url("/live.m3u8"))) == 3
 
 
