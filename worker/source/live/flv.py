@@ -109,7 +109,7 @@ class FlvCutter:
         if not tags:
             return None
         begin_ms = tags[0].time_ms
-        times_ms = [(tag.time_ms - begin_ms) % (1 << 32) for tag in tags]
+        times_ms = [_later_ms(tag.time_ms - begin_ms) for tag in tags]
         span_ms = max(times_ms) * len(tags) / (len(tags) - 1) if len(tags) > 1 else FRAME_S * 1000
         first = [] if self._configuration is None else [_written(0, self._configuration)]
         return Cut(
@@ -119,6 +119,12 @@ class FlvCutter:
             span_s=span_ms / 1000,
             end_at=end_at,
         )
+
+
+def _later_ms(difference_ms: int) -> int:
+    """On a clock that wraps. What is earlier than its key frame, as where an encoder began anew, is not weeks later."""
+    difference_ms %= 1 << 32
+    return difference_ms if difference_ms < 1 << 31 else 0
 
 
 def _is_key(body: bytes) -> bool:

@@ -175,8 +175,21 @@ def test_a_tag_that_comes_in_a_million_portions_is_copied_once() -> None:
     assert len(cut.data) == len(large)
 
 
-def _tag(body: bytes) -> bytes:
-    return b"\x09" + len(body).to_bytes(3, "big") + bytes(7) + body + (len(body) + 11).to_bytes(4, "big")
+def test_a_tag_that_is_earlier_than_its_key_frame_is_not_weeks_later() -> None:
+    cutter = FlvCutter(1)
+    tags = _tag(b"\x12\0", 500) + _tag(b"\x22\0", 600) + _tag(b"\x22\0", 100) + _tag(b"\x22\0", 200)
+    assert list(cutter.feed(b"FLV\x01\x01\0\0\0\x09\0\0\0\0" + tags)) == []
+    cut = cutter.rest()
+    assert cut is not None
+    assert cut.span_s < 1
+    assert [cut.data[at + 4 : at + 8] for at in range(13, len(cut.data), len(tags) // 4)] == [
+        bytes([0, 0, ms, 0]) for ms in (0, 100, 0, 0)
+    ]
+
+
+def _tag(body: bytes, time_ms: int = 0) -> bytes:
+    head = b"\x09" + len(body).to_bytes(3, "big") + time_ms.to_bytes(3, "big") + bytes(4)
+    return head + body + (len(body) + 11).to_bytes(4, "big")
 
 
 def test_hostile_bytes_raise_nothing_but_our_errors(stream: bytes, muxer: str) -> None:
