@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.worker.pages.reports import report, track
+from tests.worker.verdict.test_decide import clip, coverage, judged
 from worker.deciding import is_pooled, ranked
 from worker.report import Report
 
@@ -31,3 +32,11 @@ def test_judged_tracks_come_by_score_and_then_those_with_most_faces() -> None:
 
 def test_short_tracks_that_decide_come_first_the_worst_face_before_the_others() -> None:
     assert [one.id for one in ranked(of(0.7))] == [3, 2, 4, 1, 0, 9]
+
+
+def test_a_track_that_is_held_back_has_less_than_the_one_that_decides() -> None:
+    """With the same it would come first, by its number, and be taken for that."""
+    found = judged([*clip(3.0, track=7), *clip(6.0, track=2, quality=0.05)], coverage())
+    assert found.score == found.track_scores[7] > found.track_scores[2]
+    shown = report(score=found.score, tracks=tuple(track(number, p) for number, p in found.track_scores.items()))
+    assert [one.id for one in ranked(shown)] == [7, 2]

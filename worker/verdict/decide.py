@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -147,8 +148,10 @@ def _scores(
         if worth_N[last] > best:
             decisive, together, best, score, chances = last, highest, worth_N[last], pulled_N[last], len(order) / place
     shown_N[together] = score
-    shown_N = np.minimum(shown_N, score)
-    p = {n: probability(float(shown)) for n, shown in zip(order, shown_N, strict=True)}
+    decided = probability(float(score))
+    below = math.nextafter(decided, -math.inf)  # or a track that is held back would be taken for the one that decides
+    p = {n: min(probability(float(shown)), below) for n, shown in zip(order, shown_N, strict=True)}
+    p |= {order[place]: decided for place in together.tolist()}
     return _Scores(p=p, decisive=order[decisive], chances=chances)
 
 
