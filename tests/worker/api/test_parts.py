@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from tests.worker.api.conftest import Serve, Service, fields_of, scan_of
+from worker.api import parts
 from worker.api.parts import in_time
 from worker.api.problems import HttpError
 
@@ -62,11 +63,13 @@ def test_an_owner_has_so_many_requests_a_minute(serve: Serve) -> None:
     assert service.client.get("/livez").status_code == 200
 
 
-def test_a_body_that_comes_too_slowly_is_given_up() -> None:
+def test_a_body_that_comes_too_slowly_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "BODY_TIMEOUT_S", 0.05)
+
     async def never() -> bytes:
         await anyio.sleep_forever()
         return b""
 
     with pytest.raises(HttpError) as late:
-        anyio.run(in_time, never(), 0.05)
+        anyio.run(in_time, never())
     assert late.value.status_code == 408

