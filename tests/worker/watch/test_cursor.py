@@ -21,7 +21,7 @@ from tests.worker.watch.test_session import Heard, go_on
 from worker.errors import ConfigError, DamagedRecord, UnreadableRecord, VeriframeError
 from worker.pipeline import Scanner
 from worker.report import Report, Source
-from worker.source.live.open import POSITIONS
+from worker.source.live.open import LATER, POSITIONS
 from worker.types import Json
 from worker.watch import cursor as layout
 from worker.watch.recent import Rhythm
@@ -196,6 +196,7 @@ LAYOUTS = {
         "Ending": "ended lost max_duration stopped",
         "Said": "fake real uncertain not_applicable",
         "position hls": "sequence clock_s",
+        "position hls, later": "at",
         "position ts": "at clock_s raw_s",
         "position flv": "at clock_s raw_s",
         "position file": "at clock_s raw_s",
@@ -209,4 +210,5 @@ def test_another_layout_has_another_version() -> None:
     now = {part.__name__: " ".join(part.model_fields) for part in parts if part.model_fields}
     words = {name: " ".join(get_args(getattr(layout, name))) for name in ("Cause", "Ending", "Said")}
     positions = {f"position {kind}": " ".join(names) for kind, names in POSITIONS.items()}
-    assert now | words | positions == LAYOUTS[layout.VERSION]
+    later = {f"position {kind}, later": " ".join(names) for kind, names in LATER.items()}
+    assert now | words | positions | later == LAYOUTS[layout.VERSION]

@@ -2,6 +2,7 @@
 
 The clock is the sum of the segments' durations as the playlist says them: discontinuities and wrapped timestamps do not matter.
 What fell out of the playlist before we came for it is a gap of as many target durations, what it lists as missing one of its own.
+A stream that began anew says nothing of the time between: the gap is as long as nothing came by our clock.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from worker.source.client import Stopped
 from worker.source.fragments import rebased
 from worker.source.hls import MediaPlaylist, Segment, read_hls
 from worker.source.live.connection import Connection
+from worker.source.live.cuts import SLACK_S
 from worker.source.live.patience import Patience
 from worker.source.live.pieces import LONGEST_GAP_S, Cause, Gap, Piece
 from worker.source.parts import Part
@@ -31,7 +33,8 @@ _STALE_RELOADS: Final = 5
 
 class HlsReader:
     """A ``LiveReader``. ``max_behind_s``: if more than this is waiting, what is oldest is left out. ``position``: as a piece
-    before said."""
+    before said, also without ``at``, as a version before this one did. ``wall``: Unix time on the clock that whoever watches on
+    goes by."""
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class HlsReader:
         max_behind_s: float,
         max_side_px: int,
         max_segments: int,
+        wall: Callable[[], float],
         position: Json | None = None,
     ) -> None:
         self._connection, self._url, self._patience = connection, url, patience
@@ -49,6 +53,8 @@ class HlsReader:
         self._media_url: str | None = None
         self._next: int | None = None if position is None else int(position["sequence"])
         self._clock_s = 0.0 if position is None else float(position["clock_s"])
+        self._wall = wall
+        self._heard_at = float((position or {}).get("at", wall()))
         self._init: tuple[Part, bytes] | None = None
         self._stale = 0
 
@@ -94,6 +100,7 @@ class HlsReader:
         return self._read_playlist()
 
     def _new(self, playlist: MediaPlaylist) -> Iterator[Piece | Gap | None]:
+        yield from self._rejoined(playlist)
         new = self._unread(playlist)
         if not playlist.has_ended:
             kept = _edge(new, self._max_behind_s)
@@ -112,6 +119,19 @@ class HlsReader:
         if self._next is not None and playlist.missing:
             yield from self._missed(playlist, max(playlist.missing) + 1)
 
+    def _rejoined(self, playlist: MediaPlaylist) -> Iterator[Gap]:
+        """A stream that began anew is joined again; for so long nothing came, but for what the segments there last."""
+        segments = playlist.segments
+        newest = max((segments[-1].sequence, *playlist.missing)) if segments else None
+        is_stale = newest is not None and self._next is not None and newest < self._next - 1
+        self._stale = self._stale + 1 if is_stale else 0
+        if self._stale >= _STALE_RELOADS:
+            joined = segments[-EDGE_SEGMENTS:]
+            self._next, self._stale = joined[0].sequence, 0
+            away_s = self._wall() - self._heard_at - sum(one.part.duration_s for one in joined)
+            if away_s >= SLACK_S:
+                yield self._gap("outage", away_s, self._next)
+
     def _unread(self, playlist: MediaPlaylist) -> Sequence[Segment]:
         segments = playlist.segments
         if self._next is None and segments:
@@ -119,11 +139,7 @@ class HlsReader:
             self._next = min((segments[0].sequence, *playlist.missing)) if playlist.has_ended else segments[first].sequence
         if self._next is None:
             return ()
-        is_stale = bool(segments) and max((segments[-1].sequence, *playlist.missing)) < self._next - 1
-        self._stale = self._stale + 1 if is_stale else 0
-        if self._stale >= _STALE_RELOADS:
-            self._next, self._stale = segments[max(len(segments) - EDGE_SEGMENTS, 0)].sequence, 0
-        return [one for one in segments if self._next is not None and one.sequence >= self._next]
+        return [one for one in segments if one.sequence >= self._next]
 
     def _missed(self, playlist: MediaPlaylist, sequence: int) -> Iterator[Gap]:
         """Segments before this one that are not there, or not any more."""
@@ -135,6 +151,7 @@ class HlsReader:
     def _gap(self, cause: Cause, duration_s: float, following: int) -> Gap:
         gap_s = min(duration_s, LONGEST_GAP_S)
         start_s, self._clock_s, self._next = self._clock_s, self._clock_s + gap_s, following
+        self._heard_at = self._wall()
         return Gap(start_s=start_s, duration_s=gap_s, cause=cause, position=self._position())
 
     def _read(self, segment: Segment, behind_s: float) -> Piece | Gap:
@@ -149,6 +166,7 @@ class HlsReader:
         except MediaError:
             return self._gap("unreadable", duration_s, segment.sequence + 1)
         start_s, self._clock_s, self._next = self._clock_s, self._clock_s + duration_s, segment.sequence + 1
+        self._heard_at = self._wall()
         return Piece(data=data, start_s=start_s, duration_s=duration_s, position=self._position(), behind_s=behind_s)
 
     def _bytes(self, segment: Segment) -> bytes:
@@ -160,7 +178,7 @@ class HlsReader:
         return rebased(self._init[1], parts.read(segment.part))
 
     def _position(self) -> Json:
-        return {"kind": "hls", "sequence": self._next, "clock_s": self._clock_s}
+        return {"kind": "hls", "sequence": self._next, "clock_s": self._clock_s, "at": self._heard_at}
 
 
 def _edge(segments: Sequence[Segment], max_behind_s: float) -> Sequence[Segment]:

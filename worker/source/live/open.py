@@ -27,6 +27,8 @@ _RELAYED: Final = frozenset(("rtmp", "rtmps", "rtmpe", "rtmpt", "rtsp", "rtsps",
 _OF_BYTES: Final = ("at", "clock_s", "raw_s")
 POSITIONS: Final = {"hls": ("sequence", "clock_s"), "ts": _OF_BYTES, "flv": _OF_BYTES, "file": _OF_BYTES}
 """What a position holds, by its kind. Part of a cursor's layout (``worker.watch.cursor.VERSION``)."""
+LATER: Final = {"hls": ("at",)}
+"""What it holds as well, unless a version before made it; that goes on from one that holds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,7 @@ class LiveSource:
                 max_behind_s=options.max_behind_s,
                 max_side_px=options.max_side_px,
                 max_segments=options.max_segments,
+                wall=self._wall,
                 position=position,
             )
         cutter = TsCutter if kind == "ts" else FlvCutter
@@ -139,7 +142,8 @@ def _said(position: Json | None) -> Json | None:
         raise DamagedRecord("the position of a watch says no kind")
     if kind not in POSITIONS:
         raise UnreadableRecord("the position of a watch is of a reader that this version does not have")
-    if not all(_is_number(position.get(name)) for name in POSITIONS[kind]):
+    later = [position[name] for name in LATER.get(kind, ()) if name in position]
+    if not all(map(_is_number, [*map(position.get, POSITIONS[kind]), *later])):
         raise DamagedRecord("the position of a watch cannot be read")
     return position
 

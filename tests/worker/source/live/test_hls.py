@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import ssl
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
@@ -45,6 +46,7 @@ def reader(
         max_behind_s=behind_s,
         max_side_px=720,
         max_segments=1000,
+        wall=clock.now,
         position=position,
     )
 
@@ -212,22 +214,48 @@ def test_a_stream_without_anything_new_is_lost(held: dict[str, bytes], spy: Spy)
         read(reader(server, clock, give_up_s=30))
 
 
-def test_a_stream_that_begins_anew_is_joined_again(spy: Spy) -> None:
-    def playlist(first: int, *names: str, end: str = "") -> Answer:
-        lines = [f"#EXTINF:1,\n{name}" for name in names]
-        return reply("\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:1", f"#EXT-X-MEDIA-SEQUENCE:{first}", *lines, end]).encode())
+def playlist(first: int, *names: str, end: str = "") -> Answer:
+    lines = [f"#EXTINF:1,\n{name}" for name in names]
+    return reply("\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:1", f"#EXT-X-MEDIA-SEQUENCE:{first}", *lines, end]).encode())
 
-    listing = in_turn(playlist(100, "a", "b"), *[playlist(0, "c")] * 6, playlist(0, "c", "d", end="#EXT-X-ENDLIST"))
-    clock = Clock()
 
-    def answer(request, served):  # type: ignore[no-untyped-def]
+def of_letters(*playlists: Answer) -> Answer:
+    listing = in_turn(*playlists)
+
+    def answer(request: BaseHTTPRequestHandler, served: Loopback) -> None:
         name = request.path.strip("/")
         (listing if name == "live.m3u8" else reply(f"segment {ord(name)}".encode()))(request, served)
 
-    with serving(answer, spy) as server:
-        items = read(reader(server, clock))
+    return answer
+
+
+BEFORE = playlist(100, "a", "b")
+ANEW = (*[playlist(0, "c")] * 6, playlist(0, "c", "d", end="#EXT-X-ENDLIST"))
+
+
+def test_a_stream_that_begins_anew_is_joined_again_after_as_long_as_nothing_came(spy: Spy) -> None:
+    """That is 2.5 s, until it is believed; the first segment there lasts one of them."""
+    with serving(of_letters(BEFORE, *ANEW), spy) as server:
+        items = read(reader(server, Clock()))
     assert numbers(items) == [ord(letter) for letter in "abcd"]
-    assert [item.start_s for item in items] == [0, 1, 2, 3]
+    assert [(item.start_s, item.duration_s) for item in items] == [(0, 1), (1, 1), (2, 1.5), (3.5, 1), (4.5, 1)]
+    assert [item.cause for item in items if isinstance(item, Gap)] == ["outage"]
+
+
+@pytest.mark.parametrize(("left_out", "gap_s"), [((), 301), (("at",), 1)])
+def test_whoever_watches_on_knows_when_the_last_piece_came(left_out: tuple[str, ...], gap_s: float, spy: Spy) -> None:
+    """A version before did not say: then the gap is as long as nothing came since."""
+    clock = Clock()
+    clock.sleep(1e9)
+    with serving(of_letters(BEFORE, *ANEW), spy) as server:
+        *_, before = itertools.islice(reader(server, clock).items(never), 2)
+        assert before is not None
+        clock.sleep(300)
+        position = {name: value for name, value in before.position.items() if name not in left_out}
+        gap, *items = read(reader(server, clock, position))
+    assert isinstance(gap, Gap)
+    assert (gap.cause, gap.start_s, gap.duration_s) == ("outage", 2, gap_s)
+    assert numbers(items) == [ord(letter) for letter in "cd"]
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"

@@ -27,6 +27,7 @@ Start = Callable[[Answer], tuple[Loopback, LiveSource]]
 
 
 NO_TIME = {"kind": "ts", "at": 0, "clock_s": math.nan, "raw_s": 0}
+NO_MOMENT = {"kind": "hls", "sequence": 1, "clock_s": 0, "at": "1"}
 BEFORE_ALL = {"kind": "file", "at": -1, "clock_s": 0, "raw_s": 0}
 
 
@@ -97,7 +98,8 @@ def test_refused_addresses_are_never_asked(start: Start, spy: Spy) -> None:
 
 
 @pytest.mark.parametrize(
-    "position", [{}, [], {"kind": "hls"}, {"kind": "hls", "sequence": "1", "clock_s": 0}, {"kind": "x"}, NO_TIME, BEFORE_ALL]
+    "position",
+    [{}, [], {"kind": "hls"}, {"kind": "hls", "sequence": "1", "clock_s": 0}, {"kind": "x"}, NO_TIME, NO_MOMENT, BEFORE_ALL],
 )
 def test_a_position_that_no_reader_said_is_told(position: Any, start: Start, tmp_path: Path) -> None:
     server, source = start(reply())
