@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from worker.errors import ConfigError, EmptyMedia, SourceError, UnsupportedMedia
+from worker.errors import EmptyMedia, SourceError, UnsupportedMedia
 from worker.program_tables import PACKET
 from worker.source.live.cuts import Cut, Cutter, StreamClock
 from worker.source.live.flv import FlvCutter
@@ -29,7 +29,8 @@ _EBML: Final = b"\x1a\x45\xdf\xa3"
 
 class GrowingFile:
     """A ``LiveReader``. ``patience`` says how long it may stay as it is: then it has ended. Nothing is left out of it: it
-    does not go away.
+    does not go away. Where it is shorter than what was read of it, it was cut to nothing and is written anew: it is read from its
+    beginning, and what its clock says was between is a gap.
     """
 
     def __init__(self, path: Path, *, cut_s: float, patience: Patience, position: Json | None = None) -> None:
@@ -38,37 +39,57 @@ class GrowingFile:
 
     def items(self, stop: Callable[[], bool]) -> Generator[Piece | Gap | None]:
         with _readable(self._path), _open(self._path) as file:
-            head = yield from self._head(file)
-            cutter = cutter_of(head, self._cut_s)()
-            clock = StreamClock(cutter.wrap_s, self._position)
-            if self._position is not None:
-                for _ in cutter.feed(file.read(_LEARNT)):
-                    pass
-                at = int(self._position["at"])
-                if at > os.fstat(file.fileno()).st_size:
-                    raise ConfigError("the file is shorter than it was when its watch was begun")
-                cutter.skip_to(file.seek(at))
-            begins_at = file.tell()
-            while True:
-                data = file.read(_PORTION)
-                found: Iterator[Cut] | list[Cut] = cutter.feed(data)
-                if not data and self._patience.is_over():
-                    rest = cutter.rest()
-                    found = [] if rest is None else [rest]
-                for cut in found:
-                    yield from _placed(cut, clock, begins_at)
-                    begins_at = cut.end_at
-                if data:
-                    self._patience.came()
-                elif self._patience.is_over():
-                    return
-                else:
-                    yield from self._patience.wait(_POLL_S)
+            while (yield from self._to_its_end(file)):
+                self._begin_anew(file)
 
-    def _head(self, file: FileIO) -> Generator[None, None, bytes]:
-        """The first bytes, as soon as there are enough. Raises EmptyMedia where there never are."""
+    def _to_its_end(self, file: FileIO) -> Generator[Piece | Gap | None, None, bool]:
+        """From the position on. Whether it is shorter then than what was read of it, instead of having ended."""
+        head = yield from self._head(file)
+        if head is None:
+            return False
+        cutter = cutter_of(head, self._cut_s)()
+        clock = StreamClock(cutter.wrap_s, self._position)
+        if self._position is not None and self._position["at"]:
+            for _ in cutter.feed(file.read(_LEARNT)):
+                pass
+            if file.seek(int(self._position["at"])) > _size(file):
+                return True
+            cutter.skip_to(file.tell())
+        begins_at = file.tell()
+        while True:
+            data = file.read(_PORTION)
+            is_cut = not data and _size(file) < file.tell()
+            found: Iterator[Cut] | list[Cut] = cutter.feed(data)
+            if is_cut or (not data and self._patience.is_over()):
+                rest = cutter.rest()
+                found = [] if rest is None else [rest]
+            for cut in found:
+                for item in _placed(cut, clock, begins_at):
+                    self._position = item.position
+                    yield item
+                begins_at = cut.end_at
+            if is_cut:
+                return True
+            if data:
+                self._patience.came()
+            elif self._patience.is_over():
+                return False
+            else:
+                yield from self._patience.wait(_POLL_S)
+
+    def _begin_anew(self, file: FileIO) -> None:
+        """What is written now may go on by the stream's clock, or be another stream."""
+        file.seek(0)
+        if self._position is not None:
+            self._position = {**self._position, "at": 0}
+
+    def _head(self, file: FileIO) -> Generator[None, None, bytes | None]:
+        """The first bytes, as soon as there are enough; None where there are none any more. Raises EmptyMedia where there never
+        are."""
         while len(head := os.pread(file.fileno(), _HEAD, 0)) < _HEAD:
             if self._patience.is_over():
+                if self._position is not None:
+                    return None
                 raise EmptyMedia("the file does not grow, and is too small for a stream")
             yield from self._patience.wait(_POLL_S)
         return head
@@ -97,6 +118,10 @@ def cutter_of(head: bytes, cut_s: float) -> Callable[[], Cutter]:
     if head.startswith(_EBML):
         raise UnsupportedMedia("Matroska and WebM are not read while they grow: record MPEG-TS, or scan the file when it is done")
     raise UnsupportedMedia("no stream that is read as it grows: MPEG-TS and FLV are")
+
+
+def _size(file: FileIO) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 @contextmanager

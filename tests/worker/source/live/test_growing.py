@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,34 @@ def test_it_is_read_as_it_grows_and_ends_when_it_does_not(muxer: str, tmp_path: 
     assert clock.now_s > 10 + 0.1 * len(data) / 777
     for place, item in enumerate(items):
         assert read(path, Clock(), item.position) == items[place + 1 :]
+
+
+@pytest.mark.parametrize(("before", "after"), [("mpegts", "mpegts"), ("flv", "flv"), ("mpegts", "flv")])
+@pytest.mark.parametrize(("start_s", "gaps", "again_s"), [(0, [], 6), (9, [(6, 9)], 9)])
+def test_one_that_is_cut_to_nothing_and_written_anew_is_read_from_its_beginning(
+    before: str, after: str, start_s: float, gaps: list[tuple[float, float]], again_s: float, tmp_path: Path
+) -> None:
+    """In its middle for whoever reads it, or between two watches. Its clock says what was missed, or that it began anew."""
+    path = tmp_path / "growing"
+    path.write_bytes(made(tmp_path / "before", before, [100, 150] * 3)["made"])
+    again = made(tmp_path / "after", after, [100, 150], start_s=start_s)["made"]
+
+    def write(now_s: float) -> None:
+        if now_s > 2:
+            path.write_bytes(again)
+
+    items = read(path, Clock(write))
+    assert [round(item.start_s, 1) for item in items if isinstance(item, Piece)] == [0, 2, 4, again_s]
+    assert [(round(item.start_s, 1), round(item.end_s, 1)) for item in items if isinstance(item, Gap)] == gaps
+    assert read(path, Clock(), items[2].position) == items[3:]
+
+
+def test_one_that_is_cut_to_nothing_and_left_so_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "growing"
+    path.write_bytes(made(tmp_path / "before", "mpegts", [100] * 4)["made"])
+    clock = Clock(lambda now_s: os.truncate(path, 0))
+    assert [round(item.end_s, 1) for item in read(path, clock)] == [2, 4]
+    assert clock.now_s == 10
 
 
 @pytest.mark.parametrize(
