@@ -29,6 +29,7 @@ from tests.deploy.manifests import (
     resources,
     selects,
 )
+from tests.deploy.test_compose import SERVICES
 from worker.settings import Settings
 
 STAGES = read_stages()
@@ -170,6 +171,30 @@ def test_pods_are_closed(flavour: str, name: str) -> None:
             assert writable <= set(last(chain(STAGES, "cpu"), "VOLUME").words)
             assert "/var/tmp/veriframe" in writable
     assert of_kind(flavour, "Namespace")["veriframe"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def size_bytes(text: str) -> int:
+    """A size as Kubernetes or compose writes it."""
+    return int(text.rstrip("GMgmi")) << {"g": 30, "m": 20}[text.rstrip("i")[-1].lower()]
+
+
+@each_deployment
+def test_what_may_lie_on_a_pods_volumes_is_below_its_limit(flavour: str, name: str) -> None:
+    """At either limit it is evicted."""
+    deployment = of_kind(flavour, "Deployment")[name]
+    held = sum(size_bytes(volume["emptyDir"]["sizeLimit"]) for volume in pod(deployment)["volumes"] if "emptyDir" in volume)
+    assert all(held <= size_bytes(one["resources"]["limits"]["ephemeral-storage"]) for one in containers(deployment))
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_two_uploads_lie_beside_one_another_as_in_compose(flavour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On their way to the store of artefacts."""
+    api = pod(of_kind(flavour, "Deployment")["api"])
+    (scratch,) = (size_bytes(volume["emptyDir"]["sizeLimit"]) for volume in api["volumes"])
+    settings = settings_of(environment_of(flavour, "cpu", api["containers"][0]), monkeypatch)
+    assert scratch >= 2 * settings.api.max_upload_bytes
+    (tmpfs,) = (entry for entry in SERVICES["api"]["tmpfs"] if entry.startswith("/var/tmp/veriframe:"))
+    assert scratch == size_bytes(tmpfs.partition("size=")[2].partition(",")[0])
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
