@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from worker.content import NO_ROOM
 from worker.errors import ConfigError, StorageFull
+
+log = logging.getLogger(__name__)
 
 PREFIX = "veriframe-scratch-"
 
@@ -48,7 +51,8 @@ def _locked_folder(parent: Path | None) -> tuple[Path, int]:
 
 
 def sweep(parent: Path | None = None) -> list[Path]:
-    """Remove the folders of processes that are gone; returns them. Folders of other users are left alone.
+    """Remove the folders of processes that are gone; returns those that are gone now. Where something in one cannot be
+    removed, the rest of it is, and the log says so. Folders of other users are left alone.
     Raises ConfigError where the system has no temporary folder."""
     swept: list[Path] = []
     for folder in _place(parent).glob(f"{PREFIX}*"):
@@ -58,10 +62,14 @@ def sweep(parent: Path | None = None) -> list[Path]:
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-            swept.append(folder)
         except OSError:
             continue
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                log.warning("cannot remove all that a process that is gone has left: %s", folder)
+            else:
+                swept.append(folder)
         finally:
             os.close(handle)
     return swept

@@ -70,6 +70,29 @@ def test_a_folder_is_its_owners_while_that_lives_and_gone_with_it(tmp_path: Path
     assert (other / "part").exists()
 
 
+def test_a_folder_of_which_something_stays_is_not_told_as_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = [tmp_path / f"{PREFIX}{number}" for number in range(3)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / f"part of {folder.name[-1]}").touch()
+    (folders[1] / "other").touch()
+    unlink = os.unlink
+
+    def remove(name: str, **given: Any) -> None:
+        if name == "part of 1":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+        unlink(name, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", remove)
+        assert sorted(sweep(tmp_path)) == [folders[0], folders[2]]
+    assert [path.name for path in folders[1].iterdir()] == ["part of 1"]
+    assert f"cannot remove all that a process that is gone has left: {folders[1]}" in caplog.text
+    assert sweep(tmp_path) == [folders[1]]
+
+
 def test_a_folder_that_is_swept_before_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first behind ``mkdtemp``, the second in front of ``flock``."""
     made: list[Path] = []
