@@ -149,7 +149,7 @@ def _scores(
             decisive, together, best, score, chances = last, highest, worth_N[last], pulled_N[last], len(order) / place
     shown_N[together] = score
     decided = probability(float(score))
-    below = math.nextafter(decided, -math.inf)  # or a track that is held back would be taken for the one that decides
+    below = math.nextafter(decided, 0.0)  # or a track that is held back would be taken for the one that decides
     p = {n: min(probability(float(shown)), below) for n, shown in zip(order, shown_N, strict=True)}
     p |= {order[place]: decided for place in together.tolist()}
     return _Scores(p=p, decisive=order[decisive], chances=chances)

@@ -60,3 +60,8 @@ def test_what_is_no_fake_without_it_is_uncertain_below_a_higher_track_that_is_he
         found = judged([*clip(logit), *higher], coverage())
         assert (found.label, found.reasons) == (Label.UNCERTAIN, (reason,))
         assert found.score == pytest.approx(CALIBRATION.apply(2.0, 2))
+
+
+def test_scores_below_the_deciding_one_are_probabilities_however_sure_it_is() -> None:
+    found = judged([*clip(-90.0, track=0), *clip(-95.0, track=1)], coverage())
+    assert found.track_scores == {0: 0.0, 1: 0.0}
