@@ -123,7 +123,7 @@ def _scores(
     same, they pull it up to undecided too.
     """
     alone = {n: calibration.log_odds(found.logit, 1, found.n_windows) for n, found in evidence.items()}
-    order = sorted(evidence, key=lambda n: (alone[n], quality[n], evidence[n].logit), reverse=True)
+    order = sorted(evidence, key=lambda n: (alone[n], quality[n], evidence[n].logit, n in held_back), reverse=True)
     alone_N = np.array([alone[n] for n in order])
     temperature_N = np.array([calibration.temperature(quality[n]) for n in order])
 

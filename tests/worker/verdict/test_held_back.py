@@ -65,3 +65,10 @@ def test_what_is_no_fake_without_it_is_uncertain_below_a_higher_track_that_is_he
 def test_scores_below_the_deciding_one_are_probabilities_however_sure_it_is() -> None:
     found = judged([*clip(-90.0, track=0), *clip(-95.0, track=1)], coverage())
     assert found.track_scores == {0: 0.0, 1: 0.0}
+
+
+@pytest.mark.parametrize("other", [0, 10])
+def test_of_equals_one_that_is_held_back_decides_whatever_its_number(other: int) -> None:
+    found = judged([*clip(-4.0, track=other), *votes(swinging(-4.0, 5.0))], coverage())
+    assert (found.label, found.reasons) == (Label.UNCERTAIN, (Reason.HIGH_UNCERTAINTY,))
+    assert found.track_scores[9] == found.score > found.track_scores[other]
