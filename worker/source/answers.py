@@ -60,13 +60,11 @@ def check_status(response: httpx.Response) -> None:
 
 
 def check_serving(response: httpx.Response) -> None:
-    """As ``check_status``, of a stream: an answer that is empty by its head is none yet, not an end. Raises FetchError."""
+    """As ``check_status``, of a stream: an answer without a body is none yet, not an end. Raises FetchError."""
     try:
         check_status(response)
     except EmptyMedia as exc:
         raise FetchTimeout(NOTHING_YET) from exc
-    if declared_size(response) == 0:
-        raise FetchTimeout(NOTHING_YET)
 
 
 def error_of_proxy(error: httpx.ProxyError) -> FetchError:

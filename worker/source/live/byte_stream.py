@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from typing import Final
 
 from worker.errors import FetchError, FetchTimeout, MediaError
-from worker.source.answers import check_serving, coding_of, declared_size
+from worker.source.answers import NOTHING_YET, check_serving, coding_of, declared_size
 from worker.source.client import Stopped
 from worker.source.http import HttpSource
 from worker.source.live.cuts import Cut, Cutter, StreamClock
@@ -92,8 +92,10 @@ class ByteStreamReader:
                 raise FetchTimeout("the server compresses what was asked for as it is")
             is_told = declared_size(response) is not None or "chunked" in response.headers.get("transfer-encoding", "")
             is_replay = self._heard_at is not None and not is_told
+            has_come = False
             try:
                 for data in session.endless(response):
+                    has_come = True
                     for cut in cutter.feed(data):
                         if is_replay and self._clock.jump_s(cut) < -1:
                             cutter.skip_to(0)
@@ -105,6 +107,8 @@ class ByteStreamReader:
             finally:
                 if (cut_off := cutter.rest()) is not None and not (is_replay and self._clock.jump_s(cut_off) < -1):
                     self._put(cut_off)
+        if not has_come:
+            raise FetchTimeout(NOTHING_YET)
         return is_told
 
     def _put(self, cut: Cut) -> None:

@@ -118,7 +118,8 @@ def test_a_connection_that_breaks_is_made_anew(
     serving: Callable[[Answer], Loopback], stream: bytes, muxer: str, tmp_path: Path
 ) -> None:
     later = made(tmp_path, muxer, GREYS[:4], start_s=14)["made"]
-    answers = in_turn(chunked(stream, breaks_off=True), reply(b"", 503), reply(b"", 204), reply(b""), chunked(later))
+    nothing = (reply(b"", 503), reply(b"", 204), reply(b""), chunked(b""))
+    answers = in_turn(chunked(stream, breaks_off=True), *nothing, chunked(later))
     items = read(reader(serving(answers), muxer))
     assert spans(items) == [*WHOLE, ("outage", 10, 14), ("piece", 14, 16), ("piece", 16, 18)]
 
