@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tests.worker.verdict.test_decide import POLICY, coverage, face
 from worker.compose import RESULTS_VERSION
 from worker.types import MediaKind, NoVerdict, Verdict
 from worker.verdict.decide import Policy, decide
 
-DIGESTS = dict.fromkeys((1, 2, 3, 4), "f42214fadc53b0124988990c9e3498ffc2176e5309900c5d019c99468f2374ab")
+DIGESTS = {5: "876dba6ea9521a941ebe8b9a1ababaaa08f6f90dfeb869b7d4732a1265aab327"}
 
 
 def outcomes() -> Iterator[str]:
-    """Of 200 clips and pictures of one to three tracks, each with calibrations and without."""
+    """Of 200 clips and pictures of one to three tracks, each with calibrations, their parent's, and without."""
     chance = random.Random(0)
     for case in range(200):
         kind = MediaKind.PICTURE if case % 5 == 0 else MediaKind.VIDEO
@@ -26,7 +27,7 @@ def outcomes() -> Iterator[str]:
                 logit = None if chance.random() < 0.1 else mean + chance.uniform(-3, 3)
                 faces.append(face(0.5 * moment, logit, track, quality))
         looked = coverage(max_gap_s=chance.uniform(0, 12), kind=kind)
-        for policy in (Policy(), POLICY):
+        for policy in (Policy(), POLICY, replace(POLICY, are_inherited=True)):
             yield told(decide(faces, looked, policy))
 
 
@@ -41,7 +42,8 @@ def told(found: Verdict | NoVerdict) -> str:
         for track, all_ in found.segments.items()
         for one in all_
     ]
-    return f"{found.label.value} {found.score:.5f} {reasons} {found.thresholds} {found.temperature:.5f} {tracks} {stretches}"
+    score = f"{found.score:.5f} {found.calibrated} {found.thresholds} {found.temperature:.5f}"
+    return f"{found.label.value} {score} {reasons} {tracks} {stretches}"
 
 
 def test_other_verdicts_have_another_version() -> None:
