@@ -233,13 +233,16 @@ BEFORE = playlist(100, "a", "b")
 ANEW = (*[playlist(0, "c")] * 6, playlist(0, "c", "d", end="#EXT-X-ENDLIST"))
 
 
-def test_a_stream_that_begins_anew_is_joined_again_after_as_long_as_nothing_came(spy: Spy) -> None:
-    """That is 2.5 s, until it is believed; the first segment there lasts one of them."""
-    with serving(of_letters(BEFORE, *ANEW), spy) as server:
+@pytest.mark.parametrize(("last", "letters", "gaps"), [("b", "abcd", []), ("#EXT-X-GAP\nb", "acd", ["not_served"])])
+def test_a_stream_that_begins_anew_is_joined_again_after_as_long_as_nothing_came(
+    last: str, letters: str, gaps: list[str], spy: Spy
+) -> None:
+    """That is 2.5 s, until it is believed; the first segment there lasts one of them. Before, it was followed for a while."""
+    with serving(of_letters(*[playlist(100, "a")] * 10, playlist(100, "a", last), *ANEW), spy) as server:
         items = read(reader(server, Clock()))
-    assert numbers(items) == [ord(letter) for letter in "abcd"]
+    assert numbers(items) == [ord(letter) for letter in letters]
     assert [(item.start_s, item.duration_s) for item in items] == [(0, 1), (1, 1), (2, 1.5), (3.5, 1), (4.5, 1)]
-    assert [item.cause for item in items if isinstance(item, Gap)] == ["outage"]
+    assert [item.cause for item in items if isinstance(item, Gap)] == [*gaps, "outage"]
 
 
 @pytest.mark.parametrize(("left_out", "gap_s"), [((), 301), (("at",), 1)])
