@@ -29,8 +29,8 @@ _EBML: Final = b"\x1a\x45\xdf\xa3"
 
 class GrowingFile:
     """A ``LiveReader``. ``patience`` says how long it may stay as it is: then it has ended. Nothing is left out of it: it
-    does not go away. Where it is shorter than what was read of it, it was cut to nothing and is written anew: it is read from its
-    beginning, and what its clock says was between is a gap.
+    does not go away. Where less than three quarters of what was read are there, it was cut to nothing and is written anew: it is
+    read from its beginning, and what its clock says was between is a gap. A recorder may trim some of the end.
     """
 
     def __init__(self, path: Path, *, cut_s: float, patience: Patience, position: Json | None = None) -> None:
@@ -43,7 +43,7 @@ class GrowingFile:
                 self._begin_anew(file)
 
     def _to_its_end(self, file: FileIO) -> Generator[Piece | Gap | None, None, bool]:
-        """From the position on. Whether it is shorter then than what was read of it, instead of having ended."""
+        """From the position on. Whether it is written anew then, instead of having ended."""
         head = yield from self._head(file)
         if head is None:
             return False
@@ -52,13 +52,14 @@ class GrowingFile:
         if self._position is not None and self._position["at"]:
             for _ in cutter.feed(file.read(_LEARNT)):
                 pass
-            if file.seek(int(self._position["at"])) > _size(file):
+            file.seek(int(self._position["at"]))
+            if _is_anew(file):
                 return True
             cutter.skip_to(file.tell())
         begins_at = file.tell()
         while True:
             data = file.read(_PORTION)
-            is_cut = not data and _size(file) < file.tell()
+            is_cut = not data and _is_anew(file)
             found: Iterator[Cut] | list[Cut] = cutter.feed(data)
             if is_cut or (not data and self._patience.is_over()):
                 rest = cutter.rest()
@@ -120,8 +121,9 @@ def cutter_of(head: bytes, cut_s: float) -> Callable[[], Cutter]:
     raise UnsupportedMedia("no stream that is read as it grows: MPEG-TS and FLV are")
 
 
-def _size(file: FileIO) -> int:
-    return os.fstat(file.fileno()).st_size
+def _is_anew(file: FileIO) -> bool:
+    """Whether far less is there than was read."""
+    return 4 * os.fstat(file.fileno()).st_size < 3 * file.tell()
 
 
 @contextmanager

@@ -73,6 +73,16 @@ def test_one_that_is_cut_to_nothing_and_left_so_has_ended(tmp_path: Path) -> Non
     assert clock.now_s == 10
 
 
+def test_one_whose_end_is_trimmed_is_not_read_again(tmp_path: Path) -> None:
+    """As some recorders leave it."""
+    path = tmp_path / "growing"
+    data = made(tmp_path / "before", "mpegts", [100, 150] * 2)["made"]
+    path.write_bytes(data)
+    items = read(path, Clock(lambda now_s: os.truncate(path, len(data) - 188)))
+    assert [round(item.end_s, 1) for item in items] == [2, 4]
+    assert read(path, Clock(), items[-1].position) == []
+
+
 @pytest.mark.parametrize(
     ("head", "word"),
     [(b"\0\0\0\x20ftypisom", "MP4"), (b"\x1a\x45\xdf\xa3", "Matroska"), (b"RIFF", "no stream"), (b"<html>", "no stream")],
