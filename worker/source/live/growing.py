@@ -59,9 +59,10 @@ class GrowingFile:
         begins_at = file.tell()
         while True:
             data = file.read(_PORTION)
-            is_cut = not data and _is_anew(file)
+            is_anew = not data and _is_anew(file)
+            is_over = is_anew or (not data and self._patience.is_over())
             found: Iterator[Cut] | list[Cut] = cutter.feed(data)
-            if is_cut or (not data and self._patience.is_over()):
+            if is_over:
                 rest = cutter.rest()
                 found = [] if rest is None else [rest]
             for cut in found:
@@ -69,12 +70,10 @@ class GrowingFile:
                     self._position = item.position
                     yield item
                 begins_at = cut.end_at
-            if is_cut:
-                return True
+            if is_over:
+                return is_anew
             if data:
                 self._patience.came()
-            elif self._patience.is_over():
-                return False
             else:
                 yield from self._patience.wait(_POLL_S)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_one_whose_end_is_trimmed_is_not_read_again(tmp_path: Path) -> None:
     items = read(path, Clock(lambda now_s: os.truncate(path, len(data) - 188)))
     assert [round(item.end_s, 1) for item in items] == [2, 4]
     assert read(path, Clock(), items[-1].position) == []
+
+
+@pytest.mark.parametrize("stalled_at", range(1, 8))
+def test_one_that_ends_while_its_reader_stalls_is_read_to_its_end(stalled_at: int, tmp_path: Path) -> None:
+    """Before one of the looks at the clock."""
+    path, clock, looks = tmp_path / "growing", Clock(), count()
+    path.write_bytes(made(tmp_path / "before", "mpegts", [100, 150] * 2)["made"])
+
+    def now() -> float:
+        clock.now_s += 10 if next(looks) == stalled_at else 0
+        return clock.now()
+
+    reader = GrowingFile(path, cut_s=2, patience=Patience(10, now=now, sleep=clock.sleep))
+    assert [round(item.end_s, 1) for item in reader.items(never) if item is not None] == [2, 4]
 
 
 @pytest.mark.parametrize(
