@@ -104,8 +104,8 @@ def _evidence(number: int, group: Sequence[Face], policy: Policy) -> Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scores:
-    """``p``: p(fake) of each track; the decisive one's is the score, and is that of the tracks above it too. ``chances``: of how
-    many tracks the decisive one counts as the highest."""
+    """``p``: p(fake) of each track; the decisive one's is the score, and is that of the tracks that decide with it; all others
+    have less, or 0. ``chances``: of how many tracks the decisive one counts as the highest."""
 
     p: Mapping[int, float]
     decisive: int
@@ -117,7 +117,7 @@ def _scores(
 ) -> _Scores:
     """As ``Calibration.together``, each track at its own quality: the k-th highest is that which is worth as much as the highest
     of n / k. A track that is held back is held against the number of all by itself, and lends others no weight. Nor does it take
-    any away: where the others are fake by themselves, they decide, however high it is.
+    any away: where the others are fake by themselves, they decide, however high it is. Of equals it is the highest.
 
     Poor faces can make a track less of a fake. They do not make one that looks real the decisive one; where it decides all the
     same, they pull it up to undecided too.
