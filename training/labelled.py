@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,10 +62,10 @@ def as_learnt(files: Iterable[File], training: TrainingData) -> list[File]:
 
 
 @cache
-def committed_sides(split_sha256: str | None) -> Mapping[str, str]:
-    """path -> split of the committed split of this hash; empty for any other."""
-    names = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in COMMITTED.parent.glob("*.csv")}
-    return {item.path: item.split for item in read_split(names[split_sha256])} if split_sha256 in names else {}
+def committed_sides(digest: str | None) -> Mapping[str, str]:
+    """path -> split of the committed split of this SHA-256; empty for any other."""
+    names = {split_sha256(path): path for path in COMMITTED.parent.glob("*.csv")}
+    return {item.path: item.split for item in read_split(names[digest])} if digest in names else {}
 
 
 def _name(file: Item | Crop | Case) -> str:
