@@ -45,9 +45,7 @@ def as_learnt(files: Iterable[File], training: TrainingData) -> list[File]:
     Groups that its run held out of ``train`` are of ``heldout``. Files of a committed split that it was trained by are on the
     sides that they have there, whatever split names them here; those that an earlier one has in ``train`` are of that.
     """
-    sides = dict(committed_sides(training.split_sha256))
-    for earlier in training.earlier_splits:
-        sides |= {name: split for name, split in committed_sides(earlier).items() if split == "train"}
+    sides = {**committed_sides(training.split_sha256), **dict.fromkeys(_learnt_before(training), "train")}
     known = [replace(file, split=sides.get(_name(file), file.split)) for file in files]
     there = {file.source for file in known if file.split == "train"}
     learnt = {source.name for source in training.sources if source.leftout or source.name not in there}
@@ -66,6 +64,11 @@ def committed_sides(digest: str | None) -> Mapping[str, str]:
     """path -> split of the committed split of this SHA-256; empty for any other."""
     names = {split_sha256(path): path for path in COMMITTED.parent.glob("*.csv")}
     return {item.path: item.split for item in read_split(names[digest])} if digest in names else {}
+
+
+def _learnt_before(training: TrainingData) -> set[str]:
+    """Paths that committed splits have in ``train`` by which the checkpoints were trained that the weights began from."""
+    return {name for earlier in training.earlier_splits for name, side in committed_sides(earlier).items() if side == "train"}
 
 
 def _name(file: Item | Crop | Case) -> str:
@@ -119,15 +122,16 @@ def earlier_splits(starts: Iterable[TrainingData], split: str) -> tuple[str, ...
 def refuse_known(start: Path, groups: Collection[str], folder: Path) -> None:
     """Raises ConfigError where a checkpoint to start from has learnt from one of these groups of the crop cache in ``folder``.
 
-    Of a checkpoint of another split than the cache's and the committed ones nobody can tell.
+    By splits other than the cache's and the committed ones nobody can tell.
     """
-    its, rows = load_spec(start).training, read_index(folder)
-    if sides := committed_sides(its.split_sha256):
-        rows = [row for row in rows if row.path in sides]
-    elif its.split_sha256 != split_sha256(provenance.split_of(folder)):
-        return
+    its, rows, ours = load_spec(start).training, read_index(folder), split_sha256(provenance.split_of(folder))
+    sides, before = committed_sides(its.split_sha256), _learnt_before(its)
+    if ours in its.earlier_splits:
+        before |= {row.path for row in rows if row.split == "train"}
+    rows = [row for row in rows if row.path in before or (row.path in sides if sides else its.split_sha256 == ours)]
     sources = {source.name for source in its.sources}
-    learnt = {row.group for row in as_learnt(rows, its) if row.split == "train" and row.source in sources}
+    seen = [row for row in as_learnt(rows, its) if row.path in before or row.source in sources]
+    learnt = {row.group for row in seen if row.split == "train"}
     if known := sorted(learnt & set(groups)):
         raise ConfigError(f"hold_out: {start}, which training starts from, has learnt from {known[0]}")
 

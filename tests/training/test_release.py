@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +11,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from tests.training.conftest import crop, picture
 from training.identity import rows_sha256
+from training.labelled import refuse_known
 from training.loop import Run, fit_network
-from training.prepare import read_index
-from training.provenance import Provenance, begin
+from training.prepare import read_index, write_shard
+from training.provenance import Provenance, begin, split_file
 from training.release import export_checkpoint, read_run, training_sources
 from training.settings import TERMS, Fit, Mixture, Network, Stage
-from training.splits import Item, split_sha256
+from training.splits import Item, read_split, split_sha256
 from training.terms import BUNDLED, of_training
 from worker.errors import ConfigError
 from worker.model import checkpoint
-from worker.model.spec import Licence, TrainingSource
+from worker.model.spec import Licence, TrainingData, TrainingSource
 
 TINY = Fit(network=Network(backbone="test_efficientnet", hidden_dim=16, num_steps=2), stages=(Stage(until=1, size=32, pairs=2),))
 
@@ -61,6 +64,23 @@ def test_a_run_holds_out_nothing_that_its_start_has_learnt_from(cache: Path, tmp
     fold = tmp_path / "fold" / "model.safetensors"
     exported(begun(fold), own, tmp_path / "from-fold")
     assert checkpoint.load_spec(tmp_path / "from-fold" / "model.safetensors").training.held_out == ("ffpp/1",)
+
+
+def test_what_a_start_learnt_from_by_an_earlier_split_is_not_held_out(cache: Path, tmp_path: Path) -> None:
+    """The start's own split, of other media, is one that nobody knows here."""
+    learnt = next(item for item in read_split() if item.split == "train")
+    (tmp_path / "cache").mkdir()
+    write_shard(tmp_path / "cache", "x", [(picture(1), crop("x", 1, learnt.label, learnt.source, path=learnt.path))])
+    (group,) = {row.group for row in read_index(tmp_path / "cache")}
+    exported(TINY, cache, tmp_path / "begun")
+    spec, arrays = checkpoint.load(tmp_path / "begun" / "model.safetensors")
+    own = of_own_data(tmp_path / "cache", tmp_path / "own")
+    committed, its = split_sha256(), split_sha256(split_file(own))
+    for earlier, held, known in (((committed,), (), True), ((its,), (), True), ((committed,), (group,), False), ((), (), False)):
+        training = TrainingData(sources=(), split_sha256="b" * 64, earlier_splits=earlier, held_out=held)
+        checkpoint.save(tmp_path / "start.safetensors", arrays, spec.model_copy(update={"training": training}))
+        with pytest.raises(ConfigError, match=f"has learnt from {group}") if known else nullcontext():
+            refuse_known(tmp_path / "start.safetensors", [group], own)
 
 
 def test_sources_that_a_mixture_leaves_alone_are_not_named(cache: Path) -> None:
