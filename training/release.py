@@ -94,8 +94,8 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str, starts:
     """The spec of a run's weights, without thresholds and calibrations of its own: those are fitted on scans.
 
     ``starts``: checkpoints beside ``network.start`` that the weights are made of.
-    Raises ConfigError where the run was trained on other crops than the cache has. One that does not say which is taken to be
-    of this cache.
+    Raises ConfigError where the run was trained on other crops than the cache has, and where one of its starts has learnt from a
+    group that it holds out. A run that does not say which crops is taken to be of this cache.
     """
     network, rows = trained.fit.network, read_index(cache)
     if trained.rows_sha256 is not None and trained.rows_sha256 != rows_sha256(rows):
