@@ -19,8 +19,8 @@ from worker.verdict.calibrate import MOST_TRACKS, Calibration, probability
 
 SIZES = tuple(range(1, MOST_TRACKS + 1))
 CUTS = 6
-"""Over the 84 clips of checkpoint 4 five real tracks were called fake in .26 of one cut's composites, in .12 of six cuts' with a
-standard deviation of .13 between cuts."""
+"""With checkpoint 4 five real tracks were called fake in .26 of one cut's composites, in .11 of six cuts' (docs/model-card.md);
+the standard deviation between cuts is .13."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

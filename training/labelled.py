@@ -122,16 +122,15 @@ def earlier_splits(starts: Iterable[TrainingData], split: str) -> tuple[str, ...
 def refuse_known(start: Path, groups: Collection[str], folder: Path) -> None:
     """Raises ConfigError where a checkpoint to start from has learnt from one of these groups of the crop cache in ``folder``.
 
-    By splits other than the cache's and the committed ones nobody can tell.
+    By splits other than the cache's and the committed ones nobody can tell. Sources do not count: what a checkpoint's own run did
+    not draw from, a run before it may have.
     """
     its, rows, ours = load_spec(start).training, read_index(folder), split_sha256(provenance.split_of(folder))
     sides, before = committed_sides(its.split_sha256), _learnt_before(its)
     if ours in its.earlier_splits:
         before |= {row.path for row in rows if row.split == "train"}
     rows = [row for row in rows if row.path in before or (row.path in sides if sides else its.split_sha256 == ours)]
-    sources = {source.name for source in its.sources}
-    seen = [row for row in as_learnt(rows, its) if row.path in before or row.source in sources]
-    learnt = {row.group for row in seen if row.split == "train"}
+    learnt = {row.group for row in as_learnt(rows, its) if row.split == "train"}
     if known := sorted(learnt & set(groups)):
         raise ConfigError(f"hold_out: {start}, which training starts from, has learnt from {known[0]}")
 

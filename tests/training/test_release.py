@@ -60,6 +60,12 @@ def test_a_run_holds_out_nothing_that_its_start_has_learnt_from(cache: Path, tmp
         fit_network(begun(knows), own, tmp_path / "run")
     with pytest.raises(ConfigError, match="has learnt from ffpp/1"):
         exported(held, own, tmp_path / "averaged", knows)
+    pictures = Mixture(aligned=0, blend=0, composite=0, synthetic=1)
+    exported(TINY.model_copy(update={"network": begun(knows).network, "mixture": pictures}), own, tmp_path / "after")
+    after = tmp_path / "after" / "model.safetensors"
+    assert [source.name for source in checkpoint.load_spec(after).training.sources] == ["140k"]
+    with pytest.raises(ConfigError, match="has learnt from ffpp/1"):
+        exported(held, own, tmp_path / "averaged", after)
     exported(held, own, tmp_path / "fold")
     fold = tmp_path / "fold" / "model.safetensors"
     exported(begun(fold), own, tmp_path / "from-fold")
