@@ -18,9 +18,9 @@ from worker.frames import nvdec, wire
 from worker.frames.layout import bytes_of, write
 from worker.frames.limits import Limits
 from worker.frames.lockdown import lock_down, no_card
-from worker.frames.sharing import SharedBytes
+from worker.frames.sharing import FilledMemory
 from worker.ports import OpenMedia
-from worker.types import Frame, Json, Layout, MediaInfo, UInt8
+from worker.types import Frame, Json, Layout, MediaInfo
 
 Opener = Callable[..., AbstractContextManager[OpenMedia]]
 """``opener(file, limits, decoder=..., threads=...)``."""
@@ -38,7 +38,7 @@ def serve(descriptors: Descriptors, options: Json, opener: Opener, *, parent_pid
     channel = _Channel(descriptors.channel)
     limits = Limits(**options["limits"])
     with open(descriptors.media, "rb") as file:
-        shared = SharedBytes(descriptors.shared, options["shared_bytes"], writable=True)
+        shared = FilledMemory(descriptors.shared, options["shared_bytes"])
         os.close(descriptors.shared)  # the mapping holds a copy
         lock_down(
             memory_bytes=options["memory_bytes"],
@@ -67,7 +67,7 @@ def _take_card() -> bool:
     return True
 
 
-def _answer(channel: _Channel, shared: SharedBytes, file: BinaryIO, limits: Limits, opener: Opener, options: Json) -> None:
+def _answer(channel: _Channel, shared: FilledMemory, file: BinaryIO, limits: Limits, opener: Opener, options: Json) -> None:
     with opener(file, limits, decoder=options["decoder"], threads=options["threads"]) as media:
         channel.send({"info": wire.info_to(_within(media.info, limits))})
         while True:
@@ -83,7 +83,7 @@ def _within(info: MediaInfo, limits: Limits) -> MediaInfo:
     return replace(info, n_frames=min(info.n_frames, limits.max_packets))
 
 
-def _pass(channel: _Channel, shared: SharedBytes, media: OpenMedia, message: Json) -> None:
+def _pass(channel: _Channel, shared: FilledMemory, media: OpenMedia, message: Json) -> None:
     free: list[int] = message["slots"]
     slot_bytes: int = message["slot_bytes"]
     last_s = media.info.duration_s + wire.PTS_SLACK_S
@@ -100,15 +100,17 @@ def _pass(channel: _Channel, shared: SharedBytes, media: OpenMedia, message: Jso
                 return
             free.append(note["slot"])
         slot = free.pop(0)
-        _put(shared.part(slot * slot_bytes, slot_bytes), frame, media.info.layout)
+        _put(shared, slot * slot_bytes, slot_bytes, frame, media.info.layout)
         channel.send({"frame": wire.frame_to(frame, slot)})
     channel.send({"end": True, "lost_share": media.lost_share})
 
 
-def _put(memory: UInt8, frame: Frame, layout: Layout) -> None:
-    if bytes_of(frame.height, frame.width, layout) > len(memory):
+def _put(shared: FilledMemory, offset: int, slot_bytes: int, frame: Frame, layout: Layout) -> None:
+    frame_bytes = bytes_of(frame.height, frame.width, layout)
+    if frame_bytes > slot_bytes:
         raise MediaTooLarge(f"a frame of {frame.width}x{frame.height} in media announced as smaller")
-    write(memory, frame, layout)
+    shared.prepare(offset, frame_bytes)
+    write(shared.part(offset, frame_bytes), frame, layout)
 
 
 class _Channel:

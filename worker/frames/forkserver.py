@@ -23,11 +23,15 @@ END_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildEnd:
-    """How a child ended: exit status (negative: the signal), whether we had to kill it, and the CPU time it took."""
+    """How a child ended: exit status (negative: the signal), whether we had to kill it, and the CPU time it took.
+
+    ``gone``: whether it has ended by now; one that was killed may still wait for a disk.
+    """
 
     exit: int
     killed: bool
     cpu_s: float
+    gone: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

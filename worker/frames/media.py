@@ -7,13 +7,13 @@ array refers to it any more, on whatever thread that ends. So nobody copies fram
 from __future__ import annotations
 
 import copy
-import weakref
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 
 from worker.frames import layout, sampling, wire
 from worker.frames.peer import Peer
-from worker.frames.sharing import SharedBytes
+from worker.frames.sharing import SharedMemory
 from worker.types import Frame, Json, MediaInfo, MediaKind, SamplingRequest, UInt8
 
 FRAMES_AHEAD = 8
@@ -26,7 +26,7 @@ MAX_SLOTS = 128
 class Room:
     """Shared memory of ``slots`` times ``slot_bytes``, for frames of at most ``max_pixels``."""
 
-    def __init__(self, shared: SharedBytes, slots: int, slot_bytes: int, max_pixels: int) -> None:
+    def __init__(self, shared: SharedMemory, slots: int, slot_bytes: int, max_pixels: int) -> None:
         self.shared = shared
         self.slots = slots
         self.slot_bytes = slot_bytes
@@ -51,9 +51,7 @@ class Room:
 
     def hold(self, slot: int) -> UInt8:
         """The slot's memory: the slot is free again when nothing refers to that."""
-        memory = self.shared.part(slot * self.slot_bytes, self.slot_bytes)
-        weakref.finalize(memory, self._let_go.append, slot).atexit = False
-        return memory
+        return self.shared.part(slot * self.slot_bytes, self.slot_bytes, partial(self._let_go.append, slot))
 
 
 class SandboxedMedia:

@@ -32,6 +32,8 @@ class Peer:
         self._ended = False
         self.lost: Lost | None = None
         """Why it ended before its work did; None: it did not. Media that it refused are its work."""
+        self.is_gone = False
+        """Whether it is known to have ended, and what it mapped with it."""
 
     @property
     def pid(self) -> int:
@@ -82,7 +84,7 @@ class Peer:
         if not self._ended:
             self._ended = True
             with contextlib.suppress(ZygoteGone):
-                self._server.end(self._forked, grace_s=0.0)
+                self.is_gone = self._server.end(self._forked, grace_s=0.0).gone
 
     def _timed_out(self) -> DecodeError:
         self.kill()
@@ -102,6 +104,7 @@ class Peer:
         except ZygoteGone:
             self.lost = "fork_server"
             return DecodeCrash("the decoder died with the process that started it")
+        self.is_gone = end.gone
         if end.killed:
             self.lost = "crash"
             return DecodeCrash("the decoder hung up")

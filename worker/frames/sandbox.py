@@ -30,7 +30,7 @@ from worker.frames.forkserver import ForkServer
 from worker.frames.limits import Limits
 from worker.frames.media import Room, SandboxedMedia, slots_for
 from worker.frames.peer import Peer
-from worker.frames.sharing import SharedBytes, anonymous_file
+from worker.frames.sharing import SharedMemories, SharedMemory
 from worker.pixels import FRAME_PX
 from worker.ports import OpenMedia
 from worker.types import Json, MediaKind
@@ -82,6 +82,7 @@ class SandboxedFrames:
             "cpu_s": self._cpu_s,
             "shared_bytes": self._shared_bytes,
         }
+        self._memories = SharedMemories(self._shared_bytes)
         self._server = ForkServer(opener, import_path, booted)
 
     def __enter__(self) -> Self:
@@ -94,6 +95,7 @@ class SandboxedFrames:
     def close(self) -> None:
         """Kill all children; the next ``open`` would start anew."""
         self._server.close()
+        self._memories.close()
 
     @property
     def zygote_pid(self) -> int | None:
@@ -106,16 +108,17 @@ class SandboxedFrames:
         with contextlib.ExitStack() as stack:
             media_fd = _open_regular(path)
             stack.callback(os.close, media_fd)
-            shared_fd = anonymous_file(self._shared_bytes)
-            stack.callback(os.close, shared_fd)
-            ours, theirs = socket.socketpair()
-            stack.callback(ours.close)
-            with theirs:
-                forked = self._server.fork(self._options, (media_fd, shared_fd, theirs.fileno()))
+            shared = self._memories.take()
+            try:
+                ours, theirs = socket.socketpair()
+                stack.callback(ours.close)
+                with theirs:
+                    forked = self._server.fork(self._options, (media_fd, shared.fd, theirs.fileno()))
+            except BaseException:
+                shared.close()
+                raise
             peer = Peer(self._server, forked, wire.Channel(ours), timeout_s=self._timeout_s, cpu_s=self._cpu_s)
-            stack.callback(self._let_go, peer)
-            shared = SharedBytes(shared_fd, self._shared_bytes, writable=False)
-            stack.callback(shared.close)
+            stack.callback(self._let_go, peer, shared)
             info = peer.open(self._limits)
             if self._options["decoder"] == wire.NVDEC and info.kind is MediaKind.VIDEO and info.decoder != wire.NVDEC:
                 self._on_software()
@@ -123,8 +126,12 @@ class SandboxedFrames:
             max_pixels = wire.pixels_allowed(info.kind, self._limits)
             yield SandboxedMedia(peer, info, Room(shared, slots, self._shared_bytes // slots, max_pixels))
 
-    def _let_go(self, peer: Peer) -> None:
+    def _let_go(self, peer: Peer, shared: SharedMemory) -> None:
         peer.kill()
+        if peer.is_gone:
+            self._memories.give_back(shared)
+        else:
+            shared.close()
         if peer.lost is not None:
             self._on_lost(peer.lost)
 

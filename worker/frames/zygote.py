@@ -106,13 +106,13 @@ def _end(pid: int, grace_s: float, unreaped: set[int]) -> Json:
     """Reap a child, killing it if it still runs after ``grace_s``. Nobody else reaps, so its number is not another's yet."""
     end = _wait(pid, grace_s)
     if end is not None:
-        return end | {"killed": False}
+        return end | {"killed": False, "gone": True}
     os.kill(pid, signal.SIGKILL)
     end = _wait(pid, _KILL_WAIT_S)
     if end is None:
         unreaped.add(pid)
-        end = {"exit": -signal.SIGKILL, "cpu_s": 0.0}
-    return end | {"killed": True}
+        return {"exit": -signal.SIGKILL, "cpu_s": 0.0, "killed": True, "gone": False}
+    return end | {"killed": True, "gone": True}
 
 
 def _wait(pid: int, timeout_s: float) -> Json | None:
