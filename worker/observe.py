@@ -53,6 +53,8 @@ class Observer:
         self._faces: list[_Noted] = []
         self._frames: list[FrameSighting] = []
         self._linker = Linker()
+        self._tracks: list[tuple[int, ...]] = []
+        """Provisional numbers, linked over the frames in the order in which they came."""
         self._evidence = EvidenceStore(CAPACITY if evidence_per_track else 0)  # tracks may be parted at the end
         self._key_frames = KeyFrames() if evidence_per_track else KeyFrames(capacity=0)
 
@@ -64,7 +66,8 @@ class Observer:
         """Remember what a batch showed."""
         for frame in look.frames:
             self._frames.append(frame.sighting)
-            for track, face in zip(self._linker.add(frame.sighting), frame.faces, strict=True):
+            self._tracks.append(self._linker.add(frame.sighting))
+            for track, face in zip(self._tracks[-1], frame.faces, strict=True):
                 self._note_face(face, track, frame)
 
     def _note_face(self, face: FaceLook, track: int, frame: FrameLook) -> None:
@@ -81,7 +84,8 @@ class Observer:
         """Link tracks over all frames in rising time."""
         firsts = np.cumsum([0] + [len(frame.faces) for frame in self._frames])
         order = sorted(range(len(self._frames)), key=lambda i: self._frames[i].pts_s)
-        tracks = link([self._frames[i] for i in order])
+        came_rising = order == list(range(len(order)))
+        tracks = self._tracks if came_rising else link([self._frames[i] for i in order])
         faces: dict[int, Face] = {}
         seen: list[FrameSeen] = []
         for place, frame_tracks in zip(order, tracks, strict=True):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from worker import observe
 from worker.faces.track import describe_face, describe_frame
 from worker.look import FaceLook, FrameLook, Look
 from worker.observe import Observer
@@ -30,6 +32,20 @@ def test_strides_are_put_together_in_rising_time_and_are_one_track() -> None:
     assert [frame.pts_s for frame in seen.frames] == [float(i) for i in range(7)]
     assert [seen.faces[frame.faces[0]].logit for frame in seen.frames] == [float(i) for i in range(7)]
     assert {face.track for face in seen.faces} == {0}
+
+
+def test_frames_that_came_in_rising_time_are_linked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    linked: list[int] = []
+    link = observe.link
+    monkeypatch.setattr(observe, "link", lambda frames: linked.append(len(frames)) or link(frames))
+    observer = Observer(evidence_per_track=1)
+    observer.note(batch(0.0, 1.0))
+    observer.note(batch(2.0, 5.0))
+    assert [face.track for face in observer.result().faces] == [0] * 4
+    assert linked == []
+    observer.note(batch(3.0, 6.0))
+    assert [face.track for face in observer.result().faces] == [0] * 6
+    assert linked == [6]
 
 
 def test_the_worst_faces_evidence_is_there_whichever_stride_they_came_in() -> None:
