@@ -12,6 +12,8 @@ from worker.types import UInt8
 JPEG_QUALITY = 92
 CAPACITY: Final = 256
 """Crops of a scan, some 15 KB each."""
+UNCODED: Final = 48
+"""So many crops, some 150 KB each, are encoded only when they are asked for: of a short clip's track three, rather than all."""
 
 
 class EvidenceStore:
@@ -27,7 +29,9 @@ class EvidenceStore:
         self._capacity = capacity
         self._kept: dict[int, list[tuple[float, int]]] = {}
         """Heap of (logit, minus the face's number) of each track: of equal logits the earlier face stays."""
-        self._jpeg: dict[int, bytes] = {}
+        self._crops: dict[int, bytes | UInt8] = {}
+        """As JPEG, or not encoded yet."""
+        self._uncoded = 0
 
     def offer(self, track: int, face: int, logit: float, crop_HWC: UInt8) -> None:
         """Show the store a scored crop; ``face`` is its number in the scan, rising."""
@@ -41,8 +45,10 @@ class EvidenceStore:
         if lost == face:
             return
         if lost is not None:
-            del self._jpeg[lost]
-        self._jpeg[face] = encoded(crop_HWC, JPEG_QUALITY)
+            self._uncoded -= not isinstance(self._crops.pop(lost), bytes)
+        waits = self._uncoded < UNCODED
+        self._uncoded += waits
+        self._crops[face] = crop_HWC.copy() if waits else encoded(crop_HWC, JPEG_QUALITY)
 
     def _drop(self, track: int) -> int:
         """Forget the lowest of a track; returns its number."""
@@ -53,7 +59,11 @@ class EvidenceStore:
 
     def jpeg(self, face: int) -> bytes | None:
         """The crop of a face as JPEG, or None if it was not kept."""
-        return self._jpeg.get(face)
+        crop = self._crops.get(face)
+        if crop is not None and not isinstance(crop, bytes):
+            crop = self._crops[face] = encoded(crop, JPEG_QUALITY)
+            self._uncoded -= 1
+        return crop
 
 
 def encoded(rgb_HWC: UInt8, quality: int) -> bytes:

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from worker.evidence import EvidenceStore
+from worker import evidence
+from worker.evidence import UNCODED, EvidenceStore
 from worker.types import UInt8
 
 
@@ -57,3 +58,42 @@ def test_a_crop_is_a_jpeg_of_its_own_face_in_rgb() -> None:
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     assert decoded[16, 16, ::-1] == pytest.approx((200, 40, 10), abs=6)
+
+
+def test_only_crops_that_are_asked_for_are_encoded_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+
+    def encode(rgb_HWC: UInt8, quality: int) -> bytes:
+        encoded.append(int(rgb_HWC[0, 0, 0]))
+        return b"JPEG"
+
+    monkeypatch.setattr(evidence, "encoded", encode)
+    store = EvidenceStore(30)
+    same = crop()  # as one array of a batch may be used again
+    for face in range(40):
+        same[:] = face
+        store.offer(0, face, float(face), same)
+    assert encoded == []
+    assert [store.jpeg(face) for face in (39, 12, 39, 3)] == [b"JPEG", b"JPEG", b"JPEG", None]
+    assert encoded == [39, 12]
+
+
+def test_crops_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[UInt8] = []
+    monkeypatch.setattr(evidence, "encoded", lambda rgb_HWC, quality: encoded.append(rgb_HWC) or b"JPEG")
+    store = EvidenceStore(UNCODED + 10)
+    for face in range(UNCODED):
+        store.offer(0, face, float(face), crop())
+    assert len(encoded) == 0
+    store.offer(0, UNCODED, 1e3, crop())
+    assert len(encoded) == 1
+    store.jpeg(0)  # makes room for one
+    store.offer(0, UNCODED + 1, 1e3, crop())
+    assert len(encoded) == 2
+    for face in range(UNCODED + 2, UNCODED + 10):
+        store.offer(0, face, 1e3, crop())
+    assert len(encoded) == 10
+    store.offer(0, UNCODED + 10, 1e4, crop())  # the lowest, face 0, goes: it had been encoded
+    assert len(encoded) == 11
+    store.offer(0, UNCODED + 11, 1e4, crop())  # face 1, which waited, makes room
+    assert len(encoded) == 11
