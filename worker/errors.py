@@ -112,14 +112,17 @@ class FetchGone(FetchError):
 
 
 class FetchRateLimited(FetchError):
-    """``retry_after_s``: when the server wants to be asked again, if it said so; ``host``: which one, where it was one."""
+    """``retry_after_s``: when the server wants to be asked again, if it said so; ``host``: which one, where it was one.
+    ``is_turn``: nobody was asked, and the turn to ask comes then."""
 
     code = "fetch_rate_limited"
     retryable = True
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, host: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, host: str | None = None, is_turn: bool = False
+    ) -> None:
         super().__init__(message)
-        self.retry_after_s, self.host = retry_after_s, host
+        self.retry_after_s, self.host, self.is_turn = retry_after_s, host, is_turn
 
 
 class FetchTimeout(FetchError):

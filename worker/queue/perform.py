@@ -21,6 +21,7 @@ from worker.assemble import error_item
 from worker.content import Content, full_told, read_content
 from worker.errors import (
     FetchGone,
+    FetchRateLimited,
     FetchTimeout,
     LeaseLost,
     ModelError,
@@ -173,6 +174,9 @@ class Performer:
         except ModelError as exc:  # a watch's: the scanner makes a report of a scan's
             return self._failed(claim, again(error_item(exc)))
         except VeriframeError as exc:
+            if isinstance(exc, FetchRateLimited) and exc.is_turn:
+                log.info("scan %s waits for its turn: %s", claim.id, exc)
+                return self.records.hand_back(claim, exc.retry_after_s or 0.0)
             wait_s = getattr(exc, "retry_after_s", None) or 0.0
             # Its own code, not the wire's: ``internal`` there may be damage in Redis, which does this process no harm.
             return dataclasses.replace(self._failed(claim, error_item(exc), wait_s), code=exc.code)

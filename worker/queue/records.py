@@ -263,9 +263,9 @@ class Records:
         tell_failed(self._telemetry, claim.id, ended, code)
         return replace(ended, code=code)
 
-    def hand_back(self, claim: Claim) -> Ended:
-        """Into the queue again without counting the attempt: the worker is going away, or could not reach Redis."""
-        ended = self._ended(claim, self._call("hand_back", claim.id, claim.attempt, self.terms.keep_s))
+    def hand_back(self, claim: Claim, wait_s: float = 0.0) -> Ended:
+        """Into the queue again without counting the attempt: the worker is going away, could not reach Redis, or is to wait."""
+        ended = self._ended(claim, self._call("hand_back", claim.id, claim.attempt, self.terms.keep_s, _ms(wait_s)))
         tell_failed(self._telemetry, claim.id, ended, "")
         return ended
 

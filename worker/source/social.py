@@ -132,7 +132,7 @@ class SocialSource:
         """Raises FetchRateLimited if the turn is too far away: it is set aside for the next attempt."""
         while wait_s := self._limiter.take(site, ticket):
             if wait_s > LONGEST_WAIT_S or time.monotonic() + wait_s >= ends_at:
-                raise FetchRateLimited(f"{site} is asked often enough at present", retry_after_s=wait_s)
+                raise FetchRateLimited(f"{site} is asked often enough at present", retry_after_s=wait_s, is_turn=True)
             time.sleep(wait_s)
 
     def _extractors(self) -> list[type[Any]]:

@@ -187,6 +187,17 @@ def test_what_is_wrong_outside_costs_no_warm_model(attempt: Attempt, error: Exce
     assert not is_poisoned(ended)
 
 
+def test_a_scan_waits_for_its_turn_at_a_site_however_far_away_and_loses_no_attempt(attempt: Attempt) -> None:
+    scan_id = attempt.submit()
+    for wait_s in (7000, 4000, 1000, 400):
+        error = FetchRateLimited("asked often enough", retry_after_s=wait_s, is_turn=True)
+        assert attempt.perform(scan_id, error=error) == "queued"
+        ahead_ms = attempt.records.get(scan_id).not_before_ms - attempt.records.now_ms()
+        assert 1000 * (wait_s - 60) < ahead_ms <= 1000 * wait_s
+        attempt.records.redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
+    assert attempt.perform(scan_id) == "finished"
+
+
 class Fails:
     """A classifier that meets an error, by what is told of it before."""
 

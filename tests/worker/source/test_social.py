@@ -252,10 +252,12 @@ def test_a_site_has_its_turns(spy: Spy, tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(FetchGone):
                 urls.fetch(server.url("/post/a"), tmp_path)
-        with pytest.raises(FetchRateLimited, match="429"):
+        with pytest.raises(FetchRateLimited, match="429") as asked:
             urls.fetch(server.url("/post/b"), tmp_path)
+        assert not asked.value.is_turn
         with pytest.raises(FetchRateLimited, match="often enough") as held:
             urls.fetch(server.url("/post/a"), tmp_path)
+        assert held.value.is_turn
         assert held.value.retry_after_s is not None
         assert 30 < held.value.retry_after_s <= 80
     assert len(server.requests) == 3
