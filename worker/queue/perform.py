@@ -29,6 +29,7 @@ from worker.errors import (
     StorageError,
     StorageFull,
     UnreadableRecord,
+    UnsupportedMedia,
     VeriframeError,
 )
 from worker.queue.away import AWAY, reason
@@ -324,12 +325,15 @@ def cache_key(content: Content, fingerprint: str, options: RequestOptions) -> st
 
 
 def sampling_request(default: SamplingRequest, options: RequestOptions) -> SamplingRequest:
-    """The worker's own request with what this scan asked for."""
+    """The worker's own request with what this scan asked for. Raises UnsupportedMedia where, with its own, no part is left."""
     given = options.model_dump(exclude_none=True, exclude={"explain"})
     if options.sampling is not None:
         given["strategy"] = options.sampling
         if options.sampling is not Strategy.FPS:
             given["fps"] = None
+    start_s, end_s = given.get("start_s", default.start_s), given.get("end_s", default.end_s)
+    if end_s is not None and end_s <= start_s:
+        raise UnsupportedMedia(f"no part from {start_s:g} s to {end_s:g} s: where one was not asked for, it is this worker's own")
     return dataclasses.replace(default, **given)
 
 

@@ -25,7 +25,7 @@ from worker.queue.child import is_poisoned
 from worker.queue.desk import Desk
 from worker.queue.doorbell import Doorbells
 from worker.queue.fetching import Artifacts
-from worker.queue.perform import Brought, Keeper, OnBytes, Performer, QueueScanner, cache_key, identity, sampling_request
+from worker.queue.perform import Brought, Keeper, OnBytes, Performer, QueueScanner, cache_key, identity
 from worker.queue.record import Claim, Ended, Terms, unpack
 from worker.queue.records import LONGEST_PASSED_ON_S, PASSED_ON_S, Records
 from worker.queue.requests import RequestOptions, RequestSource, ScanRequest
@@ -378,31 +378,3 @@ def test_maps_are_made_only_where_they_can_be_kept(attempt: Attempt, tmp_path: P
             path.write_text(f"ok {number} {keeper.keeps}")
             attempt.perform_with(Here(path), attempt.submit(**options), scanner, keeper)
     assert scanner.explain == [None, True, False, False, False, False]
-
-
-def test_options_are_laid_over_the_workers_own() -> None:
-    assert sampling_request(DEFAULT, RequestOptions()) == DEFAULT
-    asked = sampling_request(DEFAULT, RequestOptions(strategy="fps", fps=2, start_s=1, end_s=9, max_frames=5))
-    assert asked == SamplingRequest(strategy=Strategy.FPS, fps=2, start_s=1, end_s=9, max_frames=5)
-    by_fps = SamplingRequest(strategy=Strategy.FPS, max_frames=None, fps=3, start_s=0.0, end_s=None)
-    assert sampling_request(by_fps, RequestOptions(strategy="uniform")).fps is None
-    every = sampling_request(DEFAULT, RequestOptions(exhaustive=True))
-    assert every.exhaustive
-    assert not sampling_request(every, RequestOptions(exhaustive=False)).exhaustive
-    assert sampling_request(every, RequestOptions()).exhaustive
-    assert sampling_request(DEFAULT, RequestOptions(explain=True)) == DEFAULT
-
-
-def test_a_result_is_one_for_bytes_model_settings_and_options() -> None:
-    keys = {
-        cache_key(CONTENT, "a", RequestOptions()),
-        cache_key(CONTENT, "b", RequestOptions()),
-        cache_key(Content(sha256="cd" * 32, size_bytes=7), "a", RequestOptions()),
-        cache_key(CONTENT, "a", RequestOptions(max_frames=8)),
-        cache_key(CONTENT, "a", RequestOptions(start_s=1.0)),
-        cache_key(CONTENT, "a", RequestOptions(exhaustive=True)),
-        cache_key(CONTENT, "a", RequestOptions(exhaustive=False)),
-        cache_key(CONTENT, "a", RequestOptions(explain=True)),
-    }
-    assert len(keys) == 8
-    assert cache_key(CONTENT, "a", RequestOptions()) in keys
