@@ -7,7 +7,7 @@ from redis import Redis
 
 from tests.worker.queue.record_steps import claimed, refused, report, request, submitted
 from worker.errors import Conflict
-from worker.queue.record import Claim, Ended, Submission, Terms, unpack
+from worker.queue.record import Claim, Ended, Settled, Submission, Terms, unpack
 from worker.queue.records import Records
 from worker.queue.requests import RequestOptions
 
@@ -140,6 +140,23 @@ def test_whoever_follows_one_that_found_other_bytes_waits_for_it_no_more(records
     claim = claimed(records, follower)
     assert (claim.adopts, records.get(follower).leader) == (None, None)
     assert records.settle(claim, "aa" * 32, "key of a").follows is None
+
+
+def test_what_follows_a_scan_that_is_to_wait_long_goes_on_without_it(records: Records) -> None:
+    leader, follower, later = (submitted(records) for _ in range(3))
+    lead = claimed(records, leader)
+    records.settle(lead, "ab" * 32, "key")
+    for one in (follower, later):
+        assert records.settle(claimed(records, one), "ab" * 32, "key").follows == leader
+    first, second = sorted((follower, later), key=lambda one: (records.get(one).created_ms, one))
+    assert records.hand_back(lead, wait_s=7000).ring == (first,)
+    claim = claimed(records, first)
+    assert records.settle(claim, "ab" * 32, "key") == Settled()
+    assert records.finish(claim, report(first)).ring == (second,)
+    assert claimed(records, second).adopts == first
+    assert refused(records, leader, "w") == "early"
+    records.redis.hset(f"vf:scan:{leader}", "not_before_ms", 0)
+    assert records.settle(claimed(records, leader), "ab" * 32, "key").cached is not None
 
 
 def test_a_result_that_was_taken_over_grows_no_younger(redis: Redis) -> None:

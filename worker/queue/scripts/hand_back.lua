@@ -1,5 +1,5 @@
 -- Not the scan's fault: the attempt is not counted. ARGV: ns, id, attempt, keep_s, wait_ms
--- Returns {'queued', id unless it is to wait} or {'cancelled', scans to ring...} or {'lost'}.
+-- Returns {'queued', scans to ring...}, {'cancelled', scans to ring...} or {'lost'}.
 if not holds(ARGV[2], ARGV[3]) then return {'lost'} end
 if redis.call('HGET', scan_key(ARGV[2]), 'cancel') == '1' and not has_cursor(ARGV[2]) then
   local rung = finalise(ARGV[2], 'cancelled', ARGV[4], {ended_by = ARGV[3]})
@@ -8,4 +8,8 @@ if redis.call('HGET', scan_key(ARGV[2]), 'cancel') == '1' and not has_cursor(ARG
 end
 redis.call('HINCRBY', scan_key(ARGV[2]), 'tries', -1)
 wait_again(ARGV[2], now_ms() + tonumber(ARGV[5]))
-return tonumber(ARGV[5]) > 0 and {'queued'} or {'queued', ARGV[2]}
+if tonumber(ARGV[5]) == 0 then return {'queued', ARGV[2]} end
+-- It may wait long: what follows it goes on without it.
+local rung = release_followers(ARGV[2], 'queued', redis.call('HGET', scan_key(ARGV[2]), 'cache_key'), now_ms())
+table.insert(rung, 1, 'queued')
+return rung
