@@ -70,8 +70,12 @@ class QueueSettings(Section):
     backoff_s: float = Field(default=2, gt=0, description="wait before the second attempt; doubles with each, with jitter")
     backoff_max_s: float = Field(default=300, gt=0, description="longest wait between two attempts")
     keep_s: int = Field(default=7 * 86400, gt=0, description="final records are forgotten after so long")
-    cache_s: int = Field(default=7 * 86400, ge=0, description="how long a result answers for the same bytes, model and options")
-    idempotency_s: int = Field(default=86400, gt=0, description="how long an idempotency key is remembered")
+    cache_s: int = Field(
+        default=7 * 86400, ge=0, description="how long a result answers for the same bytes, model and options; at most keep_s"
+    )
+    idempotency_s: int = Field(
+        default=86400, gt=0, description="how long an idempotency key is remembered; at most keep_s behind the scan"
+    )
     max_backlog: int = Field(default=100_000, gt=0, description="waiting scans above which new ones are refused (429)")
     scans_per_child: int = Field(default=500, ge=0, description="the scanning process is replaced after so many; 0: never")
     child_growth_mib: int = Field(default=512, ge=0, description="or when its memory has grown by so much; 0: never")
