@@ -37,6 +37,8 @@ return 0
 class RedisSiteLimiter:
     """Raises RedisDown."""
 
+    longest_wait_s = 30.0
+
     def __init__(self, redis: Redis, namespace: str = "vf", *, per_minute: int) -> None:
         self._namespace, self._per_minute = namespace, per_minute
         self._take, self._hold = redis.register_script(_TAKE), redis.register_script(_HOLD)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,11 @@ KEPT_S: Final = 900.0
 class SiteLimiter(Protocol):
     """Turns at a site, one for each post that is looked at. Whoever must wait has a turn set aside, by its ``ticket``."""
 
+    @property
+    def longest_wait_s(self) -> float:
+        """A turn that is further away is left to a later attempt."""
+        ...
+
     def take(self, site: str, ticket: str) -> float:
         """0: the turn is taken. Otherwise it comes in so many seconds; then ask again with the same ticket."""
         ...
@@ -25,9 +31,13 @@ class SiteLimiter(Protocol):
 
 
 class LocalSiteLimiter:
-    """The generic cell rate algorithm in this process: a minute's worth of turns at once, then evenly. Thread-safe."""
+    """The generic cell rate algorithm in this process: a minute's worth of turns at once, then evenly. Thread-safe.
 
-    def __init__(self, *, per_minute: int, now: Callable[[], float] = time.monotonic) -> None:
+    Without a queue there is no later attempt: a turn is waited for as long as a download may take.
+    """
+
+    def __init__(self, *, per_minute: int, longest_wait_s: float = math.inf, now: Callable[[], float] = time.monotonic) -> None:
+        self.longest_wait_s = longest_wait_s
         self._step_s = 60 / per_minute
         self._now = now
         self._full_at: dict[str, float] = {}

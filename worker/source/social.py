@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,13 @@ from worker.source.variants import Variant, by_preference
 if TYPE_CHECKING:
     from worker.source.extract import Found
 
+log = logging.getLogger(__name__)
+
 HOLD_S: Final = 60.0
 """How long a site is left alone that asked for it without saying how long."""
 LONGEST_HOLD_S: Final = 900.0
 """Nor longer than this, whatever one answer says."""
-LONGEST_WAIT_S: Final = 30.0
-"""A turn that is further away is left to a later attempt."""
+_TOLD_FROM_S: Final = 30.0
 _HEADERS: Final = ("user-agent", "referer", "origin", "accept", "accept-language")
 _TRIED: Final = 2
 _LIVE: Final = ("is_live", "is_upcoming", "post_live")
@@ -131,8 +133,10 @@ class SocialSource:
     def _await_turn(self, site: str, ticket: str, ends_at: float) -> None:
         """Raises FetchRateLimited if the turn is too far away: it is set aside for the next attempt."""
         while wait_s := self._limiter.take(site, ticket):
-            if wait_s > LONGEST_WAIT_S or time.monotonic() + wait_s >= ends_at:
+            if wait_s > self._limiter.longest_wait_s or time.monotonic() + wait_s >= ends_at:
                 raise FetchRateLimited(f"{site} is asked often enough at present", retry_after_s=wait_s, is_turn=True)
+            if wait_s > _TOLD_FROM_S:
+                log.warning("%s is asked often enough at present: the next post waits for %.0f s", site, wait_s)
             time.sleep(wait_s)
 
     def _extractors(self) -> list[type[Any]]:

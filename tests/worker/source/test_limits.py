@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from worker.queue.site_limits import RedisSiteLimiter
 from worker.source.limits import KEPT_S, LocalSiteLimiter
+from worker.source.social import HOLD_S
 
 
 @pytest.fixture
@@ -46,3 +48,7 @@ def test_turns_that_nobody_comes_for_are_forgotten(limiter: LocalSiteLimiter, cl
     for ticket in "tuvwx":
         limiter.take("a", ticket)
     assert {ticket for _, ticket in limiter._turns} == {"w", "x"}
+
+
+def test_a_site_that_said_nothing_of_how_long_is_waited_for_where_no_queue_is_to_go_back_to() -> None:
+    assert RedisSiteLimiter.longest_wait_s < HOLD_S < LocalSiteLimiter(per_minute=1).longest_wait_s

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import ssl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +66,7 @@ def site(pages: Pages, held: Mapping[str, bytes] | None = None) -> Answer:
 def posts(answer: Answer, spy: Spy, *, names: Sequence[str] = (), **changed: Any) -> Iterator[tuple[Loopback, UrlSource]]:
     """``names``: of this machine, besides its address."""
     options = {name: changed.pop(name) for name in ("items", "cookies", "max_duration_s") if name in changed}
-    per_minute = changed.pop("per_minute", 1000)
+    per_minute, longest_wait_s = changed.pop("per_minute", 1000), changed.pop("longest_wait_s", 30.0)
     with serve(answer) as server:
         spy.allow(server.at)
         allowed = [server.at, *(f"{name}:{server.port}" for name in names)]
@@ -76,7 +77,7 @@ def posts(answer: Answer, spy: Spy, *, names: Sequence[str] = (), **changed: Any
         social = SocialSource(
             SocialOptions(extractors=["youtube"], **options),
             playlists=playlists,
-            limiter=LocalSiteLimiter(per_minute=per_minute),
+            limiter=LocalSiteLimiter(per_minute=per_minute, longest_wait_s=longest_wait_s),
             extra=[LocalSiteIE],
         )
         yield server, UrlSource(http=http, playlists=playlists, social=social)
@@ -261,6 +262,18 @@ def test_a_site_has_its_turns(spy: Spy, tmp_path: Path) -> None:
         assert held.value.retry_after_s is not None
         assert 30 < held.value.retry_after_s <= 80
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(("longest_wait_s", "fetched"), [(0.1, False), (math.inf, True)])
+def test_a_turn_is_waited_for_where_there_is_no_later_attempt(
+    longest_wait_s: float, fetched: bool, spy: Spy, tmp_path: Path
+) -> None:
+    pages = {"a": reply(b"", 429, Retry_After="1"), "b": one()}
+    with posts(site(pages, {"clip.mp4": BODY}), spy, longest_wait_s=longest_wait_s) as (server, urls):
+        with pytest.raises(FetchRateLimited, match="429"):
+            urls.fetch(server.url("/post/a"), tmp_path)
+        with contextlib.nullcontext() if fetched else pytest.raises(FetchRateLimited, match="often enough"):
+            assert urls.fetch(server.url("/post/b"), tmp_path).size_bytes == len(BODY)
 
 
 @pytest.mark.parametrize("way", ["media", "page"])
