@@ -259,6 +259,8 @@ class Coverage:
     than twice as far apart. Infinite: they never do."""
     undecodable_s: float = 0.0
     """About how much of the scanned window could not be decoded, or was cut off."""
+    faces_left_out: int = 0
+    """Most faces in one frame that were large enough to vote and not looked at, as there were enough larger ones."""
     start_s: float = 0.0
     end_s: float = math.inf
     """The scanned window is [start_s, end_s); ``end_s`` is infinite where the media's length is unknown."""

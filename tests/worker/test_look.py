@@ -119,3 +119,4 @@ def test_of_a_crowd_only_the_largest_are_looked_at() -> None:
     few = FaceRules(margin=1.0, size=64, min_vote_px=40, min_vote_quality=0.0, batch=2, faces_per_frame=1)
     (seen,) = look_at([frame(0.0, 10, 20)], Faces([LEFT, RIGHT, TINY]), lambda: Grey(), few).frames
     assert [face.sighting.box_xyxy for face in seen.faces] == [RIGHT]
+    assert seen.left_out == 1, "the tiny one could not vote"

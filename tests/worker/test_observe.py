@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,14 @@ def test_each_part_of_a_track_that_a_later_stride_parts_has_its_worst_face() -> 
     seen = observer.result()
     assert [face.track for face in seen.faces] == [0, 0, 1, 1]
     assert [seen.evidence.jpeg(number) is not None for number in (1, 3)] == [True, True]
+
+
+def test_a_crowd_of_which_faces_were_left_out_is_told_whichever_frame_showed_it() -> None:
+    observer = Observer(evidence_per_track=1)
+    for left_out in (0, 3, 1):
+        looks = tuple(replace(frame, left_out=left_out) for frame in batch(float(left_out)).frames)
+        observer.note(Look(frames=looks, detect_s=0.0, infer_s=0.0))
+    assert observer.result().faces_left_out == 3
 
 
 def test_nothing_noted_is_nothing_seen() -> None:

@@ -76,8 +76,8 @@ REASONS: Final[dict[Reason, str]] = {
     Reason.TOO_FEW_FRAMES: "Faces were seen at too few moments to be judged.",
     Reason.NEAR_THRESHOLD: "The score lies between the two thresholds, where the model is wrong too often to say either.",
     Reason.LOW_QUALITY: "The faces that decide are of poor quality: blurred, small or strongly compressed.",
-    Reason.SPARSE_COVERAGE: "Too much was not seen: a fake could lie between the frames that were looked at, or in what could "
-    "not be decoded.",
+    Reason.SPARSE_COVERAGE: "Too much was not seen: a fake could lie between the frames that were looked at, in what could "
+    "not be decoded, or among the smaller faces of a crowd.",
     Reason.HIGH_UNCERTAINTY: "The scores of single moments contradict each other.",
 }
 

@@ -174,7 +174,8 @@ def _hindrances(quality: float, std: float | None, policy: Policy) -> set[Reason
 def _is_sparse(coverage: Coverage, policy: Policy) -> bool:
     """Whether too much was left unseen for ``real``."""
     window_s = coverage.end_s - coverage.start_s
-    return coverage.max_gap_s > policy.max_gap_s or coverage.undecodable_s > MOST_UNDECODABLE * window_s
+    is_damaged = coverage.undecodable_s > MOST_UNDECODABLE * window_s
+    return coverage.max_gap_s > policy.max_gap_s or is_damaged or coverage.faces_left_out > 0
 
 
 def _reasons(
@@ -196,9 +197,9 @@ def decide(faces: Sequence[Face], coverage: Coverage, policy: Policy) -> Verdict
     or of several that are high together, is the score. No face: ``no_face``; no face large and sharp enough:
     ``face_too_small``; votes at too few moments: ``too_few_frames``. Below t_real it is real, above t_fake fake, unless the
     deciding faces are poor (``low_quality``), their votes contradict each other (``high_uncertainty``) or, for ``real``, too much
-    was left unseen or could not be decoded (``sparse_coverage``). A track whose faces are poor or votes contradict each other
-    decides only where the others are not fake without it. Where the calibration says so, poor faces pull the score to the
-    undecided middle first.
+    was left unseen, the smaller faces of a crowd included, or could not be decoded (``sparse_coverage``). A track whose faces are
+    poor or votes contradict each other decides only where the others are not fake without it. Where the calibration says so, poor
+    faces pull the score to the undecided middle first.
     """
     groups, evidence = _judge(faces, coverage, policy)
     if not evidence:

@@ -1,0 +1,56 @@
+"""Of a crowd the largest faces alone are looked at: where another one could vote, the media are never called real."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.worker.grey_media import Clip, OneFace, scanner
+from worker.types import Detections, Label, MediaKind, Reason
+
+MOST = 64
+
+
+class Crowd(OneFace):
+    """In every frame so many large faces, and one that is smaller."""
+
+    def __init__(self, large: int, small_px: int) -> None:
+        super().__init__()
+        self._boxes_N4 = np.array([[16, 16, 80, 80]] * large + [[16, 16, 16 + small_px, 16 + small_px]], np.float32)
+
+    def detect_small(
+        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+    ) -> Detections:
+        frames, faces = len(small_BHWC), len(self._boxes_N4)
+        n = frames * faces
+        return Detections(
+            boxes_N4=np.tile(self._boxes_N4, (frames, 1)),
+            prob_N=np.full(n, 0.99, np.float32),
+            landmarks_NK2=np.zeros((n, 5, 2), np.float32),
+            frame_N=np.repeat(np.arange(frames, dtype=np.int64), faces),
+            turn_N=np.zeros(n, np.int64),
+        )
+
+
+@pytest.mark.parametrize(
+    ("large", "small_px", "swap_s", "label"),
+    [
+        (MOST - 1, 48, (0.0, 0.0), Label.REAL),
+        (MOST, 48, (0.0, 0.0), Label.UNCERTAIN),
+        (MOST, 47, (0.0, 0.0), Label.REAL),
+        (MOST, 48, (0.0, 4.0), Label.FAKE),
+    ],
+)
+def test_a_face_that_could_vote_and_was_not_looked_at_takes_real_away(
+    tmp_path: Path, large: int, small_px: int, swap_s: tuple[float, float], label: Label
+) -> None:
+    path = tmp_path / "crowd.png"
+    path.write_bytes(b"crowd")
+    clip = Clip(kind=MediaKind.PICTURE, swap_s=swap_s)
+    report = scanner(clip, detector=Crowd(large, small_px)).scan(path).report
+    assert len(report.frames[0].faces) == MOST
+    assert report.verdict is label
+    assert [reason.code for reason in report.reasons] == ([Reason.SPARSE_COVERAGE] if label is Label.UNCERTAIN else [])
