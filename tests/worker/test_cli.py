@@ -172,7 +172,7 @@ def test_json_is_one_array_also_of_nothing_but_failures(media: Callable[..., Pat
 def test_csv_is_safe_in_a_spreadsheet(media: Callable[..., Path]) -> None:
     rows = list(csv.DictReader(io.StringIO(veriframe("scan", media(a="fake", b="broken"), "--format", "csv").stdout)))
     assert [(row["verdict"], row["score"], row["tracks"], row["worst_ms"], row["seconds"]) for row in rows] == [
-        ("fake", "0.9000", "1", "5000", "1.500"),
+        ("fake", "0.9", "1", "5000", "1.500"),
         ("", "", "0", "", ""),
     ]
     assert rows[1]["error_message"] == "'=nothing\\x1b[31m in it"

@@ -52,11 +52,11 @@ class CsvSink:
 
     def write(self, report: Report) -> None:
         row = row_of(report)
-        cells: list[str | int | None] = [
+        cells: list[str | float | None] = [
             safe_cell(row.path),
             row.status,
             row.verdict,
-            None if row.score is None else f"{row.score:.4f}",
+            row.score,
             str(row.calibrated).lower(),
             " ".join(row.reasons),
             row.tracks,

@@ -54,6 +54,10 @@ def test_a_file_is_named_as_it_is_with_what_is_known_of_it() -> None:
     assert row(error={"code": "corrupt", "message": "", "retryable": False, "sha256": "ef" * 32})["sha256"] == "ef" * 32
 
 
+def test_a_score_is_told_whole_as_one_that_is_not_sure_must_not_read_so() -> None:
+    assert row(score=0.99999998)["score"] == "0.99999998"
+
+
 def test_a_part_of_a_video_has_its_begin_and_end() -> None:
     found = row(sampling=PART)
     assert (found["start_s"], found["end_s"], found["undecodable_s"]) == ("0.000", "5.900", "0.000")
@@ -66,7 +70,7 @@ def test_an_address_stands_where_a_path_would() -> None:
 def test_every_cell_stands_below_its_name() -> None:
     reasons = ({"code": "near_threshold"}, {"code": "too_few_frames"})
     found = next(csv.DictReader(io.StringIO(written(report(reasons=reasons)))))
-    assert (found["status"], found["verdict"], found["score"], found["calibrated"]) == ("completed", "fake", "0.9000", "true")
+    assert (found["status"], found["verdict"], found["score"], found["calibrated"]) == ("completed", "fake", "0.9", "true")
     assert (found["reasons"], found["tracks"], found["worst_ms"]) == ("near_threshold too_few_frames", "1", "2000")
     assert (found["duration_s"], found["seconds"]) == ("10.000", "1.500")
     assert (found["model"], found["id"]) == ("tiny 2", report().id)
