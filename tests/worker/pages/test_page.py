@@ -158,10 +158,11 @@ def test_of_what_is_not_there_nothing_is_said_about_a_second_try() -> None:
     assert "second try" not in text
 
 
-def test_a_gap_needs_no_two_frames() -> None:
-    sampling = PART.model_copy(update={"start_s": None, "end_s": None, "decoded": 1, "max_gap_s": 5.0})
+@pytest.mark.parametrize(("gap_s", "said"), [(5.0, "5.0 s"), (0.017, "0.017 s")])
+def test_a_gap_needs_no_two_frames_and_is_never_nothing(gap_s: float, said: str) -> None:
+    sampling = PART.model_copy(update={"start_s": None, "end_s": None, "decoded": 1, "max_gap_s": gap_s})
     text = Page(report_page(report(sampling=sampling), nothing)).text
-    assert "5.0 s without a frame that was looked at" in text
+    assert f"{said} without a frame that was looked at" in text
     assert "1 frame, 8 of them with a face" in text
 
 
