@@ -72,10 +72,10 @@ STATUSES: Final[dict[str, Words]] = {
 
 REASONS: Final[dict[Reason, str]] = {
     Reason.NO_FACE: "No face was found in the frames that were looked at.",
-    Reason.FACE_TOO_SMALL: "There are faces, but all of them are too small or too blurred to be judged.",
+    Reason.FACE_TOO_SMALL: "There are faces, but all of them are too small, blurred, dark or bright to be judged.",
     Reason.TOO_FEW_FRAMES: "Faces were seen at too few moments to be judged.",
     Reason.NEAR_THRESHOLD: "The score lies between the two thresholds, where the model is wrong too often to say either.",
-    Reason.LOW_QUALITY: "The faces that decide are of poor quality: blurred, small or strongly compressed.",
+    Reason.LOW_QUALITY: "The faces that decide are of poor quality: blurred, small, strongly compressed, dark or bright.",
     Reason.SPARSE_COVERAGE: "Too much was not seen: a fake could lie between the frames that were looked at, in what could "
     "not be decoded, or among the smaller faces of a crowd.",
     Reason.HIGH_UNCERTAINTY: "The scores of single moments contradict each other.",
