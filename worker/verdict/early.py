@@ -69,7 +69,7 @@ def reach(logits_n: Sequence[float], share: float) -> float:
 
 
 def student_quantile(p: float, freedom: float) -> float:
-    """Quantile of Student's t for p >= 0.5 (Cornish and Fisher's expansion; within 1 % from 4 degrees up and to p 0.999)."""
+    """Quantile of Student's t for p >= 0.5 (Cornish and Fisher's expansion; up to p 0.995 within 1.3 % from 4 degrees up)."""
     z = NormalDist().inv_cdf(p)
     terms = (
         z,
