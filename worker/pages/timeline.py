@@ -150,8 +150,18 @@ def listed(report: Report) -> str:
 
 
 def left_out(report: Report) -> int:
-    """Tracks that have no timeline."""
+    """Judged tracks that have no timeline."""
     return max(0, len(judged(report)) - MOST_ROWS)
+
+
+def unjudged_left_out(report: Report) -> int:
+    """Tracks without a score of their own that have none together either."""
+    return 0 if _has_others(report) else sum(track.score is None for track in report.tracks)
+
+
+def _has_others(report: Report) -> bool:
+    """Whether the tracks without a score of their own share a timeline."""
+    return is_pooled(report) or not judged(report) or any(part.track == POOLED for part in report.segments)
 
 
 def judged(report: Report) -> list[Track]:
@@ -178,7 +188,7 @@ def rows_of(report: Report, axis: Axis) -> tuple[Row, ...]:
     rows = [_row(report, axis, track.id, f"Track {track.id}", track.score, {track.id}) for track in shown]
     others = [track for track in report.tracks if track.score is None]
     pooled = is_pooled(report)
-    if pooled or not rows or any(part.track == POOLED for part in report.segments):
+    if _has_others(report):
         level = report.score if pooled else None
         pool = _row(report, axis, POOLED, _title(others), level, {POOLED, *(track.id for track in others)})
         rows.insert(0 if pooled else len(rows), pool)

@@ -7,7 +7,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from tests.worker.pages.html import Page
 from tests.worker.pages.reports import MEDIA, face, failed, frames, report, track, watched
+from worker.pages.page import report_page
 from worker.pages.timeline import MOST_ROWS, MOST_TICKS, PLOT_PX, Axis, axis_of, left_out, moment, score_svg, timeline_svg
 from worker.report import FrameItem, Segment
 from worker.types import Label, MediaKind
@@ -112,6 +114,13 @@ def test_of_many_tracks_the_most_suspicious_are_shown() -> None:
     shown = [one.get("data-track") for one in parsed(timeline_svg(many)).iter(f"{SVG}svg") if one.get("data-track")]
     assert shown == [str(i) for i in range(MOST_ROWS + 2, 2, -1)]
     assert left_out(many) == 3
+
+
+@pytest.mark.parametrize(("score", "said"), [(0.9, True), (None, False)])
+def test_tracks_that_no_timeline_shows_are_counted_on_the_page(score: float | None, said: bool) -> None:
+    tracks = (track(0, score), track(1, None, votes=2), track(2, None, votes=0, evidence=()))
+    text = Page(report_page(report(tracks=tracks), lambda name: None)).text
+    assert ("Tracks without a score of their own have no timeline here: 2." in text) == said
 
 
 def test_the_gaps_of_a_watch_are_hatched() -> None:
