@@ -22,8 +22,8 @@ ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 TIMED_BY_DECODING = ("WEBP", "AVIF")
 """Pillow knows the durations of their frames once it has decoded them."""
 _AVIF_BRANDS, _GENERAL_BRANDS = frozenset((b"avif", b"avis")), (b"mif1", b"msf1", b"miaf")
-DEFAULT_FRAME_S = 0.1
-"""Players show a frame whose duration is 0 for a tenth of a second."""
+TOO_SHORT_MS, DEFAULT_FRAME_S = 10, 0.1
+"""Browsers show a frame that is to last so long or less for a tenth of a second."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -139,7 +139,8 @@ def _frame_starts(image: Image.Image, count: int, max_s: float) -> tuple[float, 
         image.seek(index)
         if image.format in TIMED_BY_DECODING:
             image.load()
-        starts.append(starts[-1] + (float(image.info.get("duration", 0)) / 1000 or DEFAULT_FRAME_S))
+        shown_ms = float(image.info.get("duration", 0))
+        starts.append(starts[-1] + (shown_ms / 1000 if shown_ms > TOO_SHORT_MS else DEFAULT_FRAME_S))
         if starts[-1] > max_s:
             raise MediaTooLong(f"more than {max_s:.0f} s")
     image.seek(0)

@@ -157,6 +157,19 @@ def test_an_animation_is_a_video(tmp_path: Path, suffix: str) -> None:
     assert [frame.pts_s for frame in window] == pytest.approx([0.4, 0.6], abs=0.01)
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+@pytest.mark.parametrize(("said_ms", "shown_s"), [(0, 0.1), (10, 0.1), (20, 0.02)])
+def test_frames_of_almost_no_time_last_as_long_as_browsers_show_them(
+    tmp_path: Path, suffix: str, said_ms: int, shown_s: float
+) -> None:
+    path = tmp_path / f"animation.{suffix}"
+    frames = [Image.fromarray(np.full((32, 48, 3), level, np.uint8)) for level in (20, 70, 120)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=said_ms)
+    info, seen = read(path)
+    assert info.duration_s == pytest.approx(3 * shown_s)
+    assert [frame.pts_s for frame in seen] == pytest.approx([0.0, shown_s, 2 * shown_s])
+
+
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
 def test_what_is_shown_in_a_window_is_looked_at_though_it_began_before(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"slides.{suffix}"
