@@ -155,8 +155,11 @@ def _upright(image: Image.Image) -> UInt8:
 
 
 def _orientation(image: Image.Image) -> Any:
+    """By the EXIF alone, as browsers turn: where that says nothing, Pillow's ``getexif`` takes XMP and old text chunks for it."""
+    exif = Image.Exif()
     try:
-        return image.getexif().get(ExifTags.Base.Orientation)
+        exif.load(image.info.get("exif", b""))
+        return exif.get(ExifTags.Base.Orientation)
     except _PILLOW_ERRORS:  # what cannot be read turns nothing
         return None
 

@@ -132,8 +132,33 @@ def test_a_picture_is_turned_whatever_else_its_exif_says(tmp_path: Path, odd: by
 
 def test_exif_that_cannot_be_read_turns_nothing(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
+    two_halves().save(path, exif=b"no TIFF within")
+    _, (frame,) = read(path)
+    assert near(frame.rgb_HWC[16, 8], LEFT)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "avif"])
+@pytest.mark.parametrize("with_exif", [False, True], ids=["xmp alone", "beside exif"])
+def test_xmp_turns_nothing_as_in_browsers(tmp_path: Path, suffix: str, with_exif: bool) -> None:
+    xmp, exif = b'<rdf:Description tiff:Orientation="3"/>', Image.Exif()
+    exif[0x010F] = "a maker"
     text = PngImagePlugin.PngInfo()
-    text.add_text("Raw profile type exif", "\nexif\n4\nno hexadecimal number")
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    path = tmp_path / f"picture.{suffix}"
+    said: dict[str, Any] = {"pnginfo": text} if suffix == "png" else {"xmp": xmp}
+    two_halves().save(path, quality=95, **said, **({"exif": exif} if with_exif else {}))
+    with Image.open(path) as image:
+        image.load()
+        assert image.getexif()[0x0112] == 3
+    _, (frame,) = read(path)
+    assert near(frame.rgb_HWC[16, 8], LEFT)
+
+
+def test_an_old_text_chunk_turns_nothing_as_in_browsers(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path, text = tmp_path / "picture.png", PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(exif.tobytes())}\n{exif.tobytes().hex()}")
     two_halves().save(path, pnginfo=text)
     _, (frame,) = read(path)
     assert near(frame.rgb_HWC[16, 8], LEFT)
