@@ -51,6 +51,10 @@ _MATRICES = {
 }
 
 
+Turn = tuple[int, bool]
+"""Quarter turns clockwise, and whether frames are mirrored left to right before them."""
+
+
 def matrix_of(frame: av.VideoFrame) -> int:
     """swscale's number of the frame's colour matrix, by the rule above where the stream names none."""
     default = Colorspace.ITU709 if frame.width >= 1280 or frame.height > 576 else Colorspace.ITU601
@@ -90,8 +94,8 @@ def _nameless(kind: type[SideDataType], value: object) -> SideDataType:
 SideDataType._missing_ = classmethod(_nameless)  # type: ignore[assignment]
 
 
-def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
-    """Quarter turns clockwise, and whether the frame is mirrored left to right before them, by its display matrix."""
+def orientation(frame: av.VideoFrame) -> Turn:
+    """By the frame's display matrix. All have that of the container; one that H.264 gives, FFmpeg tells of a single frame."""
     matrix = cast("Mapping[SideDataType, bytes]", frame.side_data).get(SideDataType.DISPLAYMATRIX)
     if matrix is None:
         return 0, False
@@ -103,11 +107,6 @@ def orientation(frame: av.VideoFrame) -> tuple[int, bool]:
     return round(angle / 90) % 4, mirrored
 
 
-def upright_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
-    """RGB as it is to be shown; ``width`` and ``height`` are those of ``shown_size``, also where the stream changes its size."""
-    return upright(to_rgb(frame, width, height), *orientation(frame))
-
-
 def upright(picture: UInt8, turns: int, mirrored: bool) -> UInt8:
     """An RGB picture or a plane of it, turned as ``orientation`` says."""
     if mirrored:
@@ -116,7 +115,7 @@ def upright(picture: UInt8, turns: int, mirrored: bool) -> UInt8:
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
-    """RGB [height, width, 3] of a frame as coded; the size is the shown one before it is turned."""
+    """RGB [height, width, 3] of a frame, not turned; the size is that of ``shown_size``, also where the stream changes it."""
     wide = is_wide(frame)
     matrix = matrix_of(frame)
     if frame.interlaced_frame:

@@ -26,20 +26,20 @@ def layout_of(frame: av.VideoFrame, shown: tuple[int, int]) -> Layout:
     return _LAYOUTS.get(frame.format.name, Layout.RGB)
 
 
-def frame_of(pts_s: float, frame: av.VideoFrame, shown: tuple[int, int], layout: Layout) -> Frame:
-    """The frame upright and with square pixels, in this layout. Planes may be those of ``frame`` itself, not copied."""
+def frame_of(pts_s: float, frame: av.VideoFrame, shown: tuple[int, int], layout: Layout, turn: colour.Turn) -> Frame:
+    """The frame turned so and with square pixels, in this layout. Planes may be those of ``frame`` itself, not copied."""
     if layout is Layout.RGB:
-        return rgb_frame(pts_s, colour.upright_rgb(frame, *shown))
-    turns, mirrored = colour.orientation(frame)
+        return rgb_frame(pts_s, colour.upright(colour.to_rgb(frame, *shown), *turn))
     if not (_is_plain(frame, shown) and _LAYOUTS.get(frame.format.name) is layout):
-        frame, turns, mirrored = _planes_again(colour.upright_rgb(frame, *shown), layout), 0, False
-    y_HW, u_HW, v_HW = (
-        colour.upright(colour.plane_of(frame, number, frame.planes[number].width), turns, mirrored) for number in range(3)
-    )
+        frame = _planes_again(colour.to_rgb(frame, *shown), layout)
+    y_HW, u_HW, v_HW = (colour.upright(colour.plane_of(frame, number, frame.planes[number].width), *turn) for number in range(3))
     full_range = colour.is_full_range(frame)
     pixels = YuvPixels(y_HW=y_HW, u_HW=u_HW, v_HW=v_HW, matrix=colour.matrix_of(frame), full_range=full_range)
     # libswscale is quicker for 4:2:0 only, and gives the same as ``pixels``
-    rgb_HWC = colour.upright_rgb(frame, frame.width, frame.height) if pixels.is_subsampled else pixels.quick_rgb()
+    if pixels.is_subsampled:
+        rgb_HWC = colour.upright(colour.to_rgb(frame, frame.width, frame.height), *turn)
+    else:
+        rgb_HWC = pixels.quick_rgb()
     divisor = detection_divisor(pixels.height, pixels.width)
     return Frame(pts_s=pts_s, pixels=pixels, small_HWC=shrink(rgb_HWC, divisor), divisor=divisor)
 

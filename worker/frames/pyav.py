@@ -98,7 +98,7 @@ class PyavMedia:
                 raise UnsupportedMedia("the stream changes too often to pictures under another PID")
         self._missing_s = self._lacking_s(header.duration_s)
         reader.spoilt_at.update(ending.overwritten(self._fd, reader.stream))
-        self._shown = colour.shown_size(first, stream.sample_aspect_ratio)
+        self._shown, self._turn = colour.shown_size(first, stream.sample_aspect_ratio), colour.orientation(first)
         probe.check_pixels(*self._shown, limits)
         self.has_square_pixels = self._shown == (first.width, first.height)
         self.matrix_is_guessed = int(first.colorspace) == colour.UNSPECIFIED
@@ -148,7 +148,7 @@ class PyavMedia:
             if frame is not None and pts_of(frame) > last_pts:
                 last_pts = pts_of(frame)
                 given_s.append(self._clock.seconds(last_pts))
-                yield planes.frame_of(given_s[-1], self._planar(frame), self._shown, self.info.layout)
+                yield planes.frame_of(given_s[-1], self._planar(frame), self._shown, self.info.layout, self._turn)
             if frame is not found:
                 break
         spoilt_s = sorted(map(self._clock.seconds, self._reader.spoilt_at))
@@ -291,7 +291,7 @@ class PyavMedia:
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> MediaInfo:
         width, height = self._shown
-        turns, _ = colour.orientation(first)
+        turns, _ = self._turn
         clip = self._timeline.clip
         others = (other.codec_context for other in probe.moving_streams(container) if other.index != stream.index)
         return MediaInfo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from worker.types import Layout, SamplingRequest, UInt8
 SIZE = (640, 480)
 PQ = 16
 BT2020 = 9
+AS_CODED = (0, False)
+TURNED = b"\0\0\0\1\x06\x2f\x03\x08\0\x09\x80"
+"""A display orientation of 90 degrees that persists (ITU-T H.264, annex D), with its start code."""
 SWSCALE_SLACK = 0 if platform.machine() in ("x86_64", "AMD64") else 3
 
 
@@ -66,17 +70,17 @@ def test_layout_goes_by_the_pixel_format(pix_fmt: str, layout: Layout) -> None:
 )
 def test_other_frames_are_rgb(frame: av.VideoFrame, shown: tuple[int, int]) -> None:
     assert planes.layout_of(frame, shown) is Layout.RGB
-    given = planes.frame_of(0.5, frame, shown, Layout.RGB)
+    given = planes.frame_of(0.5, frame, shown, Layout.RGB, AS_CODED)
     assert isinstance(given.pixels, RgbPixels)
-    np.testing.assert_array_equal(given.rgb_HWC, colour.upright_rgb(frame, *shown))
+    np.testing.assert_array_equal(given.rgb_HWC, colour.to_rgb(frame, *shown))
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv444p", "yuvj444p"])
 def test_planes_show_what_the_converted_frame_shows(pix_fmt: str) -> None:
     frame = picture(pix_fmt)
-    given = planes.frame_of(0.5, frame, SIZE, planes.layout_of(frame, SIZE))
+    given = planes.frame_of(0.5, frame, SIZE, planes.layout_of(frame, SIZE), AS_CODED)
     assert isinstance(given.pixels, YuvPixels)
-    expected = colour.upright_rgb(frame, *SIZE)
+    expected = colour.to_rgb(frame, *SIZE)
     assert np.abs(given.rgb_HWC.astype(int) - expected).max() <= (SWSCALE_SLACK if given.pixels.is_subsampled else 0)
     assert np.abs(given.small_HWC.astype(int) - shrink(expected, 2)).max() <= 1
 
@@ -86,24 +90,41 @@ def test_planes_show_what_the_converted_frame_shows(pix_fmt: str) -> None:
     ("odd", "shown"), [(picture(color_trc=PQ), SIZE), (picture(size=(320, 240)), SIZE), (picture("yuv422p"), SIZE)]
 )
 def test_an_odd_frame_among_planes_becomes_planes_too(odd: av.VideoFrame, shown: tuple[int, int], layout: Layout) -> None:
-    given = planes.frame_of(0.5, odd, shown, layout)
+    given = planes.frame_of(0.5, odd, shown, layout, AS_CODED)
     assert isinstance(given.pixels, YuvPixels)
     assert given.pixels.is_subsampled is (layout is Layout.YUV420)
-    expected = colour.upright_rgb(odd, *shown)
+    expected = colour.to_rgb(odd, *shown)
     assert np.abs(given.rgb_HWC.astype(int) - expected).mean() <= 2
     assert np.abs(given.small_HWC.astype(int) - shrink(expected, 2)).mean() <= 2
 
 
-def encoded(path: Path, rotation_deg: int) -> Path:
+def encoded(path: Path, rotation_deg: int = 0, size: tuple[int, int] = SIZE, head: bytes = b"") -> Path:
+    """``head``: in front of the first packet."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         if rotation_deg:
             stream.set_display_rotation(rotation_deg)
-        for _ in range(2):
-            container.mux(stream.encode(picture()))
-        container.mux(stream.encode(None))
+        frames = [picture(size=size, pts=number, time_base=Fraction(1, 25)) for number in range(2)]
+        for packet in [packet for frame in (*frames, None) for packet in stream.encode(frame)]:
+            more = av.Packet(head + bytes(packet))
+            more.stream, more.time_base, more.pts, more.dts = stream, packet.time_base, packet.pts, packet.dts
+            more.is_keyframe, head = packet.is_keyframe, b""
+            container.mux(more)
     return path
+
+
+@pytest.mark.parametrize("size", [SIZE, (320, 240)], ids=["planes", "RGB"])
+def test_all_frames_are_turned_as_the_first(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = encoded(tmp_path / "turned.mp4", size=size, head=TURNED)
+    with av.open(str(path)) as container:
+        assert [frame.rotation for frame in container.decode(video=0)] == [90, 0]
+    with path.open("rb") as file, open_media(file, Limits()) as media:
+        first, second = media.frames(SamplingRequest(times_s=(0.0, 0.04)))
+        assert (media.info.height, media.info.width, media.info.rotation_deg) == (size[0], size[1], 270)
+        assert (second.height, second.width) == (first.height, first.width) == (size[0], size[1])
+        assert np.abs(second.rgb_HWC.astype(int) - first.rgb_HWC).mean() < 2
+        assert np.abs(second.small_HWC.astype(int) - first.small_HWC).mean() < 2
 
 
 @pytest.mark.parametrize("rotation_deg", [90, 180, 270])
@@ -115,5 +136,5 @@ def test_planes_are_turned_upright(tmp_path: Path, rotation_deg: int) -> None:
             assert (frame.height, frame.width) == (media.info.height, media.info.width)
             return frame.rgb_HWC
 
-    flat, turned = first(encoded(tmp_path / "flat.mp4", 0)), first(encoded(tmp_path / "turned.mp4", rotation_deg))
+    flat, turned = first(encoded(tmp_path / "flat.mp4")), first(encoded(tmp_path / "turned.mp4", rotation_deg))
     np.testing.assert_array_equal(turned, np.rot90(flat, rotation_deg // 90))
