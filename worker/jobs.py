@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from worker.assemble import failed_report
 from worker.content import Content
 from worker.engine import EngineFailed
-from worker.report import Report, Source, new_id, now
+from worker.report import Report, Source, new_id, now, shown_path
 from worker.resume import State, content_of, is_unchanged
 from worker.settings import Settings
 from worker.source.files import Item, without_userinfo
@@ -97,7 +97,8 @@ def failed(path: Path, error: Exception) -> Report:
 
 
 def sourced(report: Report, item: Item) -> Report:
-    """The report with what the user named as its source, where that is an address; without the name and password in it."""
+    """The report with what the user named as its source, where that is an address; without the name and password in it, and with
+    bytes that are not UTF-8, of which JSON holds none, as in paths."""
     if item.url is None:
         return report
-    return report.model_copy(update={"source": Source(kind="url", url=without_userinfo(item.url, "***@"))})
+    return report.model_copy(update={"source": Source(kind="url", url=shown_path(without_userinfo(item.url, "***@")))})

@@ -8,6 +8,8 @@ import pytest
 
 from worker.errors import FetchRefused
 from worker.jobs import failed, sourced
+from worker.output.jsonl import json_line
+from worker.report import Report
 from worker.source.files import Item
 
 
@@ -27,3 +29,9 @@ from worker.source.files import Item
 def test_a_report_keeps_no_password_of_an_address(url: str, told: str) -> None:
     report = failed(Path("/0/a.mp4"), FetchRefused("a URL with a user name or password in it"))
     assert sourced(report, Item(path=Path("/0/a.mp4"), url=url)).source.url == told
+
+
+def test_a_report_on_an_address_that_is_not_utf_8_is_json() -> None:
+    item = Item(path=Path("/0/a.mp4"), url="https://media.example/\udcff\u00e9.mp4")
+    report = sourced(failed(item.path, FetchRefused("not a valid URL")), item)
+    assert Report.model_validate_json(json_line(report)).source.url == "https://media.example/\\xff\u00e9.mp4"
