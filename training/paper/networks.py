@@ -55,7 +55,8 @@ def load_start(backbone: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as exc:
         raise ConfigError(f"{path}: no safetensors to start from: {exc}") from exc
     inner = {name.removeprefix("backbone."): value for name, value in found.items() if name.startswith("backbone.")}
-    wanted: Mapping[str, Tensor] = backbone.state_dict()
+    # without batch norms' counters, which our checkpoints hold in another shape and nothing here reads
+    wanted: Mapping[str, Tensor] = {name: value for name, value in backbone.state_dict().items() if value.is_floating_point()}
     usable = {name: value for name, value in (inner or found).items() if name in wanted and value.shape == wanted[name].shape}
     if len(usable) < LEAST_FITTING * len(wanted):
         raise ConfigError(f"{path}: fits {len(usable)} of the backbone's {len(wanted)} tensors: weights of another network")

@@ -13,6 +13,7 @@ from training.paper.networks import Learner, first_layer, load_start, make_netwo
 from training.paper.settings import TrainStage
 from training.settings import Network
 from worker.errors import ConfigError
+from worker.model import checkpoint
 from worker.model.export import export_network
 from worker.model.network import DeepfakeNet
 
@@ -65,14 +66,11 @@ def test_an_unknown_backbone_is_told() -> None:
         make_network(Network(backbone="no_such_net"), "linear", seed=1)
 
 
-def test_a_start_is_timms_file_with_its_classifier_or_one_of_ours(tmp_path: Path) -> None:
+def test_a_start_is_timms_file_with_its_classifier_or_one_of_ours(tmp_path: Path, uncalibrated: Path) -> None:
     theirs = timm.create_model("test_efficientnet", num_classes=10)
     save_file(theirs.state_dict(), tmp_path / "timm.safetensors")
     ours = make_network(TINY, "diffusion", seed=7)
-    save_file(
-        {name: value.half() if value.is_floating_point() else value for name, value in ours.state_dict().items()},
-        tmp_path / "ours.safetensors",
-    )
+    checkpoint.save(tmp_path / "ours.safetensors", ours.state_dict(), checkpoint.load_spec(uncalibrated))
     for name, wanted in (("timm", theirs.conv_stem.weight), ("ours", ours.backbone.conv_stem.weight)):
         made = make_network(TINY, "linear", seed=1)
         load_start(made.backbone, tmp_path / f"{name}.safetensors")
