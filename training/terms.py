@@ -11,7 +11,7 @@ from training import provenance
 from training.settings import TERMS
 from worker.errors import ConfigError, ModelError
 from worker.model import checkpoint
-from worker.model.spec import Licence, TrainingSource
+from worker.model.spec import Licence, ModelSpec, TrainingSource
 
 BUNDLED = Licence(
     name="research and evaluation only",
@@ -30,10 +30,16 @@ def of_cache(cache: Path) -> tuple[Licence, ...]:
 
 def of_start(path: Path) -> tuple[Licence, ...]:
     """The terms that a checkpoint tells; other safetensors tell none. Raises ConfigError where the file cannot be read."""
+    spec = spec_of_start(path)
+    return () if spec is None else (spec.licence,)
+
+
+def spec_of_start(path: Path) -> ModelSpec | None:
+    """Of a checkpoint; None for other safetensors. Raises ConfigError where the file cannot be read."""
     try:
         with safe_open(path, "numpy") as file:
             is_ours = checkpoint.KEY in (file.metadata() or {})
-        return (checkpoint.load_spec(path).licence,) if is_ours else ()
+        return checkpoint.load_spec(path) if is_ours else None
     except (OSError, SafetensorError, ModelError) as exc:
         raise ConfigError(f"{path}: training started from it, so its terms hold, and it cannot be read any more: {exc}") from exc
 

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from training import terms
+from training.labelled import earlier_splits
 from training.paper.sets import Chosen
 from training.paper.settings import FAMILIES, Pipeline, TrainStage
 from training.provenance import split_of
@@ -23,7 +24,8 @@ def write_checkpoint(
     """fp16 safetensors with their spec. Thresholds are the plain ones: calibrations are fitted on scans, afterwards."""
     last = pipeline.stage(pipeline.weights_from)
     assert isinstance(last, TrainStage)
-    init = pipeline.network.init
+    init, split = pipeline.network.init, split_sha256(split_of(cache))
+    begun = None if init is None else terms.spec_of_start(init)
     head = HeadSpec(
         kind="linear" if last.stage == "finetune" else pipeline.network.head,
         hidden_dim=pipeline.network.hidden_dim,
@@ -36,7 +38,11 @@ def write_checkpoint(
         head=head,
         families=FAMILIES,
         crop=CropSpec(size=last.size),
-        training=TrainingData(sources=trained_on(chosen), split_sha256=split_sha256(split_of(cache))),
+        training=TrainingData(
+            sources=trained_on(chosen),
+            split_sha256=split,
+            earlier_splits=() if begun is None else earlier_splits([begun.training], split),
+        ),
         git_revision=git_revision(),
         licence=terms.of_training(
             pipeline.terms,

@@ -24,7 +24,9 @@ from training.paper.stages import MODEL, PLAN, RESULTS, RUN, claim, export_run, 
 from training.splits import split_sha256
 from training.terms import BUNDLED
 from worker.errors import ConfigError
+from worker.model import checkpoint
 from worker.model.restore import load_network
+from worker.model.spec import TrainingData
 
 ROOT = Path(__file__).parents[3]
 CHILD = """
@@ -76,6 +78,19 @@ def test_the_checkpoint_is_one_that_a_scan_takes(gone_through: Path, crops: Path
     assert torch.allclose(network.head.classifier.weight, weights(gone_through, "unfreeze")["head.classifier.weight"], atol=1e-3)
     export_run(gone_through, crops, tmp_path / "out.safetensors", name="mine", version="2")
     assert load_network(tmp_path / "out.safetensors")[0].name == "mine"
+
+
+def test_a_checkpoint_says_by_which_splits_its_start_was_trained(
+    gone_through: Path, crops: Path, tiny: Pipeline, tmp_path: Path
+) -> None:
+    spec, arrays = checkpoint.load(gone_through / MODEL)
+    begun = spec.model_copy(update={"training": TrainingData(sources=(), split_sha256="b" * 64, earlier_splits=("c" * 64,))})
+    checkpoint.save(tmp_path / "start.safetensors", arrays, begun)
+    network = tiny.network.model_copy(update={"init": tmp_path / "start.safetensors"})
+    run_pipeline(tiny.model_copy(update={"network": network, "stages": tiny.stages[:1]}), crops, tmp_path / "run")
+    training = checkpoint.load_spec(tmp_path / "run" / MODEL).training
+    assert training.split_sha256 == split_sha256()
+    assert training.earlier_splits == ("b" * 64, "c" * 64)
 
 
 @pytest.mark.timeout(900)  # a process that imports torch may have to wait for a busy machine
