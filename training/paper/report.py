@@ -57,6 +57,9 @@ def contents(pipeline: Pipeline, chosen: Chosen, folder: Path) -> dict[str, Any]
         "results": results,
         "extremes": found,
         "published_4": TABLE_4,
+        "learnt_too": sorted(
+            {row.source for row in chosen.test} & {row.source for row in (*chosen.first.rows, *chosen.second.rows)}
+        ),
         "sets": {
             "set 1, training": counts(chosen.first.train),
             "set 1, validation": counts(chosen.first.validation),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from PIL import Image
 
 from training.paper.evaluate import SourceResult
 from training.paper.figures import draw_sources
-from training.paper.report import HTML, MARKDOWN
+from training.paper.report import HTML, MARKDOWN, write_report
 from training.paper.settings import Pipeline
+from training.paper.stages import read_sets
 from training.paper.tables import FINETUNE, HEAD, UNFREEZE, Epoch, extremes, side_by_side
 
 
@@ -51,6 +53,18 @@ def test_table_4_has_the_papers_range_and_ours_by_source(gone_through: Path, tin
     assert {row[0] for row in rows} >= {"ours, all sources", "ours, sources with both labels", "ffpp", "lfw"}
     assert tiny.sha256 in text
     assert "lies on 11 of the 22 crops" in text
+
+
+def test_table_4_says_which_of_its_sources_were_trained_on(gone_through: Path, crops: Path, tiny: Pipeline) -> None:
+    others, own = "none of them was trained on", "Other groups of 140k were trained on"
+    chosen = read_sets(crops, tiny.sets)
+    held_out = replace(chosen, test=tuple(replace(row, group=f"{row.group}, held out") for row in chosen.first.rows[:4]))
+    for sets, told, untold in ((held_out, own, others), (chosen, others, own)):
+        write_report(tiny, sets, gone_through)
+        for name in (MARKDOWN, HTML):
+            text = (gone_through / name).read_text()
+            assert told in text
+            assert untold not in text
 
 
 class Pictures(HTMLParser):
