@@ -57,6 +57,7 @@ def test_all_heads_learn_and_are_judged_alike(features: Features, tmp_path: Path
         assert "AURC interval" in result["metrics"]["card"]["leftout"]
         assert "PAvPU t-test and interval" in result["metrics"]["card"]["leftout"]
     text = markdown(results, results[0]["metrics"]["diffusion"])
+    assert "fitted on the held-out crops" in text, "what flatters CARD there is told"
     assert "| AUC | " in text
     assert "| AURC \\|p - 0.5\\| | " in text
     assert "checkpoint's own" in text
