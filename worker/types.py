@@ -260,7 +260,8 @@ class Coverage:
     undecodable_s: float = 0.0
     """About how much of the scanned window could not be decoded, or was cut off."""
     faces_left_out: int = 0
-    """Most faces in one frame that were large enough to vote and not looked at, as there were enough larger ones."""
+    """Whether faces that were large enough to vote were not looked at, as there were enough larger ones: the most in a frame, or
+    the frames."""
     start_s: float = 0.0
     end_s: float = math.inf
     """The scanned window is [start_s, end_s); ``end_s`` is infinite where the media's length is unknown."""

@@ -58,7 +58,8 @@ class _Counts(_Part):
     read_s: Seconds
     watched_s: Seconds
     unsaid_s: Seconds = 0.0
-    """Left out where it is 0, so that workers that do not know it go on from such a cursor."""
+    """Left out where it is 0, so that workers that do not know it go on from such a cursor; so is the next."""
+    crowded: Count = 0
     label: Said | None
     ending: Ending | None
     ending_code: Name | None
@@ -84,6 +85,8 @@ class _Recent(_Part):
     times: Text
     faces: Text
     gaps: Annotated[list[tuple[Seconds, Seconds]], Listed]
+    crowded: Text = ""
+    """Left out where it is empty, as above."""
 
 
 class _Votes(_Part):

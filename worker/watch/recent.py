@@ -60,13 +60,19 @@ class Recent:
         self._times_s = unpack_times(state["times"]) if state else []
         self._faces = unpack_votes(state["faces"]) if state else []
         self._gaps = [(float(start_s), float(end_s)) for start_s, end_s in state["gaps"]] if state else []
+        self._crowded_s = unpack_times(state["crowded"]) if state and "crowded" in state else []
+        """Frames with faces that could vote and were not looked at."""
 
     def state(self) -> Json:
-        return {"times": pack_times(self._times_s), "faces": pack_votes(self._faces), "gaps": self._gaps}
+        crowded = {"crowded": pack_times(self._crowded_s)} if self._crowded_s else {}
+        return {"times": pack_times(self._times_s), "faces": pack_votes(self._faces), "gaps": self._gaps} | crowded
 
-    def add(self, time_s: float, faces: Sequence[Face]) -> None:
+    def add(self, time_s: float, faces: Sequence[Face], *, is_crowded: bool = False) -> None:
+        """``is_crowded``: ``faces`` are not all of the frame that could vote."""
         self._times_s.append(time_s)
         self._faces += faces
+        if is_crowded:
+            self._crowded_s.append(time_s)
 
     def miss(self, start_s: float, end_s: float) -> None:
         if self._gaps and start_s <= self._gaps[-1][1] + 1e-6:
@@ -79,6 +85,7 @@ class Recent:
     def forget(self, before_s: float) -> None:
         """What lies before this moment is not needed any more."""
         self._times_s = [time_s for time_s in self._times_s if time_s >= before_s][-2 * self._rhythm.frames_held :]
+        self._crowded_s = [time_s for time_s in self._crowded_s if time_s >= self._times_s[0]] if self._times_s else []
         self._faces = [face for face in self._faces if face.pts_s >= before_s]
         self._gaps = [gap for gap in self._gaps if gap[1] > before_s]
 
@@ -95,6 +102,7 @@ class Recent:
             with_face=len({face.pts_s for face in faces}),
             max_gap_s=gap_s,
             apart_s=gap_s,
+            faces_left_out=sum(start_s <= time_s < end_s for time_s in self._crowded_s),
             start_s=start_s,
             end_s=max(end_s, start_s + 1e-3),
         )

@@ -28,7 +28,8 @@ MOST_LINKED: Final = 32
 @dataclass(slots=True)
 class Counts:
     """``end_s``: where the clock is; ``seen_until_s``: no frame before this is looked at again; ``watched_s``: on our clock;
-    ``unsaid_s``: by so much pieces were longer than the stream's reader said, whose clock is behind by that."""
+    ``unsaid_s``: by so much pieces were longer than the stream's reader said, whose clock is behind by that; ``crowded``: frames
+    with faces that could vote and were not looked at."""
 
     next_window: int = 0
     next_event: int = 0
@@ -46,6 +47,7 @@ class Counts:
     read_s: float = 0.0
     watched_s: float = 0.0
     unsaid_s: float = 0.0
+    crowded: int = 0
     label: Label | None = None
     ending: Ending | None = None
     ending_code: str | None = None
@@ -120,8 +122,9 @@ class WatchState:
     def cursor(self) -> Json:
         """JSON of bounded size."""
         counts = {name: getattr(self.counts, name) for name in Counts.__slots__}
-        if not self.counts.unsaid_s:
-            del counts["unsaid_s"]
+        for name in ("unsaid_s", "crowded"):
+            if not counts[name]:
+                del counts[name]
         media = None if self.media is None else {name: getattr(self.media, name) for name in _MEDIA}
         return {
             "version": VERSION,
@@ -141,7 +144,9 @@ class WatchState:
         """Remember what a frame at ``time_s`` of the watch's clock showed, ``most`` faces of it. Its own time is its piece's."""
         counts = self.counts
         faces = self._linked(time_s, look, most)
-        self.recent.add(time_s, faces)
+        is_crowded = look.left_out > 0 or any(not face.too_small for face in look.faces[most:])
+        counts.crowded += is_crowded
+        self.recent.add(time_s, faces, is_crowded=is_crowded)
         self.frames.add(time_s, faces)
         for face, seen in zip(faces, look.faces[:most], strict=True):
             number = counts.faces

@@ -174,7 +174,8 @@ def test_one_of_another_window_is_the_settings_fault(cursors: Cursors) -> None:
 
 
 def test_what_the_version_before_does_not_know_is_left_out_where_it_says_nothing(cursors: Cursors) -> None:
-    assert "unsaid_s" not in cursors[1]["counts"]
+    assert not {"unsaid_s", "crowded"} & set(cursors[1]["counts"])
+    assert "crowded" not in cursors[1]["recent"]
     longer = changed(cursors[1], ("counts", "unsaid_s"), 0.5)
     assert WatchState.restored(RHYTHM, longer, evidence_per_track=2).cursor()["counts"]["unsaid_s"] == 0.5
 
@@ -183,10 +184,10 @@ LAYOUTS = {
     1: {
         "Cursor": "version rhythm position counts media linker recent votes tracks frames stretches",
         "_Counts": "next_window next_event end_s seen_until_s pieces unreadable with_face faces last_frame_s max_gap_s "
-        "fake_windows detect_s infer_s read_s watched_s unsaid_s label ending ending_code",
+        "fake_windows detect_s infer_s read_s watched_s unsaid_s crowded label ending ending_code",
         "_Media": "container codec width height fps decoder",
         "_Linker": "n tracks before",
-        "_Recent": "times faces gaps",
+        "_Recent": "times faces gaps crowded",
         "_Votes": "stretch_s votes weights",
         "_Totals": "track span faces votes worst is_told label",
         "_Tracks": "held left_out",

@@ -122,6 +122,19 @@ def test_a_splice_at_a_known_time_is_told_within_one_window_and_is_in_the_report
     assert set(watcher.crops(report)) == {one.crop for track in report.tracks for one in track.evidence}
 
 
+def test_of_a_crowd_that_is_not_judged_whole_nothing_is_called_real(watch: Watch) -> None:
+    """Nor by a watch that goes on from a cursor, once such frames are a window ago, of the whole."""
+    few, crowd, after = Heard(), Heard(), Heard()
+    watch([(4, REAL)] * 5, faces=6).run(go_on, few)
+    (watcher := watch([(4, REAL)] * 5, faces=9)).run(go_on, crowd)
+    assert {one.verdict for one in few.windows} == {Label.REAL}
+    assert {(one.verdict, one.reasons) for one in crowd.windows} == {(Label.UNCERTAIN, ("sparse_coverage",))}
+    assert watcher.report().verdict is Label.UNCERTAIN
+    (later := watch([(4, REAL)] * 15, faces=6, cursor=crowd.cursors[1])).run(go_on, after)
+    assert [one.verdict for one in after.windows][:: len(after.windows) - 1] == [Label.UNCERTAIN, Label.REAL]
+    assert later.report().verdict is Label.UNCERTAIN
+
+
 def test_a_short_splice_in_a_long_stream_is_never_called_real(watch: Watch) -> None:
     heard = Heard()
     watcher = watch([(12, REAL)] * 20 + [(16, FAKE)] + [(12, REAL)] * 20, rhythm=SLOW)
