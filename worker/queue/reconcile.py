@@ -107,10 +107,12 @@ class Reconciler:
         self.bells.ring({scan_id: one for scan_id, one in priorities.items() if scan_id in begun}, first=True)
 
     def _silent(self) -> list[str]:
-        """Scans that should be in a queue and are not."""
+        """Scans that should be in a queue and are not, of those that are due now: where so many wait that the first are due again
+        before the last were looked at, the pass ends all the same, and leases are looked at in the next."""
         silent: list[str] = []
         heard: set[str] | None = None
-        while due := self.records.due(AT_ONCE):
+        by_ms = self.records.now_ms()
+        while due := self.records.due(AT_ONCE, by_ms):
             heard = self.bells.waiting() if heard is None else heard
             self.records.put_off(due)
             self.records.tidy(due)

@@ -283,7 +283,7 @@ class Records:
 
     def expired(self) -> dict[str, int]:
         """Scans whose lease has run out, and when (ms)."""
-        return {scan_id.decode(): int(at) for scan_id, at in self._until_now("leases", limit=1000)}
+        return {scan_id.decode(): int(at) for scan_id, at in self._until(None, "leases", 1000)}
 
     def expire(self, scan_id: str, lease_ms: int) -> Ended:
         """Take a scan from the worker that let its lease run out at ``lease_ms``; ``held``: it did not."""
@@ -292,9 +292,9 @@ class Records:
         tell_failed(self._telemetry, scan_id, ended, LeaseLost.code)
         return ended
 
-    def due(self, limit: int = 1000) -> list[str]:
-        """Waiting scans whose doorbell is to be looked for."""
-        return [scan_id.decode() for scan_id, _ in self._until_now("waiting", limit=limit)]
+    def due(self, limit: int = 1000, by_ms: int | None = None) -> list[str]:
+        """Waiting scans whose doorbell is to be looked for now, or was at ``by_ms``."""
+        return [scan_id.decode() for scan_id, _ in self._until(by_ms, "waiting", limit)]
 
     def put_off(self, scan_ids: Iterable[str]) -> None:
         """Look for these doorbells again after ``ring_again_s``."""
@@ -346,8 +346,9 @@ class Records:
 
     # --- inside
 
-    def _until_now(self, name: str, limit: int) -> list[tuple[bytes, float]]:
-        found = self.redis.zrangebyscore(self.key(name), "-inf", self.now_ms(), start=0, num=limit, withscores=True)
+    def _until(self, ms: int | None, name: str, limit: int) -> list[tuple[bytes, float]]:
+        at = self.now_ms() if ms is None else ms
+        found = self.redis.zrangebyscore(self.key(name), "-inf", at, start=0, num=limit, withscores=True)
         return cast(list[tuple[bytes, float]], found)
 
     def _call(self, name: str, *args: Any) -> Any:

@@ -18,7 +18,7 @@ from worker.queue.backlog import read_backlog
 from worker.queue.connection import connect
 from worker.queue.doorbell import Doorbells
 from worker.queue.embedded import EmbeddedRedis
-from worker.queue.reconcile import SWEEP_S, Reconciler, Sweeper
+from worker.queue.reconcile import AT_ONCE, SWEEP_S, Reconciler, Sweeper
 from worker.queue.record import Claim, Ended, Submission, Terms
 from worker.queue.records import Records
 from worker.queue.requests import QUEUES, RequestSource, ScanRequest
@@ -89,6 +89,22 @@ def test_a_lease_is_taken_at_the_second_sight_only(records: Records) -> None:
     assert one.run_once().expired == ()
     assert one.run_once().expired == (scan_id,)
     assert records.get(scan_id).state == "queued"
+
+
+def test_a_pass_ends_though_what_it_looked_at_first_is_due_again(redis: Redis) -> None:
+    records = Records(redis, "vf", Terms(ring_again_s=0.001))
+    one = reconciler(records)
+    redis.zadd("vf:waiting", {f"{n:032x}": 0 for n in range(2 * AT_ONCE)})
+    looked_at = threading.Event()
+
+    def pass_once() -> None:
+        one.run_once()
+        looked_at.set()
+
+    threading.Thread(target=pass_once, daemon=True).start()
+    has_ended = looked_at.wait(10)
+    redis.delete("vf:waiting")  # or it would go on beside the next test
+    assert has_ended
 
 
 def test_queues_that_another_version_let_drift_are_put_right(records: Records) -> None:
