@@ -108,7 +108,8 @@ class Reconciler:
 
     def _silent(self) -> list[str]:
         """Scans that should be in a queue and are not, of those that are due now: where so many wait that the first are due again
-        before the last were looked at, the pass ends all the same, and leases are looked at in the next."""
+        before the last were looked at, the pass ends all the same, and leases are looked at in the next. That is this worker's,
+        too, however long this one took: of two that take turns, neither would see a lease a second time."""
         silent: list[str] = []
         heard: set[str] | None = None
         by_ms = self.records.now_ms()
@@ -117,7 +118,7 @@ class Reconciler:
             self.records.put_off(due)
             self.records.tidy(due)
             silent += [scan_id for scan_id in due if scan_id not in heard]
-            if len(due) < AT_ONCE:
+            if len(due) < AT_ONCE or not self._is_elected():
                 break
         return silent
 

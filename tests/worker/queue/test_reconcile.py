@@ -107,6 +107,20 @@ def test_a_pass_ends_though_what_it_looked_at_first_is_due_again(redis: Redis) -
     assert has_ended
 
 
+def test_a_long_pass_keeps_its_worker_elected(records: Records) -> None:
+    """Of two workers that take turns, neither would see a lease a second time."""
+
+    class SlowDoorbells(Doorbells):
+        def waiting(self) -> set[str]:
+            records.redis.pexpire("vf:reconciler", 200)
+            return super().waiting()
+
+    records.redis.zadd("vf:waiting", {f"{n:032x}": 0 for n in range(AT_ONCE)})
+    one = Reconciler(records=records, bells=SlowDoorbells(records.redis), worker="a", every_s=5)
+    assert one.run_once().elected
+    assert records.redis.pttl("vf:reconciler") > 5_000
+
+
 def test_queues_that_another_version_let_drift_are_put_right(records: Records) -> None:
     """Of a scan that it took, or accepted, ``queued:QUEUE`` was told nothing."""
     accepted, taken, ended = submitted(records, "live"), submitted(records), submitted(records)
