@@ -56,6 +56,8 @@ class Parcel:
     body: str = field(repr=False)
     owed_s: float = 0.0
     """How long it had been owed when it was taken."""
+    receiver: str = field(default="", repr=False)
+    """The owner and the URL's host, as ``Callbacks.claim`` counts what is under way."""
 
     @property
     def scan(self) -> str:
@@ -109,15 +111,16 @@ class Callbacks:
         return sum(self.replay_some(events, owner=owner) for events in rounds)
 
     def claim(
-        self, count: int, *, lease_s: float, share: int, under_way: Mapping[str, int] | None = None
+        self, count: int, *, lease_s: float, share: int, at_one: int | None = None, under_way: Mapping[str, int] | None = None
     ) -> tuple[list[Parcel], float | None]:
         """Up to ``count`` that are due, and the seconds until another look is worth it; None: none waits.
 
-        An owner that has ``share`` under way gets no more, and what else it has due is put off a little where it hides others'.
+        An owner that has ``share`` under way gets no more, nor does one receiver of it that has ``at_one`` (None: as many); what
+        else is due there is put off a little where it hides others'. ``under_way``: by owner, and by ``Parcel.receiver``.
         A claim is no try yet: see ``begin``.
         """
         told = [value for load in (under_way or {}).items() for value in load]
-        due_ms, *taken = self._call("callback_claim", int(lease_s * 1000), count, share, *told)
+        due_ms, *taken = self._call("callback_claim", int(lease_s * 1000), count, share, at_one or share, *told)
         return [_parcel(parts) for parts in taken], None if due_ms < 0 else due_ms / 1000
 
     def begin(self, parcel: Parcel) -> int | None:
@@ -176,7 +179,7 @@ def _callback(event_id: str, stored: Mapping[bytes, bytes]) -> Callback:
 
 
 def _parcel(parts: list[Any]) -> Parcel:
-    event, fence, tries, owner, url, kind, body, owed_ms = parts
+    event, fence, tries, owner, url, kind, body, owed_ms, receiver = parts
     # ``replace``: one that cannot be read as text must not keep the courier from all the others.
     return Parcel(
         id=event.decode(),
@@ -187,4 +190,5 @@ def _parcel(parts: list[Any]) -> Parcel:
         type=kind.decode(),
         body=body.decode(errors="replace"),
         owed_s=max(0, int(owed_ms)) / 1000,
+        receiver=receiver.decode(errors="replace"),
     )

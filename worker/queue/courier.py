@@ -33,7 +33,8 @@ DEAD_KEPT_S = 30 * 86400
 
 
 class Courier:
-    """Delivers what is due, ``parallel`` callbacks at a time and at most half as many of one owner's.
+    """Delivers what is due, ``parallel`` callbacks at a time, at most half as many of one owner's, and one less of these to one
+    receiver: one that hangs leaves a hand for the owner's others.
 
     The clients that ``open_client`` makes guard the addresses. After ``attempts`` tries a callback is dead; they are
     ``backoff_s`` apart at first, four times more after each, at most ``backoff_max_s``, all with full jitter
@@ -96,7 +97,9 @@ class Courier:
         if crew.free == 0:
             return POLL_S
         share = max(self._parallel // 2, 1)
-        parcels, due_s = self.callbacks.claim(crew.free, lease_s=self._lease_s, share=share, under_way=crew.under_way())
+        parcels, due_s = self.callbacks.claim(
+            crew.free, lease_s=self._lease_s, share=share, at_one=max(share - 1, 1), under_way=crew.under_way()
+        )
         for parcel in parcels:
             crew.begin(parcel)
         if parcels and crew.free:
@@ -177,7 +180,7 @@ class _Crew:
     def __init__(self, size: int, deliver: Callable[[Parcel], None]) -> None:
         self._size, self._deliver = size, deliver
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="courier")
-        self._under_way: dict[Future[None], str] = {}
+        self._under_way: dict[Future[None], Parcel] = {}
         self.begun = 0
 
     def __enter__(self) -> _Crew:
@@ -196,11 +199,11 @@ class _Crew:
         return not self._under_way
 
     def under_way(self) -> Counter[str]:
-        """How many of each owner's."""
-        return Counter(self._under_way.values())
+        """How many of each owner's, and to each receiver."""
+        return Counter(name for parcel in self._under_way.values() for name in (parcel.owner, parcel.receiver))
 
     def begin(self, parcel: Parcel) -> None:
-        self._under_way[self._pool.submit(self._deliver, parcel)] = parcel.owner
+        self._under_way[self._pool.submit(self._deliver, parcel)] = parcel
         self.begun += 1
 
     def wait(self, timeout_s: float) -> None:

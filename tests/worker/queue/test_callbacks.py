@@ -68,6 +68,15 @@ def test_a_share_of_one_is_one_of_each_owner(redis: Redis) -> None:
     assert owners(Callbacks(redis).claim(4, lease_s=60, share=1, under_way={})[0]) == {"many": 1, "few": 1}
 
 
+def test_one_receivers_many_leave_a_hand_for_its_owners_others(redis: Redis) -> None:
+    fill(redis, "acme", 200)
+    redis.hset("vf:callback:evt_acme0100", "url", "https://u@other:8443/x?y")
+    callbacks = Callbacks(redis)
+    parcels, _ = callbacks.claim(8, lease_s=60, share=4, at_one=3)
+    assert Counter(parcel.receiver for parcel in parcels) == {"acme h": 3, "acme u@other:8443": 1}
+    assert callbacks.claim(4, lease_s=60, share=4, at_one=3, under_way={"acme": 3, "acme h": 3})[0] == []
+
+
 def test_an_end_that_is_told_again_ends_nothing_that_was_played_again_since(redis: Redis) -> None:
     """Redis's answer may be lost, and the end comes again."""
     fill(redis, "acme", 1)

@@ -19,7 +19,7 @@ import pytest
 from redis import Redis
 
 from tests.worker.queue.couriers import BODY, due_in_s, open_client, post, shown
-from tests.worker.queue.receivers import Receiver, soon
+from tests.worker.queue.receivers import Receiver, receiving, soon
 from tests.worker.telemetry.recorded import Recorded
 from worker.queue.assemble import build_courier
 from worker.queue.callbacks import Callbacks
@@ -350,18 +350,37 @@ def test_a_slow_receiver_does_not_hold_up_the_others(redis: Redis, courier: Call
         post(redis, receiver.url + "/hang", event=f"evt_a{n:02}", owner="slow")
     post(redis, receiver.url + "/ok", event="evt_b", owner="quick")
     stop = threading.Event()
-    thread = threading.Thread(target=courier(timeout_s=60, lease_s=90, parallel=4).run, args=(stop,))
+    thread = threading.Thread(target=courier(timeout_s=60, lease_s=90, parallel=6).run, args=(stop,))
     thread.start()
     try:
         assert soon(lambda: receiver.at("/ok") and len(receiver.at("/hang")) == 2)
         post(redis, receiver.url + "/ok", event="evt_c", owner="quick")
         assert soon(lambda: len(receiver.at("/ok")) == 2)
-        assert len(receiver.at("/hang")) == 2, "half the hands"
+        assert len(receiver.at("/hang")) == 2, "half the hands but one"
     finally:
         stop.set()
         receiver.release.set()
         thread.join(60)
     assert not thread.is_alive()
+
+
+def test_a_receiver_that_hangs_leaves_a_hand_for_its_owners_others(
+    redis: Redis, courier: Callable[..., Courier], receiver: Receiver
+) -> None:
+    for n in range(300):
+        post(redis, receiver.url + "/hang", event=f"evt_a{n:03}")
+    stop = threading.Event()
+    with receiving() as other:
+        post(redis, other.url + "/ok", event="evt_b")
+        thread = threading.Thread(target=courier(timeout_s=60, lease_s=90, parallel=4).run, args=(stop,))
+        thread.start()
+        try:
+            assert soon(lambda: other.at("/ok"), within_s=20)
+            assert len(receiver.at("/hang")) == 1
+        finally:
+            stop.set()
+            receiver.release.set()
+            thread.join(60)
 
 
 def test_stopping_finishes_what_is_being_sent(redis: Redis, courier: Callable[..., Courier], receiver: Receiver) -> None:
