@@ -281,12 +281,12 @@ def _summary(counts: Counter[str]) -> str:
 def _texts(sources: list[str], lists: list[Path]) -> list[tuple[str, bool]]:
     """What was named, and whether it may be a glob. Raises ConfigError."""
     from worker.errors import ConfigError
-    from worker.source.files import read_list
+    from worker.source.files import read_all, read_list
 
     found: list[tuple[str, bool]] = []
     for source in sources:
         if source == "-":
-            found += ((line, False) for line in read_list(sys.stdin.buffer.read()))
+            found += ((line, False) for line in read_list(read_all(sys.stdin.buffer)))
         else:
             found.append((source, True))
     for path in lists:

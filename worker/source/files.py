@@ -17,6 +17,7 @@ import functools
 import hashlib
 import os
 import re
+import select
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
 )
+LOOK_UP_S, READ_BYTES = 0.5, 1 << 16
 
 Closed = frozenset[tuple[int, int]]
 """Folders that are not entered, by ``_identity``."""
@@ -98,6 +100,20 @@ def find_items(
                 yield item
 
 
+def read_all(file: BinaryIO) -> bytes:
+    """To the end of a file that nobody has read from. Looks up now and then: a signal just before a read does not end that."""
+    try:
+        fd = file.fileno()
+    except OSError:  # in memory
+        return file.read()
+    parts: list[bytes] = []
+    while not parts or parts[-1]:
+        while not select.select([fd], [], [], LOOK_UP_S)[0]:
+            pass
+        parts.append(os.read(fd, READ_BYTES))
+    return b"".join(parts)
+
+
 def read_list(data: bytes) -> list[str]:
     """Paths of a list: ended by NUL if it holds one, otherwise by line ends, behind a byte-order mark if an editor put one there.
     Bytes that are not UTF-8 become surrogates."""
@@ -121,7 +137,7 @@ def told_address(url: str) -> str:
 def _texts(arguments: Sequence[str], stdin: BinaryIO | None) -> Iterator[tuple[str, bool]]:
     for argument in arguments:
         if argument == "-":
-            yield from ((line, False) for line in read_list(stdin.read() if stdin else b""))
+            yield from ((line, False) for line in read_list(read_all(stdin) if stdin else b""))
         else:
             yield argument, True
 

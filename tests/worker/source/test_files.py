@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from worker.errors import ConfigError
+from worker.source import files
 from worker.source.files import find_items, read_list
 
 
@@ -314,3 +315,24 @@ def test_relative_paths_mean_nothing_where_the_current_folder_is_gone(
     with pytest.raises(ConfigError, match="out: the current folder is gone"):
         names(tree, [str(tree / "b.mp4")], skip=[Path("out")])
     assert names(tree, [str(tree / "b.mp4")]) == ["b.mp4"]
+
+
+def test_a_list_that_comes_piece_by_piece_is_read_to_its_end_and_no_wait_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that comes just before a wait begins is heeded after it."""
+    source, sink = os.pipe()
+    coming = [b"a.mp4\nb", None, b".mp4\n"]
+    waits: list[float] = []
+
+    def look(reading: list[int], writing: list[int], failing: list[int], wait_s: float) -> tuple[list[int], ...]:
+        waits.append(wait_s)
+        piece = coming.pop(0) if coming else b""
+        if piece is None:  # nothing came meanwhile
+            return [], [], []
+        os.write(sink, piece) if piece else os.close(sink)
+        return reading, [], []
+
+    monkeypatch.setattr(files.select, "select", look)
+    with open(source, "rb") as file:
+        assert files.read_all(file) == b"a.mp4\nb.mp4\n"
+    assert len(waits) == 4
+    assert max(waits) <= 1
