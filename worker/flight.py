@@ -1,4 +1,4 @@
-"""Two items at a time in one process: while one's last frames are scored, the next one's first are decoded.
+"""Three items at a time in one process: while one's last frames are scored, those of the next are decoded.
 
 A scan alone cannot keep two cores busy: it begins without a batch and ends in a few small ones
 (docs/decisions/0011-early-decision.md).
@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
 
-IN_FLIGHT = 2
+IN_FLIGHT = 3
 PATIENCE_S = 2.0
 """So long the items in flight are waited for when a run is cut; a scan looks up between two batches of frames."""
 

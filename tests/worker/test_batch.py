@@ -87,19 +87,19 @@ def test_another_run_may_delete_pictures_first(tmp_path: Path) -> None:
 
 
 def together(folder: Path, *, threads: int, patience_s: float, url: str | None = None) -> int:
-    """How many items of three one process has under way, where each waits so long for another."""
-    for name in "abc":
+    """How many items of four one process has under way, where each waits so long for another."""
+    for name in "abcd":
         (folder / name).write_text("real")
     settings = Settings.model_validate({"model": {"threads": threads}})
-    bar = Bar(Console(file=io.StringIO()), total=3, live=False)
+    bar = Bar(Console(file=io.StringIO()), total=4, live=False)
     batch = Batch(build=Together, settings=settings, workers=1, resume=False, folder=None, sink=Counting(), bar=bar)
     Together.most, Together.patience_s = 0, patience_s
-    batch.run([Item(path=folder / name, url=url) for name in "abc"])
+    batch.run([Item(path=folder / name, url=url) for name in "abcd"])
     return Together.most
 
 
-def test_two_files_are_under_way_in_one_process_of_two_threads(tmp_path: Path) -> None:
-    assert together(tmp_path, threads=2, patience_s=30) == 2
+def test_three_files_are_under_way_in_one_process_of_two_threads(tmp_path: Path) -> None:
+    assert together(tmp_path, threads=2, patience_s=30) == 3
 
 
 def test_one_thread_and_addresses_mean_one_at_a_time(tmp_path: Path) -> None:
@@ -108,13 +108,13 @@ def test_one_thread_and_addresses_mean_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_cut_reports_what_was_finished_behind_the_item_under_way(tmp_path: Path) -> None:
-    for name in "abcd":
+    for name in "abc":
         (tmp_path / name).write_text("real")
     sink = Keeping()
     settings = Settings.model_validate({"model": {"threads": 2}})
-    bar = Bar(Console(file=io.StringIO()), total=4, live=False)
+    bar = Bar(Console(file=io.StringIO()), total=3, live=False)
     batch = Batch(build=CutAtTheSecond, settings=settings, workers=1, resume=False, folder=None, sink=sink, bar=bar)
-    tally = batch.run([Item(path=tmp_path / name) for name in "abcd"])
+    tally = batch.run([Item(path=tmp_path / name) for name in "abc"])
     assert sink.names == ["a", "c"], "each once, and nothing of b, which was cut"
     assert tally.done == 2
     assert sink.closed == 1
@@ -186,6 +186,6 @@ class Together:
             self._now += 1
             Together.most = max(Together.most, self._now)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: Together.most > 1, timeout=self.patience_s)
+            self._changed.wait_for(lambda: Together.most > 2, timeout=self.patience_s)
             self._now -= 1
         return scanned(path, "real")

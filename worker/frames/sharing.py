@@ -23,8 +23,8 @@ import numpy as np
 from worker.types import UInt8
 
 KEPT = 2
-"""So many memories at most wait for the next file: files that are scanned at the same time, one being opened ahead."""
-KEPT_BYTES = 96 << 20
+"""So many memories at most wait for the next file."""
+KEPT_BYTES = 64 << 20
 """What each of them holds at most, from its beginning."""
 _HAS_MEMFD = hasattr(os, "memfd_create")
 _MADV_POPULATE_WRITE = 23
