@@ -71,21 +71,20 @@ class SharedMemory:
         except BaseException:
             os.close(self.fd)
             raise
-        self._parts = 0
-        self._gone: deque[None] = deque()
-        """Appended to by whichever thread drops a part's last reference."""
+        self._parts: deque[None] = deque()
+        """One for each part that is left; whichever thread drops a part's last reference takes one away."""
 
     @property
     def is_seen(self) -> bool:
         """Whether an array still looks at it."""
-        return self._parts > len(self._gone)
+        return bool(self._parts)
 
     def part(self, offset: int, size_bytes: int, on_gone: Callable[[], None] = lambda: None) -> UInt8:
         """uint8 [size_bytes], not copied, read-only. ``on_gone`` is called once neither it nor a view of it is left."""
         # ``frombuffer`` keeps the memory mapped; ``np.ndarray(buffer=...)`` would not
         memory = np.frombuffer(self._map, np.uint8, size_bytes, offset)
         memory.flags.writeable = False
-        self._parts += 1
+        self._parts.append(None)
         weakref.finalize(memory, self._end_part, on_gone).atexit = False
         return memory
 
@@ -103,7 +102,7 @@ class SharedMemory:
             self._map.close()
 
     def _end_part(self, on_gone: Callable[[], None]) -> None:
-        self._gone.append(None)
+        self._parts.pop()
         on_gone()
 
     def _touched(self) -> Iterator[tuple[int, int]]:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,18 @@ def test_parts_that_are_gone_do_not_hold_it(memories: SharedMemories) -> None:
     assert not memory.is_seen
     memories.give_back(memory)
     assert memories.take() is memory
+    memory.close()
+
+
+def test_what_is_remembered_of_parts_does_not_grow_with_their_number(memories: SharedMemories) -> None:
+    memory = memories.take()
+    memory.part(0, 1)
+    tracemalloc.start()
+    for _ in range(5000):
+        memory.part(0, 1)
+    grown_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown_bytes < 10_000
     memory.close()
 
 
