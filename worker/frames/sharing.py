@@ -71,6 +71,8 @@ class SharedMemory:
         except BaseException:
             os.close(self.fd)
             raise
+        self._close_fd = weakref.finalize(self, os.close, self.fd)  # or it would hold the memory of an object that was lost
+        self._close_fd.atexit = False
         self._parts: deque[None] = deque()
         """One for each part that is left; whichever thread drops a part's last reference takes one away."""
 
@@ -97,7 +99,7 @@ class SharedMemory:
 
     def close(self) -> None:
         """Unmap; where an array still looks at the memory, it goes with the last such array."""
-        os.close(self.fd)
+        self._close_fd()
         with contextlib.suppress(BufferError):
             self._map.close()
 

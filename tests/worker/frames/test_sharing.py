@@ -120,6 +120,16 @@ def test_what_is_remembered_of_parts_does_not_grow_with_their_number(memories: S
     memory.close()
 
 
+def test_a_memory_that_is_lost_leaves_no_descriptor_behind(memories: SharedMemories) -> None:
+    memory = memories.take()
+    fd, part = memory.fd, memory.part(0, 1)
+    del memory
+    os.fstat(fd)
+    del part
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
 @pytest.mark.parametrize("refused", ["madvise", "lseek"])
 def test_where_it_cannot_be_wiped_it_is_let_go(memories: SharedMemories, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
     def refuse(*arguments: object) -> int:
