@@ -24,7 +24,7 @@ from typing import Self
 
 from worker.errors import SourceError
 from worker.exhausted import exhausted
-from worker.frames import wire
+from worker.frames import seccomp, wire
 from worker.frames.boot import DEFAULT_OPENER, Booted
 from worker.frames.forkserver import ForkServer
 from worker.frames.limits import Limits
@@ -83,6 +83,8 @@ class SandboxedFrames:
             "shared_bytes": self._shared_bytes,
         }
         self._memories = SharedMemories(self._shared_bytes)
+        self._dies_whole = seccomp.is_supported()
+        """Whether a child that is gone left no process of its own behind, with the memory in its hands: it can start none."""
         self._server = ForkServer(opener, import_path, booted)
 
     def __enter__(self) -> Self:
@@ -128,7 +130,7 @@ class SandboxedFrames:
 
     def _let_go(self, peer: Peer, shared: SharedMemory) -> None:
         peer.kill()
-        if peer.is_gone:
+        if peer.is_gone and self._dies_whole:
             self._memories.give_back(shared)
         else:
             shared.close()

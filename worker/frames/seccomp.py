@@ -154,14 +154,27 @@ def _fail(number: int) -> int:
     return 0x00050000 | number
 
 
+def is_supported() -> bool:
+    """Whether the system has such a filter, and lets processes like this one install it. Nothing is installed."""
+    if not _is_known():
+        return False
+    ctypes.set_errno(0)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_SECCOMP, _MODE_FILTER, None, 0, 0)
+    return ctypes.get_errno() == errno.EFAULT  # it looked for the filter that was not given
+
+
+def _is_known() -> bool:
+    return sys.platform == "linux" and platform.machine() in _ARCHITECTURES and sys.maxsize >= 2**32
+
+
 def install(*, may_ask_drivers: bool = False) -> bool:
     """Filter this thread and all it will start; False where the system has no such filter. Needs ``no_new_privs``.
 
     ``may_ask_drivers``: ``ioctl`` passes, for devices that are open already, and the filter is for all threads there are.
     """
-    machine = platform.machine()
-    if sys.platform != "linux" or machine not in _ARCHITECTURES or sys.maxsize < 2**32:
+    if not _is_known():
         return False
+    machine = platform.machine()
     program = b"".join(_program(machine, os.getpid(), may_ask_drivers))
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: unsigned short len, then (aligned) a pointer.

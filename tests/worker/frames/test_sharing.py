@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import errno
 import json
 import os
+import platform
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -193,6 +196,18 @@ def test_memory_of_a_child_that_may_live_on_is_not_used_again(
         patch.setattr(ForkServer, "end", slow_to_die)
         assert inode_after(sandbox, path) == -1
     assert inode_after(sandbox, path) not in (first, -1)
+
+
+@pytest.mark.parametrize("lacking", ["machine", "prctl"])
+def test_memory_is_not_used_again_where_a_child_may_have_left_a_process_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    if lacking == "machine":
+        monkeypatch.setattr(platform, "machine", lambda: "riscv64")  # no system-call filter of ours
+    else:
+        monkeypatch.setattr(ctypes, "get_errno", lambda: errno.EPERM)  # a container's runtime allows none
+    with SandboxedFrames(Limits(), opener="hostile:open_misbehaving", import_path=[Path(__file__).parent]) as frames:
+        assert inode_after(frames, patterns(tmp_path, 64)) == -1
 
 
 def test_memory_of_a_child_that_crashed_is_used_again(sandbox: SandboxedFrames, tmp_path: Path) -> None:
