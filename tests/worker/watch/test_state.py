@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from worker.faces.track import FaceSighting, FrameSighting, Linker
+from worker.look import FaceLook, FrameLook
 from worker.types import Face, Label
 from worker.verdict.decide import Policy
 from worker.watch.events import TrackResult, WindowResult
 from worker.watch.frames import MOST_EVEN, MOST_WORST, KeptFrames
 from worker.watch.packed import pack_faces, pack_linker, unpack_faces, unpack_linker
 from worker.watch.recent import MOST_FACES, MOST_GAPS, Recent, Rhythm, result_of
+from worker.watch.state import WatchState
 from worker.watch.stretches import MOST, Stretches
 from worker.watch.tracks import MOST_TRACKS, Tracks
 from worker.watch.votes import MOST_VOTES, OTHERS, Votes
@@ -192,3 +194,22 @@ def test_a_rhythm_bounds_what_is_held() -> None:
     for window_s, hop_s, fps in ((10, 11, 2), (10, 0, 2), (100, 100, 9), (10, 5, 0)):
         with pytest.raises(ValueError, match=r"hop|frames"):
             Rhythm(window_s=window_s, hop_s=hop_s, fps=fps)
+
+
+def seen_face(logit: float | None, *, too_small: bool = False) -> FaceLook:
+    sighting = FaceSighting(box_xyxy=(0.0, 0.0, 60.0, 60.0), appearance_A=np.zeros(48, np.float32))
+    return FaceLook(sighting=sighting, prob=0.9, quality=0.5, too_small=too_small, logit=logit, crop_HWC=None)
+
+
+@pytest.mark.parametrize(
+    ("other", "left_out", "is_crowd"),
+    [(seen_face(-3.0), 0, True), (seen_face(None), 0, False), (seen_face(None, too_small=True), 0, False), (None, 1, True)],
+    ids=["could vote", "too poor", "too small", "not looked at"],
+)
+def test_a_crowd_are_faces_beside_the_largest_that_could_vote(other: FaceLook | None, left_out: int, is_crowd: bool) -> None:
+    faces = (seen_face(-3.0), *([other] if other else []))
+    sighting = FrameSighting(pts_s=0.5, signature_G3=np.zeros((64, 3), np.float32), faces=tuple(one.sighting for one in faces))
+    state = WatchState.new(Rhythm(window_s=10, hop_s=5, fps=2), evidence_per_track=1)
+    state.note(0.5, FrameLook(sighting=sighting, faces=faces, left_out=left_out), most=1)
+    _, coverage = state.recent.judge(0.0, 10.0, Policy())
+    assert (coverage.faces_left_out, state.counts.crowded) == (is_crowd, is_crowd)
