@@ -158,7 +158,8 @@ def _orientation(image: Image.Image) -> Any:
     """By the EXIF alone, as browsers turn: where that says nothing, Pillow's ``getexif`` takes XMP and old text chunks for it."""
     exif = Image.Exif()
     try:
-        exif.load(image.info.get("exif", b""))
+        if "exif" not in getattr(image, "text", {}):  # a text chunk of a PNG that has this name lies where the EXIF would
+            exif.load(image.info.get("exif", b""))
         return exif.get(ExifTags.Base.Orientation)
     except _PILLOW_ERRORS:  # what cannot be read turns nothing
         return None

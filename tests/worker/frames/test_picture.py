@@ -154,12 +154,16 @@ def test_xmp_turns_nothing_as_in_browsers(tmp_path: Path, suffix: str, with_exif
     assert near(frame.rgb_HWC[16, 8], LEFT)
 
 
-def test_an_old_text_chunk_turns_nothing_as_in_browsers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["Raw profile type exif", "exif"])
+def test_an_old_text_chunk_turns_nothing_as_in_browsers(tmp_path: Path, name: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
     path, text = tmp_path / "picture.png", PngImagePlugin.PngInfo()
-    text.add_text("Raw profile type exif", f"\nexif\n{len(exif.tobytes())}\n{exif.tobytes().hex()}")
+    said = exif.tobytes() if name == "exif" else f"\nexif\n{len(exif.tobytes())}\n{exif.tobytes().hex()}".encode()
+    text.add(b"tEXt", name.encode() + b"\0" + said)
     two_halves().save(path, pnginfo=text)
+    with Image.open(path) as image:
+        assert image.getexif()[0x0112] == 3
     _, (frame,) = read(path)
     assert near(frame.rgb_HWC[16, 8], LEFT)
 
