@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import platform
+import signal
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -196,6 +197,27 @@ def test_memory_of_a_child_that_may_live_on_is_not_used_again(
         patch.setattr(ForkServer, "end", slow_to_die)
         assert inode_after(sandbox, path) == -1
     assert inode_after(sandbox, path) not in (first, -1)
+
+
+def test_memory_of_a_child_whose_end_nobody_saw_is_not_used_again(sandbox: SandboxedFrames, tmp_path: Path) -> None:
+    path = patterns(tmp_path, 64)
+    first = inode_after(sandbox, path)
+    with sandbox.open(path) as media:
+        assert len(list(media.frames(ALL))) == 4
+        assert sandbox.zygote_pid is not None
+        os.kill(sandbox.zygote_pid, signal.SIGKILL)
+    assert sandbox._memories._kept == []
+    assert inode_after(sandbox, path) not in (first, -1)
+
+
+def test_what_is_kept_goes_when_the_sandbox_is_closed(tmp_path: Path) -> None:
+    with SandboxedFrames(Limits(), opener="hostile:open_misbehaving", import_path=[Path(__file__).parent]) as frames:
+        inode_after(frames, patterns(tmp_path, 64))
+        (memory,) = frames._memories._kept
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(memory.fd)
+    with pytest.raises(ValueError, match="closed"):
+        memory.part(0, 1)
 
 
 @pytest.mark.parametrize("lacking", ["machine", "prctl"])

@@ -15,7 +15,7 @@ from worker.types import Face, Label
 from worker.verdict.decide import Policy
 from worker.watch.events import TrackResult, WindowResult
 from worker.watch.frames import MOST_EVEN, MOST_WORST, KeptFrames
-from worker.watch.packed import pack_faces, pack_linker, unpack_faces, unpack_linker
+from worker.watch.packed import pack_faces, pack_linker, unpack_faces, unpack_linker, unpack_times
 from worker.watch.recent import MOST_FACES, MOST_GAPS, Recent, Rhythm, result_of
 from worker.watch.state import WatchState
 from worker.watch.stretches import MOST, Stretches
@@ -213,3 +213,15 @@ def test_a_crowd_are_faces_beside_the_largest_that_could_vote(other: FaceLook | 
     state.note(0.5, FrameLook(sighting=sighting, faces=faces, left_out=left_out), most=1)
     _, coverage = state.recent.judge(0.0, 10.0, Policy())
     assert (coverage.faces_left_out, state.counts.crowded) == (is_crowd, is_crowd)
+
+
+def test_crowds_are_remembered_no_longer_than_their_frames() -> None:
+    recent = Recent(Rhythm(window_s=10, hop_s=5, fps=2))
+    for half in range(2000):
+        recent.add(half / 2, (), is_crowded=True)
+        recent.forget(half / 2 - 10)
+    state = through_json(recent.state())
+    assert len(unpack_times(state["crowded"])) == 21
+    restored = Recent(Rhythm(window_s=10, hop_s=5, fps=2), state)
+    restored.forget(2000.0)
+    assert "crowded" not in restored.state()
