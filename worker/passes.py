@@ -201,7 +201,7 @@ class Passes:
 
 
 def _of_one_size(batches: Iterable[list[Frame]]) -> Iterator[list[Frame]]:
-    """Batches cut where the frames' size changes, as where a stream turns itself in the middle."""
+    """Batches cut where the frames' size changes: decoders scale all to the first's, but one taken over may say otherwise."""
     for batch in batches:
         for _, frames in groupby(batch, key=lambda frame: (frame.height, frame.width)):
             yield list(frames)
