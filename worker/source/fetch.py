@@ -21,6 +21,8 @@ class UrlSource:
         """The media as a new file in ``folder``. Raises FetchError, MediaError, StorageFull."""
         self._http.guard.check_url(url)
         site = self._social.site_of(url) if self._social else None
+        if self._social and site is not None:
+            self._social.await_turn(site, url, self._http.timeout_s)
         with self._http.session() as session:
             if self._social and site is not None:
                 return self._social.fetch(session, site, url, folder, on_progress)

@@ -62,9 +62,19 @@ class SocialSource:
         found = next((one for one in self._extractors() if one.suitable(url)), None)
         return None if found is None else str(found.IE_NAME).lower().partition(":")[0]
 
+    def await_turn(self, site: str, url: str, within_s: float) -> None:
+        """Before ``fetch``, whose time begins behind it. Raises FetchRateLimited if the turn is too far away: it is set aside for
+        the next attempt."""
+        ticket, ends_at = hashlib.sha256(url.encode()).hexdigest()[:16], time.monotonic() + within_s
+        while wait_s := self._limiter.take(site, ticket):
+            if wait_s > self._limiter.longest_wait_s or time.monotonic() + wait_s >= ends_at:
+                raise FetchRateLimited(f"{site} is asked often enough at present", retry_after_s=wait_s, is_turn=True)
+            if wait_s > _TOLD_FROM_S:
+                log.warning("%s is asked often enough at present: the next post waits for %.0f s", site, wait_s)
+            time.sleep(wait_s)
+
     def fetch(self, session: Session, site: str, url: str, folder: Path, on_progress: OnProgress | None = None) -> Fetched:
         """The post's (first) video as a new file in ``folder``. Raises FetchError, MediaError, StorageFull."""
-        self._await_turn(site, hashlib.sha256(url.encode()).hexdigest()[:16], session.ends_at)
         try:
             return self._first_of(session, self._look_at(session, url), folder / "post", on_progress)
         except FetchRateLimited as exc:
@@ -129,15 +139,6 @@ class SocialSource:
             fetched.path.unlink()
             raise UnsupportedMedia("a page or a playlist where the site says that media are")
         return fetched
-
-    def _await_turn(self, site: str, ticket: str, ends_at: float) -> None:
-        """Raises FetchRateLimited if the turn is too far away: it is set aside for the next attempt."""
-        while wait_s := self._limiter.take(site, ticket):
-            if wait_s > self._limiter.longest_wait_s or time.monotonic() + wait_s >= ends_at:
-                raise FetchRateLimited(f"{site} is asked often enough at present", retry_after_s=wait_s, is_turn=True)
-            if wait_s > _TOLD_FROM_S:
-                log.warning("%s is asked often enough at present: the next post waits for %.0f s", site, wait_s)
-            time.sleep(wait_s)
 
     def _extractors(self) -> list[type[Any]]:
         if self._loaded is None:

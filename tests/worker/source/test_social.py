@@ -268,8 +268,9 @@ def test_a_site_has_its_turns(spy: Spy, tmp_path: Path) -> None:
 def test_a_turn_is_waited_for_where_there_is_no_later_attempt(
     longest_wait_s: float, fetched: bool, spy: Spy, tmp_path: Path
 ) -> None:
-    pages = {"a": reply(b"", 429, Retry_After="1"), "b": one()}
-    with posts(site(pages, {"clip.mp4": BODY}), spy, longest_wait_s=longest_wait_s) as (server, urls):
+    slow = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", BODY[:9], BODY[9:], every_s=0.3)
+    pages = {"a": reply(b"", 429, Retry_After="1"), "b": one("HERE/post/slow"), "slow": slow}
+    with posts(site(pages), spy, longest_wait_s=longest_wait_s, timeout_s=1.5) as (server, urls):
         with pytest.raises(FetchRateLimited, match="429"):
             urls.fetch(server.url("/post/a"), tmp_path)
         with contextlib.nullcontext() if fetched else pytest.raises(FetchRateLimited, match="often enough"):
