@@ -38,13 +38,35 @@ def test_one_worker_holds_a_site_for_all(redis: Redis) -> None:
     assert other.take("b", "t") == 0
 
 
+def test_who_comes_while_a_site_is_held_has_a_turn_behind_that(redis: Redis) -> None:
+    """All at its end, a long queue would be claimed and handed back in vain for each answer of 429."""
+    limiter = RedisSiteLimiter(redis, per_minute=30)
+    limiter.hold("a", 60)
+    waits = [limiter.take("a", f"t{i}") for i in range(100)]
+    assert all(50 < wait <= 60 for wait in waits[:30])
+    for number, wait in enumerate(waits[30:], 1):
+        assert 50 + 2 * number < wait <= 60 + 2 * number
+
+
+def test_turns_that_are_set_aside_keep_their_distance_over_a_hold(redis: Redis) -> None:
+    limiter = RedisSiteLimiter(redis, per_minute=6)
+    waits = [limiter.take("a", f"t{i}") for i in range(9)]
+    limiter.hold("a", 30)
+    limiter.hold("a", 90)
+    for number, wait in list(enumerate(waits))[6:]:
+        assert 80 < limiter.take("a", f"t{number}") - wait <= 91
+    assert 110 < limiter.take("a", "new") <= 131
+    redis.delete("vf:site:a:hold")  # as when it is over, but 90 s earlier by the other clock
+    assert 110 < limiter.take("a", "new") <= 131
+
+
 def test_nothing_is_left_in_redis_for_good(redis: Redis) -> None:
     limiter = RedisSiteLimiter(redis, per_minute=1)
     limiter.take("a", "p")
     limiter.take("a", "q")
     limiter.hold("a", 5)
     names = redis.keys("*")
-    assert len(names) == 3
+    assert len(names) == 4
     assert all(0 < redis.pttl(name) <= 2_000_000 for name in names)
 
 
