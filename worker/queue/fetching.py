@@ -43,12 +43,12 @@ class Sources:
     store: ArtifactStore
 
     @contextlib.contextmanager
-    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes | None = None) -> Iterator[Brought]:
+    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes | None = None, scan_id: str = "") -> Iterator[Brought]:
         """The bytes while the context is open. Raises FetchError, MediaError."""
         if source.path is not None:
             yield Brought(path=resolve_below(source.path, self.roots))
         elif source.url is not None:
-            got = self.urls.fetch(source.url, folder, on_bytes)
+            got = self.urls.fetch(source.url, folder, on_bytes, scan_id)
             yield Brought(path=got.path, content=Content(sha256=got.sha256, size_bytes=got.size_bytes))
         else:
             path = folder / "upload"

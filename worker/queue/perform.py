@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -104,8 +105,8 @@ class QueueScanner(Protocol):
 class Fetcher(Protocol):
     """Brings a source's bytes here (``worker.queue.fetching.Sources``)."""
 
-    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes) -> AbstractContextManager[Brought]:
-        """The bytes while the context is open; ``folder`` is this scan's own. ``on_bytes`` is told what has come of a
+    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes, scan_id: str) -> AbstractContextManager[Brought]:
+        """The bytes while the context is open; ``folder`` is this attempt's own. ``on_bytes`` is told what has come of a
         download, and may end it by an error. Raises FetchError, MediaError."""
         ...
 
@@ -188,7 +189,8 @@ class Performer:
         with contextlib.ExitStack() as stack:
             with full_told():
                 scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self.folder, prefix="scan-")))
-            fetching = self.sources.fetch(record.request.source, scratch, lambda *bytes: self._on_bytes(claim, *bytes))
+            told = functools.partial(self._on_bytes, claim)
+            fetching = self.sources.fetch(record.request.source, scratch, told, claim.id)
             brought = stack.enter_context(fetching)
             as_hashed = identity(brought)
             content = brought.content or read_content(brought.path, self.scanner.max_bytes)

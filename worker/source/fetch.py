@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 from worker.errors import MediaTooLarge, UnsupportedMedia
 from worker.source.http import Fetched, HttpSource, OnProgress
@@ -17,12 +18,15 @@ class UrlSource:
     def __init__(self, *, http: HttpSource, playlists: Playlists, social: SocialSource | None = None) -> None:
         self._http, self._playlists, self._social = http, playlists, social
 
-    def fetch(self, url: str, folder: Path, on_progress: OnProgress | None = None) -> Fetched:
-        """The media as a new file in ``folder``. Raises FetchError, MediaError, StorageFull."""
+    def fetch(self, url: str, folder: Path, on_progress: OnProgress | None = None, ticket: str = "") -> Fetched:
+        """The media as a new file in ``folder``. A turn at a site is kept for ``ticket`` until a later attempt (``SiteLimiter``).
+
+        Raises FetchError, MediaError, StorageFull.
+        """
         self._http.guard.check_url(url)
         site = self._social.site_of(url) if self._social else None
         if self._social and site is not None:
-            self._social.await_turn(site, url, self._http.timeout_s)
+            self._social.await_turn(site, ticket or uuid4().hex, self._http.timeout_s)
         with self._http.session() as session:
             if self._social and site is not None:
                 return self._social.fetch(session, site, url, folder, on_progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -62,10 +61,10 @@ class SocialSource:
         found = next((one for one in self._extractors() if one.suitable(url)), None)
         return None if found is None else str(found.IE_NAME).lower().partition(":")[0]
 
-    def await_turn(self, site: str, url: str, within_s: float) -> None:
+    def await_turn(self, site: str, ticket: str, within_s: float) -> None:
         """Before ``fetch``, whose time begins behind it. Raises FetchRateLimited if the turn is too far away: it is set aside for
         the next attempt."""
-        ticket, ends_at = hashlib.sha256(url.encode()).hexdigest()[:16], time.monotonic() + within_s
+        ends_at = time.monotonic() + within_s
         while wait_s := self._limiter.take(site, ticket):
             if wait_s > self._limiter.longest_wait_s or time.monotonic() + wait_s >= ends_at:
                 raise FetchRateLimited(f"{site} is asked often enough at present", retry_after_s=wait_s, is_turn=True)

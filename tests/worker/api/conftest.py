@@ -137,7 +137,7 @@ class Shelf:
     """Sources as these tests have them: an address's bytes are its path."""
 
     @contextlib.contextmanager
-    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes) -> Iterator[Brought]:
+    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes, scan_id: str) -> Iterator[Brought]:
         path = folder / "media"
         path.write_text(urlsplit(source.url or "").path)
         yield Brought(path=path)

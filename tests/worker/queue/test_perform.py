@@ -45,7 +45,8 @@ class Here:
     ) -> None:
         self._path, self._error, self._content, self._pieces = path, error, content, pieces
 
-    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes) -> Here:
+    def fetch(self, source: RequestSource, folder: Path, on_bytes: OnBytes, scan_id: str) -> Here:
+        self.scan_id = scan_id
         for piece in self._pieces:
             on_bytes(piece, 100)
         return self
@@ -191,7 +192,9 @@ def test_a_scan_waits_for_its_turn_at_a_site_however_far_away_and_loses_no_attem
     scan_id = attempt.submit()
     for wait_s in (7000, 4000, 1000, 400):
         error = FetchRateLimited("asked often enough", retry_after_s=wait_s, is_turn=True)
-        assert attempt.perform(scan_id, error=error) == "queued"
+        source = Here(attempt.folder / "none", error)
+        assert attempt.perform_with(source, scan_id).how == "queued"
+        assert source.scan_id == scan_id, "whose turn it is"
         ahead_ms = attempt.records.get(scan_id).not_before_ms - attempt.records.now_ms()
         assert 1000 * (wait_s - 60) < ahead_ms <= 1000 * wait_s
         attempt.records.redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)

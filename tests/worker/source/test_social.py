@@ -264,6 +264,18 @@ def test_a_site_has_its_turns(spy: Spy, tmp_path: Path) -> None:
     assert len(server.requests) == 3
 
 
+def test_scans_of_one_post_have_turns_of_their_own(spy: Spy, tmp_path: Path) -> None:
+    """With one for all of them, each began to wait anew when the one before had been there."""
+    waits: dict[str, float] = {}
+    with posts(site({"a": one()}, {"clip.mp4": BODY}), spy, per_minute=1) as (server, urls):
+        assert urls.fetch(server.url("/post/a"), tmp_path, ticket="first").size_bytes == len(BODY)
+        for ticket in ("second", "third", "second"):
+            with pytest.raises(FetchRateLimited) as caught:
+                urls.fetch(server.url("/post/a"), tmp_path, ticket=ticket)
+            waits[ticket] = caught.value.retry_after_s or 0
+    assert 30 < waits["second"] <= 60 < 90 < waits["third"] <= 120
+
+
 @pytest.mark.parametrize(("longest_wait_s", "fetched"), [(0.1, False), (math.inf, True)])
 def test_a_turn_is_waited_for_where_there_is_no_later_attempt(
     longest_wait_s: float, fetched: bool, spy: Spy, tmp_path: Path
