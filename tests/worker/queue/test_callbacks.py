@@ -71,6 +71,7 @@ def test_a_share_of_one_is_one_of_each_owner(redis: Redis) -> None:
 def test_one_receivers_many_leave_a_hand_for_its_owners_others(redis: Redis) -> None:
     fill(redis, "acme", 200)
     redis.hset("vf:callback:evt_acme0100", "url", "https://u@other:8443/x?y")
+    redis.hset("vf:callback:evt_acme0001", "url", "http://H?z")  # the same host
     callbacks = Callbacks(redis)
     parcels, _ = callbacks.claim(8, lease_s=60, share=4, at_one=3)
     assert Counter(parcel.receiver for parcel in parcels) == {"acme h": 3, "acme u@other:8443": 1}

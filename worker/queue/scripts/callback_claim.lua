@@ -1,6 +1,7 @@
 -- Take callbacks that are due: each is this courier's until now + lease_ms, when it is due again by itself.
--- No owner gets more than its share at a time, nor does one receiver of an owner's, a host, more than its own. Where what is over fills the whole look and hands stay free, it is put off, each a
--- little more than the one before, so that the next look sees others' and the owner itself is never without one that is due.
+-- No owner gets more than its share at a time, nor does one receiver of an owner's, a host, more than its own. Where what is over
+-- fills the whole look and hands stay free, it is put off, each a little more than the one before, so that the next look sees
+-- others' and the owner itself is never without one that is due.
 -- On the way, what Redis has forgotten of the oldest dead ones leaves their list, so that nobody counts it.
 -- ARGV: ns, lease_ms, how many, an owner's share, a receiver's share, {owner or receiver, how many it has under way here}...
 -- Returns {ms until another look is worth it or -1, {event, fence, the how manieth try, owner, url, type, body, ms since it was owed,
@@ -17,7 +18,7 @@ for _, event in ipairs(due) do
   if #taken == wanted then break end
   local k = key('callback', event)
   local r = redis.call('HMGET', k, 'owner', 'url', 'type', 'body', 'tries', 'created_ms')
-  local receiver = (r[1] or '') .. ' ' .. (string.match(r[2] or '', '^[^/]*//([^/?#]*)') or '')
+  local receiver = (r[1] or '') .. ' ' .. string.lower(string.match(r[2] or '', '^[^/]*//([^/?#]*)') or '')
   if not (r[1] and r[2] and r[3] and r[4]) then
     redis.call('ZREM', key('callbacks'), event)
   elseif (under_way[r[1]] or 0) >= share or (under_way[receiver] or 0) >= receivers then
