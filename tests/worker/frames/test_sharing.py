@@ -116,11 +116,11 @@ def test_what_is_remembered_of_parts_does_not_grow_with_their_number(memories: S
     memory = memories.take()
     memory.part(0, 1)
     tracemalloc.start()
-    for _ in range(5000):
+    for _ in range(20_000):
         memory.part(0, 1)
     grown_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert grown_bytes < 10_000
+    assert grown_bytes < 80_000  # one pointer each would be twice that; other threads of the test run take some, too
     memory.close()
 
 
