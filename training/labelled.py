@@ -15,7 +15,7 @@ from training.prepare import Crop, read_index
 from training.splits import COMMITTED, Item, read_split, split_sha256
 from worker.errors import ConfigError
 from worker.model.checkpoint import load_spec, sha256
-from worker.model.spec import TrainingData
+from worker.model.spec import TrainingData, TrainingSource
 
 DATA = Path("../shared/data")
 """Where the committed split's files are looked for."""
@@ -117,6 +117,15 @@ def earlier_splits(starts: Iterable[TrainingData], split: str) -> tuple[str, ...
     """Splits other than ``split`` that the checkpoints were trained by which weights begin from, and those before them."""
     found = {one for start in starts for one in (start.split_sha256, *start.earlier_splits) if one not in (None, split)}
     return tuple(sorted(filter(None, found)))
+
+
+def with_left_out(own: Sequence[TrainingSource], starts: Iterable[TrainingData]) -> tuple[TrainingSource, ...]:
+    """A run's sources, with those whose left-out files the checkpoints learnt from that its weights begin from."""
+    found = {source.name: source for source in own}
+    for source in (source for start in starts for source in start.sources if source.leftout):
+        before = found.setdefault(source.name, source)
+        found[source.name] = before.model_copy(update={"leftout": max(before.leftout, source.leftout)})
+    return tuple(found[name] for name in sorted(found))
 
 
 def refuse_known(start: Path, groups: Collection[str], folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from training import terms
 from training.data import held_out, is_left_out
 from training.identity import rows_sha256
-from training.labelled import earlier_splits, refuse_known
+from training.labelled import earlier_splits, refuse_known, with_left_out
 from training.prepare import RECONSTRUCTED, Crop, read_index
 from training.provenance import split_of
 from training.settings import Fit, Mixture
@@ -103,7 +103,7 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str, starts:
     sources = training_sources(held_out(rows, trained.fit.hold_out), trained.fit.mixture)
     starts = [path for path in (network.start, *starts) if path is not None]
     licence = terms.of_training(trained.fit.terms, sources, data=terms.of_cache(cache), starts=starts, init=network.init)
-    split = split_sha256(split_of(cache))
+    split, begun = split_sha256(split_of(cache)), [checkpoint.load_spec(path).training for path in starts]
     for path in starts if trained.fit.hold_out else ():
         refuse_known(path, trained.fit.hold_out, cache)
     return ModelSpec(
@@ -114,10 +114,10 @@ def make_spec(trained: Trained, cache: Path, *, name: str, version: str, starts:
         families=trained.fit.mixture.families,
         crop=CropSpec(size=trained.fit.size),
         training=TrainingData(
-            sources=sources,
+            sources=with_left_out(sources, begun),
             split_sha256=split,
             held_out=trained.fit.hold_out,
-            earlier_splits=earlier_splits((checkpoint.load_spec(path).training for path in starts), split),
+            earlier_splits=earlier_splits(begun, split),
         ),
         git_revision=git_revision(),
         licence=licence,

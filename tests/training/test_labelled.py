@@ -15,7 +15,7 @@ from tests.training.test_scans import report, write
 from training.commands.data import app as data_app
 from training.commands.release import app
 from training.evaluation.cases import Case
-from training.labelled import DATA, as_learnt, earlier_splits, judges, labelled_files, tell_of_another_split
+from training.labelled import DATA, as_learnt, earlier_splits, judges, labelled_files, tell_of_another_split, with_left_out
 from training.paper.release import trained_on
 from training.paper.sets import choose_sets
 from training.paper.settings import Selection, Sets
@@ -195,6 +195,18 @@ def test_where_a_staged_run_took_some_of_a_sources_left_out_files_all_of_them_ar
     assert {(row.source, row.split) for row in found} == {
         ("mine", "train"), ("yours", "train"), ("yours", "leftout"), ("others", "heldout"),
     }  # fmt: skip
+
+
+def test_left_out_files_that_a_start_learnt_from_stay_learnt() -> None:
+    start = TrainingData(sources=(TrainingSource(name="mine", real=2, leftout=2), TrainingSource(name="yours", real=1)))
+    for own, told in (
+        ((), {"mine": 2}),
+        ((TrainingSource(name="mine", real=1, leftout=1), TrainingSource(name="others")), {"mine": 2, "others": 0}),
+    ):
+        sources = with_left_out(own, [start])
+        assert {source.name: source.leftout for source in sources} == told
+        files = [item("1.mp4", "real", "1", "train"), item("2.mp4", "real", "2", "leftout")]
+        assert [file.split for file in as_learnt(files, TrainingData(sources=sources))] == ["train", "train"]
 
 
 def test_a_checkpoint_has_learnt_from_what_its_own_committed_split_says(tmp_path: Path) -> None:

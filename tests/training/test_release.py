@@ -38,6 +38,12 @@ def test_a_checkpoint_holds_the_average_and_names_its_data(cache: Path, tmp_path
     assert spec.training.split_sha256 == split_sha256()
     assert (spec.backbone, spec.head.num_steps, spec.crop.size) == ("test_efficientnet", 2, 32)
     assert {source.name: (source.real, source.fake) for source in spec.training.sources}["ffpp"] == (2, 2)
+    staged = TrainingSource(name="lfw", real=3, leftout=3)
+    data = spec.training.model_copy(update={"sources": (staged, TrainingSource(name="dfd", fake=1))})
+    checkpoint.save(tmp_path / "staged.safetensors", weights, spec.model_copy(update={"training": data}))
+    start, out = tmp_path / "staged.safetensors", tmp_path / "averaged.safetensors"
+    after = export_checkpoint(tmp_path / "run", cache, out, name="tiny", version="1", start=start)
+    assert {*after.training.sources} == {*spec.training.sources, staged}
 
 
 def test_what_a_run_held_out_is_none_of_what_its_checkpoint_learnt_from(cache: Path, tmp_path: Path) -> None:

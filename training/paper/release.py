@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from training import terms
-from training.labelled import earlier_splits
+from training.labelled import earlier_splits, with_left_out
 from training.paper.sets import Chosen
 from training.paper.settings import FAMILIES, Pipeline, TrainStage
 from training.provenance import split_of
@@ -25,7 +25,8 @@ def write_checkpoint(
     last = pipeline.stage(pipeline.weights_from)
     assert isinstance(last, TrainStage)
     init, split = pipeline.network.init, split_sha256(split_of(cache))
-    begun = None if init is None else terms.spec_of_start(init)
+    start = None if init is None else terms.spec_of_start(init)
+    begun = () if start is None else (start.training,)
     head = HeadSpec(
         kind="linear" if last.stage == "finetune" else pipeline.network.head,
         hidden_dim=pipeline.network.hidden_dim,
@@ -39,9 +40,9 @@ def write_checkpoint(
         families=FAMILIES,
         crop=CropSpec(size=last.size),
         training=TrainingData(
-            sources=trained_on(chosen),
+            sources=with_left_out(trained_on(chosen), begun),
             split_sha256=split,
-            earlier_splits=() if begun is None else earlier_splits([begun.training], split),
+            earlier_splits=earlier_splits(begun, split),
         ),
         git_revision=git_revision(),
         licence=terms.of_training(

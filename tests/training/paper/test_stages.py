@@ -26,7 +26,7 @@ from training.terms import BUNDLED
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.restore import load_network
-from worker.model.spec import TrainingData
+from worker.model.spec import TrainingData, TrainingSource
 
 ROOT = Path(__file__).parents[3]
 CHILD = """
@@ -84,13 +84,16 @@ def test_a_checkpoint_says_by_which_splits_its_start_was_trained(
     gone_through: Path, crops: Path, tiny: Pipeline, tmp_path: Path
 ) -> None:
     spec, arrays = checkpoint.load(gone_through / MODEL)
-    begun = spec.model_copy(update={"training": TrainingData(sources=(), split_sha256="b" * 64, earlier_splits=("c" * 64,))})
+    of_start = TrainingSource(name="lfw", real=2, leftout=2)
+    learnt = TrainingData(sources=(of_start,), split_sha256="b" * 64, earlier_splits=("c" * 64,))
+    begun = spec.model_copy(update={"training": learnt})
     checkpoint.save(tmp_path / "start.safetensors", arrays, begun)
     network = tiny.network.model_copy(update={"init": tmp_path / "start.safetensors"})
     run_pipeline(tiny.model_copy(update={"network": network, "stages": tiny.stages[:1]}), crops, tmp_path / "run")
     training = checkpoint.load_spec(tmp_path / "run" / MODEL).training
     assert training.split_sha256 == split_sha256()
     assert training.earlier_splits == ("b" * 64, "c" * 64)
+    assert of_start in training.sources, "its left-out files are no test of these weights either"
 
 
 @pytest.mark.timeout(900)  # a process that imports torch may have to wait for a busy machine
