@@ -19,6 +19,7 @@ from training.paper.sets import Chosen, counts
 from training.paper.settings import Pipeline
 from training.paper.tables import PUBLISHED, TABLE_4, Extremes, Published, extremes, read_epochs, side_by_side
 from training.release import git_revision
+from training.terms import spec_of_start
 
 MARKDOWN, HTML = "report.md", "report.html"
 
@@ -52,14 +53,16 @@ def contents(pipeline: Pipeline, chosen: Chosen, folder: Path) -> dict[str, Any]
     """All that the templates name; draws the figures."""
     results, found = _results(folder)
     network = pipeline.network
+    judged = {row.source for row in chosen.test}
+    start = None if network.init is None else spec_of_start(network.init)
+    learnt_before = () if start is None else start.training.sources
     return {
         "stages": [_stage_part(published, folder) for published in PUBLISHED if _ran(pipeline, published.stage)],
         "results": results,
         "extremes": found,
         "published_4": TABLE_4,
-        "learnt_too": sorted(
-            {row.source for row in chosen.test} & {row.source for row in (*chosen.first.rows, *chosen.second.rows)}
-        ),
+        "learnt_too": sorted(judged & {row.source for row in (*chosen.first.rows, *chosen.second.rows)}),
+        "known_to_start": sorted(judged & {source.name for source in learnt_before}),
         "sets": {
             "set 1, training": counts(chosen.first.train),
             "set 1, validation": counts(chosen.first.validation),

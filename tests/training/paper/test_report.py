@@ -15,8 +15,10 @@ from training.paper.evaluate import SourceResult
 from training.paper.figures import draw_sources
 from training.paper.report import HTML, MARKDOWN, write_report
 from training.paper.settings import Pipeline
-from training.paper.stages import read_sets
+from training.paper.stages import MODEL, read_sets
 from training.paper.tables import FINETUNE, HEAD, UNFREEZE, Epoch, extremes, side_by_side
+from worker.model import checkpoint
+from worker.model.spec import TrainingData, TrainingSource
 
 
 def table(text: str, title: str) -> list[list[str]]:
@@ -65,6 +67,21 @@ def test_table_4_says_which_of_its_sources_were_trained_on(gone_through: Path, c
             text = (gone_through / name).read_text()
             assert told in text
             assert untold not in text
+
+
+def test_table_4_says_which_of_its_sources_the_start_was_trained_on(
+    gone_through: Path, crops: Path, tiny: Pipeline, tmp_path: Path
+) -> None:
+    spec, arrays = checkpoint.load(gone_through / MODEL)
+    learnt = TrainingData(sources=(TrainingSource(name="lfw", real=2), TrainingSource(name="celebdf", fake=1)))
+    checkpoint.save(tmp_path / "start.safetensors", arrays, spec.model_copy(update={"training": learnt}))
+    network = tiny.network.model_copy(update={"init": tmp_path / "start.safetensors"})
+    write_report(tiny.model_copy(update={"network": network}), read_sets(crops, tiny.sets), gone_through)
+    for name in (MARKDOWN, HTML):
+        text = (gone_through / name).read_text()
+        assert "start.safetensors, from which the network began, was trained on lfw" in text
+        assert "none of them was trained on" not in text
+    write_report(tiny, read_sets(crops, tiny.sets), gone_through)
 
 
 class Pictures(HTMLParser):
