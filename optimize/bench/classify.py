@@ -149,8 +149,9 @@ def classify_figures(found: Classified) -> list[Figure]:
             figures.append(
                 Figure(name=f"{name}: largest |dp| to eager", value=float(off.max()), unit="", note=f"mean {off.mean():.2g}")
             )
-        if (held := next(iter(by_batch.values()))[-1].reply.get("memory_bytes")) is not None:
-            figures.append(Figure(name=f"{name}: memory on the GPU", value=held / 1024**2, unit="MiB"))
+        held = [run.reply["memory_bytes"] for runs in by_batch.values() for run in runs]
+        if None not in held:
+            figures.append(Figure(name=f"{name}: memory that PyTorch held on the GPU", value=max(held) / 1024**2, unit="MiB"))
     figures += [Figure(name=name, value=None, unit="crops/s", note=why) for name, why in found.unmeasured.items()]
     return figures
 

@@ -15,6 +15,8 @@ from worker.types import Float32, Json, UInt8
 
 MOST_CROPS = 64
 """The largest batch that is measured."""
+BY_TORCH = ("eager", "compile")
+"""Kinds all of whose memory on the GPU torch allocates."""
 Logits = Callable[[UInt8], Float32]
 
 
@@ -44,7 +46,7 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
             parts = [np.ascontiguousarray(crops_FHWC[places[at : at + batch]]) for at in range(0, count, batch)]
             work = [parts[lane :: len(lanes)] for lane in range(len(lanes))]
             done = list(pool.map(lambda lane: [lanes[lane](part) for part in work[lane]], range(len(lanes))))
-            reply: Json = {"crops": count, "memory_bytes": _device_memory(device)}
+            reply: Json = {"crops": count, "memory_bytes": _torch_memory() if device != "cpu" and kind in BY_TORCH else None}
             if request.get("scores"):
                 in_order = [done[n % len(lanes)][n // len(lanes)] for n in range(len(parts))]
                 reply["logits"] = np.concatenate(in_order).tolist()
@@ -123,10 +125,8 @@ def _openvino(precision: str, threads: int) -> list[Logits]:
     return [lane() for _ in range(threads)]
 
 
-def _device_memory(device: str) -> int | None:
-    """The most that torch has held on the GPU; None on a CPU."""
-    if device == "cpu":
-        return None
+def _torch_memory() -> int:
+    """The most that torch has held on the GPU; other runtimes' memory is not in it."""
     import torch
 
     return int(torch.cuda.max_memory_allocated())

@@ -30,12 +30,15 @@ class FakeClassifier:
 
     crop_s: float
     shift: float = 0.0
+    held_bytes: int | None = None
+    """For each crop of a batch."""
     asked: list[Json] = field(default_factory=list)
 
     def ask(self, request: Json) -> Answered:
         self.asked.append(request)
         logits = [self.shift] * request["count"] if request.get("scores") else None
-        reply = {"crops": request["count"], "memory_bytes": None, "logits": logits}
+        held = None if self.held_bytes is None else self.held_bytes * request["batch"]
+        reply = {"crops": request["count"], "memory_bytes": held, "logits": logits}
         return Answered(wall_s=self.crop_s * request["count"], cpu_s=2 * self.crop_s * request["count"], reply=reply)
 
 
@@ -66,6 +69,13 @@ def test_figures_compare_with_eager_and_onnxruntime_and_say_what_was_not_measure
     assert figures["eager: CPU time, times less than onnxruntime"].value == pytest.approx(0.5)
     assert figures["onnxruntime: largest |dp| to eager"].value == pytest.approx(0.01, rel=0.01)
     assert str(figures["tensorrt"]) == "unmeasured: no NVIDIA GPU here"
+
+
+def test_memory_on_the_gpu_is_the_most_of_all_batch_sizes() -> None:
+    sides = {"eager": FakeClassifier(0.02, held_bytes=1 << 20), "tensorrt": FakeClassifier(0.01)}
+    found = classify(sides, batches=(1, 8), crops=16, rounds=1)
+    memory = {figure.name: figure.value for figure in classify_figures(found) if "memory" in figure.name}
+    assert memory == {"eager: memory that PyTorch held on the GPU": 8}
 
 
 def test_charts_have_a_point_for_each_batch_size() -> None:
