@@ -21,11 +21,20 @@ from rich.table import Table
 from optimize.bench.document import Document
 from optimize.bench.side import SideFailed
 from worker.commands.outcome import exit_codes
+from worker.cores import affine_cores
 from worker.errors import ConfigError
 from worker.extras import how_to_install, missing
 from worker.progress import Bar
 
-Threads = Annotated[int, typer.Option(min=1, help="Threads, and cores, of each side.")]
+
+def _as_many_as_cores(threads: int) -> int:
+    """More would cost a side's own threads the time of one another, and count cores as idle that are not there."""
+    if threads > (cores := affine_cores()):
+        raise typer.BadParameter(f"every side needs as many cores, and here {'is 1' if cores == 1 else f'are {cores}'}")
+    return threads
+
+
+Threads = Annotated[int, typer.Option(min=1, callback=_as_many_as_cores, help="Threads, and cores, of each side.")]
 JsonOut = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file.")]
 PlotOut = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Also draw them: .png or .svg.")]
 Folder = Annotated[Path | None, typer.Argument(help="Folder of clips; the demo clips when left out.", metavar="[DIR]")]

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from optimize.cli import app
+from worker.cores import affine_cores
 
 RUNS = {
     "decode": ["--clips", "1", "--frames", "2", "--minutes", "0"],
@@ -61,6 +62,14 @@ def test_cuda_is_unmeasured_where_there_is_none(tmp_path: Path) -> None:
     figures = json.loads(out.read_text())["figures"]
     assert {figure["value"] for figure in figures} == {None}
     assert {figure["name"] for figure in figures} == {"eager", "compile", "onnxruntime-cuda", "tensorrt", "torch-tensorrt"}
+
+
+@pytest.mark.parametrize("command", ["classify", "decode", "detect", "scan", "growth", "memory"])
+def test_more_threads_than_cores_are_a_usage_error(command: str) -> None:
+    """The references' threads would be in each other's way, and cores that do not exist would stand idle."""
+    result = CliRunner().invoke(app, [command, "--threads", str(affine_cores() + 1), "--json", "nowhere/at/all.json"])
+    assert result.exit_code == 2
+    assert "every side needs as many cores" in " ".join(result.output.replace("│", " ").split())
 
 
 @pytest.mark.soak
