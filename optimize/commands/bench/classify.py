@@ -37,6 +37,8 @@ from optimize.commands.bench.outcome import (
     progress,
     told_command,
 )
+from worker.backends.candidates import NAMES
+from worker.errors import ConfigError
 
 
 class Device(StrEnum):
@@ -71,6 +73,9 @@ def classify(
         need("train", TRAIN_NEEDS, "eager PyTorch")
         batches = tuple(dict.fromkeys(batch or BATCHES))
         kinds = list(dict.fromkeys(runtime or (ON_CUDA if device is Device.CUDA else ON_CPU)))
+        known = tuple(dict.fromkeys((*ON_CPU, *ON_CUDA, *NAMES)))
+        if unknown := [kind for kind in kinds if kind not in known]:
+            raise ConfigError(f"--runtime {unknown[0]}: one of {', '.join(known)}")
         clips = chosen_clips(folder)
         started = Started("classify", told_command())
         no_cuda = None if started.machine["gpu"] else "no NVIDIA GPU here"

@@ -64,6 +64,14 @@ def test_cuda_is_unmeasured_where_there_is_none(tmp_path: Path) -> None:
     assert {figure["name"] for figure in figures} == {"eager", "compile", "onnxruntime-cuda", "tensorrt", "torch-tensorrt"}
 
 
+@pytest.mark.parametrize("name", ["onnx", "auto"])
+def test_an_unknown_runtime_is_a_usage_error(name: str) -> None:
+    pytest.importorskip("torch", reason="needs torch: make setup")
+    result = CliRunner().invoke(app, ["classify", "--device", "cuda", "--runtime", name, "--json", "/dev/null"])
+    assert result.exit_code == 2, result.output
+    assert f"--runtime {name}: one of eager," in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize("command", ["classify", "decode", "detect", "scan", "growth", "memory"])
 def test_more_threads_than_cores_are_a_usage_error(command: str) -> None:
     """The references' threads would be in each other's way, and cores that do not exist would stand idle."""
