@@ -74,7 +74,10 @@ def parity(
         )
     _print(judged, "decoder" if decoder else "backend")
     if json_out is not None:
-        json_out.write_text(json.dumps([one.as_json() for one in judged], indent=2) + "\n", encoding="utf-8")
+        try:
+            json_out.write_text(json.dumps([one.as_json() for one in judged], indent=2) + "\n", encoding="utf-8")
+        except OSError as exc:
+            raise ConfigError(f"the figures cannot be written: {exc}") from exc
     if any(has_failed(one, asked_for=bool(backend or decoder)) for one in judged):
         raise typer.Exit(1)
 

@@ -162,6 +162,15 @@ def test_a_file_that_could_not_be_written_is_told_before_anything_is_scanned(tmp
     assert "there is no such folder" in result.output
 
 
+def test_a_full_disk_is_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    full = tmp_path / "full.json"
+    full.symlink_to("/dev/full")
+    options = ["--backend", "torch", "--clips", "1", "--frames", "1", "--json", str(full)]
+    result = CliRunner().invoke(app, [str(tiny_checkpoint), *options])
+    assert result.exit_code == 2
+    assert "the figures cannot be written: [Errno 28]" in result.output
+
+
 def test_the_settings_file_is_read(settings_flags: list[str]) -> None:
     result = CliRunner().invoke(app, ["--clips", "1", *settings_flags])
     assert result.exit_code == 2
