@@ -10,9 +10,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,13 +124,24 @@ def _worker(settings: Settings) -> Iterator[None]:
     supervisor = Supervisor(
         programs=[Program(name="worker", module="worker.queue.parent", order=order)], grace_s=10.0, silent_s=180.0
     )
-    thread = threading.Thread(target=supervisor.run, name="supervisor")
-    thread.start()
-    try:
-        yield
-    finally:
+    with ThreadPoolExecutor(1, thread_name_prefix="supervisor") as pool:
+        running = [pool.submit(supervisor.run)]
+        try:
+            yield
+        finally:
+            stop([supervisor], running)
+
+
+def stop(supervisors: Sequence[Supervisor], running: Sequence[Future[Any]]) -> None:
+    """Stop them and wait until they have ended, also where a signal ends the bench meanwhile: workers would outlive it, and wait
+    for its Redis. (A thread whose ``join`` was interrupted counts as ended, before Python 3.13.)"""
+    for supervisor in supervisors:
         supervisor.stop()
-        thread.join()
+    try:
+        wait(running)
+    except BaseException:
+        wait(running)
+        raise
 
 
 def _bare_rate(redis: Redis, url: str, kind: str, count: int) -> float:

@@ -9,9 +9,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -22,6 +22,7 @@ from redis import Redis
 
 from optimize.bench.cpu import tree_cpu_s
 from optimize.bench.document import Chart, Figure
+from optimize.bench.queue import stop
 from optimize.bench.ratio import ratio
 from optimize.bench.rivals.scanner import scan_settings
 from worker.backends.candidates import is_of
@@ -192,21 +193,17 @@ def _workers(settings: Settings, cores: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, {core})  # of this thread, and of the processes that it starts
         supervisor.run()
 
-    threads = [threading.Thread(target=run, args=pair) for pair in zip(supervisors, cores, strict=True)]
-    for thread in threads:
-        thread.start()
-    try:
-        deadline_s = time.monotonic() + settings.queue.boot_timeout_s
-        while not all(supervisor.is_ready() for supervisor in supervisors):
-            if time.monotonic() > deadline_s or not all(thread.is_alive() for thread in threads):
-                raise QueueError("a worker does not get ready")
-            time.sleep(LOOK_S)
-        yield
-    finally:
-        for supervisor in supervisors:
-            supervisor.stop()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor(len(cores), thread_name_prefix="supervisor") as pool:
+        running = [pool.submit(run, *pair) for pair in zip(supervisors, cores, strict=True)]
+        try:
+            deadline_s = time.monotonic() + settings.queue.boot_timeout_s
+            while not all(supervisor.is_ready() for supervisor in supervisors):
+                if time.monotonic() > deadline_s or any(one.done() for one in running):
+                    raise QueueError("a worker does not get ready")
+                time.sleep(LOOK_S)
+            yield
+        finally:
+            stop(supervisors, running)
 
 
 def serve_figures(served: Sequence[Served]) -> list[Figure]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
-from optimize.bench.queue import measure
+from optimize.bench.queue import measure, stop
 from optimize.cli import app
+from worker.queue.supervisor import Supervisor
 
 
 def test_all_four_rates_are_measured() -> None:
@@ -26,3 +32,24 @@ def test_enqueueing_alone(tmp_path: Path) -> None:
     assert figures["enqueued by enqueue_many"] > 0
     assert figures["no-op scans by one worker, with records and leases"] is None
     assert "enqueued by enqueue_many" in result.output
+
+
+def test_workers_are_waited_for_although_the_bench_is_stopped_meanwhile() -> None:
+    supervisor = Supervisor(programs=[], grace_s=1.0, silent_s=10.0)
+    ended = threading.Event()
+
+    def run() -> None:
+        supervisor.run()
+        time.sleep(0.3)
+        ended.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = [pool.submit(run)]
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                stop([supervisor], running)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert ended.is_set()
