@@ -30,5 +30,9 @@ def chosen_clips(folder: Path | None, count: int | None = None) -> list[Path]:
 
 
 def lasts_s(path: Path) -> float:
-    with av.open(str(path)) as container:
-        return float((container.duration or 0) / av.time_base)
+    """0 where the container does not say. Raises ConfigError for what is no media."""
+    try:
+        with av.open(str(path)) as container:
+            return float((container.duration or 0) / av.time_base)
+    except av.FFmpegError as exc:
+        raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc

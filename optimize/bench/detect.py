@@ -14,6 +14,7 @@ from optimize.bench.document import Chart, Figure
 from optimize.bench.ratio import Runs, ratio, sum_of_medians
 from optimize.bench.side import Answered, Asking, Rival
 from optimize.bench.turns import take_turns
+from worker.errors import ConfigError
 from worker.frames.sampling import even_times
 from worker.types import Float32, Json
 
@@ -37,8 +38,13 @@ def rivals(names: Sequence[str]) -> list[Rival]:
 
 
 def detect_clip(path: Path, sides: Mapping[str, Asking], *, frames: int, rounds: int) -> ClipDetections:
-    """The first answer of each side, with decoding in it, is not timed; it gives the boxes."""
-    request: Json = {"path": str(path), "times_s": list(even_times(0.0, lasts_s(path), frames))}
+    """The first answer of each side, with decoding in it, is not timed; it gives the boxes.
+
+    Raises ConfigError for a clip that does not say how long it lasts: all frames would be its first.
+    """
+    if not (duration_s := lasts_s(path)):
+        raise ConfigError(f"{path} does not say how long it lasts: leave it out, or repack it (ffmpeg -c copy)")
+    request: Json = {"path": str(path), "times_s": list(even_times(0.0, duration_s, frames))}
     boxes = {name: side.ask(request | {"boxes": True}).reply["boxes"] for name, side in sides.items()}
     answers = take_turns(sides, {name: request for name in sides}, rounds)
     as_arrays = {name: [np.array(one, np.float32).reshape(-1, 4) for one in given] for name, given in boxes.items()}

@@ -3,12 +3,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from optimize.bench.detect import detect, detect_charts, detect_figures, ious, recall
 from optimize.bench.side import Answered
 from worker.demo import FOLDER
+from worker.errors import ConfigError
 from worker.types import Float32, Json
 
 BOX = [10.0, 10.0, 110.0, 110.0]
@@ -40,6 +42,20 @@ def test_recall_counts_large_faces_that_are_met() -> None:
     truth = [boxes(BOX, [0, 0, 79, 200]), boxes(BOX), boxes()]
     assert recall([boxes([12, 12, 108, 108]), boxes(), boxes(BOX)], truth) == 0.5
     assert recall([boxes()], [boxes([0, 0, 79, 79])]) is None
+
+
+def test_a_clip_that_is_none_or_does_not_say_how_long_it_lasts_is_refused(tmp_path: Path) -> None:
+    broken, endless = tmp_path / "broken.mp4", tmp_path / "endless.webm"
+    broken.write_bytes(b"no video")
+    with av.open(str(endless), "w", options={"live": "1"}) as container:  # as a browser's recorder writes it
+        stream = container.add_stream("libvpx", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode(None))
+    for path, told in ((broken, "cannot be read: Invalid data"), (endless, "does not say how long it lasts")):
+        with pytest.raises(ConfigError, match=told):
+            detect([path], {"ours": FakeDetector(0.01, BOX)}, frames=4, rounds=1)
 
 
 def test_figures_compare_with_both_sizes_of_the_reference() -> None:
