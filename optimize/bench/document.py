@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from optimize.bench.machine import describe_machine
 from optimize.bench.ratio import Ratio
@@ -111,19 +113,16 @@ def _finite_points(series: dict[str, list[tuple[float, float]]]) -> dict[str, li
 def read_document(path: Path) -> Document:
     """What ``Document.write`` wrote. Raises ConfigError for anything else."""
     try:
-        told: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return Document(
-            **told
-            | {
-                "figures": tuple(Figure(**one) for one in told["figures"]),
-                "charts": tuple(
-                    Chart(**one | {"series": {name: [(x, y) for x, y in points] for name, points in one["series"].items()}})
-                    for one in told["charts"]
-                ),
-            }
-        )
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as exc:
-        raise ConfigError(f"{path}: not figures of veriframe bench: {exc}") from exc
+        told = TypeAdapter(Document).validate_json(path.read_bytes())
+    except OSError as exc:
+        raise ConfigError(f"{path}: not figures of veriframe bench: {exc.strerror}") from exc
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path}: not figures of veriframe bench: {where}: {first['msg']}") from exc
+    if lacking := {"cpu", "cores", "veriframe"} - told.machine.keys():
+        raise ConfigError(f"{path}: not figures of veriframe bench: machine without {', '.join(sorted(lacking))}")
+    return told
 
 
 def history_rows(documents: Iterable[Document], only: Sequence[str] = ("",)) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_history_has_a_row_for_each_figure_with_machine_date_commit_and_command(
 def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "other.json").write_text(content)
     with pytest.raises(ConfigError, match=r"other\.json"):
+        read_document(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("at", 5), ("machine", None), ("machine", {}), ("figures", [{"name": "a", "value": "fast", "unit": "x"}])]
+)
+def test_damaged_figures_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    (tmp_path / "other.json").write_text(json.dumps(a_document().as_json() | {key: value}))
+    with pytest.raises(ConfigError, match=rf"other\.json: not figures of veriframe bench: {key}"):
         read_document(tmp_path / "other.json")
 
 
