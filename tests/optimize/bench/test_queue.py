@@ -10,10 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from rq import Queue, SimpleWorker
 from typer.testing import CliRunner
 
+from optimize.bench.bare_rq import nothing, work_off
 from optimize.bench.queue import measure, stop
 from optimize.cli import app
+from worker.queue.embedded import EmbeddedRedis
 from worker.queue.supervisor import Supervisor
 
 
@@ -23,6 +27,18 @@ def test_all_four_rates_are_measured() -> None:
     assert dict(told) == speed.as_json()
     assert all(rate > 0 for _, rate in told)
     assert [name for name, _ in told] == ["enqueued", "scanned", "forking_rq", "simple_rq"]
+
+
+def test_what_rq_takes_to_stop_is_no_jobs_time(tmp_path: Path) -> None:
+    class Slow(SimpleWorker):
+        def teardown(self) -> None:
+            time.sleep(0.5)
+            super().teardown()
+
+    with EmbeddedRedis(tmp_path / "redis") as server, Redis.from_url(server.url) as redis:
+        queue = Queue("slow", connection=redis)
+        queue.enqueue_many([Queue.prepare_data(nothing, result_ttl=0) for _ in range(2)])
+        assert 0 < work_off(Slow, queue, redis) < 0.5
 
 
 def test_enqueueing_alone(tmp_path: Path) -> None:
