@@ -24,6 +24,7 @@ from optimize.bench.clips import chosen_clips
 from optimize.bench.document import Started
 from optimize.bench.side import Side
 from optimize.commands.bench.outcome import (
+    THREADS,
     TRAIN_NEEDS,
     Folder,
     JsonOut,
@@ -56,7 +57,7 @@ def classify(
     ] = None,
     device: Annotated[Device, typer.Option(help="What PyTorch and TensorRT run on.")] = Device.CPU,
     repeat: Repeat = 3,
-    threads: Threads = 2,
+    threads: Threads = THREADS,
     json_out: JsonOut = None,
     plot: PlotOut = None,
 ) -> None:

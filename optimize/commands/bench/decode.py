@@ -15,6 +15,7 @@ from optimize.bench.document import Started
 from optimize.bench.soak import loop_clip, make_clip
 from optimize.bench.turns import open_sides
 from optimize.commands.bench.outcome import (
+    THREADS,
     TRAIN_NEEDS,
     Clips,
     Folder,
@@ -37,7 +38,7 @@ def decode(
     frames: Annotated[int, typer.Option(min=1, max=256, help="Frames looked at in each clip.")] = 32,
     minutes: Annotated[float, typer.Option(min=0, help="Length of a long clip, against one of a minute; 0: left out.")] = 30.0,
     repeat: Repeat = 3,
-    threads: Threads = 2,
+    threads: Threads = THREADS,
     json_out: JsonOut = None,
     plot: PlotOut = None,
 ) -> None:

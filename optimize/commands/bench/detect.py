@@ -12,6 +12,7 @@ from optimize.bench.detect import detect as measure
 from optimize.bench.document import Started
 from optimize.bench.turns import open_sides
 from optimize.commands.bench.outcome import (
+    THREADS,
     TRAIN_NEEDS,
     Clips,
     Folder,
@@ -35,7 +36,7 @@ def detect(
     carry: Annotated[bool, typer.Option("--carry/--no-carry", help="Also with carrying.")] = True,
     full_size: Annotated[bool, typer.Option(help="Also against detect() by its defaults on full-size frames (slow).")] = True,
     repeat: Repeat = 3,
-    threads: Threads = 2,
+    threads: Threads = THREADS,
     json_out: JsonOut = None,
     plot: PlotOut = None,
 ) -> None:

@@ -14,6 +14,7 @@ from optimize.bench.growth import SIZES, growth_charts, growth_figures, measure,
 from optimize.bench.side import Rival, Side
 from optimize.bench.variants import variants_of
 from optimize.commands.bench.outcome import (
+    THREADS,
     JsonOut,
     PlotOut,
     Threads,
@@ -38,7 +39,7 @@ def growth(
     most: Annotated[int, typer.Option(min=1, max=64, help="The largest size; powers of two up to it.")] = 64,
     backend: Annotated[str, typer.Option(metavar="NAME", help="The classifier's backend.")] = "auto",
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds; the median counts.")] = 1,
-    threads: Threads = 2,
+    threads: Threads = THREADS,
     json_out: JsonOut = None,
     plot: PlotOut = None,
 ) -> None:

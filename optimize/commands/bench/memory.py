@@ -11,6 +11,7 @@ import typer
 from optimize.bench.document import Figure, Started
 from optimize.bench.soak import SHORT_S, Soaked, loop_clip, make_clip, soak
 from optimize.commands.bench.outcome import (
+    THREADS,
     JsonOut,
     Threads,
     bench_exit_codes,
@@ -27,7 +28,7 @@ MIB = 1024**2
 def memory(
     minutes: Annotated[float, typer.Option(min=0.2, help="Length of the long clip.")] = 30.0,
     clip: Annotated[Path | None, typer.Option(help="A clip to repeat; one made of a demo clip, 720p, when left out.")] = None,
-    threads: Threads = 2,
+    threads: Threads = THREADS,
     json_out: JsonOut = None,
 ) -> None:
     """Peak memory and time of a ten-second and a half-hour clip, default options: neither may grow with length."""

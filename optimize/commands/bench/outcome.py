@@ -26,6 +26,9 @@ from worker.errors import ConfigError
 from worker.extras import how_to_install, missing
 from worker.progress import Bar
 
+THREADS = min(2, affine_cores())
+"""By default: two, so that machines compare, where there are two cores."""
+
 
 def _as_many_as_cores(threads: int) -> int:
     """More would cost a side's own threads the time of one another, and count cores as idle that are not there."""

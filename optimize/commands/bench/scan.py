@@ -13,6 +13,7 @@ from optimize.bench.scan import ClipRuns, compare, per_clip
 from optimize.bench.scan_figures import faces_agree, scan_charts, scan_details, scan_figures
 from optimize.bench.variants import variants_of
 from optimize.commands.bench.outcome import (
+    THREADS,
     TRAIN_NEEDS,
     Clips,
     Folder,
@@ -51,7 +52,7 @@ def scan(
     early: Annotated[bool, typer.Option("--early/--exhaustive", help="Also with early decision.")] = False,
     floor: Annotated[bool, typer.Option(help="Also the floor: decoding, and networks alone where all run on a CPU.")] = True,
     repeat: Repeat = 3,
-    threads: Threads = 2,
+    threads: Threads = THREADS,
     json_out: JsonOut = None,
     plot: PlotOut = None,
 ) -> None:
