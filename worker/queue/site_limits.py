@@ -14,7 +14,8 @@ from worker.source.limits import KEPT_S
 # lies ahead is set aside for its ticket, so that a scan waits for it once, however many others come meanwhile. All by a clock
 # that stands still while the site is left alone: turns keep their order and their distance, and those who wait do not all come
 # back when that ends, time after time where the site asks for it again and again. KEYS: the site's number, the ticket's, the
-# hold, and for how long (ms) the clock has stood by its end.
+# hold, and for how long (ms) the clock has stood by its end. ARGV: turns a minute, or of a hold its length (ms); how long a turn
+# is kept (ms). ``clock``, ``at`` and ``full_at`` are microseconds, all else is in ms.
 _TAKE = """
 local t = redis.call('TIME')
 local now, minute, kept = t[1] * 1000000 + t[2], 60000000, tonumber(ARGV[2])
@@ -43,7 +44,8 @@ redis.call('SET', KEYS[3], 1, 'PX', ARGV[1])
 local full_in = redis.call('PTTL', KEYS[1])
 if full_in > 0 then redis.call('PEXPIRE', KEYS[1], full_in + longer) end
 local stood = tonumber(redis.call('GET', KEYS[4]) or 0) + longer
-redis.call('SET', KEYS[4], stood, 'PX', math.max(redis.call('PTTL', KEYS[4]), tonumber(ARGV[2])) + longer)
+local needed = math.max(redis.call('PTTL', KEYS[4]), math.max(full_in, 0) + tonumber(ARGV[2]))
+redis.call('SET', KEYS[4], stood, 'PX', needed + longer)
 return 0
 """
 
@@ -63,8 +65,8 @@ class RedisSiteLimiter:
     def hold(self, site: str, wait_s: float) -> None:
         self._run(self._hold, site, "", max(1, round(1000 * wait_s)))
 
-    def _run(self, script: Script, site: str, ticket: str, told: int) -> Any:
+    def _run(self, script: Script, site: str, ticket: str, per_minute_or_ms: int) -> Any:
         name = f"{self._namespace}:site:{site}"
         keys = [name, f"{name}:turn:{ticket}", f"{name}:hold", f"{name}:stood"]
         with translated():
-            return script(keys=keys, args=[told, round(1000 * KEPT_S)])
+            return script(keys=keys, args=[per_minute_or_ms, round(1000 * KEPT_S)])

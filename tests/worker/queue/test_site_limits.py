@@ -60,6 +60,15 @@ def test_turns_that_are_set_aside_keep_their_distance_over_a_hold(redis: Redis) 
     assert 110 < limiter.take("a", "new") <= 131
 
 
+def test_how_long_a_clock_stood_is_known_as_long_as_the_farthest_turn(redis: Redis) -> None:
+    """Also where nobody asks until then: all would come back at once, by the length of the hold too early."""
+    limiter = RedisSiteLimiter(redis, per_minute=1)
+    for number in range(100):
+        limiter.take("x", f"t{number}")
+    limiter.hold("x", 60.0)
+    assert redis.pttl("vf:site:x:stood") >= redis.pttl("vf:site:x:turn:t99") > 95 * 60_000
+
+
 def test_nothing_is_left_in_redis_for_good(redis: Redis) -> None:
     limiter = RedisSiteLimiter(redis, per_minute=1)
     limiter.take("a", "p")
