@@ -31,7 +31,7 @@ class ScanOutput(Protocol):
 
 
 class ItemScanner(Protocol):
-    """What scans items, on two threads at once (``worker.pipeline.Scanner``)."""
+    """What scans items, on several threads at once (``worker.pipeline.Scanner``)."""
 
     @property
     def fingerprint(self) -> str: ...

@@ -53,7 +53,7 @@ class FrameLook:
     small_HWC: UInt8 | None = None
     """A copy of it at detection scale, where a face votes."""
     left_out: int = 0
-    """Faces large enough to vote that were not looked at, as there were enough larger ones."""
+    """Faces large enough to vote that were not looked at, as there were enough larger ones; how sharp they are is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ class Parcel:
     owed_s: float = 0.0
     """How long it had been owed when it was taken."""
     receiver: str = field(default="", repr=False)
-    """The owner and the URL's host, as ``Callbacks.claim`` counts what is under way."""
+    """The owner and the URL's host and port as written, but for capitals, as ``Callbacks.claim`` counts what is under way."""
 
     @property
     def scan(self) -> str:

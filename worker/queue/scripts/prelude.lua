@@ -130,7 +130,8 @@ local function follow_no_more(id, queue, now)
   redis.call('ZADD', RANK[queue] and key('queued', queue) or queued_key(id), 'XX', now, id)
 end
 
--- Followers of a scan that ended: after a completed one all take over its result; else the first becomes the leader.
+-- Followers of a scan that ended, or waits long (hand_back.lua): after a completed one all take over its result; else the first
+-- becomes the leader.
 local function release_followers(id, status, cache_key, now)
   local members = redis.call('SMEMBERS', key('followers', id))
   redis.call('DEL', key('followers', id))
