@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from queue import LifoQueue
 from typing import Any, Literal
 
 import numpy as np
@@ -20,14 +21,19 @@ from worker.errors import ConfigError, ModelError
 from worker.model.checkpoint import sha256
 from worker.model.graph import CHECKPOINT_KEY, DRAWS, EXPORT_KEY, EXPORT_VERSION, LOGIT
 from worker.openvino_runtime import first_line, load_runtime, open_core
-from worker.types import Scores, UInt8
+from worker.types import Float32, Scores, UInt8
 
 Precision = Literal["fp32", "bf16"]
 NAMES: dict[Precision, str] = {"fp32": "openvino", "bf16": "openvino-bf16"}
 HINTS: dict[Precision, tuple[tuple[str, ...], ...]] = {"fp32": (("f32",),), "bf16": (("f32", "bf16", "f32"), ("bf16", "f32"))}
 """Precisions of the parts of a graph: stem, trunk and head, or without a stem."""
+IN_CACHE = 4
+"""Most crops that the stem takes at once: more of what it writes then stays in the processor's cache (docs/backends.md)."""
 MOST_KEPT = 64
 """Compiled graphs in a cache; some 20 MB each. A scan of the bundled checkpoint uses up to three."""
+Lane = list[Any]
+"""A network's compiled parts in order, for one call at a time. Two calls of one graph in two streams of its own wait for each
+other now and then, a sixth of their time (docs/backends.md)."""
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +42,8 @@ class OpenVinoClassifier(BatchedClassifier):
 
     ``parallel`` calls run at once, each on ``threads`` threads; further ones wait. With ``precision`` bf16 the stem and the head
     compute in float32 all the same, as graphs of their own, and so do batch norms. Batches are cut to ``max_batch`` crops,
-    which bounds memory. Compiled graphs are kept in the private folder ``cache``, if one is given: a later start is faster.
+    which bounds memory; each of the calls that run at once has graphs of its own, which the first one that needs them reads.
+    Compiled graphs are kept in the private folder ``cache``, if one is given: a later start is faster.
 
     Raises ConfigError without OpenVINO, or for bf16 on a CPU that has none; ModelError where the file is missing, damaged, not
     such an export, or the export of another checkpoint than ``checkpoint_sha256``.
@@ -55,44 +62,59 @@ class OpenVinoClassifier(BatchedClassifier):
     ) -> None:
         if threads < 1 or max_batch < 1 or parallel < 1:
             raise ValueError(f"threads {threads}, parallel {parallel} and max_batch {max_batch} must be positive")
-        ov = load_runtime()
+        self._ov = ov = load_runtime()
         core = open_core()
         if precision == "bf16" and (lacking := bf16_lacking(core)):
             raise ConfigError(lacking)
         told = f"{sha256(onnx_path)} {checkpoint_sha256} {EXPORT_VERSION}"
-        kept = _Kept(ov, core, cache, told, threads, parallel)
+        self._kept = _Kept(ov, core, cache, told, threads)
         try:
-            self._compiled = next(filter(None, map(kept.find, HINTS[precision])), [])
-            self._mapped = kept.mapped
-            parts: list[tuple[Any, str]] = []
-            if not self._compiled:
+            lane = next(filter(None, map(self._kept.find, HINTS[precision])), None)
+            is_new = lane is None
+            if lane is None:
                 model = core.read_model(onnx_path)
                 _check(model, onnx_path, checkpoint_sha256)
-                parts = _parts(ov, model, precision)
-                self._compiled = [core.compile_model(part, "CPU", kept.properties(hint)) for part, hint in parts]
-            size = self._compiled[0].input(0).partial_shape[1].get_length()
+                lane = self._kept.make(_parts(ov, model, precision))
+            size = lane[0].input(0).partial_shape[1].get_length()
             super().__init__(name=NAMES[precision], size=size, max_batch=max_batch)
+            self._lanes: LifoQueue[Lane | None] = LifoQueue()
+            for one in [None] * (parallel - 1) + [lane]:
+                self._lanes.put(one)
             # Two threads that are the first to hand an array over wait for each other for ever: the binding takes a lock
             # while it holds the interpreter's, and looks NumPy up inside. So this thread is the first.
             _ = ov.Tensor(np.zeros(1, np.uint8)).data
-            if parts:
+            if is_new:
                 self._score(np.zeros((1, size, size, 3), np.uint8))
-                kept.keep(tuple(hint for _, hint in parts), self._compiled)
+                self._kept.keep()
         except (RuntimeError, ValueError) as exc:  # OpenVINO raises nothing more exact
             raise ModelError(f"cannot load the network {onnx_path} on OpenVINO: {first_line(exc)}") from exc
 
     def _score(self, crops_FHWC: UInt8) -> Scores:
-        carried: Any = crops_FHWC
-        *before, last = self._compiled
+        lane = self._lanes.get()
         try:
-            for compiled in before:
-                # a request of this call alone: it is cheap (the streams hold the memory) and makes calls independent
-                carried = compiled.create_infer_request().infer({0: carried}, share_inputs=True)[0]
+            lane = lane or self._kept.again()
+            *before, last = lane
+            carried: Any = crops_FHWC
+            for i, part in enumerate(before):
+                carried = self._run(part, carried, most=IN_CACHE if i == 0 else len(crops_FHWC))
+            # a request of this call alone is cheap: the graph holds the memory
             found = last.create_infer_request().infer({0: carried}, share_inputs=True).to_dict()
         except RuntimeError as exc:
             raise ModelError(f"{self.name} failed while it scored: {first_line(exc)}") from exc
+        finally:
+            self._lanes.put(lane)
         named = {name: value for output, value in found.items() for name in output.names}
         return Scores(logit_F=named[LOGIT], draws_FN=named.get(DRAWS))
+
+    def _run(self, part: Any, given_FX: Any, *, most: int) -> Float32:
+        """What a part of the graph makes of all it is given, which it gets ``most`` crops at a time."""
+        shape = [dimension.get_length() for dimension in list(part.output(0).partial_shape)[1:]]
+        made_FX = np.empty((len(given_FX), *shape), np.float32)
+        for i in range(0, len(given_FX), most):
+            request = part.create_infer_request()
+            request.set_output_tensor(self._ov.Tensor(made_FX[i : i + most], shared_memory=True))
+            request.infer({0: given_FX[i : i + most]}, share_inputs=True, share_outputs=True)
+        return made_FX
 
 
 def bf16_lacking(core: Any | None = None) -> str | None:
@@ -127,59 +149,73 @@ class _Kept:
     OpenVINO's own cache does not notice damaged weights; names with hashes do.
     """
 
-    def __init__(self, ov: Any, core: Any, folder: Path | None, told: str, threads: int, parallel: int) -> None:
+    def __init__(self, ov: Any, core: Any, folder: Path | None, told: str, threads: int) -> None:
         self._core = core
         self._folder = folder
-        self._threads, self._parallel = threads, parallel
+        self._threads = threads
         cpu = (str(_cpu_property(core, name)) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES"))
         self._told = " ".join([told, str(PARTS_VERSION), ov.__version__, *cpu])
         self._ov = ov
-        self.mapped: list[UInt8] = []
-        """Bytes that graphs which were found compute with: to be held for as long as those."""
+        self._hints: tuple[str, ...] = ()
+        self._blobs: list[UInt8] = []
+        """Of each part; graphs that were read compute with these very bytes."""
 
-    def find(self, hints: tuple[str, ...]) -> list[Any]:
-        """The kept graphs of a network in parts of these precisions; none unless all are there and sound."""
-        found: list[Any] = []
-        mapped: list[UInt8] = []
+    def find(self, hints: tuple[str, ...]) -> Lane | None:
+        """The kept graphs of a network in parts of these precisions; None unless all are there and sound."""
+        found: Lane = []
+        blobs: list[UInt8] = []
         for i in range(len(hints)):
             kept = self._folder and map_kept(self._folder, self._prefix(hints, i), ".blob")
             if not kept:
-                return []
+                return None
             path, data = kept
-            mapped.append(data)
+            blobs.append(data)
             try:
-                tensor = self._ov.Tensor(data, shared_memory=True)
-                found.append(self._core.import_model(tensor, "CPU", self.properties(hints[i])))
+                found.append(self._read(data, hints[i]))
             except RuntimeError:  # made by a build that only looks the same
                 with contextlib.suppress(OSError):  # removed by another process, or in a folder that may not be written to
                     path.unlink()
-                return []
-        self.mapped = mapped
+                return None
+        self._hints, self._blobs = hints, blobs
         return found
 
-    def keep(self, hints: tuple[str, ...], compiled: Sequence[Any]) -> None:
+    def make(self, parts: Sequence[tuple[Any, str]]) -> Lane:
+        """Compile the parts, each at its precision. Raises RuntimeError."""
+        made = [self._core.compile_model(part, "CPU", self._properties(hint)) for part, hint in parts]
+        self._hints = tuple(hint for _, hint in parts)
+        self._blobs = [np.frombuffer(bytearray(graph.export_model().getbuffer()), np.uint8) for graph in made]
+        return made
+
+    def again(self) -> Lane:
+        """The same graphs once more, with memory of their own to compute in. Raises RuntimeError."""
+        return [self._read(data, hint) for data, hint in zip(self._blobs, self._hints, strict=True)]
+
+    def keep(self) -> None:
         """Keep the graphs of a network that was just compiled and has scored."""
         if self._folder is None:
             return
         try:
-            for i, graph in enumerate(compiled):
-                if kept := find_kept(self._folder, self._prefix(hints, i), ".blob"):
+            for i, data in enumerate(self._blobs):
+                if kept := find_kept(self._folder, self._prefix(self._hints, i), ".blob"):
                     os.utime(kept)  # it counts as used, and is not the first to go
                 else:
-                    keep_bytes(self._folder, self._prefix(hints, i), ".blob", graph.export_model().getvalue())
+                    keep_bytes(self._folder, self._prefix(self._hints, i), ".blob", data.tobytes())
             forget_oldest(self._folder, ".blob", most=MOST_KEPT)
         except OSError as exc:  # a full disk costs each start some time, and no scan
             log.warning("compiled graphs are not kept in %s: %s", self._folder, exc.strerror)
 
+    def _read(self, data: UInt8, hint: str) -> Any:
+        return self._core.import_model(self._ov.Tensor(data, shared_memory=True), "CPU", self._properties(hint))
+
     def _prefix(self, hints: tuple[str, ...], part: int) -> str:
-        told = f"{self._told} {hints} {part} {sorted(self.properties(hints[part]).items())}"
+        told = f"{self._told} {hints} {part} {sorted(self._properties(hints[part]).items())}"
         return f"{hashlib.sha256(told.encode()).hexdigest()[:32]}-"
 
-    def properties(self, hint: str) -> dict[str, Any]:
+    def _properties(self, hint: str) -> dict[str, Any]:
         return {
             "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": self._threads * self._parallel,
-            "NUM_STREAMS": self._parallel,
+            "INFERENCE_NUM_THREADS": self._threads,
+            "NUM_STREAMS": 1,
             # Pinned threads of two processes would meet on the same core.
             "ENABLE_CPU_PINNING": False,
         }

@@ -109,17 +109,16 @@ def _onnxruntime(threads: int) -> list[Logits]:
 
 
 def _openvino(precision: str, threads: int) -> list[Logits]:
-    """A stream of one thread for each lane; the whole graph in ``precision``, the head too."""
+    """A graph of one thread for each lane; the whole network in ``precision``, the head too."""
     from worker.model.graph import LOGIT
     from worker.model.packaged import default_onnx
     from worker.openvino_runtime import load_runtime
 
     core = load_runtime().Core()
-    told = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads}
-    compiled = core.compile_model(core.read_model(default_onnx()), "CPU", told)
+    told = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
 
     def lane() -> Logits:
-        request = compiled.create_infer_request()
+        request = core.compile_model(core.read_model(default_onnx()), "CPU", told).create_infer_request()
         return lambda crops_FHWC: np.array(request.infer({0: crops_FHWC})[LOGIT], np.float32)
 
     return [lane() for _ in range(threads)]

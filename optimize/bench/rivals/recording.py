@@ -6,7 +6,7 @@ way it holds for every part of a scan that runs a network, and none has to know 
 
 from __future__ import annotations
 
-import io
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -94,13 +94,16 @@ def _sessions(plain: Any, model: Any, streams: int, threads: int) -> list[Run]:
 
 
 def _record_openvino(tape: Tape) -> None:
-    """Graphs are compiled, or read from where compiled ones are kept; every call of theirs has a request."""
+    """Graphs are compiled, or read from where compiled ones are kept; every call of theirs has a request. A graph that is read
+    again, for calls at the same time, is the same network."""
     from worker.openvino_runtime import load_runtime
 
     openvino = load_runtime()
     core, compiled, request = openvino.Core, openvino.CompiledModel, openvino.InferRequest
     compile_model, import_model = core.compile_model, core.import_model
     create, infer = compiled.create_infer_request, request.infer
+    export_model = compiled.export_model
+    known: dict[str, Network] = {}
 
     def noted(made: Any, again: Compile) -> Any:
         shape = [size.get_length() if size.is_static else None for size in made.inputs[0].get_partial_shape()]
@@ -109,6 +112,12 @@ def _record_openvino(tape: Tape) -> None:
         tape.networks.append(network)
         return made
 
+    def export_and_note(self: Any, *arguments: Any) -> Any:
+        exported = export_model(self, *arguments)
+        if exported is not None and (network := getattr(self, "recorded_network", None)):
+            known[hashlib.sha256(exported.getbuffer()).hexdigest()] = network
+        return exported
+
     def compile_and_note(self: Any, model: Any, device_name: Any = "CPU", config: Any = None, **options: Any) -> Any:
         def again(more: dict[str, Any]) -> Any:
             return compile_model(self, model, device_name, dict(config or {}) | more, **options)
@@ -116,13 +125,17 @@ def _record_openvino(tape: Tape) -> None:
         return noted(again({}), again)
 
     def import_and_note(self: Any, stream: Any, device_name: Any = "CPU", config: Any = None) -> Any:
-        kept = stream.read() if hasattr(stream, "read") else openvino.Tensor(stream.data)  # a copy: its memory may be given back
+        kept = openvino.Tensor(stream.data)  # a copy: its memory may be given back
 
         def again(more: dict[str, Any]) -> Any:
-            source = io.BytesIO(kept) if isinstance(kept, bytes) else kept
-            return import_model(self, source, device_name, dict(config or {}) | more)
+            return import_model(self, kept, device_name, dict(config or {}) | more)
 
-        return noted(again({}), again)
+        made, name = again({}), hashlib.sha256(kept.data).hexdigest()
+        if name in known:
+            made.recorded_network = known[name]
+        else:
+            known[name] = noted(made, again).recorded_network
+        return made
 
     def create_and_note(self: Any) -> Any:
         made = create(self)
@@ -137,11 +150,13 @@ def _record_openvino(tape: Tape) -> None:
 
     core.compile_model, core.import_model = compile_and_note, import_and_note
     compiled.create_infer_request, request.infer = create_and_note, infer_and_note
+    compiled.export_model = export_and_note
 
 
 def _requests(again: Compile, streams: int, threads: int) -> list[Run]:
-    made = again({"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads})
-    return [made.create_infer_request().infer for _ in range(streams)]
+    """Each by a graph of its own: two streams of one graph wait for each other (docs/backends.md)."""
+    alone = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": max(1, threads // streams)}
+    return [again(alone).create_infer_request().infer for _ in range(streams)]
 
 
 def stage_of(shape: Sequence[int | str | None]) -> Stage:
