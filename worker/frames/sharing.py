@@ -27,8 +27,8 @@ KEPT = 2
 KEPT_BYTES = 64 << 20
 """What each of them holds at most, from its beginning."""
 _HAS_MEMFD = hasattr(os, "memfd_create")
-_MADV_POPULATE_WRITE = 23
-"""Since Linux 5.14."""
+_MAPPED_AT_ONCE = 64 << 10
+"""Bytes around a page that is read which Linux maps with it, where they are in memory (its default)."""
 
 
 def anonymous_file(size_bytes: int) -> int:
@@ -54,10 +54,8 @@ class FilledMemory:
         return np.frombuffer(self._map, np.uint8, size_bytes, offset)
 
     def prepare(self, offset: int, size_bytes: int) -> None:
-        """Map these pages at once, where the kernel can: written to unprepared, each one costs a fault of its own."""
-        first = offset // mmap.PAGESIZE * mmap.PAGESIZE
-        with contextlib.suppress(OSError):  # older kernels, and gVisor
-            self._map.madvise(_MADV_POPULATE_WRITE, first, offset + size_bytes - first)
+        """Read a byte of every sixteenth page: those of a file before are then mapped, which a write would do one by one."""
+        self.part(offset, size_bytes)[::_MAPPED_AT_ONCE].max(initial=0)
 
 
 class SharedMemory:
