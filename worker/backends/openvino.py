@@ -32,8 +32,8 @@ IN_CACHE = 4
 MOST_KEPT = 64
 """Compiled graphs in a cache; some 20 MB each. A scan of the bundled checkpoint uses up to three."""
 Lane = list[Any]
-"""A network's compiled parts in order, for one call at a time. Two calls of one graph in two streams of its own wait for each
-other now and then, a sixth of their time (docs/backends.md)."""
+"""A network's compiled parts in order, as requests, for one call at a time. Two calls of one graph, in two streams of its own,
+wait for each other a sixth of their time (docs/backends.md)."""
 log = logging.getLogger(__name__)
 
 
@@ -75,7 +75,7 @@ class OpenVinoClassifier(BatchedClassifier):
                 model = core.read_model(onnx_path)
                 _check(model, onnx_path, checkpoint_sha256)
                 lane = self._kept.make(_parts(ov, model, precision))
-            size = lane[0].input(0).partial_shape[1].get_length()
+            size = lane[0].get_compiled_model().input(0).partial_shape[1].get_length()
             super().__init__(name=NAMES[precision], size=size, max_batch=max_batch)
             self._lanes: LifoQueue[Lane | None] = LifoQueue()
             for one in [None] * (parallel - 1) + [lane]:
@@ -95,10 +95,9 @@ class OpenVinoClassifier(BatchedClassifier):
             lane = lane or self._kept.again()
             *before, last = lane
             carried: Any = crops_FHWC
-            for i, part in enumerate(before):
-                carried = self._run(part, carried, most=IN_CACHE if i == 0 else len(crops_FHWC))
-            # a request of this call alone is cheap: the graph holds the memory
-            found = last.create_infer_request().infer({0: carried}, share_inputs=True).to_dict()
+            for i, request in enumerate(before):
+                carried = self._run(request, carried, most=IN_CACHE if i == 0 else len(crops_FHWC))
+            found = last.infer({0: carried}, share_inputs=True).to_dict()
         except RuntimeError as exc:
             raise ModelError(f"{self.name} failed while it scored: {first_line(exc)}") from exc
         finally:
@@ -106,12 +105,11 @@ class OpenVinoClassifier(BatchedClassifier):
         named = {name: value for output, value in found.items() for name in output.names}
         return Scores(logit_F=named[LOGIT], draws_FN=named.get(DRAWS))
 
-    def _run(self, part: Any, given_FX: Any, *, most: int) -> Float32:
+    def _run(self, request: Any, given_FX: Any, *, most: int) -> Float32:
         """What a part of the graph makes of all it is given, which it gets ``most`` crops at a time."""
-        shape = [dimension.get_length() for dimension in list(part.output(0).partial_shape)[1:]]
+        shape = [dimension.get_length() for dimension in list(request.get_compiled_model().output(0).partial_shape)[1:]]
         made_FX = np.empty((len(given_FX), *shape), np.float32)
         for i in range(0, len(given_FX), most):
-            request = part.create_infer_request()
             request.set_output_tensor(self._ov.Tensor(made_FX[i : i + most], shared_memory=True))
             request.infer({0: given_FX[i : i + most]}, share_inputs=True, share_outputs=True)
         return made_FX
@@ -184,7 +182,7 @@ class _Kept:
         made = [self._core.compile_model(part, "CPU", self._properties(hint)) for part, hint in parts]
         self._hints = tuple(hint for _, hint in parts)
         self._blobs = [np.frombuffer(bytearray(graph.export_model().getbuffer()), np.uint8) for graph in made]
-        return made
+        return [graph.create_infer_request() for graph in made]
 
     def again(self) -> Lane:
         """The same graphs once more, with memory of their own to compute in. Raises RuntimeError."""
@@ -205,7 +203,8 @@ class _Kept:
             log.warning("compiled graphs are not kept in %s: %s", self._folder, exc.strerror)
 
     def _read(self, data: UInt8, hint: str) -> Any:
-        return self._core.import_model(self._ov.Tensor(data, shared_memory=True), "CPU", self._properties(hint))
+        source = self._ov.Tensor(data, shared_memory=True)
+        return self._core.import_model(source, "CPU", self._properties(hint)).create_infer_request()
 
     def _prefix(self, hints: tuple[str, ...], part: int) -> str:
         told = f"{self._told} {hints} {part} {sorted(self._properties(hints[part]).items())}"

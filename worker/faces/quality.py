@@ -24,5 +24,5 @@ def face_quality(crops_NHWC: UInt8) -> Float32:
     for i, rgb_HWC in enumerate(crops_NHWC):
         grey = cv2.cvtColor(rgb_HWC, cv2.COLOR_RGB2GRAY)
         detail = float(cv2.Laplacian(grey, cv2.CV_32F).var())
-        quality[i] = detail / (detail + HALF_SHARP) * np.mean((grey >= DARK) & (grey <= BRIGHT))
+        quality[i] = detail / (detail + HALF_SHARP) * cv2.countNonZero(cv2.inRange(grey, DARK, BRIGHT)) / grey.size
     return quality
