@@ -40,6 +40,7 @@ BAND_ROWS = 32
 """So many rows are converted at a time where intermediate values are large: they stay in the cache."""
 
 
+@lru_cache(maxsize=64)
 def detection_divisor(height: int, width: int) -> int:
     """Faces are looked for at 1 / k of the full size: the k, by the shorter side.
 

@@ -75,22 +75,22 @@ def describe_frame(pts_s: float, rgb_HWC: UInt8, faces: Sequence[FaceSighting]) 
 
 def _mean_colours(rgb_HWC: UInt8, cells: int) -> Float32:
     """float32 [cells * cells, 3] L*a*b* in units in which lightness runs from 0 to 1."""
-    return (_lab(_means(rgb_HWC, cells).reshape(-1, 3) / 255) / 100).astype(np.float32)
+    return (_lab(_means(rgb_HWC, cells) / 255) / 100).astype(np.float32)
 
 
 def _means(rgb_HWC: UInt8, cells: int) -> UInt8:
-    """[cells, cells, 3]: the mean of each; rows and columns that make up no whole cell are left out. What ``cv2.resize`` gives
+    """[cells * cells, 3]: the mean of each; rows and columns that make up no whole cell are left out. What ``cv2.resize`` gives
     where none is, which takes up to ten times as long elsewhere."""
     height, width = (side // cells for side in rgb_HWC.shape[:2])
     if not height or not width:
-        return np.asarray(cv2.resize(rgb_HWC, (cells, cells), interpolation=cv2.INTER_AREA), np.uint8)
+        return np.asarray(cv2.resize(rgb_HWC, (cells, cells), interpolation=cv2.INTER_AREA), np.uint8).reshape(-1, 3)
     sums_KWC = np.empty((cells, width * cells, 3), np.int32)
     for row, sum_WC in enumerate(sums_KWC):
         band = rgb_HWC[row * height : (row + 1) * height, : width * cells]
         cv2.reduce(band, 0, cv2.REDUCE_SUM, sum_WC[None], cv2.CV_32S)
-    sums_KKC = sums_KWC.reshape(cells, cells, width, 3).sum(axis=2)
-    mean_KKC = sums_KKC.astype(np.float32) * np.float32(1 / (height * width))
-    return np.asarray(np.rint(mean_KKC), np.uint8)
+    planes_CGW = np.ascontiguousarray(sums_KWC.reshape(-1, width, 3).transpose(2, 0, 1))  # summed four times as fast
+    mean_CG = planes_CGW.sum(axis=2).astype(np.float32) * np.float32(1 / (height * width))
+    return np.asarray(np.rint(mean_CG.T), np.uint8)
 
 
 def _lab(rgb_N3: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -24,7 +24,7 @@ from worker.types import UInt8
 
 KEPT = 2
 """So many memories at most wait for the next file."""
-KEPT_BYTES = 64 << 20
+KEPT_BYTES = 128 << 20
 """What each of them holds at most, from its beginning."""
 _HAS_MEMFD = hasattr(os, "memfd_create")
 _MAPPED_AT_ONCE = 64 << 10
