@@ -52,8 +52,8 @@ class FrameLook:
     faces: tuple[FaceLook, ...]
     small_HWC: UInt8 | None = None
     """A copy of it at detection scale, where a face votes."""
-    left_out: int = 0
-    """Faces large enough to vote that were not looked at, as there were enough larger ones; how sharp they are is not known."""
+    is_crowded: bool = False
+    """Whether a face that could vote was not looked at, as there were enough larger ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class _Cut:
     quality_N: Float32
     too_small_N: npt.NDArray[np.bool_]
     votes_N: npt.NDArray[np.bool_]
-    left_out: int
+    is_crowded: bool
 
 
 def look_at(frames: Sequence[Frame], detector: FaceDetector, classifier: Callable[[], Classifier], rules: FaceRules) -> Look:
@@ -99,20 +99,25 @@ def look_at(frames: Sequence[Frame], detector: FaceDetector, classifier: Callabl
 def _cut(frame: Frame, boxes_N4: Float32, prob_N: Float32, turn_N: Int64, rules: FaceRules) -> _Cut:
     size_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
     order = np.argsort(-size_N2.prod(axis=1), kind="stable")
-    largest, others = order[: rules.faces_per_frame], order[rules.faces_per_frame :]
-    left_out = int((size_N2[others].min(axis=1, initial=np.inf) >= rules.min_vote_px).sum())
-    boxes_N4, prob_N, turn_N, size_N2 = boxes_N4[largest], prob_N[largest], turn_N[largest], size_N2[largest]
-    crops_NHWC = crop_faces(frame.pixels, boxes_N4, turn_N=turn_N, margin=rules.margin, size=rules.size)
-    quality_N = face_quality(crops_NHWC)
     too_small_N = size_N2.min(axis=1, initial=np.inf) < rules.min_vote_px
+
+    def cut_out(which_K: Int64) -> tuple[UInt8, Float32]:
+        """Crops and their quality."""
+        crops_KHWC = crop_faces(frame.pixels, boxes_N4[which_K], turn_N=turn_N[which_K], margin=rules.margin, size=rules.size)
+        return crops_KHWC, face_quality(crops_KHWC)
+
+    largest, others = order[: rules.faces_per_frame], order[rules.faces_per_frame :]
+    crops_NHWC, quality_N = cut_out(largest)
+    is_crowded = any(cut_out(other[None])[1] >= rules.min_vote_quality for other in others[~too_small_N[others]])
+    too_small_N = too_small_N[largest]
     return _Cut(
-        boxes_N4=boxes_N4,
-        prob_N=prob_N,
+        boxes_N4=boxes_N4[largest],
+        prob_N=prob_N[largest],
         crops_NHWC=crops_NHWC,
         quality_N=quality_N,
         too_small_N=too_small_N,
         votes_N=~too_small_N & (quality_N >= rules.min_vote_quality),
-        left_out=left_out,
+        is_crowded=is_crowded,
     )
 
 
@@ -140,4 +145,4 @@ def _seen(frame: Frame, cut: _Cut, scores: Iterator[tuple[float, Float32 | None]
     )
     sighting = describe_frame(frame.pts_s, frame.small_HWC, [face.sighting for face in faces])
     small_HWC = frame.small_HWC.copy() if cut.votes_N.any() else None  # a view would hold all of the frame's memory
-    return FrameLook(sighting=sighting, faces=faces, small_HWC=small_HWC, left_out=cut.left_out)
+    return FrameLook(sighting=sighting, faces=faces, small_HWC=small_HWC, is_crowded=cut.is_crowded)

@@ -29,8 +29,8 @@ class Observations:
     faces: tuple[Face, ...]
     evidence: EvidenceStore
     key_frames: KeyFrames
-    faces_left_out: int
-    """Most in one frame (``worker.look``)."""
+    is_crowded: bool
+    """Whether a frame was (``worker.look``)."""
 
     @property
     def frames_with_face(self) -> int:
@@ -57,7 +57,7 @@ class Observer:
         self._linker = Linker()
         self._tracks: list[tuple[int, ...]] = []
         """Provisional numbers, linked over the frames in the order in which they came."""
-        self._left_out = 0
+        self._is_crowded = False
         self._evidence = EvidenceStore(CAPACITY if evidence_per_track else 0)  # tracks may be parted at the end
         self._key_frames = KeyFrames() if evidence_per_track else KeyFrames(capacity=0)
 
@@ -69,7 +69,7 @@ class Observer:
         """Remember what a batch showed."""
         for frame in look.frames:
             self._frames.append(frame.sighting)
-            self._left_out = max(self._left_out, frame.left_out)
+            self._is_crowded |= frame.is_crowded
             self._tracks.append(self._linker.add(frame.sighting))
             for track, face in zip(self._tracks[-1], frame.faces, strict=True):
                 self._note_face(face, track, frame)
@@ -113,5 +113,5 @@ class Observer:
             faces=tuple(faces[n] for n in sorted(faces)),
             evidence=self._evidence,
             key_frames=self._key_frames,
-            faces_left_out=self._left_out,
+            is_crowded=self._is_crowded,
         )

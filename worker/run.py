@@ -128,7 +128,7 @@ class Run:
             max_gap_s=0.0 if self._is_all(times) else apart_s,
             apart_s=apart_s,
             undecodable_s=self.passes.undecodable_s,
-            faces_left_out=seen.faces_left_out,
+            is_crowded=seen.is_crowded,
             start_s=request.start_s,
             end_s=end_s or math.inf,
         )

@@ -259,9 +259,8 @@ class Coverage:
     than twice as far apart. Infinite: they never do."""
     undecodable_s: float = 0.0
     """About how much of the scanned window could not be decoded, or was cut off."""
-    faces_left_out: int = 0
-    """Whether faces that were large enough to vote were not looked at, as there were enough larger ones: the most in a frame, or
-    the frames."""
+    is_crowded: bool = False
+    """Whether faces that could vote were not looked at, as there were enough larger ones in the frame."""
     start_s: float = 0.0
     end_s: float = math.inf
     """The scanned window is [start_s, end_s); ``end_s`` is infinite where the media's length is unknown."""

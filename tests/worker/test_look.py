@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from worker.look import FaceRules, look_at
 from worker.pixels import rgb_frame
@@ -61,7 +62,7 @@ def frame(time_s: float, left: int, right: int) -> Frame:
     return rgb_frame(time_s, rgb_HWC)
 
 
-LEFT, RIGHT, TINY = (10, 10, 70, 70), (110, 10, 190, 90), (10, 150, 40, 180)
+LEFT, RIGHT, TINY, SHARP = (10, 10, 70, 70), (110, 10, 190, 90), (10, 150, 40, 180), (110, 120, 165, 175)
 
 
 def test_each_face_gets_the_score_of_its_own_crop_largest_first() -> None:
@@ -115,8 +116,14 @@ def test_a_frame_is_kept_as_a_copy_where_a_face_votes() -> None:
     assert voteless.small_HWC is None
 
 
-def test_of_a_crowd_only_the_largest_are_looked_at() -> None:
-    few = FaceRules(margin=1.0, size=64, min_vote_px=40, min_vote_quality=0.0, batch=2, faces_per_frame=1)
-    (seen,) = look_at([frame(0.0, 10, 20)], Faces([LEFT, RIGHT, TINY]), lambda: Grey(), few).frames
+@pytest.mark.parametrize(
+    ("others", "is_crowded"), [([TINY], False), ([LEFT], False), ([LEFT, TINY], False), ([SHARP], True), ([LEFT, SHARP], True)]
+)
+def test_of_a_crowd_only_the_largest_are_looked_at(others: Sequence[tuple[int, int, int, int]], is_crowded: bool) -> None:
+    """It is one where another face could vote: not the tiny one, nor the one without detail."""
+    few = FaceRules(margin=1.0, size=64, min_vote_px=40, min_vote_quality=0.5, batch=2, faces_per_frame=1)
+    rgb_HWC = np.full((SIDE, SIDE, 3), 20, np.uint8)
+    rgb_HWC[SIDE // 2 :: 4] = 200
+    (seen,) = look_at([rgb_frame(0.0, rgb_HWC)], Faces([*others, RIGHT]), lambda: Grey(), few).frames
     assert [face.sighting.box_xyxy for face in seen.faces] == [RIGHT]
-    assert seen.left_out == 1, "the tiny one could not vote"
+    assert seen.is_crowded is is_crowded

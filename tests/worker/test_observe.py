@@ -72,10 +72,10 @@ def test_each_part_of_a_track_that_a_later_stride_parts_has_its_worst_face() -> 
 
 def test_a_crowd_of_which_faces_were_left_out_is_told_whichever_frame_showed_it() -> None:
     observer = Observer(evidence_per_track=1)
-    for left_out in (0, 3, 1):
-        looks = tuple(replace(frame, left_out=left_out) for frame in batch(float(left_out)).frames)
+    for time_s, is_crowded in enumerate((False, True, False)):
+        looks = tuple(replace(frame, is_crowded=is_crowded) for frame in batch(float(time_s)).frames)
         observer.note(Look(frames=looks, detect_s=0.0, infer_s=0.0))
-    assert observer.result().faces_left_out == 3
+        assert observer.result().is_crowded is (time_s > 0)
 
 
 def test_nothing_noted_is_nothing_seen() -> None:

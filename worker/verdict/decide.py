@@ -175,7 +175,7 @@ def _is_sparse(coverage: Coverage, policy: Policy) -> bool:
     """Whether too much was left unseen for ``real``."""
     window_s = coverage.end_s - coverage.start_s
     is_damaged = coverage.undecodable_s > MOST_UNDECODABLE * window_s
-    return coverage.max_gap_s > policy.max_gap_s or is_damaged or coverage.faces_left_out > 0
+    return coverage.max_gap_s > policy.max_gap_s or is_damaged or coverage.is_crowded
 
 
 def _reasons(

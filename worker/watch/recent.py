@@ -102,7 +102,7 @@ class Recent:
             with_face=len({face.pts_s for face in faces}),
             max_gap_s=gap_s,
             apart_s=gap_s,
-            faces_left_out=sum(start_s <= time_s < end_s for time_s in self._crowded_s),
+            is_crowded=any(start_s <= time_s < end_s for time_s in self._crowded_s),
             start_s=start_s,
             end_s=max(end_s, start_s + 1e-3),
         )

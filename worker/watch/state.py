@@ -144,7 +144,7 @@ class WatchState:
         """Remember what a frame at ``time_s`` of the watch's clock showed, ``most`` faces of it. Its own time is its piece's."""
         counts = self.counts
         faces = self._linked(time_s, look, most)
-        is_crowded = look.left_out > 0 or any(face.logit is not None for face in look.faces[most:])
+        is_crowded = look.is_crowded or any(face.logit is not None for face in look.faces[most:])
         counts.crowded += is_crowded
         self.recent.add(time_s, faces, is_crowded=is_crowded)
         self.frames.add(time_s, faces)

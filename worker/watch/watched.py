@@ -87,7 +87,7 @@ def _coverage(state: WatchState) -> Coverage:
         decoded=state.frames.count,
         with_face=counts.with_face,
         max_gap_s=max(counts.max_gap_s, counts.end_s - (counts.last_frame_s or 0.0)),
-        faces_left_out=counts.crowded,
+        is_crowded=counts.crowded > 0,
         end_s=max(counts.end_s, 1e-3),
     )
 

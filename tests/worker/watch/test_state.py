@@ -202,17 +202,22 @@ def seen_face(logit: float | None, *, too_small: bool = False) -> FaceLook:
 
 
 @pytest.mark.parametrize(
-    ("other", "left_out", "is_crowd"),
-    [(seen_face(-3.0), 0, True), (seen_face(None), 0, False), (seen_face(None, too_small=True), 0, False), (None, 1, True)],
+    ("other", "is_crowded", "is_crowd"),
+    [
+        (seen_face(-3.0), False, True),
+        (seen_face(None), False, False),
+        (seen_face(None, too_small=True), False, False),
+        (None, True, True),
+    ],
     ids=["could vote", "too poor", "too small", "not looked at"],
 )
-def test_a_crowd_are_faces_beside_the_largest_that_could_vote(other: FaceLook | None, left_out: int, is_crowd: bool) -> None:
+def test_a_crowd_are_faces_beside_the_largest_that_could_vote(other: FaceLook | None, is_crowded: bool, is_crowd: bool) -> None:
     faces = (seen_face(-3.0), *([other] if other else []))
     sighting = FrameSighting(pts_s=0.5, signature_G3=np.zeros((64, 3), np.float32), faces=tuple(one.sighting for one in faces))
     state = WatchState.new(Rhythm(window_s=10, hop_s=5, fps=2), evidence_per_track=1)
-    state.note(0.5, FrameLook(sighting=sighting, faces=faces, left_out=left_out), most=1)
+    state.note(0.5, FrameLook(sighting=sighting, faces=faces, is_crowded=is_crowded), most=1)
     _, coverage = state.recent.judge(0.0, 10.0, Policy())
-    assert (coverage.faces_left_out, state.counts.crowded) == (is_crowd, is_crowd)
+    assert (coverage.is_crowded, state.counts.crowded) == (is_crowd, is_crowd)
 
 
 def test_crowds_are_remembered_no_longer_than_their_frames() -> None:
