@@ -144,6 +144,7 @@ def _sampling(found: Findings) -> wire.Sampling:
         end_s=round(min(coverage.end_s, length_s), 3) if is_part else None,
         max_gap_s=round(coverage.max_gap_s, 3),
         undecodable_s=round(coverage.undecodable_s, 3),
+        crowded=coverage.is_crowded,
         stopped_early=found.stopped_by is not None,
         stopped_by=found.stopped_by,
     )

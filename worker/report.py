@@ -184,6 +184,11 @@ class Sampling(Wire):
         description="about how much of what was to be looked at could not be decoded, or was cut off; null: not measured "
         "(of watches)",
     )
+    crowded: bool = Field(
+        default=False,
+        description="faces that could be judged were not looked at, as only the largest of a frame are (64; of watches fewer): "
+        "never real; scan cut-outs of the crowd",
+    )
     stopped_early: bool = Field(description="not all wanted frames were looked at")
     stopped_by: Literal["verdict", "media"] | None = Field(
         default=None, description="why: more frames could not have changed the verdict, or the media broke off"

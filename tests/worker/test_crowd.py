@@ -36,16 +36,16 @@ class Crowd(OneFace):
 
 
 @pytest.mark.parametrize(
-    ("large", "small_px", "swap_s", "label"),
+    ("large", "small_px", "swap_s", "label", "is_crowded"),
     [
-        (MOST - 1, 48, (0.0, 0.0), Label.REAL),
-        (MOST, 48, (0.0, 0.0), Label.UNCERTAIN),
-        (MOST, 47, (0.0, 0.0), Label.REAL),
-        (MOST, 48, (0.0, 4.0), Label.FAKE),
+        (MOST - 1, 48, (0.0, 0.0), Label.REAL, False),
+        (MOST, 48, (0.0, 0.0), Label.UNCERTAIN, True),
+        (MOST, 47, (0.0, 0.0), Label.REAL, False),
+        (MOST, 48, (0.0, 4.0), Label.FAKE, True),
     ],
 )
 def test_a_face_that_could_vote_and_was_not_looked_at_takes_real_away(
-    tmp_path: Path, large: int, small_px: int, swap_s: tuple[float, float], label: Label
+    tmp_path: Path, large: int, small_px: int, swap_s: tuple[float, float], label: Label, is_crowded: bool
 ) -> None:
     path = tmp_path / "crowd.png"
     path.write_bytes(b"crowd")
@@ -53,4 +53,6 @@ def test_a_face_that_could_vote_and_was_not_looked_at_takes_real_away(
     report = scanner(clip, detector=Crowd(large, small_px)).scan(path).report
     assert len(report.frames[0].faces) == MOST
     assert report.verdict is label
+    assert report.sampling is not None
+    assert report.sampling.crowded is is_crowded
     assert [reason.code for reason in report.reasons] == ([Reason.SPARSE_COVERAGE] if label is Label.UNCERTAIN else [])

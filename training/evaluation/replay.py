@@ -51,6 +51,7 @@ def coverage_of(report: Report) -> Coverage | None:
         with_face=sampling.with_face,
         max_gap_s=sampling.max_gap_s,
         undecodable_s=sampling.undecodable_s or 0.0,
+        is_crowded=sampling.crowded,
         end_s=report.media.duration_s or math.inf,
     )
 

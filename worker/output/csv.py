@@ -32,6 +32,7 @@ COLUMNS = (
     "end_s",
     "more_videos",
     "undecodable_s",
+    "crowded",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -72,6 +73,7 @@ class CsvSink:
             _seconds(row.end_s),
             row.more_videos,
             _seconds(row.undecodable_s),
+            None if row.crowded is None else str(row.crowded).lower(),
         ]
         self._rows.writerow(cells)
         self._out.flush()

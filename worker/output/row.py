@@ -11,8 +11,9 @@ from worker.report import Report
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """Text is ``escaped``. ``start_s`` and ``end_s``: of the part that alone was scanned, None for the whole; ``more_videos``:
-    streams left aside; ``undecodable_s``: about how much could not be decoded; None where the scan came to know neither.
-    ``worst_ms`` is the moment of the most suspicious face, None where no face was scored; ``seconds`` what the scan took."""
+    streams left aside; ``undecodable_s``: about how much could not be decoded; ``crowded``: faces were left out; None where the
+    scan came to know none of these. ``worst_ms`` is the moment of the most suspicious face, None where no face was scored;
+    ``seconds`` what the scan took."""
 
     path: str
     status: str
@@ -24,6 +25,7 @@ class Row:
     end_s: float | None
     more_videos: int | None
     undecodable_s: float | None
+    crowded: bool | None
     tracks: int
     worst_ms: int | None
     duration_s: float | None
@@ -39,8 +41,9 @@ class Row:
         part = () if self.start_s is None else ("part only",)
         videos = ("one video stream of several",) if self.more_videos else ()
         damaged = ("partly undecodable",) if self.undecodable_s else ()
+        crowd = ("largest faces only",) if self.crowded else ()
         calibrated = () if self.calibrated or self.score is None else ("not calibrated",)
-        return ", ".join((*self.reasons, *part, *videos, *damaged, *calibrated)).replace("_", " ")
+        return ", ".join((*self.reasons, *part, *videos, *damaged, *crowd, *calibrated)).replace("_", " ")
 
 
 def row_of(report: Report) -> Row:
@@ -59,6 +62,7 @@ def row_of(report: Report) -> Row:
         end_s=report.end_s,
         more_videos=report.media.more_videos if report.media else None,
         undecodable_s=report.sampling.undecodable_s if report.sampling else None,
+        crowded=report.sampling.crowded if report.sampling else None,
         tracks=len(report.tracks),
         worst_ms=max(faces, key=lambda face: (face[0], -face[1]))[1] if faces else None,
         duration_s=report.media.duration_s if report.media else None,

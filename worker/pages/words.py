@@ -61,6 +61,13 @@ UNCERTAIN_ALL_SEEN: Final = replace(
     VERDICTS[Label.UNCERTAIN], next_step="A person should decide. A copy of better quality may settle it."
 )
 """Of pictures, and of videos of which no frame was left out."""
+UNCERTAIN_CROWD: Final = replace(
+    VERDICTS[Label.UNCERTAIN], next_step="A person should decide. Cut-outs of the crowd, scanned by themselves, may settle it."
+)
+UNCERTAIN_CROWD_WATCHED: Final = replace(
+    VERDICTS[Label.UNCERTAIN],
+    next_step="A person should decide. A recording of the crowd, or cut-outs of it, scanned by themselves, may settle it.",
+)
 
 STATUSES: Final[dict[str, Words]] = {
     "queued": Words(name="Waiting", mark="…", means="The scan has not begun yet."),
@@ -166,6 +173,8 @@ def headline(report: Report) -> Words:
         return STATUSES[report.status]
     if report.verdict is Label.REAL and report.segments:
         return REAL_WITH_STRETCHES
+    if report.verdict is Label.UNCERTAIN and _is_sparse_by_a_crowd(report):
+        return UNCERTAIN_CROWD_WATCHED if report.kind == "watch" else UNCERTAIN_CROWD
     if report.verdict is Label.UNCERTAIN and _is_all_seen(report):
         return UNCERTAIN_ALL_SEEN
     return VERDICTS[report.verdict]
@@ -175,6 +184,10 @@ def _is_all_seen(report: Report) -> bool:
     """Whether there are no more frames to look at."""
     is_picture = report.media is not None and report.media.kind is MediaKind.PICTURE
     return is_picture or (report.sampling is not None and report.sampling.max_gap_s == 0)
+
+
+def _is_sparse_by_a_crowd(report: Report) -> bool:
+    return _crowd(report) is not None and any(reason.code is Reason.SPARSE_COVERAGE for reason in report.reasons)
 
 
 def tone(report: Report) -> str:
@@ -201,7 +214,7 @@ def second_try(report: Report) -> tuple[str, ...]:
 
 def left_out(report: Report) -> tuple[str, ...]:
     """What of the file the verdict is not about, a sentence each."""
-    return tuple(said for said in (_part(report), _more_videos(report), _undecodable(report)) if said)
+    return tuple(said for said in (_part(report), _more_videos(report), _undecodable(report), _crowd(report)) if said)
 
 
 def _part(report: Report) -> str | None:
@@ -227,6 +240,12 @@ def _undecodable(report: Report) -> str | None:
     window_s = (media.duration_s if sampling.end_s is None else sampling.end_s) - (sampling.start_s or 0.0)
     lost_s = max(sampling.undecodable_s, 0.1)  # never "about 0.0 s"
     return f"About {lost_s:.1f} s of {window_s:.1f} s could not be decoded: the file is damaged or cut off."
+
+
+def _crowd(report: Report) -> str | None:
+    if report.sampling is None or not report.sampling.crowded:
+        return None
+    return "Only the largest faces of a crowd were looked at; there are others that could be judged."
 
 
 def error(code: str) -> str:

@@ -48,6 +48,7 @@ class WindowResult(Wire):
     tracks: tuple[TrackResult, ...] = ()
     frames: int = Field(description="looked at")
     with_face: int
+    crowded: bool = Field(default=False, description="faces that could be judged were not looked at: a crowd's smaller ones")
     dropped_ms: int = Field(default=0, description="of the window, what could not be looked at or was left out to keep up")
     behind_ms: int = Field(default=0, description="how much more of the stream was waiting already")
     is_last: bool = Field(default=False, description="the stream's end: as long as the others, and at most a hop on")

@@ -136,6 +136,7 @@ def result_of(
         tracks=_tracks(scored) if scored else (),
         frames=coverage.decoded,
         with_face=coverage.with_face,
+        crowded=coverage.is_crowded,
         dropped_ms=dropped_ms,
         behind_ms=round(1e3 * behind_s),
         is_last=is_last,

@@ -11,7 +11,7 @@ from worker.output.text import shown_score
 from worker.report import Report
 from worker.watch.events import WatchEvent, WindowResult
 
-_ROW: Final = "{:>9}  {:<14}  {:>5}  {:>6}  {:>6}  {:>8}  {}"
+_ROW: Final = "{:>9}  {:<14}  {:>5}  {:>6}  {:>6}  {:>12}  {}"
 
 
 class Show(Protocol):
@@ -60,7 +60,7 @@ class Table:
             "-" if window.score is None else shown_score(window.score),
             str(window.frames),
             str(window.with_face),
-            f"{window.dropped_ms / 1000:.0f} s" if window.dropped_ms else "-",
+            _missed(window),
             "; ".join(_told(event) for event in events),
         )
 
@@ -70,9 +70,11 @@ class Table:
         self._out.write(f"whole: {report.verdict or report.status}{score}{why}\n")
         if report.error is not None:
             self._out.write(f"failed: {report.error.code}: {report.error.message}\n")
-        if report.watch is not None and report.watch.missed_ms:
-            missed = ", ".join(f"{ms / 1000:.0f} s {cause}" for cause, ms in report.watch.missed_ms.items())
-            self._out.write(f"not looked at: {missed}\n")
+        missed = [f"{ms / 1000:.0f} s {cause}" for cause, ms in (report.watch.missed_ms if report.watch else {}).items()]
+        if report.sampling is not None and report.sampling.crowded:
+            missed.append("smaller faces of a crowd")
+        if missed:
+            self._out.write(f"not looked at: {', '.join(missed)}\n")
         self._out.flush()
 
     def _print(self, *cells: str) -> None:
@@ -84,6 +86,12 @@ def _clock(ms: int) -> str:
     minutes, seconds = divmod(ms // 1000, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def _missed(window: WindowResult) -> str:
+    """Of its time, and of its faces."""
+    time = [f"{window.dropped_ms / 1000:.0f} s"] if window.dropped_ms else []
+    return ", ".join([*time, *(["faces"] if window.crowded else [])]) or "-"
 
 
 def _told(event: WatchEvent) -> str:

@@ -149,6 +149,7 @@ def _sampling(state: WatchState) -> wire.Sampling:
         with_face=coverage.with_face,
         strategy=coverage.strategy,
         max_gap_s=round(coverage.max_gap_s, 3),
+        crowded=coverage.is_crowded,
         stopped_early=False,
     )
 

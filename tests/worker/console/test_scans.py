@@ -140,16 +140,17 @@ def test_that_only_a_part_was_scanned_is_said_in_the_list_and_on_the_page(servic
     report = with_faces(scan_id)
     assert report.sampling is not None
     assert report.media is not None
-    part = report.sampling.model_copy(update={"start_s": 3.1, "end_s": 5.9, "undecodable_s": 0.7})
+    part = report.sampling.model_copy(update={"start_s": 3.1, "end_s": 5.9, "undecodable_s": 0.7, "crowded": True})
     media = report.media.model_copy(update={"more_videos": 1})
     completed(service.parts.desk.records, scan_id, report.model_copy(update={"sampling": part, "media": media}))
     completed(service.parts.desk.records, whole, with_faces(whole))
     browser = sign_in()
-    badges = ("part only", "one video stream of several", "partly undecodable")
-    assert [read(browser.page("/scans")).text.count(said) for said in badges] == [1, 1, 1]
+    badges = ("part only", "one video stream of several", "partly undecodable", "largest faces only")
+    assert [read(browser.page("/scans")).text.count(said) for said in badges] == [1, 1, 1, 1]
     page = read(browser.page(f"/scans/{scan_id}")).text
     assert "Only 0:03.1 to 0:05.9 of 0:08.0 was scanned. The file holds 1 more video stream; only one was scanned." in page
     assert "About 0.7 s of 2.8 s could not be decoded" in page
+    assert "Only the largest faces of a crowd were looked at" in page
     assert "was scanned." not in read(browser.page(f"/scans/{whole}")).text
 
 

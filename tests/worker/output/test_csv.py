@@ -49,7 +49,7 @@ def test_a_file_is_named_as_it_is_with_what_is_known_of_it() -> None:
     assert (found["path"], found["sha256"], found["duration_s"]) == ("/clips/a.mp4", "ab" * 32, "2.500")
     assert (found["start_s"], found["end_s"], found["more_videos"]) == ("", "", "1")
     found = row()
-    unknown = ("sha256", "duration_s", "seconds", "score", "more_videos", "undecodable_s")
+    unknown = ("sha256", "duration_s", "seconds", "score", "more_videos", "undecodable_s", "crowded")
     assert [found[name] for name in unknown] == [""] * len(unknown)
     assert row(error={"code": "corrupt", "message": "", "retryable": False, "sha256": "ef" * 32})["sha256"] == "ef" * 32
 
@@ -61,6 +61,10 @@ def test_a_score_is_told_whole_as_one_that_is_not_sure_must_not_read_so() -> Non
 def test_a_part_of_a_video_has_its_begin_and_end() -> None:
     found = row(sampling=PART)
     assert (found["start_s"], found["end_s"], found["undecodable_s"]) == ("0.000", "5.900", "0.000")
+
+
+def test_a_crowd_of_which_faces_were_left_out_is_one() -> None:
+    assert [row(sampling=PART.model_copy(update={"crowded": told}))["crowded"] for told in (False, True)] == ["false", "true"]
 
 
 def test_an_address_stands_where_a_path_would() -> None:

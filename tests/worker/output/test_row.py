@@ -28,6 +28,11 @@ def test_that_a_part_could_not_be_decoded_stands_beside_the_verdict() -> None:
     assert row_of(report(sampling=PART.model_copy(update={"undecodable_s": 0.5}))).why == "part only, partly undecodable"
 
 
+def test_that_faces_of_a_crowd_were_left_out_stands_beside_the_verdict() -> None:
+    crowd = PART.model_copy(update={"crowded": True, "start_s": None, "end_s": None})
+    assert row_of(report(sampling=crowd, reasons=({"code": "sparse_coverage"},))).why == "sparse coverage, largest faces only"
+
+
 def test_a_file_is_named_by_its_path_also_where_it_has_an_address_too() -> None:
     """As one whose name is not UTF-8 has."""
     source = {"kind": "path", "path": r"/clips/\xe4.mp4", "url": "file:///clips/%E4.mp4"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
@@ -75,3 +76,23 @@ def test_what_could_not_be_decoded_is_told_under_the_verdict() -> None:
     for text, says in zip(texts, (None, "About 0.1 s", "About 1.2 s"), strict=True):
         assert ("could not be decoded" in text) is (says is not None)
         assert says is None or f"{says} of 2.8 s could not be decoded" in text
+
+
+@pytest.mark.parametrize(
+    ("made", "helps"), [(reports.report, "Cut-outs of the crowd"), (reports.watched, "A recording of the crowd")]
+)
+def test_faces_of_a_crowd_that_were_left_out_are_told_with_what_helps(made: Callable[..., report.Report], helps: str) -> None:
+    """A better copy of it has as many; it is what helps where the faces that were judged are poor, though they look fake."""
+    told = {}
+    for crowded in (False, True):
+        for reason in (Reason.SPARSE_COVERAGE, Reason.LOW_QUALITY):
+            sampling = reports.PART.model_copy(update={"crowded": crowded})
+            one = made(verdict=Label.UNCERTAIN, score=0.5, reasons=({"code": reason},), sampling=sampling)
+            text = Page(report_page(one, lambda _: None)).text
+            told[crowded, reason] = ("Only the largest faces of a crowd were" in text, helps in text, "better quality" in text)
+    assert told == {
+        (False, Reason.SPARSE_COVERAGE): (False, False, True),
+        (False, Reason.LOW_QUALITY): (False, False, True),
+        (True, Reason.SPARSE_COVERAGE): (True, True, False),
+        (True, Reason.LOW_QUALITY): (True, False, True),
+    }

@@ -127,12 +127,13 @@ def test_of_a_crowd_that_is_not_judged_whole_nothing_is_called_real(watch: Watch
     few, crowd, after = Heard(), Heard(), Heard()
     watch([(4, REAL)] * 5, faces=6).run(go_on, few)
     (watcher := watch([(4, REAL)] * 5, faces=9)).run(go_on, crowd)
-    assert {one.verdict for one in few.windows} == {Label.REAL}
-    assert {(one.verdict, one.reasons) for one in crowd.windows} == {(Label.UNCERTAIN, ("sparse_coverage",))}
+    assert {(one.verdict, one.crowded) for one in few.windows} == {(Label.REAL, False)}
+    assert {(one.verdict, one.reasons, one.crowded) for one in crowd.windows} == {(Label.UNCERTAIN, ("sparse_coverage",), True)}
     assert watcher.report().verdict is Label.UNCERTAIN
     (later := watch([(4, REAL)] * 15, faces=6, cursor=crowd.cursors[1])).run(go_on, after)
-    assert [one.verdict for one in after.windows][:: len(after.windows) - 1] == [Label.UNCERTAIN, Label.REAL]
-    assert later.report().verdict is Label.UNCERTAIN
+    ends = after.windows[:: len(after.windows) - 1]
+    assert [(one.verdict, one.crowded) for one in ends] == [(Label.UNCERTAIN, True), (Label.REAL, False)]
+    assert ((whole := later.report()).verdict, whole.sampling and whole.sampling.crowded) == (Label.UNCERTAIN, True)
 
 
 def test_a_short_splice_in_a_long_stream_is_never_called_real(watch: Watch) -> None:
@@ -306,7 +307,7 @@ def test_gaps_and_pieces_that_do_not_decode_are_counted_and_named(watch: Watch) 
     ]
     assert report.watch.missed_ms == {"unreadable": 4_000, "not_served": 24_000}
     assert report.sampling is not None
-    assert report.sampling.undecodable_s is None, "within pieces nobody measures it"
+    assert (report.sampling.undecodable_s, report.sampling.crowded) == (None, False), "within pieces nobody measures the one"
     assert report.verdict is Label.UNCERTAIN
     assert [reason.code for reason in report.reasons] == ["sparse_coverage"]
 
