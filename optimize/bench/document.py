@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from optimize.bench.machine import describe_machine
+from optimize.bench.machine import Machine, describe_machine
 from optimize.bench.ratio import Ratio
 from worker.errors import ConfigError
 from worker.types import Json
@@ -67,7 +67,7 @@ class Document:
     bench: str
     command: str
     at: str
-    machine: Json
+    machine: Machine
     figures: tuple[Figure, ...]
     charts: tuple[Chart, ...] = ()
     details: Json = field(default_factory=dict)
@@ -113,16 +113,13 @@ def _finite_points(series: dict[str, list[tuple[float, float]]]) -> dict[str, li
 def read_document(path: Path) -> Document:
     """What ``Document.write`` wrote. Raises ConfigError for anything else."""
     try:
-        told = TypeAdapter(Document).validate_json(path.read_bytes())
+        return TypeAdapter(Document).validate_json(path.read_bytes(), strict=True)
     except OSError as exc:
         raise ConfigError(f"{path}: not figures of veriframe bench: {exc.strerror}") from exc
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ConfigError(f"{path}: not figures of veriframe bench: {where}: {first['msg']}") from exc
-    if lacking := {"cpu", "cores", "veriframe"} - told.machine.keys():
-        raise ConfigError(f"{path}: not figures of veriframe bench: machine without {', '.join(sorted(lacking))}")
-    return told
 
 
 def history_rows(documents: Iterable[Document], only: Sequence[str] = ("",)) -> list[str]:
@@ -130,12 +127,12 @@ def history_rows(documents: Iterable[Document], only: Sequence[str] = ("",)) -> 
     rows = []
     for told in documents:
         machine = told.machine
-        where = f"{machine['cpu']}, {machine['cores']} cores"
-        if machine.get("gpu"):
-            where += f", {machine['gpu']}"
-        if machine.get("load_average"):
-            where += f", load {machine['load_average'][0]:g}"
-        start = (told.at[:10], machine.get("commit") or machine["veriframe"], where, f"`{told.command}`")
+        where = f"{machine.cpu}, {machine.cores} cores"
+        if machine.gpu:
+            where += f", {machine.gpu}"
+        if machine.load_average:
+            where += f", load {machine.load_average[0]:g}"
+        start = (told.at[:10], machine.commit or machine.veriframe, where, f"`{told.command}`")
         wanted = (figure for figure in told.figures if any(text in figure.name for text in only))
         rows += ["| " + " | ".join(_cell(text) for text in (*start, figure.name, str(figure))) + " |" for figure in wanted]
     return rows

@@ -6,13 +6,13 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from worker import __version__
 from worker.cores import affine_cores
-from worker.types import Json
 
 PACKAGES = (
     "av",
@@ -32,21 +32,38 @@ CHECKOUT = Path(__file__).parents[2]
 """Where the packages lie: a checkout, or ``site-packages``."""
 
 
-def describe_machine() -> Json:
-    """What is known here, as JSON; a part that cannot be found is null or empty. Loads no library."""
-    return {
-        "cpu": cpu_name(),
-        "cores": affine_cores(),
-        "instructions": [name for name in INSTRUCTIONS if name in _cpu_flags()],
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpu": gpu_name(),
-        "system": f"{platform.system()} {platform.release()}",
-        "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        "veriframe": __version__,
-        "commit": commit(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name)) is not None},
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A part that could not be found, or that whoever wrote the file did not tell, is None or empty."""
+
+    cpu: str
+    cores: int
+    instructions: list[str] = field(default_factory=list)
+    memory_bytes: int | None = None
+    gpu: str | None = None
+    system: str = ""
+    load_average: tuple[float, float, float] | None = None
+    python: str = ""
+    veriframe: str
+    commit: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def describe_machine() -> Machine:
+    """What is known here. Loads no library."""
+    return Machine(
+        cpu=cpu_name(),
+        cores=affine_cores(),
+        instructions=[name for name in INSTRUCTIONS if name in _cpu_flags()],
+        memory_bytes=psutil.virtual_memory().total,
+        gpu=gpu_name(),
+        system=f"{platform.system()} {platform.release()}",
+        load_average=_load_average(),
+        python=platform.python_version(),
+        veriframe=__version__,
+        commit=commit(),
+        versions={name: found for name in PACKAGES if (found := _version(name)) is not None},
+    )
 
 
 def cpu_name() -> str:
@@ -68,6 +85,13 @@ def commit(folder: Path = CHECKOUT) -> str | None:
     name = _said(["git", "-C", str(folder), "rev-parse", "--short=10", "HEAD"])
     changed = _said(["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"])
     return name if name is None or not changed else f"{name}+"
+
+
+def _load_average() -> tuple[float, float, float] | None:
+    if not hasattr(os, "getloadavg"):
+        return None
+    one, five, fifteen = os.getloadavg()
+    return round(one, 2), round(five, 2), round(fifteen, 2)
 
 
 def _said(command: list[str]) -> str | None:

@@ -79,7 +79,7 @@ def classify(
             raise ConfigError(f"--runtime {unknown[0]}: one of {', '.join(known)}")
         clips = chosen_clips(folder)
         started = Started("classify", told_command())
-        no_cuda = None if started.machine["gpu"] else "no NVIDIA GPU here"
+        no_cuda = None if started.machine.gpu else "no NVIDIA GPU here"
         unmeasured = {kind: why for kind in kinds if (why := lacking(kind, device.value, no_cuda, is_named=bool(runtime)))}
         possible = [kind for kind in kinds if kind not in unmeasured]
         with ExitStack() as stack:

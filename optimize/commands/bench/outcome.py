@@ -121,7 +121,7 @@ def progress(total: int) -> Bar:
 
 def finish(document: Document, json_out: Path | None, plot: Path | None) -> None:
     """Print the figures, and write the files that were asked for. Raises ConfigError where one cannot be written."""
-    table = Table(title=f"{document.command}: {document.machine['cpu']}, {document.machine['cores']} cores")
+    table = Table(title=f"{document.command}: {document.machine.cpu}, {document.machine.cores} cores")
     table.add_column("figure")
     table.add_column("value")
     for figure in document.figures:
@@ -134,6 +134,6 @@ def finish(document: Document, json_out: Path | None, plot: Path | None) -> None
             from optimize.bench.plot import draw
 
             machine = document.machine
-            draw(document.charts, f"{document.command}\n{machine['cpu']}, {machine['cores']} cores, {document.at[:10]}", plot)
+            draw(document.charts, f"{document.command}\n{machine.cpu}, {machine.cores} cores, {document.at[:10]}", plot)
     except OSError as exc:
         raise ConfigError(f"the figures cannot be written: {exc}") from exc

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from optimize.bench.document import Chart, Document, Figure, Started, history_rows, read_document
+from optimize.bench.machine import Machine
 from optimize.bench.ratio import Ratio
 from worker.errors import ConfigError
 
-MACHINE = {"cpu": "Fast|CPU", "cores": 2, "gpu": None, "load_average": [0.25, 0, 0], "commit": "abc", "veriframe": "0.1.0"}
+MACHINE = Machine(cpu="Fast|CPU", cores=2, load_average=(0.25, 0, 0), commit="abc", veriframe="0.1.0")
 
 
 def a_document() -> Document:
@@ -59,16 +60,34 @@ def test_damaged_figures_are_refused(tmp_path: Path, key: str, value: object) ->
         read_document(tmp_path / "other.json")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("cpu", None), ("cores", "2"), ("gpu", ["a"]), ("load_average", 0.5), ("load_average", []), ("commit", 5)],
+)
+def test_a_damaged_field_of_the_machine_is_refused_by_its_name(tmp_path: Path, key: str, value: object) -> None:
+    told = a_document().as_json()
+    told["machine"][key] = value
+    (tmp_path / "other.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match=rf"other\.json: not figures of veriframe bench: machine\.{key}"):
+        read_document(tmp_path / "other.json")
+
+
+def test_a_machine_of_which_less_is_told_is_read(tmp_path: Path) -> None:
+    told = a_document().as_json() | {"machine": {"cpu": "CPU", "cores": 2, "veriframe": "0.1.0", "disks": 1}}
+    (tmp_path / "old.json").write_text(json.dumps(told))
+    assert "| 0.1.0 | CPU, 2 cores |" in history_rows([read_document(tmp_path / "old.json")])[0]
+
+
 def test_a_ratio_that_does_not_exist_is_not_measured() -> None:
     assert Figure.of("x", Ratio(value=math.nan, low=math.nan, high=math.nan)).value is None
 
 
 def test_a_run_names_its_machine() -> None:
     machine = Started("scan", "veriframe bench scan").document([]).machine
-    assert machine["cpu"]
-    assert machine["cores"] >= 1
-    assert "numpy" in machine["versions"]
-    assert len(machine["load_average"]) == 3
+    assert machine.cpu
+    assert machine.cores >= 1
+    assert "numpy" in machine.versions
+    assert machine.load_average
 
 
 def test_what_is_no_finite_number_is_unmeasured_and_the_rest_is_kept(tmp_path: Path) -> None:

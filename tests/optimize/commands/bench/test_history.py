@@ -5,9 +5,10 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from optimize.bench.document import Document, Figure
+from optimize.bench.machine import Machine
 from optimize.cli import app
 
-MACHINE = {"cpu": "CPU", "cores": 2, "commit": "abc", "veriframe": "0.1.0"}
+MACHINE = Machine(cpu="CPU", cores=2, commit="abc", veriframe="0.1.0")
 
 
 def test_figures_become_rows(tmp_path: Path) -> None:
