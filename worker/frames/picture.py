@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ TIMED_BY_DECODING = ("WEBP", "AVIF")
 _AVIF_BRANDS, _GENERAL_BRANDS = frozenset((b"avif", b"avis")), (b"mif1", b"msf1", b"miaf")
 TOO_SHORT_MS, DEFAULT_FRAME_S = 10, 0.1
 """Browsers show a frame that is to last so long or less for a tenth of a second."""
+MOST_EXIF_BYTES = 1 << 20
+"""Read of one PNG: a JPEG has room for 64 KiB."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -71,15 +74,15 @@ class PictureDecoder:
         with _translated():
             image = Image.open(file, formats=FORMATS)
         with image:
-            yield PictureMedia(image, self._limits)
+            yield PictureMedia(image, file, self._limits)
 
 
 class PictureMedia:
-    """``OpenMedia`` of one Pillow image."""
+    """``OpenMedia`` of one Pillow image, opened from ``file``."""
 
     lost_share = 0.0
 
-    def __init__(self, image: Image.Image, limits: Limits) -> None:
+    def __init__(self, image: Image.Image, file: BinaryIO, limits: Limits) -> None:
         width, height = image.size
         if width * height > limits.max_picture_pixels:
             raise MediaTooLarge(f"a picture of {width}x{height} pixels, limit {limits.max_picture_pixels}")
@@ -99,7 +102,8 @@ class PictureMedia:
             if self._animated and count * width * height > limits.max_animation_pixels:
                 raise MediaTooLarge(f"{count} frames of {width}x{height} pixels, limit {limits.max_animation_pixels} in all")
             self._starts_s = _frame_starts(image, count, limits.max_duration_s) if self._animated else (0.0, 0.0)
-            self._first = _upright(image)
+            self._turn = _TURNS.get(_orientation(image, file))
+            self._first = self._upright()
         duration_s = self._starts_s[-1]
         rows, columns = self._first.shape[:2]
         self.info = MediaInfo(
@@ -126,10 +130,16 @@ class PictureMedia:
             try:
                 with _translated():
                     self._image.seek(index)
-                    rgb_HWC = _upright(self._image)
+                    rgb_HWC = self._upright()
             except CorruptMedia:
                 return
             yield rgb_frame(self._starts_s[index], rgb_HWC)
+
+    def _upright(self) -> UInt8:
+        """The frame that Pillow is at, turned as the EXIF says. Pillow's own ``exif_transpose`` writes the EXIF anew, and fails
+        on values of odd types in it."""
+        self._image.load()
+        return _to_rgb(self._image if self._turn is None else self._image.transpose(self._turn))
 
 
 def _frame_starts(image: Image.Image, count: int, max_s: float) -> tuple[float, ...]:
@@ -147,22 +157,31 @@ def _frame_starts(image: Image.Image, count: int, max_s: float) -> tuple[float, 
     return tuple(starts)
 
 
-def _upright(image: Image.Image) -> UInt8:
-    """Turned as the EXIF says. Pillow's own ``exif_transpose`` writes the EXIF anew, and fails on values of odd types in it."""
-    image.load()
-    turn = None if image.format == "GIF" else _TURNS.get(_orientation(image))
-    return _to_rgb(image if turn is None else image.transpose(turn))
-
-
-def _orientation(image: Image.Image) -> Any:
+def _orientation(image: Image.Image, file: BinaryIO) -> Any:
     """By the EXIF alone, as browsers turn: where that says nothing, Pillow's ``getexif`` takes XMP and old text chunks for it."""
     exif = Image.Exif()
     try:
-        if "exif" not in getattr(image, "text", {}):  # a text chunk of a PNG that has this name lies where the EXIF would
-            exif.load(image.info.get("exif", b""))
+        exif.load(_png_exif(file) if image.format == "PNG" else image.info.get("exif", b""))
         return exif.get(ExifTags.Base.Orientation)
     except _PILLOW_ERRORS:  # what cannot be read turns nothing
         return None
+
+
+def _png_exif(file: BinaryIO) -> bytes:
+    """Of its chunk eXIf: where Pillow keeps that, a text chunk lies that is called ``exif``. Pillow reads on where it was."""
+    was_at = file.tell()
+    file.seek(len(b"\x89PNG\r\n\x1a\n"))
+    try:
+        while len(head := file.read(8)) == 8:
+            size_bytes, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                return file.read(min(size_bytes, MOST_EXIF_BYTES))
+            if kind == b"IEND":
+                break
+            file.seek(size_bytes + len(b"CRC!"), os.SEEK_CUR)
+        return b""
+    finally:
+        file.seek(was_at)
 
 
 def _to_rgb(image: Image.Image) -> UInt8:

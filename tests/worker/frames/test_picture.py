@@ -154,18 +154,43 @@ def test_xmp_turns_nothing_as_in_browsers(tmp_path: Path, suffix: str, with_exif
     assert near(frame.rgb_HWC[16, 8], LEFT)
 
 
-@pytest.mark.parametrize("name", ["Raw profile type exif", "exif"])
-def test_an_old_text_chunk_turns_nothing_as_in_browsers(tmp_path: Path, name: str) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 3
-    path, text = tmp_path / "picture.png", PngImagePlugin.PngInfo()
+def text_chunk(name: str, orientation: int) -> PngImagePlugin.PngInfo:
+    exif, text = Image.Exif(), PngImagePlugin.PngInfo()
+    exif[0x0112] = orientation
     said = exif.tobytes() if name == "exif" else f"\nexif\n{len(exif.tobytes())}\n{exif.tobytes().hex()}".encode()
     text.add(b"tEXt", name.encode() + b"\0" + said)
-    two_halves().save(path, pnginfo=text)
+    return text
+
+
+@pytest.mark.parametrize("name", ["Raw profile type exif", "exif"])
+def test_an_old_text_chunk_turns_nothing_as_in_browsers(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "picture.png"
+    two_halves().save(path, pnginfo=text_chunk(name, 3))
     with Image.open(path) as image:
         assert image.getexif()[0x0112] == 3
     _, (frame,) = read(path)
     assert near(frame.rgb_HWC[16, 8], LEFT)
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["picture", "animation"])
+@pytest.mark.parametrize("is_last", [False, True], ids=["before exif", "at the end"])
+@pytest.mark.parametrize("name", ["Raw profile type exif", "exif"])
+def test_exif_turns_whatever_text_chunk_is_beside_it(tmp_path: Path, name: str, is_last: bool, count: int) -> None:
+    path, exif = tmp_path / "picture.png", Image.Exif()
+    exif[0x0112] = 6
+    shown = [two_halves(64, 32).rotate(90, expand=True) for _ in range(count)]
+    shown[-1].putpixel((0, 0), (0, 0, 0))
+    shown[0].save(path, pnginfo=text_chunk(name, 1), exif=exif, save_all=True, append_images=shown[1:], duration=200)
+    if is_last:
+        data, end_bytes = path.read_bytes(), 12
+        at = data.index(b"tEXt") - 4
+        chunk = data[at : at + 12 + int.from_bytes(data[at : at + 4], "big")]
+        path.write_bytes(data[:-end_bytes].replace(chunk, b"") + chunk + data[-end_bytes:])
+    info, frames = read(path, strategy=Strategy.UNIFORM, max_frames=count)
+    assert (info.width, info.height, len(frames)) == (64, 32, count)
+    for frame in frames:
+        assert near(frame.rgb_HWC[16, 8], LEFT)
+        assert near(frame.rgb_HWC[16, 56], RIGHT)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
@@ -306,7 +331,7 @@ def test_what_readers_raise_on_damage_is_corrupt(error: Exception) -> None:
             raise error
 
     with pytest.raises(CorruptMedia, match=str(error)):
-        PictureMedia(Broken(), Limits())
+        PictureMedia(Broken(), io.BytesIO(), Limits())
 
 
 def test_other_picture_formats_are_unsupported(tmp_path: Path) -> None:
