@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from worker.errors import LeaseLost, StorageFull, VeriframeError
+from worker.errors import FetchRateLimited, LeaseLost, StorageFull, VeriframeError
 from worker.exhausted import exhausted
 from worker.queue.assemble import build_performer, read_settings
 from worker.queue.away import AWAY, reason
@@ -88,7 +88,7 @@ def perform(performer: Performer, order: dict[str, Any]) -> dict[str, Any]:
         log.exception("scan %s failed", claim.id)
         ended = broken(performer, claim, exc)
     told = {"how": ended.how, "ring": list(ended.ring), "replace": is_poisoned(ended), "rest": is_short_of_room(ended)}
-    return {**done, **told}
+    return {**done, **told, "waits": waits_for_its_turn(ended)}
 
 
 def broken(performer: Performer, claim: Claim, error: Exception) -> Ended:
@@ -109,6 +109,11 @@ def is_short_of_room(ended: Ended) -> bool:
     """On its disk, and somebody else may do the scan: so it may be for the next one, too. Not where the store is not reached:
     many scans need none, and a rest after each of those that do would keep the worker from them."""
     return ended.how == "queued" and ended.code == StorageFull.code
+
+
+def waits_for_its_turn(ended: Ended) -> bool:
+    """At a site, and there was nothing to do but to ask for that."""
+    return ended.how == "queued" and ended.code == FetchRateLimited.code
 
 
 def warm_up(scanner: Any, folder: Path) -> None:

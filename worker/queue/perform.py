@@ -178,7 +178,7 @@ class Performer:
         except VeriframeError as exc:
             if isinstance(exc, FetchRateLimited) and exc.is_turn:
                 log.info("scan %s waits for its turn: %s", claim.id, exc)
-                return self.records.hand_back(claim, exc.retry_after_s or 0.0)
+                return dataclasses.replace(self.records.hand_back(claim, exc.retry_after_s or 0.0), code=exc.code)
             wait_s = getattr(exc, "retry_after_s", None) or 0.0
             # Its own code, not the wire's: ``internal`` there may be damage in Redis, which does this process no harm.
             return dataclasses.replace(self._failed(claim, error_item(exc), wait_s), code=exc.code)

@@ -212,7 +212,7 @@ class ScanWorker:
             self._tell(WorkerStatus.BUSY)
 
     def _heard(self, claim: Claim, said: dict[str, Any]) -> None:
-        self.child.served += 1
+        self.child.served += not said.get("waits")
         if said["how"] == "redis_down":  # no fault of the scan's
             self._hand_back(claim)
         self._ring(said["ring"], first=self._stop.is_set())

@@ -16,6 +16,7 @@ from tests.worker.queue.harness import BUILD, Service, is_running, service, unti
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.requests import RequestSource, ScanRequest
+from worker.queue.site_limits import RedisSiteLimiter
 
 
 @pytest.fixture
@@ -262,6 +263,22 @@ def test_a_child_is_recycled_when_it_grew_and_after_so_many_scans(
                 until(lambda child=child: queue.child_of(worker) not in (0, child), 60, "another child")  # type: ignore[misc]
                 assert queue.ended(queue.submit("the first of the next")).state == "completed"
             assert not is_running(child)
+
+
+def test_posts_that_wait_for_their_turn_cost_no_warm_model(redis_server: EmbeddedRedis, redis: Redis, tmp_path: Path) -> None:
+    with service(redis_server.url, redis, tmp_path, scans_per_child=2) as queue:
+        queue.metrics = tmp_path
+        RedisSiteLimiter(redis, per_minute=6).hold("vimeo", 600)
+        worker = queue.start()
+        child = queue.child_of(worker)
+        for number in range(3):
+            post = RequestSource(url=f"https://vimeo.com/{number + 100}")
+            scan_id = queue.desk.submit_one(ScanRequest(source=post), "acme").id
+            until(lambda scan_id=scan_id: queue.record(scan_id).not_before_ms, 60, "its turn is far away")  # type: ignore[misc]
+        assert queue.ended(queue.submit("the first scan")).state == "completed"
+        assert queue.child_of(worker) == child
+        with restarted(queue, "served"):
+            assert queue.ended(queue.submit("its second")).state == "completed"
 
 
 def test_duplicates_cost_one_scan(queue: Service) -> None:
