@@ -3,22 +3,25 @@
     python -m optimize.carrying DIR [CLIPS]
 
 Prints each clip whose verdict differs, then the figures of ``Effect``. Exit code 1: a verdict differs, fewer than 98 % of the
-boxes have a partner, or more than 2 % of the larger faces are lost.
+boxes have a partner, or more than 2 % of the larger faces are lost. 2: there is no clip, or none has a score on either side.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+import typer
 
 from optimize.bench.clips import chosen_clips
+from worker.commands.outcome import exit_codes
 from worker.compose import build_scanner
+from worker.errors import ConfigError
 from worker.pipeline import Scanner, ScanResult
 from worker.report import FaceItem
 from worker.settings import Settings, load_settings
@@ -104,24 +107,35 @@ def scan_settings(carry: bool) -> Settings:
 
 
 def measure(paths: Sequence[Path], full: Scanner, carried: Scanner) -> Effect:
+    """Raises ConfigError where no clip has a score with and without carrying."""
     effect = Effect()
     for path in paths:
         effect.add(path, full.scan(path), carried.scan(path))
+    if not effect.score_changes:
+        raise ConfigError(f"of {len(paths)} clips none has a score with and without carrying: there is nothing to compare")
     return effect
 
 
-def main(arguments: Sequence[str]) -> int:
-    folder, *count = arguments
-    with ExitStack() as stack:
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of clips.")],
+    clips: Annotated[int | None, typer.Argument(min=1, metavar="[CLIPS]", help="So many of them, evenly chosen.")] = None,
+) -> None:
+    """Scan every clip without and with carrying, and print what differs."""
+    with exit_codes(), ExitStack() as stack:
+        paths = chosen_clips(folder, clips)
         full, carried = (stack.enter_context(build_scanner(scan_settings(carry))) for carry in (False, True))
-        effect = measure(chosen_clips(Path(folder), *map(int, count)), full, carried)
-    print(*effect.flips, sep="\n")
-    print(f"{effect.clips} clips, verdicts that differ: {len(effect.flips)}")
-    print(f"boxes: {effect.full} without, {effect.carried} with carrying, {effect.share_matched:.4f} matched")
-    print(f"faces of {LARGE_PX} px or more: {effect.large}, recall {effect.recall:.4f}")
-    print(f"change of the score: median {np.median(effect.score_changes):.4f}, most {max(effect.score_changes):.4f}")
-    return 0 if effect.holds else 1
+        effect = measure(paths, full, carried)
+        print(*effect.flips, sep="\n")
+        print(f"{effect.clips} clips, verdicts that differ: {len(effect.flips)}")
+        print(f"boxes: {effect.full} without, {effect.carried} with carrying, {effect.share_matched:.4f} matched")
+        print(f"faces of {LARGE_PX} px or more: {effect.large}, recall {effect.recall:.4f}")
+        print(f"change of the score: median {np.median(effect.score_changes):.4f}, most {max(effect.score_changes):.4f}")
+        raise typer.Exit(0 if effect.holds else 1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    app()

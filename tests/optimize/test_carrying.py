@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
-from optimize.carrying import Effect, has_partner, scan_settings
+import numpy as np
+from typer.testing import CliRunner
+
+from optimize.carrying import Effect, app, has_partner, scan_settings
 
 
 def test_no_box_is_partner_of_two() -> None:
@@ -29,3 +32,15 @@ def test_both_sides_score_all_of_the_same_frames() -> None:
     assert full.sampling.exhaustive
     assert full.sampling == carried.sampling
     assert full.faces.batch_frames == carried.faces.batch_frames == 16
+
+
+def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [str(tmp_path)])
+    assert (result.exit_code, result.output) == (2, f"veriframe: no video files below {tmp_path}\n")
+
+
+def test_clips_without_a_score_are_nothing_to_compare(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    result = CliRunner().invoke(app, [str(tmp_path)])
+    assert result.exit_code == 2
+    assert "of 1 clips none has a score" in result.output
