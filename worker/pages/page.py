@@ -14,7 +14,7 @@ from worker.pages import words
 from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import MOST_BYTES, Load, Pictures
 from worker.pages.render import content_policy, render, style
-from worker.pages.timeline import FRAME_MS, digits, left_out, listed, moment, score_svg, timeline_svg, unjudged_left_out
+from worker.pages.timeline import FRAME_MS, digits, left_out, listed, moment, score_svg, timeline_svg, unjudged_left_out, unlisted
 from worker.report import Report
 from worker.types import Label
 
@@ -54,6 +54,7 @@ def report_page(
             timeline=timeline_svg(report),
             timelines_left_out=left_out(report),
             unjudged_left_out=unjudged_left_out(report),
+            unlisted=unlisted(report),
             shown=shown_tracks(report, pictures),
             tracks=tracks[:MOST_NAMED],
             tracks_left_out=max(0, len(tracks) - MOST_NAMED),

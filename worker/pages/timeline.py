@@ -15,7 +15,7 @@ from worker.report import FrameItem, Report, Segment, Track
 from worker.types import MediaKind
 
 MOST_ROWS: Final = 12
-"""Tracks that have a timeline, those of the highest score first."""
+"""Tracks that have a timeline: those of the highest score that are in listed frames or suspicious somewhere."""
 ROW_PX, PLOT_PX, TOP_PX = 132, 84, 28
 POOLED: Final = -1
 """Number of the pseudo-track of all faces whose own track is too short."""
@@ -150,13 +150,20 @@ def listed(report: Report) -> str:
 
 
 def left_out(report: Report) -> int:
-    """Judged tracks that have no timeline."""
-    return max(0, len(judged(report)) - MOST_ROWS)
+    """Judged tracks that have no timeline, of lower scores than those that have one."""
+    return max(0, len(_drawable(report)) - MOST_ROWS)
 
 
 def unjudged_left_out(report: Report) -> int:
     """Tracks without a score of their own that have none together either."""
-    return 0 if _has_others(report) else sum(track.score is None for track in report.tracks)
+    seen = _seen(report)
+    return 0 if _has_others(report) else sum(track.score is None and track.id in seen for track in report.tracks)
+
+
+def unlisted(report: Report) -> int:
+    """Tracks that are in none of the frames that the report lists, nor suspicious anywhere: they are in no timeline."""
+    seen = _seen(report)
+    return sum(track.id not in seen for track in report.tracks)
 
 
 def _has_others(report: Report) -> bool:
@@ -168,6 +175,16 @@ def judged(report: Report) -> list[Track]:
     """Tracks with a score of their own, the highest first."""
     scored = [(track.score, track) for track in report.tracks if track.score is not None]
     return [track for _, track in sorted(scored, key=lambda pair: (-pair[0], pair[1].id))]
+
+
+def _seen(report: Report) -> set[int]:
+    """Tracks of which there is something to draw: faces, or suspicious stretches."""
+    return {face.track for frame in report.frames for face in frame.faces} | {part.track for part in report.segments}
+
+
+def _drawable(report: Report) -> list[Track]:
+    seen = _seen(report)
+    return [track for track in judged(report) if track.id in seen]
 
 
 def axis_of(report: Report) -> Axis:
@@ -184,7 +201,7 @@ def axis_of(report: Report) -> Axis:
 def rows_of(report: Report, axis: Axis) -> tuple[Row, ...]:
     """One for each judged track, one for all others together: the first where they decide, else where they are suspicious or
     nothing else was judged."""
-    shown = judged(report)[:MOST_ROWS]
+    shown = _drawable(report)[:MOST_ROWS]
     rows = [_row(report, axis, track.id, f"Track {track.id}", track.score, {track.id}) for track in shown]
     others = [track for track in report.tracks if track.score is None]
     pooled = is_pooled(report)

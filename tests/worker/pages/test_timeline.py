@@ -10,7 +10,19 @@ import pytest
 from tests.worker.pages.html import Page
 from tests.worker.pages.reports import MEDIA, face, failed, frames, report, track, watched
 from worker.pages.page import report_page
-from worker.pages.timeline import MOST_ROWS, MOST_TICKS, PLOT_PX, Axis, axis_of, left_out, moment, score_svg, timeline_svg
+from worker.pages.timeline import (
+    MOST_ROWS,
+    MOST_TICKS,
+    PLOT_PX,
+    Axis,
+    axis_of,
+    left_out,
+    moment,
+    score_svg,
+    timeline_svg,
+    unjudged_left_out,
+    unlisted,
+)
 from worker.report import FrameItem, Segment
 from worker.types import Label, MediaKind
 
@@ -119,8 +131,30 @@ def test_of_many_tracks_the_most_suspicious_are_shown() -> None:
 @pytest.mark.parametrize(("score", "said"), [(0.9, [" 2."]), (None, [])])
 def test_tracks_that_no_timeline_shows_are_counted_on_the_page(score: float | None, said: list[str]) -> None:
     tracks = (track(0, score), track(1, None, votes=2), track(2, None, votes=0, evidence=()))
-    text = Page(report_page(report(tracks=tracks), lambda name: None)).text
+    faces = (face(0, 0.9), face(1, 0.5), face(2, None))
+    text = Page(report_page(report(tracks=tracks, frames=(FrameItem(index=0, t_ms=0, faces=faces),)), lambda name: None)).text
     assert re.findall(r"Tracks without a score of their own have no timeline here:(.{3})", text) == said
+
+
+def test_a_watch_tells_of_tracks_that_are_in_none_of_its_frames() -> None:
+    """Each track has a timeline or is counted, once: here one is drawn in place of one of a higher score that cannot be."""
+    tracks = [track(i, 0.9 - i / 100) for i in range(MOST_ROWS + 3)] + [track(30, None, votes=2), track(31, None, votes=2)]
+    seen = [*range(1, MOST_ROWS + 3), 30]
+    some = watched(
+        tracks=tuple(tracks), segments=(), frames=tuple(FrameItem(index=i, t_ms=i, faces=(face(i, 0.5),)) for i in seen)
+    )
+    rows = [one.get("data-track") for one in parsed(timeline_svg(some)).iter(f"{SVG}svg") if one.get("data-track")]
+    assert rows == [str(i) for i in range(1, MOST_ROWS + 1)]
+    assert (left_out(some), unjudged_left_out(some), unlisted(some)) == (2, 1, 2)
+    said = "Tracks that are in none of the frames listed here have no timeline either: 2."
+    assert said in Page(report_page(some, lambda name: None)).text
+    assert "none of the frames" not in Page(report_page(watched(), lambda name: None)).text
+
+
+def test_a_track_that_is_suspicious_in_frames_that_are_not_listed_is_drawn() -> None:
+    one = watched(tracks=(track(0, 0.9), track(5, 0.8)), segments=(Segment(start_ms=0, end_ms=900, max_score=0.95, track=5),))
+    assert len(of_class(row(parsed(timeline_svg(one)), 5), "suspect")) == 1
+    assert unlisted(one) == 0
 
 
 def test_the_gaps_of_a_watch_are_hatched() -> None:
