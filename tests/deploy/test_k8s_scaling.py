@@ -45,7 +45,7 @@ def test_it_asks_for_metrics_that_exist(flavour: str, queue: str) -> None:
         assert set(named) <= known
         assert set(re.findall(r'queue="(\w+)"', metadata["query"])) == {queue}
         assert metadata["ignoreNullValues"] == "false", "a missing metric is no empty queue"
-    assert set(re.findall(r"scans_\w+", triggers(flavour, queue)["backlog"]["query"])) == {"scans_waiting", "scans_running"}
+    assert set(re.findall(r"scans_\w+", triggers(flavour, queue)["backlog"]["query"])) == {"scans_due", "scans_running"}
 
 
 @each_scaler
@@ -57,12 +57,12 @@ def test_it_holds_as_many_pods_as_running_scans_need(flavour: str, queue: str) -
     assert thresholds["running"] == processes
     assert thresholds["backlog"] >= processes
 
-    def pods(waiting: int, running: int) -> int:
-        return max(math.ceil((waiting + running) / thresholds["backlog"]), math.ceil(running / thresholds["running"]))
+    def pods(due: int, running: int) -> int:
+        return max(math.ceil((due + running) / thresholds["backlog"]), math.ceil(running / thresholds["running"]))
 
-    assert pods(waiting=0, running=7 * processes) == 7
-    assert pods(waiting=0, running=0) == 0
-    assert pods(waiting=1, running=0) == 1
+    assert pods(due=0, running=7 * processes) == 7
+    assert pods(due=0, running=0) == 0
+    assert pods(due=1, running=0) == 1
 
 
 @each_scaler

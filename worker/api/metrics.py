@@ -65,6 +65,7 @@ class _Queue(Collector):
             return
         yield _gauge(catalogue.REDIS_UP, 1)
         yield _gauge(catalogue.WAITING, backlog.waiting)
+        yield _gauge(catalogue.DUE, backlog.due)
         yield _gauge(catalogue.OLDEST, backlog.oldest_s)
         yield _gauge(catalogue.RUNNING, backlog.running)
         yield _gauge(catalogue.DEAD, backlog.dead)

@@ -16,6 +16,8 @@ class Backlog:
     """Scans by queue; ``oldest_s``: how long the one that has been due longest has waited, 0 where none is due."""
 
     waiting: Mapping[str, int]
+    due: Mapping[str, int]
+    """Those of ``waiting`` that a worker may begin now."""
     oldest_s: Mapping[str, float]
     running: Mapping[str, int]
     dead: int
@@ -30,27 +32,28 @@ class Backlog:
 def read_backlog(records: Records) -> Backlog:
     """As it is at one moment, so that the figures agree with each other.
 
-    Two round trips, a third where a record names no queue; the second asks for the queues of what runs, which do not change, and
-    of which there is one for each worker at most.
+    Three round trips, a fourth where a record names no queue: the first asks for the time by which a scan is due, the third for
+    the queues of what runs, which do not change, and of which there is one for each worker at most.
     """
     key = records.key
+    now_ms = records.now_ms()
     with records.redis.pipeline(transaction=True) as pipe:
         for queue in QUEUES:
             pipe.zcard(key("queued", queue))
+            pipe.zcount(key("queued", queue), "-inf", now_ms)
             pipe.zrange(key("queued", queue), 0, 0, withscores=True)
         for name in (("dead",), ("callbacks",), ("callbacks", "dead")):
             pipe.zcard(key(*name))
         pipe.zrange(key("leases"), 0, -1)
         pipe.hgetall(key("ended"))
         pipe.hgetall(key("open"))
-        pipe.time()
-        *queued, dead, owed, given_up, leases, ended, open_scans, (now_s, now_us) = pipe.execute()
-    now_ms = now_s * 1000 + now_us / 1000
-    due = {queue: first[0][1] if first else now_ms for queue, first in zip(QUEUES, queued[1::2], strict=True)}
+        *queued, dead, owed, given_up, leases, ended, open_scans = pipe.execute()
+    first_ms = {queue: first[0][1] if first else now_ms for queue, first in zip(QUEUES, queued[2::3], strict=True)}
     running = Counter(records.priorities([scan_id.decode() for scan_id in cast(list[bytes], leases)]).values())
     return Backlog(
-        waiting=dict(zip(QUEUES, queued[::2], strict=True)),
-        oldest_s={queue: max(0.0, now_ms - since_ms) / 1000 for queue, since_ms in due.items()},
+        waiting=dict(zip(QUEUES, queued[::3], strict=True)),
+        due=dict(zip(QUEUES, queued[1::3], strict=True)),
+        oldest_s={queue: max(0.0, now_ms - since_ms) / 1000 for queue, since_ms in first_ms.items()},
         running={queue: running[queue] for queue in QUEUES},
         dead=dead,
         callbacks_owed=owed,

@@ -80,6 +80,7 @@ QUEUE = ("queue", QUEUES)
 # Read from Redis when the API is asked.
 REDIS_UP = _metric("gauge", "redis_up", "Whether Redis answers and takes writes")
 WAITING = _metric("gauge", "scans_waiting", "Scans that no worker has begun, or that wait for another try", QUEUE)
+DUE = _metric("gauge", "scans_due", "Waiting scans that a worker may begin now", QUEUE)
 OLDEST = _metric("gauge", "scans_oldest_waiting_seconds", "How long the scan that has been due longest has waited", QUEUE)
 RUNNING = _metric("gauge", "scans_running", "Scans that a worker holds", QUEUE)
 DEAD = _metric("gauge", "scans_dead", "Scans in the dead letter state")
@@ -155,7 +156,8 @@ GPU_USE = _metric("gauge", "gpu_utilisation_ratio", "Share of the last moment in
 BUILD = _metric("gauge", "build_info", "1 for this version of veriframe", ("version", None))
 
 OF_THE_API = (
-    REDIS_UP, WAITING, OLDEST, RUNNING, DEAD, ENDED, CALLBACKS_OWED, CALLBACKS_DEAD, WORKERS, QUEUE_WORKERS, REQUESTS, REQUEST,
+    REDIS_UP, WAITING, DUE, OLDEST, RUNNING, DEAD, ENDED, CALLBACKS_OWED, CALLBACKS_DEAD, WORKERS, QUEUE_WORKERS,
+    REQUESTS, REQUEST,
 )  # fmt: skip
 OF_A_WORKER = (
     SCANS, STAGE, BATCH, FACES_SEEN, DECODER_RESTARTS, CHILD_RESTARTS, RETRIES, DEAD_LETTERS, CALLBACK_DELAY, DELIVERIES,

@@ -108,6 +108,7 @@ def test_metrics_count_scans_workers_and_requests(service: Service) -> None:
     assert of(found, "veriframe_redis_up") == 1
     waiting = {queue: of(found, "veriframe_scans_waiting", queue=queue) for queue in QUEUES}
     assert waiting == {"live": 1, "batch": 1, "low": 1, "watch": 0}
+    assert {queue: of(found, "veriframe_scans_due", queue=queue) for queue in QUEUES} == waiting
     oldest = {queue: of(found, "veriframe_scans_oldest_waiting_seconds", queue=queue) > 0 for queue in QUEUES}
     assert oldest == {"live": True, "batch": True, "low": True, "watch": False}
     assert {queue: of(found, "veriframe_scans_running", queue=queue) for queue in QUEUES} == dict.fromkeys(QUEUES, 0) | {"low": 1}

@@ -32,7 +32,15 @@ def seen(records: Records) -> tuple[dict[str, int], dict[str, int]]:
 def test_an_empty_queue(records: Records) -> None:
     nothing = dict.fromkeys(QUEUES, 0)
     assert read_backlog(records) == Backlog(
-        waiting=nothing, oldest_s=nothing, running=nothing, dead=0, callbacks_owed=0, callbacks_dead=0, ended={}, open_scans={}
+        waiting=nothing,
+        due=nothing,
+        oldest_s=nothing,
+        running=nothing,
+        dead=0,
+        callbacks_owed=0,
+        callbacks_dead=0,
+        ended={},
+        open_scans={},
     )
 
 
@@ -80,7 +88,17 @@ def test_the_pause_before_another_try_is_no_waiting(redis: Redis) -> None:
     claim = claimed(records, submitted(records, priority="live"))
     records.fail(claim, code="internal", message="", retryable=True)
     backlog = read_backlog(records)
-    assert (backlog.waiting["live"], backlog.oldest_s["live"]) == (1, 0)
+    assert (backlog.waiting["live"], backlog.due["live"], backlog.oldest_s["live"]) == (1, 0, 0)
+
+
+def test_scans_whose_turn_at_a_site_lies_ahead_are_not_due_until_it_comes(records: Records) -> None:
+    ids = [submitted(records) for _ in range(3)]
+    for scan_id, wait_s in zip(ids, (0, 3600, 7200), strict=True):
+        records.hand_back(claimed(records, scan_id), wait_s)
+    first = read_backlog(records)
+    records.redis.zincrby("vf:queued:batch", -1000 * 3600, ids[1])  # as it is an hour later
+    second = read_backlog(records)
+    assert [(backlog.waiting["batch"], backlog.due["batch"]) for backlog in (first, second)] == [(3, 1), (3, 2)]
 
 
 def test_the_oldest_is_the_one_that_has_been_due_longest(records: Records) -> None:
@@ -103,7 +121,7 @@ def test_a_scan_that_follows_another_is_due_when_that_has_ended(records: Records
     for scan_id in followers:
         records.settle(claimed(records, scan_id), "ab" * 32, "key")
     backlog = read_backlog(records)
-    assert (backlog.waiting["batch"], backlog.oldest_s["batch"]) == (3, 0)
+    assert (backlog.waiting["batch"], backlog.due["batch"], backlog.oldest_s["batch"]) == (3, 0, 0)
     (second,) = records.fail(lead, code="corrupt", message="", retryable=False).ring
     assert due() == {second.encode()}, "the others follow this one now"
     lead = claimed(records, second)
