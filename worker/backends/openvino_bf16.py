@@ -11,11 +11,9 @@ from worker.backends.openvino_parts import CONVOLUTIONS
 from worker.openvino_runtime import operators
 from worker.types import Float32
 
-PARTS_VERSION = 4
+PARTS_VERSION = 5
 """Counts up when the parts for bfloat16 are made otherwise, here or in ``openvino_parts``: graphs kept and choices made
 before are not used again."""
-WIDEST = 1e30
-"""No activation comes near it, and bfloat16 holds it."""
 SCALES = 16
 """Tried for each channel: more take longer when a graph is first opened, and find little."""
 
@@ -24,8 +22,8 @@ def ready_for_bfloat16(part: Any) -> int:
     """2-D convolutions with a batch norm lose little when ``part`` computes in bfloat16. Changes ``part``; gives their number.
 
     OpenVINO folds a batch norm into weights and bias of the convolution before it, and rounds both; behind the stem, rounded
-    biases cost most (docs/backends.md). A bound that nothing reaches stands between the two, so that a scale and a shift in
-    float32 stay. One scale more costs nothing there: the weights of each output channel are divided by that with which they
+    biases cost most (docs/backends.md). The first power stands between the two and changes nothing, so that a scale and a shift
+    in float32 stay. One scale more costs nothing there: the weights of each output channel are divided by that with which they
     round best.
     """
     op = operators()
@@ -40,8 +38,8 @@ def ready_for_bfloat16(part: Any) -> int:
         scale_O = best_scale(weights.reshape(math.prod(channels), -1))
         scaled = weights / scale_O.reshape(*channels, 1, 1, 1)
         convolution.input(1).replace_source_output(op.constant(scaled).output(0))
-        bounded = op.clamp(convolution.output(0), -WIDEST, WIDEST)
-        rescaled = op.multiply(bounded, op.constant(scale_O.reshape(1, -1, 1, 1)))
+        apart = op.power(convolution.output(0), op.constant(np.float32(1)))
+        rescaled = op.multiply(apart, op.constant(scale_O.reshape(1, -1, 1, 1)))
         for reader in readers:
             reader.replace_source_output(rescaled.output(0))
         ready += 1
