@@ -37,6 +37,7 @@ BACKOFF_S, BACKOFF_MAX_S = 0.05, 1.0
 HEALTH_CHECK_S = 30
 MAX_CONNECTIONS = 64
 _SCHEMES = ("redis", "rediss", "unix", "sentinel")
+_SENTINEL = re.compile(r"<redis\.client\.Redis\(.*?[(,]host=([^,>]+),port=(\d+)[,)].*?\)>\)>\)>(?= - )")
 DOWN = (refused.ConnectionError, refused.TimeoutError, refused.ReadOnlyError, refused.MasterDownError)
 """What is tried again by everybody, and is RedisDown in the end."""
 _BY_CODE = {"OOM": refused.OutOfMemoryError, "READONLY": refused.ReadOnlyError, "MASTERDOWN": refused.MasterDownError}
@@ -320,5 +321,6 @@ def _forbidden(said: str) -> ConfigError:
 
 
 def _said(error: Exception) -> str:
-    """Redis's own words: redis-py puts the command of a pipeline before them, and its arguments are nobody's business."""
-    return str(error).rpartition(" of pipeline caused error: ")[2]
+    """Redis's own words: redis-py puts the command of a pipeline before them, and its arguments are nobody's business; of each
+    sentinel that failed it writes the client object out, where host and port tell all."""
+    return _SENTINEL.sub(r"\1:\2", str(error).rpartition(" of pipeline caused error: ")[2])

@@ -55,10 +55,12 @@ class TestSentinel:
             url = f"sentinel://127.0.0.1:{port if service == 'other' else 1}/{service}/0"
             with (
                 connect(url=url, timeout_s=1, patience_s=0.2) as redis,
-                pytest.raises(RedisDown, match=f"No master found for '{service}'"),
+                pytest.raises(RedisDown, match=f"No master found for '{service}'") as refusal,
                 translated(),
             ):
                 redis.ping()
+            assert "<redis" not in f"{refusal.value}"
+            assert ("127.0.0.1:1 - " in f"{refusal.value}") == (service == "main")
 
 
 @contextmanager
