@@ -33,8 +33,8 @@ Your own folder of real/ and fake/ videos or pictures, then a scan with what cam
 The same with CutMix, with AugMix, or with a larger network:
   veriframe train configs/train/paper.yaml configs/train/with-cutmix.yaml --run runs/cutmix
   veriframe train configs/train/paper.yaml configs/train/with-v2-m.yaml --run runs/v2-m
-The recipe of the bundled checkpoint:
-  veriframe train configs/train/second.yaml
+The last of the five runs that the bundled checkpoint comes from (docs/training.md has all):
+  veriframe train configs/train/lit.yaml
 How it does on sources that it has not seen, each left out in turn; then the report again at a threshold of your own:
   veriframe train configs/train/leave-out.yaml
   veriframe train configs/train/leave-out.yaml --threshold 0.4

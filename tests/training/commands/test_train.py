@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from training.commands.train import app
 from training.folder_lock import alone_in
+from worker.model.packaged import CHECKPOINT_NAME
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,3 +59,7 @@ def test_help_shows_a_users_own_folder_and_only_files_that_exist() -> None:
     named = {word for word in text.split() if word.startswith("configs/train/")}
     assert "configs/train/paper.yaml" in named
     assert all((ROOT / name).exists() for name in named), named
+    told = (ROOT / "docs" / "training.md").read_text("utf-8")
+    shipped = re.search(rf"cp runs/(\w+)/model\.safetensors \S+/{CHECKPOINT_NAME}", told)
+    assert shipped is not None
+    assert f"comes from (docs/training.md has all): veriframe train configs/train/{shipped[1]}.yaml" in " ".join(text.split())
