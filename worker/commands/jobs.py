@@ -84,7 +84,7 @@ def list_scans(
     with outcome.exit_codes(), opened_desk(config) as desk:
         filters: dict[str, Any] = {"status": status, "verdict": verdict, "external_id": external_id, "dead": dead or None}
         if every:
-            print_reports(format, desk.each(owner, **filters))
+            print_reports(format, desk.each(owner, **filters), owners=owner is None)
             return
         reports: list[Any] = []
         while len(reports) < limit:
@@ -93,7 +93,7 @@ def list_scans(
             cursor = page.cursor
             if cursor is None:
                 break
-        print_reports(format, reports)
+        print_reports(format, reports, owners=owner is None)
         if cursor is not None:
             typer.echo(f"there may be more: --cursor {cursor}", err=True)
 

@@ -104,11 +104,12 @@ def progress_bar(console: Console, total: int, name: str, *, quiet: bool, prints
     return bar
 
 
-def print_reports(format: Format, reports: Iterable[Report]) -> None:
+def print_reports(format: Format, reports: Iterable[Report], *, owners: bool = False) -> None:
+    """``owners``: a table says whose each scan is; the other formats always do."""
     from worker.output.scans import ScansTable
     from worker.output.sink import SINKS, Sink
 
-    sink: Sink = ScansTable(sys.stdout) if format == "table" else SINKS[format](sys.stdout)
+    sink: Sink = ScansTable(sys.stdout, owners=owners) if format == "table" else SINKS[format](sys.stdout)
     for report in reports:
         sink.write(report)
     sink.close()

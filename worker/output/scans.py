@@ -24,9 +24,10 @@ _STYLES = {
 
 
 class ScansTable:
-    """Keeps a row of each report, and prints them in the order in which they came."""
+    """Keeps a row of each report, and prints them in the order in which they came. ``owners``: say whose each is."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, *, owners: bool = False) -> None:
+        self._owners = owners
         self._console = wide_console(out, in_a_file=200, at_least=150)
         self._table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         self._table.add_column("id", no_wrap=True)
@@ -34,6 +35,8 @@ class ScansTable:
         self._table.add_column("verdict", no_wrap=True)
         self._table.add_column("score", justify="right", no_wrap=True)
         self._table.add_column("created (UTC)", no_wrap=True)
+        if owners:
+            self._table.add_column("owner", overflow="fold")
         self._table.add_column("source", overflow="fold")
         self._table.add_column("why", overflow="fold")
 
@@ -48,6 +51,7 @@ class ScansTable:
             Text(verdict, style=_STYLES.get(row.verdict, "")),
             Text("" if row.score is None else shown_score(row.score)),
             Text(report.created_at.strftime("%Y-%m-%d %H:%M:%S")),
+            *((Text(report.owner or ""),) if self._owners else ()),
             Text(row.path),
             Text(row.why, style="dim"),
         )

@@ -67,6 +67,14 @@ def test_filters(veriframe: Veriframe, desk: Desk) -> None:
     assert "internal: broken" in table
 
 
+def test_a_table_of_everybodys_scans_says_whose_each_is(veriframe: Veriframe, desk: Desk) -> None:
+    theirs, ours = submit(desk, owner="zenith"), submit(desk)
+    whose = {line.split()[0]: line.split()[4] for line in veriframe("jobs", "list").stdout.splitlines() if "queued" in line}
+    assert whose == {theirs: "zenith", ours: "acme"}
+    assert "zenith" in veriframe("jobs", "list", "--all").stdout
+    assert "owner" not in veriframe("jobs", "list", "--owner", "zenith").stdout
+
+
 def test_show(veriframe: Veriframe, desk: Desk) -> None:
     scan_id = submit(desk, external_id="7")
     complete(desk.records, scan_id)
