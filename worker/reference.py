@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,9 +62,18 @@ def api_reference(document: Json) -> str:
     for path, operations in document["paths"].items():
         parts += [_operation(f"{method.upper()} {path}", operation) for method, operation in operations.items()]
     parts.append("# Models\n")
-    for name, schema in sorted(document["components"]["schemas"].items()):
-        parts.append(_model(name, schema))
+    models = document["components"]["schemas"]
+    sent = _named([operation.get("requestBody") for each in document["paths"].values() for operation in each.values()], models)
+    parts += [_model(name, schema, is_sent=name in sent) for name, schema in sorted(models.items())]
     return "\n".join(parts)
+
+
+def _named(part: object, models: Json) -> set[str]:
+    """The models that a part of the document names, and those that they name."""
+    named: set[str] = set()
+    while more := set(re.findall(r"#/components/schemas/(\w+)", json.dumps([part, *(models[name] for name in named)]))) - named:
+        named |= more
+    return named
 
 
 def _operation(title: str, operation: Json) -> str:
@@ -72,7 +82,7 @@ def _operation(title: str, operation: Json) -> str:
         lines += ["| parameter | in | allowed | meaning |", "|---|---|---|---|"]
         for one in parameters:
             name = f"`{one['name']}`" + (" (required)" if one.get("required") else "")
-            row = (name, one["in"], _allowed(one["schema"], {}), _line(_words(one)))
+            row = (name, one["in"], _allowed(one["schema"], {}) + _else(one["schema"]), _line(_words(one)))
             lines.append(f"| {' | '.join(_cell(part) for part in row)} |")
         lines.append("")
     if body := operation.get("requestBody"):
@@ -91,7 +101,8 @@ def _contents(body: Json) -> Iterator[str]:
         yield f"{_allowed(schema, {})} (`{media}`)" if known else f"`{media}`"
 
 
-def _model(name: str, schema: Json) -> str:
+def _model(name: str, schema: Json, *, is_sent: bool) -> str:
+    """``is_sent``: by callers, who may leave out what has a default."""
     lines = [f"### {name}", ""]
     if words := schema.get("description"):
         lines += [_line(words), ""]
@@ -100,13 +111,17 @@ def _model(name: str, schema: Json) -> str:
     lines += ["| field | type | meaning |", "|---|---|---|"]
     for key, value in schema["properties"].items():
         shown = f"`{key}`" + (" (required)" if key in schema.get("required", ()) else "")
-        row = (shown, _allowed(value, {}), _line(value.get("description", "")))
+        row = (shown, _allowed(value, {}) + (_else(value) if is_sent else ""), _line(value.get("description", "")))
         lines.append(f"| {' | '.join(_cell(part) for part in row)} |")
     return "\n".join([*lines, ""])
 
 
 def _words(parameter: Json) -> str:
     return str(parameter.get("description") or parameter["schema"].get("description") or "")
+
+
+def _else(schema: Json) -> str:
+    return f"; {_default(schema)} by default" if isinstance(schema.get("default"), str | int | float) else ""
 
 
 def _default(schema: Json) -> str:

@@ -58,7 +58,7 @@ def test_an_operation_names_its_parameters_body_and_answers() -> None:
         "description": "Paint\nit.",
         "parameters": [
             {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "pattern": "a|b"}},
-            {"name": "n", "in": "query", "schema": {"type": "integer", "minimum": 1, "description": "how many"}},
+            {"name": "n", "in": "query", "schema": {"type": "integer", "minimum": 1, "default": 5, "description": "how many"}},
         ],
         "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Paint"}}}},
         "responses": {
@@ -66,15 +66,17 @@ def test_an_operation_names_its_parameters_body_and_answers() -> None:
             "404": {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}},
         },
     }
-    page = api_reference(
-        {"paths": {"/x/{id}": {"post": operation}}, "components": {"schemas": {"Paint": Paint.model_json_schema()}}}
-    )
+    models = {name: Paint.model_json_schema() for name in ("Paint", "Colour", "Painted")}
+    models["Paint"]["properties"]["inner"] = {"$ref": "#/components/schemas/Colour"}
+    page = api_reference({"paths": {"/x/{id}": {"post": operation}}, "components": {"schemas": models}})
     assert "## POST /x/{id}\n\nPaint it.\n" in page
     assert "| `id` (required) | path | string, like `a\\|b` |  |" in page
-    assert "| `n` | query | integer, ≥ 1 | how many |" in page
+    assert "| `n` | query | integer, ≥ 1; `5` by default | how many |" in page
     assert "Body: [Paint](#paint) (`application/json`)." in page
     assert "Answers: 200 `image/png`, 404." in page
     assert "| `coats` | integer, > 0, ≤ 3 or null |  |" in page
+    of_models = (page.partition(f"### {name}\n")[2].partition("###")[0] for name in models)
+    assert ["`2147483648` (2 GiB) by default" in text for text in of_models] == [True, True, False]
 
 
 def test_the_pages_are_as_they_stand_in_the_docs() -> None:
