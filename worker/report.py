@@ -206,11 +206,11 @@ class Model(Wire):
 
 
 class Timings(Wire):
-    fetch: float | None = None
-    decode: float
-    detect: float
-    infer: float
-    total: float
+    fetch: float | None = Field(default=None, description="getting the file, before total begins; null: it was there")
+    decode: float = Field(description="waiting for frames; of a watch the same as total")
+    detect: float = Field(description="sum over the threads")
+    infer: float = Field(description="sum over the threads")
+    total: float = Field(description="from the file at hand to the verdict and its maps; the stages overlap in it")
 
 
 class WatchGap(Wire):
