@@ -15,7 +15,7 @@ INSTALL_SELF := $(BIN)/python -m pip install -q --no-deps --no-build-isolation -
 PROJECT := pyproject.toml requirements-build.lock
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: .venv/dev.stamp ## Virtual environment with everything: train and dev extras
 
