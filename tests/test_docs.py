@@ -92,6 +92,14 @@ def test_make_targets_exist() -> None:
         assert named <= known, f"{page.name}: {sorted(named - known)}"
 
 
+def test_what_the_shell_commands_of_a_page_use_is_set_by_them() -> None:
+    for page in PAGES:
+        blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+        shell = "".join(block for language, block in blocks if language in ("", "sh"))
+        used, given = (set(re.findall(pattern, shell)) for pattern in (r"\$\{?([A-Za-z_]\w*)", r"(?:^|[\s;(])([A-Za-z_]\w*)="))
+        assert used <= given, f"{page.name}: {sorted(used - given)}"
+
+
 def test_no_page_has_it_installed_by_its_name_alone() -> None:
     """It is on no package index: whoever took the name there would be installed in its place."""
     named = re.compile(r"pip install [^`\n]*?(?<![\w-])veriframe(?![\w-])")
