@@ -321,7 +321,8 @@ def _plain(error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return f"{key}: {error['ctx']['error']}"
     given = "" if _may_hold_a_password(*error["loc"][:2]) else f", not {error['input']!r}"
-    return f"{key}: {error['msg'][:1].lower()}{error['msg'][1:]}{given}"
+    said = "Input should be a list, as in [a, b]" if error["type"] == "tuple_type" else error["msg"]
+    return f"{key}: {said[:1].lower()}{said[1:]}{given}"
 
 
 def _may_hold_a_password(section: int | str, key: int | str | None = None) -> bool:

@@ -58,6 +58,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, m
         ("decoding: {timeout_s: 3}", "decoding: there is no such setting"),
         ("redis: {patience_s: 301}", "redis.patience_s: input should be less than or equal to 300, not 301"),
         ("decode: {timeout_s: 0}", "decode.timeout_s: input should be greater than 0, not 0"),
+        ("source: {allow_hosts: a.example}", "source.allow_hosts: input should be a list, as in [a, b], not 'a.example'"),
         ("decode: {decoder: ffmpeg}", "decode.decoder: input should be 'auto', 'pyav', 'decord' or 'nvdec', not 'ffmpeg'"),
         ("decode: 3", "decode: "),
         ("- decode", "expected sections"),
