@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from queue import LifoQueue
+from threading import Semaphore
 from typing import Any, Literal
 
 import numpy as np
@@ -77,9 +77,8 @@ class OpenVinoClassifier(BatchedClassifier):
                 lane = self._kept.make(_parts(ov, model, precision))
             size = lane[0].get_compiled_model().input(0).partial_shape[1].get_length()
             super().__init__(name=NAMES[precision], size=size, max_batch=max_batch)
-            self._lanes: LifoQueue[Lane | None] = LifoQueue()
-            for one in [None] * (parallel - 1) + [lane]:
-                self._lanes.put(one)
+            self._turns = Semaphore(parallel)
+            self._idle = [lane]
             # Two threads that are the first to hand an array over wait for each other for ever: the binding takes a lock
             # while it holds the interpreter's, and looks NumPy up inside. So this thread is the first.
             _ = ov.Tensor(np.zeros(1, np.uint8)).data
@@ -90,20 +89,26 @@ class OpenVinoClassifier(BatchedClassifier):
             raise ModelError(f"cannot load the network {onnx_path} on OpenVINO: {first_line(exc)}") from exc
 
     def _score(self, crops_FHWC: UInt8) -> Scores:
-        lane = self._lanes.get()
-        try:
-            lane = lane or self._kept.again()
-            *before, last = lane
-            carried: Any = crops_FHWC
-            for i, request in enumerate(before):
-                carried = self._run(request, carried, most=IN_CACHE if i == 0 else len(crops_FHWC))
-            found = last.infer({0: carried}, share_inputs=True).to_dict()
-        except RuntimeError as exc:
-            raise ModelError(f"{self.name} failed while it scored: {first_line(exc)}") from exc
-        finally:
-            self._lanes.put(lane)
+        with self._turns:
+            try:
+                lane = self._idle_lane() or self._kept.again()
+                *before, last = lane
+                carried: Any = crops_FHWC
+                for i, request in enumerate(before):
+                    carried = self._run(request, carried, most=IN_CACHE if i == 0 else len(crops_FHWC))
+                found = last.infer({0: carried}, share_inputs=True).to_dict()
+            except RuntimeError as exc:
+                raise ModelError(f"{self.name} failed while it scored: {first_line(exc)}") from exc
+            self._idle.append(lane)  # one that failed is not used again
         named = {name: value for output, value in found.items() for name in output.names}
         return Scores(logit_F=named[LOGIT], draws_FN=named.get(DRAWS))
+
+    def _idle_lane(self) -> Lane | None:
+        """The one used last: its memory may still be in the cache."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def _run(self, request: Any, given_FX: Any, *, most: int) -> Float32:
         """What a part of the graph makes of all it is given, which it gets ``most`` crops at a time."""

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -96,9 +96,8 @@ def test_in_bf16_stem_and_head_stay_in_float32(tiny_onnx: Path, make_crops: Call
     exact = OpenVinoClassifier(tiny_onnx, threads=1)
     mixed = OpenVinoClassifier(tiny_onnx, threads=1, precision="bf16")
     assert (exact.name, mixed.name) == ("openvino", "openvino-bf16")
-    computed = [
-        {_precision(node) for node in part.get_compiled_model().get_runtime_model().get_ordered_ops()} for part in _lane(mixed)
-    ]
+    (lane,) = mixed._idle
+    computed = [{_precision(node) for node in part.get_compiled_model().get_runtime_model().get_ordered_ops()} for part in lane]
     assert len(computed) == 3
     assert "bf16" in computed[1]
     assert "bf16" not in computed[0] | computed[2]
@@ -110,44 +109,55 @@ def test_calls_at_once_have_graphs_of_their_own(tiny_onnx: Path, make_crops: Cal
     opened = OpenVinoClassifier(tiny_onnx, threads=1, parallel=2)
     crops = make_crops(IN_CACHE + 1)
     alone = opened.scores(crops).logit_F
-    taken = opened._lanes.get_nowait()
-    np.testing.assert_array_equal(opened.scores(crops).logit_F, alone)
-    other = _lane(opened)
-    np.testing.assert_array_equal(opened.scores(crops).logit_F, alone)
-    assert other is _lane(opened) is not taken
-    opened._lanes.get_nowait()
-    late: list[Float32] = []
-    waiting = threading.Thread(target=lambda: late.append(opened.scores(crops).logit_F), daemon=True)
-    waiting.start()
-    waiting.join(0.2)
-    assert not late
-    opened._lanes.put(taken)
-    waiting.join(60)
+    with opened._turns:
+        taken = opened._idle.pop()
+        np.testing.assert_array_equal(opened.scores(crops).logit_F, alone)
+        (other,) = opened._idle
+        np.testing.assert_array_equal(opened.scores(crops).logit_F, alone)
+        assert opened._idle == [other] != [taken]
+        late: list[Float32] = []
+        waiting = threading.Thread(target=lambda: late.append(opened.scores(crops).logit_F), daemon=True)
+        with opened._turns:
+            waiting.start()
+            waiting.join(0.2)
+            assert not late
+        waiting.join(60)
     np.testing.assert_array_equal(late, [alone])
 
 
 def test_graphs_that_cannot_be_read_once_more_fail_that_call_alone(
     tiny_onnx: Path, make_crops: Callable[[int], UInt8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The next call has those of the one that ended meanwhile."""
     opened = OpenVinoClassifier(tiny_onnx, threads=1, parallel=2)
-    first = opened._lanes.get_nowait()
+    first = opened._idle.pop()
 
     def refuse(*_: object) -> None:
+        opened._idle.append(first)
         raise RuntimeError("no memory left")
 
+    monkeypatch.setattr(load_runtime().Core, "import_model", refuse)
+    with pytest.raises(ModelError, match="no memory left"):
+        opened.scores(make_crops(1))
+    assert opened.scores(make_crops(1)).logit_F.shape == (1,)
+    assert opened._idle == [first]
+
+
+def test_graphs_that_failed_are_not_used_again(
+    tiny_onnx: Path, make_crops: Callable[[int], UInt8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = OpenVinoClassifier(tiny_onnx, threads=1)
+    (failed,) = opened._idle
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("broken off")
+
     with monkeypatch.context() as patched:
-        patched.setattr(load_runtime().Core, "import_model", refuse)
-        with pytest.raises(ModelError, match="no memory left"):
+        patched.setattr(load_runtime().InferRequest, "infer", fail)
+        with pytest.raises(ModelError, match="broken off"):
             opened.scores(make_crops(1))
     assert opened.scores(make_crops(1)).logit_F.shape == (1,)
-    assert _lane(opened) is not first
-
-
-def _lane(opened: OpenVinoClassifier) -> list[Any]:
-    lane = opened._lanes.get_nowait()
-    opened._lanes.put(lane)
-    assert lane is not None
-    return lane
+    assert opened._idle != [failed]
 
 
 def _precision(node: object) -> str:
@@ -199,7 +209,7 @@ def test_a_damaged_library_is_told_and_another_backend_takes_its_place(tiny_onnx
     program = f"""
 from pathlib import Path
 from worker.backend_checks import backend_checks
-from worker.backends.openvino import IN_CACHE, OpenVinoClassifier, bf16_lacking
+from worker.backends.openvino import OpenVinoClassifier, bf16_lacking
 from worker.errors import ModelError
 from worker.settings import load_settings
 path = Path({str(tiny_onnx)!r})
