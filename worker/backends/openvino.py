@@ -96,7 +96,7 @@ class OpenVinoClassifier(BatchedClassifier):
                 carried: Any = crops_FHWC
                 for i, request in enumerate(before):
                     carried = self._run(request, carried, most=IN_CACHE if i == 0 else len(crops_FHWC))
-                found = last.infer({0: carried}, share_inputs=True).to_dict()
+                found = last.infer(self._shared(carried), share_inputs=True).to_dict()
             except RuntimeError as exc:
                 raise ModelError(f"{self.name} failed while it scored: {first_line(exc)}") from exc
             self._idle.append(lane)  # one that failed is not used again
@@ -115,9 +115,13 @@ class OpenVinoClassifier(BatchedClassifier):
         shape = [dimension.get_length() for dimension in list(request.get_compiled_model().output(0).partial_shape)[1:]]
         made_FX = np.empty((len(given_FX), *shape), np.float32)
         for i in range(0, len(given_FX), most):
-            request.set_output_tensor(self._ov.Tensor(made_FX[i : i + most], shared_memory=True))
-            request.infer({0: given_FX[i : i + most]}, share_inputs=True, share_outputs=True)
+            request.set_output_tensor(self._shared(made_FX[i : i + most]))
+            request.infer(self._shared(given_FX[i : i + most]), share_inputs=True, share_outputs=True)
         return made_FX
+
+    def _shared(self, array_FX: Any) -> Any:
+        """Not copied, unless read-only. A request that is given the array itself would hold it until its next call."""
+        return self._ov.Tensor(array_FX, shared_memory=array_FX.flags.writeable)
 
 
 def bf16_lacking(core: Any | None = None) -> str | None:

@@ -145,7 +145,7 @@ def _record_openvino(tape: Tape) -> None:
     def infer_and_note(self: Any, inputs: Any = None, *arguments: Any, **options: Any) -> Any:
         network = getattr(self, "recorded_network", None)
         if network is not None:
-            tape.note(network, inputs)
+            tape.note(network, inputs.data if isinstance(inputs, openvino.Tensor) else inputs)
         return infer(self, inputs, *arguments, **options)
 
     core.compile_model, core.import_model = compile_and_note, import_and_note

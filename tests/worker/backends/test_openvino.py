@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -141,6 +142,22 @@ def test_graphs_that_cannot_be_read_once_more_fail_that_call_alone(
         opened.scores(make_crops(1))
     assert opened.scores(make_crops(1)).logit_F.shape == (1,)
     assert opened._idle == [first]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_crops_are_not_held_once_they_are_scored(
+    tiny_onnx: Path, make_crops: Callable[[int], UInt8], precision: Literal["fp32", "bf16"]
+) -> None:
+    if precision == "bf16" and (lacking := without_bf16()):
+        pytest.skip(lacking)
+    opened = OpenVinoClassifier(tiny_onnx, threads=1, precision=precision)
+    crops = make_crops(3)
+    expected = opened.scores(crops).logit_F
+    held = weakref.ref(crops)
+    crops = crops.copy()
+    assert held() is None
+    crops.flags.writeable = False
+    np.testing.assert_array_equal(opened.scores(crops).logit_F, expected)
 
 
 def test_graphs_that_failed_are_not_used_again(
