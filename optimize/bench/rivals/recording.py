@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -154,9 +155,10 @@ def _record_openvino(tape: Tape) -> None:
 
 
 def _requests(again: Compile, streams: int, threads: int) -> list[Run]:
-    """Each by a graph of its own: two streams of one graph wait for each other (docs/backends.md)."""
+    """Each by a graph of its own: two streams of one graph wait for each other (docs/backends.md). Nothing is copied."""
     alone = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": max(1, threads // streams)}
-    return [again(alone).create_infer_request().infer for _ in range(streams)]
+    requests = [again(alone).create_infer_request() for _ in range(streams)]
+    return [partial(request.infer, share_inputs=True, share_outputs=True) for request in requests]
 
 
 def stage_of(shape: Sequence[int | str | None]) -> Stage:
