@@ -79,9 +79,6 @@ class OpenVinoClassifier(BatchedClassifier):
             super().__init__(name=NAMES[precision], size=size, max_batch=max_batch)
             self._turns = Semaphore(parallel)
             self._idle = [lane]
-            # Two threads that are the first to hand an array over wait for each other for ever: the binding takes a lock
-            # while it holds the interpreter's, and looks NumPy up inside. So this thread is the first.
-            _ = ov.Tensor(np.zeros(1, np.uint8)).data
             if is_new:
                 self._score(np.zeros((1, size, size, 3), np.uint8))
                 self._kept.keep()
