@@ -23,6 +23,8 @@ GRID = 4
 """A crop is described by the mean colours of GRID x GRID cells."""
 THUMBNAIL = 8
 """A frame's signature is THUMBNAIL x THUMBNAIL mean colours."""
+LEAST_CELL_PX = 8
+"""From this side on, of cells as of a frame's signature, at most a tenth of either side is left out."""
 CUT_LAYOUT, CUT_PALETTE = 0.09, 0.05
 """Mean colour difference, cell by cell and between sorted cells, beyond which two frames belong to two shots. On 25 clips, frames
 of one shot up to 4 s apart reached 0.062 and 0.050; 98 % of the pairs of frames of different clips lie beyond both."""
@@ -79,10 +81,10 @@ def _mean_colours(rgb_HWC: UInt8, cells: int) -> Float32:
 
 
 def _means(rgb_HWC: UInt8, cells: int) -> UInt8:
-    """[cells * cells, 3]: the mean of each; rows and columns that make up no whole cell are left out. What ``cv2.resize`` gives
-    where none is, which takes up to ten times as long elsewhere."""
+    """[cells * cells, 3]: the mean of each, as ``cv2.resize`` gives it, which takes up to twenty times as long where cells are no
+    whole pixels. So rows and columns that make up no whole cell are left out, but where cells are small: they would be much."""
     height, width = (side // cells for side in rgb_HWC.shape[:2])
-    if not height or not width:
+    if min(height, width) < LEAST_CELL_PX:
         return np.asarray(cv2.resize(rgb_HWC, (cells, cells), interpolation=cv2.INTER_AREA), np.uint8).reshape(-1, 3)
     sums_KWC = np.empty((cells, width * cells, 3), np.int32)
     for row, sum_WC in enumerate(sums_KWC):
