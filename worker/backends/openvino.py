@@ -91,8 +91,9 @@ class OpenVinoClassifier(BatchedClassifier):
                 lane = self._idle_lane() or self._kept.again()
                 *before, last = lane
                 carried: Any = crops_FHWC
-                for i, request in enumerate(before):
-                    carried = self._run(request, carried, most=IN_CACHE if i == 0 else len(crops_FHWC))
+                for i, request in enumerate(before, start=1):
+                    is_stem = i < len(before)  # the trunk comes last of these, with a stem before it or without
+                    carried = self._run(request, carried, most=IN_CACHE if is_stem else len(crops_FHWC))
                 found = last.infer(self._shared(carried), share_inputs=True).to_dict()
             except RuntimeError as exc:
                 raise ModelError(f"{self.name} failed while it scored: {first_line(exc)}") from exc

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -104,6 +104,30 @@ def test_in_bf16_stem_and_head_stay_in_float32(tiny_onnx: Path, make_crops: Call
     assert "bf16" in computed[1]
     assert "bf16" not in computed[0] | computed[2]
     assert not np.array_equal(exact.scores(make_crops(2)).logit_F, mixed.scores(make_crops(2)).logit_F)
+
+
+@pytest.mark.skipif(without_bf16() is not None, reason="this CPU does not compute in bfloat16")
+def test_the_stem_alone_takes_few_crops_at_a_time(
+    tiny_onnx: Path, make_crops: Callable[[int], UInt8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a network has none, its trunk comes first: cut up, it would take 4 % longer."""
+    opened = OpenVinoClassifier(tiny_onnx, threads=1, precision="bf16")
+    infer, taken = load_runtime().InferRequest.infer, list[int]()
+
+    def note(self: Any, given: Any, **options: Any) -> Any:
+        taken.append(given.shape[0])
+        return infer(self, given, **options)
+
+    monkeypatch.setattr(load_runtime().InferRequest, "infer", note)
+    crops = make_crops(IN_CACHE + 1)
+    opened.scores(crops)
+    assert taken == [IN_CACHE, 1, len(crops), len(crops)]
+    (lane,) = opened._idle
+    opened._idle = [lane[1:]]
+    features = lane[0].get_compiled_model().output(0).partial_shape
+    taken.clear()
+    opened._score(np.zeros([len(crops), *(features[i].get_length() for i in (1, 2, 3))], np.float32))
+    assert taken == [len(crops), len(crops)]
 
 
 def test_calls_at_once_have_graphs_of_their_own(tiny_onnx: Path, make_crops: Callable[[int], UInt8]) -> None:
