@@ -119,7 +119,7 @@ def _openvino(precision: str, threads: int) -> list[Logits]:
 
     def lane() -> Logits:
         request = core.compile_model(core.read_model(default_onnx()), "CPU", told).create_infer_request()
-        return lambda crops_FHWC: np.array(request.infer({0: crops_FHWC})[LOGIT], np.float32)
+        return lambda crops_FHWC: np.array(request.infer({0: crops_FHWC}, share_inputs=True)[LOGIT], np.float32)
 
     return [lane() for _ in range(threads)]
 
