@@ -162,13 +162,13 @@ class ExpiringStore:
 
     def open(self, key: str) -> BinaryIO:
         _check(key)
-        expires = max(self._expiries(key), default=0)
-        if expires <= self._clock():
-            raise _gone()
-        try:
-            return self._blobs.open(_object(key, expires))
-        except FileNotFoundError as exc:
-            raise _gone() from exc
+        looked_for = 0
+        while (expires := max(self._expiries(key), default=0)) > max(self._clock(), looked_for):
+            try:
+                return self._blobs.open(_object(key, expires))
+            except FileNotFoundError:
+                looked_for = expires  # put again just now, it lies there with a later one
+        raise _gone()
 
     def get(self, key: str, into: Path) -> Content:
         with self.open(key) as file, taking_in(into, disk_bytes=disk_bytes(into.parent)) as intake:

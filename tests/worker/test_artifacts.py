@@ -24,12 +24,15 @@ DATA = hashlib.shake_256(b"").digest(300_000)
 
 
 class Clock:
-    """A time that a test sets."""
+    """A time that a test sets; ``meanwhile`` is done when it is looked at."""
 
     def __init__(self) -> None:
         self.now = NOW
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def __call__(self) -> float:
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
         return self.now
 
 
@@ -154,6 +157,16 @@ def test_a_key_that_is_put_again_is_replaced_and_lives_at_least_as_long(store: A
     clock.now = NOW + 15
     assert read(store, "a") == b"3"
     assert store.sweep(NOW + 20) == 1
+
+
+def test_what_is_put_again_while_it_is_opened_is_there(store: ArtifactStore, clock: Clock) -> None:
+    """The name that was found goes when the newer object is there."""
+    store.put("a", b"1", expires_at=NOW + 10)
+    clock.meanwhile = lambda: store.put("a", b"2", expires_at=NOW + 20)
+    assert read(store, "a") == b"2"
+    clock.meanwhile = lambda: store.delete("a")
+    with pytest.raises(FetchGone):
+        store.open("a")
 
 
 def test_delete(store: ArtifactStore) -> None:
