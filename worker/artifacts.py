@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from worker.blobs import PARTIAL, Blobs, FolderBlobs, FsspecBlobs
 from worker.content import Content, disk_bytes, taking_in
-from worker.errors import ConfigError, FetchGone
+from worker.errors import ConfigError, FetchGone, StorageDown, StorageError
 
 _CHUNK: Final = 1 << 20
 _NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
@@ -79,7 +79,8 @@ class ArtifactStore(Protocol):
         ...
 
     def sweep(self, now: float | None = None) -> int:
-        """Delete what has expired, and what dead writers left a day ago; returns how many."""
+        """Delete what has expired, and what dead writers left a day ago; returns how many. What cannot be deleted is told at the
+        end, and keeps none of the others."""
         ...
 
 
@@ -182,13 +183,18 @@ class ExpiringStore:
 
     def sweep(self, now: float | None = None) -> int:
         now = self._clock() if now is None else now
-        swept = 0
+        swept, held, why = 0, 0, None
         for name in self._blobs.names():
             made = _OBJECT.fullmatch(name)
             begun = _UNFINISHED.fullmatch(name)
             if (made and int(made["expires"]) <= now) or (begun and int(begun["begun"]) + _ABANDONED_S <= now):
-                self._blobs.remove(name)
-                swept += 1
+                try:
+                    self._blobs.remove(name)
+                    swept += 1
+                except StorageError as exc:  # the others are not to stay for this one's sake
+                    held, why = held + 1, why or exc
+        if why is not None:
+            raise StorageDown(f"{held} of what has expired could not be deleted, {swept} were: {why}") from why
         return swept
 
     def _expiries(self, key: str) -> list[int]:

@@ -44,6 +44,8 @@ class FailingDriver(MemoryFileSystem):
 
     def rm_file(self, path: str) -> None:
         self._may("remove")
+        if self.failing == "remove one" and "/held/" in path:
+            raise DriverError("signed with AKIA-hidden")
         self._may("put")  # nor can it clean up after itself
         super().rm_file(path)
 
@@ -95,6 +97,17 @@ def test_whatever_a_driver_raises_the_store_is_down(
         use(store, tmp_path / "into")
     assert "hidden" not in str(down.value)
     assert not (tmp_path / "into").exists()
+
+
+def test_what_cannot_be_deleted_keeps_nothing_else(driver: type[FailingDriver]) -> None:
+    store = open_store("failing://bucket/artefacts")
+    for key in ("a", "held", "z"):
+        store.put(key, DATA, expires_at=2_000_000_000)
+    driver.failing = "remove one"
+    with pytest.raises(StorageDown, match=r"1 of what has expired could not be deleted, 2 were: .*DriverError"):
+        store.sweep(2_000_000_000)
+    driver.failing = ""
+    assert store.sweep(2_000_000_000) == 1
 
 
 @pytest.mark.parametrize("folder", [None, "none"])
