@@ -74,6 +74,10 @@ class ArtifactStore(Protocol):
         that is more than its disk could hold."""
         ...
 
+    def names(self, below: str) -> frozenset[str]:
+        """Of what is retained: the last names of keys right below this one."""
+        ...
+
     def delete(self, key: str) -> None:
         """It may be gone already."""
         ...
@@ -120,6 +124,10 @@ class NoStore:
     def get(self, key: str, into: Path) -> Content:
         _check(key)
         raise _gone()
+
+    def names(self, below: str) -> frozenset[str]:
+        _check(below)
+        return frozenset()
 
     def delete(self, key: str) -> None:
         _check(key)
@@ -175,6 +183,12 @@ class ExpiringStore:
         with self.open(key) as file, taking_in(into, disk_bytes=disk_bytes(into.parent)) as intake:
             _copy(file, intake)
             return intake.content()
+
+    def names(self, below: str) -> frozenset[str]:
+        _check(below)
+        found = [match for name in self._blobs.names(below) if (match := _OBJECT.fullmatch(name))]
+        keys = [match["key"].rpartition("/") for match in found if int(match["expires"]) > self._clock()]
+        return frozenset(name for folder, _, name in keys if folder == below)
 
     def delete(self, key: str) -> None:
         _check(key)

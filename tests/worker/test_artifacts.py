@@ -169,6 +169,16 @@ def test_what_is_put_again_while_it_is_opened_is_there(store: ArtifactStore, clo
         store.open("a")
 
 
+def test_the_names_of_what_is_retained_below_a_key(store: ArtifactStore, clock: Clock) -> None:
+    for key in ("scans/1/a", "scans/1/b/c", "scans/1", "scans/12/d"):
+        store.put(key, b"x", expires_at=NOW + 20)
+    store.put("scans/1/over", b"x", expires_at=NOW + 10)
+    assert store.names("scans/1") == {"a", "over"}
+    clock.now = NOW + 10
+    assert store.names("scans/1") == {"a"}
+    assert store.names("scans/2") == frozenset()
+
+
 def test_delete(store: ArtifactStore) -> None:
     store.put("a", b"1", expires_at=NOW + 10)
     store.put("a/b", b"2", expires_at=NOW + 10)
@@ -327,6 +337,7 @@ def test_by_default_nothing_is_retained(url: str | None, tmp_path: Path) -> None
         with pytest.raises(FetchGone, match="not retained"):
             use()
     store.delete("scans/1/a")
+    assert store.names("scans/1") == frozenset()
     assert store.sweep() == 0
     with pytest.raises(ConfigError, match=r"set artifacts\.url"):
         store.writer("uploads/a", expires_at=2_000_000_000)

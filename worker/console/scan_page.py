@@ -14,6 +14,7 @@ from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import Picture
 from worker.pages.timeline import FRAME_MS, digits, listed, moment, score_svg, timeline_svg
 from worker.queue.desk import as_stored
+from worker.queue.fetching import artifacts_key
 from worker.queue.media import is_retained, media_type
 from worker.queue.record import Record
 from worker.report import Report
@@ -30,12 +31,13 @@ class Footage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linked:
-    """A scan's pictures by their addresses; one that is not retained any more is missing where it is asked for."""
+    """A scan's pictures by their addresses. ``kept``: those that there are; None: nobody knows, and a browser is to ask."""
 
     scan_id: str
+    kept: frozenset[str] | None
 
     def get(self, name: str | None) -> Picture:
-        if name is None:
+        if name is None or (self.kept is not None and name not in self.kept):
             return Picture(missing=words.NOT_RETAINED)
         return Picture(uri=f"/console/scans/{self.scan_id}/crops/{name}")
 
@@ -54,7 +56,7 @@ class Decided:
 
 def facts_of(report: Report, record: Record, parts: Parts, going: Scan, owner: str | None) -> dict[str, Any]:
     """Values of ``scan.html``. ``going``: how far the scan is; ``owner`` None: an operator looks."""
-    shown = shown_tracks(report, Linked(scan_id=report.id))
+    shown = shown_tracks(report, Linked(scan_id=report.id, kept=_kept_pictures(report, parts)))
     named = {one.track.id for one in shown}
     return {
         "report": report,
@@ -111,6 +113,14 @@ def _decisions(record: Record, parts: Parts, owner: str | None) -> list[Decided]
         )
         for when_ms, entry in found
     ]
+
+
+def _kept_pictures(report: Report, parts: Parts) -> frozenset[str] | None:
+    """None: the store does not answer, which costs a page its pictures and no more."""
+    try:
+        return parts.artifacts.names(artifacts_key(report.id)) if report.tracks else None
+    except StorageError:
+        return None
 
 
 def _footage(report: Report, parts: Parts) -> Footage | None:

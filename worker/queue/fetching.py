@@ -30,8 +30,12 @@ def upload_key(upload_id: str) -> str:
     return f"uploads/{upload_id}"
 
 
+def artifacts_key(scan_id: str) -> str:
+    return f"scans/{scan_id}"
+
+
 def artifact_key(scan_id: str, name: str) -> str:
-    return f"scans/{scan_id}/{name}"
+    return f"{artifacts_key(scan_id)}/{name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

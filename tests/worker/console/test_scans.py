@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -210,6 +211,15 @@ def test_kept_media_are_shown_and_seek_without_scripts(service: Service, sign_in
     assert (image.content, image.headers["content-type"]) == (b"a crop", "image/jpeg")
     assert browser.get(f"/scans/{scan_id}/crops/other.jpg").status_code == 404
     assert browser.get(f"/scans/{scan_id}/crops/..%2f..%2fx.jpg").status_code == 404
+
+
+def test_pictures_that_are_not_retained_any_more_are_said_to_be_gone(service: Service, sign_in: SignIn, tmp_path: Path) -> None:
+    scan_id = service.submit()
+    completed(service.parts.desk.records, scan_id, with_faces(scan_id, crop="t1-0.jpg"))
+    page = read(sign_in().page(f"/scans/{scan_id}"))
+    assert (page.all("img"), "Face of track 1 at 0:01.50: not retained" in page.text) == ([], True)
+    (tmp_path / "artifacts").rmdir()  # the store is away: nobody knows
+    assert len(read(sign_in().page(f"/scans/{scan_id}")).all("img")) == 1
 
 
 def test_nothing_that_others_wrote_is_markup(service: Service, sign_in: SignIn) -> None:
