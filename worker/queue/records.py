@@ -99,9 +99,9 @@ class Records:
         if stored is None:
             return None
         body, scan_id = cast(bytes, stored).decode().split(" ")
-        if body != submission.body_sha256():
-            return _submitted(scan_id, (b"conflict", scan_id.encode()))
-        return Submitted(id=scan_id, created=False) if self.redis.exists(self.key("scan", scan_id)) else None
+        if not self.redis.exists(self.key("scan", scan_id)):
+            return None
+        return _submitted(scan_id, (b"known" if body == submission.body_sha256() else b"conflict", scan_id.encode()))
 
     def _submit_arguments(self, submission: Submission) -> list[Any]:
         request, terms = submission.request, self.terms

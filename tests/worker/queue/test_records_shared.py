@@ -22,6 +22,15 @@ def test_idempotency_keys(records: Records) -> None:
     assert other.id != first
 
 
+def test_a_key_whose_scan_is_forgotten_is_free_for_any_request(records: Records, redis: Redis) -> None:
+    first = submitted(records, idempotency_key="k")
+    redis.delete(f"vf:scan:{first}")  # as ``queue.keep_s`` does where it is shorter than ``queue.idempotency_s``
+    other = Submission(request=request("https://example.org/other.mp4", idempotency_key="k"), owner="acme")
+    assert records.known(other) is None
+    (made,) = records.submit([other])
+    assert (made.created, made.refusal) == (True, None)
+
+
 def test_the_same_bytes_again_are_answered_from_the_first_result(records: Records) -> None:
     first, second = submitted(records), submitted(records)
     claim = claimed(records, first)

@@ -10,8 +10,7 @@ if idempotency ~= '' then
   local old = redis.call('GET', remembered)
   if old then
     local its_hash, its_id = string.match(old, '^(%S+) (%S+)$')
-    if its_hash ~= hash then return {'conflict', its_id} end
-    if redis.call('EXISTS', scan_key(its_id)) == 1 then return {'known', its_id} end
+    if redis.call('EXISTS', scan_key(its_id)) == 1 then return {its_hash == hash and 'known' or 'conflict', its_id} end
   end
 end
 if redis.call('ZCARD', key('waiting')) >= tonumber(ARGV[13]) then return {'full', 'backlog'} end
