@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
 import fsspec  # type: ignore[import-untyped]
 
 from worker.content import Intake, full_told, taking_in
-from worker.errors import ConfigError, StorageDown, StorageError
+from worker.errors import ConfigError, FetchGone, StorageDown, StorageError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -43,7 +43,7 @@ class Blobs(Protocol):
         ...
 
     def open(self, name: str) -> BinaryIO:
-        """Raises FileNotFoundError."""
+        """Raises FileNotFoundError; reading it, FetchGone where it went meanwhile."""
         ...
 
     def remove(self, name: str) -> None:
@@ -191,8 +191,11 @@ class _ToldFile(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         room = memoryview(buffer).cast("B")
-        with self._told():
-            chunk = self._file.read(len(room))
+        try:
+            with self._told():
+                chunk = self._file.read(len(room))
+        except FileNotFoundError as exc:  # an object of a bucket that was removed or replaced after it was opened
+            raise FetchGone("not retained any more: it went while it was read") from exc
         room[: len(chunk)] = chunk
         return len(chunk)
 

@@ -19,7 +19,7 @@ from fsspec.registry import _registry
 from tests.worker.exhaustion import no_more_files
 from worker.artifacts import ArtifactStore, open_store
 from worker.blobs import FolderBlobs
-from worker.errors import ConfigError, StorageDown
+from worker.errors import ConfigError, FetchGone, StorageDown
 
 DATA = b"bytes of a crop"
 
@@ -56,12 +56,15 @@ class FailingDriver(MemoryFileSystem):
     def open(self, *args: Any, **options: Any) -> Any:
         self._may("open")
         file = super().open(*args, **options)
-        return BrokenFile() if self.failing == "read" else file
+        return BrokenFile(self.failing) if self.failing in ("read", "find again") else file
 
 
 class BrokenFile(io.BytesIO):
+    def __init__(self, failing: str) -> None:
+        self._failing = failing
+
     def read(self, size: int | None = -1) -> bytes:
-        raise DriverError("signed with AKIA-hidden")
+        raise DriverError("signed with AKIA-hidden") if self._failing == "read" else FileNotFoundError("no such key")
 
 
 @pytest.fixture
@@ -96,6 +99,16 @@ def test_whatever_a_driver_raises_the_store_is_down(
     with pytest.raises(StorageDown, match="DriverError") as down:
         use(store, tmp_path / "into")
     assert "hidden" not in str(down.value)
+    assert not (tmp_path / "into").exists()
+
+
+def test_what_goes_while_it_is_read_is_gone(driver: type[FailingDriver], tmp_path: Path) -> None:
+    """A bucket's object is not held by whoever reads it."""
+    store = open_store("failing://bucket/artefacts")
+    store.put("a", DATA, expires_at=2_000_000_000)
+    driver.failing = "find again"
+    with pytest.raises(FetchGone, match="while it was read"):
+        store.get("a", tmp_path / "into")
     assert not (tmp_path / "into").exists()
 
 
