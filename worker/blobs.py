@@ -141,7 +141,7 @@ class FsspecBlobs:
         with _spool() as spool:
             yield Intake(spool, max_bytes)
             spool.seek(0)
-            with _driven():
+            with _driven(), _of_the_folder():
                 self._upload(f"/dev/fd/{spool.fileno()}", f"{self._root}/{name}")
 
     def _upload(self, local: str, target: str) -> None:
@@ -227,11 +227,12 @@ def _partial_name() -> str:
 
 @contextlib.contextmanager
 def _of_the_folder() -> Iterator[None]:
-    """Around what misses nothing but the store itself: a share that is not mounted any more is not made anew below it."""
+    """Around what misses nothing but the store itself: a bucket that was deleted, or a share that is not mounted any more and is
+    not made anew below it."""
     try:
         yield
     except FileNotFoundError as exc:
-        raise StorageDown("the folder of the store is gone") from exc
+        raise StorageDown("the folder or bucket of the store is gone") from exc
 
 
 @contextlib.contextmanager

@@ -40,6 +40,8 @@ class FailingDriver(MemoryFileSystem):
 
     def put_file(self, *args: Any, **options: Any) -> Any:
         self._may("put")
+        if self.failing == "find a bucket":
+            raise FileNotFoundError("The specified bucket does not exist")  # as s3fs
         return super().put_file(*args, **options)
 
     def rm_file(self, path: str) -> None:
@@ -100,6 +102,12 @@ def test_whatever_a_driver_raises_the_store_is_down(
         use(store, tmp_path / "into")
     assert "hidden" not in str(down.value)
     assert not (tmp_path / "into").exists()
+
+
+def test_a_store_whose_bucket_is_gone_is_down(driver: type[FailingDriver]) -> None:
+    driver.failing = "find a bucket"
+    with pytest.raises(StorageDown, match="bucket of the store is gone"):
+        open_store("failing://bucket/artefacts").put("a", DATA, expires_at=2_000_000_000)
 
 
 def test_what_goes_while_it_is_read_is_gone(driver: type[FailingDriver], tmp_path: Path) -> None:
