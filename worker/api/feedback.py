@@ -22,7 +22,7 @@ router = APIRouter(tags=["feedback"])
 
 
 class Feedback(Payload):
-    """What a human saw. It goes over every result for the same bytes, and is kept in the audit log."""
+    """What a human saw. It goes over every result for the same bytes, or the same part of them, and is kept in the audit log."""
 
     label: Literal["real", "fake"]
     category: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] | None = Field(
@@ -65,10 +65,12 @@ def give_feedback(key: Reviewer, scan_id: ScanId, feedback: Annotated[Feedback, 
     responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, **documented()},
 )
 def feedback_manifest(key: Reviewer, parts: TheParts) -> Response:
-    """The latest label of each content, as a training manifest (CSV). Media are not in it: put them at `path`, beside it."""
+    """The latest label of each content, as a training manifest (CSV). Media are not in it: put them at `path`, beside it. Labels
+    of scans of a part (`start_s`, `end_s`) say nothing of the whole file and are left out."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(manifest_row(entry) for entry in latest_decisions(parts.desk, shown_to(key)))
+    decisions, _ = latest_decisions(parts.desk, shown_to(key))
+    writer.writerows(manifest_row(entry) for entry in decisions)
     name = 'attachment; filename="feedback.csv"'
     return Response(text.getvalue(), media_type="text/csv", headers={"Content-Disposition": name})

@@ -6,13 +6,16 @@ import csv
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.commands import outcome
 from worker.commands.options import ConfigOption
 from worker.commands.service import QuietOption, interruptible, load, opened_desk, progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EPILOG = """[bold]Examples[/]
 
@@ -25,6 +28,7 @@ veriframe adapt wrong/MANIFEST.csv --model model.safetensors --out adapted.safet
 veriframe data prepare wrong                          or as a data set of its own
 
 Media are there where they were scanned from a folder that this machine has, or are retained (artifacts.media_keep_s).
+Labels of scans of a part of a video (--start, --end) are left out, and counted on standard error.
 
 [bold]Exit codes[/]
 
@@ -48,14 +52,18 @@ app = typer.Typer(
 
 @app.command(name="list")
 def list_feedback(owner: OwnerOption = None, config: ConfigOption = None) -> None:
-    """Print the latest label of each content as CSV, in the order in which contents were first decided on."""
+    """Print the latest label of each whole content as CSV, in the order in which contents were first decided on."""
     with outcome.exit_codes(), opened_desk(config) as desk:
+        from rich.console import Console
+
         from worker.queue.feedback import COLUMNS, latest_decisions, manifest_row
 
         writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(manifest_row(decision) for decision in latest_decisions(desk, owner))
+        decisions, of_parts = latest_decisions(desk, owner)
+        writer.writerows(manifest_row(decision) for decision in decisions)
         sys.stdout.flush()
+        _tell_parts(Console(stderr=True), of_parts)
 
 
 @app.command()
@@ -74,7 +82,7 @@ def export(
         from worker.queue.feedback_export import MANIFEST, WITHOUT_MEDIA, export_feedback
 
         with opened_desk(config) as desk:
-            decisions = latest_decisions(desk, owner)
+            decisions, of_parts = latest_decisions(desk, owner)
         console = Console(stderr=True)
         with progress_bar(console, len(decisions), "copying", quiet=quiet) as bar:
             found = export_feedback(decisions, open_store(load(config).artifacts.url), out, bar.advance)
@@ -85,8 +93,15 @@ def export(
             if found.without:
                 left = f"{found.without.total()} without media: {_counts(found.without)} ({out / WITHOUT_MEDIA})"
                 console.print(left, highlight=False, markup=False)
+            _tell_parts(console, of_parts)
         if found.labels:
             typer.echo(out / MANIFEST)
+
+
+def _tell_parts(console: Console, count: int) -> None:
+    if count:
+        said = f"{count} left out: labels of scans of a part (--start, --end) say nothing of the whole file"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def _counts(counts: Counter[str]) -> str:

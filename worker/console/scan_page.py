@@ -13,6 +13,7 @@ from worker.pages import words
 from worker.pages.evidence import MOST_NAMED, shown_tracks
 from worker.pages.pictures import Picture
 from worker.pages.timeline import FRAME_MS, digits, listed, moment, score_svg, timeline_svg
+from worker.queue.audit import part_of
 from worker.queue.desk import as_stored
 from worker.queue.fetching import artifacts_key
 from worker.queue.media import is_retained, media_type
@@ -52,6 +53,8 @@ class Decided:
     scan: str
     category: str | None
     note: str | None
+    part: str | None
+    """What of the video alone was scanned, if it was not the whole."""
 
 
 def facts_of(report: Report, record: Record, parts: Parts, going: Scan, owner: str | None) -> dict[str, Any]:
@@ -110,6 +113,7 @@ def _decisions(record: Record, parts: Parts, owner: str | None) -> list[Decided]
             scan=entry["scan"],
             category=entry.get("category"),
             note=entry.get("note"),
+            part=_part(entry),
         )
         for when_ms, entry in found
     ]
@@ -121,6 +125,10 @@ def _kept_pictures(report: Report, parts: Parts) -> frozenset[str] | None:
         return parts.artifacts.names(artifacts_key(report.id)) if report.tracks else None
     except StorageError:
         return None
+
+
+def _part(entry: dict[str, Any]) -> str | None:
+    return f"{moment(round(1000 * entry['start_s']))} to {moment(round(1000 * entry['end_s']))}" if part_of(entry) else None
 
 
 def _footage(report: Report, parts: Parts) -> Footage | None:

@@ -1,6 +1,7 @@
 """What people decided: laid over results, and in a log that only grows.
 
-Keys below the namespace: ``override:OWNER:SHA256`` (the word that holds), ``audit`` (stream: all of them),
+Keys below the namespace: ``override:OWNER:SHA256`` (the word that holds; of a part of a video alone:
+``override:OWNER:SHA256:START-END``), ``audit`` (stream: all of them),
 ``decisions:OWNER:SHA256`` (stream: the latest on one content), ``decided:OWNER`` (list: where in ``audit`` an owner's are, oldest
 first), ``decided`` (up to where in ``audit`` all are in those lists) and ``said:NAME`` (for ten minutes: a write that was made).
 A decision is put into its owner's list as it is written where all before it are; what an earlier version wrote is put there once,
@@ -10,7 +11,7 @@ by whoever reads such a list next.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 from uuid import uuid4
 
@@ -24,6 +25,12 @@ AT_ONCE = 1000
 SCRIPTS = ("decide", "decided", "decisions")
 
 
+def part_of(told: Mapping[str, Any]) -> tuple[str, ...]:
+    """The part of a video that alone was scanned, by ``start_s`` and ``end_s``, as the end of a key; empty for the whole."""
+    bounds = told.get("start_s"), told.get("end_s")
+    return ("-".join(f"{at_s:.3f}" for at_s in bounds),) if all(isinstance(at_s, (int, float)) for at_s in bounds) else ()
+
+
 class AuditLog:
     """Entries have at least ``owner``, ``scan``, ``sha256`` and ``verdict``."""
 
@@ -32,10 +39,10 @@ class AuditLog:
         self._decide, self._decided, self._decisions = scripts_of(redis, SCRIPTS).values()
 
     def write(self, entry: dict[str, Any], laid_over: dict[str, Any]) -> None:
-        """Into the log, and ``laid_over`` over every result of its owner's for the same bytes; nothing where that lies there by
-        the same entry."""
+        """Into the log, and ``laid_over`` over every result of its owner's for the same bytes, or the same part of them;
+        nothing where that lies there by the same entry."""
         told = (entry["owner"], entry["sha256"], _coded(laid_over), _coded(entry), DECISIONS, uuid4().hex)
-        self._decide(args=[self._namespace, *told])
+        self._decide(args=[self._namespace, *told, *part_of(entry)])
 
     def page(self, after: str, count: int) -> list[tuple[str, dict[str, Any]]]:
         """Everybody's, oldest first, with the ids that continue the list; ``after`` ``-``: from the first on."""

@@ -16,7 +16,7 @@ from redis import Redis
 
 from worker.errors import BadRequest, Conflict, NoSuchScan, QueueError, UnreadableRecord
 from worker.output.text import bare_address
-from worker.queue.audit import DECISIONS, AuditLog
+from worker.queue.audit import DECISIONS, AuditLog, part_of
 from worker.queue.doorbell import Doorbells
 from worker.queue.near import NearIndex, still_there
 from worker.queue.places import Place, batches, places, places_within
@@ -218,7 +218,8 @@ class Desk:
 
     def decide(self, scan_id: str, owner: str | None, decision: Decision) -> Report:
         """Lay a human's decision over every result for the same bytes, and write it into the audit log, which only grows.
-        Where it is the one that holds, of this scan, nothing is written.
+        Where it is the one that holds, of this scan, nothing is written. Of a scan of a part of a video it is about that part
+        alone; a decision on the whole goes over parts that have none of their own.
 
         Raises NoSuchScan, UnreadableRecord, and Conflict for a scan that has no result of bytes.
         """
@@ -228,7 +229,8 @@ class Desk:
         report = as_stored(record)
         told = {"verdict": decision.verdict, "by": decision.by, "category": decision.category, "note": decision.note}
         source = _without_secrets(record.request.source)
-        entry = {"owner": record.owner, "scan": scan_id, "sha256": record.sha256, "source": source, **told}
+        part = {name: (record.summary or {}).get(name) for name in ("start_s", "end_s")}
+        entry = {"owner": record.owner, "scan": scan_id, "sha256": record.sha256, "source": source, **part, **told}
         self._audit.write(entry, told)
         return still_there(self.records, self._overlaid([(record, report)]))[0]
 
@@ -276,8 +278,11 @@ class Desk:
         with_bytes = [record for record in records if record.sha256 is not None and record.state == "completed"]
         if not with_bytes:
             return {}
-        stored = self._redis.mget([self._override_key(record.owner, record.sha256 or "") for record in with_bytes])
-        return {record.id: json.loads(word) for record, word in zip(with_bytes, stored, strict=True) if word}
+        of_whole = [self.records.key("override", record.owner, record.sha256 or "") for record in with_bytes]
+        of_part = [":".join((key, *part_of(record.summary or {}))) for key, record in zip(of_whole, with_bytes, strict=True)]
+        stored = dict(zip((*of_whole, *of_part), self._redis.mget([*of_whole, *of_part]), strict=True))
+        words = (stored[part] or stored[whole] for part, whole in zip(of_part, of_whole, strict=True))
+        return {record.id: json.loads(word) for record, word in zip(with_bytes, words, strict=True) if word}
 
     def _with_verdict(self, seen: Sequence[Glance], verdict: str) -> list[Glance]:
         """Those that may have this verdict, by what is known without their reports."""
@@ -285,9 +290,6 @@ class Desk:
         overrides = self._overrides(completed)
         said = [(one, overrides.get(one.id) or one.summary) for one in completed]
         return [one for one, word in said if word is None or word.get("verdict") == verdict]
-
-    def _override_key(self, owner: str, sha256: str) -> str:
-        return self.records.key("override", owner, sha256)
 
 
 def _unless_refused(made: Submitted) -> Submitted:

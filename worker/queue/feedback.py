@@ -1,4 +1,4 @@
-"""What people decided, as rows of a training manifest: the latest label of each content."""
+"""What people decided, as rows of a training manifest: the latest label of each whole content."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from worker.output.text import bare_address
+from worker.queue.audit import part_of
 from worker.queue.desk import Desk
 
 COLUMNS = ("path", "label", "source", "group", "family", "scan", "sha256", "url", "category")
@@ -18,9 +19,12 @@ AT_ONCE = 1000
 SUFFIX = re.compile(r"\.[a-z0-9]{1,5}", re.ASCII)
 
 
-def latest_decisions(desk: Desk, owner: str | None) -> list[dict[str, Any]]:
-    """The last one on each content, in the order in which contents were first decided on; entries of ``Desk.audit``."""
-    return list({entry["sha256"]: entry for entry in _decisions(desk, owner)}.values())
+def latest_decisions(desk: Desk, owner: str | None) -> tuple[list[dict[str, Any]], int]:
+    """The last one on each whole content, in the order in which contents were first decided on; entries of ``Desk.audit``. And on
+    how many parts of videos there are others, which say nothing of the whole: training takes whole files."""
+    latest = {(entry["sha256"], *part_of(entry)): entry for entry in _decisions(desk, owner)}
+    whole = [entry for entry in latest.values() if not part_of(entry)]
+    return whole, len(latest) - len(whole)
 
 
 def manifest_row(entry: dict[str, Any], path: str | None = None) -> dict[str, str]:

@@ -4,8 +4,8 @@ Keys below the namespace: ``scan:ID`` (hash), ``waiting`` (ID -> when its doorbe
 queue: ID -> since when it is due, inf where it follows another), ``leases`` (ID -> when the running attempt is given up),
 ``index[:OWNER]`` (ID -> created), ``dead``, ``idempotency:OWNER:HASH``, ``result:KEY`` and ``lead:KEY`` (the scan that has, or
 makes, the result of the same bytes, model and options), ``followers:ID``, ``open`` (waiting and running scans by owner),
-``override:OWNER:SHA256``, ``callback:EVENT`` and ``callbacks``; of a watch also those of ``worker.queue.watch_log``. All times
-are Redis's.
+``override:OWNER:SHA256[:PART]``, ``callback:EVENT`` and ``callbacks``; of a watch also those of ``worker.queue.watch_log``. All
+times are Redis's.
 """
 
 from __future__ import annotations

@@ -33,9 +33,16 @@ def config(tmp_path: Path, redis_server: EmbeddedRedis) -> str:
     return str(path)
 
 
-def decided(desk: Desk, sha256: str, verdict: str, owner: str = "acme", url: str = "https://example.org/a.mp4") -> None:
+def decided(
+    desk: Desk,
+    sha256: str,
+    verdict: str,
+    owner: str = "acme",
+    url: str = "https://example.org/a.mp4",
+    part_s: tuple[float, float] | None = None,
+) -> None:
     scan_id = submit(desk, url, owner)
-    complete(desk.records, scan_id, sha256)
+    complete(desk.records, scan_id, sha256, part_s=part_s)
     desk.decide(scan_id, owner, Decision(verdict=verdict, by="ada", category="blend"))  # type: ignore[arg-type]
 
 
@@ -52,6 +59,20 @@ def test_labels_are_exported_with_their_media(veriframe: Veriframe, desk: Desk, 
     assert (entry.path, entry.label, entry.family) == (f"videos/{SHA256}.mp4", "fake", "blend")
     again = veriframe("feedback", "export", "--out", str(out), "--config", config, "--quiet")
     assert (again.exit_code, again.stderr) == (0, "")
+
+
+def test_labels_of_a_part_are_no_training_data(veriframe: Veriframe, desk: Desk, config: str, tmp_path: Path) -> None:
+    decided(desk, SHA256, "real")
+    decided(desk, SHA256, "fake", part_s=(0.0, 2.5))
+    decided(desk, SHA256, "real", part_s=(0.0, 2.5))
+    decided(desk, SHA256, "fake", part_s=(2.5, 5.0))
+    done = veriframe("feedback", "export", "--out", str(tmp_path / "out"), "--config", config)
+    listed = veriframe("feedback", "list")
+    assert (done.exit_code, listed.exit_code) == (0, 0)
+    assert [entry.label for entry in read_manifest(tmp_path / "out" / "MANIFEST.csv")] == ["real"]
+    assert [row["label"] for row in csv.DictReader(io.StringIO(listed.stdout))] == ["real"]
+    for told in (done.stderr, listed.stderr):
+        assert "2 left out: labels of scans of a part" in told
 
 
 def test_of_one_owner_alone(veriframe: Veriframe, desk: Desk, config: str, tmp_path: Path) -> None:

@@ -38,6 +38,21 @@ def test_a_verdict_with_its_reason_and_the_trail_of_all(service: Service, sign_i
     ]
 
 
+def test_a_verdict_on_a_part_names_it_in_the_trail(service: Service, sign_in: SignIn) -> None:
+    whole, part = service.submit(), service.submit()
+    scans.complete(service.parts.desk.records, whole)
+    scans.complete(service.parts.desk.records, part, part_s=(3.0, 65.5))
+    browser = sign_in("acme", "read", "feedback")
+    assert "The scanned part is" in browser.page(f"/scans/{part}")
+    assert "These media are" in browser.page(f"/scans/{whole}")
+    browser.post(f"/scans/{part}/decision", label="real", category="", note="")
+    page = read(browser.page(f"/scans/{whole}"))
+    result = page.by_id("result")
+    assert result is not None
+    assert (result["data-verdict"], result["data-decided-by"]) == ("fake", "model")
+    assert "another scan of the same bytes, of 0:03.0 to 1:05.5 alone" in page.text
+
+
 WRONG: tuple[dict[str, str], ...] = (
     {},
     {"label": "uncertain"},

@@ -9,7 +9,7 @@ from worker.queue.desk import Desk
 from worker.queue.record import Claim
 from worker.queue.records import Records
 from worker.queue.watch_log import WatchLog
-from worker.report import Model, Report, Source
+from worker.report import Model, Report, Sampling, Source
 from worker.types import Label
 from worker.watch.events import WatchEvent, WindowResult
 
@@ -26,6 +26,11 @@ def report(scan_id: str, verdict: str = "fake", by_model: str = OLD_MODEL) -> Re
         {"id": scan_id, "source": Source(kind="url", url="https://example.org/a.mp4"), "created_at": NOW, "status": "completed"}
         | {"verdict": verdict, "score": 0.9 if verdict == "fake" else 0.1, "model": model(by_model)}
     )
+
+
+def sampling(start_s: float, end_s: float) -> Sampling:
+    looked_at = {"requested": 32, "decoded": 32, "with_face": 32, "strategy": "uniform", "max_gap_s": 0.5, "stopped_early": False}
+    return Sampling.model_validate(looked_at | {"start_s": start_s, "end_s": end_s})
 
 
 def submit(desk: Desk, url: str = "https://example.org/a.mp4", owner: str = "acme", **more: object) -> str:
@@ -50,11 +55,19 @@ def claim(records: Records, scan_id: str) -> Claim:
     return claimed
 
 
-def complete(records: Records, scan_id: str, sha256: str = "ab" * 32, verdict: str = "fake", by_model: str = OLD_MODEL) -> None:
-    """As a worker that found no earlier result."""
+def complete(
+    records: Records,
+    scan_id: str,
+    sha256: str = "ab" * 32,
+    verdict: str = "fake",
+    by_model: str = OLD_MODEL,
+    part_s: tuple[float, float] | None = None,
+) -> None:
+    """As a worker that found no earlier result. ``part_s``: which part of a video was scanned alone."""
     claimed = claim(records, scan_id)
     records.settle(claimed, sha256, f"{sha256}:{by_model}:{scan_id}")
-    records.finish(claimed, report(scan_id, verdict, by_model))
+    made = report(scan_id, verdict, by_model)
+    records.finish(claimed, made if part_s is None else made.model_copy(update={"sampling": sampling(*part_s)}))
 
 
 def fail(records: Records, scan_id: str, *, dead: bool = False) -> None:

@@ -178,6 +178,27 @@ def test_a_decision_holds_for_the_bytes_whenever_they_are_posted(desk: Desk) -> 
     assert desk.audit("zenith") == []
 
 
+def test_a_decision_on_a_part_of_a_video_holds_for_that_part_alone(desk: Desk) -> None:
+    whole, part, again, other = (submit(desk) for _ in range(4))
+    for scan_id, part_s in ((whole, None), (part, (0.0, 12.625)), (again, (0.0, 12.625)), (other, (12.625, 20.0))):
+        complete(desk.records, scan_id, part_s=part_s)
+
+    def said() -> list[str]:
+        told = [f"{desk.report(scan_id, 'acme').verdict} {desk.report(scan_id, 'acme').decided_by}" for scan_id in scans]
+        listed = {report.id for report in desk.page("acme", verdict="real").reports}
+        assert listed == {scan_id for scan_id, word in zip(scans, told, strict=True) if word.startswith("real")}
+        return told
+
+    scans = (whole, part, again, other)
+    desk.decide(part, "acme", Decision(verdict="real", by="ada"))
+    assert said() == ["fake model", "real human", "real human", "fake model"]
+    desk.decide(whole, "acme", Decision(verdict="real", by="bob"))
+    desk.decide(again, "acme", Decision(verdict="fake", by="eve"))
+    assert said() == ["real human", "fake human", "fake human", "real human"], "the whole's where a part has none of its own"
+    parts = [(entry["by"], entry["start_s"], entry["end_s"]) for _, entry in desk.audit("acme")]
+    assert parts == [("ada", 0.0, 12.625), ("bob", None, None), ("eve", 0.0, 12.625)]
+
+
 @pytest.mark.parametrize(
     ("source", "kept"),
     [

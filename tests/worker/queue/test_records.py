@@ -235,6 +235,18 @@ def test_a_callback_tells_the_owners_decision_on_the_bytes(records: Records) -> 
     }  # fmt: skip
 
 
+def test_a_callback_tells_a_decision_on_a_part_of_that_part_alone(records: Records) -> None:
+    records.redis.set(f"vf:override:acme:{'ab' * 32}:0.000-12.625", '{"verdict": "real"}')
+    said = []
+    for sampling in (PART, PART.model_copy(update={"end_s": 9.0}), None):
+        scan_id = submitted(records, callback_url="https://example.org/hook")
+        claim = claimed(records, scan_id)
+        records.settle(claim, "ab" * 32, f"key of {scan_id}")
+        records.finish(claim, report(scan_id, verdict="fake").model_copy(update={"sampling": sampling}))
+        said.append(told_of(records, scan_id)["data"]["decided_by"])
+    assert said == ["human", "model", "model"]
+
+
 def test_times_in_callbacks_are_those_of_the_calendar(redis: Redis) -> None:
     years = (1970, 1999, 2000, 2024, 2027, 2028, 2100, 2101, 2399, 2400)
     moments = [

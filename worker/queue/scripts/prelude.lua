@@ -75,12 +75,21 @@ end
 -- A watch that has finished a window ends with a report, also when it is cancelled: some worker is to write it.
 local function has_cursor(id) return redis.call('EXISTS', key('cursor', id)) == 1 end
 
+-- The human's word that holds for a result: of the part that alone was scanned, if there is one, or else of the whole file.
+local function override_of(r, summary)
+  if not r.sha256 or r.sha256 == '' then return {} end
+  local start_s, end_s, told = summary.start_s, summary.end_s, false
+  if type(start_s) == 'number' and type(end_s) == 'number' then
+    told = redis.call('GET', key('override', r.owner, r.sha256, string.format('%.3f-%.3f', start_s, end_s)))
+  end
+  return decoded(told or redis.call('GET', key('override', r.owner, r.sha256)))
+end
+
 -- One callback for each final state; its id follows from the scan's, so it can never be doubled.
 local function call_back(id, status, r, now)
   local summary = decoded(r.summary)
   local decided_by, verdict = 'model', summary.verdict
-  local override = r.sha256 and r.sha256 ~= '' and redis.call('GET', key('override', r.owner, r.sha256))
-  local decision = decoded(override)
+  local decision = override_of(r, summary)
   if decision.verdict and status == 'completed' then decided_by, verdict = 'human', decision.verdict end
   local data = {
     id = id, retry_of = or_null(r.retry_of), external_id = or_null(r.external_id), status = status, dead = r.dead == '1',
