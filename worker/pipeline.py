@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -273,9 +274,14 @@ class Scanner:
         outlook = Outlook(
             share=len(seen.frames) / (len(run.passes.times_s) + second),
             hidden=run.hidden(seen),
-            closer_look=may_hide or second > 0,
+            closer_look=may_hide or second > 0 or self._may_be_crowded(seen),
         )
         return is_settled(seen.faces, coverage, self._policy, outlook)
+
+    def _may_be_crowded(self, seen: Observations) -> bool:
+        """Whether a frame had more than half as many faces, small ones aside, as are looked at: another one may be crowded."""
+        large = Counter(face.pts_s for face in seen.faces if not face.too_small)
+        return max(large.values(), default=0) > self._rules.faces_per_frame // 2
 
     def _second_times(self, run: Run, seen: Observations) -> tuple[float, ...]:
         """Moments that deserve a closer look."""

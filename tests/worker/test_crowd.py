@@ -10,6 +10,7 @@ import pytest
 
 from tests.worker.grey_media import Clip, OneFace, scanner
 from worker.types import Detections, Label, MediaKind, Reason
+from worker.verdict.early import turn
 
 MOST = 64
 
@@ -17,7 +18,7 @@ MOST = 64
 class Crowd(OneFace):
     """In every frame so many large faces, and one that is smaller."""
 
-    def __init__(self, large: int, small_px: int) -> None:
+    def __init__(self, large: int, small_px: int = 48) -> None:
         super().__init__()
         self._boxes_N4 = np.array([[16, 16, 80, 80]] * large + [[16, 16, 16 + small_px, 16 + small_px]], np.float32)
 
@@ -56,3 +57,33 @@ def test_a_face_that_could_vote_and_was_not_looked_at_takes_real_away(
     assert report.sampling is not None
     assert report.sampling.crowded is is_crowded
     assert [reason.code for reason in report.reasons] == ([Reason.SPARSE_COVERAGE] if label is Label.UNCERTAIN else [])
+
+
+class Growing(OneFace):
+    """So many faces in the frames that a clip of four seconds has looked at when it is ``real`` early, a crowd in all others."""
+
+    def __init__(self, faces: int) -> None:
+        super().__init__()
+        self._few, self._many = Crowd(faces - 1), Crowd(MOST)
+
+    def detect_small(
+        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+    ) -> Detections:
+        found = [
+            (self._few if turn(int(8 * time_s)) < 2 else self._many).detect_small([frame], divisor)
+            for frame, time_s in zip(small_BHWC, times_s or (), strict=True)
+        ]
+        return Detections(
+            boxes_N4=np.concatenate([one.boxes_N4 for one in found]),
+            prob_N=np.concatenate([one.prob_N for one in found]),
+            landmarks_NK2=np.concatenate([one.landmarks_NK2 for one in found]),
+            frame_N=np.concatenate([one.frame_N + place for place, one in enumerate(found)]),
+            turn_N=np.concatenate([one.turn_N for one in found]),
+        )
+
+
+@pytest.mark.parametrize(("faces", "label", "looked_at"), [(MOST // 2, Label.REAL, 11), (MOST // 2 + 1, Label.UNCERTAIN, 32)])
+def test_many_faces_are_looked_for_a_crowd_in_all_frames(file: Path, faces: int, label: Label, looked_at: int) -> None:
+    report = scanner(Clip(), detector=Growing(faces)).scan(file).report
+    assert report.sampling is not None
+    assert (report.verdict, report.sampling.decoded, report.sampling.crowded) == (label, looked_at, label is Label.UNCERTAIN)

@@ -46,7 +46,7 @@ class Outlook:
     hidden: int
     """Most frames in a row, between two that were looked at or at an end, that were not."""
     closer_look: bool = False
-    """Whether a second pass would follow, or a splice may hide: then nothing but ``fake`` is settled."""
+    """Whether a second pass would follow, or a splice or a crowd may hide: then nothing but ``fake`` is settled."""
 
 
 def turn(place: int) -> int:
