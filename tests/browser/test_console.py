@@ -9,9 +9,11 @@ import csv
 import io
 import secrets
 import threading
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import av
 import pytest
 from playwright.sync_api import Page, Route, expect
 
@@ -19,6 +21,7 @@ from tests.browser.chromium import PATIENCE_MS, Visits
 from tests.browser.site import Site, up
 from tests.chaos.media import clip_bytes
 from tests.worker.source.loopback import Loopback, in_turn, reply, serve
+from worker.demo import FOLDER
 from worker.report import Report
 
 ASSETS = Path(__file__).resolve().parents[2] / "worker/console/assets"
@@ -34,6 +37,20 @@ def name() -> str:
 def new_clip(clip: str) -> bytes:
     """A clip of the demo in bytes that nobody has scanned."""
     return clip_bytes(clip, secrets.randbits(63))
+
+
+def begun_late(clip: str, late_s: int) -> bytes:
+    """A clip of the demo as a WebM whose own times begin at ``late_s``, as in a piece of a recording."""
+    made = io.BytesIO()
+    with av.open(str(FOLDER / clip)) as old, av.open(made, "w", format="webm") as new:
+        source = old.streams.video[0]
+        stream = new.add_stream("libvpx", rate=source.average_rate)
+        stream.width, stream.height = source.width, source.height
+        for frame in old.decode(source):
+            frame.pts, frame.time_base = round(1000 * (late_s + (frame.time or 0.0))), Fraction(1, 1000)
+            new.mux(stream.encode(frame))
+        new.mux(stream.encode(None))
+    return made.getvalue()
 
 
 def feedback_rows(site: Site, report: Report) -> list[dict[str, str]]:
@@ -167,17 +184,38 @@ def test_video_and_timeline_go_together(site: Site, visits: Visits, starts_s: fl
     video = page.locator("#video")
     slider = page.get_by_role("slider", name="Moment of the video")
     link = page.locator("#over-time a.t").last
-    page.wait_for_function("document.getElementById('video').readyState >= 1")
     moment_s = int(link.get_attribute("data-t-ms") or 0) / 1000
     assert moment_s > 0
+    media = site.report(site.scan("swapped.mp4")).media
+    duration_s = media.duration_s if media else 0.0
     link.click()
-    there_s = min(moment_s + starts_s, video.evaluate("video => video.duration"))
-    assert video.evaluate("video => video.currentTime") == pytest.approx(there_s, abs=0.05)
+    there_s = min(moment_s + starts_s, duration_s)
     expect(slider).to_have_attribute("aria-valuetext", f"{there_s - starts_s:.1f} seconds")
+    assert video.evaluate("video => video.currentTime") == pytest.approx(there_s, abs=0.05)
     slider.focus()
     page.keyboard.press("Home")
     expect(slider).to_have_attribute("aria-valuetext", "0.0 seconds")
     assert starts_s <= video.evaluate("video => video.currentTime") < moment_s + starts_s
+
+
+def test_a_file_whose_clock_begins_late_is_shown_where_the_page_says(site: Site, visits: Visits, name: str) -> None:
+    """Chromium counts from where the file's own times do, others from its beginning."""
+    with serve(reply(begun_late("swapped.mp4", 5))) as media:
+        scan_id = site.submit(media.url(f"/{name}.webm"), name)
+        assert site.ended(scan_id).media.starts_s == 0  # type: ignore[union-attr]
+    page = visits.page(key=site.key)
+    page.goto(f"{site.console}/scans/{scan_id}?t=1.00")
+    video, slider = page.locator("#video"), page.get_by_role("slider", name="Moment of the video")
+    expect(slider).to_have_attribute("aria-valuetext", "1.0 seconds")
+    assert video.evaluate("video => video.currentTime") == pytest.approx(6, abs=0.05)
+    link = page.locator("#over-time a.t").last
+    moment_s = int(link.get_attribute("data-t-ms") or 0) / 1000
+    link.click()
+    expect(slider).to_have_attribute("aria-valuetext", f"{moment_s:.1f} seconds")
+    assert video.evaluate("video => video.currentTime") == pytest.approx(5 + moment_s, abs=0.05)
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(slider).to_have_attribute("aria-valuetext", "0.0 seconds")
 
 
 def test_by_keyboard_alone(site: Site, visits: Visits) -> None:

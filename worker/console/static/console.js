@@ -122,9 +122,30 @@
     const span = Number(svg?.dataset.endMs ?? 0) / 1000 - start;
     // The plot's time begins with the first picture, the player's with the sound where that comes first.
     const starts = Number(video.dataset.startsS ?? 0);
-    const now = () => Math.max(0, video.currentTime - starts);
+    // Some players' clocks begin where the file's own times do, others at 0: each says so before it is sent anywhere.
+    let begins = null;
+    let wanted = null;
+    const now = () => Math.max(0, video.currentTime - (begins ?? 0) - starts);
+    const go = (seconds) => {
+      if (begins !== null) video.currentTime = begins + Math.max(0, seconds) + starts;
+      else {
+        wanted = seconds;
+        video.preload = "auto";
+      }
+    };
+    const loaded = () => {
+      begins = video.currentTime;
+      if (wanted !== null) go(wanted);
+    };
+    const [address, moment] = video.getAttribute("src").split("#t=");
+    if (moment !== undefined) {
+      wanted = Number(moment) - starts;
+      video.src = address;
+    }
+    if (moment === undefined && video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) loaded();
+    else video.addEventListener("loadeddata", loaded, { once: true });
     const seek = (seconds) => {
-      video.currentTime = Math.max(0, seconds) + starts;
+      go(seconds);
       video.scrollIntoView({ block: "nearest" });
     };
     document.addEventListener("click", (event) => {
@@ -154,7 +175,7 @@
     const slider = document.createElement("input");
     Object.assign(slider, { type: "range", id: "moment", min: start, max: start + span, step: span / 200, value: now() });
     slider.setAttribute("aria-label", "Moment of the video");
-    slider.addEventListener("input", () => (video.currentTime = Number(slider.value) + starts));
+    slider.addEventListener("input", () => go(Number(slider.value)));
     plot.after(slider);
     for (const name of ["timeupdate", "seeking", "loadedmetadata"])
       video.addEventListener(name, () => {
