@@ -115,9 +115,9 @@ class Callbacks:
     ) -> tuple[list[Parcel], float | None]:
         """Up to ``count`` that are due, and the seconds until another look is worth it; None: none waits.
 
-        An owner that has ``share`` under way gets no more, nor does one receiver of it that has ``at_one`` (None: as many); what
-        else is due there is put off a little where it hides others'. ``under_way``: by owner, and by ``Parcel.receiver``.
-        A claim is no try yet: see ``begin``.
+        An owner that has ``share`` under way gets no more, nor does one receiver of it that has ``at_one`` (None: as many);
+        receivers that have none come first. What else is due there is put off a little where it hides others'. ``under_way``: by
+        owner, and by ``Parcel.receiver``. A claim is no try yet: see ``begin``.
         """
         told = [value for load in (under_way or {}).items() for value in load]
         due_ms, *taken = self._call("callback_claim", int(lease_s * 1000), count, share, at_one or share, *told)

@@ -34,7 +34,7 @@ DEAD_KEPT_S = 30 * 86400
 
 class Courier:
     """Delivers what is due, ``parallel`` callbacks at a time, at most half as many of one owner's, and one less of these to one
-    receiver: one that hangs leaves a hand for the owner's others.
+    receiver: one that hangs leaves a hand for the owner's others. Hands that become free go first to receivers that have none.
 
     The clients that ``open_client`` makes guard the addresses. After ``attempts`` tries a callback is dead; they are
     ``backoff_s`` apart at first, four times more after each, at most ``backoff_max_s``, all with full jitter

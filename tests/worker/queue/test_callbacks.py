@@ -78,6 +78,25 @@ def test_one_receivers_many_leave_a_hand_for_its_owners_others(redis: Redis) -> 
     assert callbacks.claim(4, lease_s=60, share=4, at_one=3, under_way={"acme": 3, "acme h": 3})[0] == []
 
 
+def test_a_hand_that_becomes_free_goes_first_to_a_receiver_that_has_none(redis: Redis) -> None:
+    """Two that hang have all of their owner's hands, and more that is due than the third: a try of theirs has ended."""
+    fill(redis, "acme", 200)
+    for number in range(100, 200):
+        redis.hset(f"vf:callback:evt_acme{number:04}", "url", "http://second/")
+    fill(redis, "acme3", 2, due_ms=2)
+    for number in range(2):
+        redis.hset(f"vf:callback:evt_acme3{number:04}", mapping={"url": "http://third/", "owner": "acme"})
+    callbacks = Callbacks(redis)
+    hanging = {"acme": 3, "acme h": 2, "acme second": 1}
+    parcels, _ = callbacks.claim(1, lease_s=60, share=4, at_one=3, under_way=hanging)
+    assert [parcel.receiver for parcel in parcels] == ["acme third"]
+    parcels, _ = callbacks.claim(3, lease_s=60, share=4, at_one=3)
+    assert [parcel.receiver for parcel in parcels] == ["acme h", "acme second", "acme third"]
+    one_each = {"acme": 3, "acme h": 1, "acme second": 1, "acme third": 1}
+    parcels, _ = callbacks.claim(1, lease_s=60, share=4, at_one=3, under_way=one_each)
+    assert [parcel.receiver for parcel in parcels] == ["acme h"], "of those that have some, what has been due longest"
+
+
 def test_an_end_that_is_told_again_ends_nothing_that_was_played_again_since(redis: Redis) -> None:
     """Redis's answer may be lost, and the end comes again."""
     fill(redis, "acme", 1)
