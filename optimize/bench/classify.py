@@ -17,6 +17,8 @@ from optimize.bench.ratio import Runs, ratio, sum_of_medians
 from optimize.bench.side import Answered, Asking, Rival, Side, SideFailed
 from optimize.bench.turns import take_turns
 from worker.extras import missing
+from worker.model.checkpoint import load_spec
+from worker.model.packaged import default_checkpoint
 from worker.types import Json
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -65,10 +67,13 @@ def lacking(kind: str, device: str, cuda_missing: str | None, *, is_named: bool 
 
 @contextmanager
 def cut_crops(clips: Sequence[Path], count: int, threads: int) -> Iterator[Path]:
-    """A file of crops from the clips, gone afterwards. Raises SideFailed where they show no face."""
+    """A file of crops from the clips as the bundled checkpoint has them, gone afterwards. Raises SideFailed where they show no
+    face, ModelError where there is no checkpoint."""
+    crop = load_spec(default_checkpoint()).crop
+    options: Json = {"margin": crop.margin, "size": crop.size}
     with tempfile.TemporaryDirectory(prefix="veriframe-bench-") as folder:
         out = Path(folder, "crops.npy")
-        with Side(Rival(name="crops", build="optimize.bench.rivals.crops:build"), threads=threads) as side:
+        with Side(Rival(name="crops", build="optimize.bench.rivals.crops:build", options=options), threads=threads) as side:
             side.ask({"paths": [str(path) for path in clips], "count": count, "out": str(out)})
         yield out
 

@@ -21,8 +21,9 @@ FRAMES_A_CLIP = 8
 
 @contextmanager
 def build(options: Json, threads: int) -> Iterator[Answer]:
-    """A request: ``paths``, how many crops (``count``), and the ``out`` file (.npy, uint8 [F, 224, 224, 3]). Where the clips show
-    fewer, they are repeated; where they show none, RuntimeError."""
+    """``options``: ``margin`` and ``size`` of crops, as the checkpoint has them. A request: ``paths``, how many crops
+    (``count``), and the ``out`` file (.npy, uint8 [F, size, size, 3]). Where the clips show fewer, they are repeated; where they
+    show none, RuntimeError."""
     detector = load_detector("b", threads)
 
     def cut(request: Json) -> Json:
@@ -30,7 +31,8 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
         for path in request["paths"]:
             frames_BHWC = decode(Path(path), even_times(0.0, lasts_s(Path(path)), FRAMES_A_CLIP), threads)
             boxes = detector.boxes(frames_BHWC)
-            crops += [crop for frame, found in zip(frames_BHWC, boxes, strict=True) for crop in crop_faces(frame, found)]
+            for frame, found in zip(frames_BHWC, boxes, strict=True):
+                crops += list(crop_faces(frame, found, margin=options["margin"], size=options["size"]))
             if len(crops) >= request["count"]:
                 break
         if not crops:

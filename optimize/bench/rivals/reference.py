@@ -2,8 +2,8 @@
 
 ``a``: MTCNN by its defaults (``min_face_size=20``) on full-size frames. ``b``: as the winner of the Deepfake Detection Challenge
 did it, ``min_face_size=40`` on half-size frames. Both: frames at given times in batches of 16, every face of a frame, crops from
-the full frames, EfficientNetV2-B0 eagerly in float32. Its weights are random: only its speed is of interest, and its scores are
-thrown away.
+the full frames as our scans' checkpoint has them, EfficientNetV2-B0 eagerly in float32. Its weights are random: only its speed is
+of interest, and its scores are thrown away.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from facenet_pytorch import MTCNN
 from optimize.bench.rivals.by_decord import decode
 from optimize.bench.side import Answer
 from worker.faces.crop import crop_faces
+from worker.model.checkpoint import load_spec
+from worker.model.packaged import default_checkpoint
+from worker.settings import load_settings
 from worker.types import Float32, Json, UInt8
 
 Mode = Literal["a", "b"]
@@ -83,6 +86,7 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
     One stage follows the other, each on all threads.
     """
     detector, classifier = load_detector(options["mode"], threads), load_classifier()
+    crop = load_spec(load_settings().model.checkpoint or default_checkpoint()).crop
 
     def scan(request: Json) -> Json:
         started = time.perf_counter()
@@ -90,12 +94,16 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
         decoded = time.perf_counter()
         boxes = detector.boxes(frames_BHWC)
         detected = time.perf_counter()
-        crops_FHWC = np.concatenate([crop_faces(frame, found) for frame, found in zip(frames_BHWC, boxes, strict=True)])
+        crops = [
+            crop_faces(frame, found, margin=crop.margin, size=crop.size) for frame, found in zip(frames_BHWC, boxes, strict=True)
+        ]
+        crops_FHWC = np.concatenate(crops)
         for start in range(0, len(crops_FHWC), BATCH):
             _score(crops_FHWC[start : start + BATCH], classifier)
         return {
             "frames": len(frames_BHWC),
             "faces": len(crops_FHWC),
+            "crop_px": crops_FHWC.shape[1],
             "decode_s": decoded - started,
             "detect_s": detected - decoded,
             "infer_s": time.perf_counter() - detected,
