@@ -145,7 +145,8 @@ def decide(
     owner: OwnerOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Lay a human's decision over every result of this owner's for the same bytes, also for those still to be posted."""
+    """Lay a human's decision over every result of this owner's for the same bytes, also for those still to be posted; of a scan
+    of a part of a video, over those of the same part."""
     with outcome.exit_codes(), opened_desk(config) as desk:
         from worker.queue.desk import Decision
 
