@@ -3,7 +3,8 @@
     python -m optimize.carrying DIR [CLIPS]
 
 Prints each clip whose verdict differs, then the figures of ``Effect``. Exit code 1: a verdict differs, fewer than 98 % of the
-boxes have a partner, or more than 2 % of the larger faces are lost. 2: there is no clip, or none has a score on either side.
+boxes have a partner, or more than 2 % of the larger faces are lost. 2: there is no clip, or no verdict
+differs and no clip has a score on both sides.
 """
 
 from __future__ import annotations
@@ -107,11 +108,11 @@ def scan_settings(carry: bool) -> Settings:
 
 
 def measure(paths: Sequence[Path], full: Scanner, carried: Scanner) -> Effect:
-    """Raises ConfigError where no clip has a score with and without carrying."""
+    """Raises ConfigError where there is nothing to compare: no verdict differs, and no clip has a score on both sides."""
     effect = Effect()
     for path in paths:
         effect.add(path, full.scan(path), carried.scan(path))
-    if not effect.score_changes:
+    if not (effect.flips or effect.score_changes):
         raise ConfigError(f"of {len(paths)} clips none has a score with and without carrying: there is nothing to compare")
     return effect
 
@@ -133,7 +134,8 @@ def main(
         print(f"{effect.clips} clips, verdicts that differ: {len(effect.flips)}")
         print(f"boxes: {effect.full} without, {effect.carried} with carrying, {effect.share_matched:.4f} matched")
         print(f"faces of {LARGE_PX} px or more: {effect.large}, recall {effect.recall:.4f}")
-        print(f"change of the score: median {np.median(effect.score_changes):.4f}, most {max(effect.score_changes):.4f}")
+        if changes := effect.score_changes:
+            print(f"change of the score: median {np.median(changes):.4f}, most {max(changes):.4f}")
         raise typer.Exit(0 if effect.holds else 1)
 
 

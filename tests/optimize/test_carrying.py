@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from optimize.carrying import Effect, app, has_partner, scan_settings
+from tests.worker.pages.reports import report
+from worker.pipeline import ScanResult
+from worker.settings import Settings
+from worker.types import Label
 
 
 def test_no_box_is_partner_of_two() -> None:
@@ -44,3 +51,15 @@ def test_clips_without_a_score_are_nothing_to_compare(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [str(tmp_path)])
     assert result.exit_code == 2
     assert "of 1 clips none has a score" in result.output
+
+
+def test_clips_that_carrying_left_without_a_score_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scanner(settings: Settings) -> nullcontext[SimpleNamespace]:
+        lost = {"verdict": Label.NOT_APPLICABLE, "score": None} if settings.faces.carry else {}
+        return nullcontext(SimpleNamespace(scan=lambda path: ScanResult(report=report(**lost), crops={})))
+
+    monkeypatch.setattr("optimize.carrying.build_scanner", scanner)
+    (tmp_path / "a.mp4").touch()
+    result = CliRunner().invoke(app, [str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output.startswith(f"{tmp_path.name}/a.mp4: fake -> not_applicable\n1 clips, verdicts that differ: 1\n")
