@@ -170,19 +170,29 @@ class ExpiringStore:
                 self._blobs.remove(_object(key, older))
 
     def open(self, key: str) -> BinaryIO:
-        _check(key)
-        looked_for = 0
-        while (expires := max(self._expiries(key), default=0)) > max(self._clock(), looked_for):
-            try:
-                return self._blobs.open(_object(key, expires))
-            except FileNotFoundError:
-                looked_for = expires  # put again just now, it lies there with a later one
-        raise _gone()
+        file, _ = self._open(key)
+        return file
 
     def get(self, key: str, into: Path) -> Content:
-        with self.open(key) as file, taking_in(into, disk_bytes=disk_bytes(into.parent)) as intake:
-            _copy(file, intake)
-            return intake.content()
+        gone = 0
+        while True:
+            file, expires = self._open(key, gone)
+            try:
+                with file, taking_in(into, disk_bytes=disk_bytes(into.parent)) as intake:
+                    _copy(file, intake)
+                    return intake.content()
+            except FetchGone:
+                gone = expires
+
+    def _open(self, key: str, gone: int = 0) -> tuple[BinaryIO, int]:
+        """The object and its expiry. ``gone``: that of one that went just now; put again, it lies there with a later one."""
+        _check(key)
+        while (expires := max(self._expiries(key), default=0)) > max(self._clock(), gone):
+            try:
+                return self._blobs.open(_object(key, expires)), expires
+            except FileNotFoundError:
+                gone = expires
+        raise _gone()
 
     def names(self, below: str) -> frozenset[str]:
         _check(below)

@@ -116,8 +116,27 @@ def test_what_goes_while_it_is_read_is_gone(driver: type[FailingDriver], tmp_pat
     store.put("a", DATA, expires_at=2_000_000_000)
     driver.failing = "find again"
     with pytest.raises(FetchGone, match="while it was read"):
+        store.open("a").read()
+    with pytest.raises(FetchGone):
         store.get("a", tmp_path / "into")
     assert not (tmp_path / "into").exists()
+
+
+def test_what_is_put_again_while_it_is_read_is_copied(
+    driver: type[FailingDriver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store("failing://bucket/artefacts")
+    store.put("a", b"older", expires_at=2_000_000_000)
+    driver.failing = "find again"
+
+    def replaced(*_: object) -> bytes:
+        driver.failing = ""
+        store.put("a", DATA, expires_at=2_000_000_001)
+        raise FileNotFoundError("no such key")
+
+    monkeypatch.setattr(BrokenFile, "read", replaced)
+    store.get("a", tmp_path / "into")
+    assert (tmp_path / "into").read_bytes() == DATA
 
 
 def test_what_cannot_be_deleted_keeps_nothing_else(driver: type[FailingDriver]) -> None:
