@@ -313,6 +313,10 @@ def load_settings(path: Path | None = None, flags: Json | None = None) -> Settin
         raise ConfigError("settings cannot be used:\n  " + "\n  ".join(_plain(error) for error in exc.errors())) from exc
 
 
+IN_YAML = {"tuple_type": "input should be a list, as in [a, b]", "model_type": "input should be a section, as in {a: b}"}
+"""What pydantic tells by names of Python's, in words of the file."""
+
+
 def _plain(error: ErrorDetails) -> str:
     """One mistake in words: the key, what is wrong, and what was given, unless a password may be in it."""
     key = ".".join(str(part) for part in error["loc"])
@@ -321,7 +325,7 @@ def _plain(error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return f"{key}: {error['ctx']['error']}"
     given = "" if _may_hold_a_password(*error["loc"][:2]) else f", not {error['input']!r}"
-    said = "Input should be a list, as in [a, b]" if error["type"] == "tuple_type" else error["msg"]
+    said = IN_YAML.get(error["type"], error["msg"])
     return f"{key}: {said[:1].lower()}{said[1:]}{given}"
 
 

@@ -60,7 +60,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, m
         ("decode: {timeout_s: 0}", "decode.timeout_s: input should be greater than 0, not 0"),
         ("source: {allow_hosts: a.example}", "source.allow_hosts: input should be a list, as in [a, b], not 'a.example'"),
         ("decode: {decoder: ffmpeg}", "decode.decoder: input should be 'auto', 'pyav', 'decord' or 'nvdec', not 'ffmpeg'"),
-        ("decode: 3", "decode: "),
+        ("decode: 3", "decode: input should be a section, as in {a: b}, not 3"),
         ("- decode", "expected sections"),
         ("decode: [", "cannot read settings"),
         ("decode: {3: 4}", "decode.3: "),
