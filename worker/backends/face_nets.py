@@ -72,15 +72,12 @@ class OpenVinoNet:
         properties = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": parallel, "NUM_STREAMS": parallel}
         try:
             self._compiled = core.compile_model(core.read_model(path), "CPU", properties | {"ENABLE_CPU_PINNING": False})
-            sizes = [side.get_length() if side.is_static else 48 for side in self._compiled.input(0).partial_shape]
-            # The first call is this thread's alone, as in worker.backends.openvino.
-            self._compiled.create_infer_request().infer({0: np.zeros((1, *sizes[1:]), np.float32)})
         except (RuntimeError, ValueError) as exc:
             raise ModelError(f"cannot load the network {path} on OpenVINO: {exc}") from exc
 
     def __call__(self, pictures_NHWC: Float32) -> list[Float32]:
         try:
-            answer = self._compiled.create_infer_request().infer({0: pictures_NHWC}, share_inputs=True)
+            answer = self._compiled.create_infer_request().infer({0: pictures_NHWC}, share_inputs=True, share_outputs=True)
         except RuntimeError as exc:
             raise ModelError(f"openvino failed while it looked for faces: {exc}") from exc
         return [np.array(output) for output in answer.values()]
