@@ -126,6 +126,18 @@ def test_more_than_a_look_sees_are_put_off_until_anothers_are_found(redis: Redis
     assert redis.zcount("vf:callbacks", "-inf", (now_s + 4) * 1000) == 696
 
 
+def test_a_receiver_that_has_none_is_found_behind_more_than_a_look_sees(redis: Redis) -> None:
+    """Two that hang, more due of theirs, and no hand free but the one that a try of theirs had."""
+    fill(redis, "acme", 700)
+    for number in range(0, 700, 2):
+        redis.hset(f"vf:callback:evt_acme{number:04}", "url", "http://second/")
+    fill(redis, "acme3", 1, due_ms=2)
+    redis.hset("vf:callback:evt_acme30000", mapping={"url": "http://third/", "owner": "acme"})
+    hanging = {"acme": 3, "acme h": 2, "acme second": 1}
+    found = [Callbacks(redis).claim(1, lease_s=60, share=4, at_one=3, under_way=hanging)[0][0].receiver for _ in range(3)]
+    assert found == ["acme second", "acme second", "acme third"]
+
+
 def test_nothing_is_put_off_where_nothing_is_hidden(redis: Redis) -> None:
     """An owner that is alone is never kept waiting."""
     fill(redis, "many", 200)

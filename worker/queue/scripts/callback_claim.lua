@@ -1,7 +1,7 @@
 -- Take callbacks that are due: each is this courier's until now + lease_ms, when it is due again by itself.
 -- No owner gets more than its share at a time, nor does one receiver of an owner's, a host, more than its own; receivers that
--- have none under way come first, so that of many that hang none has all hands again as soon as a try ends. Where what is over
--- fills the whole look and hands stay free, it is put off, each a little more than the one before, so that the next look sees
+-- have none under way come first, so that of many that hang none has all hands again as soon as a try ends. Where the whole look
+-- is full and has not enough of these, what is over is put off, each a little more than the one before, so that the next look sees
 -- others' and the owner itself is never without one that is due.
 -- On the way, what Redis has forgotten of the oldest dead ones leaves their list, so that nobody counts it.
 -- ARGV: ns, lease_ms, how many, an owner's share, a receiver's share, {owner or receiver, how many it has under way here}...
@@ -40,15 +40,16 @@ for _, event in ipairs(due) do
     later[#later + 1] = {event, r[1], receiver}
   end
 end
+local hides_others = #due == LOOK and #taken < wanted
 for _, one in ipairs(later) do
   local event, owner, receiver = unpack(one)
-  if (under_way[owner] or 0) >= share or (under_way[receiver] or 0) >= receivers then
-    over[#over + 1] = event
-  elseif #taken < wanted then
+  if #taken < wanted and (under_way[owner] or 0) < share and (under_way[receiver] or 0) < receivers then
     take(event, owner, receiver)
+  else
+    over[#over + 1] = event
   end
 end
-if #due == LOOK and #taken < wanted then
+if hides_others then
   for i, event in ipairs(over) do redis.call('ZADD', key('callbacks'), now + i * APART_MS, event) end
   table.insert(taken, 1, APART_MS)
   return taken
