@@ -40,8 +40,9 @@ class AuditLog:
 
     def write(self, entry: dict[str, Any], laid_over: dict[str, Any]) -> None:
         """Into the log, and ``laid_over`` over every result of its owner's for the same bytes, or the same part of them;
-        nothing where that lies there by the same entry."""
-        told = (entry["owner"], entry["sha256"], _coded(laid_over), _coded(entry), DECISIONS, uuid4().hex)
+        nothing where that lies there, said of the same scan."""
+        holds = _coded(laid_over | {"scan": entry["scan"]})
+        told = (entry["owner"], entry["sha256"], holds, _coded(entry), DECISIONS, uuid4().hex)
         self._decide(args=[self._namespace, *told, *part_of(entry)])
 
     def page(self, after: str, count: int) -> list[tuple[str, dict[str, Any]]]:

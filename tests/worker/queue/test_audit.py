@@ -71,6 +71,15 @@ def test_the_same_word_on_another_scan_of_the_same_bytes_is_an_entry_of_its_own(
     assert [one["scan"][0] for one in log.each_of("acme")] == ["a", "b", "a"]
 
 
+def test_a_word_on_a_part_is_written_once_whatever_was_said_of_others_since(log: AuditLog) -> None:
+    told = {"verdict": "fake", "by": "ada"}
+    whole, first, second = ({**entry("acme"), "scan": scan * 32, **told} for scan in "abc")
+    first, second = first | {"start_s": 0.0, "end_s": 5.0}, second | {"start_s": 5.0, "end_s": 9.0}
+    for one in (whole, first, second, whole, first, second):
+        log.write(one, told)
+    assert [one["scan"][0] for one in log.each_of("acme")] == ["a", "b", "c"]
+
+
 def test_text_is_not_blown_up_and_bytes_that_are_none_are_kept(log: AuditLog, redis: Redis) -> None:
     notes = ["\U0001f600" * 2000, "a name of \udcff"]
     for note in notes:

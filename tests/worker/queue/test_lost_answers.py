@@ -70,7 +70,8 @@ def test_a_decision_that_was_sent_again_is_not_laid_over_what_another_said_meanw
     for number, verdict in enumerate(("fake", "uncertain")):
         lose(meanwhile=partial(theirs.write, entry, {"verdict": "real", "by": number}))
         log.write(entry, {"verdict": verdict})
-        assert json.loads(redis.get(f"vf:override:acme:{'a' * 64}") or "") == {"verdict": "real", "by": number}
+        holds = json.loads(redis.get(f"vf:override:acme:{'a' * 64}") or "")
+        assert holds == {"verdict": "real", "by": number, "scan": entry["scan"]}
     assert client.xlen("vf:audit") == 1 + 1 + 2, "one of mine held already"
     assert [0 < redis.ttl(key) <= 600 for key in redis.keys("vf:said:*")] == [True] * 5
 
