@@ -218,6 +218,15 @@ def test_a_file_whose_clock_begins_late_is_shown_where_the_page_says(site: Site,
     expect(slider).to_have_attribute("aria-valuetext", "0.0 seconds")
 
 
+def test_who_moves_the_player_before_its_first_picture_does_not_move_its_clock(site: Site, visits: Visits) -> None:
+    page = visits.page(key=site.key)
+    page.add_init_script("addEventListener('loadedmetadata', event => (event.target.currentTime = 0.5), true)")
+    page.goto(f"{site.console}/scans/{site.scan('swapped.mp4')}?t=1.00")
+    video, slider = page.locator("#video"), page.get_by_role("slider", name="Moment of the video")
+    expect(slider).to_have_attribute("aria-valuetext", "1.0 seconds", timeout=5000)
+    assert video.evaluate("video => video.currentTime") == pytest.approx(1, abs=0.05)
+
+
 def test_by_keyboard_alone(site: Site, visits: Visits) -> None:
     """In and to a verdict without a pointer; whatever has the focus shows it."""
     page = visits.page()

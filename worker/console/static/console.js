@@ -133,8 +133,11 @@
         video.preload = "auto";
       }
     };
+    // Who moves it before its first picture hides what it would have said: nearly all begin at 0.
+    let moved = false;
+    video.addEventListener("seeking", () => (moved = true), { once: true });
     const loaded = () => {
-      begins = video.currentTime;
+      begins = moved || video.seeking ? 0 : video.currentTime;
       if (wanted !== null) go(wanted);
     };
     const [address, moment] = video.getAttribute("src").split("#t=");
