@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -116,8 +117,9 @@ def test_the_documented_shell(tmp_path: Path) -> None:
     secret = new_secret()
     headers = sign("evt_1", int(time.time()), BODY, [secret])
     (tmp_path / "body").write_text(BODY)
-    variables = {"secret": secret, "id": "evt_1", "timestamp": headers["webhook-timestamp"]}
-    said = subprocess.run(
-        ["sh", "-eu", "-c", snippet("sh")], env=os.environ | variables, cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout
+    given = {"id": "evt_1", "timestamp": headers["webhook-timestamp"], "secret": secret}
+    first, *others = snippet("sh").splitlines()
+    assert [word.partition("=")[0] for word in shlex.split(first, comments=True)] == list(given), "they are set, to be replaced"
+    script = "\n".join([*(f"{name}={shlex.quote(value)}" for name, value in given.items()), *others])
+    said = subprocess.run(["sh", "-eu", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert f"v1,{said}" == headers["webhook-signature"]
