@@ -58,11 +58,13 @@ def whole(memory: SharedMemory) -> UInt8:
     return memory.part(0, SIZE_BYTES)
 
 
-def test_memory_is_used_again_as_zeros_wherever_it_was_written_to(memories: SharedMemories) -> None:
+@pytest.mark.parametrize("given", [(), (0, 12_000), (12_000, 400), (0, SIZE_BYTES)], ids=str)
+def test_memory_is_used_again_as_zeros_wherever_it_was_written_to(memories: SharedMemories, given: tuple[int, ...]) -> None:
     first = memories.take()
     for offset in (0, 12_345, KEPT_BYTES - 5, KEPT_BYTES + 4096, SIZE_BYTES - 10):
         fill(first, offset, 10)
-    assert np.count_nonzero(whole(first)) == 50
+    if given:
+        assert first.part(*given).any()
     memories.give_back(first)
     again = memories.take()
     assert again is first
