@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from typing import Final
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
 
 import cv2
 
@@ -14,6 +15,36 @@ CAPACITY: Final = 256
 """Crops of a scan, some 15 KB each."""
 UNCODED: Final = 48
 """So many crops, some 150 KB each, are encoded only when they are asked for: of a short clip's track three, rather than all."""
+K = TypeVar("K", bound=Hashable)
+
+
+class Jpegs(Generic[K]):
+    """Pictures (uint8 RGB) kept as JPEG by name; ``most_uncoded`` of them at most are encoded only when they are asked for."""
+
+    def __init__(self, quality: int, most_uncoded: int) -> None:
+        self._quality, self._most_uncoded = quality, most_uncoded
+        self._kept: dict[K, bytes | UInt8] = {}
+        self._uncoded = 0
+
+    def __contains__(self, name: K) -> bool:
+        return name in self._kept
+
+    def put(self, name: K, rgb_HWC: UInt8) -> None:
+        """Keep a copy of a picture."""
+        waits = self._uncoded < self._most_uncoded
+        self._uncoded += waits
+        self._kept[name] = rgb_HWC.copy() if waits else encoded(rgb_HWC, self._quality)
+
+    def drop(self, name: K) -> None:
+        self._uncoded -= not isinstance(self._kept.pop(name), bytes)
+
+    def get(self, name: K) -> bytes | None:
+        """As JPEG, or None if it is not kept."""
+        picture = self._kept.get(name)
+        if picture is not None and not isinstance(picture, bytes):
+            picture = self._kept[name] = encoded(picture, self._quality)
+            self._uncoded -= 1
+        return picture
 
 
 class EvidenceStore:
@@ -29,9 +60,8 @@ class EvidenceStore:
         self._capacity = capacity
         self._kept: dict[int, list[tuple[float, int]]] = {}
         """Heap of (logit, minus the face's number) of each track: of equal logits the earlier face stays."""
-        self._crops: dict[int, bytes | UInt8] = {}
-        """As JPEG, or not encoded yet."""
-        self._uncoded = 0
+        self._crops = Jpegs[int](JPEG_QUALITY, UNCODED)
+        """By the face's number."""
 
     def offer(self, track: int, face: int, logit: float, crop_HWC: UInt8) -> None:
         """Show the store a scored crop; ``face`` is its number in the scan, rising."""
@@ -45,10 +75,8 @@ class EvidenceStore:
         if lost == face:
             return
         if lost is not None:
-            self._uncoded -= not isinstance(self._crops.pop(lost), bytes)
-        waits = self._uncoded < UNCODED
-        self._uncoded += waits
-        self._crops[face] = crop_HWC.copy() if waits else encoded(crop_HWC, JPEG_QUALITY)
+            self._crops.drop(lost)
+        self._crops.put(face, crop_HWC)
 
     def _drop(self, track: int) -> int:
         """Forget the lowest of a track; returns its number."""
@@ -59,11 +87,7 @@ class EvidenceStore:
 
     def jpeg(self, face: int) -> bytes | None:
         """The crop of a face as JPEG, or None if it was not kept."""
-        crop = self._crops.get(face)
-        if crop is not None and not isinstance(crop, bytes):
-            crop = self._crops[face] = encoded(crop, JPEG_QUALITY)
-            self._uncoded -= 1
-        return crop
+        return self._crops.get(face)
 
 
 def encoded(rgb_HWC: UInt8, quality: int) -> bytes:

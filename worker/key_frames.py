@@ -7,11 +7,13 @@ from typing import Final
 import cv2
 import numpy as np
 
-from worker.evidence import encoded
+from worker.evidence import Jpegs
 from worker.types import UInt8
 
 MOST_SIDE_PX: Final = 640
 QUALITY: Final = 80
+UNCODED: Final = 8
+"""So many, some 700 KB each, are encoded only when they are asked for: a short clip's track has a worse face some five times."""
 
 
 def reduced(small_HWC: UInt8) -> UInt8:
@@ -27,15 +29,15 @@ def reduced(small_HWC: UInt8) -> UInt8:
 class KeyFrames:
     """Keeps a frame for each of the ``capacity`` tracks of the highest logits, once where several share it (some 60 KB each).
 
-    Only what is kept is made smaller and encoded: of n frames of a track in any order, about log n. Tracks may be provisional:
-    the worst face of those that become one is the worst of one of them.
+    Only what is kept is made smaller, of n frames of a track in any order about log n; a few are encoded only when they are
+    asked for. Tracks may be provisional: the worst face of those that become one is the worst of one of them.
     """
 
     def __init__(self, capacity: int = 64) -> None:
         self._capacity = capacity
         self._best: dict[int, tuple[float, float]] = {}
         """Logit and moment of each track."""
-        self._jpeg: dict[float, bytes] = {}
+        self._frames = Jpegs[float](QUALITY, UNCODED)
         """By moment."""
 
     def offer(self, track: int, logit: float, pts_s: float, small_HWC: UInt8) -> None:
@@ -49,11 +51,11 @@ class KeyFrames:
                 return
             held = self._best.pop(lowest)
         self._best[track] = (logit, pts_s)
-        if pts_s not in self._jpeg:
-            self._jpeg[pts_s] = encoded(reduced(small_HWC), QUALITY)
         if held is not None and all(moment != held[1] for _, moment in self._best.values()):
-            del self._jpeg[held[1]]
+            self._frames.drop(held[1])
+        if pts_s not in self._frames:
+            self._frames.put(pts_s, reduced(small_HWC))
 
     def jpeg(self, pts_s: float) -> bytes | None:
         """The frame of this moment as JPEG, or None if it was not kept."""
-        return self._jpeg.get(pts_s)
+        return self._frames.get(pts_s)

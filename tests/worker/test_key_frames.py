@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from worker.key_frames import MOST_SIDE_PX, KeyFrames, reduced
+from worker.key_frames import MOST_SIDE_PX, UNCODED, KeyFrames, reduced
 from worker.types import UInt8
 
 
@@ -54,8 +54,26 @@ def test_few_of_many_frames_are_encoded(monkeypatch: pytest.MonkeyPatch) -> None
     real = cv2.imencode
     monkeypatch.setattr(cv2, "imencode", lambda *given: made.append(1) or real(*given))  # type: ignore[func-returns-value]
     logits = np.random.default_rng(3).normal(size=2000)
-    kept(KeyFrames(), [(0, float(logit)) for logit in logits])
-    assert 1 <= len(made) <= 30
+    offers = [(track, float(logit)) for logit in logits for track in range(UNCODED + 1)]
+    assert len(kept(KeyFrames(), offers)) == UNCODED + 1
+    assert UNCODED + 1 <= len(made) <= UNCODED + 30
+
+
+def test_of_few_tracks_only_the_frames_that_stay_are_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    real = cv2.imencode
+    monkeypatch.setattr(cv2, "imencode", lambda *given: made.append(1) or real(*given))  # type: ignore[func-returns-value]
+    store, same = KeyFrames(), frame()
+    for moment in range(50):
+        same[:] = 4 * moment
+        for track in range(UNCODED):
+            store.offer(track, float(moment * UNCODED + track), float(moment * UNCODED + track), same)
+    assert not made
+    jpegs = [store.jpeg(float(moment)) for moment in range(49 * UNCODED, 50 * UNCODED)]
+    assert len(made) == UNCODED
+    decoded = cv2.imdecode(np.frombuffer(jpegs[0] or b"", np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    assert decoded.mean() == pytest.approx(196, abs=2)
 
 
 @pytest.mark.parametrize(
