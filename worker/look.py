@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 
 import numpy as np
@@ -82,7 +82,8 @@ def look_at(frames: Sequence[Frame], detector: FaceDetector, classifier: Callabl
     """Detect, cut and score the faces of equally sized frames in rising time, which are not needed afterwards. ``classifier`` is
     asked for once the faces are cut, and may have to be waited for: no part of the seconds told."""
     started = time.perf_counter()
-    found = detector.detect_small([frame.small_HWC for frame in frames], frames[0].divisor, [frame.pts_s for frame in frames])
+    glances = [describe_frame(frame.pts_s, frame.small_HWC, ()) for frame in frames]
+    found = detector.detect_small([frame.small_HWC for frame in frames], frames[0].divisor, glances)
     detected = time.perf_counter()
     places = (found.frame_N == place for place in range(len(frames)))
     cuts = [
@@ -92,7 +93,7 @@ def look_at(frames: Sequence[Frame], detector: FaceDetector, classifier: Callabl
     scorer = classifier()
     cut = time.perf_counter()
     scores = _scores(np.concatenate([one.crops_NHWC[one.votes_N] for one in cuts]), scorer, rules.batch)
-    seen = tuple(_seen(frame, one, scores) for frame, one in zip(frames, cuts, strict=True))
+    seen = tuple(_seen(frame, glance, one, scores) for frame, glance, one in zip(frames, glances, cuts, strict=True))
     return Look(frames=seen, detect_s=detected - started, infer_s=time.perf_counter() - cut)
 
 
@@ -128,7 +129,7 @@ def _scores(crops_FHWC: UInt8, classifier: Classifier, batch: int) -> Iterator[t
         yield from zip(scores.logit_F.tolist(), repeat(None) if scores.draws_FN is None else scores.draws_FN, strict=False)
 
 
-def _seen(frame: Frame, cut: _Cut, scores: Iterator[tuple[float, Float32 | None]]) -> FrameLook:
+def _seen(frame: Frame, glance: FrameSighting, cut: _Cut, scores: Iterator[tuple[float, Float32 | None]]) -> FrameLook:
     """``scores``: those of the faces that vote, of this frame first."""
     votes = [next(scores) if votes else (None, None) for votes in cut.votes_N]
     faces = tuple(
@@ -143,6 +144,6 @@ def _seen(frame: Frame, cut: _Cut, scores: Iterator[tuple[float, Float32 | None]
         )
         for i in range(len(cut.boxes_N4))
     )
-    sighting = describe_frame(frame.pts_s, frame.small_HWC, [face.sighting for face in faces])
+    sighting = replace(glance, faces=tuple(face.sighting for face in faces))
     small_HWC = frame.small_HWC.copy() if cut.votes_N.any() else None  # a view would hold all of the frame's memory
     return FrameLook(sighting=sighting, faces=faces, small_HWC=small_HWC, is_crowded=cut.is_crowded)

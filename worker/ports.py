@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from worker.types import Detections, Float32, Frame, MediaInfo, SamplingRequest, Scores, UInt8
+from worker.types import Detections, Float32, Frame, Glance, MediaInfo, SamplingRequest, Scores, UInt8
 
 
 class OpenMedia(Protocol):
@@ -43,7 +43,7 @@ class FaceDetector(Protocol):
     """Used by several threads at once."""
 
     def detect_small(
-        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
         """All faces of equally sized frames that were shrunk ``divisor`` times, in rising time; boxes in pixels of the full size.
         Never fails on a frame without a face."""

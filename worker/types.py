@@ -173,6 +173,14 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Glance:
+    """What is known of a frame before its faces are: its time, and float32 [64, 3] mean colours (``worker.faces.track``)."""
+
+    pts_s: float
+    signature_G3: Float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Detections:
     """Faces of a batch of frames, grouped by frame in rising ``frame_N``.
 

@@ -18,7 +18,7 @@ from worker.pixels import rgb_frame
 from worker.ports import Classifier, OpenMedia
 from worker.report import Model
 from worker.run import ScanOptions
-from worker.types import Detections, Frame, MediaInfo, MediaKind, SamplingRequest, Scores, Strategy
+from worker.types import Detections, Frame, Glance, MediaInfo, MediaKind, SamplingRequest, Scores, Strategy
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy
 
@@ -92,7 +92,7 @@ class OneFace:
         self.batches: list[int] = []
 
     def detect_small(
-        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
         self.batches.append(len(small_BHWC))
         with_face = np.array([i for i, frame in enumerate(small_BHWC) if frame.max() > 0], np.int64)
@@ -110,7 +110,7 @@ class TwoFaces(OneFace):
     """A face in the left half of every frame and one in the right half."""
 
     def detect_small(
-        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
         n = len(small_BHWC)
         return Detections(

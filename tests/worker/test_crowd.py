@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.worker.grey_media import Clip, OneFace, scanner
-from worker.types import Detections, Label, MediaKind, Reason
+from worker.types import Detections, Glance, Label, MediaKind, Reason
 from worker.verdict.early import turn
 
 MOST = 64
@@ -23,7 +23,7 @@ class Crowd(OneFace):
         self._boxes_N4 = np.array([[16, 16, 80, 80]] * large + [[16, 16, 16 + small_px, 16 + small_px]], np.float32)
 
     def detect_small(
-        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
         frames, faces = len(small_BHWC), len(self._boxes_N4)
         n = frames * faces
@@ -67,11 +67,11 @@ class Growing(OneFace):
         self._few, self._many = Crowd(faces - 1), Crowd(MOST)
 
     def detect_small(
-        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
         found = [
-            (self._few if turn(int(8 * time_s)) < 2 else self._many).detect_small([frame], divisor)
-            for frame, time_s in zip(small_BHWC, times_s or (), strict=True)
+            (self._few if turn(int(8 * glance.pts_s)) < 2 else self._many).detect_small([frame], divisor)
+            for frame, glance in zip(small_BHWC, glances or (), strict=True)
         ]
         return Detections(
             boxes_N4=np.concatenate([one.boxes_N4 for one in found]),

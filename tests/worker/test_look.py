@@ -9,7 +9,7 @@ import pytest
 
 from worker.look import FaceRules, look_at
 from worker.pixels import rgb_frame
-from worker.types import Detections, Frame, Scores, UInt8
+from worker.types import Detections, Frame, Glance, Scores, UInt8
 
 SIDE = 200
 
@@ -22,9 +22,9 @@ class Faces:
         self.times_s: list[float] = []
 
     def detect_small(
-        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
-        self.times_s = list(times_s or ())
+        self.times_s = [glance.pts_s for glance in glances or ()]
         n = sum(map(len, self._boxes))
         return Detections(
             boxes_N4=np.array([box for boxes in self._boxes for box in boxes], np.float32).reshape(-1, 4),

@@ -19,7 +19,7 @@ from worker.engine import Engine, EngineFailed, EngineOpening
 from worker.errors import CorruptMedia, DecodeCrash, ModelError, VeriframeError
 from worker.report import Report
 from worker.run import max_gap_s
-from worker.types import Detections, Frame, Label, MediaInfo, MediaKind, Reason, SamplingRequest, Scores, Strategy
+from worker.types import Detections, Frame, Glance, Label, MediaInfo, MediaKind, Reason, SamplingRequest, Scores, Strategy
 
 
 class Draws(ByGrey):
@@ -64,10 +64,10 @@ def test_faces_are_found_while_the_classifier_is_still_opening(file: Path) -> No
 
     class TellsFaces(OneFace):
         def detect_small(
-            self, small_BHWC: np.ndarray | Sequence[np.ndarray], divisor: int, times_s: Sequence[float] | None = None
+            self, small_BHWC: np.ndarray | Sequence[np.ndarray], divisor: int, glances: Sequence[Glance] | None = None
         ) -> Detections:
             try:
-                return super().detect_small(small_BHWC, divisor, times_s)
+                return super().detect_small(small_BHWC, divisor, glances)
             finally:
                 found.set()
 
@@ -290,7 +290,7 @@ def test_a_window_without_frames_says_why(file: Path, window: dict[str, Any], me
 def test_a_bug_costs_one_item_and_says_internal(file: Path) -> None:
     class Broken(OneFace):
         def detect_small(
-            self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+            self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, glances: Sequence[Glance] | None = None
         ) -> Detections:
             raise ZeroDivisionError("\x1b[31mred")
 

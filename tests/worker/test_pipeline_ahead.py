@@ -12,7 +12,7 @@ import pytest
 
 from tests.worker.grey_media import ByGrey, Clip, OneFace, grey_engine, scanner
 from worker.engine import Engine, EngineOpening
-from worker.types import Detections, Frame, SamplingRequest
+from worker.types import Detections, Frame, Glance, SamplingRequest
 
 
 @pytest.mark.parametrize("swap_s", [(0.0, 0.0), (1.0, 2.4), (0.0, 9.0)], ids=["real", "uncertain", "fake"])
@@ -21,9 +21,9 @@ def test_idle_threads_look_at_what_is_kept_aside_and_change_nothing(file: Path, 
 
     class Tells(OneFace):
         def detect_small(
-            self, small_BHWC: np.ndarray | Sequence[np.ndarray], divisor: int, times_s: Sequence[float] | None = None
+            self, small_BHWC: np.ndarray | Sequence[np.ndarray], divisor: int, glances: Sequence[Glance] | None = None
         ) -> Detections:
-            found = super().detect_small(small_BHWC, divisor, times_s)
+            found = super().detect_small(small_BHWC, divisor, glances)
             if sum(self.batches) > 6:  # more than are looked at first
                 begun.set()
             return found
@@ -55,14 +55,14 @@ def test_what_was_begun_ahead_has_ended_when_the_report_is_there(file: Path) -> 
 
     class OneIsSlow(OneFace):
         def detect_small(
-            self, small_BHWC: np.ndarray | Sequence[np.ndarray], divisor: int, times_s: Sequence[float] | None = None
+            self, small_BHWC: np.ndarray | Sequence[np.ndarray], divisor: int, glances: Sequence[Glance] | None = None
         ) -> Detections:
-            assert times_s is not None
-            if not ended and 0.3 < times_s[0] < 1.0:  # of a later turn: the first batch of the first begins at 0.06
+            assert glances is not None
+            if not ended and 0.3 < glances[0].pts_s < 1.0:  # of a later turn: the first batch of the first begins at 0.06
                 busy.release()
                 time.sleep(0.5)
                 ended.append(True)
-            return super().detect_small(small_BHWC, divisor, times_s)
+            return super().detect_small(small_BHWC, divisor, glances)
 
     class Slow(Clip):
         def frames(self, request: SamplingRequest) -> Iterator[Frame]:

@@ -12,7 +12,7 @@ import pytest
 from tests.worker.grey_media import Clip, OneFace, scanner
 from worker.errors import LeaseLost
 from worker.run import Progress
-from worker.types import Detections, Label
+from worker.types import Detections, Glance, Label
 
 
 def test_progress_reaches_what_was_wanted(file: Path) -> None:
@@ -25,7 +25,7 @@ def test_progress_reaches_what_was_wanted(file: Path) -> None:
 def test_interrupts_pass_through(file: Path) -> None:
     class Interrupted(OneFace):
         def detect_small(
-            self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+            self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, glances: Sequence[Glance] | None = None
         ) -> Detections:
             raise KeyboardInterrupt
 

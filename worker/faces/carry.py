@@ -16,8 +16,8 @@ import numpy as np
 
 from worker.faces.cascade import no_faces
 from worker.faces.detect import MtcnnDetector
-from worker.faces.track import FrameSighting, describe_frame, is_cut
-from worker.types import Detections, Float32, Int64, UInt8
+from worker.faces.track import is_cut
+from worker.types import Detections, Float32, Glance, Int64, UInt8
 
 MAX_GAP_S = 1.0
 """Frames farther apart are always detected in full."""
@@ -27,9 +27,6 @@ MIN_PROB = 0.9
 """O-Net's least probability of a carried face; 0.7 is asked of a detected one."""
 SAME_BEFORE, SAME_AFTER = 0.3, 0.5
 """Least IoU of a face's boxes in two anchors, and of its box with the one that was carried."""
-
-GRAIN = 4
-"""Of a picture only every so many rows and columns are looked at for cuts: enough for mean colours, and 16 times cheaper."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,15 +44,14 @@ class CarryingDetector:
         self._detector = detector
 
     def detect_small(
-        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
-        """As ``MtcnnDetector.detect_small``, except between anchors. Without ``times_s`` all frames are detected in full."""
-        if times_s is None:
+        """As ``MtcnnDetector.detect_small``, except between anchors. Without ``glances`` all frames are detected in full."""
+        if glances is None:
             return self._detector.detect_small(small_BHWC, divisor)
-        sightings = [describe_frame(at, small[::GRAIN, ::GRAIN], ()) for at, small in zip(times_s, small_BHWC, strict=True)]
-        marks = [anchors(stretch) for stretch in stretches(sightings)]
+        marks = [anchors(stretch) for stretch in stretches(glances)]
         seen = self._full(small_BHWC, [frame for mark in marks for frame in mark], divisor)
-        follows = [follow for mark in marks for follow in _follows(mark, times_s, seen)]
+        follows = [follow for mark in marks for follow in _follows(mark, [glance.pts_s for glance in glances], seen)]
         seen |= self._followed(small_BHWC, follows, divisor)
         seen |= self._full(small_BHWC, [frame for frame in range(len(small_BHWC)) if frame not in seen], divisor)
         return _joined([seen[frame] for frame in range(len(small_BHWC))])
@@ -82,7 +78,7 @@ class CarryingDetector:
         }
 
 
-def stretches(frames: Sequence[FrameSighting]) -> list[range]:
+def stretches(frames: Sequence[Glance]) -> list[range]:
     """The frames, divided where a shot ends, or more than ``MAX_GAP_S`` lie between two, or time steps back."""
     ends = [
         after

@@ -19,7 +19,7 @@ from worker.faces.cascade import Cascade, no_faces, squared
 from worker.faces.nets import load_nets, packaged_nets
 from worker.pixels import PART_PX, detection_divisor, shrink
 from worker.ports import FaceNets
-from worker.types import Detections, Float32, Int64, UInt8
+from worker.types import Detections, Float32, Glance, Int64, UInt8
 
 
 def _shrunk(frames_BHWC: Sequence[UInt8] | UInt8, times: int) -> UInt8:
@@ -64,10 +64,10 @@ class MtcnnDetector:
         return self._detect(frames_BHWC, divisor, divisor)
 
     def detect_small(
-        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
         """``detect`` on frames that were shrunk before, ``divisor`` times (``detection_divisor`` of their full size); boxes and
-        landmarks in pixels of the full size. Each frame by itself: ``times_s`` is for detectors that remember."""
+        landmarks in pixels of the full size. Each frame by itself: ``glances`` are for detectors that remember."""
         return self._detect(small_BHWC, 1, divisor)
 
     def confirm_small(self, small_BHWC: UInt8 | Sequence[UInt8], boxes_N4: Float32, frame_N: Int64, divisor: int) -> Detections:

@@ -40,6 +40,8 @@ def suppress(boxes_N4: Float32, score_N: Float32, group_N: Int64, limit: float, 
     order = np.lexsort((-score_N, group_N)).astype(np.int64)
     group = group_N[order]
     starts = np.r_[True, group[1:] != group[:-1]]
+    if starts.all():
+        return order
     row = np.cumsum(starts) - 1
     rank = np.arange(len(group)) - np.flatnonzero(starts)[row]
     shape = int(row[-1]) + 1, int(rank.max()) + 1

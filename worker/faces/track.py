@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from worker.types import Float32, UInt8
+from worker.types import Float32, Glance, UInt8
 
 GRID = 4
 """A crop is described by the mean colours of GRID x GRID cells."""
@@ -41,8 +41,11 @@ SIZE_RATIO = 2.0
 """Greatest ratio of the sides of two boxes of one track that do not overlap."""
 MEMORY = 0.7
 """Weight of the past in a track's running mean colours."""
-XYZ_OF_RGB = np.array([(0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)])
-"""Linear sRGB to CIE XYZ, white point D65 (IEC 61966-2-1)."""
+_XYZ_OF_RGB = np.array([(0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)])
+XYZ_OF_RGB = (_XYZ_OF_RGB / _XYZ_OF_RGB.sum(axis=1, keepdims=True)).T
+"""Linear sRGB (rows) to CIE XYZ (columns), white point D65 (IEC 61966-2-1), in units of white's."""
+LINEAR_OF_LEVEL = np.array([x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in np.arange(256) / 255])
+"""sRGB's 256 levels as linear light of 0 to 1 (the same standard)."""
 TRACKS = 256
 """Most tracks of a shot that a face may join, those seen last: a crowd would otherwise begin tens of thousands."""
 
@@ -56,11 +59,9 @@ class FaceSighting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FrameSighting:
-    """What is remembered of a looked-at frame: its time, its faces, and float32 [64, 3] mean colours."""
+class FrameSighting(Glance):
+    """What is remembered of a looked-at frame: its time, its mean colours and its faces."""
 
-    pts_s: float
-    signature_G3: Float32
     faces: tuple[FaceSighting, ...]
 
 
@@ -77,7 +78,7 @@ def describe_frame(pts_s: float, rgb_HWC: UInt8, faces: Sequence[FaceSighting]) 
 
 def _mean_colours(rgb_HWC: UInt8, cells: int) -> Float32:
     """float32 [cells * cells, 3] L*a*b* in units in which lightness runs from 0 to 1."""
-    return (_lab(_means(rgb_HWC, cells) / 255) / 100).astype(np.float32)
+    return (_lab(_means(rgb_HWC, cells)) / 100).astype(np.float32)
 
 
 def _means(rgb_HWC: UInt8, cells: int) -> UInt8:
@@ -95,16 +96,15 @@ def _means(rgb_HWC: UInt8, cells: int) -> UInt8:
     return np.asarray(np.rint(mean_CG.T), np.uint8)
 
 
-def _lab(rgb_N3: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """sRGB (IEC 61966-2-1) of 0 to 1 as CIE L*a*b*, white point D65. OpenCV's first such conversion takes a tenth of a second to
-    build tables, and is less exact."""
-    linear_N3 = np.where(rgb_N3 <= 0.04045, rgb_N3 / 12.92, ((rgb_N3 + 0.055) / 1.055) ** 2.4)
-    xyz_N3 = linear_N3 @ (XYZ_OF_RGB / XYZ_OF_RGB.sum(axis=1, keepdims=True)).T  # of white: (1, 1, 1)
+def _lab(rgb_N3: UInt8) -> npt.NDArray[np.float64]:
+    """sRGB (IEC 61966-2-1) as CIE L*a*b*, white point D65. OpenCV's first such conversion takes a tenth of a second to build
+    tables, and is less exact."""
+    xyz_N3 = LINEAR_OF_LEVEL[rgb_N3] @ XYZ_OF_RGB
     x, y, z = np.where(xyz_N3 > (6 / 29) ** 3, np.cbrt(xyz_N3), xyz_N3 * 841 / 108 + 4 / 29).T
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
 
 
-def is_cut(before: FrameSighting, after: FrameSighting) -> bool:
+def is_cut(before: Glance, after: Glance) -> bool:
     """Whether two looked-at frames that follow each other belong to different shots.
 
     A cut changes the picture cell by cell (layout) and in its colours at large (palette); a moving camera or person changes the
@@ -113,11 +113,11 @@ def is_cut(before: FrameSighting, after: FrameSighting) -> bool:
     return _layout_change(before, after) > CUT_LAYOUT and _palette_change(before, after) > CUT_PALETTE
 
 
-def _layout_change(before: FrameSighting, after: FrameSighting) -> float:
+def _layout_change(before: Glance, after: Glance) -> float:
     return float(np.abs(before.signature_G3 - after.signature_G3).mean())
 
 
-def _palette_change(before: FrameSighting, after: FrameSighting) -> float:
+def _palette_change(before: Glance, after: Glance) -> float:
     return float(np.abs(np.sort(before.signature_G3, axis=0) - np.sort(after.signature_G3, axis=0)).mean())
 
 

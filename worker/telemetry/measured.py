@@ -9,7 +9,7 @@ import numpy as np
 from worker.ports import Classifier, FaceDetector
 from worker.telemetry.catalogue import BATCH, FACES_SEEN
 from worker.telemetry.port import Telemetry
-from worker.types import Detections, Scores, UInt8
+from worker.types import Detections, Glance, Scores, UInt8
 
 
 class MeasuredClassifier:
@@ -32,9 +32,9 @@ class MeasuredDetector:
         self._detector, self._telemetry = detector, telemetry
 
     def detect_small(
-        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
-        found = self._detector.detect_small(small_BHWC, divisor, times_s)
+        found = self._detector.detect_small(small_BHWC, divisor, glances)
         for faces in np.bincount(found.frame_N, minlength=len(small_BHWC)).tolist():
             self._telemetry.observe(FACES_SEEN, faces)
         return found

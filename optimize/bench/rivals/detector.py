@@ -14,6 +14,7 @@ from optimize.bench.rivals.by_decord import decode
 from optimize.bench.side import Answer
 from worker.faces.carry import CarryingDetector
 from worker.faces.detect import MtcnnDetector
+from worker.faces.track import describe_frame
 from worker.overlap import Crew
 from worker.pixels import detection_divisor
 from worker.ports import FaceDetector
@@ -72,7 +73,8 @@ def _ours(threads: int, *, carrying: bool) -> Iterator[tuple[Callable[[int, int]
 
         def find(small_BHWC: UInt8, times_s: list[float]) -> list[Float32]:
             def in_part(part: slice) -> list[Float32]:
-                found = detector.detect_small(small_BHWC[part], divisor[0], times_s[part])
+                glances = [describe_frame(at, small, ()) for at, small in zip(times_s[part], small_BHWC[part], strict=True)]
+                found = detector.detect_small(small_BHWC[part], divisor[0], glances)
                 return [found.boxes_N4[found.frame_N == n] for n in range(len(small_BHWC[part]))]
 
             parts = (slice(start, start + together) for start in range(0, len(small_BHWC), together))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from worker.faces.carry import EVERY, MAX_GAP_S, CarryingDetector, anchors, pairs, stretches
 from worker.faces.detect import MtcnnDetector
-from worker.faces.track import describe_frame
-from worker.types import Detections, UInt8
+from worker.faces.track import FrameSighting, describe_frame
+from worker.types import Detections, Glance, UInt8
 
 
 class Counting(MtcnnDetector):
@@ -22,10 +22,10 @@ class Counting(MtcnnDetector):
     full = 0
 
     def detect_small(
-        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
         self.full += len(small_BHWC)
-        return super().detect_small(small_BHWC, divisor, times_s)
+        return super().detect_small(small_BHWC, divisor, glances)
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +45,13 @@ def moving(pair_HWC: UInt8, count: int) -> list[UInt8]:
     return [np.roll(pair_HWC, 4 * step, axis=1) for step in range(count)]
 
 
-def times(count: int) -> list[float]:
-    return [0.2 * step for step in range(count)]
+def seen(frames: Sequence[UInt8], step_s: float = 0.2) -> list[FrameSighting]:
+    return [describe_frame(step_s * number, frame, ()) for number, frame in enumerate(frames)]
 
 
 def test_carried_faces_are_those_of_full_detection(detector: Counting, pair_HWC: UInt8) -> None:
     frames = moving(pair_HWC, 6)
-    carried = CarryingDetector(detector).detect_small(frames, 2, times(6))
+    carried = CarryingDetector(detector).detect_small(frames, 2, seen(frames))
     assert detector.full == 2
     full = detector.detect_small(frames, 2)
     np.testing.assert_array_equal(carried.frame_N, full.frame_N)
@@ -62,16 +62,17 @@ def test_carried_faces_are_those_of_full_detection(detector: Counting, pair_HWC:
 
 def test_a_batch_is_answered_alike_whatever_came_before(detector: Counting, pair_HWC: UInt8) -> None:
     frames, carrying = moving(pair_HWC, 4), CarryingDetector(detector)
-    first = carrying.detect_small(frames, 1, times(4))
-    carrying.detect_small([np.full_like(pair_HWC, 90)] * 3, 1, times(3))
-    np.testing.assert_array_equal(carrying.detect_small(frames, 1, times(4)).boxes_N4, first.boxes_N4)
+    first = carrying.detect_small(frames, 1, seen(frames))
+    grey = [np.full_like(pair_HWC, 90)] * 3
+    carrying.detect_small(grey, 1, seen(grey))
+    np.testing.assert_array_equal(carrying.detect_small(frames, 1, seen(frames)).boxes_N4, first.boxes_N4)
 
 
 def test_a_face_that_comes_is_looked_for_from_the_anchor_before(detector: Counting, pair_HWC: UInt8) -> None:
     alone_HWC = pair_HWC.copy()
     alone_HWC[:, 360:] = 90
     frames = [alone_HWC, alone_HWC, pair_HWC, pair_HWC]
-    found = CarryingDetector(detector).detect_small(frames, 1, times(4))
+    found = CarryingDetector(detector).detect_small(frames, 1, seen(frames))
     assert detector.full == 4
     assert np.bincount(found.frame_N).tolist() == [1, 1, 2, 2]
 
@@ -79,22 +80,24 @@ def test_a_face_that_comes_is_looked_for_from_the_anchor_before(detector: Counti
 def test_a_face_that_is_gone_between_two_anchors_is_not_made_up(detector: Counting, pair_HWC: UInt8) -> None:
     hidden_HWC = pair_HWC.copy()
     hidden_HWC[:, 360:] = 90
-    found = CarryingDetector(detector).detect_small([pair_HWC, hidden_HWC, pair_HWC], 1, times(3))
+    frames = [pair_HWC, hidden_HWC, pair_HWC]
+    found = CarryingDetector(detector).detect_small(frames, 1, seen(frames))
     assert np.bincount(found.frame_N).tolist() == [2, 1, 2]
 
 
 def test_frames_with_turned_faces_are_detected_in_full(detector: Counting, pair_HWC: UInt8) -> None:
     frames = [np.rot90(frame, 2) for frame in moving(pair_HWC, 4)]
-    found = CarryingDetector(detector).detect_small(frames, 1, times(4))
+    found = CarryingDetector(detector).detect_small(frames, 1, seen(frames))
     assert detector.full == 4
     assert found.turn_N.tolist() == [2] * 8
 
 
-def test_frames_without_times_far_apart_or_without_faces_are_detected_in_full(detector: Counting, pair_HWC: UInt8) -> None:
+def test_frames_not_glanced_at_far_apart_or_without_faces_are_detected_in_full(detector: Counting, pair_HWC: UInt8) -> None:
     carrying = CarryingDetector(detector)
-    for frames, at in ((moving(pair_HWC, 3), None), (moving(pair_HWC, 3), [0.0, 2.0, 4.0]), ([pair_HWC * 0] * 3, times(3))):
+    frames, empty = moving(pair_HWC, 3), [pair_HWC * 0] * 3
+    for shown, glances in ((frames, None), (frames, seen(frames, 2.0)), (empty, seen(empty))):
         detector.full = 0
-        carrying.detect_small(frames, 1, at)
+        carrying.detect_small(shown, 1, glances)
         assert detector.full == 3
 
 

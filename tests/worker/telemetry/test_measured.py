@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.worker.telemetry.recorded import Recorded
 from worker.telemetry.measured import MeasuredClassifier, MeasuredDetector
-from worker.types import Detections, Scores, UInt8
+from worker.types import Detections, Glance, Scores, UInt8
 
 
 class Means:
@@ -27,7 +27,7 @@ class Finds:
         self._faces = faces
 
     def detect_small(
-        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
         frame_N = np.repeat(np.arange(len(self._faces)), self._faces)
         n = len(frame_N)

@@ -21,7 +21,7 @@ from worker.ports import FaceDetector, FrameSource, OpenMedia
 from worker.report import Model
 from worker.run import ScanOptions
 from worker.source.live.pieces import Gap, Piece
-from worker.types import Detections, Frame, Json, MediaInfo, MediaKind, SamplingRequest, Scores, Strategy
+from worker.types import Detections, Frame, Glance, Json, MediaInfo, MediaKind, SamplingRequest, Scores, Strategy
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy
 
@@ -86,7 +86,7 @@ class FacesInRow:
     """As many faces side by side as the frame's first pixel says; none in a black frame."""
 
     def detect_small(
-        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
         boxes, places = [], []
         for place, frame in enumerate(small_BHWC):
@@ -116,7 +116,7 @@ class OneFace:
     """A face that fills the middle of every frame that is not black."""
 
     def detect_small(
-        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, times_s: Sequence[float] | None = None
+        self, small_BHWC: Sequence[np.ndarray] | np.ndarray, divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
         places = np.array([place for place, frame in enumerate(small_BHWC) if frame.mean() > 40], np.int64)
         return Detections(
