@@ -35,7 +35,7 @@ from worker.faces.crop import MARGIN
 from worker.types import Float32, Int64, UInt8
 
 WORK_PX = 224
-"""Pairs are blended and degraded at this size, the network's at test time, then brought to the stage's."""
+"""Pairs are blended and degraded at the size that the network is for, at this at least, then brought to the stage's."""
 APART_LEVELS = 6.0
 """Grey levels, blurred: an FF++ fake differs by less from its original where nothing was made, the two being compressed apart."""
 SYNTHETIC = "synthetic"
@@ -148,10 +148,11 @@ def changed_alike(pair: Pair, mixture: Mixture, rng: np.random.Generator) -> tup
 
 
 class PairMaker:
-    """Makes pairs of every kind from the training rows of a cache. ``ready``: the kinds that it has something for."""
+    """Makes pairs of every kind from the training rows of a cache, crops of ``size``. ``ready``: the kinds that it has something
+    for."""
 
-    def __init__(self, store: CropStore, mixture: Mixture) -> None:
-        self._store, self._mixture = store, mixture
+    def __init__(self, store: CropStore, mixture: Mixture, size: int = WORK_PX) -> None:
+        self._store, self._mixture, self._size = store, mixture, size
         rows = [row for row in store.rows if row.split == "train" and not is_left_out(row, mixture.leave_out)]
         self._parents = _by(rows, "real", lambda row: row.source)
         self._of_clip = _by(rows, "real", lambda row: (row.path, row.variant))
@@ -267,18 +268,19 @@ class PairMaker:
 
     def _cut(self, row: Crop, jitter: _Jitter) -> tuple[UInt8, Float32]:
         box = jitter.moved(row.box_4)
-        crop, _, landmarks = cut(self._store.picture(row), box, row.landmarks_K2, margin=jitter.margin, size=WORK_PX)
+        crop, _, landmarks = cut(self._store.picture(row), box, row.landmarks_K2, margin=jitter.margin, size=self._size)
         return crop, landmarks
 
 
 class PairSampler:
     """Draws batches of a mixture. Raises ConfigError where a kind with a share has nothing to draw from; by ``mixture.absent`` it
-    is ``left_out`` instead, and the error is a cache with nothing at all; and for a name in ``mixture.leave_out`` of no fake."""
+    is ``left_out`` instead, and the error is a cache with nothing at all; and for a name in ``mixture.leave_out`` of no fake.
+    ``size``: of the crops that the network is for."""
 
-    def __init__(self, store: CropStore, mixture: Mixture, seed: int) -> None:
+    def __init__(self, store: CropStore, mixture: Mixture, seed: int, size: int = WORK_PX) -> None:
         if unknown := [name for name in mixture.leave_out if not any(is_left_out(row, (name,)) for row in store.rows)]:
             raise ConfigError(f"the cache has no fakes of a source or manipulation {', '.join(unknown)} to leave out")
-        self._maker, self._mixture, self._seed = PairMaker(store, mixture), mixture, seed
+        self._maker, self._mixture, self._seed = PairMaker(store, mixture, max(size, WORK_PX)), mixture, seed
         shares = {kind: float(getattr(mixture, kind)) for kind in KINDS}
         self.left_out = [kind for kind, share in shares.items() if share > 0 and kind not in self._maker.ready]
         self._kinds = [kind for kind in KINDS if shares[kind] > 0 and kind in self._maker.ready]
@@ -342,12 +344,12 @@ def _pick(rng: np.random.Generator, values: Sequence[T]) -> T:
 _sampler: PairSampler | None = None
 
 
-def start_loader(cache: Path, mixture: Mixture, seed: int, hold_out: Sequence[str] = ()) -> None:
+def start_loader(cache: Path, mixture: Mixture, seed: int, hold_out: Sequence[str] = (), size: int = WORK_PX) -> None:
     """Initialiser of the loading process: it keeps its sampler for all batches."""
     global _sampler
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
-    _sampler = PairSampler(CropStore(cache, hold_out=hold_out), mixture, seed)
+    _sampler = PairSampler(CropStore(cache, hold_out=hold_out), mixture, seed, size)
 
 
 def _end_with_parent() -> None:

@@ -282,7 +282,7 @@ class Feed:
 def loading(fit: Fit, cache: Path) -> Iterator[Feed]:
     """Processes that make the batches."""
     with ProcessPoolExecutor(
-        fit.loaders, get_context("spawn"), start_loader, (cache, fit.mixture, fit.seed, fit.hold_out)
+        fit.loaders, get_context("spawn"), start_loader, (cache, fit.mixture, fit.seed, fit.hold_out, fit.size)
     ) as pool:
         try:
             yield Feed(pool, AHEAD * fit.loaders)

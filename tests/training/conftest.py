@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
-from training.prepare import SIZE, Crop, write_shard
+from training.prepare import Crop, write_shard
 from worker.model import checkpoint
 from worker.model.spec import Licence, ModelSpec, TrainingData
 from worker.types import Float32, UInt8
 
+SIZE = 288
+"""Of the cached crops: a cache may hold any."""
 LANDMARKS_K2 = np.array([[115, 125], [173, 125], [144, 158], [120, 185], [168, 185]], np.float32)
 BOX = (80.0, 70.0, 208.0, 230.0)
 

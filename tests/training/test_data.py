@@ -14,11 +14,13 @@ import numpy as np
 import psutil
 import pytest
 
+import training.data
 from tests.training.conftest import crop, picture
 from training.data import CropStore, PairMaker, PairSampler, held_out
-from training.prepare import RECONSTRUCTED, write_shard
+from training.prepare import RECONSTRUCTED, cut, write_shard
 from training.settings import FAMILIES, Mixture
 from worker.errors import ConfigError
+from worker.types import Float32, UInt8
 
 ONLY_ALIGNED = Mixture(aligned=1, blend=0, composite=0, synthetic=0)
 
@@ -48,6 +50,23 @@ def test_a_batch_alternates_real_and_fake_in_the_shares_of_the_mixture(cache: Pa
     assert (batch.family_F[0::2] == 0).all()
     counts = {name: int((batch.family_F == number).sum()) for number, name in enumerate(FAMILIES)}
     assert counts == {"real": 8, "blend": 4, "manipulation": 3, "synthetic": 1}
+
+
+@pytest.mark.parametrize(("size", "made_at"), [(32, 224), (224, 224), (320, 320)])
+def test_pairs_are_made_at_the_size_that_the_network_is_for(
+    size: int, made_at: int, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: set[int] = set()
+
+    def seen(
+        picture: UInt8, box_4: Float32, landmarks_K2: Float32, *, margin: float, size: int
+    ) -> tuple[UInt8, Float32, Float32]:
+        sizes.add(size)
+        return cut(picture, box_4, landmarks_K2, margin=margin, size=size)
+
+    monkeypatch.setattr(training.data, "cut", seen)
+    assert PairSampler(CropStore(cache), Mixture(), seed=1, size=size).batch(0, 8, size).crops_FHWC.shape == (16, size, size, 3)
+    assert sizes == {made_at}
 
 
 def test_a_batch_follows_from_seed_and_step(cache: Path) -> None:

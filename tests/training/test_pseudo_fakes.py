@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.training.conftest import crop, picture
+from tests.training.conftest import SIZE, crop, picture
 from training import augment
 from training.blend import through_low_resolution
 from training.data import CropStore, Pair, PairMaker, PairSampler
 from training.metrics import auc
-from training.prepare import SIZE, Crop, write_shard
+from training.prepare import Crop, write_shard
 from training.settings import KINDS, PROCESSED, Mixture
 from training.shortcuts import border_share
 from worker.types import UInt8

@@ -83,12 +83,14 @@ class FeedbackSampler:
 
     So both labels keep their half of every batch, whatever the feedback's: a stack of false alarms alone would otherwise teach
     "real" as such. A file counts once, however many its crops. ``families``: the network's; of two, the second is every fake.
-    Raises ConfigError for a family that the network does not have.
+    ``size``: of the network's crops. Raises ConfigError for a family that the network does not have.
     """
 
-    def __init__(self, feedback: CropStore, replayed: CropStore, settings: Adaptation, families: Sequence[str]) -> None:
-        self._feedback, self._settings, self._families = feedback, settings, families
-        self._replay = PairSampler(replayed, settings.mixture, settings.seed)
+    def __init__(
+        self, feedback: CropStore, replayed: CropStore, settings: Adaptation, families: Sequence[str], size: int = WORK_PX
+    ) -> None:
+        self._feedback, self._settings, self._families, self._size = feedback, settings, families, max(size, WORK_PX)
+        self._replay = PairSampler(replayed, settings.mixture, settings.seed, size)
         self._family_K = np.array([self._index(name) for name in settings.mixture.families], np.int64)
         by_file: dict[tuple[str, str], list[Crop]] = defaultdict(list)
         for row in feedback.rows:
@@ -124,4 +126,4 @@ class FeedbackSampler:
         """As another detection of the face would give it."""
         side = row.box_4[2:] - row.box_4[:2]
         box_4 = (row.box_4 + np.tile(side * rng.uniform(-0.05, 0.05, 2), 2)).astype(np.float32)
-        return cut(self._feedback.picture(row), box_4, row.landmarks_K2, margin=rng.uniform(1.15, 1.5), size=WORK_PX)[0]
+        return cut(self._feedback.picture(row), box_4, row.landmarks_K2, margin=rng.uniform(1.15, 1.5), size=self._size)[0]

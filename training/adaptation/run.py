@@ -113,7 +113,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
     with Progress(console=console) as progress:
         _refuse_leaks(listing, feedback, cache, judging, plan.cache, progress)
         run = start(fit, parent, plan.folder, rows_sha256=rows_sha256([*cache.rows, *feedback.rows]))
-        train(run, FeedbackSampler(feedback, cache, settings, spec.families), settings, progress)
+        train(run, FeedbackSampler(feedback, cache, settings, spec.families, spec.crop.size), settings, progress)
         sets = Judged(store=cache, rows=regression), Judged(store=feedback, rows=feedback.rows)
         before = [_scores(parent.to(run.device), one, spec, progress, "scoring by the parent") for one in sets]
         tried: list[Tried] = []

@@ -79,6 +79,17 @@ def test_feedback_takes_its_share_of_its_own_label_and_nothing_else(old: Path, w
     assert not np.array_equal(sampler.batch(4, 32).crops_FHWC, batch.crops_FHWC)
 
 
+def test_feedback_is_cut_at_the_size_that_the_network_is_for(old: Path, wrong: Path) -> None:
+    small, large = (FeedbackSampler(CropStore(wrong / "crops"), CropStore(old), SETTINGS, FAMILIES, size) for size in (224, 320))
+    replayed = PairSampler(CropStore(old), SETTINGS.mixture, SETTINGS.seed, 320).batch(3, 4, 320)
+    batch = large.batch(3, 320)
+    changed = (batch.crops_FHWC != replayed.crops_FHWC).reshape(8, -1).any(1)
+    assert changed[0::2].sum() == 2
+    assert not changed[1::2].any()
+    blurred = small.batch(3, 320).crops_FHWC[0::2][changed[0::2]]
+    assert not np.array_equal(batch.crops_FHWC[0::2][changed[0::2]], blurred)
+
+
 def test_fake_feedback_has_its_family_and_two_classes_are_enough(old: Path, wrong: Path) -> None:
     rows = [replace(row, label="fake", family="synthetic") for row in CropStore(wrong / "crops").rows]
     feedback = CropStore(wrong / "crops", rows)
