@@ -36,7 +36,8 @@ from worker.ports import FrameSource
 from worker.types import Float32, UInt8
 
 WIDE_MARGIN = 1.8
-SIZE = 288
+CROP_PX = 288
+"""Side of a cached crop, unless another is asked for."""
 PICTURES_IN_SHARD = 200
 FILE_NAME = re.compile("[A-Za-z0-9_-][A-Za-z0-9._-]{0,150}")
 """What a shard may be called: sources and files are named by whoever wrote the manifest."""
@@ -191,8 +192,8 @@ def _with_file_name(planned: Sequence[Job]) -> Callable[[Job], Job]:
 class Cutter:
     """Crops of one job at a time; ``skipped`` collects the files that could not be decoded."""
 
-    def __init__(self, source: FrameSource, data: Path, finder: Finder) -> None:
-        self._source, self._data, self._finder = source, data, finder
+    def __init__(self, source: FrameSource, data: Path, finder: Finder, crop_px: int) -> None:
+        self._source, self._data, self._finder, self._crop_px = source, data, finder, crop_px
         self.skipped: dict[str, Skipped] = {}
 
     def crops(self, job: Job, frames_per_clip: int) -> list[tuple[UInt8, Crop]]:
@@ -243,7 +244,7 @@ class Cutter:
             for number in sorted(own.keys() & frames.keys()):
                 zoom = np.float32(frames[number].shape[0] / upright[number].shape[0])
                 face = replace(own[number], box_4=own[number].box_4 * zoom, landmarks_K2=own[number].landmarks_K2 * zoom)
-                yield _row(job, item, frames[number], face, number, target)
+                yield _row(job, item, frames[number], face, number, target, self._crop_px)
 
     def _recompressed(self, item: Item, variant: str, upright: Mapping[int, UInt8], wanted: Set[int]) -> dict[int, UInt8]:
         """Empty, and skipped, where the clip cannot be encoded again, or is rotated or of odd pixels: the copy keeps neither."""
@@ -280,7 +281,7 @@ class Cutter:
                 elif original is not None and same_moments({0: _faceless(*original)}, {0: _faceless(rgb_HWC, original[1])}):
                     face, target = original[1], item.target
                 if face is not None:
-                    yield _row(job, item, rgb_HWC, face, 0, target)
+                    yield _row(job, item, rgb_HWC, face, 0, target, self._crop_px)
 
 
 def same_moments(ours: Mapping[int, UInt8], theirs: Mapping[int, UInt8]) -> bool:
@@ -312,8 +313,8 @@ def _small(rgb_HWC: UInt8) -> Float32:
     return np.asarray(cv2.resize(gray, (64, 36), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _row(job: Job, item: Item, rgb_HWC: UInt8, face: _Found, frame: int, target: str) -> tuple[UInt8, Crop]:
-    crop, box, landmarks = cut(rgb_HWC, face.box_4, face.landmarks_K2, margin=WIDE_MARGIN, size=SIZE)
+def _row(job: Job, item: Item, rgb_HWC: UInt8, face: _Found, frame: int, target: str, crop_px: int) -> tuple[UInt8, Crop]:
+    crop, box, landmarks = cut(rgb_HWC, face.box_4, face.landmarks_K2, margin=WIDE_MARGIN, size=crop_px)
     side_px = float(np.max(face.box_4[2:] - face.box_4[:2]))
     return crop, Crop(
         shard=job.name,
@@ -344,12 +345,13 @@ def prepare(
     test_frames: int = 12,
     threads: int = 2,
     recompress: bool = True,
+    crop_px: int = CROP_PX,
 ) -> None:
     """Fill the cache; shards that exist are kept, so that a cut run goes on. Files left out are noted by ``provenance.skip``."""
     cache.mkdir(parents=True, exist_ok=True)
     planned = jobs(items, recompress=recompress)
     with MtcnnDetector(threads=threads) as detector, open_frames() as source, Progress() as progress:
-        cutter = Cutter(source, data, Finder(detector))
+        cutter = Cutter(source, data, Finder(detector), crop_px)
         for job in progress.track(planned, description="crops"):
             if (cache / f"{job.name}.csv").exists():
                 continue
@@ -365,7 +367,7 @@ def prepare(
 
 def write_shard(cache: Path, name: str, pairs: Sequence[tuple[UInt8, Crop]]) -> None:
     """The pictures as one array, then the index that makes the shard count; each whole or not at all. Raises StorageFull."""
-    pictures = np.stack([picture for picture, _ in pairs]) if pairs else np.empty((0, SIZE, SIZE, 3), np.uint8)
+    pictures = np.stack([picture for picture, _ in pairs]) if pairs else np.empty((0, CROP_PX, CROP_PX, 3), np.uint8)
     data = io.BytesIO()  # NumPy's own writing of a file does not say why it failed
     np.save(data, pictures)
     with beside(cache / f"{name}.npy") as unfinished:
@@ -376,6 +378,12 @@ def write_shard(cache: Path, name: str, pairs: Sequence[tuple[UInt8, Crop]]) -> 
         for row, (_, crop) in enumerate(pairs):
             values = asdict(replace(crop, row=row))
             writer.writerow(values | {key: " ".join(map(str, values[key])) for key in ("box", "landmarks")})
+
+
+def crop_px_of(cache: Path) -> int:
+    """Side of a cache's crops."""
+    made_of = provenance.read(cache)
+    return (made_of.crop_px if made_of else None) or CROP_PX
 
 
 def read_index(cache: Path) -> list[Crop]:

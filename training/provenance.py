@@ -18,7 +18,7 @@ from worker.errors import ConfigError
 FOLDER, CUT = "about", "cut.csv"
 SHOWN = 5
 """Changed files that a message names."""
-OPTIONS = ("train_frames", "test_frames", "recompress")
+OPTIONS = ("train_frames", "test_frames", "recompress", "crop_px")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,7 @@ class Provenance:
     train_frames: int | None = None
     test_frames: int | None = None
     recompress: bool | None = None
+    crop_px: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,7 @@ def read(cache: Path) -> Provenance | None:
         train_frames=about.get("train_frames"),
         test_frames=about.get("test_frames"),
         recompress=about.get("recompress"),
+        crop_px=about.get("crop_px"),
     )
 
 

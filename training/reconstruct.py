@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.clips import read_picture
-from training.prepare import RECONSTRUCTED, SIZE, WIDE_MARGIN, Crop, Finder, cut, read_index, write_shard
+from training.prepare import RECONSTRUCTED, WIDE_MARGIN, Crop, Finder, cut, read_index, write_shard
 from training.splits import is_clip
 from worker.errors import ConfigError, CorruptMedia, VeriframeError
 from worker.faces.detect import MtcnnDetector
@@ -232,8 +232,9 @@ def _parents(rows: Sequence[Crop], cache: Path, data: Path, finder: Finder) -> t
         if face is None:
             left_out["no face"] += 1
             continue
-        parent = _Parent(row=row, rgb_HWC=rgb_HWC, box_4=face.box_4, landmarks_K2=face.landmarks_K2)
-        if np.array_equal(parent.cut(rgb_HWC), np.load(cache / f"{row.shard}.npy", mmap_mode="r")[row.row]):
+        cached_HWC = np.load(cache / f"{row.shard}.npy", mmap_mode="r")[row.row]
+        parent = _Parent(row=row, rgb_HWC=rgb_HWC, box_4=face.box_4, landmarks_K2=face.landmarks_K2, crop_px=len(cached_HWC))
+        if np.array_equal(parent.cut(rgb_HWC), cached_HWC):
             found.append(parent)
         else:
             left_out["cut otherwise now"] += 1
@@ -261,9 +262,10 @@ class _Parent:
     rgb_HWC: UInt8
     box_4: Float32
     landmarks_K2: Float32
+    crop_px: int
 
     def cut(self, rgb_HWC: UInt8) -> UInt8:
-        return cut(rgb_HWC, self.box_4, self.landmarks_K2, margin=WIDE_MARGIN, size=SIZE)[0]
+        return cut(rgb_HWC, self.box_4, self.landmarks_K2, margin=WIDE_MARGIN, size=self.crop_px)[0]
 
 
 def _fake_row(parent: Crop, shard: str, net: str) -> Crop:

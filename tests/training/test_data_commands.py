@@ -15,7 +15,7 @@ from training.clips import open_frames, read_clip
 from training.commands.data import app
 from training.data import CropStore, PairSampler
 from training.leaks import by_name
-from training.prepare import read_index
+from training.prepare import WIDE_MARGIN, crop_px_of, read_index
 from training.provenance import read, read_skipped
 from training.settings import read_fit
 from worker.demo import FOLDER
@@ -95,6 +95,15 @@ def test_a_cut_run_goes_on_where_it_was(prepared: tuple[Path, Result], media: Pa
     assert read_skipped(cache) == read_skipped(prepared[0])
 
 
+def test_crops_are_cached_as_large_as_is_wanted(media: Path, tmp_path: Path) -> None:
+    assert prepare(media, tmp_path, "--crop-px", "400").exit_code == 0
+    store = CropStore(tmp_path)
+    assert {store.picture(row).shape for row in store.rows} == {(400, 400, 3)}
+    assert all(max(row.box[2:]) <= 400 for row in store.rows)
+    assert max(row.box[2] - row.box[0] for row in store.rows) > 288 / WIDE_MARGIN
+    assert crop_px_of(tmp_path) == 400
+
+
 def test_a_cache_of_other_files_is_not_mixed_up(prepared: tuple[Path, Result], media: Path, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     shutil.copy(media / "real" / "clip.png", tmp_path / "real")
@@ -103,7 +112,7 @@ def test_a_cache_of_other_files_is_not_mixed_up(prepared: tuple[Path, Result], m
     assert "made of other files" in result.stderr
 
 
-@pytest.mark.parametrize("option", [["--train-frames", "3"], ["--test-frames", "3"], ["--recompress"]])
+@pytest.mark.parametrize("option", [["--train-frames", "3"], ["--test-frames", "3"], ["--recompress"], ["--crop-px", "400"]])
 def test_other_options_are_not_passed_over(prepared: tuple[Path, Result], media: Path, option: list[str]) -> None:
     result = prepare(media, prepared[0], *option)
     assert result.exit_code == 2

@@ -43,7 +43,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def real_cache(tmp_path: Path) -> tuple[Path, Path]:
-    """(cache, data): three training reals and a held-out one, cached as ``veriframe data prepare`` does."""
+    """(cache, data): three training reals and a held-out one, cached as ``veriframe data prepare --crop-px 320`` does."""
     with open_frames() as source:
         frame = read_clip(source, FOLDER / "untouched.mp4", 1).popitem()[1]
     items = []
@@ -60,7 +60,7 @@ def real_cache(tmp_path: Path) -> tuple[Path, Path]:
         Image.fromarray(frame).resize((160, 120)).save(tmp_path / item.path, quality=quality)
         items.append(item)
     cache = tmp_path / "cache"
-    prepare(items, tmp_path, cache, threads=1)
+    prepare(items, tmp_path, cache, threads=1, crop_px=320)
     return cache, tmp_path
 
 
@@ -137,7 +137,7 @@ def test_fakes_are_added_once_on_their_parents_boxes(real_cache: tuple[Path, Pat
         )
         assert fake == replace(same, manipulation=fake.manipulation, target=parent.path)
         crop = _cached(cache, fake.shard, fake.row)
-        assert crop.shape == (288, 288, 3)
+        assert crop.shape == (320, 320, 3)
         assert not np.array_equal(crop, _cached(cache, parent.shard, parent.row))
 
 

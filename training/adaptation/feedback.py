@@ -15,7 +15,7 @@ from training.adaptation.settings import Adaptation
 from training.data import WORK_PX, Batch, CropStore, PairSampler
 from training.layouts import Listing
 from training.leaks import Leak
-from training.prepare import Crop, cut, prepare
+from training.prepare import CROP_PX, Crop, cut, prepare
 from training.provenance import Provenance, begin
 from training.splits import assign, components
 from worker.errors import ConfigError
@@ -24,14 +24,23 @@ from worker.types import UInt8
 FEEDBACK, HELD = "feedback", "held out"
 
 
-def cut_feedback(listing: Listing, folder: Path, settings: Adaptation) -> CropStore:
-    """The cases' crops, in a cache of their own in ``folder``; goes on after a stop. Raises ConfigError where there are none."""
+def cut_feedback(listing: Listing, folder: Path, settings: Adaptation, crop_px: int = CROP_PX) -> CropStore:
+    """The cases' crops, in a cache of their own in ``folder``, as sharp as what is replayed: ``crop_px``. Goes on after a stop.
+    Raises ConfigError where there are none."""
     items = assign(listing.entries, given={entry.path: "train" for entry in listing.entries}).items
     try:
-        begin(folder, Provenance(root=listing.root, layout=listing.layout, items=items))
+        begin(folder, Provenance(root=listing.root, layout=listing.layout, items=items, crop_px=crop_px))
     except ConfigError as exc:
         raise ConfigError(f"{folder.parent} holds an adaptation to other cases: name a fresh folder by --run") from exc
-    prepare(items, listing.root, folder, train_frames=settings.frames, threads=settings.threads, recompress=False)
+    prepare(
+        items,
+        listing.root,
+        folder,
+        train_frames=settings.frames,
+        threads=settings.threads,
+        recompress=False,
+        crop_px=crop_px,
+    )
     store = CropStore(folder)
     if not store.rows:
         raise ConfigError(f"no face was found in any of the {len(items)} feedback files: {folder / 'about' / 'skipped.csv'}")

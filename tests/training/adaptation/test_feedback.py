@@ -27,12 +27,13 @@ def test_crops_are_cut_and_what_cannot_be_used_is_noted(tmp_path: Path) -> None:
         (rgb_HWC,) = read_clip(source, FOLDER / "untouched.mp4", 1).values()
     Image.fromarray(rgb_HWC[60:420, 100:540]).save(tmp_path / "alarm.png")
     (tmp_path / "f.csv").write_text("path,label,source\nalarm.png,real,mine\nabsent.png,fake,mine\n")
-    store = cut_feedback(list_source(tmp_path / "f.csv", "manifest"), tmp_path / "run" / "feedback", SETTINGS)
+    store = cut_feedback(list_source(tmp_path / "f.csv", "manifest"), tmp_path / "run" / "feedback", SETTINGS, crop_px=320)
+    assert store.picture(store.rows[0]).shape == (320, 320, 3)
     assert [(row.path, row.split, row.label) for row in store.rows] == [("alarm.png", "train", "real")]
     assert [one.path for one in read_skipped(tmp_path / "run" / "feedback")] == ["absent.png"]
     (tmp_path / "f.csv").write_text("path,label,source\nother.png,real,mine\n")
     with pytest.raises(ConfigError, match="other cases"):
-        cut_feedback(list_source(tmp_path / "f.csv", "manifest"), tmp_path / "run" / "feedback", SETTINGS)
+        cut_feedback(list_source(tmp_path / "f.csv", "manifest"), tmp_path / "run" / "feedback", SETTINGS, crop_px=320)
 
 
 def test_feedback_apart_from_the_regression_set_does_not_leak(old: Path, wrong: Path, tmp_path: Path) -> None:
