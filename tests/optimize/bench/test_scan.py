@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from optimize.bench.scan import DECODE_FLOOR, NETWORKS, ONE_BY_ONE, ClipRuns, Comparison, compare_clip, compare_lists
+from optimize.bench.scan import (
+    DECODE_FLOOR,
+    FLOORS,
+    NETWORKS,
+    ONE_BY_ONE,
+    ClipRuns,
+    Comparison,
+    compare_clip,
+    compare_lists,
+)
 from optimize.bench.scan_figures import faces_agree, scan_charts, scan_details, scan_figures
 from optimize.bench.side import Answered
 from optimize.bench.variants import Variant
@@ -73,6 +82,7 @@ def a_comparison(*, faces: int = 4, floor_s: float = 0.5, cpu_s: float = 1.0, th
         lists={
             FAST.name: tuple(listed(wall_s) for wall_s in (3.0, 2.0, 4.0)),
             ONE_BY_ONE + FAST.name: tuple(listed(wall_s) for wall_s in (4.0, 4.0, 5.0)),
+            FLOORS + FAST.name: tuple(listed(wall_s) for wall_s in (2.0, 1.5, 2.5)),
         },
     )
 
@@ -143,29 +153,49 @@ def test_figures_state_saving_faces_and_what_holds_back() -> None:
 
 def test_a_list_is_compared_with_its_clips_one_by_one() -> None:
     figures = {figure.name: figure for figure in scan_figures(a_comparison())}
-    # The list takes 3 s, one by one 4; the reference's clips 16 in all, the floors 1.75.
+    # The list takes 3 s, one by one 4; the reference's clips 16 in all, the floors in turns with the list 2.
     over = figures["fast, as a list: time over one by one"]
     assert (over.value, over.note) == (0.75, "2 clips, 1 verdicts differ")
     assert figures["fast, as a list: times as fast as reference a"].value == pytest.approx(16 / 3)
-    assert figures["fast, as a list: time over the floor"].value == pytest.approx(3 / 1.75)
+    assert figures["fast, as a list: time over the floor"].value == 1.5
     assert "fast, early decision, as a list: time over one by one" not in figures
+
+
+def clips() -> list[ClipRuns]:
+    looked_at = {FAST.name: [0.5], EARLY.name: TIMES_S}
+    return [ClipRuns(path=Path(name), answers={}, looked_at=looked_at) for name in ("a.mp4", "b.mp4")]
 
 
 def test_all_clips_are_asked_for_at_once_by_each_variant_in_turn() -> None:
     asked: list[tuple[str, Json]] = []
     sides = {name: FakeSide(name, asked) for name in (FAST.name, EARLY.name)}
-    compare_lists([Path("a.mp4"), Path("b.mp4")], dict(sides), (FAST, EARLY), rounds=2)
+    compare_lists(clips(), dict(sides), (FAST, EARLY), rounds=2)
     assert [(name, request.get("in_flight")) for name, request in asked] == [
         (FAST.name, None),
-        (EARLY.name, None),
         (FAST.name, 1),
+        (EARLY.name, None),
         (EARLY.name, 1),
-        (EARLY.name, None),
         (FAST.name, 1),
+        (EARLY.name, None),
         (EARLY.name, 1),
         (FAST.name, None),
     ]
     assert all(request["paths"] == ["a.mp4", "b.mp4"] for _, request in asked)
+
+
+def test_the_floors_of_all_clips_are_measured_in_turns_with_the_list() -> None:
+    asked: list[tuple[str, Json]] = []
+    sides = {
+        name: FakeSide(name, asked) for name in (FAST.name, EARLY.name, DECODE_FLOOR, NETWORKS + FAST.name, NETWORKS + EARLY.name)
+    }
+    found = compare_lists(clips(), dict(sides), (FAST, EARLY), rounds=3)
+    assert [name for name, _ in asked[:6]] == [FAST.name, *[DECODE_FLOOR, NETWORKS + FAST.name] * 2, FAST.name]
+    decoded = [request["times_s"] for name, request in asked if name == DECODE_FLOOR]
+    assert (decoded.count([0.5]), decoded.count(TIMES_S)) == (6, 6)
+    (one, *others) = found[FLOORS + FAST.name]
+    assert len(others) == 2
+    # Of two clips: 1 s of decoding and 3/8 of networks by the clock, 1 and 0.5 of processor time.
+    assert (one.wall_s, one.cpu_s) == (2.75, 3.0)
 
 
 def test_charts_and_details_tell_every_side() -> None:
