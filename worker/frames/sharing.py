@@ -71,8 +71,6 @@ class SharedMemory:
             raise
         self._close_fd = weakref.finalize(self, os.close, self.fd)  # or it would hold the memory of an object that was lost
         self._close_fd.atexit = False
-        self._given_bytes = 0
-        """From its beginning, since it was wiped: what lies there was written, there is no need to ask."""
         self._parts: deque[None] = deque()
         """One for each part that is left; whichever thread drops a part's last reference takes one away."""
 
@@ -86,7 +84,6 @@ class SharedMemory:
         # ``frombuffer`` keeps the memory mapped; ``np.ndarray(buffer=...)`` would not
         memory = np.frombuffer(self._map, np.uint8, size_bytes, offset)
         memory.flags.writeable = False
-        self._given_bytes = max(self._given_bytes, offset + size_bytes)
         self._parts.append(None)
         weakref.finalize(memory, self._end_part, on_gone).atexit = False
         return memory
@@ -95,8 +92,7 @@ class SharedMemory:
         """All zeros again; what lies behind the first ``keep_bytes`` takes no memory any more. Only where nobody else maps it."""
         if keep_bytes < len(self._map):
             self._map.madvise(mmap.MADV_REMOVE, keep_bytes)
-        given_bytes, self._given_bytes = min(self._given_bytes, keep_bytes), 0
-        for start, end in [*self._touched(given_bytes), (0, given_bytes)]:  # wherever a child wrote, in its slots or not
+        for start, end in self._touched():  # wherever a child wrote, in its slots or not
             np.frombuffer(self._map, np.uint8, end - start, start).fill(0)
 
     def close(self) -> None:
@@ -109,8 +105,9 @@ class SharedMemory:
         self._parts.pop()
         on_gone()
 
-    def _touched(self, end: int) -> Iterator[tuple[int, int]]:
-        """Start and end of what takes memory from here on."""
+    def _touched(self) -> Iterator[tuple[int, int]]:
+        """Start and end of what takes memory."""
+        end = 0
         while True:
             try:
                 start = os.lseek(self.fd, end, os.SEEK_DATA)
