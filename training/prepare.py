@@ -25,7 +25,7 @@ from rich.progress import Progress
 from training import provenance
 from training.clips import count_frames, open_frames, read_clip
 from training.errors import damaged_shard
-from training.provenance import Skipped
+from training.provenance import CROP_PX, Skipped
 from training.recompress import VARIANTS
 from training.room import beside
 from training.splits import Item, family_of
@@ -36,8 +36,6 @@ from worker.ports import FrameSource
 from worker.types import Float32, UInt8
 
 WIDE_MARGIN = 1.8
-CROP_PX = 288
-"""Side of a cached crop, unless another is asked for."""
 PICTURES_IN_SHARD = 200
 FILE_NAME = re.compile("[A-Za-z0-9_-][A-Za-z0-9._-]{0,150}")
 """What a shard may be called: sources and files are named by whoever wrote the manifest."""
@@ -383,7 +381,7 @@ def write_shard(cache: Path, name: str, pairs: Sequence[tuple[UInt8, Crop]]) -> 
 def crop_px_of(cache: Path) -> int:
     """Side of a cache's crops."""
     made_of = provenance.read(cache)
-    return (made_of.crop_px if made_of else None) or CROP_PX
+    return made_of.crop_px if made_of else CROP_PX
 
 
 def read_index(cache: Path) -> list[Crop]:

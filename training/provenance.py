@@ -18,6 +18,8 @@ from worker.errors import ConfigError
 FOLDER, CUT = "about", "cut.csv"
 SHOWN = 5
 """Changed files that a message names."""
+CROP_PX = 288
+"""Side of a cached crop, unless another is asked for: that of all caches that do not say."""
 OPTIONS = ("train_frames", "test_frames", "recompress", "crop_px")
 
 
@@ -40,7 +42,7 @@ class Provenance:
     train_frames: int | None = None
     test_frames: int | None = None
     recompress: bool | None = None
-    crop_px: int | None = None
+    crop_px: int = CROP_PX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,8 @@ def split_file(cache: Path) -> Path:
 def begin(cache: Path, made_of: Provenance) -> None:
     """Note it down. Raises ConfigError where the cache was begun with other files, options or split: shards would be mixed up.
 
-    So too where files have changed since they were cut. What an older cache has not noted down is not compared.
+    So too where files have changed since they were cut. What an older cache has not noted down is not compared, but for
+    the size of its crops: all had ``CROP_PX``.
     """
     path, advice = split_file(cache), "name a fresh folder by --cache, or delete this one"
     before = read(cache)
@@ -95,7 +98,7 @@ def read(cache: Path) -> Provenance | None:
         train_frames=about.get("train_frames"),
         test_frames=about.get("test_frames"),
         recompress=about.get("recompress"),
-        crop_px=about.get("crop_px"),
+        crop_px=about.get("crop_px", CROP_PX),
     )
 
 

@@ -145,6 +145,8 @@ def test_a_file_that_was_replaced_is_named_and_an_old_cache_still_goes_on(
         told = {name: value for name, value in json.loads(about.read_text()).items() if name in ("root", "layout", "files")}
         about.write_text(json.dumps(told))
         assert prepare(media, cache, "--train-frames", "3").exit_code == 0, "what was not noted down is not compared"
+        refused = prepare(media, cache, "--crop-px", "400")
+        assert (refused.exit_code, "crop-px 288, not 400" in " ".join(refused.stderr.split())) == (2, True)
     finally:
         shutil.copy2(moved, picture)
 

@@ -15,8 +15,8 @@ from training.adaptation.settings import Adaptation
 from training.data import WORK_PX, Batch, CropStore, PairSampler
 from training.layouts import Listing
 from training.leaks import Leak
-from training.prepare import CROP_PX, Crop, cut, prepare
-from training.provenance import Provenance, begin
+from training.prepare import Crop, cut, prepare
+from training.provenance import CROP_PX, Provenance, begin
 from training.splits import assign, components
 from worker.errors import ConfigError
 from worker.types import UInt8
