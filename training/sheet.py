@@ -35,14 +35,22 @@ class Sheet:
 
 
 def contact_sheet(
-    cache: Path, mixture: Mixture, out_png: Path, seed: int = 0, rows: int = 2, *, hold_out: Collection[str] = ()
+    cache: Path,
+    mixture: Mixture,
+    out_png: Path,
+    seed: int = 0,
+    rows: int = 2,
+    *,
+    hold_out: Collection[str] = (),
+    size: int = WORK_PX,
 ) -> Sheet:
     """``rows`` pairs of every kind that the cache has something for, whatever its share; the same seed, the same sheet.
-    ``hold_out``: groups that are in none, as in a run that holds them out.
+    ``hold_out``: groups that are in none, as in a run that holds them out. ``size``: of the crops that the network is for.
 
     Raises ConfigError where it has nothing for any.
     """
-    maker = PairMaker(CropStore(cache, hold_out=hold_out), mixture)
+    size = max(size, WORK_PX)
+    maker = PairMaker(CropStore(cache, hold_out=hold_out), mixture, size)
     kinds = [kind for kind in KINDS if kind in maker.ready]
     if not kinds:
         raise ConfigError(
@@ -53,7 +61,7 @@ def contact_sheet(
     speeds: dict[str, float] = {}
     for kind in kinds:
         started_s = time.process_time()
-        pairs = [_as_trained(maker, mixture, kind, seed, number) for number in range(max(rows, TIMED_PAIRS))]
+        pairs = [_as_trained(maker, mixture, kind, seed, number, size) for number in range(max(rows, TIMED_PAIRS))]
         speeds[kind] = 2 * len(pairs) / max(time.process_time() - started_s, 1e-9)
         bands.append(
             _header([f"{kind}: {pairs[0][0].family}, share {getattr(mixture, kind):.2f}, {speeds[kind]:.0f} crops/s a core"])
@@ -64,11 +72,11 @@ def contact_sheet(
     return Sheet(crops_per_cpu_s=speeds, missing=tuple(kind for kind in KINDS if kind not in maker.ready))
 
 
-def _as_trained(maker: PairMaker, mixture: Mixture, kind: str, seed: int, number: int) -> tuple[Pair, list[UInt8]]:
+def _as_trained(maker: PairMaker, mixture: Mixture, kind: str, seed: int, number: int, size: int) -> tuple[Pair, list[UInt8]]:
     rng = np.random.default_rng([seed, KINDS.index(kind), number])
     pair, how = maker.pair(kind, rng), augment.draw(rng)
     crops, _ = changed_alike(pair, mixture, rng)
-    return pair, augment.apply(how, crops, WORK_PX)
+    return pair, augment.apply(how, crops, size)
 
 
 def difference(pair: Pair) -> UInt8:

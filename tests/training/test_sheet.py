@@ -39,9 +39,9 @@ def test_the_same_seed_shows_the_same_pairs(cache: Path, tmp_path: Path) -> None
 def test_a_pair_is_shown_as_the_mixture_has_it_trained(cache: Path) -> None:
     """Both of its crops change with each of these shares, the pair itself does not."""
     maker = PairMaker(CropStore(cache), Mixture())
-    plain, (real, fake) = _as_trained(maker, Mixture(), "blend", seed=1, number=0)
+    plain, (real, fake) = _as_trained(maker, Mixture(), "blend", seed=1, number=0, size=224)
     for share in ("varied", "lit", "covered", "smoothed", "widely_smoothed"):
-        pair, changed = _as_trained(maker, Mixture.model_validate({share: 1.0}), "blend", seed=1, number=0)
+        pair, changed = _as_trained(maker, Mixture.model_validate({share: 1.0}), "blend", seed=1, number=0, size=224)
         assert np.array_equal(pair.fake_HWC, plain.fake_HWC), share
         assert not np.array_equal(changed[0], real), share
         assert not np.array_equal(changed[1], fake), share
@@ -66,6 +66,21 @@ def test_the_command_writes_the_sheet_and_says_how_fast_pairs_are_made(cache: Pa
     assert "crops/s a core" in done.stdout
     assert "nothing in" in done.stderr
     assert out.exists()
+
+
+def test_pairs_are_drawn_at_the_size_that_the_recipes_network_is_for(cache: Path, tmp_path: Path) -> None:
+    drawn = []
+    for size in (160, 224, 320):
+        recipe, out = tmp_path / f"{size}.yaml", tmp_path / f"{size}.png"
+        recipe.write_text(f"stages: [{{until: 1.0, size: {size}, pairs: 4}}]")
+        done = CliRunner().invoke(
+            app, ["sheet", "--cache", str(cache), "--out", str(out), "--rows", "1", "--config", str(recipe)]
+        )
+        assert done.exit_code == 0, done.output
+        with Image.open(out) as sheet:
+            drawn.append(np.array(sheet)[2 * HEADER_PX : 2 * HEADER_PX + TILE_PX])
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[1], drawn[2])
 
 
 def test_a_cache_with_none_of_the_mixtures_sources_is_no_empty_sheet(tmp_path: Path) -> None:

@@ -246,6 +246,7 @@ def sheet(
 
     The picture shows faces of the cache: keep it out of git.
     """
+    from training.data import WORK_PX
     from training.room import refuse_unwritable
     from training.settings import Mixture, read_fit
     from training.sheet import contact_sheet
@@ -253,8 +254,8 @@ def sheet(
     refuse_unwritable(out, is_replaced=False)
 
     fit = read_fit(config) if config else None
-    mixture, hold_out = (fit.mixture, fit.hold_out) if fit else (Mixture(), ())
-    drawn = contact_sheet(cache, mixture, out, seed, rows, hold_out=hold_out)
+    mixture, hold_out, size = (fit.mixture, fit.hold_out, fit.size) if fit else (Mixture(), (), WORK_PX)
+    drawn = contact_sheet(cache, mixture, out, seed, rows, hold_out=hold_out, size=size)
     for kind, speed in drawn.crops_per_cpu_s.items():
         typer.echo(f"{kind:16} {speed:6.0f} crops/s a core")
     if drawn.missing:
