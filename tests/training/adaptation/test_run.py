@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from tests.training.adaptation.conftest import SIZE, alarms, held, teach
 from tests.training.conftest import crop, picture
+from training import provenance
 from training.adaptation.feedback import FeedbackSampler
 from training.adaptation.run import Adaptation, Plan, Train, adapt, held_groups, start, train
 from training.commands.adapt import app
@@ -28,7 +29,7 @@ from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.checkpoint import load_spec, sha256
 from worker.model.restore import load_network
-from worker.model.spec import ModelSpec, TrainingData, TrainingSource
+from worker.model.spec import CropSpec, ModelSpec, TrainingData, TrainingSource
 
 QUICK = Adaptation.model_validate(
     {"steps": 4, "pairs": 2, "lr": 1e-3, "save_every_steps": 2, "threads": 1, "regression": {"draws": 100}}
@@ -96,6 +97,27 @@ def test_what_forgot_too_much_is_averaged_with_its_parent(
     report = (run_folder / "report.md").read_text()
     assert "- the end of training: refused" in report
     assert "- 0.05 of the end of training, the rest the parent's weights: accepted" in report
+
+
+def test_feedback_is_as_large_as_the_caches_crops_and_the_parents(
+    parent: Path, old: Path, wrong: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    cache, model = tmp_path / "cache", tmp_path / "large.safetensors"
+    shutil.copytree(old, cache)
+    provenance.begin(cache, provenance.Provenance(root=wrong, layout="plain", items=(), crop_px=400))
+    spec, arrays = checkpoint.load(parent)
+    checkpoint.save(model, arrays, spec.model_copy(update={"crop": CropSpec(size=320)}), np.float32)
+
+    def instead(run: Run, sampler: FeedbackSampler, settings: Adaptation, progress: Progress) -> None:
+        at_320 = FeedbackSampler(CropStore(wrong / "crops"), CropStore(cache), settings, spec.families, 320)
+        assert np.array_equal(sampler.batch(0, 320).crops_FHWC, at_320.batch(0, 320).crops_FHWC)
+        raise InterruptedError("seen")
+
+    with pytest.raises(InterruptedError, match="seen"):
+        adapt(plan(model, cache, wrong, run_folder, tmp_path / "new.safetensors"), Console(quiet=True), instead)
+    made_of = provenance.read(run_folder / "feedback")
+    assert made_of is not None
+    assert made_of.crop_px == 400
 
 
 def test_left_out_files_that_the_parent_was_trained_on_are_no_judges(
