@@ -378,12 +378,6 @@ def write_shard(cache: Path, name: str, pairs: Sequence[tuple[UInt8, Crop]]) -> 
             writer.writerow(values | {key: " ".join(map(str, values[key])) for key in ("box", "landmarks")})
 
 
-def crop_px_of(cache: Path) -> int:
-    """Side of a cache's crops."""
-    made_of = provenance.read(cache)
-    return made_of.crop_px if made_of else CROP_PX
-
-
 def read_index(cache: Path) -> list[Crop]:
     """All rows of all finished shards, in a fixed order. Raises ConfigError for an index that is damaged, or none."""
     rows: list[Crop] = []

@@ -102,6 +102,12 @@ def read(cache: Path) -> Provenance | None:
     )
 
 
+def crop_px_of(cache: Path) -> int:
+    """Side of a cache's crops."""
+    made_of = read(cache)
+    return made_of.crop_px if made_of else CROP_PX
+
+
 def _differences(before: Provenance, now: Provenance) -> list[str]:
     """In words; what one of the two does not say differs from nothing."""
     found = [] if before.root == now.root.resolve() else [f"files of {before.root}, not {now.root.resolve()}"]

@@ -17,8 +17,9 @@ import pytest
 import training.data
 from tests.training.conftest import crop, picture
 from training.data import CropStore, PairMaker, PairSampler, held_out
+from training.loop import loading
 from training.prepare import RECONSTRUCTED, cut, write_shard
-from training.settings import FAMILIES, Mixture
+from training.settings import FAMILIES, Fit, Mixture, Stage
 from worker.errors import ConfigError
 from worker.types import Float32, UInt8
 
@@ -67,6 +68,17 @@ def test_pairs_are_made_at_the_size_that_the_network_is_for(
     monkeypatch.setattr(training.data, "cut", seen)
     assert PairSampler(CropStore(cache), Mixture(), seed=1, size=size).batch(0, 8, size).crops_FHWC.shape == (16, size, size, 3)
     assert sizes == {made_at}
+
+
+def test_loaders_make_pairs_at_the_size_that_the_run_is_for(cache: Path) -> None:
+    fit = Fit(stages=(Stage(until=1, size=256, pairs=4),), steps=1)
+    with loading(fit, cache) as feed:
+        made = feed.batch(0, fit.stages[0]).crops_FHWC
+    at_256, at_224 = (
+        PairSampler(CropStore(cache), fit.mixture, fit.seed, size).batch(0, 4, 256).crops_FHWC for size in (256, 224)
+    )
+    assert np.array_equal(made, at_256)
+    assert not np.array_equal(made, at_224)
 
 
 def test_a_batch_follows_from_seed_and_step(cache: Path) -> None:

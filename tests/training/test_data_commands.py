@@ -15,8 +15,8 @@ from training.clips import open_frames, read_clip
 from training.commands.data import app
 from training.data import CropStore, PairSampler
 from training.leaks import by_name
-from training.prepare import WIDE_MARGIN, crop_px_of, read_index
-from training.provenance import read, read_skipped
+from training.prepare import WIDE_MARGIN, read_index
+from training.provenance import crop_px_of, read, read_skipped
 from training.settings import read_fit
 from worker.demo import FOLDER
 

@@ -245,17 +245,6 @@ def test_several_loaders_give_the_batches_in_order(cache: Path) -> None:
             assert np.array_equal(feed.batch(step, stage).crops_FHWC, expected.crops_FHWC)
 
 
-def test_loaders_make_pairs_at_the_size_that_the_run_is_for(cache: Path) -> None:
-    fit = TINY.model_copy(update={"stages": (Stage(until=1.0, size=256, pairs=4),)})
-    with loading(fit, cache) as feed:
-        made = feed.batch(0, fit.stages[0]).crops_FHWC
-    at_256, at_224 = (
-        PairSampler(CropStore(cache), fit.mixture, fit.seed, size).batch(0, 4, 256).crops_FHWC for size in (256, 224)
-    )
-    assert np.array_equal(made, at_256)
-    assert not np.array_equal(made, at_224)
-
-
 def test_what_a_run_holds_out_is_in_none_of_its_loaders_batches(cache: Path) -> None:
     fit, stage = TINY.model_copy(update={"hold_out": ("ffpp/1",)}), TINY.stages[0]
     sampler = PairSampler(CropStore(cache, hold_out=fit.hold_out), fit.mixture, fit.seed)

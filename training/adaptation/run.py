@@ -31,7 +31,7 @@ from training.identity import rows_sha256
 from training.labelled import as_learnt, earlier_splits
 from training.layouts import Listing, list_source
 from training.loop import Run, parameter_groups, train_step
-from training.prepare import Crop, crop_px_of, read_index
+from training.prepare import Crop, read_index
 from training.release import average_with, git_revision, training_sources
 from training.room import refuse_unwritable
 from training.settings import Fit
@@ -108,7 +108,7 @@ def adapt(plan: Plan, console: Console, train: Train = train) -> Adapted:
         raise ConfigError(f"{plan.cache} holds no crops that are not trained on: there is nothing to judge a checkpoint by")
     listing = list_source(plan.feedback, "manifest")
     _claim(plan, digest)
-    feedback = cut_feedback(listing, plan.folder / CROPS, settings, crop_px_of(plan.cache))
+    feedback = cut_feedback(listing, plan.folder / CROPS, settings, provenance.crop_px_of(plan.cache))
     adapted, candidate = _spec(spec, plan, digest, cache, unlearnt, feedback.rows), plan.folder / CANDIDATE
     with Progress(console=console) as progress:
         _refuse_leaks(listing, feedback, cache, judging, plan.cache, progress)
