@@ -45,8 +45,8 @@ class FaceDetector(Protocol):
     def detect_small(
         self, small_BHWC: UInt8 | Sequence[UInt8], divisor: int, glances: Sequence[Glance] | None = None
     ) -> Detections:
-        """All faces of equally sized frames that were shrunk ``divisor`` times, in rising time; boxes in pixels of the full size.
-        Never fails on a frame without a face."""
+        """All faces of equally sized frames (uint8 RGB), shrunk ``divisor`` times, in rising time; boxes in pixels of the full
+        size. ``glances``: one of each frame, for detectors that follow faces. Never fails on a frame without a face."""
         ...
 
 
@@ -60,5 +60,5 @@ class Classifier(Protocol):
         ...
 
     def scores(self, crops_FHWC: UInt8) -> Scores:
-        """uint8 RGB crops [F, 224, 224, 3] -> log p(fake) - log p(real), uncalibrated; F from 0 upwards."""
+        """uint8 RGB crops [F, S, S, 3], S the checkpoint's size -> log p(fake) - log p(real), uncalibrated; F from 0 upwards."""
         ...

@@ -16,13 +16,14 @@ import numpy as np
 import onnxruntime as ort
 
 from worker.extras import missing
-from worker.faces.crop import SIZE
 
 Stage = Literal["detect", "infer"]
 Feeds = Any
 Run = Callable[[Feeds], None]
 Compile = Callable[[dict[str, Any]], Any]
 """A compiled model, with more properties than it was first compiled with."""
+MOST_DETECT_PX = 48
+"""Side of O-Net's pictures, the largest of MTCNN's that are of one size."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -162,7 +163,8 @@ def _requests(again: Compile, streams: int, threads: int) -> list[Run]:
 
 
 def stage_of(shape: Sequence[int | str | None]) -> Stage:
-    """Of a network, by its input: MTCNN's take pictures of other sizes than the classifier's crops, or of any; parts of the
-    classifier behind its first take features."""
+    """Of a network, by its input: MTCNN's take pictures of any size, or smaller ones than the classifier's crops, whatever the
+    checkpoint; parts of the classifier behind its first take features."""
     is_picture = len(shape) == 4 and 3 in shape
-    return "detect" if is_picture and SIZE not in shape else "infer"
+    is_large = any(isinstance(side, int) and side > MOST_DETECT_PX for side in shape[1:])
+    return "detect" if is_picture and not is_large else "infer"
