@@ -124,6 +124,12 @@ class Page:
     def by_id(self, name: str) -> dict[str, str | None] | None:
         return next((attributes for _, attributes in self.tags if attributes.get("id") == name), None)
 
+    def verdict(self) -> tuple[str | None, str | None]:
+        """Of a scan's page: what it says, and whether the model said it or a human."""
+        result = self.by_id("result")
+        assert result is not None
+        return result["data-verdict"], result["data-decided-by"]
+
 
 def read(html: str) -> Page:
     markup = _Markup()

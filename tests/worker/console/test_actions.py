@@ -17,9 +17,7 @@ def test_a_verdict_with_its_reason_and_the_trail_of_all(service: Service, sign_i
     assert (answer.status_code, answer.headers["location"]) == (303, f"/console/scans/{first}?done=decided")
     browser.post(f"/scans/{again}/decision", label="fake", category="", note="")
     page = read(browser.page(f"/scans/{first}?done=decided"))
-    result = page.by_id("result")
-    assert result is not None
-    assert (result["data-verdict"], result["data-decided-by"]) == ("fake", "human")
+    assert page.verdict() == ("fake", "human")
     assert "Your verdict is recorded" in page.text
     assert "The model said: ▲ Fake" in page.text
     trail = page.text[page.text.index("Verdicts by people") :]
@@ -47,9 +45,7 @@ def test_a_verdict_on_a_part_names_it_in_the_trail(service: Service, sign_in: Si
     assert "These media are" in browser.page(f"/scans/{whole}")
     browser.post(f"/scans/{part}/decision", label="real", category="", note="")
     page = read(browser.page(f"/scans/{whole}"))
-    result = page.by_id("result")
-    assert result is not None
-    assert (result["data-verdict"], result["data-decided-by"]) == ("fake", "model")
+    assert page.verdict() == ("fake", "model")
     assert "another scan of the same bytes, of 0:03.0 to 1:05.5 alone" in page.text
 
 
