@@ -24,9 +24,10 @@ from av.video.stream import VideoStream
 
 from worker.errors import UnsupportedMedia
 from worker.frames import colour, ending, nvdec, planes, probe, programs, reordering, sampling, splices, timeline
+from worker.frames.demuxer import Counts, time_base_of
 from worker.frames.intime import pts_of
 from worker.frames.limits import Limits
-from worker.frames.reader import Counts, Reader, time_base_of
+from worker.frames.reader import Reader
 from worker.frames.timeline import Clock
 from worker.types import Frame, MediaInfo, MediaKind, SamplingRequest, Strategy
 
@@ -74,12 +75,14 @@ class PyavMedia:
     """``OpenMedia`` of one video stream."""
 
     def __init__(self, container: InputContainer, reader: Reader, limits: Limits, file: BinaryIO, *, on_card: bool) -> None:
-        stream = reader.stream
+        demuxer, stream = reader.demuxer, reader.demuxer.stream
         self._fd = file.fileno()
         self._on_card = on_card
         self._reader = reader
         self._limits = limits
-        head, first = self._reader.first()
+        demuxer.begin()
+        index = self._read_index()
+        head, first = reader.first(-math.inf if index is None else index.second_key)
         first = self._planar(first)
         self._clock = Clock(start=self._start(pts_of(first)), time_base=time_base_of(stream))
         header = sampling.Clip(
@@ -88,7 +91,7 @@ class PyavMedia:
             keys_s=(),
             pixels=first.width * first.height,
         )
-        self._timeline = self._build_timeline(head, header)
+        self._timeline = self._build_timeline(index, head, header)
         probe.check_duration(self._timeline.clip.duration_s, limits)
         probe.check_packets(self._timeline.n_frames, limits)
         if container.format.name == "mpegts":
@@ -97,7 +100,7 @@ class PyavMedia:
             if splices.count_changes(file, limits, stream, pids) > most:
                 raise UnsupportedMedia("the stream changes too often to pictures under another PID")
         self._missing_s = self._lacking_s(header.duration_s)
-        reader.spoilt_at.update(ending.overwritten(self._fd, reader.stream))
+        reader.spoilt_at.update(ending.overwritten(self._fd, demuxer.stream))
         self._shown, self._turn = colour.shown_size(first, stream.sample_aspect_ratio), colour.orientation(first)
         probe.check_pixels(*self._shown, limits)
         self.has_square_pixels = self._shown == (first.width, first.height)
@@ -109,7 +112,7 @@ class PyavMedia:
         """Where time begins: with the first frame that is shown, or with the first of those before it that should be, if they are
         many and none decodes, from a key frame that an index names on: a recording that begins between two lacks nothing. Their
         times are believed only where they lie as densely as frames do: damage may have made them."""
-        stream, spoilt = self._reader.stream, self._reader.spoilt_at
+        stream, spoilt = self._reader.demuxer.stream, self._reader.spoilt_at
         rate = stream.average_rate or stream.guessed_rate
         if not spoilt or not rate:
             return first
@@ -254,28 +257,39 @@ class PyavMedia:
         at = bisect_right(clip.keys_s, wanted_s) - 1
         return at >= 0 and (clip.keys_s[at] - here_s) * clip.fps > MIN_SEEK_FRAMES
 
-    def _build_timeline(self, head: Packet[VideoStream], header: sampling.Clip) -> timeline.Timeline:
-        reader = self._reader
-        name = reader.stream.container.format.name
-        if name in timeline.INDEXED:
-            offsets = reordering.offsets_of(self._fd)
-            found = timeline.from_index(reader.stream, self._clock, head, header, offsets, reader.latest_from)
-            if found is not None and reader.ends_where_its_index_ends():
-                return found
-        reader.rewind()
+    def _read_index(self) -> timeline.Index | None:
+        """The container's index, if the file has nothing behind it; read before anything is decoded, as that ends with a seek."""
+        demuxer = self._reader.demuxer
+        if demuxer.stream.container.format.name not in timeline.INDEXED:
+            return None
+        index = timeline.read_index(demuxer.stream, time_base_of(demuxer.stream), reordering.offsets_of(self._fd))
+        if index is None or not demuxer.ends_where_its_index_ends():
+            return None
+        index = replace(index, latest=demuxer.latest_from(int(index.shown[-1]) - index.offsets.spread))
+        demuxer.rewind()
+        return index
+
+    def _build_timeline(
+        self, index: timeline.Index | None, head: Packet[VideoStream], header: sampling.Clip
+    ) -> timeline.Timeline:
+        reader, demuxer = self._reader, self._reader.demuxer
+        found = None if index is None else timeline.from_index(index, self._clock, head, header)
+        if found is not None:
+            return found
+        demuxer.rewind()
         most_s = self._limits.max_duration_s
-        found = timeline.from_packets(reader.packets(), self._clock, header, most_s, reader.leap)
+        found = timeline.from_packets(demuxer.packets(), self._clock, header, most_s, demuxer.leap)
         order = found.order
         if order is not None:
             probe.check_duration(float(order.risen * self._clock.time_base), self._limits)
         if order is not None and (order.restarts or order.lacks_times):
             # FFmpeg keeps fragments whose time has passed from being shown; what an edit list cuts off lies in no fragment
-            shows_passed = name in timeline.INDEXED and probe.has_fragments(self._fd)
+            shows_passed = demuxer.stream.container.format.name in timeline.INDEXED and probe.has_fragments(self._fd)
             reader.lay_out(lacks_times=order.lacks_times, shows_passed=shows_passed)
             _, first = reader.first()
             self._clock = Clock(start=pts_of(first), time_base=self._clock.time_base)
-            reader.rewind()
-            return timeline.from_packets(reader.packets(), self._clock, header, most_s)
+            demuxer.rewind()
+            return timeline.from_packets(demuxer.packets(), self._clock, header, most_s)
         reader.keys = found.keys
         reader.seekable = found.keys is not None
         return found
@@ -286,7 +300,7 @@ class PyavMedia:
         order, readable_s = self._timeline.order, self._timeline.clip.duration_s
         if order is None or order.restarts or order.lacks_times:
             return 0.0
-        lacking_s = ending.missing_s(self._fd, self._reader.stream, self._clock, header_s, readable_s)
+        lacking_s = ending.missing_s(self._fd, self._reader.demuxer.stream, self._clock, header_s, readable_s)
         return min(lacking_s, self._limits.max_duration_s - readable_s)
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> MediaInfo:
@@ -318,7 +332,7 @@ class PyavMedia:
 
     def _starts_s(self, container: InputContainer) -> float:
         """How much later than what begins first; 0 where times were made up, or damage made them."""
-        if container.start_time is None or self._reader.is_laid_out:
+        if container.start_time is None or self._reader.demuxer.is_laid_out:
             return 0.0
         later_s = float(self._clock.start * self._clock.time_base - Fraction(container.start_time, av.time_base))
         return later_s if 0 < later_s <= self._limits.max_duration_s else 0.0

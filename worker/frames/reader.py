@@ -1,11 +1,10 @@
-"""Packets and good frames of one video stream, from any place in it, with the packets that nobody needs left undecoded."""
+"""Good frames of one video stream, from any place in it, with the packets that nobody needs left undecoded."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -15,41 +14,20 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from worker.errors import CorruptMedia, MediaTooLarge, OutOfMemory
+from worker.errors import CorruptMedia, OutOfMemory
+from worker.frames.demuxer import Demuxer, Reopen, time_base_of
 from worker.frames.intime import InTime, pts_of
 from worker.frames.limits import Limits
-from worker.frames.packets import MAX_STAMP, laid_out, mark_needed, next_key, skip_to_last_key, stamp_of
+from worker.frames.opening import Opening
+from worker.frames.packets import MAX_STAMP, mark_needed, next_key, skip_to_last_key, stamp_of
 from worker.frames.timeline import Keys
 
 SKIPPING_CODECS = frozenset(("h264", "hevc"))
 """Codecs whose frames can be left out if no other refers to them."""
-UNTIMED_FORMATS = frozenset(("avi",))
-"""Formats that say only when a packet is decoded: their frames get these times in the order in which they are shown."""
-UNDECODED_FORMATS = frozenset(("matroska,webm", "ogg", "ivf"))
-"""Formats that say only when a packet is shown. When it is decoded FFmpeg then guesses, and guesses wrong where the reordering
-gets deeper than the head of the stream says."""
-DENSE_FORMATS = frozenset(("mpegts", "mpeg"))
-"""Formats whose pictures must be at most .7 s apart (ISO/IEC 13818-1): a leap of the clock is another recording's beginning."""
-LEAP_S = 10
-BEFORE_START_S = 10
 MAX_EARLY_S = 10
 """A seek that ends before the key frame that lies so much before the moment sought costs too much reading to be of use."""
 MAX_SPOILT_KEYS = 2
 """So many key frames, and one of four, may give no frame that can be shown: damage does that."""
-MAX_BAD_READS = 100
-"""Read errors in a row after which the rest of a file is given up."""
-
-Reopen = Callable[[], tuple[InputContainer, VideoStream]]
-"""Gives the same stream anew, its file read from the first byte."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a file has cost so far; ``bad`` counts packets that could not be read or decoded."""
-
-    packets: int = 0
-    decoded: int = 0
-    bad: int = 0
 
 
 class Reader:
@@ -61,24 +39,17 @@ class Reader:
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream, limits: Limits, threads: int, reopen: Reopen) -> None:
-        self.stream = stream
-        self.counts = Counts()
+        self.demuxer = Demuxer(container, stream, limits, reopen, on_leave=self._flush)
+        self.counts = self.demuxer.counts
         self.spoilt_at: set[int] = set()
         """When those were to be shown that were read and could not be decoded, or only in part."""
         self.keys: Keys | None = None
         self.seekable = True
-        self.is_laid_out = self._shows_passed = False
         self._goes_back = self._skips_none = self._doubts_keys = False
         self._tried_keys = self._lost_keys = self._spoilt = 0
-        self._container = container
-        self._reopen = reopen
-        self._head: tuple[int | None, int] | None = None
-        self._begun: Iterator[Packet[VideoStream]] | None = None
-        self._limits = limits
-        name = container.format.name
-        self._is_untimed, self._lacks_dts = name in UNTIMED_FORMATS, name in UNDECODED_FORMATS
-        self._leap = round(LEAP_S / time_base_of(stream))
-        self.leap = self._leap if name in DENSE_FORMATS else None
+        self._opening: Opening | None = None
+        self._known: deque[list[av.VideoFrame]] = deque()
+        """What the next packets gave, where the decoder is behind them already."""
         self._stamps: deque[int | None] = deque()
         self._skip = "DEFAULT"
         self._codec: VideoCodecContext = stream.codec_context
@@ -86,121 +57,28 @@ class Reader:
         self._codec.thread_type = "AUTO"
         self._codec.options = {"max_pixels": str(limits.max_pixels)}
 
-    def first(self) -> tuple[Packet[VideoStream], av.VideoFrame]:
-        """The first packet and the first frame shown. Raises CorruptMedia where nothing decodes."""
-        packets = self.packets()
+    def first(self, alone_before: float = -math.inf) -> tuple[Packet[VideoStream], av.VideoFrame]:
+        """The first packet and the first frame shown. ``frames_from`` goes on behind it, where nothing is sought in between, for
+        moments before ``alone_before`` (as of ``Opening``). Raises CorruptMedia where nothing decodes."""
+        self.demuxer.begin()
+        packets = self.demuxer.packets()
         head = next(packets, None)
         if head is not None:
-            self._head = self._head or (head.pos, head.size)
-            for frame in self._in_time(chain((head,), packets), None, -MAX_STAMP):
+            self._opening = Opening(head, packets, alone_before)
+            for frame in self._in_time(self._opening, None, -MAX_STAMP):
                 return head, frame
         raise CorruptMedia("no frame of the video stream can be decoded")
 
     def lay_out(self, *, lacks_times: bool, shows_passed: bool) -> None:
-        """From now on each run of time behind the one before; where packets lack times, frames get those of the packets in the
-        order in which they are shown. ``shows_passed``: as in ``laid_out``."""
-        self.is_laid_out, self._shows_passed, self.seekable = True, shows_passed, False
-        self._is_untimed = self._is_untimed or lacks_times
-        self.rewind()
-
-    def seek(self, pts: int) -> None:
-        """To the last place before ``pts`` from which the demuxer can read on; to the start where it knows none."""
-        self._flush()
-        if not self._goes_to(pts):
-            self.rewind()
-
-    def _goes_to(self, moment: int, *, any_frame: bool = False) -> bool:
-        """Whether the demuxer knows a place for it, and stands there now. Raises OutOfMemory."""
-        try:
-            self._container.seek(moment, stream=self.stream, any_frame=any_frame)
-        except av.error.MemoryError as exc:
-            raise OutOfMemory(f"seeking: {exc.strerror}") from exc
-        except av.error.FFmpegError:
-            return False
-        return True
-
-    def rewind(self) -> None:
-        """To the first packet. A moment well before the start finds it in most formats; some know their first moment only, and
-        where an index begins later, or packets lack times, the file is opened again. Raises CorruptMedia."""
-        self._flush()
-        start = self.stream.start_time or 0
-        if not self._goes_to(start - round(BEFORE_START_S / time_base_of(self.stream))):
-            self._goes_to(start)
-        if not self._is_at_start():
-            self._container, self.stream = self._reopen()
-            if not self._is_at_start():
-                raise CorruptMedia("the file cannot be read from its start again")
-
-    def _is_at_start(self) -> bool:
-        """Whether the next packet, kept for ``packets``, is the first that the file gave when it was opened."""
-        packets = self._packets()
-        packet = next(packets, None)
-        self._begun = packets if packet is None else chain((packet,), packets)
-        return self._head is None or (packet is not None and (packet.pos, packet.size) == self._head)
-
-    def ends_where_its_index_ends(self) -> bool:
-        """Whether the file has no packet behind the last that its index names: fragments may be announced where only FFmpeg
-        looks, and are put into the index when they are reached. False, too, where reading on fails."""
-        entries = self.stream.index_entries
-        known = len(entries)
-        self._flush()
-        behind = entries[known - 1].timestamp + round(BEFORE_START_S / time_base_of(self.stream))
-        if not self._goes_to(behind, any_frame=True):
-            return False
-        try:
-            return all(len(self.stream.index_entries) == known for _ in self._container.demux(self.stream))
-        except av.error.MemoryError as exc:
-            raise OutOfMemory(f"reading on behind the index: {exc.strerror}") from exc
-        except av.error.FFmpegError:
-            return False
-
-    def packets(self) -> Iterator[Packet[VideoStream]]:
-        """On from here to the end. Raises MediaTooLarge beyond the packet limit, OutOfMemory, and CorruptMedia for times that
-        do not fit."""
-        packets, self._begun = self._begun or self._packets(), None
-        return laid_out(packets, self._leap, shows_passed=self._shows_passed) if self.is_laid_out else packets
-
-    def _packets(self) -> Iterator[Packet[VideoStream]]:
-        count = bad_in_a_row = 0
-        while bad_in_a_row < MAX_BAD_READS:
-            try:
-                for packet in self._container.demux(self.stream):
-                    if not packet.size and stamp_of(packet) is None:
-                        return
-                    bad_in_a_row = 0
-                    count += 1
-                    self.counts.packets += 1
-                    if count > self._limits.max_packets:
-                        raise MediaTooLarge(f"more than {self._limits.max_packets} packets")
-                    if packet.size:
-                        if self._is_untimed and packet.dts is not None:
-                            packet.pts = packet.dts
-                        elif self._lacks_dts and packet.pts is not None:
-                            packet.dts = None
-                        yield packet
-                return
-            except av.error.MemoryError as exc:
-                raise OutOfMemory(f"reading a packet: {exc.strerror}") from exc
-            except av.error.FFmpegError:
-                bad_in_a_row += 1
-                self.counts.bad += 1
+        """As ``Demuxer.lay_out``: from now on the stream is read from its start only."""
+        self.seekable = False
+        self.demuxer.lay_out(lacks_times=lacks_times, shows_passed=shows_passed)
 
     def _flush(self) -> None:
         self._codec.flush_buffers()
         self._stamps.clear()
-        self._begun = None
-
-    def latest_from(self, dts: int) -> int | None:
-        """The latest moment shown by a packet that is decoded at ``dts`` or later, or a little earlier; None without any."""
-        self._flush()
-        if not self._goes_to(dts, any_frame=True):
-            return None
-        stamps = (stamp_of(packet) for packet in self.packets() if not packet.is_discard)
-        return max((stamp for stamp in stamps if stamp is not None), default=None)
-
-    def packets_from(self, pts: int) -> Iterator[Packet[VideoStream]]:
-        self.seek(pts)
-        return self.packets()
+        self._known.clear()
+        self._opening = None
 
     def key_frame_at(
         self, pts: int, start: int, after: int | None, more: int = 0, before: int | None = None
@@ -222,10 +100,10 @@ class Reader:
     def key_frames_among(self, wanted: Sequence[tuple[int, int]]) -> Iterator[av.VideoFrame]:
         """What ``key_frame_at`` gives for the key frames of these times, each with its own ``more`` and before the next of them,
         in one way through the file; no more as soon as it ``doubts_keys``."""
-        self.rewind()
+        self.demuxer.rewind()
         befores = [*(stamp for stamp, _ in wanted[1:]), None]
         left = {stamp: (more, before) for (stamp, more), before in zip(wanted, befores, strict=True)}
-        marked = mark_needed(self.packets(), None)
+        marked = mark_needed(self.demuxer.packets(), None)
         line = InTime(-MAX_STAMP)
         packet, _, coming = next(marked, (None, False, ()))
         packets = (behind for behind, _, _ in marked)
@@ -269,9 +147,9 @@ class Reader:
         ``wanted`` rises; frames that are not the nearest to one of its moments, and to which no other frame refers, may be
         missing if ``may_skip``. ``start`` is the first moment of the file.
         """
-        key, packets = self._locate(wanted[0], start)
+        key, packets = self._behind_opening(wanted[0]) or self._locate(wanted[0], start)
         stamp = None if key is None else stamp_of(key)
-        skips = may_skip and self._codec.name in SKIPPING_CODECS and not self._is_untimed
+        skips = may_skip and self._codec.name in SKIPPING_CODECS and not self.demuxer.is_untimed
         floor = start if stamp is None or stamp > wanted[0] else max(stamp, start)
         spoilt, was_seekable = self._spoilt, self.seekable
         frames = self._in_time(packets if key is None else chain((key,), packets), wanted if skips else None, floor)
@@ -294,6 +172,14 @@ class Reader:
         if not is_key and (not is_spoilt or self._lost_keys > max(MAX_SPOILT_KEYS, self._tried_keys // 4)):
             self._doubts_keys, self.seekable, self.keys = True, False, None
 
+    def _behind_opening(self, pts: int) -> tuple[Packet[VideoStream], Iterator[Packet[VideoStream]]] | None:
+        """As ``_locate``, where that is the first packet and the decoder is right behind the first frame still."""
+        opening, self._opening = self._opening, None
+        if opening is None or self._spoilt or self.counts.bad or not opening.leads_to(pts):
+            return None
+        key, packets, self._known = opening.again()
+        return key, packets
+
     def _locate(self, pts: int, start: int) -> tuple[Packet[VideoStream] | None, Iterator[Packet[VideoStream]]]:
         """The last key frame at or before ``pts`` that can be found by seeking, and the packets after it; from the start of the
         file (then None if it does not start with a key frame) if there is none."""
@@ -302,11 +188,11 @@ class Reader:
             return self._locate_known(self.keys, *known, pts, start)
         back_s = 0.0
         while True:
-            target = pts - round(back_s / time_base_of(self.stream))
+            target = pts - round(back_s / time_base_of(self.demuxer.stream))
             from_start = not self.seekable or target <= start
             if from_start:
-                self.rewind()
-            packets = self.packets() if from_start else self.packets_from(target)
+                self.demuxer.rewind()
+            packets = self.demuxer.packets() if from_start else self.demuxer.packets_from(target)
             first = next(packets, None)
             if from_start and (first is None or not first.is_keyframe):
                 return None, packets if first is None else chain((first,), packets)
@@ -321,11 +207,11 @@ class Reader:
     ) -> tuple[Packet[VideoStream] | None, Iterator[Packet[VideoStream]]]:
         """As ``_locate``, of the key frame that reading through has told. A demuxer goes by stamps and by indexes that may say
         what they like: one that leads elsewhere is asked no more."""
-        second = round(1 / time_base_of(self.stream))
+        second = round(1 / time_base_of(self.demuxer.stream))
         for target in (pts, decoded - second):
             if not self.seekable or target <= start:
                 break
-            packets = self.packets_from(target)
+            packets = self.demuxer.packets_from(target)
             key = next_key(packets, pts)
             if key is None:
                 continue
@@ -336,14 +222,14 @@ class Reader:
                 return key, packets
         else:
             self.seekable = False
-        self.rewind()
-        packets = self.packets()
+        self.demuxer.rewind()
+        packets = self.demuxer.packets()
         return next((packet for packet in packets if packet.is_keyframe and stamp_of(packet) == shown), None), packets
 
     def decode_through(self) -> Iterator[av.VideoFrame]:
         """Every good frame of the file."""
-        self.rewind()
-        return (frame for packet in chain(self.packets(), (None,)) for frame in self._decode(packet))
+        self.demuxer.rewind()
+        return (frame for packet in chain(self.demuxer.packets(), (None,)) for frame in self._decode(packet))
 
     def _in_time(
         self, packets: Iterator[Packet[VideoStream]], wanted: Sequence[int] | None, floor: int
@@ -365,6 +251,8 @@ class Reader:
         yield from line.give(self._decode(None), (), delays=False)
 
     def _decode(self, packet: Packet[VideoStream] | None, is_needed: bool = True) -> list[av.VideoFrame]:
+        if self._known:
+            return self._known.popleft()
         skip: Literal["DEFAULT", "NONREF"] = "DEFAULT" if is_needed else "NONREF"
         if skip != self._skip:
             self._codec.skip_frame = self._skip = skip
@@ -377,7 +265,7 @@ class Reader:
             self._note_spoilt(None if packet is None or packet.is_discard else stamp_of(packet))
             return []
         self.counts.decoded += len(frames)
-        if self._is_untimed:
+        if self.demuxer.is_untimed:
             if packet is not None:
                 self._stamps.append(packet.dts)
             for frame in frames:
@@ -385,15 +273,12 @@ class Reader:
         for frame in frames:
             if frame.is_corrupt:
                 self._note_spoilt(frame.pts)
-        return [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]
+        good = [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]
+        if self._opening is not None:
+            self._opening.note(good)
+        return good
 
     def _note_spoilt(self, stamp: int | None) -> None:
         self._spoilt += 1
         if stamp is not None:
             self.spoilt_at.add(stamp)
-
-
-def time_base_of(stream: VideoStream) -> Fraction:
-    if not stream.time_base:
-        raise CorruptMedia("a stream without a time base")
-    return stream.time_base

@@ -16,8 +16,8 @@ from av.video.stream import VideoStream
 
 from worker.errors import UnsupportedMedia
 from worker.frames import probe
+from worker.frames.demuxer import Demuxer
 from worker.frames.limits import Limits
-from worker.frames.reader import Reader
 from worker.program_tables import PACKET, SYNC, payload, pid_of
 
 _BEGINS: Final = b"\x00\x00\x01"
@@ -45,12 +45,12 @@ class _Unit(NamedTuple):
 
 def count_changes(file: BinaryIO, limits: Limits, stream: VideoStream, pids: set[int]) -> int:
     """How often the pictures of a file's stream go on under another PID, of which its demuxer says nothing but in which place
-    it found them. Raises as ``check_apart`` and ``Reader`` do."""
+    it found them. Raises as ``check_apart`` and ``Demuxer`` do."""
     fd = file.fileno()
     place = os.lseek(fd, 0, os.SEEK_CUR)  # of whoever reads the file already
     with probe.open_container(file, limits, parses=False) as container:
         same = probe.stream_at(container, stream.index)
-        packets = Reader(container, same, limits, 1, lambda: (container, same)).packets()
+        packets = Demuxer(container, same, limits, lambda: (container, same)).packets()
         sent = ((_pid_at(fd, packet.pos), packet) for packet in packets if packet.pos is not None)
         changes = check_apart(sent, stream.codec_context.name, pids)
     os.lseek(fd, place, os.SEEK_SET)

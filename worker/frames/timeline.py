@@ -9,7 +9,7 @@ import math
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -132,35 +132,49 @@ class Order:
         return self._longest_untimed > REORDERED or self.untimed > 0.6 * self.count
 
 
-def from_index(
-    stream: VideoStream,
-    clock: Clock,
-    first: Packet[VideoStream],
-    header: Clip,
-    offsets: Offsets | None,
-    latest_from: Callable[[int], int | None],
-) -> Timeline | None:
-    """By the container's index, reading no more than its last packets; None where it has none, one with gaps, one into which
-    fragments were put, or one whose time does not rise. ``header`` is what the file's head says of itself; frames that the
-    index has beyond its length make the clip longer.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Index:
+    """When the pictures that a container's index names are decoded, in ticks: all, those ``shown``, and ``keys`` among all.
+    ``latest``: the latest moment shown of what is decoded with the last of them, or later; None: unknown."""
+
+    all: npt.NDArray[np.int64]
+    shown: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.int64]
+    offsets: Offsets
+    latest: int | None = None
+
+    @property
+    def second_key(self) -> float:
+        """Infinite where there is none."""
+        return min(self.keys[1:].tolist(), default=math.inf)
+
+
+def read_index(stream: VideoStream, time_base: Fraction, offsets: Offsets | None) -> Index | None:
+    """None where the container has no index, one with gaps, one into which fragments were put, or one whose time does not rise;
+    and where not all of its frames are shown about when they are decoded.
 
     ISO indexes hold decoding times: the distance from decoding to presentation of the first key frame holds for all of them
     closely enough to seek by, unless the distances (``offsets``; None: unknown) differ by more than ``MAX_SPREAD_S``, or one lays
-    a picture behind a later key frame, which leaves it out if read on from. Nor may anything be shown well behind the end:
-    ``latest_from`` gives the latest moment shown of all that is decoded at a time or later.
+    a picture behind a later key frame, which leaves it out if read on from.
     """
-    duration_s, fps = header.duration_s, header.fps
     entries = np.fromiter(((e.timestamp, e.is_keyframe, e.is_discard) for e in stream.index_entries), _ENTRY)
     shown, keys = entries["at"][~entries["is_discard"]], entries["at"][entries["is_key"]]
     if not len(keys) or not len(shown) or len(entries) > stream.frames or (len(entries) == len(keys) != stream.frames):
         return None
-    if np.any(np.diff(shown) <= 0) or offsets is None or offsets.spread * clock.time_base > MAX_SPREAD_S:
+    if np.any(np.diff(shown) <= 0) or offsets is None or offsets.spread * time_base > MAX_SPREAD_S:
         return None
     of_entries = offsets.of(len(entries))
     if of_entries is None or not _keys_come_in_time(entries["at"] + of_entries, entries["is_key"]):
         return None
+    return Index(all=entries["at"], shown=shown, keys=keys, offsets=offsets)
+
+
+def from_index(index: Index, clock: Clock, first: Packet[VideoStream], header: Clip) -> Timeline | None:
+    """None where it ends well before the clip does, or anything is shown well behind its end. ``header`` is what the file's head
+    says of itself; frames that the index has beyond its length make the clip longer."""
+    duration_s, fps, shown = header.duration_s, header.fps, index.shown
     shift = 0
-    if first.pts is not None and first.dts is not None and entries["at"][0] == first.dts:
+    if first.pts is not None and first.dts is not None and index.all[0] == first.dts:
         shift = first.pts - first.dts
     last_s = clock.seconds(int(shown[-1]) + shift)
     if duration_s - last_s > max(1.5, 0.05 * duration_s):
@@ -168,15 +182,14 @@ def from_index(
     measured_s = max(duration_s, last_s + _step(shown) * float(clock.time_base))
     if measured_s > 1.05 * duration_s:
         fps = len(shown) / measured_s
-    latest = latest_from(int(shown[-1]) - offsets.spread)
-    if latest is None or clock.seconds(latest) > 1.05 * measured_s:
+    if index.latest is None or clock.seconds(index.latest) > 1.05 * measured_s:
         return None
     return Timeline(
-        clip=replace(header, duration_s=measured_s, fps=fps, keys_s=_seconds(keys + shift, clock)),
+        clip=replace(header, duration_s=measured_s, fps=fps, keys_s=_seconds(index.keys + shift, clock)),
         n_frames=len(shown),
-        has_edit_list=len(shown) < len(entries),
+        has_edit_list=len(shown) < len(index.all),
         variable_rate=_is_variable(shown),
-        may_repeat=offsets.spread > 0,
+        may_repeat=index.offsets.spread > 0,
     )
 
 

@@ -17,9 +17,9 @@ from tests.worker.frames.conftest import RECIPES, encode
 from worker.errors import OutOfMemory
 from worker.frames import decord
 from worker.frames.choose import DecoderName, open_media
+from worker.frames.demuxer import Demuxer
 from worker.frames.limits import Limits
 from worker.frames.pyav import PyavDecoder
-from worker.frames.reader import Reader
 from worker.types import SamplingRequest, Strategy
 
 CLIPS = (
@@ -248,7 +248,7 @@ def test_an_empty_packet_is_not_the_end(clips: Any) -> None:
             kept.pts, kept.dts, kept.time_base, kept.stream = packet.pts, packet.dts, packet.time_base, copy
             new.mux(kept)
     with av.open(str(path)) as container:
-        assert sum(1 for _ in Reader(container, container.streams.video[0], Limits(), 1, pytest.fail).packets()) == 71
+        assert sum(1 for _ in Demuxer(container, container.streams.video[0], Limits(), pytest.fail).packets()) == 71
 
 
 def test_damage_is_counted(clips: Any) -> None:

@@ -18,9 +18,9 @@ from tests.worker.frames.conftest import FPS, Clips, Recipe, draw, encode, short
 from worker.errors import MediaTooLong
 from worker.frames import sampling
 from worker.frames.choose import DecoderName, open_media
+from worker.frames.demuxer import Demuxer
 from worker.frames.limits import Limits
 from worker.frames.pyav import PyavDecoder
-from worker.frames.reader import Reader
 from worker.ports import OpenMedia
 from worker.types import SamplingRequest, Strategy
 
@@ -211,7 +211,7 @@ def test_pictures_without_any_time_are_looked_at(clips: Clips, read_barcode: Any
 
 def test_when_matroska_is_decoded_is_not_guessed(clips: Clips) -> None:
     with av.open(str(clips["h264_mkv"].path)) as container:
-        packets = list(Reader(container, container.streams.video[0], Limits(), 1, pytest.fail).packets())
+        packets = list(Demuxer(container, container.streams.video[0], Limits(), pytest.fail).packets())
     assert len(packets) == N
     assert all(packet.dts is None and packet.pts is not None for packet in packets)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import av
 import numpy as np
 import pytest
 
+from worker.frames.demuxer import time_base_of
 from worker.frames.limits import Limits
 from worker.frames.pyav import pts_of
-from worker.frames.reader import Reader, time_base_of
+from worker.frames.reader import Reader
 from worker.frames.reordering import offsets_of
 from worker.frames.sampling import Clip
-from worker.frames.timeline import Clock, Timeline, from_index
+from worker.frames.timeline import Clock, Timeline, from_index, read_index
 
 PLAIN = [(at, at) for at in range(20)]
 SHOWN = (0, 2, 1, 4, 3, 6, 5, 8, 7, 9)
@@ -49,8 +51,11 @@ def read(path: Path, duration_s: float, fps: float) -> Timeline | None:
         reader = Reader(container, video, Limits(), 1, pytest.fail)
         head, first = reader.first()
         clock = Clock(start=pts_of(first), time_base=time_base_of(video))
-        header = Clip(duration_s=duration_s, fps=fps, keys_s=())
-        return from_index(video, clock, head, header, offsets_of(opened.fileno()), reader.latest_from)
+        index = read_index(video, clock.time_base, offsets_of(opened.fileno()))
+        if index is None:
+            return None
+        index = replace(index, latest=reader.demuxer.latest_from(int(index.shown[-1]) - index.offsets.spread))
+        return from_index(index, clock, head, Clip(duration_s=duration_s, fps=fps, keys_s=()))
 
 
 def picture(at: int) -> av.VideoFrame:
