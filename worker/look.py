@@ -51,7 +51,7 @@ class FrameLook:
     sighting: FrameSighting
     faces: tuple[FaceLook, ...]
     small_HWC: UInt8 | None = None
-    """A copy of it at detection scale, where a face votes."""
+    """It at detection scale, where a face votes: a view, which holds all of the frame's memory until the look is noted."""
     is_crowded: bool = False
     """Whether a face that could vote was not looked at, as there were enough larger ones."""
 
@@ -145,5 +145,5 @@ def _seen(frame: Frame, glance: FrameSighting, cut: _Cut, scores: Iterator[tuple
         for i in range(len(cut.boxes_N4))
     )
     sighting = replace(glance, faces=tuple(face.sighting for face in faces))
-    small_HWC = frame.small_HWC.copy() if cut.votes_N.any() else None  # a view would hold all of the frame's memory
+    small_HWC = frame.small_HWC if cut.votes_N.any() else None
     return FrameLook(sighting=sighting, faces=faces, small_HWC=small_HWC, is_crowded=cut.is_crowded)

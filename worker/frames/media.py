@@ -16,7 +16,7 @@ from worker.frames.peer import Peer
 from worker.frames.sharing import SharedMemory
 from worker.types import Frame, Json, MediaInfo, MediaKind, SamplingRequest, UInt8
 
-FRAMES_AHEAD = 8
+FRAMES_AHEAD = 4
 """The child decodes at most so many frames ahead."""
 SPARE_SLOTS = 2
 """Where frames that are held leave fewer slots than these, the next is given out as a copy: decoding never waits for a reader."""

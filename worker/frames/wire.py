@@ -21,6 +21,7 @@ from worker.types import Frame, Json, Layout, MediaInfo, MediaKind, SamplingRequ
 
 HEADER = struct.Struct("!I")
 MAX_MESSAGE_BYTES = 1 << 20
+_READ_BYTES = 1 << 16
 _MAX_TEXT = 64
 _MAX_ERROR_TEXT = 300
 _MAX_FPS = 1e9
@@ -66,6 +67,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._unread = b""
 
     def send(self, message: Json, *, timeout_s: float, fds: Sequence[int] = ()) -> None:
         self._sock.settimeout(max(timeout_s, 1e-3))
@@ -80,17 +82,23 @@ class Channel:
 
     def receive(self, patience: Patience) -> Json:
         def read(size: int) -> bytes:
-            while (left_s := patience.spend()) > 0:  # asked also where bytes are there: a peer may always have some
-                self._sock.settimeout(min(left_s, LOOK_S))
-                try:
-                    return self._sock.recv(size)
-                except TimeoutError:
-                    continue
-                except ConnectionResetError as exc:
-                    raise PeerGone from exc
-            raise TimeoutError
+            data = self._unread or self._some(patience)
+            self._unread = data[size:]
+            return data[:size]
 
         return read_message(read)
+
+    def _some(self, patience: Patience) -> bytes:
+        """What has come: a message at a time, as a rule."""
+        while (left_s := patience.spend()) > 0:  # asked also where bytes are there: a peer may always have some
+            self._sock.settimeout(min(left_s, LOOK_S))
+            try:
+                return self._sock.recv(_READ_BYTES)
+            except TimeoutError:
+                continue
+            except ConnectionResetError as exc:
+                raise PeerGone from exc
+        raise TimeoutError
 
     def close(self) -> None:
         self._sock.close()
