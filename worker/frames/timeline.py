@@ -38,7 +38,7 @@ class Clock:
     time_base: Fraction
 
     def seconds(self, pts: int) -> float:
-        return float((pts - self.start) * self.time_base)
+        return (pts - self.start) * self.time_base.numerator / self.time_base.denominator
 
     def pts(self, time_s: float) -> int:
         return self.start + math.ceil(round(time_s / float(self.time_base) - 0.5, 6))  # of two as near the earlier; floats err
