@@ -70,7 +70,9 @@ def receivers_refuse(stand: Stand) -> Running:
             # What waited may be done before Prometheus has looked at the worker for the first time: then nothing increases.
             meanwhile=stand.one_at_a_time("untouched"),
         )
-    stand.await_firing("VeriframeTargetDown", "VeriframeNothingEnds")
+    with standing_still(worker):
+        stand.clip("untouched")
+        stand.await_firing("VeriframeTargetDown", "VeriframeNothingEnds")
     stand.target("worker-of-another-version")
     stand.receiver.status = 200
     stand.await_firing("VeriframeCallbackDelay")
@@ -78,6 +80,19 @@ def receivers_refuse(stand: Stand) -> Running:
     stand.clip("no_face", callback_url=stand.hook("gone"))
     stand.await_firing("VeriframeCallbacksDead", "VeriframeFailureRatio", meanwhile=stand.gone)
     return worker
+
+
+@contextlib.contextmanager
+def standing_still(worker: Running) -> Iterator[None]:
+    """Its processes that take scans are stopped: for half a minute they still count as ready."""
+    parents = worker.below("worker.queue.parent")
+    for parent in parents:
+        parent.suspend()
+    try:
+        yield
+    finally:
+        for parent in parents:
+            parent.resume()
 
 
 def processes_die(stand: Stand, worker: Running, waiting: str) -> None:
