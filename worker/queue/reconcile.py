@@ -89,7 +89,7 @@ class Reconciler:
         if silent:
             self.telemetry.count(ACTIONS_TAKEN, "rung", by=len(silent))
         self._clean()
-        self.telemetry.set(LAST_PASS, time.time())
+        self.telemetry.set(LAST_PASS, self.records.now_s())  # one clock for all workers: the latest is looked for
         return Pass(elected=True, expired=tuple(taken), rung=tuple(ring))
 
     def _clean(self) -> None:

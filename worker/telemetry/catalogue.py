@@ -133,7 +133,9 @@ CALLBACK_DELAY = _metric(
 )
 DELIVERIES = _metric("counter", "callback_deliveries_total", "Tries of callbacks by what came of them", ("outcome", OUTCOMES))
 ACTIONS_TAKEN = _metric("counter", "reconciler_actions_total", "What the reconciler put right", ("action", ACTIONS))
-LAST_PASS = _metric("gauge", "reconciler_last_pass_timestamp_seconds", "When this worker's reconciler last ended a pass")
+LAST_PASS = _metric(
+    "gauge", "reconciler_last_pass_timestamp_seconds", "When this worker's reconciler last ended a pass, by Redis's clock"
+)
 MODEL = _metric(
     "gauge",
     "model_info",

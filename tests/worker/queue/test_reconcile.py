@@ -198,6 +198,18 @@ def test_what_a_pass_does_is_counted(redis: Redis) -> None:
     assert abs(told.shown["reconciler_last_pass_timestamp_seconds",] - time.time()) < 60
 
 
+def test_the_last_pass_is_told_by_redis_s_clock_whatever_the_machine_s(redis: Redis) -> None:
+    """A worker whose own clock is ahead would hide for so long that nobody passes any more."""
+
+    class Behind(Records):
+        def now_ms(self) -> int:
+            return super().now_ms() - 3_600_000
+
+    told = Recorded()
+    reconciler(Behind(redis), telemetry=told).run_once()
+    assert abs(told.shown["reconciler_last_pass_timestamp_seconds",] - (time.time() - 3600)) < 60
+
+
 def test_who_is_not_elected_says_nothing(records: Records) -> None:
     told = Recorded()
     reconciler(records, "a").run_once()
