@@ -9,12 +9,13 @@ from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
+from worker import __version__
 from worker.errors import ConfigError, RedisDown
 from worker.queue.backlog import read_backlog
 from worker.queue.desk import Desk
@@ -35,6 +36,8 @@ class Metrics:
         self._latency = Histogram(
             request.name, request.help, request.label_names, buckets=request.buckets, registry=self._registry
         )
+        build = catalogue.BUILD
+        Gauge(build.name, build.help, build.label_names, registry=self._registry).labels(__version__).set(1)
         self._registry.register(_Queue(desk, roster))
 
     def answered(self, method: str, route: str, status: int, took_s: float) -> None:

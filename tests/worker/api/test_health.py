@@ -13,11 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from tests.worker.api.conftest import Serve, Service, scan_one
+from worker import __version__
 from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.record import Claim
 from worker.queue.requests import QUEUES
-from worker.telemetry.catalogue import OF_THE_API, WORKERS
+from worker.telemetry.catalogue import BUILD, OF_THE_API, WORKERS
 
 
 def metrics(service: Service) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -78,7 +79,7 @@ def test_a_redis_that_refuses_writes_is_down_with_its_reason(service: Service, r
     told, workers = ready.json()["checks"]
     assert (told["name"], told["ok"], workers["ok"]) == ("redis", False, True)
     assert told["detail"].startswith("Redis takes no writes: NOREPLICAS")
-    assert {name for name, _ in found if not name.startswith("veriframe_http")} == {"veriframe_redis_up"}
+    assert {name for name, _ in found if not name.startswith(("veriframe_http", "veriframe_build"))} == {"veriframe_redis_up"}
     assert of(found, "veriframe_redis_up") == 0
     assert service.client.get("/readyz").status_code == 200
     assert of(metrics(service), "veriframe_redis_up") == 1
@@ -150,7 +151,7 @@ def test_what_the_api_tells_is_what_the_catalogue_says(service: Service) -> None
     service.client.get("/livez")
     told = text_string_to_metric_families(service.client.get("/metrics").text)
     families = {family.name: (family.type, family.documentation) for family in told if not family.name.endswith("_created")}
-    assert families == {metric.name.removesuffix("_total"): (metric.kind, metric.help) for metric in OF_THE_API}
+    assert families == {metric.name.removesuffix("_total"): (metric.kind, metric.help) for metric in (*OF_THE_API, BUILD)}
 
 
 def test_dead_scans_and_callbacks_are_counted(service: Service, redis: Redis) -> None:
@@ -182,6 +183,7 @@ def test_probes_and_metrics_answer_without_redis(away: Service) -> None:
     assert "127.0.0.1" not in ready.text
     found = metrics(away)
     assert of(found, "veriframe_redis_up") == 0
+    assert of(found, "veriframe_build_info", version=__version__) == 1
     assert not any(name.startswith("veriframe_scans") for name, _ in found), "unknown is not zero"
 
 
