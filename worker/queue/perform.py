@@ -40,7 +40,7 @@ from worker.queue.records import PASSED_ON_S, Records
 from worker.queue.reports import identified, taken_over
 from worker.queue.requests import RequestOptions, RequestSource
 from worker.report import ErrorItem, FrameItem, Report
-from worker.telemetry.catalogue import SCORE, STAGE
+from worker.telemetry.catalogue import LEFT, SCORE, STAGE
 from worker.telemetry.port import SILENT, Telemetry
 from worker.types import SamplingRequest, Strategy
 
@@ -169,6 +169,7 @@ class Performer:
             return self.records.fail(claim, code="internal", message="cancelled", retryable=False)
         except (UnreadableRecord, StorageError) as exc:  # another worker's version may know it, its disk have room for it
             log.warning("scan %s is left to another worker: %s", claim.id, exc)
+            self.telemetry.count(LEFT, exc.code)
             wait_s = PASSED_ON_S if isinstance(exc, UnreadableRecord) else self.records.terms.backoff_s
             full = (LONGEST_WITHOUT_ROOM_S, OFTEN) if isinstance(exc, StorageFull) else (0, 0)
             passed_on = self.records.pass_on(claim, str(exc), wait_s=wait_s, full=full)

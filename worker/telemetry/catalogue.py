@@ -23,6 +23,8 @@ ERRORS = (
 )  # fmt: skip
 RETRYABLE = ("fetch_rate_limited", "fetch_timeout", "decode_crash", "lease_lost", "internal")
 """Codes that a second attempt is made for."""
+LEAVING = ("unreadable_record", "storage_full", "storage_down")
+"""Codes that say what another worker may be able to do."""
 BACKENDS = (
     "onnxruntime", "onnxruntime-cuda", "openvino", "openvino-bf16", "tensorrt", "tensorrt-rtx", "torch-tensorrt", "torch",
 )  # fmt: skip
@@ -128,6 +130,7 @@ CHILD_RESTARTS = _metric(
 )
 RETRIES = _metric("counter", "scan_retries_total", "Attempts that failed and are made again", ("code", RETRYABLE))
 DEAD_LETTERS = _metric("counter", "dead_letters_total", "Scans whose attempts were used up", ("code", RETRYABLE))
+LEFT = _metric("counter", "scans_left_total", "Times that a scan was left to another worker", ("code", LEAVING))
 CALLBACK_DELAY = _metric(
     "histogram", "callback_delay_seconds", "From the end of a scan to its accepted callback", buckets=DELAY_SECONDS
 )
@@ -162,7 +165,7 @@ OF_THE_API = (
     REQUESTS, REQUEST,
 )  # fmt: skip
 OF_A_WORKER = (
-    SCANS, STAGE, BATCH, FACES_SEEN, DECODER_RESTARTS, CHILD_RESTARTS, RETRIES, DEAD_LETTERS, CALLBACK_DELAY, DELIVERIES,
+    SCANS, STAGE, BATCH, FACES_SEEN, DECODER_RESTARTS, CHILD_RESTARTS, RETRIES, DEAD_LETTERS, LEFT, CALLBACK_DELAY, DELIVERIES,
     ACTIONS_TAKEN, LAST_PASS, MODEL, SCORE, FALLBACKS, BUILD,
 )  # fmt: skip
 """What its processes say; the GPUs are asked when the worker itself is."""

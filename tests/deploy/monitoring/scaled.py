@@ -28,6 +28,7 @@ OBJECTIVES = {
     "least_samples": 1.0,
     "child_restarts": 0.0,
     "leases_expired": 0.0,
+    "scans_left": 0.0,
     "reconciler_silence_seconds": 3.0,
     "callback_delay_seconds": 0.3,
     "callbacks_owed": 1.0,

@@ -71,8 +71,12 @@ def receivers_refuse(stand: Stand) -> Running:
             meanwhile=stand.one_at_a_time("untouched"),
         )
     with standing_still(worker):
-        stand.clip("untouched")
+        odd = f"vf:scan:{stand.clip('untouched').json()['id']}"
         stand.await_firing("VeriframeTargetDown", "VeriframeNothingEnds")
+        request = stand.redis.hget(odd, "request")
+        stand.redis.hset(odd, "request", '{"schema_version": 9}')
+    stand.await_firing("VeriframeScansLeft")
+    stand.redis.hset(odd, "request", request)
     stand.target("worker-of-another-version")
     stand.receiver.status = 200
     stand.await_firing("VeriframeCallbackDelay")

@@ -39,6 +39,7 @@ def test_what_one_worker_has_no_room_for_costs_no_attempt(redis: Redis, tmp_path
         redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
     assert attempt.perform(scan_id) == "finished"
     assert attempt.records.get(scan_id).tries == 1
+    assert attempt.told.counts["scans_left_total", error.code] == 4
 
 
 def test_nor_does_a_disk_that_takes_no_folder(redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

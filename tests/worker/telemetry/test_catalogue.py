@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from worker.backends.candidates import NAMES
-from worker.errors import BY_CODE
+from worker.errors import BY_CODE, StorageError, UnreadableRecord
 from worker.frames.peer import Lost
 from worker.queue.record import FINAL
 from worker.queue.requests import QUEUES
@@ -29,6 +29,7 @@ def test_the_closed_sets_are_those_of_the_program() -> None:
     assert set(catalogue.RETRYABLE) == {code for code in get_args(ErrorCode) if code == "internal" or BY_CODE[code].retryable}, (
         "a bug is tried again, too"
     )
+    assert set(catalogue.LEAVING) == {one.code for one in (UnreadableRecord, *StorageError.__subclasses__())}
     assert set(catalogue.BACKENDS) == set(NAMES)
     assert set(catalogue.STAGES) == set(Timings.model_fields)
     assert set(catalogue.KINDS) == set(MediaKind)
