@@ -36,8 +36,10 @@ class Findings:
 
 
 def failed_report(job: wire.Report, error: Exception, content: Content | None = None) -> wire.Report:
-    """The report of an item that could not be scanned; ``content`` None: its bytes could not be read."""
-    told = error_item(error).model_copy(update={"sha256": content.sha256 if content else None})
+    """The report of an item that could not be scanned; ``content`` None: its bytes could not be read. It speaks of
+    none either where they were hashed and then could not be opened: they went, or their disk did."""
+    scanned = None if isinstance(error, SourceError) else content
+    told = error_item(error).model_copy(update={"sha256": scanned.sha256 if scanned else None})
     return job.model_copy(update={"status": "failed", "finished_at": wire.now(), "progress": 1.0, "error": told})
 
 

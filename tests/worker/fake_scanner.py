@@ -1,7 +1,7 @@
 """``veriframe`` with a scanner of the tests' own behind the port; run as a script, so that slots can import it by name.
 
 What a file holds says what becomes of it: ``fake``, ``real``, ``uncertain``, ``slow`` (takes a minute), ``wait PATH`` (until PATH
-exists), ``broken``, ``bug`` (the scanner raises),
+exists), ``broken``, ``gone PATH`` (cannot be opened until PATH exists), ``bug`` (the scanner raises),
 ``unopened`` (its classifier cannot be opened), ``kill`` (its process dies), ``kill PATH`` (only once: PATH is made) or
 ``mute PATH`` (once, its process closes its pipe and lives on). Each scan appends its file's name to $FAKE_LOG.
 """
@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from worker.assemble import failed_report
 from worker.content import Content
 from worker.engine import EngineFailed
-from worker.errors import ModelError
+from worker.errors import ModelError, SourceError
 from worker.report import ErrorItem, Evidence, Media, Report, Source, Timings, Track, new_id, now
 from worker.settings import Settings
 from worker.types import Label, MediaKind, Reason
@@ -63,6 +64,9 @@ class FakeScanner:
                     if stat.S_ISSOCK(os.fstat(handle).st_mode):
                         os.close(handle)
             time.sleep(60)
+        if word == "gone" and not Path(argument).exists():
+            job = Report(id=new_id(), source=Source.of(path), created_at=now(), status="running")
+            return FakeResult(failed_report(job, SourceError("cannot open it"), content))
         return scanned(path, word)
 
 
@@ -77,7 +81,8 @@ def wait_for(path: Path, timeout_s: float = 30.0) -> None:
 def scanned(path: Path, word: str) -> FakeResult:
     base = Report(id=new_id(), source=Source.of(path), created_at=now(), finished_at=now(), status="completed")
     if word == "broken":
-        error = ErrorItem(code="corrupt", message="=nothing\x1b[31m in it", retryable=False)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        error = ErrorItem(code="corrupt", message="=nothing\x1b[31m in it", retryable=False, sha256=sha256)
         return FakeResult(base.model_copy(update={"status": "failed", "error": error}))
     label = Label.FAKE if word == "fake" else Label.UNCERTAIN if word == "uncertain" else Label.REAL
     score = {Label.FAKE: 0.9, Label.UNCERTAIN: 0.5}.get(label, 0.1)

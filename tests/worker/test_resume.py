@@ -59,6 +59,16 @@ def test_unchanged_items_are_shown_but_not_scanned_again(tmp_path: Path, scans: 
     assert scans() == (["fake", "real", "corrupt", "fake"], ["d"])
 
 
+def test_what_could_not_be_opened_once_it_was_hashed_is_scanned_again(tmp_path: Path, scans: Scans) -> None:
+    """Its disk or share was away for a moment: the same bytes are there in the next run."""
+    back = tmp_path / "back"
+    write(tmp_path, a=f"gone {back}")
+    assert scans() == (["unsupported"], ["a"])
+    back.touch()
+    assert scans() == (["real"], ["a"])
+    assert scans() == (["real"], [])
+
+
 def test_other_bytes_are_scanned_even_at_the_same_size_and_time(tmp_path: Path, scans: Scans) -> None:
     write(tmp_path, a="fake", b="real")
     scans()

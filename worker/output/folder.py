@@ -87,7 +87,7 @@ class ReportFolder:
                 left.unlink(missing_ok=True)  # another run over the same folder may have been first
         if self._pages is not None:
             self._pages.add(place, report, crops)
-        if content is not None and is_lasting(report):
+        if content is not None and content.sha256 == report.sha256 and is_lasting(report):
             state = State(
                 sha256=content.sha256,
                 size_bytes=content.size_bytes,
