@@ -13,6 +13,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from worker.errors import CorruptMedia, MediaTooLarge, OutOfMemory
+from worker.frames import probe
 from worker.frames.limits import Limits
 from worker.frames.packets import laid_out, stamp_of
 
@@ -163,6 +164,7 @@ class Demuxer:
             except av.error.MemoryError as exc:
                 raise OutOfMemory(f"reading a packet: {exc.strerror}") from exc
             except av.error.FFmpegError:
+                probe.check_disk(self._container)
                 bad_in_a_row += 1
                 self.counts.bad += 1
 

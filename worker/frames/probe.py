@@ -95,6 +95,13 @@ def open_container(
         yield container
 
 
+def check_disk(container: InputContainer) -> None:
+    """After a read that failed: raises OSError where the file's bytes cannot be had, which says nothing of the file. FFmpeg's own
+    error does not tell: it is the same for some damage."""
+    fd = int(container.options["fd"])
+    os.pread(fd, 1, os.lseek(fd, 0, os.SEEK_CUR))
+
+
 def video_stream(container: InputContainer, limits: Limits) -> VideoStream:
     """The stream to decode, within the limits; the others are discarded unread.
 

@@ -1,7 +1,8 @@
-"""Seeking finds what reading through has told, or is given up."""
+"""Seeking finds what reading through has told, or is given up; what a disk does not give is no damage."""
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 
 from tests.worker.frames.conftest import FPS, Clips, read_number, repeat
 from worker.frames.limits import Limits
+from worker.frames.probe import open_container
 from worker.frames.pyav import PyavDecoder, PyavMedia
+from worker.frames.reader import Reader
 from worker.types import SamplingRequest, Strategy
 
 KEYS = SamplingRequest(strategy=Strategy.KEYFRAMES)
@@ -102,3 +105,16 @@ def test_a_window_that_ends_behind_its_last_key_frame_shows_that(clips: Clips, e
         shown = [read_number(np.asarray(frame.rgb_HWC)) for frame in media.frames(request)]
     assert shown[-1] == end_of_key
     assert len(shown) == request.max_frames
+
+
+def test_a_disk_that_fails_is_no_damage(clips: Clips) -> None:
+    """The kernel gives an input/output error to all that read the file, FFmpeg among them."""
+    path = repeat(clips["h264"], clips.path("not_read.mkv"), 10).path
+    with path.open("rb") as file, open_container(file, Limits()) as container:
+        reader = Reader(container, container.streams.video[0], Limits(), 1, pytest.fail)
+        handles = [int(handle.name) for handle in Path("/proc/self/fd").iterdir() if handle.resolve() == path.resolve()]
+        with open("/proc/self/mem", "rb", buffering=0) as failing:
+            for handle in handles:
+                os.dup2(failing.fileno(), handle)
+        with pytest.raises(OSError, match=r"^\[Errno 5\] Input/output error$"):
+            list(reader.packets())
