@@ -14,6 +14,8 @@ from worker.frames.boot import Booted, boot
 
 NOT_HERE = ("-h", "--help", "--workers")
 """With one of these, or what begins so, ``scan`` decodes nothing in this process, or perhaps not."""
+NOTHING_TO_UNDO = (["scan"], ["calibrate"], ["doctor"])
+"""Commands that have nothing begun, or nothing to end, where Ctrl-C comes and they do not listen for it."""
 _booted: list[Booted] = []
 
 
@@ -38,9 +40,10 @@ def main() -> None:
     """As ``worker.cli.main``, with the decoders' process started before where a scan is asked for."""
     stdio.open_closed()
     if not scans_here(sys.argv[1:]):
-        from worker.cli import main as run
+        with _killed_by_ctrl_c() if sys.argv[1:2] in NOTHING_TO_UNDO else contextlib.nullcontext():
+            from worker.cli import main as run
 
-        run()
+            run()
         return
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no large matrices here, and threads cost NumPy's import time
     gc.disable()  # imports leave next to no garbage, and many objects for each collection to look through
@@ -59,7 +62,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _killed_by_ctrl_c() -> Iterator[None]:
-    """Until the scan itself listens, Ctrl-C ends the process at once: nothing is done yet, and libraries swallow Python's
+    """Until the command itself listens, Ctrl-C ends the process at once: nothing is done yet, and libraries swallow Python's
     exception now and then while they are imported."""
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler:  # somebody ignores it, or has another use for it

@@ -136,6 +136,17 @@ def test_ctrl_c_while_all_is_still_imported_ends_it(after_s: float) -> None:
     assert alive == []
 
 
+@pytest.mark.parametrize("line", ["scan clip.mp4", "scan clip.mp4 --workers 2", "calibrate FOLDER --out own.yaml", "doctor"])
+def test_no_library_hears_of_ctrl_c_while_it_is_imported(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """It may swallow Python's exception, or fail for it: the command then goes on, or says that the library is broken."""
+    heard: list[object] = []
+    monkeypatch.setattr("worker.cli.main", lambda: heard.append(signal.getsignal(signal.SIGINT)))
+    monkeypatch.setattr(sys, "argv", ["veriframe", *line.split()])
+    start.main()
+    assert heard == [signal.SIG_DFL]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_what_was_started_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = boot(), boot()
     monkeypatch.setattr(start, "_booted", [first])
