@@ -28,6 +28,7 @@ from typing import Any, Self
 
 from worker.content import Content
 from worker.errors import BY_CODE, VeriframeError
+from worker.exhausted import exhausted
 from worker.jobs import BuildScanner, Outcome, Task, do, failed
 from worker.output.text import escaped
 from worker.report import Report
@@ -213,7 +214,9 @@ def _slot_main(pipe: Connection, build: BuildScanner, settings: Settings) -> Non
         try:
             scanner = stack.enter_context(build(settings))
         except VeriframeError as exc:
-            pipe.send_bytes(_coded({"kind": "refused", "code": exc.code, "message": str(exc)}))
+            more = exhausted(exc)
+            error = exc if more is None else SlotsDied(f"a scanning process may not have more {more}: {exc}")
+            pipe.send_bytes(_coded({"kind": "refused", "code": error.code, "message": str(error)}))
             return
         stack.callback(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # it ends already
         pipe.send_bytes(_coded({"kind": "ready"}))

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.worker.fake_scanner import build
+from worker.errors import ModelError
 from worker.jobs import ItemScanner, Task
 from worker.settings import Settings
-from worker.slots import Slots
+from worker.slots import Slots, SlotsDied
 from worker.source.files import Item
 
 LIMIT_S = 60.0
@@ -82,3 +83,16 @@ class Held:
         self.entered += 1
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+def test_a_slot_without_memory_says_so_and_not_that_the_model_is_at_fault(tmp_path: Path) -> None:
+    """Exit code 4, as where the command's own process has none, not 2."""
+    tasks = [Task(item=Item(path=tmp_path / "a"))]
+    with Slots(build=build_without_memory, settings=Settings(), count=1) as slots, pytest.raises(SlotsDied, match="more memory"):
+        list(slots.run(tasks))
+
+
+@contextmanager
+def build_without_memory(settings: Settings) -> Iterator[ItemScanner]:
+    raise ModelError("cannot load the network") from RuntimeError("std::bad_alloc")
+    yield
