@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tests.worker.frames.conftest import FPS, Clips, read_number, repeat
+from worker.frames.demuxer import Demuxer
 from worker.frames.limits import Limits
 from worker.frames.probe import open_container
 from worker.frames.pyav import PyavDecoder, PyavMedia
-from worker.frames.reader import Reader
 from worker.types import SamplingRequest, Strategy
 
 KEYS = SamplingRequest(strategy=Strategy.KEYFRAMES)
@@ -111,10 +111,10 @@ def test_a_disk_that_fails_is_no_damage(clips: Clips) -> None:
     """The kernel gives an input/output error to all that read the file, FFmpeg among them."""
     path = repeat(clips["h264"], clips.path("not_read.mkv"), 10).path
     with path.open("rb") as file, open_container(file, Limits()) as container:
-        reader = Reader(container, container.streams.video[0], Limits(), 1, pytest.fail)
+        demuxer = Demuxer(container, container.streams.video[0], Limits(), pytest.fail)
         handles = [int(handle.name) for handle in Path("/proc/self/fd").iterdir() if handle.resolve() == path.resolve()]
         with open("/proc/self/mem", "rb", buffering=0) as failing:
             for handle in handles:
                 os.dup2(failing.fileno(), handle)
         with pytest.raises(OSError, match=r"^\[Errno 5\] Input/output error$"):
-            list(reader.packets())
+            list(demuxer.packets())
