@@ -221,15 +221,21 @@ class Desk:
         Where it is the one that holds, of this scan, nothing is written. Of a scan of a part of a video it is about that part
         alone; a decision on the whole goes over parts that have none of their own.
 
-        Raises NoSuchScan, UnreadableRecord, and Conflict for a scan that has no result of bytes.
+        Raises NoSuchScan, UnreadableRecord, and Conflict for a scan that has no result of bytes, or one of a part by a version
+        that did not say which.
         """
         record = self.record(scan_id, owner)
         if record.sha256 is None or record.state != "completed":
             raise Conflict(f"scan {scan_id} has no result of a content that a decision could be about")
+        options, summary = record.request.options, record.summary or {}
+        if "start_s" not in summary and (options.start_s or options.end_s is not None):
+            raise Conflict(
+                f"scan {scan_id} is of a part of a video, and by a version that did not say which: retry it, and decide then"
+            )
         report = as_stored(record)
         told = {"verdict": decision.verdict, "by": decision.by, "category": decision.category, "note": decision.note}
         source = _without_secrets(record.request.source)
-        part = {name: (record.summary or {}).get(name) for name in ("start_s", "end_s")}
+        part = {name: summary.get(name) for name in ("start_s", "end_s")}
         entry = {"owner": record.owner, "scan": scan_id, "sha256": record.sha256, "source": source, **part, **told}
         self._audit.write(entry, told)
         return still_there(self.records, self._overlaid([(record, report)]))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -197,6 +198,17 @@ def test_a_decision_on_a_part_of_a_video_holds_for_that_part_alone(desk: Desk) -
     assert said() == ["real human", "fake human", "fake human", "real human"], "the whole's where a part has none of its own"
     parts = [(entry["by"], entry["start_s"], entry["end_s"]) for _, entry in desk.audit("acme")]
     assert parts == [("ada", 0.0, 12.625), ("bob", None, None), ("eve", 0.0, 12.625)]
+
+
+@pytest.mark.parametrize("options", [{"start_s": 2.0}, {"end_s": 9.0}, {"start_s": 0.0}, {}])
+def test_a_part_that_an_earlier_version_did_not_tell_takes_no_decision(desk: Desk, options: dict[str, float]) -> None:
+    scan_id = submit(desk, options=options)
+    complete(desk.records, scan_id)
+    desk.records.redis.hset(desk.records.key("scan", scan_id), "summary", '{"verdict": "fake", "score": 0.9}')
+    is_part = bool(sum(options.values()))
+    with pytest.raises(Conflict, match="retry it") if is_part else contextlib.nullcontext():
+        desk.decide(scan_id, "acme", Decision(verdict="real", by="ada"))
+    assert len(desk.audit("acme")) == (not is_part)
 
 
 @pytest.mark.parametrize(
