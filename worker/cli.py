@@ -10,6 +10,9 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -107,9 +110,25 @@ def _missing(name: str, what: str, extra: str) -> typer.Exit:
 
 
 def _named(name: str, loaded: typer.Typer) -> Any:
-    command = get_command(loaded)
+    command: Any = get_command(loaded)
     command.name = name
+    _refuse_empty_paths(command)
     return command
+
+
+def _refuse_empty_paths(command: Any) -> None:
+    """Of every option and argument that names a file or folder: ``Path("")`` is the current folder."""
+    for below in getattr(command, "commands", {}).values():
+        _refuse_empty_paths(below)
+    for param in command.params:
+        if param.type_descriptor.annotation in (Path, list[Path]):
+            param.process_value = partial(_path_given, param.process_value)
+
+
+def _path_given(process: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
+    if "" in (value if isinstance(value, (list, tuple)) else [value]):
+        raise typer.BadParameter("it is empty, and names no file or folder; a variable that is not set, perhaps")
+    return process(ctx, value)
 
 
 def _show_version(wanted: bool) -> None:

@@ -64,3 +64,26 @@ def test_help_shows_flags_of_ours_alone(name: str) -> None:
     shown = veriframe(name, "--help")
     assert shown.exit_code == 0
     assert "completion" not in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["scan", "in", "--out", ""],
+        ["scan", "in", "--out="],
+        ["scan", "in", "--model", ""],
+        ["doctor", "--config", ""],
+        ["calibrate", ""],
+        ["enqueue", "--from", "list", "--from", ""],
+        ["feedback", "export", "--out", ""],
+        ["train", "", "--run", "run"],
+    ],
+)
+def test_an_empty_name_of_a_file_or_folder_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = veriframe(*arguments)
+    assert result.exit_code == 2
+    assert "it is empty, and names no file or folder" in " ".join(result.stderr.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())

@@ -208,7 +208,7 @@ def test_a_file_that_is_not_ours_is_not_written_over(run: Callable[..., Result],
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--out", ""], "name a file"),
+        (["--out", "."], "name a file"),
         (["--out", "x.reports"], "reports are kept"),
         (["--reports", "own.yaml"], "reports are kept"),
     ],
