@@ -18,6 +18,7 @@ _MORE = {
     errno.ENFILE: "open files on this machine (fs.file-max)",
     errno.EAGAIN: _THREADS,
     errno.ENOMEM: _MEMORY,
+    errno.EFBIG: "bytes in one file (ulimit -f)",
 }
 _TO_BEGIN_BYTES = 32 << 20
 """A thread's stack, of which systems give 8 MiB by default, and what Python allocates in it before anything else."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.worker.exhaustion import little_memory, no_more_files
+from tests.worker.exhaustion import little_memory, no_more_files, short_files
 from tests.worker.grey_media import Clip, scanner
 from worker.content import read_content
 from worker.engine import Engine, EngineOpening
@@ -16,6 +17,7 @@ from worker.errors import ModelError
 from worker.exhausted import exhausted
 from worker.frames.limits import Limits
 from worker.frames.sandbox import SandboxedFrames
+from worker.frames.sharing import SharedMemory
 from worker.model.checkpoint import load_spec
 from worker.resume import content_of, is_lasting
 
@@ -27,6 +29,7 @@ from worker.resume import content_of, is_lasting
         (OSError(errno.ENFILE, "Too many open files in system"), "fs.file-max"),
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "pids.max"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "ulimit -v"),
+        (OSError(errno.EFBIG, "File too large"), "ulimit -f"),
         (MemoryError(), "ulimit -v"),
         (ImportError("/lib/a.so: failed to map segment from shared object"), "ulimit -v"),
         (RuntimeError("can't start new thread"), "pids.max"),
@@ -88,6 +91,16 @@ def test_without_a_descriptor_a_file_is_neither_missing_nor_unreadable(tmp_path:
         raise AssertionError("not reached")
     with no_more_files():
         assert content_of(path, 1000) is None
+
+
+def test_memory_for_frames_that_may_not_be_so_large_leaves_no_descriptor_behind() -> None:
+    os.close(lowest := os.dup(0))
+    with short_files(100), pytest.raises(OSError, match="File too large") as failed:
+        SharedMemory(1 << 20)
+    assert "ulimit -f" in (exhausted(failed.value) or "")
+    del failed
+    os.close(after := os.dup(0))
+    assert after == lowest
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is not told how much a process has mapped")

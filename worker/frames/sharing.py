@@ -35,8 +35,12 @@ def anonymous_file(size_bytes: int) -> int:
     """A new descriptor of ``size_bytes`` zeros that no path names; the caller closes it."""
     if _HAS_MEMFD:
         fd = os.memfd_create("veriframe-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, size_bytes)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        try:
+            os.ftruncate(fd, size_bytes)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
     with tempfile.TemporaryFile() as file:
         file.truncate(size_bytes)
