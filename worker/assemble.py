@@ -13,7 +13,7 @@ import numpy as np
 from worker import report as wire
 from worker.content import Content
 from worker.errors import SourceError, VeriframeError
-from worker.exhausted import exhausted
+from worker.exhausted import lacking
 from worker.observe import Observations
 from worker.types import Coverage, Face, Label, MediaInfo, MediaKind, NoVerdict, Verdict
 from worker.verdict.draws import interval_width
@@ -50,11 +50,12 @@ def error_item(error: Exception) -> wire.ErrorItem:
         code = "unsupported"
     if code not in get_args(wire.ErrorCode):
         code = "internal"
-    message = str(error) if isinstance(error, VeriframeError) else f"{type(error).__name__}: {error}"
+    short = lacking(error)
+    message = str(error) if isinstance(error, VeriframeError) else short or f"{type(error).__name__}: {error}"
     return wire.ErrorItem(
         code=cast(wire.ErrorCode, code),
         message=printable(message)[:MESSAGE_LENGTH],
-        retryable=error.retryable if isinstance(error, VeriframeError) else exhausted(error) is not None,
+        retryable=error.retryable if isinstance(error, VeriframeError) else short is not None,
     )
 
 

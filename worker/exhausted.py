@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import mmap
 
 from worker.errors import ModelError
@@ -44,3 +45,17 @@ def exhausted(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):  # PyTorch
         return _MEMORY
     return _THREADS if isinstance(error, RuntimeError) and "can't start new thread" in str(error) else None
+
+
+def lacking(error: BaseException) -> str | None:
+    """``exhausted`` in a sentence, with what the error says."""
+    more = exhausted(error)
+    return None if more is None else f"this process may not have more {more}: {error}"
+
+
+def log_failure(log: logging.Logger, what: str, error: Exception) -> None:
+    """What failed: in a line where it is ``lacking``; otherwise a bug, with its place."""
+    if short := lacking(error):
+        log.error("%s: %s", what, short)
+    else:
+        log.error("%s", what, exc_info=error)

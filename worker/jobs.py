@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from worker.assemble import failed_report
 from worker.content import Content
 from worker.engine import EngineFailed
+from worker.exhausted import log_failure
 from worker.report import Report, Source, new_id, now, shown_path
 from worker.resume import State, content_of, is_unchanged
 from worker.settings import Settings
@@ -83,8 +84,8 @@ def do(task: Task, scanner: ItemScanner, on_progress: Callable[[Any], None] | No
         return Outcome(task=task, report=result.report, crops=result.crops, content=content, fingerprint=scanner.fingerprint)
     except EngineFailed as exc:
         why = exc.__cause__ or exc
-    except Exception as exc:
-        log.exception("an item could not be scanned")
+    except Exception as exc:  # noqa: BLE001 - logged
+        log_failure(log, "an item could not be scanned", exc)
         return Outcome(task=task, report=failed(path, exc))
     raise why  # out here it does not hold what it was raised over: frames
 

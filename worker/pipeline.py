@@ -20,6 +20,7 @@ from worker.assemble import Findings, all_frames, completed_report, failed_repor
 from worker.content import Content, read_content
 from worker.engine import EngineFailed, EngineOpened, EngineOpening
 from worker.errors import EmptyMedia, VeriframeError
+from worker.exhausted import log_failure
 from worker.explain import explained
 from worker.look import FaceRules, Look, look_at
 from worker.observe import Observations
@@ -161,8 +162,8 @@ class Scanner:
             raise
         except VeriframeError as exc:
             return ScanResult(report=failed_report(self._by_model(job), exc, content), crops={})
-        except Exception as exc:  # the job boundary: a bug costs one item, never the run
-            log.exception("scan %s failed", job.id)
+        except Exception as exc:  # noqa: BLE001 - the job boundary: a bug costs one item, never the run
+            log_failure(log, f"scan {job.id} failed", exc)
             return ScanResult(report=failed_report(self._by_model(job), exc, content), crops={})
 
     def _by_model(self, job: wire.Report) -> wire.Report:
@@ -231,10 +232,10 @@ class Scanner:
 
         try:
             told, pictures = explained(report, crops, score)
-        except Exception:  # the maps' outermost boundary: they may not cost a verdict
+        except Exception as exc:  # the maps' outermost boundary: they may not cost a verdict
             if ended:
                 raise
-            log.exception("scan %s: no maps can be made", report.id)
+            log_failure(log, f"scan {report.id}: no maps can be made", exc)
             return report, crops
         took_ms = 1e3 * (time.perf_counter() - started)
         timings = told.timings_ms

@@ -113,11 +113,14 @@ def test_where_a_thread_might_not_begin_none_is_waited_for() -> None:
     assert "ulimit -v" in (exhausted(failed.value) or "")
 
 
-def test_a_scan_without_a_descriptor_is_to_be_tried_again(file: Path) -> None:
+def test_a_scan_without_a_descriptor_is_to_be_tried_again(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     scans = scanner(Clip())
     with no_more_files():
         report = scans.scan(file).report
     assert report.error is not None
     assert (report.error.code, report.error.retryable) == ("internal", True)
+    assert report.error.message.startswith("this process may not have more open files (ulimit -n): ")
+    assert [record.getMessage() for record in caplog.records] == [f"scan {report.id} failed: {report.error.message}"]
+    assert "Traceback" not in caplog.text
     assert not is_lasting(report)
     assert scans.scan(file).report.status == "completed"

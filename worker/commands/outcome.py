@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from worker.errors import ConfigError, ModelError, VeriframeError
-from worker.exhausted import exhausted
+from worker.exhausted import lacking
 from worker.extras import extra_of, how_to_install
 from worker.stdio import INTERNAL
 
@@ -38,9 +38,9 @@ def exit_codes() -> Iterator[None]:
     except (typer.Exit, typer.BadParameter):
         raise
     except (ConfigError, ModelError) as exc:
-        more = exhausted(exc)
-        typer.echo(f"veriframe: {exc}" if more is None else _lacking(more, exc), err=True)
-        raise typer.Exit(USAGE if more is None else INTERNAL) from exc
+        short = lacking(exc)
+        typer.echo(f"veriframe: {short or exc}", err=True)
+        raise typer.Exit(INTERNAL if short else USAGE) from exc
     except ModuleNotFoundError as exc:
         extra = extra_of(exc.name or "")
         if extra is None:
@@ -52,15 +52,11 @@ def exit_codes() -> Iterator[None]:
         typer.echo(f"veriframe: {exc}", err=True)
         raise typer.Exit(INTERNAL) from exc
     except Exception as exc:
-        if (more := exhausted(exc)) is None:
-            _tell_internal(exc)
+        if short := lacking(exc):
+            typer.echo(f"veriframe: {short}", err=True)
         else:
-            typer.echo(_lacking(more, exc), err=True)
+            _tell_internal(exc)
         raise typer.Exit(INTERNAL) from exc
-
-
-def _lacking(more: str, exc: Exception) -> str:
-    return f"veriframe: this process may not have more {more}: {exc}"
 
 
 def _tell_internal(exc: Exception) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from worker.errors import FetchRateLimited, LeaseLost, StorageFull, VeriframeError
-from worker.exhausted import exhausted
+from worker.exhausted import exhausted, log_failure
 from worker.queue.assemble import build_performer, read_settings
 from worker.queue.away import AWAY, reason
 from worker.queue.lifeline import end_with_parent
@@ -84,8 +84,8 @@ def perform(performer: Performer, order: dict[str, Any]) -> dict[str, Any]:
     except AWAY as exc:
         log.error("scan %s: Redis did not come back: %s", claim.id, reason(exc))
         return {**done, "how": "redis_down", "ring": []}
-    except Exception as exc:
-        log.exception("scan %s failed", claim.id)
+    except Exception as exc:  # noqa: BLE001 - logged
+        log_failure(log, f"scan {claim.id} failed", exc)
         ended = broken(performer, claim, exc)
     told = {"how": ended.how, "ring": list(ended.ring), "replace": is_poisoned(ended), "rest": is_short_of_room(ended)}
     return {**done, **told, "waits": waits_for_its_turn(ended)}
