@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from worker.extras import how_to_install, missing, version_of
 from worker.settings import CalibrationSettings, Settings
 
 _GPU_TIMEOUT_S = 10.0
+_OPEN_FILES = 24
+"""What a process that scans several items at once was seen to hold, and a few to spare."""
 
 LAYERS = {
     "rlimits": "memory, CPU time and file limits: run on Linux or macOS",
@@ -37,6 +40,7 @@ def examine(settings: Settings, settings_file: Path | None) -> list[Check]:
     return [
         _system(),
         Check(name="settings", status="ok", detail=str(settings_file) if settings_file else "defaults, environment and flags"),
+        *_open_files(),
         _installed("decoder pyav", "av", mend="pip install --force-reinstall av"),
         _decord(settings),
         nvdec_check(_card_lacking(), wanted=settings.decode.decoder == "nvdec"),
@@ -56,6 +60,15 @@ def can_scan(checks: list[Check]) -> bool:
 def _system() -> Check:
     system = f"{platform.system()} {platform.machine()}, {cores_told(usable_cores(), affine_cores())}"
     return Check(name="veriframe", status="ok", detail=f"{__version__}, Python {platform.python_version()}, {system}")
+
+
+def _open_files() -> list[Check]:
+    """Of a limit that is too low for a scan."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if most == resource.RLIM_INFINITY or most >= _OPEN_FILES:
+        return []
+    detail = f"a process may have {most} (ulimit -n), fewer than the {_OPEN_FILES} that a scan may need: some items would fail"
+    return [Check(name="open files", status="bad", detail=detail, mend="ulimit -n 1024")]
 
 
 def cores_told(usable: int, affine: int) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -64,13 +65,19 @@ def test_a_missing_model_stops_a_scan_and_says_how_to_mend_it(checks: dict[str, 
     assert not can_scan(list(checks.values()))
 
 
+def test_a_low_limit_on_open_files_stops_a_scan() -> None:
+    command = ["bash", "-c", 'ulimit -n 23 && exec "$@"', "bash", sys.executable, "-m", "worker.start", "doctor", "--json"]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=Path(__file__).parents[2], timeout=100)
+    (check,) = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "open files"]
+    assert (done.returncode, check["status"], check["mend"]) == (1, "bad", "ulimit -n 1024")
+    assert "may have 23 (ulimit -n), fewer than" in check["detail"]
+
+
 def test_every_layer_of_the_sandbox_has_advice() -> None:
     assert set(SandboxLevel().missing) == LAYERS.keys()
 
 
 def test_nothing_heavy_is_imported(checks: dict[str, Check]) -> None:
-    import subprocess
-
     script = (
         "import sys; from worker.doctor import examine; from worker.settings import Settings; examine(Settings(), None);"
         "assert not {'torch', 'decord', 'timm'} & sys.modules.keys()"
