@@ -390,9 +390,10 @@ def test_a_model_that_slots_cannot_open_is_usage(
 
 def test_a_folder_that_takes_no_more_is_told_and_what_was_found_is_printed(media: Callable[..., Path], tmp_path: Path) -> None:
     folder, out = media(a="fake", b="real"), tmp_path / "out"
-    ReportFolder(out).place(folder / "b.mp4").write_text("a file in the place of the report's folder")
+    place = ReportFolder(out).place(folder / "b.mp4")
+    place.write_text("a file in the place of the report's folder")
     result = veriframe("scan", folder, "--out", out, "--format", "jsonl")
     assert result.exit_code == 4
     assert [report["verdict"] for report in lines(result.stdout_bytes)] == ["fake", "real"]
-    assert result.stderr == f"veriframe: --out {out}: File exists; mend that and run again (scan: with --resume)\n"
+    assert result.stderr == f"veriframe: --out {out}: {place.name}: File exists; mend that and run again (scan: with --resume)\n"
     assert len(list(out.glob("*/report.json"))) == 1

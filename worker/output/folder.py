@@ -70,7 +70,8 @@ class ReportFolder:
             self._save(path, report, crops, content, fingerprint)
         except OSError as exc:
             kind = StorageFull if exc.errno in NO_ROOM else StorageDown
-            raise kind(f"--out {self.root}: {exc.strerror or exc}; mend that and run again (scan: with --resume)") from exc
+            what = f"{self.place(path).name}: {exc.strerror or exc}"
+            raise kind(f"--out {self.root}: {what}; mend that and run again (scan: with --resume)") from exc
 
     def _save(self, path: Path, report: Report, crops: Mapping[str, bytes], content: Content | None, fingerprint: str) -> None:
         place = self.place(path)
