@@ -12,7 +12,7 @@ from pathlib import Path
 from worker.cores import scan_threads
 from worker.errors import UnsupportedMedia
 from worker.flight import IN_FLIGHT, Flight
-from worker.interrupts import Interrupts
+from worker.interrupts import Interrupts, cursor_given_back
 from worker.jobs import BuildScanner, Outcome, Task, do, failed, sourced
 from worker.output.folder import ReportFolder
 from worker.output.sink import Sink
@@ -94,7 +94,7 @@ class Batch:
     def _deliver_all(self, outcomes: Outcomes, late: Sequence[Outcome], tally: Tally, interrupts: Interrupts) -> None:
         delivered: Outcome | None = None
         try:
-            with self.bar:
+            with cursor_given_back(), self.bar:
                 for outcome in outcomes:
                     with interrupts.held():
                         self._deliver(outcome, tally)

@@ -35,9 +35,10 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
 
 @contextmanager
 def cursor_given_back() -> Iterator[None]:
-    """While a spinner hides the cursor: where Ctrl-C (``worker.start``) or SIGTERM ends the process at once, it is shown again
-    before."""
-    ending = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is signal.SIG_DFL]
+    """While a spinner or a bar hides the cursor: where Ctrl-C (``worker.start``), SIGTERM or SIGQUIT ends the process at once, it
+    is shown again before."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+    ending = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     for number in ending:
         signal.signal(number, _end_by)
     try:

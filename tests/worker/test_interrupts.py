@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -100,6 +102,7 @@ with interruptible(""), Console(stderr=True).status("listing"):
     os.kill(os.getpid(), signal.SIGTERM)
 """
 
+REPOSITORY = Path(__file__).parents[2]
 HIDDEN, SHOWN = b"\x1b[?25l", b"\x1b[?25h"
 
 
@@ -161,22 +164,29 @@ def shown(screen: BinaryIO, until: bytes | None = None) -> bytes:
     return text
 
 
+def without_a_core() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 @pytest.mark.parametrize(
     ("command", "number"),
     [
         (("-c", TWICE), signal.SIGINT),
         (("-m", "worker.start", "scan", "-"), signal.SIGINT),
         (("-m", "worker.start", "scan", "-"), signal.SIGTERM),
+        (("-m", "worker.start", "scan", "-"), signal.SIGQUIT),
         (("-c", QUEUEING), signal.SIGTERM),
     ],
-    ids=["twice", "while listing", "while listing, by SIGTERM", "while queueing, by SIGTERM"],
+    ids=["twice", "while listing", "while listing, by SIGTERM", "while listing, by SIGQUIT", "while queueing, by SIGTERM"],
 )
 def test_where_it_kills_the_cursor_is_shown_again(
     command: tuple[str, ...], number: signal.Signals, terminal: tuple[BinaryIO, int]
 ) -> None:
     screen, side = terminal
     environment = os.environ | {"TERM": "xterm"}
-    with subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stderr=side, env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, *command], stdin=subprocess.PIPE, stderr=side, env=environment, preexec_fn=without_a_core
+    ) as process:
         os.close(side)
         text = shown(screen, HIDDEN)
         if command[0] == "-m":  # it waits for the list
@@ -184,3 +194,17 @@ def test_where_it_kills_the_cursor_is_shown_again(
         text += shown(screen)
         assert process.wait(60) == -number
     assert text.count(SHOWN) == text.count(HIDDEN) == 1
+
+
+def test_a_scan_that_is_ended_by_sigquit_shows_the_cursor_again(terminal: tuple[BinaryIO, int], tmp_path: Path) -> None:
+    screen, side = terminal
+    (tmp_path / "a.mp4").write_text("slow")
+    environment = os.environ | {"TERM": "xterm", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, str(REPOSITORY / "tests" / "worker" / "fake_scanner.py"), "scan", str(tmp_path)]
+    with subprocess.Popen(command, stderr=side, env=environment, preexec_fn=without_a_core) as process:
+        os.close(side)
+        text = shown(screen, b"a.mp4")
+        process.send_signal(signal.SIGQUIT)
+        text += shown(screen)
+        assert process.wait(60) == -signal.SIGQUIT
+    assert text.count(SHOWN) == text.count(HIDDEN) == 2, "while listing, and while scanning"
