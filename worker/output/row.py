@@ -46,13 +46,14 @@ class Row:
         return ", ".join((*self.reasons, *part, *videos, *damaged, *crowd, *calibrated)).replace("_", " ")
 
 
-def row_of(report: Report) -> Row:
+def row_of(report: Report, encoding: str = "utf-8") -> Row:
+    """``encoding``: of what will show it."""
     faces = [
         *((item.score, item.t_ms) for track in report.tracks for item in track.evidence),
         *((face.score, frame.t_ms) for frame in report.frames for face in frame.faces if face.score is not None),
     ]
     return Row(
-        path=escaped(report.source.path or report.source.url or ""),
+        path=escaped(report.source.path or report.source.url or "", encoding),
         status=report.status,
         verdict=report.verdict.value if report.verdict else "",
         score=report.score,
@@ -68,5 +69,5 @@ def row_of(report: Report) -> Row:
         duration_s=report.media.duration_s if report.media else None,
         seconds=report.timings_ms.total / 1000 if report.timings_ms else None,
         error_code=report.error.code if report.error else "",
-        error_message=escaped(report.error.message) if report.error else "",
+        error_message=escaped(report.error.message, encoding) if report.error else "",
     )

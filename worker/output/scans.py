@@ -41,7 +41,7 @@ class ScansTable:
         self._table.add_column("why", overflow="fold")
 
     def write(self, report: Report) -> None:
-        row = row_of(report)
+        row = row_of(report, self._console.encoding)
         status = "dead" if report.dead else report.status
         shown = f"running {report.progress:.0%}" if status == "running" else status
         verdict = row.verdict.replace("_", " ") + (" (human)" if report.decided_by == "human" else "")

@@ -25,7 +25,7 @@ class TableSink:
         self._rows: list[Row] = []
 
     def write(self, report: Report) -> None:
-        self._rows.append(row_of(report))
+        self._rows.append(row_of(report, self._console.encoding))
 
     def close(self) -> None:
         if not self._rows:

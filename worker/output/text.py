@@ -5,12 +5,13 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 
-def escaped(text: str) -> str:
-    r"""The text with every character that is not printable as an escape: ``\x1b``, ``\n``, ``\u202e``.
+def escaped(text: str, encoding: str = "utf-8") -> str:
+    r"""The text with every character that is not printable, or not in ``encoding``, as an escape: ``\x1b``, ``\n``, ``\u202e``.
 
     Bytes of a name that are not UTF-8, which Python keeps as surrogates, are shown as ``\xNN``.
     """
-    return "".join(char if char.isprintable() else _escape(char) for char in text)
+    printable = "".join(char if char.isprintable() else _escape(char) for char in text)
+    return printable.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _escape(char: str) -> str:

@@ -123,3 +123,16 @@ def test_a_score_that_is_less_than_one_is_not_said_to_be_one(table: type[TableSi
     sink.write(report(score=0.996))
     sink.close()
     assert " >0.99 " in out.getvalue()
+
+
+@pytest.mark.parametrize("table", [TableSink, ScansTable])
+def test_columns_line_up_also_where_the_encoding_lacks_letters_of_a_name(table: type[TableSink] | type[ScansTable]) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), "ascii", "backslashreplace")
+    sink = table(out)
+    for name in ("caf\u00e9 \u65e5\u672c.mp4", "b.mp4"):
+        sink.write(report(source={"kind": "path", "path": f"/clips/{name}"}))
+    sink.close()
+    out.seek(0)
+    printed = out.read()
+    assert r"caf\xe9 \u65e5\u672c.mp4" in printed
+    assert len({len(line) for line in printed.splitlines() if line.startswith(("+", "|"))}) == 1
