@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
 from training.manifest import Entry
 from training.splits import COMMITTED, Item, read_split, write_split
 from worker.content import write_atomically
@@ -75,6 +77,10 @@ def begin(cache: Path, made_of: Provenance) -> None:
             told = ", ".join(changed[:SHOWN]) + (" ..." if len(changed) > SHOWN else "")
             why = f"{len(changed)} files have changed since they were cut for {cache}, by size or time ({told})"
             raise ConfigError(f"{why}: {advice}")
+        if others := _shards_of_another_size(cache, made_of.crop_px):
+            told = ", ".join(others[:SHOWN]) + (" ..." if len(others) > SHOWN else "")
+            why = f"{cache} holds crops that are not of {made_of.crop_px} px ({told}): an older version went on with it"
+            raise ConfigError(f"{why}; delete these files, each .npy with its .csv, and run again")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {"root": str(made_of.root.resolve()), "layout": made_of.layout, "files": len(made_of.items)}
@@ -116,6 +122,11 @@ def _differences(before: Provenance, now: Provenance) -> list[str]:
         if theirs is not None and ours is not None and theirs != ours:
             found.append(f"{name.replace('_', '-')} {theirs}, not {ours}")
     return found
+
+
+def _shards_of_another_size(cache: Path, crop_px: int) -> list[str]:
+    shapes = {path.name: np.load(path, mmap_mode="r").shape for path in sorted(cache.glob("*.npy"))}
+    return [name for name, (count, side, *_) in shapes.items() if count and side != crop_px]
 
 
 def look_at(root: Path, paths: Iterable[str]) -> list[Cut]:

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -102,6 +103,16 @@ def test_crops_are_cached_as_large_as_is_wanted(media: Path, tmp_path: Path) -> 
     assert all(max(row.box[2:]) <= 400 for row in store.rows)
     assert max(row.box[2] - row.box[0] for row in store.rows) > 288 / WIDE_MARGIN
     assert crop_px_of(tmp_path) == 400
+
+
+def test_shards_that_a_version_without_crop_px_has_added_are_named(
+    prepared: tuple[Path, Result], media: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(prepared[0], tmp_path / "cache")
+    shard = next((tmp_path / "cache").glob("*.npy"))
+    np.save(shard, np.zeros((2, 200, 200, 3), np.uint8))
+    result = prepare(media, tmp_path / "cache")
+    assert (result.exit_code, f"not of 288 px ({shard.name})" in " ".join(result.stderr.split())) == (2, True)
 
 
 def test_a_cache_of_other_files_is_not_mixed_up(prepared: tuple[Path, Result], media: Path, tmp_path: Path) -> None:
