@@ -16,7 +16,7 @@ import yaml
 from tests.deploy.monitoring.expressions import RULES
 
 FOR = "1s"
-WINDOWS = {"5m": "5s", "15m": "6s", "30m": "6s", "1h": "6s", "6h": "6s", "7d": "10m"}
+WINDOWS = {"1m": "2s", "2m": "2s", "5m": "5s", "15m": "6s", "30m": "6s", "1h": "6s", "6h": "6s", "7d": "10m"}
 OBJECTIVES = {
     "queue_age_seconds": 1.0,
     "backlog": 5.0,
