@@ -28,7 +28,7 @@ from worker.pipeline import Scanner
 from worker.ports import FaceNets
 from worker.run import ScanOptions
 from worker.settings import Settings
-from worker.telemetry.catalogue import FALLBACKS, MODEL
+from worker.telemetry.catalogue import FALLBACKS, MODEL, UNAVAILABLE
 from worker.telemetry.measured import MeasuredClassifier, MeasuredDetector
 from worker.telemetry.port import SILENT, Telemetry
 from worker.verdict.aggregate import Windows
@@ -85,7 +85,7 @@ def _build(settings: Settings, telemetry: Telemetry, begun: OwnedFrames | None =
         cv2.setNumThreads(1)  # the crew's threads share the cores already, and OpenCV's burn time waiting for one another
 
         def open_engine() -> Engine:
-            classifier = open_from(opening, backend, lambda wanted: telemetry.count(FALLBACKS, wanted))
+            classifier = open_from(opening, backend, lambda wanted: _fell_back(telemetry, wanted))
             model = describe_model(spec, opening.digest, classifier.name)
             telemetry.set(MODEL, 1, model.name, model.version, model.sha256, model.backend)
             return Engine(
@@ -127,7 +127,13 @@ def _face_nets(settings: Settings, digest: str, parallel: int, telemetry: Teleme
 
     cache_dir = settings.model.cache_dir or user_cache()
     wanted = Wanted(backend=settings.faces.backend, folder=folder, cache_dir=cache_dir, digest=digest, parallel=parallel)
-    return open_face_nets(wanted, packaged, lambda name: telemetry.count(FALLBACKS, name))
+    return open_face_nets(wanted, packaged, lambda name: _fell_back(telemetry, name))
+
+
+def _fell_back(telemetry: Telemetry, wanted: str) -> None:
+    """From now on this process runs a model on another backend than that."""
+    telemetry.count(FALLBACKS, wanted)
+    telemetry.set(UNAVAILABLE, 1, wanted)
 
 
 def build_policy(settings: Settings, spec: ModelSpec, digest: str) -> Policy:

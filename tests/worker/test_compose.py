@@ -107,7 +107,8 @@ def test_a_scan_tells_its_batches_faces_model_and_a_backend_that_was_not_to_be_h
         assert report.sampling is not None
         model = scanner.model
         assert scanner.fingerprint == fingerprint(load_settings(flags=flags), model.sha256, "onnxruntime"), "it tells what ran"
-    assert told.shown == {("model_info", model.name, model.version, model.sha256, "onnxruntime"): 1}
+    loaded = ("model_info", model.name, model.version, model.sha256, "onnxruntime")
+    assert told.shown == {loaded: 1, ("backend_unavailable", "tensorrt"): 1}
     assert len(told.seen["faces_per_frame",]) == report.sampling.decoded
     assert sum(told.seen["batch_crops",]) == sum(track.votes for track in report.tracks) > 0
     assert told.counts == {("backend_fallbacks_total", "tensorrt"): 2}, "classifier and faces; and no decoder was lost"

@@ -156,6 +156,13 @@ FALLBACKS = _metric(
     "Models opened on another backend than the wanted one; nvdec: videos decoded in software",
     ("backend", (*BACKENDS, "nvdec")),
 )
+UNAVAILABLE = _metric(
+    "gauge",
+    "backend_unavailable",
+    "1 while a model is open on another backend than this one, which was wanted",
+    ("backend", BACKENDS),
+    is_live=True,
+)
 GPU_MEMORY = _metric("gauge", "gpu_memory_bytes", "Memory of a GPU", ("gpu", None), ("state", ("used", "total")))
 GPU_USE = _metric("gauge", "gpu_utilisation_ratio", "Share of the last moment in which a GPU was at work", ("gpu", None))
 BUILD = _metric("gauge", "build_info", "1 for this version of veriframe", ("version", None))
@@ -166,7 +173,7 @@ OF_THE_API = (
 )  # fmt: skip
 OF_A_WORKER = (
     SCANS, STAGE, BATCH, FACES_SEEN, DECODER_RESTARTS, CHILD_RESTARTS, RETRIES, DEAD_LETTERS, LEFT, CALLBACK_DELAY, DELIVERIES,
-    ACTIONS_TAKEN, LAST_PASS, MODEL, SCORE, FALLBACKS, BUILD,
+    ACTIONS_TAKEN, LAST_PASS, MODEL, SCORE, FALLBACKS, UNAVAILABLE, BUILD,
 )  # fmt: skip
 """What its processes say; the GPUs are asked when the worker itself is."""
 OF_A_GPU = (GPU_MEMORY, GPU_USE)

@@ -106,6 +106,13 @@ class Stand:
         self.target(name, int(found[1]))
         return Running(process=process, port=int(found[1]))
 
+    def change(self, part: str, **values: object) -> None:
+        """Settings of those that are started from now on."""
+        path = self.folder / "settings.yaml"
+        told = yaml.safe_load(path.read_text())
+        told[part] |= values
+        path.write_text(yaml.safe_dump(told))
+
     def sign_in(self, api: Running) -> None:
         """From now on the client speaks to this API."""
         token = ApiKeys(self.redis, "vf").create("acme", ["scan", "read"])[1]

@@ -26,7 +26,15 @@ def play(stand: Stand) -> None:
     redis_goes(stand)
     assert stand.client.post(f"/v1/scans/{waiting}/cancel").status_code == 200
     stand.card.tell(used_mib=20_000, busy_percent=70)
+    worker.end()
+    stand.change("model", backend="onnxruntime")
+    work(stand)
     stand.await_calm()
+
+
+def work(stand: Stand) -> Running:
+    """A worker for all but scans of low priority, and watches."""
+    return stand.start("worker", "worker", "--queue", "live", "--queue", "batch")
 
 
 def nobody_works(stand: Stand) -> str:
@@ -55,7 +63,7 @@ def receivers_refuse(stand: Stand) -> Running:
     """A worker comes: without the backend it wants, on a card that is full and idle, beside one of another version. It does what
     waits, but the receiver of callbacks answers 500, and later that it is gone for good."""
     stand.card.tell(used_mib=39_500, busy_percent=0)
-    worker = stand.start("worker", "worker", "--queue", "live", "--queue", "batch")
+    worker = work(stand)
     with answering(Answer(200, OTHER_WORKER)) as other:
         stand.target("worker-of-another-version", other.port)
         stand.await_firing(

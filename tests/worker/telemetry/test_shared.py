@@ -104,7 +104,7 @@ def test_a_process_goes_on_where_one_that_is_gone_has_stopped(tmp_path: Path) ->
 def test_from_the_start_all_is_there_and_threads_lose_nothing(tmp_path: Path) -> None:
     with counting(tmp_path) as one:
         one.do("begin", "threads")
-    found = told(tmp_path)
+        found = told(tmp_path)
     assert found["scans_total none real"] == 2000
     assert found[f"build_info {__version__}"] == 1
     for metric in OF_A_WORKER:
