@@ -96,6 +96,13 @@ CALLBACKS = Board(
                     ("veriframe:callbacks_owed:max", "owed"),
                     ("veriframe:objective:callbacks_owed", "objective"),
                 ),
+                chart(
+                    "Due",
+                    "How long the callback that has been due longest has waited for a courier.",
+                    "s",
+                    ("veriframe:callbacks_oldest_due_seconds:max", "oldest"),
+                    ("veriframe:objective:callback_due_seconds", "objective"),
+                ),
                 chart("Given up", "Callbacks in the dead letter state.", "short", ("veriframe:callbacks_dead:max", "dead")),
                 chart(
                     "Deliveries",

@@ -74,6 +74,7 @@ class _Queue(Collector):
         yield _gauge(catalogue.DEAD, backlog.dead)
         yield _ended(backlog.ended)
         yield _gauge(catalogue.CALLBACKS_OWED, backlog.callbacks_owed)
+        yield _gauge(catalogue.CALLBACKS_OLDEST, backlog.callbacks_oldest_s)
         yield _gauge(catalogue.CALLBACKS_DEAD, backlog.callbacks_dead)
         yield _workers(workers.values())
         yield _queue_workers(workers.values())

@@ -90,6 +90,9 @@ ENDED = _metric(
     "counter", "scans_ended_total", "Scans by the state they ended in", ("status", ("completed", "failed", "cancelled"))
 )
 CALLBACKS_OWED = _metric("gauge", "callbacks_owed", "Callbacks that are not delivered yet")
+CALLBACKS_OLDEST = _metric(
+    "gauge", "callbacks_oldest_due_seconds", "How long the callback that has been due longest has waited for a courier"
+)
 CALLBACKS_DEAD = _metric("gauge", "callbacks_dead", "Callbacks given up, still kept for a replay")
 WORKERS = _metric(
     "gauge",
@@ -168,8 +171,8 @@ GPU_USE = _metric("gauge", "gpu_utilisation_ratio", "Share of the last moment in
 BUILD = _metric("gauge", "build_info", "1 for this version of veriframe", ("version", None))
 
 OF_THE_API = (
-    REDIS_UP, WAITING, DUE, OLDEST, RUNNING, DEAD, ENDED, CALLBACKS_OWED, CALLBACKS_DEAD, WORKERS, QUEUE_WORKERS,
-    REQUESTS, REQUEST,
+    REDIS_UP, WAITING, DUE, OLDEST, RUNNING, DEAD, ENDED, CALLBACKS_OWED, CALLBACKS_OLDEST, CALLBACKS_DEAD,
+    WORKERS, QUEUE_WORKERS, REQUESTS, REQUEST,
 )  # fmt: skip
 OF_A_WORKER = (
     SCANS, STAGE, BATCH, FACES_SEEN, DECODER_RESTARTS, CHILD_RESTARTS, RETRIES, DEAD_LETTERS, LEFT, CALLBACK_DELAY, DELIVERIES,

@@ -32,6 +32,7 @@ OBJECTIVES = {
     "reconciler_silence_seconds": 3.0,
     "callback_delay_seconds": 0.3,
     "callbacks_owed": 1.0,
+    "callback_due_seconds": 1.0,
     "http_error_ratio": 0.01,
     "http_request_seconds": 0.1,
     "score_drift": 0.15,

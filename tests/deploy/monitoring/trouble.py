@@ -80,7 +80,7 @@ def receivers_refuse(stand: Stand) -> Running:
         )
     with standing_still(worker):
         odd = f"vf:scan:{stand.clip('untouched').json()['id']}"
-        stand.await_firing("VeriframeTargetDown", "VeriframeNothingEnds")
+        stand.await_firing("VeriframeTargetDown", "VeriframeNothingEnds", "VeriframeCallbacksNotTried")
         request = stand.redis.hget(odd, "request")
         stand.redis.hset(odd, "request", '{"schema_version": 9}')
     stand.await_firing("VeriframeScansLeft")
@@ -96,8 +96,8 @@ def receivers_refuse(stand: Stand) -> Running:
 
 @contextlib.contextmanager
 def standing_still(worker: Running) -> Iterator[None]:
-    """Its processes that take scans are stopped: for half a minute they still count as ready."""
-    parents = worker.below("worker.queue.parent")
+    """Its processes that take scans are stopped, and its courier: for half a minute they still count as ready."""
+    parents = [*worker.below("worker.queue.parent"), *worker.below("worker.queue.courier_process")]
     for parent in parents:
         parent.suspend()
     try:

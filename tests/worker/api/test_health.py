@@ -161,6 +161,7 @@ def test_dead_scans_and_callbacks_are_counted(service: Service, redis: Redis) ->
     found = metrics(service)
     names = ("scans_dead", "callbacks_owed", "callbacks_dead")
     assert [of(found, f"veriframe_{name}") for name in names] == [2, 1, 3]
+    assert of(found, "veriframe_callbacks_oldest_due_seconds") > 1e9, "since 1970"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.connection import Connection
 
 from tests.worker.queue.record_steps import TERMS, claimed, refused, report, submitted, wait_until_due
-from tests.worker.queue.test_callbacks import give_up
+from tests.worker.queue.test_callbacks import fill, give_up
 from worker.queue.backlog import Backlog, read_backlog
 from worker.queue.callbacks import Callbacks
 from worker.queue.connection import connect
@@ -38,6 +38,7 @@ def test_an_empty_queue(records: Records) -> None:
         running=nothing,
         dead=0,
         callbacks_owed=0,
+        callbacks_oldest_s=0,
         callbacks_dead=0,
         ended={},
         open_scans={},
@@ -205,6 +206,21 @@ def test_whatever_happens_the_queues_hold_what_waits(records: Records) -> None:
         waiting = [scan_id.decode() for scan_id in records.redis.zrange("vf:waiting", 0, -1)]
         truth = Counter(records.priorities(waiting).values())
         assert seen(records) == (truth, Counter(records.priorities(list(held)).values())), f"step {step}: {act}"
+
+
+def test_the_oldest_callback_is_the_one_that_has_been_due_longest_unless_a_courier_has_it(redis: Redis, records: Records) -> None:
+    fill(redis, "acme", 2)
+    first, second = "evt_acme0000", "evt_acme0001"
+    now_ms = records.now_ms()
+    redis.zadd("vf:callbacks", {first: now_ms - 60_000, second: now_ms - 30_000})
+    assert 60 <= read_backlog(records).callbacks_oldest_s < 90
+    callbacks = Callbacks(redis)
+    (parcel,), _ = callbacks.claim(1, lease_s=3600, share=1)
+    assert parcel.id == first
+    assert 30 <= read_backlog(records).callbacks_oldest_s < 60
+    (other,), _ = callbacks.claim(1, lease_s=3600, share=1)
+    assert callbacks.try_again(other, wait_s=3600, error="500")
+    assert read_backlog(records).callbacks_oldest_s == 0, "none is due"
 
 
 def test_dead_callbacks_that_redis_forgot_are_not_counted(redis: Redis, records: Records) -> None:
