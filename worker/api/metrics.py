@@ -36,8 +36,9 @@ class Metrics:
         self._latency = Histogram(
             request.name, request.help, request.label_names, buckets=request.buckets, registry=self._registry
         )
-        build = catalogue.BUILD
+        build, started = catalogue.BUILD, catalogue.STARTED
         Gauge(build.name, build.help, build.label_names, registry=self._registry).labels(__version__).set(1)
+        Gauge(started.name, started.help, registry=self._registry).set_to_current_time()
         self._registry.register(_Queue(desk, roster))
 
     def answered(self, method: str, route: str, status: int, took_s: float) -> None:

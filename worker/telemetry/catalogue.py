@@ -169,6 +169,7 @@ UNAVAILABLE = _metric(
 GPU_MEMORY = _metric("gauge", "gpu_memory_bytes", "Memory of a GPU", ("gpu", None), ("state", ("used", "total")))
 GPU_USE = _metric("gauge", "gpu_utilisation_ratio", "Share of the last moment in which a GPU was at work", ("gpu", None))
 BUILD = _metric("gauge", "build_info", "1 for this version of veriframe", ("version", None))
+STARTED = _metric("gauge", "start_timestamp_seconds", "When this supervisor or API server was started")
 
 OF_THE_API = (
     REDIS_UP, WAITING, DUE, OLDEST, RUNNING, DEAD, ENDED, CALLBACKS_OWED, CALLBACKS_OLDEST, CALLBACKS_DEAD,
@@ -176,7 +177,7 @@ OF_THE_API = (
 )  # fmt: skip
 OF_A_WORKER = (
     SCANS, STAGE, BATCH, FACES_SEEN, DECODER_RESTARTS, CHILD_RESTARTS, RETRIES, DEAD_LETTERS, LEFT, CALLBACK_DELAY, DELIVERIES,
-    ACTIONS_TAKEN, LAST_PASS, MODEL, SCORE, FALLBACKS, UNAVAILABLE, BUILD,
+    ACTIONS_TAKEN, LAST_PASS, MODEL, SCORE, FALLBACKS, UNAVAILABLE, BUILD, STARTED,
 )  # fmt: skip
 """What its processes say; the GPUs are asked when the worker itself is."""
 OF_A_GPU = (GPU_MEMORY, GPU_USE)

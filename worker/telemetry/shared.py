@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from worker import __version__
-from worker.telemetry.catalogue import BUILD, OF_A_WORKER, Metric
+from worker.telemetry.catalogue import BUILD, OF_A_WORKER, STARTED, Metric
 from worker.telemetry.places import make_room, take_place
 from worker.telemetry.port import SILENT, Telemetry
 
@@ -49,11 +50,12 @@ class SharedTelemetry:
         self._of(metric, labels).set(value)
 
     def begin(self) -> None:
-        """Said once for all processes: the version, and 0 for everything that may come."""
+        """Said once for all processes: the version, that it is now that they are started, and 0 for everything that may come."""
         for metric in OF_A_WORKER:
             for labels in metric.from_the_start():
                 self._of(metric, labels)
         self.set(BUILD, 1, __version__)
+        self.set(STARTED, time.time())
 
     def _of(self, metric: Metric, labels: tuple[str, ...]) -> Any:
         made = self._made[metric]

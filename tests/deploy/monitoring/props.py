@@ -12,6 +12,8 @@ from pathlib import Path
 OTHER_WORKER = b"""\
 # TYPE veriframe_build_info gauge
 veriframe_build_info{version="0.0.1"} 1
+# TYPE veriframe_start_timestamp_seconds gauge
+veriframe_start_timestamp_seconds 1
 # TYPE veriframe_model_info gauge
 veriframe_model_info{name="veriframe-b0",version="1",sha256="00",backend="onnxruntime"} 1
 """

@@ -27,6 +27,7 @@ OBJECTIVES = {
     "internal_failures": 0.0,
     "least_samples": 1.0,
     "child_restarts": 0.0,
+    "process_restarts": 0.0,
     "leases_expired": 0.0,
     "scans_left": 0.0,
     "reconciler_silence_seconds": 3.0,

@@ -60,8 +60,8 @@ def nobody_works(stand: Stand) -> str:
 
 
 def receivers_refuse(stand: Stand) -> Running:
-    """A worker comes: without the backend it wants, on a card that is full and idle, beside one of another version. It does what
-    waits, but the receiver of callbacks answers 500, and later that it is gone for good."""
+    """A worker comes: without the backend it wants, on a card that is full and idle. It does what waits, but the
+    receiver of callbacks answers 500, and later that it is gone for good. Beside it one of another version is started again."""
     stand.card.tell(used_mib=39_500, busy_percent=0)
     worker = work(stand)
     with answering(Answer(200, OTHER_WORKER)) as other:
@@ -78,6 +78,8 @@ def receivers_refuse(stand: Stand) -> Running:
             # What waited may be done before Prometheus has looked at the worker for the first time: then nothing increases.
             meanwhile=stand.one_at_a_time("untouched"),
         )
+        other.body = OTHER_WORKER.replace(b"_seconds 1", b"_seconds 2")
+        stand.await_firing("VeriframeCrashLoop")
     with standing_still(worker):
         odd = f"vf:scan:{stand.clip('untouched').json()['id']}"
         stand.await_firing("VeriframeTargetDown", "VeriframeNothingEnds", "VeriframeCallbacksNotTried")

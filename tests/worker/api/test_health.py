@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
 import anyio
 import anyio.to_thread
@@ -18,7 +19,7 @@ from worker.queue.connection import connect
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.record import Claim
 from worker.queue.requests import QUEUES
-from worker.telemetry.catalogue import BUILD, OF_THE_API, WORKERS
+from worker.telemetry.catalogue import BUILD, OF_THE_API, STARTED, WORKERS
 
 
 def metrics(service: Service) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -79,7 +80,8 @@ def test_a_redis_that_refuses_writes_is_down_with_its_reason(service: Service, r
     told, workers = ready.json()["checks"]
     assert (told["name"], told["ok"], workers["ok"]) == ("redis", False, True)
     assert told["detail"].startswith("Redis takes no writes: NOREPLICAS")
-    assert {name for name, _ in found if not name.startswith(("veriframe_http", "veriframe_build"))} == {"veriframe_redis_up"}
+    its_own = ("veriframe_http", "veriframe_build", "veriframe_start")
+    assert {name for name, _ in found if not name.startswith(its_own)} == {"veriframe_redis_up"}
     assert of(found, "veriframe_redis_up") == 0
     assert service.client.get("/readyz").status_code == 200
     assert of(metrics(service), "veriframe_redis_up") == 1
@@ -151,7 +153,8 @@ def test_what_the_api_tells_is_what_the_catalogue_says(service: Service) -> None
     service.client.get("/livez")
     told = text_string_to_metric_families(service.client.get("/metrics").text)
     families = {family.name: (family.type, family.documentation) for family in told if not family.name.endswith("_created")}
-    assert families == {metric.name.removesuffix("_total"): (metric.kind, metric.help) for metric in (*OF_THE_API, BUILD)}
+    known = (*OF_THE_API, BUILD, STARTED)
+    assert families == {metric.name.removesuffix("_total"): (metric.kind, metric.help) for metric in known}
 
 
 def test_dead_scans_and_callbacks_are_counted(service: Service, redis: Redis) -> None:
@@ -185,6 +188,7 @@ def test_probes_and_metrics_answer_without_redis(away: Service) -> None:
     found = metrics(away)
     assert of(found, "veriframe_redis_up") == 0
     assert of(found, "veriframe_build_info", version=__version__) == 1
+    assert 0 <= time.time() - of(found, "veriframe_start_timestamp_seconds") < 60
     assert not any(name.startswith("veriframe_scans") for name, _ in found), "unknown is not zero"
 
 

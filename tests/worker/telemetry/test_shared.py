@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,11 +103,13 @@ def test_a_process_goes_on_where_one_that_is_gone_has_stopped(tmp_path: Path) ->
 
 
 def test_from_the_start_all_is_there_and_threads_lose_nothing(tmp_path: Path) -> None:
-    with counting(tmp_path) as one:
+    with counting(tmp_path) as one, counting(tmp_path) as another:
         one.do("begin", "threads")
+        another.do("count")
         found = told(tmp_path)
     assert found["scans_total none real"] == 2000
     assert found[f"build_info {__version__}"] == 1
+    assert 0 <= time.time() - found["start_timestamp_seconds"] < 60
     for metric in OF_A_WORKER:
         name = metric.name.removeprefix("veriframe_") + ("_count" if metric.kind == "histogram" else "")
         for labels in metric.from_the_start():
