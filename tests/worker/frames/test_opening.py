@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import sys
+from collections import deque
+from itertools import islice, repeat
 
+import av
 import pytest
 
 from tests.worker.frames.conftest import FPS, Clips, Recipe, encode
 from worker.frames.limits import Limits
+from worker.frames.opening import Opening
+from worker.frames.packets import LOOKAHEAD_BYTES
 from worker.frames.pyav import PyavDecoder, PyavMedia
 from worker.types import SamplingRequest, Strategy
 
@@ -57,3 +64,16 @@ def test_a_clip_that_ends_with_its_first_frames_is_given_whole(clips: Clips, thr
         behind = told(media, ALL)
         assert len(behind) == 3
         assert behind == told(media, ALL)
+
+
+@pytest.mark.parametrize("alone_before", [10, -math.inf])
+def test_a_file_of_which_nothing_decodes_is_not_kept(alone_before: float) -> None:
+    packet = av.Packet(LOOKAHEAD_BYTES // 8)
+    packet.is_keyframe = True
+    opening = Opening(packet, repeat(packet), alone_before)  # type: ignore[arg-type]
+    held = sys.getrefcount(packet)
+    deque(islice(opening, 7), maxlen=0)
+    assert opening.leads_to(0) == (alone_before == 10)
+    deque(islice(opening, 2), maxlen=0)
+    assert not opening.leads_to(0)
+    assert sys.getrefcount(packet) <= held
