@@ -106,8 +106,8 @@ class Scanner:
         return self._policy
 
     def look_through(self, path: Path, ask: Callable[[MediaInfo], SamplingRequest | None]) -> Generator[tuple[MediaInfo, Look]]:
-        """One pass over a file, without a verdict: what its frames show, in rising time, batch by batch; and of what file.
-        ``ask``: which frames are wanted of such a file; None for none.
+        """One pass over a file, without a verdict: what its frames show, in rising time, batch by batch, and not the frames; and
+        of what file. ``ask``: which frames are wanted of such a file; None for none.
 
         Raises SourceError, MediaError or DecodeError. Of media that break in the middle only if no frame came before. Close the
         iterator before another is begun.
@@ -122,7 +122,7 @@ class Scanner:
                 media, request, batch_frames=options.batch_frames, batch_bytes=options.batch_bytes, hold_bytes=options.hold_bytes
             )
             for batches in passes.first():
-                with closing(self._crew.map(self._look_at, batches)) as looks:
+                with closing(self._crew.map(self._look_without_frames, batches)) as looks:
                     for look in looks:
                         yield media.info, look
         if passes.failure is not None and not passes.times_s:
@@ -253,6 +253,11 @@ class Scanner:
 
     def _look_at(self, frames: list[Frame]) -> Look:
         return look_at(frames, self._new_detector(), lambda: self._engine().classifier, self._rules)
+
+    def _look_without_frames(self, frames: list[Frame]) -> Look:
+        """Who keeps it holds no frame's memory, which the next file is decoded into."""
+        look = self._look_at(frames)
+        return dataclasses.replace(look, frames=tuple(dataclasses.replace(frame, small_HWC=None) for frame in look.frames))
 
     def _look_in_passes(self, run: Run) -> tuple[Observations, bool]:
         """Both passes, or what of them settles the verdict; and whether it did so before all was seen."""

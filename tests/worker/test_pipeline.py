@@ -382,6 +382,7 @@ def test_a_file_is_looked_through_without_a_verdict(file: Path) -> None:
     assert times_s == sorted(times_s)
     assert len(times_s) == 16
     assert [frame.faces[0].logit for frame in frames] == [3.0 if 1 <= time_s < 2 else -3.0 for time_s in times_s]
+    assert {frame.small_HWC is None for frame in frames} == {True}, "the memory of the frames is not free for the next file"
 
 
 def test_what_breaks_while_it_is_looked_through_gives_what_came_before_or_its_error(file: Path) -> None:
