@@ -164,7 +164,7 @@ class Demuxer:
             except av.error.MemoryError as exc:
                 raise OutOfMemory(f"reading a packet: {exc.strerror}") from exc
             except av.error.FFmpegError:
-                probe.check_disk(self._container)
+                probe.check_disk(int(self._container.options["fd"]))
                 bad_in_a_row += 1
                 self.counts.bad += 1
 

@@ -84,6 +84,7 @@ def open_container(
     except av.error.MemoryError as exc:
         raise OutOfMemory(f"opening the {kind} file: {exc.strerror}") from exc
     except (av.error.FFmpegError, ValueError) as exc:
+        check_disk(fd)
         if kind == "mp4" and not _find_box(fd, b"moov"):
             raise CorruptMedia(NO_INDEX) from exc
         raise CorruptMedia(f"damaged {kind} file: {exc.strerror if isinstance(exc, av.error.FFmpegError) else exc}") from exc
@@ -95,10 +96,9 @@ def open_container(
         yield container
 
 
-def check_disk(container: InputContainer) -> None:
+def check_disk(fd: int) -> None:
     """After a read that failed: raises OSError where the file's bytes cannot be had, which says nothing of the file. FFmpeg's own
     error does not tell: it is the same for some damage."""
-    fd = int(container.options["fd"])
     os.pread(fd, 1, os.lseek(fd, 0, os.SEEK_CUR))
 
 

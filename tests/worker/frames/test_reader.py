@@ -118,3 +118,13 @@ def test_a_disk_that_fails_is_no_damage(clips: Clips) -> None:
                 os.dup2(failing.fileno(), handle)
         with pytest.raises(OSError, match=r"^\[Errno 5\] Input/output error$"):
             list(demuxer.packets())
+
+
+@pytest.mark.parametrize("name", ["h264", "h264_mkv"])
+def test_a_disk_that_fails_where_a_file_is_opened_is_no_damage(clips: Clips, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is read of it but its first bytes: what kind of file it is was known already."""
+    data, pread = clips[name].path.read_bytes(), os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: data[at : at + size] if size > 1 else pread(fd, size, at))
+    expected = pytest.raises(OSError, match=r"^\[Errno 5\] Input/output error$")
+    with open("/proc/self/mem", "rb", buffering=0) as failing, expected, open_container(failing, Limits()):
+        pass
