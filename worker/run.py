@@ -111,6 +111,7 @@ class Run:
                 self.observer.note(look)
                 self.detect_s += look.detect_s
                 self.infer_s += look.infer_s
+                del look  # or its frames' memory would stay held while the next are waited for
                 self._tell("decode")
         return self.observer.result()
 
