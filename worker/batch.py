@@ -11,7 +11,7 @@ from pathlib import Path
 
 from worker.cores import scan_threads
 from worker.errors import UnsupportedMedia
-from worker.flight import IN_FLIGHT, Flight
+from worker.flight import Flight, most_in_flight
 from worker.interrupts import Interrupts, cursor_given_back
 from worker.jobs import BuildScanner, Outcome, Task, do, failed, sourced
 from worker.output.folder import ReportFolder
@@ -134,9 +134,11 @@ class Batch:
             yield from outcomes
 
     def _at_once(self, items: Sequence[Item]) -> int:
-        """Items in flight in this process: one where it may use one thread, and of addresses, which are fetched one by one."""
+        """Items in flight in this process: one of addresses, which are fetched one by one."""
         threads = self.settings.model.threads or scan_threads()
-        return IN_FLIGHT if threads > 1 and not any(item.url for item in items) else 1
+        if any(item.url for item in items):
+            return 1
+        return most_in_flight(threads, exhaustive=self.settings.sampling.exhaustive)
 
     def _task(self, item: Item) -> Task:
         old = self.folder.load(item.path) if self.folder is not None and self.resume else None

@@ -1,4 +1,4 @@
-"""Three items at a time in one process: while one's last frames are scored, those of the next are decoded.
+"""Two or three items at a time in one process: while one's last frames are scored, those of the next are decoded.
 
 A scan alone cannot keep two cores busy: it begins without a batch and ends in a few small ones
 (docs/decisions/0011-early-decision.md).
@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
 
-IN_FLIGHT = 3
 PATIENCE_S = 2.0
 """So long the items in flight are waited for when a run is cut; a scan looks up between two batches of frames."""
 
@@ -22,6 +21,14 @@ LOOK_UP_S = 0.5
 T = TypeVar("T")
 R = TypeVar("R")
 Progress = Callable[[Any], None]
+
+
+def most_in_flight(threads: int, *, exhaustive: bool) -> int:
+    """Scans at a time that keep so many threads busy, measured on two: of those that may end early one waits now and then, and
+    a third is in the others' way where every frame is scored."""
+    if threads < 2:
+        return 1
+    return 2 if exhaustive and threads == 2 else 3
 
 
 class Flight(Generic[T, R]):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from worker.flight import Flight
+from worker.flight import Flight, most_in_flight
 
 WAIT_S = 30.0
 Tell = Callable[[Any], None]
@@ -148,3 +148,10 @@ def test_a_run_that_is_cut_ends_what_is_under_way_at_its_next_word() -> None:
         assert next(results) == 0
         cut.set()
     assert ended == ["cut"]
+
+
+@pytest.mark.parametrize(
+    ("threads", "exhaustive", "most"), [(1, False, 1), (1, True, 1), (2, False, 3), (2, True, 2), (4, True, 3)]
+)
+def test_scans_that_may_end_early_leave_room_for_a_third(threads: int, exhaustive: bool, most: int) -> None:
+    assert most_in_flight(threads, exhaustive=exhaustive) == most

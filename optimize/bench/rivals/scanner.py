@@ -13,7 +13,7 @@ from optimize.bench.side import Answer
 from worker import report as wire
 from worker.backends.candidates import is_of
 from worker.compose import DETECTS_BY_DEFAULT, build_scanner, fingerprint
-from worker.flight import IN_FLIGHT, Flight
+from worker.flight import Flight, most_in_flight
 from worker.settings import Settings, load_settings
 from worker.types import Json
 
@@ -68,7 +68,7 @@ def build(options: Json, threads: int) -> Iterator[Answer]:
         def scan_list(request: Json) -> Json:
             flight = Flight[str, wire.Report](
                 lambda path, _: scanner.scan(Path(path)).report,
-                most=request.get("in_flight", IN_FLIGHT if threads > 1 else 1),
+                most=request.get("in_flight", most_in_flight(threads, exhaustive=settings.sampling.exhaustive)),
                 on_first=lambda _: None,
                 on_progress=lambda _: None,
             )
