@@ -27,7 +27,7 @@ Precision = Literal["fp32", "bf16"]
 NAMES: dict[Precision, str] = {"fp32": "openvino", "bf16": "openvino-bf16"}
 HINTS: dict[Precision, tuple[tuple[str, ...], ...]] = {"fp32": (("f32",),), "bf16": (("f32", "bf16", "f32"), ("bf16", "f32"))}
 """Precisions of the parts of a graph: stem, trunk and head, or without a stem."""
-IN_CACHE = 4
+IN_CACHE = 1
 """Most crops that the stem takes at once: more of what it writes then stays in the processor's cache (docs/backends.md)."""
 MOST_KEPT = 64
 """Compiled graphs in a cache; some 20 MB each. A scan of the bundled checkpoint uses up to three."""
