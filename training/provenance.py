@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from training.errors import damaged_shard
 from training.manifest import Entry
 from training.splits import COMMITTED, Item, read_split, write_split
 from worker.content import write_atomically
@@ -63,8 +64,8 @@ def split_file(cache: Path) -> Path:
 def begin(cache: Path, made_of: Provenance) -> None:
     """Note it down. Raises ConfigError where the cache was begun with other files, options or split: shards would be mixed up.
 
-    So too where files have changed since they were cut. What an older cache has not noted down is not compared, but for
-    the size of its crops: all had ``CROP_PX``.
+    So too where files have changed since they were cut, and where a shard is damaged. What an older cache has not noted down is
+    not compared, but for the size of its crops: all had ``CROP_PX``.
     """
     path, advice = split_file(cache), "name a fresh folder by --cache, or delete this one"
     before = read(cache)
@@ -125,8 +126,15 @@ def _differences(before: Provenance, now: Provenance) -> list[str]:
 
 
 def _shards_of_another_size(cache: Path, crop_px: int) -> list[str]:
-    shapes = {path.name: np.load(path, mmap_mode="r").shape for path in sorted(cache.glob("*.npy"))}
-    return [name for name, (count, side, *_) in shapes.items() if count and side != crop_px]
+    found = []
+    for path in sorted(cache.glob("*.npy")):
+        try:
+            count, side, *_ = np.load(path, mmap_mode="r").shape
+        except (ValueError, EOFError) as exc:
+            raise damaged_shard(path, exc) from exc
+        if count and side != crop_px:
+            found.append(path.name)
+    return found
 
 
 def look_at(root: Path, paths: Iterable[str]) -> list[Cut]:

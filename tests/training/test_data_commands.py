@@ -115,6 +115,17 @@ def test_shards_that_a_version_without_crop_px_has_added_are_named(
     assert (result.exit_code, f"not of 288 px ({shard.name})" in " ".join(result.stderr.split())) == (2, True)
 
 
+@pytest.mark.parametrize("kept", [0, 200])
+def test_a_damaged_shard_is_named_where_a_cache_is_gone_on_with(
+    prepared: tuple[Path, Result], media: Path, tmp_path: Path, kept: int
+) -> None:
+    shutil.copytree(prepared[0], tmp_path / "cache")
+    shard = next((tmp_path / "cache").glob("*.npy"))
+    shard.write_bytes(shard.read_bytes()[:kept])
+    result = prepare(media, tmp_path / "cache")
+    assert (result.exit_code, f"{shard.name} is damaged" in " ".join(result.stderr.split())) == (2, True)
+
+
 def test_a_cache_of_other_files_is_not_mixed_up(prepared: tuple[Path, Result], media: Path, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     shutil.copy(media / "real" / "clip.png", tmp_path / "real")
