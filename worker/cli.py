@@ -121,7 +121,8 @@ def _refuse_empty_paths(command: Any) -> None:
     for below in getattr(command, "commands", {}).values():
         _refuse_empty_paths(below)
     for param in command.params:
-        if param.type_descriptor.annotation in (Path, list[Path]):
+        descriptor = getattr(param, "type_descriptor", None)  # Typer's own; should it go, an empty name is let through, no more
+        if getattr(descriptor, "annotation", None) in (Path, list[Path]):
             param.process_value = partial(_path_given, param.process_value)
 
 
