@@ -165,7 +165,10 @@ def shown(screen: BinaryIO, until: bytes | None = None) -> bytes:
 
 
 def without_a_core() -> None:
+    """And as from a terminal: what a shell starts in the background ignores SIGINT and SIGQUIT."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(

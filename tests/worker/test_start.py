@@ -142,9 +142,13 @@ def test_no_library_hears_of_ctrl_c_while_it_is_imported(monkeypatch: pytest.Mon
     heard: list[object] = []
     monkeypatch.setattr("worker.cli.main", lambda: heard.append(signal.getsignal(signal.SIGINT)))
     monkeypatch.setattr(sys, "argv", ["veriframe", *line.split()])
-    start.main()
-    assert heard == [signal.SIG_DFL]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # other tests, or a shell, may have left another
+    try:
+        start.main()
+        assert heard == [signal.SIG_DFL]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_was_started_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -162,7 +163,10 @@ class Scanner:
                 on_progress(Whole())
                 time.sleep(0.01)
             raise AssertionError("nobody cut this scan")
-        return FakeResult(report(path, 1.0 if "fake" in path.name else -1.0))
+        made = report(path, 1.0 if "fake" in path.name else -1.0)
+        assert made.media is not None
+        media = made.media.model_copy(update={"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+        return FakeResult(made.model_copy(update={"media": media}))
 
     @contextmanager
     def __call__(self, settings: Settings) -> Iterator[Scanner]:
