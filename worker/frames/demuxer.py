@@ -43,7 +43,8 @@ class Counts:
 
 
 class Demuxer:
-    """``on_leave`` is called before it goes to another place in the stream. One iterator at a time is valid."""
+    """Moments are in ticks of the stream's time base. ``on_leave`` is called before it goes to another place in the stream. One
+    iterator at a time is valid."""
 
     def __init__(
         self,
@@ -177,11 +178,13 @@ class Demuxer:
         return max((stamp for stamp in stamps if stamp is not None), default=None)
 
     def packets_from(self, pts: int) -> Iterator[Packet[VideoStream]]:
+        """As ``packets``, after ``seek``."""
         self.seek(pts)
         return self.packets()
 
 
 def time_base_of(stream: VideoStream) -> Fraction:
+    """Seconds of a tick. Raises CorruptMedia."""
     if not stream.time_base:
         raise CorruptMedia("a stream without a time base")
     return stream.time_base

@@ -134,8 +134,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Index:
-    """When the pictures that a container's index names are decoded, in ticks: all, those ``shown``, and ``keys`` among all.
-    ``latest``: the latest moment shown of what is decoded with the last of them, or later; None: unknown."""
+    """When the pictures that a container's index names are decoded, in ticks, int64 [pictures]: all, those ``shown``, and
+    ``keys`` among all. ``latest``: the latest moment shown of what is decoded with the last of them, or later, in ticks; None:
+    unknown."""
 
     all: npt.NDArray[np.int64]
     shown: npt.NDArray[np.int64]
@@ -145,7 +146,7 @@ class Index:
 
     @property
     def second_key(self) -> float:
-        """Infinite where there is none."""
+        """When the earliest key frame behind the first is decoded, in ticks; infinite where there is none."""
         return min(self.keys[1:].tolist(), default=math.inf)
 
 
