@@ -32,6 +32,7 @@ from training.errors import Diverged
 from training.identity import refuse_other_rows, rows_sha256
 from training.labelled import refuse_known
 from training.maskbranch import MaskBranch
+from training.pace import Pace
 from training.prepare import read_index
 from training.provenance import whole_lines
 from training.room import beside
@@ -316,14 +317,19 @@ def fit_network(
     cut_back(folder / STEPS, run.step)
     cut_back(folder / VALIDATION, run.step - run.done)  # of a run that is done the last one is made again
     saved_s = validated_s = run.trained_s
+    pace = Pace()
     with loading(fit, cache) as feed:
         while not run.done:
             started = time.monotonic()
             stage = fit.stage(run.progress)
-            train_step(run, feed.batch(run.step, stage))
-            run.trained_s += time.monotonic() - started
+            batch = feed.batch(run.step, stage)
+            waited_s = time.monotonic() - started
+            train_step(run, batch)
+            took_s = time.monotonic() - started
+            run.trained_s += took_s
+            pace.add(crops=len(batch.family_F), seconds=took_s, waited_s=waited_s)
             if run.step % log_every == 0:
-                log_step(run, stage, console)
+                log_step(run, stage, console, pace.told())
             if run.trained_s - saved_s > fit.save_every_minutes * 60:
                 saved_s = run.trained_s
                 run.save()
@@ -336,8 +342,8 @@ def fit_network(
     return run
 
 
-def log_step(run: Run, stage: Stage, console: Console) -> None:
-    """A line on the console and in ``steps.csv``: means over the last 50 steps."""
+def log_step(run: Run, stage: Stage, console: Console, pace: str) -> None:
+    """A line on the console, with the ``pace`` since the last one, and in ``steps.csv``: means over the last 50 steps."""
     loss, right = (sum(values) / len(run.losses) for values in zip(*run.losses, strict=True))
     row = {
         "step": run.step,
@@ -348,7 +354,8 @@ def log_step(run: Run, stage: Stage, console: Console) -> None:
         "accuracy": round(right, 4),
     }
     append_csv(run.folder / STEPS, row)
-    console.print(f"{run.progress:6.1%} " + " ".join(f"{name} {value}" for name, value in row.items()), highlight=False)
+    told = " ".join(f"{name} {value}" for name, value in row.items())
+    console.print(f"{run.progress:6.1%} {told}, {pace}", highlight=False)
 
 
 def log_validation(run: Run, found: dict[str, float], console: Console, on_validation: OnValidation | None = None) -> None:
