@@ -74,8 +74,9 @@ def seen_of(reports: Mapping[str, tuple[Item, Report]], copies: Mapping[Key, Rep
     return found, lost
 
 
-def report_lines(seen: Sequence[Seen], target: Target) -> list[str]:
-    """Markdown: false alarms by copy, and what is found and left open at the same thresholds.
+def report_lines(seen: Sequence[Seen], target: Target, degraded: Sequence[Scanned] = ()) -> list[str]:
+    """Markdown: false alarms by copy, and what is found and left open at the same thresholds. ``degraded``: as
+    ``training.scans.calibrate_checkpoint`` takes them.
 
     Raises ConfigError where the clips do not allow a calibration.
     """
@@ -83,7 +84,8 @@ def report_lines(seen: Sequence[Seen], target: Target) -> list[str]:
     try:
         like = fit_kind(MediaKind.VIDEO, own, target, draws=10).calibration
         groups = {file.item.group for file in own}
-        fitted = {group: fit_videos([file for file in own if file.item.group != group], like, target) for group in groups}
+        poor = [file for file in degraded if file.kind is MediaKind.VIDEO]
+        fitted = {group: fit_videos([file for file in own if file.item.group != group], like, target, poor) for group in groups}
     except ValueError as exc:
         raise ConfigError(f"cannot calibrate video: {exc}") from exc
     verdicts = [_verdict(one.report, fitted[one.scanned.item.group]) for one in seen]

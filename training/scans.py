@@ -210,14 +210,16 @@ def refit(like: Calibration, target: Target, copies: Clips | None = None) -> Fit
     return anew
 
 
-def fit_videos(scanned: Sequence[Scanned], like: Calibration, target: Target) -> Calibration:
-    """What ``fit_kind`` gives for these videos alone, but for what poor faces and long videos cost. Raises ValueError alike."""
+def fit_videos(scanned: Sequence[Scanned], like: Calibration, target: Target, degraded: Sequence[Scanned] = ()) -> Calibration:
+    """What ``fit_kind`` gives for these videos alone, but for what long videos cost; of the degraded copies those of the videos'
+    groups count. Raises ValueError alike."""
     clips = clips_of(scanned)
+    copies = clips_of(degraded) if degraded else None
     try:
         several = composite_clips(_track_votes(scanned))
     except ValueError:  # too few groups for composites: on the greatest logits of several clips
         several = None
-    return with_chances(refit(like, target)(clips), clips, several=several)
+    return with_chances(refit(like, target, copies)(clips), clips, several=several)
 
 
 def _of_groups(copies: Clips | None, part: Clips) -> Clips | None:

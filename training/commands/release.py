@@ -62,6 +62,8 @@ ALARMS_HELP = """Count real videos that are called fake, as they are and recompr
   veriframe data files heldout leftout | grep videos/ | veriframe scan - --exhaustive --model model.safetensors --format jsonl \
     > videos.jsonl
   veriframe release alarms model.safetensors videos.jsonl
+As a calibration with degraded copies judges them (veriframe release calibrate):
+  veriframe release alarms model.safetensors videos.jsonl --degraded copies.jsonl --copies copies
 Copies: x264 at CRF 23, 28 and 35, and scaled to 360 rows; of long videos the first seconds. Made and scanned one at a time; a
 stopped run goes on.
 """
@@ -75,6 +77,12 @@ DataOption = Annotated[
         help="Folder of the labelled media; default: ../shared/data, or what the cache was made of.", show_default=False
     ),
 ]
+DegradedOption = Annotated[
+    list[Path] | None,
+    typer.Option(exists=True, dir_okay=False, show_default=False, help="JSONL of scans of degraded copies; may be repeated."),
+]
+CopiesOption = Annotated[Path, typer.Option(help="Folder of those copies, each at its original's path.")]
+COPIES = Path("copies")
 
 
 FoldOption = Annotated[
@@ -135,10 +143,8 @@ def calibrate(
     fold: FoldOption = None,
     cache: CacheOption = None,
     data: DataOption = None,
-    degraded: Annotated[
-        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="JSONL of scans of degraded copies; may be repeated.")
-    ] = None,
-    copies: Annotated[Path, typer.Option(help="Folder of those copies, each at its original's path.")] = Path("copies"),
+    degraded: DegradedOption = None,
+    copies: CopiesOption = COPIES,
     card: Annotated[Path | None, typer.Option(help="Also write the tables of scores by source here (Markdown).")] = None,
     fpr: Annotated[float, typer.Option(min=0, max=1, help="Most real files that may be called fake.")] = 0.05,
     fnr: Annotated[float, typer.Option(min=0, max=1, help="Most fake files that may be called real.")] = 0.10,
@@ -200,6 +206,8 @@ def alarms(
     fold: FoldOption = None,
     cache: CacheOption = None,
     data: DataOption = None,
+    degraded: DegradedOption = None,
+    copies: CopiesOption = COPIES,
     out: Annotated[Path, typer.Option(help="Folder for the copies' scans and the table.")] = Path("runs/alarms"),
     fpr: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = 0.05,
     fnr: Annotated[float, typer.Option(min=0, max=1, help="As for calibrate.")] = 0.10,
@@ -213,7 +221,7 @@ def alarms(
     from training.evaluation import robustness
     from training.labelled import judges, labelled_files, tell_of_another_split
     from training.room import refuse_unwritable
-    from training.scans import last_of_each, named_reports
+    from training.scans import last_of_each, named_reports, read_reports
     from worker.compose import build_scanner
     from worker.frame_source import build_frames
     from worker.progress import Bar
@@ -228,16 +236,17 @@ def alarms(
     every_frame = {"sampling": {"exhaustive": True}, "output": {"evidence_per_track": 0}}
     out.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
-    copies: dict[robustness.Key, Report] = {}
+    poor = read_reports(degraded or [], judging, copies, _told)
+    again: dict[robustness.Key, Report] = {}
     for judge in judging:
         wanted = trials((it for it in own.values() if it[1].model and it[1].model.sha256 == judge.sha256), root)
         engine = {"checkpoint": judge.checkpoint} | ({} if threads is None else {"threads": threads})
         settings = load_settings(default_file(), {"model": engine} | every_frame)
         bar = Bar(console, total=len(wanted), live=console.is_terminal)
         with build_scanner(settings) as scanner, build_frames(settings) as frames, bar:
-            copies |= robustness.scans(wanted, out / "copies.jsonl", scanner, frames, on_done=bar.advance)
-    seen, lost = seen_of(own, copies)
-    lines = report_lines(seen, Target(fpr=fpr, fnr=fnr, coverage=coverage))
-    lines += ["", f"{lost} of {len(copies)} copies got no score and count in no share."]
+            again |= robustness.scans(wanted, out / "copies.jsonl", scanner, frames, on_done=bar.advance)
+    seen, lost = seen_of(own, again)
+    lines = report_lines(seen, Target(fpr=fpr, fnr=fnr, coverage=coverage), poor)
+    lines += ["", f"{lost} of {len(again)} copies got no score and count in no share."]
     (out / "alarms.md").write_text("\n".join(lines) + "\n", "utf-8")
     typer.echo("\n".join(lines))
