@@ -113,6 +113,10 @@ class Network(_Strict):
     """``card`` is for the paper's stages alone (``training.paper``); CARD's own number of steps is 10."""
     hidden_dim: int = Field(default=256, ge=1, le=16384)
     num_steps: int = Field(default=4, ge=1, le=64)
+    draws: int = Field(default=50, ge=1, le=1000)
+    """``card``: reconstructions of the label for each face; a checkpoint keeps the number."""
+    ddim_stride: int = Field(default=0, ge=0)
+    """``card``: 0 samples by the whole reverse chain, n by DDIM at every n-th step."""
     init: Path | None = None
     """safetensors of the backbone alone; None starts from random weights."""
     start: Path | None = None

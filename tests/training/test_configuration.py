@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -74,11 +76,33 @@ def test_what_the_paper_names_as_future_work_is_a_file_on_top(name: str) -> None
 def test_the_card_head_is_a_file_on_top_of_the_papers_stages_and_refused_by_the_other_recipe() -> None:
     found = read_configuration([CONFIGS / "paper.yaml", CONFIGS / "with-card.yaml"])
     assert isinstance(found, Pipeline)
-    assert (found.network.head, found.network.num_steps) == ("card", 10)
+    assert (found.network.head, found.network.num_steps, found.network.draws, found.network.ddim_stride) == ("card", 10, 50, 0)
     with pytest.raises(ConfigError, match="one label for each crop"):
         read_configuration([CONFIGS / "paper.yaml", CONFIGS / "with-cutmix.yaml", CONFIGS / "with-card.yaml"])
     with pytest.raises(ConfigError, match="the paper's stages train it"):
         read_configuration([CONFIGS / "first.yaml", CONFIGS / "with-card.yaml"])
+
+
+def test_how_a_card_head_samples_is_a_setting_and_names_another_run(tmp_path: Path) -> None:
+    def card(**told: int) -> Pipeline:
+        (tmp_path / "above.yaml").write_text(json.dumps({"network": told}))
+        found = read_configuration([CONFIGS / "paper.yaml", CONFIGS / "with-card.yaml", tmp_path / "above.yaml"])
+        assert isinstance(found, Pipeline)
+        return found
+
+    plain, fewer, faster = card(draws=50), card(draws=20), card(ddim_stride=5)
+    assert (fewer.network.draws, faster.network.ddim_stride) == (20, 5)
+    assert len({one.sha256 for one in (plain, fewer, faster)}) == 3
+    with pytest.raises(ConfigError, match="below the 10 steps"):
+        card(ddim_stride=10)
+
+
+def test_a_run_from_before_a_setting_was_there_keeps_its_name() -> None:
+    found = read_configuration([CONFIGS / "paper.yaml"])
+    assert isinstance(found, Pipeline)
+    before = found.model_dump(mode="json", exclude={"hardware": True, "network": {"draws", "ddim_stride"}})
+    told = json.dumps(before | {"precision": found.hardware.precision}, sort_keys=True)
+    assert found.sha256 == hashlib.sha256(told.encode()).hexdigest()
 
 
 def test_overrides_reach_the_stages_they_name_and_no_other(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ def make_network(network: Network, head: HeadName, *, seed: int) -> DeepfakeNet:
             families=len(FAMILIES),
             hidden_dim=network.hidden_dim,
             num_steps=network.num_steps,
+            draws=network.draws,
+            ddim_stride=network.ddim_stride,
         )
     except RuntimeError as exc:
         raise ConfigError(f"timm has no backbone {network.backbone!r}: {exc}") from exc

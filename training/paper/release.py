@@ -31,6 +31,8 @@ def write_checkpoint(
         kind="linear" if last.stage == "finetune" else pipeline.network.head,
         hidden_dim=pipeline.network.hidden_dim,
         num_steps=pipeline.network.num_steps,
+        draws=pipeline.network.draws,
+        ddim_stride=pipeline.network.ddim_stride,
     )
     spec = ModelSpec(
         name=name,

@@ -129,6 +129,10 @@ class Hardware(_Strict):
     save_every_s: float = Field(default=60.0, ge=0)
 
 
+LATER = {"draws": 50, "ddim_stride": 0}
+"""Settings of the network that the first versions had not got, and the values that stood for them."""
+
+
 class Pipeline(_Strict):
     """A staged run."""
 
@@ -145,6 +149,8 @@ class Pipeline(_Strict):
         if self.network.head == "card":
             if self.network.num_steps < 2:
                 raise ValueError("network.num_steps: label diffusion (head card) needs two or more; CARD's own number is 10")
+            if self.network.ddim_stride >= self.network.num_steps:
+                raise ValueError(f"network.ddim_stride: below the {self.network.num_steps} steps; 0 takes them all")
             under_it = [one for one in self.stages if isinstance(one, TrainStage) and one.stage != "finetune"]
             if mixed := [one.stage for one in under_it if one.augmentation.mixes]:
                 raise ValueError(f"{', '.join(mixed)}: a card head diffuses one label for each crop: set mixup and cutmix to 0")
@@ -197,6 +203,9 @@ class Baselines(_Strict):
 
 
 def _sha256(settings: BaseModel, hardware: Hardware) -> str:
-    """Of the hardware only its precision counts."""
+    """Of the hardware only its precision counts. What later versions can be told as well counts where it is told, so that a run
+    of an earlier one is gone on with."""
     told = settings.model_dump(mode="json", exclude={"hardware"}) | {"precision": hardware.precision}
+    if "network" in told:
+        told["network"] = {name: value for name, value in told["network"].items() if (name, value) not in LATER.items()}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -14,6 +14,7 @@ from training.paper.settings import TrainStage
 from training.settings import Network
 from worker.errors import ConfigError
 from worker.model import checkpoint
+from worker.model.card import CardHead
 from worker.model.export import export_network
 from worker.model.network import DeepfakeNet
 
@@ -120,6 +121,13 @@ def test_the_denoising_loss_pulls_towards_the_clean_features() -> None:
     assert losses[0] == losses[3]
     assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=1e-3)
     assert losses[1] > losses[0]
+
+
+def test_a_card_head_samples_as_it_is_told() -> None:
+    told = TINY.model_copy(update={"head": "card", "num_steps": 4, "draws": 7, "ddim_stride": 2})
+    head = make_network(told, "card", seed=1).head
+    assert isinstance(head, CardHead)
+    assert (len(head.noise_NSK), head.ddim_stride) == (7, 2)
 
 
 def test_a_card_head_takes_no_mixed_labels() -> None:

@@ -19,12 +19,15 @@ from safetensors.torch import load_file
 from training.folder_lock import LOCK
 from training.paper.engine import BEST, STATE
 from training.paper.evaluate import read_results
+from training.paper.networks import make_network
+from training.paper.release import write_checkpoint
 from training.paper.settings import Pipeline
 from training.paper.stages import MODEL, PLAN, RESULTS, RUN, claim, export_run, read_claim, read_sets, run_pipeline
 from training.splits import split_sha256
 from training.terms import BUNDLED
 from worker.errors import ConfigError
 from worker.model import checkpoint
+from worker.model.card import CardHead
 from worker.model.restore import load_network
 from worker.model.spec import TrainingData, TrainingSource
 
@@ -50,6 +53,17 @@ def test_each_stage_starts_from_the_one_before(gone_through: Path) -> None:
     assert not all(torch.equal(headed[name], unfrozen[name]) for name in backbone)
     assert "head.weight" in tuned
     assert "head.step_embedding" in headed
+
+
+def test_a_checkpoint_keeps_how_its_card_head_samples(crops: Path, tiny: Pipeline, tmp_path: Path) -> None:
+    network = tiny.network.model_copy(update={"head": "card", "num_steps": 4, "draws": 7, "ddim_stride": 2})
+    pipeline = tiny.model_copy(update={"network": network})
+    out = tmp_path / "card.safetensors"
+    write_checkpoint(pipeline, make_network(network, "card", seed=1), read_sets(crops, tiny.sets), crops, out)
+    spec, loaded = load_network(out)
+    assert (spec.head.draws, spec.head.ddim_stride) == (7, 2)
+    assert isinstance(loaded.head, CardHead)
+    assert (len(loaded.head.noise_NSK), loaded.head.ddim_stride) == (7, 2)
 
 
 def test_the_noise_plan_covers_half_of_set_2(gone_through: Path) -> None:
