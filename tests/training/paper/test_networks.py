@@ -19,6 +19,8 @@ from worker.model.export import export_network
 from worker.model.network import DeepfakeNet
 
 TINY = Network(backbone="test_efficientnet", hidden_dim=16, num_steps=2)
+PAPERS = ("tf_efficientnetv2_b0", "tf_efficientnetv2_m", "resnet101", "inception_v3", "legacy_xception", "inception_resnet_v2")
+"""The paper's network, the more complex one that it names, and the four it compares with."""
 LEAST_PX = {"inception_v3": 75, "legacy_xception": 71, "inception_resnet_v2": 75}
 
 
@@ -47,16 +49,13 @@ def smoke(backbone: str) -> DeepfakeNet:
     return network
 
 
-@pytest.mark.parametrize("backbone", ["tf_efficientnetv2_b0", "legacy_xception"])
+@pytest.mark.parametrize("backbone", PAPERS)
 def test_a_backbone_trains_by_its_name(backbone: str) -> None:
     smoke(backbone)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(
-    "backbone",
-    ["tf_efficientnetv2_b0", "tf_efficientnetv2_m", "resnet101", "inception_v3", "legacy_xception", "inception_resnet_v2"],
-)
+@pytest.mark.parametrize("backbone", PAPERS)
 def test_the_papers_networks_train_and_export(backbone: str) -> None:
     model = export_network(smoke(backbone), size=max(96, LEAST_PX.get(backbone, 32)), metadata={})
     assert len(model) > 5_000_000
