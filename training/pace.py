@@ -22,6 +22,6 @@ class Pace:
     def told(self) -> str:
         """In words; the sums begin anew."""
         seconds = max(self.seconds, 1e-9)
-        words = f"{self.crops / seconds:.1f} crops/s, {self.waited_s / seconds:.0%} of the time waiting for them"
+        words = f"{self.crops / seconds:.3g} crops/s, {self.waited_s / seconds:.0%} of the time waiting for them"
         self.crops, self.seconds, self.waited_s = 0, 0.0, 0.0
         return words

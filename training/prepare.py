@@ -29,14 +29,13 @@ from training.provenance import CROP_PX, Skipped
 from training.recompress import VARIANTS
 from training.room import beside
 from training.splits import Item, family_of
-from worker.errors import UnsupportedMedia, VeriframeError
+from worker.errors import ConfigError, UnsupportedMedia, VeriframeError
 from worker.faces.crop import crop_faces, crop_squares
 from worker.faces.detect import MtcnnDetector
 from worker.ports import FrameSource
 from worker.types import Float32, UInt8
 
-WIDE_MARGIN = 1.8
-PICTURES_IN_SHARD = 200
+WIDE_MARGIN, PICTURES_IN_SHARD = 1.8, 200
 FILE_NAME = re.compile("[A-Za-z0-9_-][A-Za-z0-9._-]{0,150}")
 """What a shard may be called: sources and files are named by whoever wrote the manifest."""
 VARIANT_FRAMES = 10
@@ -346,6 +345,8 @@ def prepare(
     crop_px: int = CROP_PX,
 ) -> None:
     """Fill the cache; shards that exist are kept, so that a cut run goes on. Files left out are noted by ``provenance.skip``."""
+    if any(item.source == RECONSTRUCTED for item in items):
+        raise ConfigError(f"{RECONSTRUCTED}: the name of what `veriframe data reconstruct` makes; give the source another")
     cache.mkdir(parents=True, exist_ok=True)
     planned = jobs(items, recompress=recompress)
     with MtcnnDetector(threads=threads) as detector, open_frames() as source, Progress() as progress:

@@ -67,9 +67,11 @@ def read_run(folder: Path) -> Trained:
 def training_sources(rows: Sequence[Crop], mixture: Mixture) -> tuple[TrainingSource, ...]:
     """Files of each source that the mixture draws from, by label; left-out and held-out rows do not count."""
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for row in rows:
-        if row.split == "train" and not is_left_out(row, mixture.leave_out) and _is_drawn(row, mixture):
-            files[row.source, row.label].add(row.path)
+    learnt = [row for row in rows if row.split == "train" and not is_left_out(row, mixture.leave_out)]
+    drawn = [row for row in learnt if _is_drawn(row, mixture)]
+    originals = {row.target for row in drawn if row.source == RECONSTRUCTED}
+    for row in [*drawn, *(row for row in learnt if row.label == "real" and row.path in originals)]:
+        files[row.source, row.label].add(row.path)
     names = sorted({source for source, _ in files})
     return tuple(TrainingSource(name=name, real=len(files[name, "real"]), fake=len(files[name, "fake"])) for name in names)
 

@@ -17,9 +17,9 @@ def test_the_pace_is_since_the_last_line() -> None:
     pace = Pace()
     pace.add(crops=24, seconds=1.5, waited_s=0.0)
     pace.add(crops=24, seconds=2.5, waited_s=1.0)
-    assert pace.told() == "12.0 crops/s, 25% of the time waiting for them"
+    assert pace.told() == "12 crops/s, 25% of the time waiting for them"
     pace.add(crops=8, seconds=2.0, waited_s=0.1)
-    assert pace.told() == "4.0 crops/s, 5% of the time waiting for them"
+    assert pace.told() == "4 crops/s, 5% of the time waiting for them"
 
 
 def test_a_run_says_how_fast_it_goes(cache: Path, tmp_path: Path) -> None:

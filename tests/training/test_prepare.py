@@ -14,7 +14,7 @@ import skimage.data
 from tests.training.conftest import BOX, crop, picture
 from training.clips import even
 from training.data import CropStore
-from training.prepare import Finder, cut, jobs, read_index, same_moments, write_shard
+from training.prepare import Finder, cut, jobs, prepare, read_index, same_moments, write_shard
 from training.recompress import VARIANTS
 from training.splits import Item, read_split
 from worker.errors import ConfigError, StorageFull
@@ -46,6 +46,14 @@ def test_a_shard_that_finds_no_room_leaves_nothing(
     with little_room(), pytest.raises(StorageFull, match=f"no room in {tmp_path}"):
         write_shard(tmp_path, "a", [(picture(1), crop("a", 0, "real", "lfw"))])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_source_of_the_name_of_what_is_reconstructed_is_refused(tmp_path: Path) -> None:
+    """Its files would be taken for pictures without an original, and drawn in no pair."""
+    item = Item(path="real/a.jpg", label="real", source="taesd", manipulation="", group="a", split="train")
+    with pytest.raises(ConfigError, match="taesd: the name of what"):
+        prepare([item], tmp_path, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_faces_that_are_shown_turned_are_no_examples() -> None:

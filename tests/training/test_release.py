@@ -116,6 +116,20 @@ def test_sources_of_any_name_are_named_by_what_they_serve_for(cache: Path) -> No
     assert named(aligned=1) == (False, False)
 
 
+def test_a_reconstruction_is_named_with_its_original() -> None:
+    rows = [crop("lfw", n, "real", "lfw", path=f"{n}.jpg") for n in range(3)]
+    rows.append(crop("taesd", 3, "fake", "taesd", target="0.jpg"))
+
+    def named(**shares: float) -> list[tuple[str, int, int]]:
+        none = {"aligned": 0, "blend": 0, "composite": 0, "synthetic": 0}
+        found = training_sources(rows, Mixture(**(none | shares), parents={"ffpp": 1}))
+        return [(source.name, source.real, source.fake) for source in found]
+
+    assert named(reconstruction=1) == [("lfw", 1, 0), ("taesd", 0, 1)]
+    assert named(blend=1, remade_donor=0.1) == [("lfw", 1, 0), ("taesd", 0, 1)]
+    assert named(blend=1) == []
+
+
 def test_weights_are_averaged_with_those_the_run_started_from(cache: Path, tmp_path: Path) -> None:
     begun = Run.start(TINY, tmp_path / "begun", rows_sha256=rows_sha256(read_index(cache)))
     begun.ema.head.classifier.bias.fill_(1.0)
