@@ -122,6 +122,17 @@ def test_a_clip_of_several_tracks_needs_more_to_be_an_alarm(scanned: tuple[dict[
     assert max(crowd, poor) < alone - 4
 
 
+def with_one_group_apart() -> tuple[dict[str, Item], dict[str, Report]]:
+    """A real and a fake clip of each of six groups; those of the first look like each other."""
+    items: dict[str, Item] = {}
+    reports: dict[str, Report] = {}
+    for n in range(6):
+        for label, sign in (("real", -1), ("fake", 1)):
+            path = f"videos/{label}_{n}.mp4"
+            items[path], reports[path] = item(path, label, f"g{n}", "mine"), clip(path, sign * (2.0 if n else -1.0))
+    return items, reports
+
+
 def poor(path: str, logit: float) -> Report:
     """A clip of faces that can hardly be seen."""
     report = clip(path, logit)
@@ -135,12 +146,7 @@ def poor(path: str, logit: float) -> Report:
 def test_degraded_copies_of_the_other_groups_say_what_poor_faces_are_worth() -> None:
     """As with ``release calibrate --degraded``: where poor faces were as often wrong as right, they raise no alarm. One pair of
     clips that look like each other gives thresholds with room between them."""
-    items: dict[str, Item] = {}
-    reports: dict[str, Report] = {}
-    for n in range(6):
-        for label, sign in (("real", -1), ("fake", 1)):
-            path = f"videos/{label}_{n}.mp4"
-            items[path], reports[path] = item(path, label, f"g{n}", "mine"), clip(path, sign * (2.0 if n else -1.0))
+    items, reports = with_one_group_apart()
     copies: dict[Key, Report] = {("h264", 28.0, path): poor(path, 3.0) for path, one in items.items() if one.label == "real"}
     seen = seen_of(known(items, reports), copies)[0]
     found = [votes_of(poor(path, 4.0 if n // 2 % 2 else -4.0), items[path]) for n, path in enumerate(items)]
@@ -155,12 +161,7 @@ def test_degraded_copies_of_the_other_groups_say_what_poor_faces_are_worth() -> 
 def test_a_group_is_judged_by_what_was_fitted_on_the_others() -> None:
     """Of one group the real clip looks like a fake and the fake like a real one: fitted without them, they are called so; what is
     fitted with them has a wide band, in which the copies lie."""
-    items: dict[str, Item] = {}
-    reports: dict[str, Report] = {}
-    for n in range(6):
-        for label, sign in (("real", -1), ("fake", 1)):
-            path = f"videos/{label}_{n}.mp4"
-            items[path], reports[path] = item(path, label, f"g{n}", "mine"), clip(path, sign * (2.0 if n else -1.0))
+    items, reports = with_one_group_apart()
     copies: dict[Key, Report] = {("h264", 28.0, path): clip(path, 0.5) for path, one in items.items() if one.label == "real"}
     lines = report_lines(seen_of(known(items, reports), copies)[0], Target(fpr=0.0, fnr=0.0, coverage=0.0))
     rows = [[cell.strip().split(":")[0] for cell in line.split("|")] for line in lines[2:5]]
