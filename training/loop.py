@@ -355,7 +355,7 @@ def log_step(run: Run, stage: Stage, console: Console, pace: str) -> None:
     }
     append_csv(run.folder / STEPS, row)
     told = " ".join(f"{name} {value}" for name, value in row.items())
-    console.print(f"{run.progress:6.1%} {told}, {pace}", highlight=False)
+    console.print(f"{run.progress:6.1%} {told}, {pace}", highlight=False, soft_wrap=True)  # one line each, in a file too
 
 
 def log_validation(run: Run, found: dict[str, float], console: Console, on_validation: OnValidation | None = None) -> None:

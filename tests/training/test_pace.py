@@ -20,12 +20,14 @@ def test_the_pace_is_since_the_last_line() -> None:
     assert pace.told() == "12 crops/s, 25% of the time waiting for them"
     pace.add(crops=8, seconds=2.0, waited_s=0.1)
     assert pace.told() == "4 crops/s, 5% of the time waiting for them"
+    pace.add(crops=6172, seconds=4.0, waited_s=0.0)
+    assert pace.told().startswith("1540 crops/s, ")
 
 
 def test_a_run_says_how_fast_it_goes(cache: Path, tmp_path: Path) -> None:
     network = Network(backbone="test_efficientnet", hidden_dim=16, num_steps=2)
     fit = Fit(network=network, stages=(Stage(until=1, size=32, pairs=4),), steps=2, threads=1)
-    console = Console(file=io.StringIO(), record=True, width=200)
+    console = Console(file=io.StringIO(), record=True, width=80)
     run = fit_network(fit, cache, tmp_path, console=console, log_every=1)
     found = re.findall(r"accuracy [\d.]+, ([\d.]+) crops/s, (\d+)% of the time waiting for them", console.export_text())
     assert len(found) == 2
