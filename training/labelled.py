@@ -87,14 +87,15 @@ class Judge:
 def judges(checkpoint: Path, folds: Sequence[Path], labelled: Iterable[Item]) -> list[Judge]:
     """The checkpoint, and the runs that cross-fit it: each judges what it held out of what the checkpoint learnt from, no more.
 
-    Raises ConfigError for a run that held out nothing of it, and for one of another split.
+    Raises ConfigError for a run that held out nothing of it, and for one of another split, unless both are committed ones.
     """
     spec, all_of = load_spec(checkpoint), list(labelled)
     own = as_learnt(all_of, spec.training)
     found = [Judge(checkpoint=checkpoint, sha256=sha256(checkpoint), files={item.path: item for item in own})]
     for path in folds:
         its = load_spec(path).training
-        if its.split_sha256 != spec.training.split_sha256:
+        splits = {spec.training.split_sha256, its.split_sha256}
+        if len(splits) > 1 and not all(map(committed_sides, splits)):
             raise ConfigError(f"{path} was trained by another split than {checkpoint}: it does not cross-fit it")
         held = {item.path for item in as_learnt(own, its) if item.split == "heldout"}
         learnt = [item for item in own if item.split == "train"]

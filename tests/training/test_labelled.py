@@ -20,7 +20,7 @@ from training.paper.release import trained_on
 from training.paper.sets import choose_sets
 from training.paper.settings import Selection, Sets
 from training.provenance import Provenance, begin, split_file
-from training.splits import Item, read_split, split_sha256
+from training.splits import COMMITTED, Item, read_split, split_sha256
 from worker.errors import ConfigError
 from worker.model import checkpoint
 from worker.model.checkpoint import sha256
@@ -136,6 +136,28 @@ def test_a_checkpoint_that_does_not_cross_fit_another_is_refused(tmp_path: Path,
     checkpoint.save(folds[0], arrays, other)
     with pytest.raises(ConfigError, match="another split"):
         judges(uncalibrated, folds, items)
+
+
+def test_a_run_by_another_committed_split_cross_fits_where_it_held_out(tmp_path: Path, uncalibrated: Path) -> None:
+    """``people.csv`` has all people of FF++ in ``train``, so that a run may learn from those that the other split holds out."""
+    spec, arrays = checkpoint.load(uncalibrated)
+    groups = {it.group for it in read_split() if it.source == "ffpp" and it.split == "train"}
+    people = COMMITTED.with_name("people.csv")
+    sources = tuple(
+        TrainingSource(name=name, real=1, fake=1) for name in sorted({it.source for it in read_split() if it.split == "train"})
+    )
+    fold = tmp_path / "fold.safetensors"
+    for path, split, held in ((uncalibrated, COMMITTED, ()), (fold, people, tuple(sorted(groups)))):
+        training = TrainingData(sources=sources, split_sha256=split_sha256(split), held_out=held)
+        checkpoint.save(path, arrays, spec.model_copy(update={"training": training}))
+    own, its = judges(uncalibrated, [fold], read_split())
+    learnt = {it.path for it in own.files.values() if it.split == "train"}
+    assert {it.path for it in its.files.values() if it.split == "heldout"} == {
+        it.path for it in read_split() if it.group in groups
+    }
+    assert set(its.files) == learnt
+    moved = {it.path for it, there in zip(read_split(), read_split(people), strict=True) if it != there}
+    assert moved == {it.path for it in read_split() if it.source == "ffpp" and it.split == "heldout"}
 
 
 def test_the_files_that_a_run_held_out_are_listed(tmp_path: Path, uncalibrated: Path) -> None:
