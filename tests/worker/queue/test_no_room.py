@@ -17,7 +17,7 @@ from tests.worker.queue.harness import service, until
 from tests.worker.queue.test_perform import Attempt, Here
 from tests.worker.queue.test_watching import Queue
 from worker.artifacts import open_store
-from worker.errors import StorageDown, StorageError, StorageFull
+from worker.errors import FetchRateLimited, StorageDown, StorageError, StorageFull
 from worker.queue.child import is_short_of_room
 from worker.queue.embedded import EmbeddedRedis
 from worker.queue.fetching import upload_key
@@ -96,6 +96,29 @@ def test_what_other_reasons_took_is_no_want_of_room(redis: Redis, tmp_path: Path
     errors = [StorageDown("no answer")] * OFTEN + [StorageFull("no room")] * (OFTEN - 1) + [StorageDown("no answer")]
     assert {passed_on(error) for error in errors} == {"queued"}
     assert [passed_on(StorageFull("no room")) for _ in range(OFTEN)] == ["queued"] * (OFTEN - 1) + ["dead"]
+
+
+@pytest.mark.parametrize(
+    ("error", "since_s"), [(StorageFull("no room"), LONGEST_WITHOUT_ROOM_S), (StorageDown("no answer"), LONGEST_PASSED_ON_S)]
+)
+def test_a_turn_at_a_site_that_is_waited_for_in_between_puts_no_end_off(
+    redis: Redis, tmp_path: Path, error: StorageError, since_s: int
+) -> None:
+    """A busy site's post takes a turn for each download, and waits for it in an attempt of its own."""
+    attempt = Attempt(redis, tmp_path)
+    scan_id = attempt.submit()
+
+    def performed(error: Exception, ago_s: float = 0) -> str:
+        for name in ("passed_on", "no_room") if ago_s else ():
+            since, *others = (redis.hget(f"vf:scan:{scan_id}", name) or b"0").decode().split()
+            redis.hset(f"vf:scan:{scan_id}", name, " ".join([str(int(since) - round(1000 * ago_s)), *others]))
+        redis.hset(f"vf:scan:{scan_id}", "not_before_ms", 0)
+        return attempt.perform(scan_id, error=error)
+
+    turn = FetchRateLimited("asked often enough", retry_after_s=60.0, is_turn=True)
+    for _ in range(OFTEN - 1):
+        assert [performed(error), performed(turn)] == ["queued", "queued"]
+    assert performed(error, ago_s=since_s) == "dead"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ if redis.call('HGET', scan_key(ARGV[2]), 'cancel') == '1' and not has_cursor(ARG
   return rung
 end
 redis.call('HINCRBY', scan_key(ARGV[2]), 'tries', -1)
+redis.call('HINCRBY', scan_key(ARGV[2]), 'handed_back', 1)  -- since it was passed on last
 wait_again(ARGV[2], now_ms() + tonumber(ARGV[5]))
 if tonumber(ARGV[5]) == 0 then return {'queued', ARGV[2]} end
 -- It may wait long: what follows it goes on without it.

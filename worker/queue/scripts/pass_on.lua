@@ -5,15 +5,17 @@
 local id, attempt = ARGV[2], ARGV[3]
 local k = scan_key(id)
 if not holds(id, attempt) then return {'lost'} end
-local r = redis.call('HMGET', k, 'cancel', 'passed_on', 'no_room')
+local r = redis.call('HMGET', k, 'cancel', 'passed_on', 'no_room', 'handed_back')
+-- What was handed back in between (a post waits for its turn at a site) says nothing of who can do the scan.
+local before = tonumber(attempt) - 1 - (number(r[4]) or 0)
 local now, is_unwanted = now_ms(), r[1] == '1'
 -- Since when it has been passed on by one attempt after the other, and by which one last.
 local since, last = string.match(r[2] or '', '^(%d+) (%d+)$')
-if tonumber(last) ~= tonumber(attempt) - 1 then since = now end
+if tonumber(last) ~= before then since = now end
 local is_too_big, without_room_ms = false, tonumber(ARGV[10])
 if without_room_ms > 0 then
   local full_since, times, full_last = string.match(r[3] or '', '^(%d+) (%d+) (%d+)$')
-  if tonumber(full_last) ~= tonumber(attempt) - 1 then full_since, times = now, 0 end
+  if tonumber(full_last) ~= before then full_since, times = now, 0 end
   redis.call('HSET', k, 'no_room', full_since .. ' ' .. times + 1 .. ' ' .. attempt)
   is_too_big = times + 1 >= tonumber(ARGV[11]) and now - tonumber(full_since) >= without_room_ms
 end
@@ -25,7 +27,7 @@ if is_too_big or (is_unwanted and not has_cursor(id)) or now - tonumber(since) >
   return rung
 end
 redis.call('HINCRBY', k, 'tries', -1)
-redis.call('HSET', k, 'passed_on', since .. ' ' .. attempt)
+redis.call('HSET', k, 'passed_on', since .. ' ' .. attempt, 'handed_back', 0)
 -- The longer nobody could, the rarer: many such scans would keep the workers from those that they can do.
 local wait_ms = math.floor(math.max(tonumber(ARGV[5]), (now - tonumber(since)) / 4))
 wait_again(id, now + math.min(tonumber(ARGV[6]), wait_ms))
