@@ -151,14 +151,16 @@ def test_whoever_follows_one_that_found_other_bytes_waits_for_it_no_more(records
     assert records.settle(claim, "aa" * 32, "key of a").follows is None
 
 
-def test_what_follows_a_scan_that_is_to_wait_long_goes_on_without_it(records: Records) -> None:
+@pytest.mark.parametrize("is_left", [False, True], ids=["for its turn at a site", "for a worker that can do it"])
+def test_what_follows_a_scan_that_is_to_wait_long_goes_on_without_it(records: Records, is_left: bool) -> None:
     leader, follower, later = (submitted(records) for _ in range(3))
     lead = claimed(records, leader)
     records.settle(lead, "ab" * 32, "key")
     for one in (follower, later):
         assert records.settle(claimed(records, one), "ab" * 32, "key").follows == leader
     first, second = sorted((follower, later), key=lambda one: (records.get(one).created_ms, one))
-    assert records.hand_back(lead, wait_s=7000).ring == (first,)
+    ended = records.pass_on(lead, "no room", wait_s=7000) if is_left else records.hand_back(lead, wait_s=7000)
+    assert (ended.how, ended.ring) == ("queued", (first,))
     claim = claimed(records, first)
     assert records.settle(claim, "ab" * 32, "key") == Settled()
     assert records.finish(claim, report(first)).ring == (second,)

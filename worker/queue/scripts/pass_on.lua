@@ -1,7 +1,7 @@
 -- This worker cannot do the scan, another may: it waits for that, and the attempt is not counted; but not for ever.
 -- ARGV: ns, id, attempt, error, wait_ms, longest_wait_ms, longest_ms, longest_unwanted_ms, keep_s, longest_without_room_ms, often.
 -- Of the last two: for want of room for so long, and so often, and nothing else in between, is too long; 0: that is not why.
--- Returns {'queued'}, {'dead'|'cancelled', scans to ring...} or {'lost'}.
+-- Returns {'queued'|'dead'|'cancelled', scans to ring...} or {'lost'}.
 local id, attempt = ARGV[2], ARGV[3]
 local k = scan_key(id)
 if not holds(id, attempt) then return {'lost'} end
@@ -32,4 +32,6 @@ redis.call('HSET', k, 'passed_on', since .. ' ' .. attempt, 'handed_back', 0)
 local wait_ms = math.floor(math.max(tonumber(ARGV[5]), (now - tonumber(since)) / 4))
 wait_again(id, now + math.min(tonumber(ARGV[6]), wait_ms))
 redis.call('ZADD', queued_key(id), since, id)  -- it is due: whoever watches the queue sees that nobody can
-return {'queued'}
+local rung = release_followers(id, 'queued', redis.call('HGET', k, 'cache_key'), now)  -- they go on without it
+table.insert(rung, 1, 'queued')
+return rung
