@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 
-_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{1,15}://)(?:[^\s/?#@'\"<>]{0,512}@)?([^\s?#'\"<>]*)(?:[?#][^\s'\"<>]*)?")
+_URL = re.compile(
+    r"([a-zA-Z][a-zA-Z0-9+.-]{1,15}://)(?:[^\s/?#'\"<>]{0,512}@)?([^\s?#'\"<>]*)(?:[?#](?:[^\s'\"<>]|['\"<>]+(?=[^\s'\"<>,;:)\]}]))*)?"
+)
+"""A quote or bracket belongs to a query that goes on behind it, and not to the text around an address."""
 _TOKEN = re.compile(r"(vf_[0-9a-f]{16}_|whsec_|\b[Bb]earer )[A-Za-z0-9+/=._~-]+")
 
 

@@ -20,6 +20,11 @@ from worker.telemetry.secrecy import without_secrets
         (r"GET '/\nvf_0123456789abcdef_HUSH' 404", r"GET '/\nvf_0123456789abcdef_***' 404"),
         (r"no such key: '\x00whsec_HUSH'", r"no such key: '\x00whsec_***'"),
         ("aaaaaaaaaaaaaaaaaaaahttps://me:HUSH@cdn.example/a", "aaaaaaaaaaaaaaaaaaaahttps://cdn.example/a"),
+        ("https://me:HUSH@HUSH@cdn.example/a", "https://cdn.example/a"),
+        ("at https://cdn.example/a?f='b'&sig=HUSH failed", "at https://cdn.example/a failed"),
+        ("https://cdn.example/a?f=<b>&sig=HUSH", "https://cdn.example/a"),
+        ('{"url":"https://cdn.example/a?sig=HUSH","code":"corrupt"}', '{"url":"https://cdn.example/a","code":"corrupt"}'),
+        ("('https://cdn.example/a?f=\\'\\'&sig=HUSH', 404)", "('https://cdn.example/a', 404)"),
         ("two http://a.example/?HUSH and http://b.example/?HUSH", "two http://a.example/ and http://b.example/"),
     ],
 )
@@ -34,7 +39,15 @@ def test_the_rest_stays(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a." * 50_000, "http://" * 20_000, "http://" + "a" * 100_000, "http://u:" + "p" * 100_000 + " @"]
+    "text",
+    [
+        "a." * 50_000,
+        "http://" * 20_000,
+        "http://" + "a" * 100_000,
+        "http://u:" + "p" * 100_000 + " @",
+        "http://" + "@" * 100_000,
+        "http://?" + "'" * 100_000,
+    ],
 )
 def test_no_text_takes_long(text: str) -> None:
     """It ends: what takes quadratic time here would take minutes."""
