@@ -25,20 +25,22 @@ def places(redis: Redis, index: str, after: Place | None, count: int) -> list[Pl
     """Up to ``count`` behind a place that need not be there any more; fewer: the list ends there."""
     found: list[Place] = []
     upper: str | int = "+inf" if after is None else after.ms
-    start = 0
+    most = count
     while len(found) < count:
         some = cast(
             list[tuple[bytes, float]],
-            redis.zrevrangebyscore(index, upper, "-inf", start=start, num=count, withscores=True),
+            redis.zrevrangebyscore(index, upper, "-inf", start=0, num=most, withscores=True),
         )
         for entry, score in some:
             place = Place(int(score), entry.decode())
             if after is None or place < after:
                 found.append(place)
                 after = place
-        if len(some) < count:
+        if len(some) < most:
             break
-        start += count
+        # On from a time, never from a number of entries: others may have been taken out of those that were counted.
+        last_ms = int(some[-1][1])
+        upper, most = last_ms, count if last_ms != upper else 2 * most
     return found[:count]
 
 
