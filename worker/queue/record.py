@@ -65,12 +65,13 @@ class Submitted:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """An attempt that this worker holds. ``adopts``: the scan that this one followed, and whose result it takes over. Of a watch,
-    an attempt is one slice."""
+    an attempt is one slice. ``worker``: who renews it."""
 
     id: str
     attempt: int
     adopts: str | None = None
     is_watch: bool = False
+    worker: str = ""
 
     def refuse_lost(self, answer: bytes) -> None:
         """Raises LeaseLost where a script's answer is that another attempt has taken over."""

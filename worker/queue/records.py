@@ -196,17 +196,17 @@ class Records:
     def claim(self, scan_id: str, worker: str) -> Claim | Ended:
         """Take the scan, or say why not (``running``, ``early``, ``following``, ``cancelled``, ``gone``, a final state; ``dead``:
         it has just failed, since its record cannot be read)."""
-        terms = self.terms
-        answer = self._call("claim", scan_id, worker, _ms(terms.lease_s), _ms(terms.follow_s), terms.keep_s)
+        answer = self._call("claim", scan_id, worker, _ms(self.terms.lease_s), _ms(self.terms.follow_s), self.terms.keep_s)
         if answer[0] == b"dead":
             tell_failed(self._telemetry, scan_id, _told(answer), "internal")
         if answer[0] != b"claimed":
             return _told(answer)
-        return Claim(id=scan_id, attempt=int(answer[1]), adopts=answer[2].decode() or None, is_watch=answer[3] == WATCH.encode())
+        _, attempt, adopts, queue = (part.decode() for part in answer)
+        return Claim(id=scan_id, attempt=int(attempt), adopts=adopts or None, is_watch=queue == WATCH, worker=worker)
 
     def renew(self, claim: Claim) -> bool:
         """Keep the lease; True: the scan is to be cancelled."""
-        answer = self._call("renew", claim.id, claim.attempt, _ms(self.terms.lease_s))
+        answer = self._call("renew", claim.id, claim.attempt, _ms(self.terms.lease_s), claim.worker)
         claim.refuse_lost(answer)
         return bool(answer == b"cancel")
 

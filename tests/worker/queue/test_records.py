@@ -82,6 +82,22 @@ def test_an_overtaken_attempt_can_write_nothing(records: Records) -> None:
     assert records.finish(new, report(scan_id)).how == "finished"
 
 
+def test_an_attempt_that_redis_has_forgotten_is_over_for_who_held_it(records: Records) -> None:
+    """A failover, or a power cut without AOF ``always``, takes the last writes back: the number of an attempt comes once more."""
+    scan_id = submitted(records)
+    kept: dict[Any, Any] = {key: records.redis.dump(key) for key in records.redis.scan_iter()}
+    before = claimed(records, scan_id)
+    records.redis.flushdb()
+    for key, value in kept.items():
+        records.redis.restore(key, 0, value)
+    now = records.claim(scan_id, "w2")
+    assert isinstance(now, Claim)
+    assert now.attempt == before.attempt
+    with pytest.raises(LeaseLost):
+        records.renew(before)
+    assert records.renew(now) is False
+
+
 def test_a_final_state_never_changes(records: Records) -> None:
     scan_id = submitted(records)
     claim = claimed(records, scan_id)
