@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from worker.errors import NoSuchScan, RedisDown, UnreadableRecord
+from worker.errors import ConfigError, NoSuchScan, RedisDown, UnreadableRecord
 from worker.queue.backlog import Backlog, read_backlog
 from worker.queue.connection import translated
 from worker.queue.desk import Desk
@@ -67,7 +67,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """``queue`` None: Redis does not answer, and nothing is known. ``scans``: None for one that is gone."""
+    """``queue`` None: Redis does not answer, or refuses us, and nothing is known. ``scans``: None for one that is gone."""
 
     queue: Queue | None = None
     scans: Mapping[str, Scan | None]
@@ -87,7 +87,7 @@ class Lookout:
         try:
             with translated():
                 return Look(queue=self._queue(), scans=self._scans(scan_ids))
-        except (RedisDown, RedisError):
+        except (RedisDown, ConfigError, RedisError):
             return Look(scans={})
 
     def _queue(self) -> Queue:
