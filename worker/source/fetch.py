@@ -26,7 +26,7 @@ class UrlSource:
         self._http.guard.check_url(url)
         site = self._social.site_of(url) if self._social else None
         if self._social and site is not None:
-            self._social.await_turn(site, ticket or uuid4().hex, self._http.timeout_s)
+            self._social.await_turn(site, ticket or uuid4().hex, self._http.timeout_s, on_progress)
         with self._http.session() as session:
             if self._social and site is not None:
                 return self._social.fetch(session, site, url, folder, on_progress)

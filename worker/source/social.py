@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from worker.errors import FetchAuth, FetchGone, FetchRateLimited, MediaTooLong, UnsupportedMedia
-from worker.source.client import joined_url
+from worker.source.client import ASK_S, joined_url
 from worker.source.http import Fetched, OnProgress, Session
 from worker.source.limits import SiteLimiter
 from worker.source.parts import PARTS, Part
@@ -61,16 +61,20 @@ class SocialSource:
         found = next((one for one in self._extractors() if one.suitable(url)), None)
         return None if found is None else str(found.IE_NAME).lower().partition(":")[0]
 
-    def await_turn(self, site: str, ticket: str, within_s: float) -> None:
-        """Before ``fetch``, whose time begins behind it. Raises FetchRateLimited if the turn is too far away: it is set aside for
-        the next attempt."""
+    def await_turn(self, site: str, ticket: str, within_s: float, on_progress: OnProgress | None = None) -> None:
+        """Before ``fetch``, whose time begins behind it. ``on_progress`` is told each ``ASK_S`` that nothing came yet, and may
+        end it by an error. Raises FetchRateLimited if the turn is too far away: it is set aside for the next attempt."""
         ends_at = time.monotonic() + within_s
         while wait_s := self._limiter.take(site, ticket):
             if wait_s > self._limiter.longest_wait_s or time.monotonic() + wait_s >= ends_at:
                 raise FetchRateLimited(f"{site} is asked often enough at present", retry_after_s=wait_s, is_turn=True)
             if wait_s > _TOLD_FROM_S:
                 log.warning("%s is asked often enough at present: the next post waits for %.0f s", site, wait_s)
-            time.sleep(wait_s)
+            until = time.monotonic() + wait_s
+            while (left_s := until - time.monotonic()) > 0:
+                if on_progress is not None:
+                    on_progress(0, None)
+                time.sleep(min(left_s, ASK_S))
 
     def fetch(self, session: Session, site: str, url: str, folder: Path, on_progress: OnProgress | None = None) -> Fetched:
         """The post's (first) video as a new file in ``folder``. Raises FetchError, MediaError, StorageFull."""

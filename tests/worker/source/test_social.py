@@ -285,8 +285,10 @@ def test_a_turn_is_waited_for_where_there_is_no_later_attempt(
     with posts(site(pages), spy, longest_wait_s=longest_wait_s, timeout_s=1.5) as (server, urls):
         with pytest.raises(FetchRateLimited, match="429"):
             urls.fetch(server.url("/post/a"), tmp_path)
+        told: list[int] = []
         with contextlib.nullcontext() if fetched else pytest.raises(FetchRateLimited, match="often enough"):
-            assert urls.fetch(server.url("/post/b"), tmp_path).size_bytes == len(BODY)
+            assert urls.fetch(server.url("/post/b"), tmp_path, lambda came, _: told.append(came)).size_bytes == len(BODY)
+        assert told[:2] == [0, 0] * fetched, "whoever wants it no more can say so while it waits"
 
 
 @pytest.mark.parametrize("way", ["media", "page"])
