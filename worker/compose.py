@@ -35,7 +35,7 @@ from worker.verdict.aggregate import Windows
 from worker.verdict.calibrate import Calibration
 from worker.verdict.decide import Policy
 
-RESULTS_VERSION = 9
+RESULTS_VERSION = 10
 """Counts up when a scan of the same bytes with the same model and options gives another verdict or score, or other evidence, than
 the version before: in decoding, sampling, faces, crops, tracks or the verdict, or in what a report tells of them. Results that
 the queue or a folder keeps are then made anew; ``__version__`` counts releases, and says nothing of that."""

@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 
 from worker.errors import CorruptMedia, MediaTooLarge, OutOfMemory
 from worker.frames import probe
+from worker.frames.lasting import Lasting
 from worker.frames.limits import Limits
 from worker.frames.packets import laid_out, stamp_of
 
@@ -64,6 +65,7 @@ class Demuxer:
         self._begun: Iterator[Packet[VideoStream]] | None = None
         self._limits = limits
         name = container.format.name
+        self._lasting = Lasting(name, stream.codec_context.extradata)
         self.is_untimed, self._lacks_dts = name in UNTIMED_FORMATS, name in UNDECODED_FORMATS
         self._leap = round(LEAP_S / time_base_of(stream))
         self.leap = self._leap if name in DENSE_FORMATS else None
@@ -156,6 +158,7 @@ class Demuxer:
                     if count > self._limits.max_packets:
                         raise MediaTooLarge(f"more than {self._limits.max_packets} packets")
                     if packet.size:
+                        self._lasting.add_to(packet, is_first=count == 1)
                         if self.is_untimed and packet.dts is not None:
                             packet.pts = packet.dts
                         elif self._lacks_dts and packet.pts is not None:
