@@ -1,7 +1,7 @@
 """Decoded frames to upright, square-pixel, SDR BT.709 full-range RGB.
 
 Matrix and range are applied by libswscale. Where the stream does not name its matrix, BT.709 is taken from 1280 columns or more
-than 576 rows upwards, else BT.601, as players do; an unnamed range is limited.
+than 576 rows upwards, else BT.601, as players do; an unnamed range is limited, or full where there are no colours.
 
 PQ (SMPTE ST 2084) and HLG (ITU-R BT.2100) are shown as SDR in four steps, on 16-bit RGB: to linear light (1.0 = 203 cd/m2, the
 reference white of ITU-R BT.2408; HLG with the system gamma of a 1,000 cd/m2 screen), BT.2020 to BT.709 primaries, highlights
@@ -30,7 +30,7 @@ BT709, UNSPECIFIED, BT2020_NCL, BT2020_CL = 1, 2, 9, 10
 """Values of ITU-T H.273 matrix coefficients and primaries."""
 PQ, HLG = 16, 18
 """Values of ITU-T H.273 transfer characteristics."""
-FULL_RANGE = 2
+LIMITED_RANGE, FULL_RANGE = 1, 2
 KNEE = 0.75
 BAND_ROWS = 128
 """Wide colours are mapped so many rows at a time: linear light takes many times the memory of the frame."""
@@ -120,6 +120,8 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
     matrix = matrix_of(frame)
     if frame.interlaced_frame:
         frame = _first_field(frame)
+    if frame.format.name.startswith("gray") and int(frame.color_range) == LIMITED_RANGE:
+        frame = _with_chroma(frame)
     converted = frame.reformat(
         width=width,
         height=height,
@@ -152,9 +154,20 @@ def _first_field(frame: av.VideoFrame) -> av.VideoFrame:
         target_HB = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)
         height, width = min(len(rows_HB), target.height), min(source.line_size, target.line_size)
         target_HB[:height, :width] = rows_HB[:height, :width]
-    field.colorspace, field.color_range = frame.colorspace, frame.color_range
-    field.color_trc, field.color_primaries = frame.color_trc, frame.color_primaries
-    return field
+    return _described(field, frame)
+
+
+def _with_chroma(frame: av.VideoFrame) -> av.VideoFrame:
+    """A grey frame as one of colours that are all grey: libswscale takes the former's range for full, whatever is said of it."""
+    full = {"src_color_range": ColorRange.JPEG, "dst_color_range": ColorRange.JPEG}
+    return _described(frame.reformat(format=frame.format.name.replace("gray", "yuv420p"), threads=1, **full), frame)
+
+
+def _described(made: av.VideoFrame, frame: av.VideoFrame) -> av.VideoFrame:
+    """With the same said of its colours as of ``frame``'s."""
+    made.colorspace, made.color_range = frame.colorspace, frame.color_range
+    made.color_trc, made.color_primaries = frame.color_trc, frame.color_primaries
+    return made
 
 
 @lru_cache(maxsize=4)

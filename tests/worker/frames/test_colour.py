@@ -101,6 +101,21 @@ def _hdr_frame(level: float, transfer: int, rgb: tuple[float, float, float] = (1
     return frame
 
 
+@pytest.mark.parametrize(("pix_fmt", "bits"), [("gray", 8), ("gray10le", 10), ("gray16le", 16)])
+def test_greys_without_colours_have_the_range_that_is_said_of_them(pix_fmt: str, bits: int) -> None:
+    """As of HEVC and AV1 in one plane: black, white and between."""
+    codes = np.repeat(np.array([16, 126, 235], np.uint16) << (bits - 8), 16)[None].repeat(16, axis=0)
+    frame = av.VideoFrame(48, 16, pix_fmt)
+    codes_HB = (codes.astype(np.uint8) if bits == 8 else codes.astype("<u2")).view(np.uint8)
+    rows_HB = np.zeros((16, frame.planes[0].line_size), np.uint8)
+    rows_HB[:, : codes_HB.shape[1]] = codes_HB
+    frame.planes[0].update(rows_HB.tobytes())
+    for said, expected in ((LIMITED, (0, 128, 255)), (FULL, (16, 126, 235)), (0, (16, 126, 235))):
+        frame.color_range = said
+        shown = colour.to_rgb(frame, 48, 16)[8, 8::16]
+        assert np.abs(shown.astype(int) - np.array(expected)[:, None]).max() <= 2, said
+
+
 @pytest.mark.parametrize(
     ("transfer", "level", "grey"),
     [
