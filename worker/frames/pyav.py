@@ -278,13 +278,15 @@ class PyavMedia:
             return found
         demuxer.rewind()
         most_s = self._limits.max_duration_s
-        found = timeline.from_packets(demuxer.packets(), self._clock, header, most_s, demuxer.leap)
+        is_iso = demuxer.stream.container.format.name in timeline.INDEXED
+        # FFmpeg keeps fragments whose time has passed from being shown; what an edit list cuts off lies in no fragment
+        shows_passed = is_iso and probe.has_fragments(self._fd)
+        edited = is_iso and not shows_passed
+        found = timeline.from_packets(demuxer.packets(), self._clock, header, most_s, demuxer.leap, may_be_edited=edited)
         order = found.order
         if order is not None:
             probe.check_duration(float(order.risen * self._clock.time_base), self._limits)
         if order is not None and (order.restarts or order.lacks_times):
-            # FFmpeg keeps fragments whose time has passed from being shown; what an edit list cuts off lies in no fragment
-            shows_passed = demuxer.stream.container.format.name in timeline.INDEXED and probe.has_fragments(self._fd)
             reader.lay_out(lacks_times=order.lacks_times, shows_passed=shows_passed)
             _, first = reader.first()
             self._clock = Clock(start=pts_of(first), time_base=self._clock.time_base)

@@ -201,15 +201,23 @@ def _keys_come_in_time(shown: npt.NDArray[np.int64], is_key: npt.NDArray[np.bool
 
 
 def from_packets(
-    packets: Iterator[Packet[VideoStream]], clock: Clock, header: Clip, most_s: float, leap: int | None = None
+    packets: Iterator[Packet[VideoStream]],
+    clock: Clock,
+    header: Clip,
+    most_s: float,
+    leap: int | None = None,
+    *,
+    may_be_edited: bool = False,
 ) -> Timeline:
     """By reading every packet, undecoded, until time has gone on by more than ``most_s``; ``leap`` as in ``Order``. A key frame
-    whose time has passed stands for no moment: frames are given in time."""
+    whose time has passed stands for no moment: frames are given in time. ``may_be_edited``: what is not to be shown an edit list
+    cuts off, and where it does so within the stream, some of that is decoded before what is shown next, and times go back."""
     pts, found, order, discards, are_whole = array("q"), array("q"), Order(leap), 0, True
     most = most_s / clock.time_base
     for packet in packets:
         stamp, latest = packet.pts if packet.pts is not None else packet.dts, order.latest
-        is_new_run = order.is_new_run(packet.pts, packet.dts)
+        is_cut_off = may_be_edited and packet.is_discard
+        is_new_run = not is_cut_off and order.is_new_run(packet.pts, None if may_be_edited else packet.dts)
         discards += packet.is_discard
         if stamp is not None and not packet.is_discard:
             pts.append(stamp)

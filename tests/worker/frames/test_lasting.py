@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
 from fractions import Fraction
-from itertools import accumulate, chain
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from av.packet import Packet
-from av.video.stream import VideoStream
 
 from tests.worker.frames.conftest import FPS, X264, Clips, Recipe, encode, read_number
+from tests.worker.frames.iso import mp4
 from worker.frames.limits import Limits
 from worker.frames.pyav import PyavDecoder, PyavMedia
 from worker.types import SamplingRequest, Strategy
@@ -33,43 +29,6 @@ def flv(source: Path, path: Path, start_s: int) -> bytes:
                 packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, copy
                 new.mux(packet)
     return path.read_bytes()
-
-
-def box(name: bytes, *parts: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + sum(map(len, parts)), name) + b"".join(parts)
-
-
-def table(name: bytes, *numbers: int, more: bytes = b"", flags: int = 0) -> bytes:
-    return box(name, struct.pack(f">{1 + len(numbers)}I", flags, *numbers), more)
-
-
-def mp4(sources: Sequence[Path]) -> bytes:
-    """Packets of MP4 files of ``FRAMES`` frames, without reordering, in one track, each file's with its own sample entry."""
-    entries = b""
-    packets: list[Packet[VideoStream]] = []
-    for source in sources:
-        data = source.read_bytes()
-        at = data.index(b"stsd") + 12
-        entries += data[at : at + int.from_bytes(data[at : at + 4], "big")]
-        with av.open(str(source)) as container:
-            packets += [packet for packet in container.demux(container.streams.video[0]) if packet.size]
-    head = box(b"ftyp", b"isom", bytes(4))
-    places = [len(head) + 8 + size for size in accumulate((packet.size for packet in packets), initial=0)][:-1]
-    keys = [number for number, packet in enumerate(packets, 1) if packet.is_keyframe]
-    runs = [(number * FRAMES + 1, 1, number + 1) for number in range(len(sources))]
-    tables = box(
-        b"stbl",
-        table(b"stsd", len(sources), more=entries),
-        table(b"stts", 1, len(packets), 1),
-        table(b"stss", len(keys), *keys),
-        table(b"stsc", len(runs), *chain(*runs)),
-        table(b"stsz", 0, len(packets), *(packet.size for packet in packets)),
-        table(b"stco", len(places), *places),
-    )
-    references = box(b"dinf", table(b"dref", 1, more=table(b"url ", flags=1)))
-    media = table(b"mdhd", 0, 0, FPS, len(packets), 0), table(b"hdlr", 0, more=b"vide" + bytes(13))
-    track = box(b"trak", box(b"mdia", *media, box(b"minf", references, tables)))
-    return head + box(b"mdat", *map(bytes, packets)) + box(b"moov", track)
 
 
 def shown(media: PyavMedia, request: SamplingRequest) -> list[tuple[int, int | None]]:
