@@ -174,6 +174,9 @@ def from_index(index: Index, clock: Clock, first: Packet[VideoStream], header: C
     """None where it ends well before the clip does, or anything is shown well behind its end. ``header`` is what the file's head
     says of itself; frames that the index has beyond its length make the clip longer."""
     duration_s, fps, shown = header.duration_s, header.fps, index.shown
+    has_edit_list = len(shown) < len(index.all)
+    if has_edit_list:  # its length counts what is empty in front of the first picture
+        duration_s += min(clock.seconds(0), 0.0)
     shift = 0
     if first.pts is not None and first.dts is not None and index.all[0] == first.dts:
         shift = first.pts - first.dts
@@ -188,7 +191,7 @@ def from_index(index: Index, clock: Clock, first: Packet[VideoStream], header: C
     return Timeline(
         clip=replace(header, duration_s=measured_s, fps=fps, keys_s=_seconds(index.keys + shift, clock)),
         n_frames=len(shown),
-        has_edit_list=len(shown) < len(index.all),
+        has_edit_list=has_edit_list,
         variable_rate=_is_variable(shown),
         may_repeat=index.offsets.spread > 0,
     )

@@ -34,3 +34,14 @@ def test_several_parts_lie_one_behind_the_other(clips: Clips, edits: tuple[tuple
             shown = [(round(frame.pts_s * FPS), read_number(np.asarray(frame.rgb_HWC))) for frame in media.frames(request)]
             assert shown
             assert shown == [(place, expected[place]) for place, _ in shown]
+
+
+def test_what_is_empty_in_front_of_the_first_frame_is_no_part_of_the_length(clips: Clips) -> None:
+    """As where sound comes first. The header counts it."""
+    path = clips.path("empty_first.mp4")
+    path.write_bytes(mp4([clips["h264_ip"].path], ((20, -1), (50, 10))))
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        assert (media.info.n_frames, media.info.duration_s) == (50, pytest.approx(50 / FPS))
+        shown = [(round(frame.pts_s * FPS), read_number(np.asarray(frame.rgb_HWC))) for frame in media.frames(SamplingRequest())]
+    assert len(shown) == 32
+    assert shown == [(place, 10 + place) for place, _ in shown]
