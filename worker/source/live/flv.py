@@ -26,7 +26,8 @@ class _Tag:
 
 
 class FlvCutter:
-    """A ``Cutter``. A cut is at least ``cut_s`` long, ends before a key frame, and its own clock begins at 0."""
+    """A ``Cutter``. A cut is at least ``cut_s`` long and ends before a key frame, or where the configuration changes; its own
+    clock begins at 0."""
 
     wrap_s: float = 2**32 / 1000
 
@@ -82,12 +83,14 @@ class FlvCutter:
         self._finish(None, at)
 
     def _take(self, tag: _Tag, at: int) -> Cut | None:
+        cut: Cut | None = None
         if _is_configuration(tag.body):
+            if self._configuration not in (None, tag.body):  # what came before is decoded by the other
+                cut = self._finish(None, at)
             self._configuration = tag.body
-            return None
+            return cut
         if not _is_frame(tag.body):
             return None
-        cut: Cut | None = None
         if _is_key(tag.body):
             held_ms = (tag.time_ms - self._tags[0].time_ms) % (1 << 32) if self._tags else None
             if held_ms is None or held_ms >= 1000 * self._cut_s:

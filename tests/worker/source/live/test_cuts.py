@@ -187,6 +187,20 @@ def test_a_tag_that_is_earlier_than_its_key_frame_is_not_weeks_later() -> None:
     ]
 
 
+def test_pictures_keep_the_configuration_that_they_came_with() -> None:
+    """An encoder that is started anew says another, in the middle of a cut; servers say the same one again."""
+    one, other, key, tag = b"\x17\0one", b"\x17\0other", b"\x17\1key", b"\x27\1tag"
+    told = [_tag(one), _tag(key), _tag(one), _tag(tag, 100), _tag(other, 200), _tag(key, 200), _tag(tag, 300)]
+    header = b"FLV\x01\x01\0\0\0\x09\0\0\0\0"
+    cuts = cuts_of(FlvCutter(10), header + b"".join(told), portion=7)
+    assert [cut.data for cut in cuts] == [
+        header + _tag(one) + _tag(key) + _tag(tag, 100),
+        header + _tag(other) + _tag(key) + _tag(tag, 100),
+    ]
+    assert [(cut.begin_s, cut.end_s) for cut in cuts] == [(0.0, 0.2), (0.2, 0.4)]
+    assert cuts[0].end_at == len(header + b"".join(told[:4]))
+
+
 def _tag(body: bytes, time_ms: int = 0) -> bytes:
     head = b"\x09" + len(body).to_bytes(3, "big") + time_ms.to_bytes(3, "big") + bytes(4)
     return head + body + (len(body) + 11).to_bytes(4, "big")
