@@ -35,6 +35,8 @@ KNEE = 0.75
 BAND_ROWS = 128
 """Wide colours are mapped so many rows at a time: linear light takes many times the memory of the frame."""
 MAX_ASPECT = 8
+SAME_SHAPE = 0.03
+"""A picture that would leave no larger share of a frame empty fills it."""
 REFERENCE_WHITE = 203.0
 _TURNS = {1: cv2.ROTATE_90_CLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_COUNTERCLOCKWISE}
 BT2020_TO_BT709 = np.array(
@@ -82,6 +84,15 @@ def shown_size(frame: av.VideoFrame, aspect: Fraction | None) -> tuple[int, int]
     if aspect >= 1:
         return round(frame.width * aspect), frame.height
     return frame.width, round(frame.height / aspect)
+
+
+def fitted(own: tuple[int, int], shown: tuple[int, int]) -> tuple[int, int]:
+    """The size at which a picture of the size ``own``, pixels square, is put into frames of the size ``shown``: the whole frame's
+    where it has about the same shape."""
+    scale = min(shown[0] / own[0], shown[1] / own[1])
+    width, height = (max(1, round(scale * side)) for side in own)
+    fills = width >= (1 - SAME_SHAPE) * shown[0] and height >= (1 - SAME_SHAPE) * shown[1]
+    return shown if fills else (width, height)
 
 
 def _nameless(kind: type[SideDataType], value: object) -> SideDataType:
@@ -138,6 +149,15 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> UInt8:
         bands = [_to_sdr(code_HWC[top : top + BAND_ROWS], transfer) for top in range(0, height, BAND_ROWS)]
         return np.concatenate(bands)
     return plane_of(converted, 0, 3 * width).reshape(height, width, 3)
+
+
+def in_black(rgb_HWC: UInt8, width: int, height: int) -> UInt8:
+    """A smaller picture in the middle of a frame of that size, as players show one whose shape has changed."""
+    inner_height, inner_width = rgb_HWC.shape[:2]
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    out_HWC = np.zeros((height, width, 3), np.uint8)
+    out_HWC[top : top + inner_height, left : left + inner_width] = rgb_HWC
+    return out_HWC
 
 
 def plane_of(frame: av.VideoFrame, number: int, row_bytes: int) -> UInt8:

@@ -26,12 +26,20 @@ def layout_of(frame: av.VideoFrame, shown: tuple[int, int]) -> Layout:
     return _LAYOUTS.get(frame.format.name, Layout.RGB)
 
 
-def frame_of(pts_s: float, frame: av.VideoFrame, shown: tuple[int, int], layout: Layout, turn: colour.Turn) -> Frame:
-    """The frame turned so and with square pixels, in this layout. Planes may be those of ``frame`` itself, not copied."""
+def frame_of(
+    pts_s: float,
+    frame: av.VideoFrame,
+    shown: tuple[int, int],
+    layout: Layout,
+    turn: colour.Turn,
+    inner: tuple[int, int] | None = None,
+) -> Frame:
+    """The frame turned so and with square pixels, in this layout. Planes may be those of ``frame`` itself, not copied. ``inner``:
+    the size of its picture, where that does not fill what is shown (``colour.fitted``)."""
     if layout is Layout.RGB:
-        return rgb_frame(pts_s, colour.upright(colour.to_rgb(frame, *shown), *turn))
+        return rgb_frame(pts_s, colour.upright(_rgb_of(frame, shown, inner), *turn))
     if not (_is_plain(frame, shown) and _LAYOUTS.get(frame.format.name) is layout):
-        frame = _planes_again(colour.to_rgb(frame, *shown), layout)
+        frame = _planes_again(_rgb_of(frame, shown, inner), layout)
     y_HW, u_HW, v_HW = (colour.upright(colour.plane_of(frame, number, frame.planes[number].width), *turn) for number in range(3))
     full_range = colour.is_full_range(frame)
     pixels = YuvPixels(y_HW=y_HW, u_HW=u_HW, v_HW=v_HW, matrix=colour.matrix_of(frame), full_range=full_range)
@@ -42,6 +50,10 @@ def frame_of(pts_s: float, frame: av.VideoFrame, shown: tuple[int, int], layout:
         rgb_HWC = pixels.quick_rgb()
     divisor = detection_divisor(pixels.height, pixels.width)
     return Frame(pts_s=pts_s, pixels=pixels, small_HWC=shrink(rgb_HWC, divisor), divisor=divisor)
+
+
+def _rgb_of(frame: av.VideoFrame, shown: tuple[int, int], inner: tuple[int, int] | None) -> UInt8:
+    return colour.to_rgb(frame, *shown) if inner is None else colour.in_black(colour.to_rgb(frame, *inner), *shown)
 
 
 def _is_plain(frame: av.VideoFrame, shown: tuple[int, int]) -> bool:

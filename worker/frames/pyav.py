@@ -103,7 +103,8 @@ class PyavMedia:
         reader.spoilt_at.update(ending.overwritten(self._fd, demuxer.stream))
         self._shown, self._turn = colour.shown_size(first, stream.sample_aspect_ratio), colour.orientation(first)
         probe.check_pixels(*self._shown, limits)
-        self.has_square_pixels = self._shown == (first.width, first.height)
+        self._first_size = first.width, first.height
+        self.has_square_pixels = self._shown == self._first_size
         self.matrix_is_guessed = int(first.colorspace) == colour.UNSPECIFIED
         self.info = self._describe(container, stream, first)
         self.lost_share = 0.0
@@ -151,7 +152,8 @@ class PyavMedia:
             if frame is not None and pts_of(frame) > last_pts:
                 last_pts = pts_of(frame)
                 given_s.append(self._clock.seconds(last_pts))
-                yield planes.frame_of(given_s[-1], self._planar(frame), self._shown, self.info.layout, self._turn)
+                inner = self._inner_size(frame)
+                yield planes.frame_of(given_s[-1], self._planar(frame), self._shown, self.info.layout, self._turn, inner)
             if frame is not found:
                 break
         spoilt_s = sorted(map(self._clock.seconds, self._reader.spoilt_at))
@@ -171,6 +173,13 @@ class PyavMedia:
                 break
             last = frame
         return last
+
+    def _inner_size(self, frame: av.VideoFrame) -> tuple[int, int] | None:
+        """Of a picture of another size than the first, and of another shape."""
+        if (frame.width, frame.height) == self._first_size:
+            return None
+        size = colour.fitted(colour.shown_size(frame, self._reader.pixel_aspect), self._shown)
+        return None if size == self._shown else size
 
     def _planar(self, frame: av.VideoFrame) -> av.VideoFrame:
         return nvdec.planar(frame) if self._on_card else frame

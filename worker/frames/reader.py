@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import chain
 from typing import Literal
 
@@ -68,6 +69,11 @@ class Reader:
             for frame in self._in_time(self._opening, None, -MAX_STAMP):
                 return head, frame
         raise CorruptMedia("no frame of the video stream can be decoded")
+
+    @property
+    def pixel_aspect(self) -> Fraction | None:
+        """Width over height of a pixel, of what was decoded last; None where the stream itself does not say."""
+        return self._codec.sample_aspect_ratio
 
     def lay_out(self, *, lacks_times: bool, shows_passed: bool) -> None:
         """As ``Demuxer.lay_out``: from now on the stream is read from its start only."""

@@ -1,0 +1,69 @@
+"""Where pictures change their size within a stream, what they show keeps its shape."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from worker.frames import colour
+from worker.frames.limits import Limits
+from worker.frames.pyav import PyavDecoder
+from worker.types import SamplingRequest, Strategy
+
+FPS, FRAMES, SIDE = 25, 10, 120
+LANDSCAPE = 640, 480
+
+
+def part(path: Path, size: tuple[int, int], starts: int, aspect: Fraction) -> bytes:
+    """Grey, with a white square in the middle, where pixels have that ratio."""
+    width, height = size
+    picture = np.full((height, width, 3), 128, np.uint8)
+    across = round(SIDE / aspect)
+    picture[(height - SIDE) // 2 :, (width - across) // 2 :][:SIDE, :across] = 255
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "g": "5"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        for number in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = starts + number, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect", "inner", "side"),
+    [
+        ((480, 640), Fraction(1), (360, 480), 90),
+        ((320, 240), Fraction(1), LANDSCAPE, 240),
+        ((480, 480), Fraction(4, 3), LANDSCAPE, 120),
+        ((640, 352), Fraction(1), (640, 352), 120),
+    ],
+    ids=["turned", "smaller", "narrow pixels", "wider"],
+)
+def test_a_square_stays_square(
+    tmp_path: Path, size: tuple[int, int], aspect: Fraction, inner: tuple[int, int], side: int
+) -> None:
+    path = tmp_path / "sizes.ts"
+    path.write_bytes(part(tmp_path / "first.ts", LANDSCAPE, 0, Fraction(1)) + part(tmp_path / "then.ts", size, FRAMES, aspect))
+    with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        frames = list(media.frames(SamplingRequest(strategy=Strategy.FPS, fps=FPS)))
+    assert len(frames) == 2 * FRAMES
+    for number, frame in enumerate(frames):
+        grey_HW = np.asarray(frame.rgb_HWC)[..., 1].astype(int)
+        assert grey_HW.shape == LANDSCAPE[::-1]
+        expected, (width, height) = (SIDE, LANDSCAPE) if number < FRAMES else (side, inner)
+        middle = grey_HW[240], grey_HW[:, 320]
+        assert [int((line > 190).sum()) for line in middle] == pytest.approx([expected] * 2, abs=3)
+        assert [int((line > 60).sum()) for line in middle] == pytest.approx([width, height], abs=3)
+
+
+def test_nearly_the_same_shape_fills_the_frame() -> None:
+    assert colour.fitted((1920, 1088), (1280, 720)) == (1280, 720)
+    assert colour.fitted((1080, 1920), (1920, 1080)) == (608, 1080)
+    assert colour.fitted((1, 9000), (640, 480)) == (1, 480)
