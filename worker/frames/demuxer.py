@@ -107,6 +107,7 @@ class Demuxer:
             self._goes_to(start)
         if not self._is_at_start():
             self._container, self.stream = self._reopen()
+            self._lasting.begin_anew()
             if not self._is_at_start():
                 raise CorruptMedia("the file cannot be read from its start again")
 

@@ -39,6 +39,12 @@ class Lasting:
                 if holds:
                     packet.set_sidedata(_made(kind, holds))
 
+    def begin_anew(self) -> None:
+        """Another demuxer reads the same file from its first byte: what that one does not say is as in the head."""
+        head = self._at_first["new_extradata"]
+        if self._is_said_anew and head and self._said["new_extradata"]:
+            self._said["new_extradata"] = [(0, head)]
+
 
 def _made(kind: Kind, data: bytes) -> PacketSideData:
     make: Any = PacketSideData  # PyAV's stubs lack its constructor

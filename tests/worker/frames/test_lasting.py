@@ -11,6 +11,7 @@ import pytest
 
 from tests.worker.frames.conftest import FPS, X264, Clips, Recipe, encode, read_number
 from tests.worker.frames.iso import mp4
+from worker.frames.lasting import Lasting
 from worker.frames.limits import Limits
 from worker.frames.pyav import PyavDecoder, PyavMedia
 from worker.types import SamplingRequest, Strategy
@@ -66,6 +67,28 @@ def test_each_part_of_a_joined_mp4_is_decoded_by_its_own_parameter_sets(clips: C
             request = SamplingRequest(times_s=tuple(number / FPS for number in numbers))
             frames = [(round(frame.pts_s * FPS), read_number(np.asarray(frame.rgb_HWC))) for frame in media.frames(request)]
             assert frames == [(number, number % FRAMES) for number in numbers]
+
+
+def test_a_file_that_is_opened_again_begins_with_what_its_head_says(clips: Clips) -> None:
+    """Its new demuxer does not say so beside the first packet; the old one had come to the other part."""
+    path = clips.path("opened_again.mp4")
+    path.write_bytes(mp4(recordings(clips)))
+    lasting = None
+    said = []
+    for _ in range(2):
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            if lasting is None:
+                lasting = Lasting(container.format.name, stream.codec_context.extradata)
+            else:
+                lasting.begin_anew()
+            for packet in container.demux(stream):
+                lasting.add_to(packet, is_first=False)
+                if packet.is_keyframe:
+                    said.append(bytes(packet.get_sidedata("new_extradata")))
+    head, other = said[6], said[3]
+    assert other != head == stream.codec_context.extradata
+    assert said == [b""] * 3 + [other] * 3 + [head] * 3 + [other] * 3
 
 
 @pytest.mark.parametrize(
