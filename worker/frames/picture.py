@@ -78,7 +78,8 @@ class PictureDecoder:
 
 
 class PictureMedia:
-    """``OpenMedia`` of one Pillow image, opened from ``file``."""
+    """``OpenMedia`` of one Pillow image, opened from ``file``. What an animated PNG shows where nothing is animated is no part of
+    it, and passed over."""
 
     lost_share = 0.0
 
@@ -94,6 +95,8 @@ class PictureMedia:
             if pages > 1:
                 raise UnsupportedMedia(f"{pages} pages; only single pages are scanned: split it")
             count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+            self._skipped = int(count > 2 and getattr(image, "default_image", False))
+            count -= self._skipped
             self._animated = count > 1
             if self._animated and width * height > limits.max_pixels:
                 raise MediaTooLarge(f"an animation of {width}x{height} pixels, limit {limits.max_pixels}")
@@ -101,7 +104,8 @@ class PictureMedia:
                 raise MediaTooLarge(f"{count} frames, limit {limits.max_packets}")
             if self._animated and count * width * height > limits.max_animation_pixels:
                 raise MediaTooLarge(f"{count} frames of {width}x{height} pixels, limit {limits.max_animation_pixels} in all")
-            self._starts_s = _frame_starts(image, count, limits.max_duration_s) if self._animated else (0.0, 0.0)
+            frames = range(self._skipped, self._skipped + count)
+            self._starts_s = _frame_starts(image, frames, limits.max_duration_s) if self._animated else (0.0, 0.0)
             self._turn = _TURNS.get(_orientation(image, file))
             self._first = self._upright()
         duration_s = self._starts_s[-1]
@@ -129,7 +133,7 @@ class PictureMedia:
         for index in sampling.nearest_frames(self._starts_s[:-1], times_s, request.end_s):
             try:
                 with _translated():
-                    self._image.seek(index)
+                    self._image.seek(self._skipped + index)
                     rgb_HWC = self._upright()
             except CorruptMedia:
                 return
@@ -142,10 +146,11 @@ class PictureMedia:
         return _to_rgb(self._image if self._turn is None else self._image.transpose(self._turn))
 
 
-def _frame_starts(image: Image.Image, count: int, max_s: float) -> tuple[float, ...]:
-    """Start of every frame, and the end of the last. Raises MediaTooLong as soon as that is beyond ``max_s``."""
+def _frame_starts(image: Image.Image, frames: range, max_s: float) -> tuple[float, ...]:
+    """Start of every frame, and the end of the last; the first is sought then. Raises MediaTooLong as soon as that is beyond
+    ``max_s``."""
     starts = [0.0]
-    for index in range(count):
+    for index in frames:
         image.seek(index)
         if image.format in TIMED_BY_DECODING:
             image.load()
@@ -153,7 +158,7 @@ def _frame_starts(image: Image.Image, count: int, max_s: float) -> tuple[float, 
         starts.append(starts[-1] + (shown_ms / 1000 if shown_ms > TOO_SHORT_MS else DEFAULT_FRAME_S))
         if starts[-1] > max_s:
             raise MediaTooLong(f"more than {max_s:.0f} s")
-    image.seek(0)
+    image.seek(frames.start)
     return tuple(starts)
 
 

@@ -268,6 +268,16 @@ def test_what_is_too_thin_to_be_shrunk_is_refused(tmp_path: Path, size: tuple[in
         read(path)
 
 
+def test_a_picture_for_programs_that_do_not_animate_is_no_part_of_the_animation(tmp_path: Path) -> None:
+    path = tmp_path / "animated.png"
+    levels = (10, 60, 110, 160)
+    frames = [Image.new("RGB", (64, 32), (level,) * 3) for level in levels]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, default_image=True)
+    info, found = read(path)
+    assert (info.n_frames, info.duration_s) == (3, pytest.approx(0.6))
+    assert [(round(frame.pts_s, 3), int(frame.rgb_HWC[0, 0, 0])) for frame in found] == [(0.0, 60), (0.2, 110), (0.4, 160)]
+
+
 def test_limits_of_animations(tmp_path: Path) -> None:
     path = tmp_path / "animation.gif"
     frames = [Image.fromarray(np.full((32, 48, 3), level, np.uint8)) for level in (10, 100, 200)]
