@@ -33,7 +33,8 @@ class Lasting:
         for kind, said in self._said.items():
             behind = bisect_right(said, place, key=_place)
             if packet.has_sidedata(kind):
-                said[bisect_left(said, place, key=_place) : behind] = [(place, bytes(packet.get_sidedata(kind)))]
+                here, data = bisect_left(said, place, key=_place), bytes(packet.get_sidedata(kind))
+                said[here:behind] = [] if here and said[here - 1][1] == data else [(place, data)]
             elif said and (is_first or packet.is_keyframe):
                 holds = said[behind - 1][1] if behind else self._at_first[kind]
                 if holds:
