@@ -173,13 +173,17 @@ def _passed_over(root: Path, entries: Sequence[Entry]) -> list[str]:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """All files below, hidden ones left out, in a fixed order; links are followed."""
+    """All files below, hidden ones left out, in a fixed order; links are followed, but not back to a folder that they lie in."""
     for here, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _leads_back(Path(here, name)))
         below = Path(here).relative_to(folder)
         for name in sorted(names):
             if not name.startswith("."):
                 yield (below / name).as_posix()
+
+
+def _leads_back(path: Path) -> bool:
+    return path.is_symlink() and any(path.samefile(above) for above in path.absolute().parents)
 
 
 def _media(folder: Path) -> Iterator[PurePosixPath]:

@@ -224,6 +224,14 @@ def test_several_sources_become_one_list(tmp_path: Path) -> None:
     assert entries["deep/two/real/a.mp4"].group != entries["one/real/a.mp4"].group
 
 
+@pytest.mark.parametrize("link", ["my/fake/again", "disk/again"])
+def test_links_are_followed_but_not_back_to_where_they_lie(tmp_path: Path, link: str) -> None:
+    root, elsewhere = lay(tmp_path / "my", ["real/a.mp4", "fake/b.mp4"]), lay(tmp_path / "disk", ["c.mp4"])
+    (root / "real" / "more").symlink_to(elsewhere)
+    (tmp_path / link).symlink_to(root)
+    assert [entry.path for entry in list_source(root).entries] == ["fake/b.mp4", "real/a.mp4", "real/more/c.mp4"]
+
+
 def test_files_whose_names_are_not_utf8_are_passed_over_and_told(tmp_path: Path) -> None:
     """A crop cache and its lists could not name them, nor could the split be drawn."""
     odd = os.fsdecode(b"J\xf6rg")
