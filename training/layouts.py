@@ -102,7 +102,7 @@ def list_sources(sources: Sequence[Path], layout: str | None = None) -> Listing:
         for listing in listings
         for entry in listing.entries
     ]
-    if len({entry.path for entry in entries}) < len(entries):
+    if len({os.path.abspath(root / entry.path) for entry in entries}) < len(entries):
         raise ConfigError("a file is reached by two of the sources")
     names = "+".join(listing.layout for listing in listings)
     notes = tuple(note for listing in listings for note in listing.notes)

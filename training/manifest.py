@@ -14,9 +14,10 @@ path is ``%2B`` in that name.
 from __future__ import annotations
 
 import csv
+import os
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TextIO
@@ -98,8 +99,11 @@ def is_video(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES
 
 
-def read_manifest(path: Path) -> list[Entry]:
-    """All entries, their paths plain. Raises ConfigError, naming the line, for an entry that cannot be used."""
+def read_manifest(path: Path, data: Path | None = None) -> list[Entry]:
+    """All entries, their paths plain; relative ones are below ``data``, by default the manifest's folder.
+
+    Raises ConfigError, naming the line, for an entry that cannot be used, and for a file that is listed twice.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -109,11 +113,19 @@ def read_manifest(path: Path) -> list[Entry]:
             entries = [_entry(row, f"{path}, line {reader.line_num}") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise ConfigError(f"{path}: cannot be read as a manifest: {exc}") from exc
-    if twice := _repeated(entry.path for entry in entries):
+    root = data or path.parent
+    names: dict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        names[_place(root, entry.path)].append(entry.path)
+    if twice := [" = ".join(dict.fromkeys(its)) for its in names.values() if len(its) > 1]:
         raise ConfigError(f"{path}: listed more than once: {', '.join(twice[:3])}")
     if not entries:
         raise ConfigError(f"{path}: lists no file")
-    return entries
+    known = {place: its[0] for place, its in names.items()}
+    return [
+        replace(entry, original=known.get(_place(root, entry.original), entry.original)) if entry.original else entry
+        for entry in entries
+    ]
 
 
 def write_manifest(entries: Sequence[Entry], file: TextIO) -> None:
@@ -136,6 +148,6 @@ def _entry(row: Mapping[str, str | None], where: str) -> Entry:
         raise ConfigError(f"{where}: {exc}") from exc
 
 
-def _repeated(names: Iterable[str]) -> list[str]:
-    seen: set[str] = set()
-    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+def _place(root: Path, path: str) -> str:
+    """Where a file lies, be its path absolute or not."""
+    return os.path.abspath(root / path)

@@ -115,6 +115,14 @@ def test_an_original_may_be_listed_in_another_manifest(tmp_path: Path, original:
     assert len(found.notes) == (0 if is_listed else 1)
 
 
+def test_a_file_that_two_lists_name_is_told_however_they_name_it(tmp_path: Path) -> None:
+    for name, path in (("one", "../../a.mp4"), ("two", f"{tmp_path.resolve().parent}/a.mp4")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "m.csv").write_text(f"path,label,source\n{path},real,s\n")
+    with pytest.raises(ConfigError, match="reached by two"):
+        list_sources([tmp_path / name / "m.csv" for name in ("one", "two")])
+
+
 def test_celeb_df_keeps_identities_and_its_test_list(tmp_path: Path) -> None:
     names = ["Celeb-real/id0_0001.mp4", "Celeb-real/id1_0000.mp4", "YouTube-real/00000.mp4", "Celeb-synthesis/id0_id1_0001.mp4"]
     root = lay(tmp_path, names)

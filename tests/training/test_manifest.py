@@ -76,3 +76,13 @@ def test_one_file_by_two_names_is_listed_twice(tmp_path: Path) -> None:
     listed.write_text("path,label,source\na.mp4,real,s\nx/../a.mp4,real,s\n")
     with pytest.raises(ConfigError, match="more than once"):
         read_manifest(listed)
+
+
+def test_a_path_may_be_absolute_in_one_place_and_relative_in_another(tmp_path: Path) -> None:
+    head, whole = "path,label,source,original\n", tmp_path / "real" / "a.mp4"
+    lines = f"real/a.mp4,real,s,\nfake/b.mp4,fake,s,{whole}\nc.mp4,fake,s,{tmp_path}/gone\n"
+    entries = read_manifest(written(tmp_path, head + lines))
+    assert [entry.original for entry in entries] == ["", "real/a.mp4", f"{tmp_path}/gone"]
+    with pytest.raises(ConfigError, match=f"more than once: real/a.mp4 = {whole}"):
+        read_manifest(written(tmp_path, f"{head}real/a.mp4,real,s,\n{whole},real,s,\n"))
+    assert len(read_manifest(tmp_path / "manifest.csv", tmp_path / "elsewhere")) == 2

@@ -82,7 +82,7 @@ def _from_folder(folder: Path) -> list[Case]:
 
 
 def _from_manifest(manifest: Path, data: Path) -> list[Case]:
-    entries = joined_to_originals(read_manifest(manifest))
+    entries = joined_to_originals(read_manifest(manifest, data))
     more = _rows(manifest)
     notes = _notes(data / MANIFEST)
     component = components(entry.groups for entry in entries)
