@@ -59,7 +59,7 @@ class Item:
     @property
     def aligned_by(self) -> str:
         """Names the original; of the committed split's FF++ clips it is the first id in their names."""
-        return self.target or (ids_of(self.path)[0] if self.path.startswith("videos/ffpp/") else "")
+        return self.target or next((name for name in ids_of(self.path) if self.path.startswith("videos/ffpp/")), "")
 
     @property
     def its_family(self) -> str:

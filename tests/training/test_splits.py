@@ -67,6 +67,12 @@ def test_ids_are_read_from_names_of_originals_and_fakes() -> None:
     assert ids_of("videos/ffpp/fake/deepfakes_033_097.mp4") == ["033", "097"]
 
 
+@pytest.mark.parametrize(("name", "by"), [("real/youtube_033", "033"), ("fake/deepfakes_033_097", "033"), ("real/alice", "")])
+def test_clips_in_a_folder_that_is_called_as_the_committed_splits_need_no_ids(name: str, by: str) -> None:
+    item = Item(path=f"videos/ffpp/{name}.mp4", label="real", source="s", manipulation="", group="g", split="train")
+    assert item.aligned_by == by
+
+
 def test_held_out_groups_take_a_share_of_every_stratum() -> None:
     strata = {f"a{n}": "a" for n in range(10)} | {"b0": "b"}
     chosen = held_out_groups(strata, 0.4)
