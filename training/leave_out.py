@@ -166,10 +166,10 @@ def claim(fit: Fit, cache: Path, folder: Path, stem: Fit | None = None) -> None:
     mine: dict[str, object] = {
         "split_sha256": split_sha256(split_of(cache)),
         "rows_sha256": rows_sha256(read_index(cache)),
-        "fit": fit.model_dump(mode="json", exclude=FREE),
+        "fit": _identity(fit),
     }
     if stem is not None:
-        mine["stem"] = stem.model_dump(mode="json", exclude=FREE)
+        mine["stem"] = _identity(stem)
     path = folder / FOLD
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,12 +183,16 @@ def claim(fit: Fit, cache: Path, folder: Path, stem: Fit | None = None) -> None:
 def _with_defaults(told: dict[str, object]) -> dict[str, object]:
     """What a folder was claimed for, settings that came later at their defaults; anything else as it is."""
     try:
-        fits = {
-            key: Fit.model_validate(told[key]).model_dump(mode="json", exclude=FREE) for key in ("fit", "stem") if key in told
-        }
+        fits = {key: _identity(Fit.model_validate(told[key])) for key in ("fit", "stem") if key in told}
     except ValidationError:
         return told
     return told | fits
+
+
+def _identity(fit: Fit) -> dict[str, object]:
+    """What tells a run from others: not where the stem lies that a fold starts from, so that a study may be moved."""
+    network = fit.network.model_copy(update={"start": None})
+    return fit.model_copy(update={"network": network}).model_dump(mode="json", exclude=FREE)
 
 
 def train_stem(stem: Fit, cache: Path, weights: Path, console: Console) -> None:

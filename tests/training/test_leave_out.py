@@ -196,8 +196,9 @@ def test_folds_start_from_a_stem_that_is_trained_once_and_a_cut_study_ends_the_s
         "| the stem, before any fake was seen",
     ]
     trained = [(tmp_path / name / "state.pt").stat().st_mtime_ns for name in ("stem", "faceswap")]
-    run_study(with_stem(threshold=99.0), cache, tmp_path, console=quiet)
-    assert [(tmp_path / name / "state.pt").stat().st_mtime_ns for name in ("stem", "faceswap")] == trained
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    run_study(with_stem(threshold=99.0), cache, moved, console=quiet)
+    assert [(moved / name / "state.pt").stat().st_mtime_ns for name in ("stem", "faceswap")] == trained
 
 
 def test_the_weights_that_are_judged_are_the_average_of_a_folds_end_and_the_stem(cache: Path, studied: Path) -> None:
