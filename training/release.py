@@ -68,7 +68,8 @@ def training_sources(rows: Sequence[Crop], mixture: Mixture) -> tuple[TrainingSo
     """Files of each source that the mixture draws from, by label; left-out and held-out rows do not count."""
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     learnt = [row for row in rows if row.split == "train" and not is_left_out(row, mixture.leave_out)]
-    drawn = [row for row in learnt if _is_drawn(row, mixture)]
+    with_reals = {row.source for row in learnt if row.label == "real"}
+    drawn = [row for row in learnt if _is_drawn(row, mixture, with_reals)]
     originals = {row.target for row in drawn if row.source == RECONSTRUCTED}
     for row in [*drawn, *(row for row in learnt if row.label == "real" and row.path in originals)]:
         files[row.source, row.label].add(row.path)
@@ -76,13 +77,13 @@ def training_sources(rows: Sequence[Crop], mixture: Mixture) -> tuple[TrainingSo
     return tuple(TrainingSource(name=name, real=len(files[name, "real"]), fake=len(files[name, "fake"])) for name in names)
 
 
-def _is_drawn(row: Crop, mixture: Mixture) -> bool:
-    """Whether a kind of pairs with a share can hold this training row."""
+def _is_drawn(row: Crop, mixture: Mixture, with_reals: Collection[str]) -> bool:
+    """Whether a kind of pairs with a share can hold this training row; ``with_reals``: sources that have real ones, too."""
     if row.source == RECONSTRUCTED:
         return mixture.reconstruction + mixture.blend * mixture.remade_donor > 0
-    family = row.its_family
-    composite = mixture.composite if family in ("real", "manipulation") and _names(mixture.composites, row) else 0.0
-    synthetic = mixture.synthetic if family in ("real", "synthetic") and _names(mixture.synthetics, row) else 0.0
+    family, beside = row.its_family, row.source in with_reals
+    composite = mixture.composite if family in ("real", "manipulation") and beside and _names(mixture.composites, row) else 0.0
+    synthetic = mixture.synthetic if family in ("real", "synthetic") and beside and _names(mixture.synthetics, row) else 0.0
     parent = mixture.blend + mixture.traces + mixture.processing if family == "real" and _names(mixture.parents, row) else 0.0
     return (mixture.aligned if row.target else 0.0) + composite + synthetic + parent > 0
 

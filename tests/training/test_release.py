@@ -116,6 +116,12 @@ def test_sources_of_any_name_are_named_by_what_they_serve_for(cache: Path) -> No
     assert named(aligned=1) == (False, False)
 
 
+def test_fakes_of_a_source_without_real_files_are_in_no_pair_and_not_named() -> None:
+    rows = [crop("a", 0, "real", "mine"), crop("b", 1, "fake", "mine", family="synthetic"), crop("c", 2, "fake", "theirs")]
+    mixture = Mixture(aligned=0, blend=0.5, composite=0.25, synthetic=0.25, parents={}, composites=(), synthetics=())
+    assert training_sources(rows, mixture) == (TrainingSource(name="mine", real=1, fake=1),)
+
+
 def test_a_reconstruction_is_named_with_its_original() -> None:
     rows = [crop("lfw", n, "real", "lfw", path=f"{n}.jpg") for n in range(3)]
     rows.append(crop("taesd", 3, "fake", "taesd", target="0.jpg"))
