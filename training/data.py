@@ -149,7 +149,7 @@ def changed_alike(pair: Pair, mixture: Mixture, rng: np.random.Generator) -> tup
 
 class PairMaker:
     """Makes pairs of every kind from the training rows of a cache, crops of ``size``. ``ready``: the kinds that it has something
-    for."""
+    for; ``unpaired``: sources of fakes that no real file of theirs can stand beside."""
 
     def __init__(self, store: CropStore, mixture: Mixture, size: int = WORK_PX) -> None:
         self._store, self._mixture, self._size = store, mixture, size
@@ -165,8 +165,9 @@ class PairMaker:
         self._remade = [row for row in remade if row.target in self._by_path]
         self._remade_of = {row.target: row for row in self._remade}
         alone = [row for row in rows if row.source != RECONSTRUCTED and _moment(row) not in self._reals]
-        self._composites = self._beside_reals(alone, "manipulation", mixture.composites)
-        self._synthetics = self._beside_reals(alone, "synthetic", mixture.synthetics)
+        self.unpaired: set[str] = set()
+        self._composites = self._beside_reals(alone, "manipulation", mixture.composites, mixture.composite)
+        self._synthetics = self._beside_reals(alone, "synthetic", mixture.synthetics, mixture.synthetic)
         shares = mixture.parents or {name: float(len({row.path for row in part})) for name, part in self._parents.items()}
         weights = {name: share for name, share in shares.items() if name in self._parents}
         self._parent_names = list(weights)
@@ -179,10 +180,12 @@ class PairMaker:
         }
         self.ready = frozenset(kind for kind in KINDS if there.get(kind, bool(weights)))
 
-    def _beside_reals(self, fakes: Sequence[Crop], family: str, sources: Sequence[str]) -> dict[str, list[Crop]]:
+    def _beside_reals(self, fakes: Sequence[Crop], family: str, sources: Sequence[str], share: float) -> dict[str, list[Crop]]:
         """Fakes of one family by source, where the source has real files too; ``sources`` empty: of any."""
         by_source = _by([row for row in fakes if row.its_family == family], "fake", lambda row: row.source)
-        return {name: rows for name, rows in by_source.items() if name in self._parents and (name in sources or not sources)}
+        wanted = {name: rows for name, rows in by_source.items() if name in sources or not sources}
+        self.unpaired |= wanted.keys() - self._parents.keys() if share > 0 else set()
+        return {name: rows for name, rows in wanted.items() if name in self._parents}
 
     def pair(self, kind: str, rng: np.random.Generator) -> Pair:
         """A pair of one of the kinds that are ready."""
@@ -288,6 +291,15 @@ class PairSampler:
             raise ConfigError(f"the cache has nothing for the pairs {', '.join(self.left_out)} of the mixture")
         drawn = np.array([shares[kind] for kind in self._kinds])
         self._until = np.cumsum(drawn / drawn.sum() if self.left_out else drawn)
+
+    @property
+    def notes(self) -> list[str]:
+        """What of the mixture or of the cache is in no batch."""
+        names, missing = ", ".join(sorted(self._maker.unpaired)), ", ".join(self.left_out)
+        found = [f"the cache has nothing for the pairs {missing} of the mixture: left out"] if missing else []
+        if names:
+            found.append(f"fakes of {names} without an original are in no pair: the cache has no real training files beside them")
+        return found
 
     def batch(self, step: int, pairs: int, size: int, window: int | None = None) -> Batch:
         """``pairs`` real and as many fake crops of ``size``, or windows of them; kinds in proportion to their shares."""

@@ -310,8 +310,8 @@ def fit_network(
     run = Run.start(fit, folder, rows_sha256=rows_sha256(rows))
     sample = choose(store.rows, frames_per_clip=4, pictures_per_class=40)
     console.print(f"step {run.step}, progress {run.progress:.1%}, {sum(r.split == 'train' for r in store.rows)} training crops")
-    if left_out := PairSampler(store, fit.mixture, fit.seed).left_out:
-        console.print(f"the cache has nothing for the pairs {', '.join(left_out)} of the mixture: left out")
+    for note in PairSampler(store, fit.mixture, fit.seed).notes:
+        console.print(note, highlight=False, markup=False)
     if not sample:
         console.print("the cache holds nothing out: the run is not validated")
     cut_back(folder / STEPS, run.step)

@@ -263,8 +263,10 @@ def test_strangers_are_of_the_sources_named_or_of_all_that_have_both_labels(
 
     shares = dict.fromkeys(("aligned", "blend", "composite", "synthetic"), 0.0) | {kind: 1.0}
     mixture = Mixture(**shares, parents={}, composites=named, synthetics=named)
-    PairSampler(Watching(tmp_path), mixture, seed=1).batch(0, 8, 64)
+    sampler = PairSampler(Watching(tmp_path), mixture, seed=1)
+    sampler.batch(0, 8, 64)
     assert seen == drawn
+    assert [note.partition(" without")[0] for note in sampler.notes] == ([] if named else ["fakes of no reals"])
 
 
 ORPHAN = """
