@@ -285,12 +285,17 @@ def _with_common_pot(strata: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_sides(path: Path) -> dict[str, str]:
-    """path -> split of a CSV with these two columns, further ones passed over. Raises ConfigError."""
+    """path -> split of a CSV with these two columns, further ones passed over. Raises ConfigError, also for a path of two."""
+    sides: dict[str, str] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return {plain_path(row["path"] or ""): row["split"] for row in csv.DictReader(file)}
+            for row in csv.DictReader(file):
+                name, side = plain_path(row["path"] or ""), row["split"]
+                if sides.setdefault(name, side) != side:
+                    raise ConfigError(f"{path}: {name} is of {sides[name]} and of {side}")
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as exc:
         raise ConfigError(f"{path}: not a split: a CSV with the columns path and split: {exc!r}") from exc
+    return sides
 
 
 def write_split(items: Sequence[Item], path: Path) -> None:

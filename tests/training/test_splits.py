@@ -174,6 +174,13 @@ def test_paths_of_a_split_are_plain(tmp_path: Path) -> None:
     assert read_sides(path) == {"real/a.mp4": "train", "b.mp4": "heldout"}
 
 
+def test_a_file_of_two_sides_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text("path,split\na.mp4,train\na.mp4,train\n./a.mp4,heldout\n")
+    with pytest.raises(ConfigError, match=r"a\.mp4 is of train and of heldout"):
+        read_sides(path)
+
+
 def test_a_split_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
     """Which begins its file with a byte-order mark."""
     path = tmp_path / "split.csv"
