@@ -51,9 +51,10 @@ def choose(rows: Sequence[Crop], *, frames_per_clip: int, pictures_per_class: in
     taken: dict[tuple[str, str], int] = defaultdict(int)
     for _, members in sorted(by_file.items()):
         kind = members[0].source, members[0].label
-        if len(members) == 1 and taken[kind] >= pictures_per_class:
-            continue
-        taken[kind] += 1
+        if len(members) == 1:
+            if taken[kind] >= pictures_per_class:
+                continue
+            taken[kind] += 1
         places = np.linspace(0, len(members) - 1, min(frames_per_clip, len(members))).round().astype(int)
         chosen += [members[place] for place in np.unique(places)]
     return chosen

@@ -65,6 +65,11 @@ def test_of_clips_frames_are_spaced_and_of_pictures_there_are_only_so_many() -> 
     ]
 
 
+def test_clips_take_no_pictures_place() -> None:
+    rows = [one for number in range(3) for one in clip(number, "real", "mine", 0, 1)] + clip(9, "real", "mine", 2)
+    assert len(choose(rows, frames_per_clip=1, pictures_per_class=1)) == 4
+
+
 def test_a_files_logit_is_the_mean_of_its_crops() -> None:
     rows = clip(0, "real", "ffpp", 90, 120) + [
         one for number in range(1, AT_ONCE + 6) for one in clip(number, "fake", "lfw", number)
