@@ -169,7 +169,7 @@ class PairMaker:
         self._composites = self._beside_reals(alone, "manipulation", mixture.composites, mixture.composite)
         self._synthetics = self._beside_reals(alone, "synthetic", mixture.synthetics, mixture.synthetic)
         shares = mixture.parents or {name: float(len({row.path for row in part})) for name, part in self._parents.items()}
-        weights = {name: share for name, share in shares.items() if name in self._parents}
+        weights = {name: share for name, share in shares.items() if name in self._parents and share > 0}
         self._parent_names = list(weights)
         self._parent_share = np.array(list(weights.values())) / max(sum(weights.values()), 1e-9)
         there = {

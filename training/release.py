@@ -84,7 +84,8 @@ def _is_drawn(row: Crop, mixture: Mixture, with_reals: Collection[str]) -> bool:
     family, beside = row.its_family, row.source in with_reals
     composite = mixture.composite if family in ("real", "manipulation") and beside and _names(mixture.composites, row) else 0.0
     synthetic = mixture.synthetic if family in ("real", "synthetic") and beside and _names(mixture.synthetics, row) else 0.0
-    parent = mixture.blend + mixture.traces + mixture.processing if family == "real" and _names(mixture.parents, row) else 0.0
+    is_parent = family == "real" and (mixture.parents.get(row.source, 0.0) > 0 or not mixture.parents)
+    parent = mixture.blend + mixture.traces + mixture.processing if is_parent else 0.0
     return (mixture.aligned if row.target else 0.0) + composite + synthetic + parent > 0
 
 

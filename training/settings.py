@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,6 +19,9 @@ TERMS = "the terms of the data it was trained on"
 """What a checkpoint says of its licence where nobody told more."""
 STEM = "stem"
 """Folder of the run that all folds of a study start from, beside theirs."""
+
+
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -52,7 +55,7 @@ class Mixture(_Strict):
     reconstruction: float = 0.0
     traces: float = 0.0
     processing: float = 0.0
-    parents: dict[str, float] = {"ffpp": 0.5, "140k": 0.17, "lfw": 0.13, "utkface": 0.1, "ciplab": 0.1}
+    parents: dict[str, Share] = {"ffpp": 0.5, "140k": 0.17, "lfw": 0.13, "utkface": 0.1, "ciplab": 0.1}
     """Empty: all sources, by their number of real files."""
     composites: tuple[str, ...] = ("ciplab",)
     """Sources of ``composite`` pairs, of manipulated fakes without an aligned original. Empty: all that have both labels."""

@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from pydantic import ValidationError
 
 import training.data
 from tests.training.conftest import crop, picture
 from training.data import CropStore, PairMaker, PairSampler, held_out
 from training.loop import loading
 from training.prepare import RECONSTRUCTED, cut, write_shard
+from training.release import training_sources
 from training.settings import FAMILIES, Fit, Mixture, Stage
 from worker.errors import ConfigError
 from worker.types import Float32, UInt8
@@ -242,6 +244,16 @@ def test_sources_of_any_name_serve_by_their_family(tmp_path: Path) -> None:
     sampler = PairSampler(CropStore(tmp_path), mixture, seed=1)
     assert sampler.left_out == ["composite"]
     assert {FAMILIES[number] for number in sampler.batch(0, 8, 64).family_F} == {"real", "blend", "synthetic"}
+
+
+def test_a_parent_of_no_share_is_none(tmp_path: Path) -> None:
+    write_shard(tmp_path, "real", [(picture(1), crop("real", 1, "real", "mine"))])
+    mixture = Mixture(aligned=0, blend=1, composite=0, synthetic=0, parents={"mine": 0, "elsewhere": 1})
+    with pytest.raises(ConfigError, match="nothing for the pairs blend"):
+        PairSampler(CropStore(tmp_path), mixture, seed=1)
+    assert training_sources(CropStore(tmp_path).rows, mixture) == ()
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        Mixture(parents={"mine": -1})
 
 
 @pytest.mark.parametrize(("named", "drawn"), [(("one",), {"one"}), ((), {"one", "two"})])
