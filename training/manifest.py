@@ -28,7 +28,10 @@ from worker.model.spec import FAMILIES
 LABELS = ("real", "fake")
 REQUIRED = ("path", "label", "source")
 PARTS = ("", "train", "valid", "test")
-VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".ts", ".3gp", ".flv"))
+VIDEO_SUFFIXES = frozenset((
+    ".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".avi", ".mkv", ".webm", ".wmv", ".asf",
+    ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".ogv", ".ivf", ".mxf",
+))  # fmt: skip
 PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif"))
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from training.manifest import Entry, read_manifest, write_manifest
+from training.manifest import Entry, is_video, read_manifest, write_manifest
 from worker.errors import ConfigError
+from worker.queue.feedback_export import VIDEO_SUFFIXES
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -67,6 +68,11 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ConfigError, match="cannot be read as a manifest"):
         read_manifest(path)
+
+
+def test_what_cameras_and_the_export_of_feedback_call_a_video_is_one() -> None:
+    suffixes = (*VIDEO_SUFFIXES.values(), ".MTS", ".m2ts", ".3g2", ".mxf")
+    assert [suffix for suffix in suffixes if not is_video(f"clip{suffix}")] == []
 
 
 def test_one_file_by_two_names_is_listed_twice(tmp_path: Path) -> None:
