@@ -349,6 +349,7 @@ def prepare(
         raise ConfigError(f"{RECONSTRUCTED}: the name of what `veriframe data reconstruct` makes; give the source another")
     cache.mkdir(parents=True, exist_ok=True)
     planned = jobs(items, recompress=recompress)
+    provenance.begin_again(cache, data, {job.name: [item.path for item in job.items] for job in planned})
     with MtcnnDetector(threads=threads) as detector, open_frames() as source, Progress() as progress:
         cutter = Cutter(source, data, Finder(detector), crop_px)
         for job in progress.track(planned, description="crops"):
@@ -357,9 +358,8 @@ def prepare(
             count = VARIANT_FRAMES if job.variant else train_frames if job.items[0].split == "train" else test_frames
             files = provenance.look_at(data, [item.path for item in job.items])
             pairs = cutter.crops(job, count)
-            provenance.skip(
-                cache, [one for one in cutter.skipped.values() if not job.variant or one.path.endswith(f"({job.variant})")]
-            )
+            new = [one for one in cutter.skipped.values() if not job.variant or one.path.endswith(f"({job.variant})")]
+            provenance.skip(cache, new)
             provenance.note_cut(cache, files)  # first: a shard that a kill left without it would never be compared
             write_shard(cache, job.name, pairs)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from training.errors import damaged_shard
 from training.manifest import Entry
 from training.splits import COMMITTED, Item, read_split, write_split
 from worker.content import write_atomically
-from worker.errors import ConfigError
+from worker.errors import ConfigError, SourceError
 
-FOLDER, CUT = "about", "cut.csv"
+FOLDER, CUT, SKIPPED = "about", "cut.csv", "skipped.csv"
 SHOWN = 5
 """Changed files that a message names."""
 CROP_PX = 288
@@ -161,9 +161,23 @@ def changed_files(cache: Path, root: Path) -> list[str]:
     return sorted({path for path, *was in known if path in there and was != [there[path].size_bytes, there[path].mtime_ns]})
 
 
+def begin_again(cache: Path, root: Path, shards: Mapping[str, Collection[str]]) -> None:
+    """Shards (paths by name) are begun anew of which a file was not there when they were cut, and has come since."""
+    skipped, noted = read_skipped(cache), {row["path"] for row in _rows(cache / FOLDER / CUT)}
+    lost = {one.path for one in skipped if one.code == SourceError.code} - noted
+    came = {one.path for one in look_at(root, lost)}
+    if not came:
+        return
+    for name, paths in shards.items():
+        if not came.isdisjoint(paths):
+            (cache / f"{name}.csv").unlink(missing_ok=True)
+    left = _lines(Skipped, [one for one in skipped if one.path not in came], with_header=True)
+    write_atomically(cache / FOLDER / SKIPPED, left.encode())  # last: a kill before it leaves no shard forgotten
+
+
 def skip(cache: Path, skipped: Sequence[Skipped]) -> None:
     """Add to the list; nothing where there is nothing to add."""
-    _append(cache / FOLDER / "skipped.csv", Skipped, skipped)
+    _append(cache / FOLDER / SKIPPED, Skipped, skipped)
 
 
 def _append(path: Path, kind: type[Skipped] | type[Cut], lines: Sequence[Skipped] | Sequence[Cut]) -> None:
@@ -171,13 +185,17 @@ def _append(path: Path, kind: type[Skipped] | type[Cut], lines: Sequence[Skipped
     with path.open("a+b") as file:
         file.seek(0)
         whole = whole_lines(file.read())
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
-        if not whole:
-            writer.writeheader()
-        writer.writerows(asdict(one) for one in lines)
         file.truncate(len(whole))
-        file.write(text.getvalue().encode())
+        file.write(_lines(kind, lines, with_header=not whole).encode())
+
+
+def _lines(kind: type[Skipped] | type[Cut], lines: Sequence[Skipped] | Sequence[Cut], *, with_header: bool) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
+    if with_header:
+        writer.writeheader()
+    writer.writerows(asdict(one) for one in lines)
+    return text.getvalue()
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -211,4 +229,4 @@ def straddling(entries: Sequence[Entry]) -> list[Skipped]:
 
 def read_skipped(cache: Path) -> list[Skipped]:
     """Each file once, as last seen."""
-    return list({row["path"]: Skipped(**row) for row in _rows(cache / FOLDER / "skipped.csv")}.values())
+    return list({row["path"]: Skipped(**row) for row in _rows(cache / FOLDER / SKIPPED)}.values())

@@ -68,6 +68,23 @@ def test_there_is_no_shard_of_which_the_files_are_not_noted_down(tmp_path: Path)
     assert provenance.changed_files(cache, tmp_path) == [item.path]
 
 
+def test_a_file_that_comes_later_is_cut_then_and_no_other_again(tmp_path: Path) -> None:
+    items = [
+        Item(path=f"{name}.png", label="real", source=name, manipulation="", group=name, split="train")
+        for name in ("here", "later", "never")
+    ]
+    Image.new("RGB", (80, 80), "green").save(tmp_path / "here.png")
+    cache = tmp_path / "cache"
+    prepare(items, tmp_path, cache, threads=1)
+    assert [one.code for one in provenance.read_skipped(cache)] == ["no_face", "source_unreadable", "source_unreadable"]
+    before = {path.name: path.stat().st_mtime_ns for path in cache.glob("*.csv")}
+    Image.new("RGB", (80, 80), "green").save(tmp_path / "later.png")
+    prepare(items, tmp_path, cache, threads=1)
+    codes = {one.path: one.code for one in provenance.read_skipped(cache)}
+    assert codes == {"here.png": "no_face", "later.png": "no_face", "never.png": "source_unreadable"}
+    assert [name for name, at in before.items() if (cache / name).stat().st_mtime_ns != at] == ["later-real-00000.csv"]
+
+
 def test_a_cache_of_a_committed_split_bears_its_name_and_one_of_another_its_own(tmp_path: Path) -> None:
     same, other = tmp_path / "same", tmp_path / "other"
     for cache, items in ((same, read_split()), (other, read_split()[1:])):
