@@ -38,6 +38,7 @@ from training.metrics import (
     risk_coverage,
 )
 from training.prepare import Crop
+from training.room import beside
 from training.uncertainty import best_gate, pavpu
 from worker.errors import ConfigError
 from worker.model.card import CardHead
@@ -279,6 +280,7 @@ def compare(features: Features, settings: Settings, seeds: Sequence[int], run: P
             kept = json.loads(path.read_text()) if path.exists() else {}
             if kept.get("settings") != asdict(settings) or kept.get("features_sha256") != identity:
                 kept = compare_seed(features, settings, seed) | {"features_sha256": identity}
-                path.write_text(json.dumps(kept, indent=1))
+                with beside(path) as unfinished:
+                    unfinished.write_text(json.dumps(kept, indent=1))
             found.append(kept)
     return found

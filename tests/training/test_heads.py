@@ -79,7 +79,9 @@ def test_a_seed_gives_the_same_again_and_a_kept_one_is_not_repeated(
     (tmp_path / "seed-3.json").write_text(json.dumps(marked))
     assert "marked" in compare(features, TINY, [3], tmp_path)[0]
     changed = replace(features, features_FD=features.features_FD[::-1].copy())
+    kept = (tmp_path / "seed-3.json").stat().st_ino
     assert "marked" not in compare(changed, TINY, [3], tmp_path)[0], "as many crops, and others"
+    assert (tmp_path / "seed-3.json").stat().st_ino != kept, "another file in its place: none is ever half written"
     other = Settings(steps=5, batch=8, hidden_dim=4, num_steps=2, card_steps=2, draws=2)
     assert "marked" not in compare(features, other, [3], tmp_path)[0]
 
