@@ -9,7 +9,7 @@
 ``dfdc``         DFDC: parts with a ``metadata.json`` of label, split and original, and the videos beside it
 ``140k``         Kaggle's 140k faces: pictures in ``train|valid|test`` with ``real`` and ``fake`` below, or with its CSV files
 ``plain``        folders ``real`` and ``fake``, at any depth; what lies above them is the source, ``train``, ``val`` and
-                 ``test`` are its parts, a folder below a group (``training.plain``)
+                 ``test`` (above or below) are its parts, any other folder below a group (``training.plain``)
 ================ =======================================================================================================
 
 Paths are relative to the folder and use ``/``. Nothing is decoded here.

@@ -21,7 +21,7 @@ CLIP_FOLDERS = 10
 NEARLY_ALL = 0.9
 """A folder with more than this share of its label's files is no group: with it nearly all of the label would change sides."""
 PARTS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
-"""Folders above ``real`` and ``fake`` that divide a source rather than being one."""
+"""Folders above ``real`` and ``fake`` that divide a source rather than being one, or below, where ``train`` is not alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class _File:
     path: PurePosixPath
     place: int
     """Of the label's folder among the path's parts."""
+    parts_below: bool = False
+    """Whether folders below the label's may be the data set's own parts."""
 
     @property
     def label(self) -> str:
@@ -37,7 +39,14 @@ class _File:
     @property
     def part(self) -> str:
         """The data set's own: train, valid, test, or empty."""
-        return next((PARTS[name.lower()] for name in self.path.parts[: self.place] if name.lower() in PARTS), "")
+        names = (*self.path.parts[: self.place], *self.below_label)
+        return next((PARTS[name.lower()] for name in names if name.lower() in PARTS), "")
+
+    @property
+    def below_label(self) -> tuple[str, ...]:
+        """The folder of a part between the label's and what else is below it."""
+        between = self.path.parts[self.place + 1 : -1][:1]
+        return between if self.parts_below and between and between[0].lower() in PARTS else ()
 
     @property
     def source(self) -> str:
@@ -46,7 +55,7 @@ class _File:
 
     @property
     def below(self) -> tuple[str, ...]:
-        return self.path.parts[self.place + 1 :]
+        return self.path.parts[self.place + 1 + len(self.below_label) :]
 
     @property
     def folder(self) -> str:
@@ -60,8 +69,8 @@ def label_place(path: PurePosixPath) -> int | None:
 
 
 def plain_entries(paths: Iterable[PurePosixPath], name: str) -> list[Entry]:
-    """``[SOURCE/][train|val|test/]real|fake/[FOLDER/]file``: those of the paths that have a label; ``name``: the source of what
-    lies in none.
+    """``[SOURCE/][train|val|test/]real|fake/[FOLDER/]file``, the part above the label or below: those of the paths that have a
+    label; ``name``: the source of what lies in none.
 
     Files of one name and part are one group. So are those of a folder, under ``real`` and ``fake`` alike, but for what
     ``_group_names`` excludes. A fake of a real file's name is taken for made of it; cutting the crops will show whether it is.
@@ -71,7 +80,13 @@ def plain_entries(paths: Iterable[PurePosixPath], name: str) -> list[Entry]:
         if (place := label_place(path)) is not None:
             file = _File(path, place)
             by_source[file.source or _slug(name) or "plain"].append(file)
-    return [entry for source, files in by_source.items() for entry in _of_source(source, files)]
+    return [entry for source, files in by_source.items() for entry in _of_source(source, _with_parts_below(files))]
+
+
+def _with_parts_below(files: Sequence[_File]) -> Sequence[_File]:
+    """``real/train`` and ``real/test`` are parts as ``train/real`` and ``test/real`` are: one of them alone may be anything."""
+    found = {PARTS.get(file.below[0].lower(), "") for file in files if len(file.below) > 1} - {""}
+    return [replace(file, parts_below=True) for file in files] if "train" in found and len(found) > 1 else files
 
 
 def folder_notes(entries: Sequence[Entry]) -> list[str]:
@@ -79,7 +94,8 @@ def folder_notes(entries: Sequence[Entry]) -> list[str]:
     groups: dict[PurePosixPath, set[str]] = defaultdict(set)
     for entry in entries:
         path = PurePosixPath(entry.path)
-        if label_place(path.parent) is not None:
+        is_part = bool(entry.part) and path.parent.name.lower() in PARTS
+        if label_place(path.parent) is not None and not is_part:
             groups[path.parent].add(entry.group)
     whole = [
         str(folder) for folder, names in groups.items() if {name.rpartition("/")[2] for name in names} == {one_name(folder.name)}
@@ -184,7 +200,7 @@ def _twins(file: _File) -> list[str]:
     """Where the real file lies that a fake was made of, if it is named alike."""
     path, place = file.path, file.place
     real = PurePosixPath(*path.parts[:place], _like(path.parts[place], "real"))
-    return [str(real.joinpath(*rest)) for rest in (file.below, file.below[1:])]
+    return [str(real.joinpath(*file.below_label, *rest)) for rest in (file.below, file.below[1:])]
 
 
 def _like(written: str, word: str) -> str:

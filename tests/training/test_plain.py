@@ -127,3 +127,22 @@ def test_folders_of_any_script_are_sources_and_kinds_of_their_own(one: str, othe
 
 def test_a_name_is_the_same_however_its_accents_are_written() -> None:
     assert {entry.source for entry in listed(f"{name}/real/1.mp4" for name in ("caf\u00e9", "cafe\u0301"))} == {"caf\u00e9"}
+
+
+def test_parts_below_the_labels_are_kept_as_those_above() -> None:
+    parts = ("train", "Val", "test")
+    paths = [f"{label}/{part}/{label}{n}.jpg" for label in LABELS for part in parts for n in range(9)]
+    entries = listed([*paths, "real/train/ann/1.jpg", "fake/train/ann/1.jpg", "fake/test/real3.jpg"])
+    assert {(item.path.split("/")[1], item.split) for item in assign(entries).items} == {
+        ("train", "train"),
+        ("Val", "heldout"),
+        ("test", "heldout"),
+    }
+    found = {entry.path: (entry.group, entry.original) for entry in entries}
+    assert found["fake/train/ann/1.jpg"] == ("set/ann", "real/train/ann/1.jpg")
+    assert found["fake/test/real3.jpg"] == ("set/test/real3", "real/test/real3.jpg")
+    assert folder_notes(entries) == ["taken for clips or persons, each on one side: fake/train/ann, real/train/ann"]
+
+
+def test_a_folder_that_is_called_as_a_part_and_alone_is_none() -> None:
+    assert {entry.part for entry in listed([*PEOPLE, "real/test/1.mp4", "fake/test/1.mp4"])} == {""}
