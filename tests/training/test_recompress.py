@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from training.clips import even
 from training.recompress import VARIANTS, Variant
-from worker.errors import CorruptMedia
+from worker.errors import CorruptMedia, UnsupportedMedia
 from worker.types import UInt8
 
 
@@ -21,18 +22,22 @@ def shown(number: int) -> UInt8:
     return np.broadcast_to(20 + 10 * number + noise, (96, 128, 3)).astype(np.uint8)
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+def written(path: Path, places: Sequence[int]) -> Path:
+    """Frames that are shown at these multiples of 0.04 s."""
     with av.open(str(path), "w") as sink:
         stream = sink.add_stream("libx264", rate=25, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        for number in range(20):
+        for number, place in enumerate(places):
             frame = av.VideoFrame.from_ndarray(shown(number), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 25)
+            frame.pts, frame.time_base = place, Fraction(1, 25)
             sink.mux(stream.encode(frame))
         sink.mux(stream.encode(None))
     return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("clip") / "clip.mp4", range(20))
 
 
 def test_frames_keep_their_numbers(clip: Path) -> None:
@@ -41,6 +46,14 @@ def test_frames_keep_their_numbers(clip: Path) -> None:
     for number, rgb_HWC in frames.items():
         assert rgb_HWC.shape == (96, 128, 3)
         assert abs(float(rgb_HWC.mean()) - float(shown(number).mean())) < 4
+
+
+def test_a_clip_of_uneven_frames_has_no_copy_where_it_shows_another_moment(tmp_path: Path) -> None:
+    uneven = written(tmp_path / "uneven.mp4", [*range(15), *range(20, 70, 10)])
+    with pytest.raises(UnsupportedMedia, match="shown unevenly, number 14"):
+        Variant(crf=20, phase=0.5).frames(uneven, {0, 14})
+    late = written(tmp_path / "late.mp4", [*range(18), 20, 22])
+    assert sorted(Variant(crf=20, phase=0.5).frames(late, {3, 19})) == [3, 19]
 
 
 def test_a_copy_is_scaled_where_asked(clip: Path) -> None:
