@@ -26,6 +26,7 @@ HELD_OUT_SHARE = {"ffpp": 0.4}
 HELD_OUT_SHARE_PICTURES = 0.15
 SYNTHETIC = ("140k", "roeishc", "generatedphotos", "taesd")
 SPLITS = ("train", "heldout", "leftout")
+STILLS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 MIN_STRATUM = 4
 """Kinds of groups rarer than this are held out from one common pot: of each alone at least one would have to go."""
 GIANT = 0.5
@@ -67,8 +68,8 @@ class Item:
 
 
 def is_clip(path: str) -> bool:
-    """Whether it shows many frames: videos do, and all in the committed split's ``videos/``, animated pictures too."""
-    return is_video(path) or path.startswith("videos/")
+    """Whether it shows many frames: videos do, and all in ``videos/`` but stills, animated pictures too."""
+    return is_video(path) or (path.startswith("videos/") and not path.lower().endswith(STILLS))
 
 
 def family_of(label: str, source: str, family: str = "") -> str:

@@ -18,6 +18,7 @@ from training.splits import (
     components,
     held_out_groups,
     ids_of,
+    is_clip,
     is_whole,
     make_split,
     read_sides,
@@ -65,6 +66,15 @@ def test_components_join_over_shared_ids() -> None:
 def test_ids_are_read_from_names_of_originals_and_fakes() -> None:
     assert ids_of("videos/ffpp/real/youtube_033.mp4") == ["033"]
     assert ids_of("videos/ffpp/fake/deepfakes_033_097.mp4") == ["033", "097"]
+
+
+def test_pictures_are_no_clips_whatever_their_folder_is_called() -> None:
+    assert [path for path in ("videos/a/1.JPG", "videos/a/1.webp", "faces/a/1.webp", "faces/a/1.mp4") if is_clip(path)] == [
+        "videos/a/1.webp",
+        "faces/a/1.mp4",
+    ]
+    committed = [item for item in read_split() if item.path.startswith("videos/")]
+    assert all(item.is_video for item in committed)
 
 
 @pytest.mark.parametrize(("name", "by"), [("real/youtube_033", "033"), ("fake/deepfakes_033_097", "033"), ("real/alice", "")])
