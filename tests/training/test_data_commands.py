@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +57,16 @@ def test_prepare_tells_what_it_recognised_and_what_it_skipped(prepared: tuple[Pa
     cache, result = prepared
     assert result.exit_code == 0, result.output
     assert "layout plain, 6 files" in result.stderr
+    made_of = read(cache)
+    assert made_of is not None
+    sides = Counter((item.split, item.label) for item in made_of.items)
+    for side in ("train", "heldout"):
+        assert f"{side}: {sides[side, 'real']} real, {sides[side, 'fake']} fake" in result.stderr
     assert "6 files, skipped: 1 x corrupt, 1 x no_face" in result.stdout
     assert {(one.code, one.path) for one in read_skipped(cache)} == {
         ("corrupt", "fake/broken.mp4"),
         ("no_face", "real/empty.png"),
     }
-    made_of = read(cache)
-    assert made_of is not None
     assert (made_of.root, len(made_of.items)) == (media.resolve(), 6)
 
 

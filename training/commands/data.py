@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +15,7 @@ from worker.errors import ConfigError
 
 if TYPE_CHECKING:
     from training.layouts import Listing
+    from training.splits import Item
 
 app = typer.Typer(
     help="Labelled media for training: list them, cut face crops, check for leaks and shortcuts.",
@@ -100,7 +103,7 @@ def prepare(
         sides = None if split is None else read_sides(split)
         found = assign(listing.entries, held_out=held_out, leave_out=leave_out or (), given=sides)
     items = found.items
-    typer.echo("".join(f"{note}\n" for note in found.notes), err=True, nl=False)
+    typer.echo("".join(f"{note}\n" for note in (*found.notes, _sides(items))), err=True, nl=False)
     if leaking := by_name(items):
         typer.echo("\n".join(map(str, leaking)), err=True)
         raise typer.Exit(LEAKS)
@@ -306,6 +309,15 @@ def _listing(sources: list[Path] | None, layout: LayoutName | None) -> Listing:
     from training.layouts import list_sources
 
     return list_sources(sources or [OWN], layout.value if layout else None)
+
+
+def _sides(items: Sequence[Item]) -> str:
+    """Files on each side of the split: one large group may be most of what there is."""
+    from training.splits import SPLITS
+
+    counts = Counter((item.split, item.label) for item in items)
+    files = {side: (counts[side, "real"], counts[side, "fake"]) for side in SPLITS}
+    return "; ".join(f"{side}: {real} real, {fake} fake" for side, (real, fake) in files.items() if real + fake)
 
 
 def _tell(listing: Listing) -> None:
