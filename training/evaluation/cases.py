@@ -148,13 +148,16 @@ def age_band(age: str) -> str:
 
 
 def _with_originals(cases: Sequence[Case]) -> list[Case]:
-    """FaceForensics++ names say what a fake was made from: ``deepfakes_033_097.mp4`` from ``..._033.mp4``."""
-    plain = {(case.source, ids_of(case.name)[0]): case.name for case in cases if not case.fake and len(ids_of(case.name)) == 1}
+    """FaceForensics++ names say what a fake was made from: ``deepfakes_033_097.mp4`` from the only ``..._033.mp4``."""
+    named: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for case in cases:
+        if not case.fake and len(ids := ids_of(case.name)) == 1:
+            named[case.source, ids[0]].append(case.name)
     found: list[Case] = []
     for case in cases:
         ids = ids_of(case.name)
-        if case.fake and not case.original and len(ids) == 2 and (case.source, ids[0]) in plain:
-            case = replace(case, original=plain[case.source, ids[0]])
+        if case.fake and not case.original and len(ids) == 2 and len(names := named.get((case.source, ids[0]), [])) == 1:
+            case = replace(case, original=names[0])
         found.append(case)
     return found
 

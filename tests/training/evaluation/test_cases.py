@@ -141,6 +141,11 @@ def test_names_of_faceforensics_give_the_original(tmp_path: Path) -> None:
     assert found["fake/ff/deepfakes_097_033.mp4"] == ""
 
 
+def test_of_several_files_with_a_fakes_number_none_is_its_original(tmp_path: Path) -> None:
+    place(tmp_path, "real/ann_001.jpg", "real/bob_001.jpg", "fake/ann_001_050.jpg")
+    assert {found.original for found in read_cases(tmp_path)} == {""}
+
+
 def test_a_sample_takes_small_strata_whole_and_is_the_same_again(case: Callable[..., Case]) -> None:
     cases = [case("real", f"a/{n}.jpg", source="a") for n in range(50)] + [
         case("fake", f"b/{n}.jpg", source="b") for n in range(3)
