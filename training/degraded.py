@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from worker.types import MediaKind
 
 STRONG = ("jpeg", "h264", "blur", "resize")
 """What takes away from faces, each at its two worst levels."""
+UNFINISHED = ".copy-"
 COARSEST_NS = 2_000_000_000
 """FAT's step of time."""
 
@@ -35,6 +37,8 @@ def make_copies(items: Sequence[Item], data: Path, out: Path, frames: FrameSourc
     """
     if out.resolve() == data.resolve():
         raise ConfigError(f"{out} holds the originals: name another folder for the copies")
+    for left in out.glob(f"{UNFINISHED}*"):  # by a run that was killed; a scan of the copies would find it
+        shutil.rmtree(left)
     failed = 0
     for kind in (MediaKind.VIDEO, MediaKind.PICTURE):
         ways = changes(kind)
@@ -47,7 +51,7 @@ def make_copies(items: Sequence[Item], data: Path, out: Path, frames: FrameSourc
             place.unlink(missing_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
             family, level = ways[number % len(ways)]
-            with tempfile.TemporaryDirectory(dir=out, prefix=".copy-") as folder:
+            with tempfile.TemporaryDirectory(dir=out, prefix=UNFINISHED) as folder:
                 try:
                     times_ns = original.stat().st_mtime_ns if original.exists() else 0
                     copy = degrade(frames, original, family, level, Path(folder))

@@ -42,6 +42,9 @@ def test_copies_lie_at_their_originals_paths_and_are_made_once(tmp_path: Path) -
         Image.fromarray(noise_HWC[::-1]).save(data / items[0].path)
         os.utime(data / items[0].path, ns=(0, 0))  # replaced by an older one
         assert make_copies(items, data, out, frames) == 1
+        (out / ".copy-killed").mkdir()
+        (out / ".copy-killed" / "degraded.png").touch()
+        assert make_copies(items, data, out, frames) == 1
         again = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
         assert again == first | {out / items[0].path: 0}
         (data / items[1].path).unlink()
