@@ -72,7 +72,7 @@ class Adaptation(_Strict):
     @property
     def feedback_crops(self) -> int:
         """Of each label in a batch: what is not replayed, at least one."""
-        return max(1, int(self.pairs * (1 - self.replay)))
+        return max(1, int(round(self.pairs * (1 - self.replay), 6)))  # 10 * (1 - 0.8) is less than 2 in floating point
 
     def fit(self, spec: ModelSpec) -> Fit:
         """The run of ``training.loop`` that these steps are. Raises ConfigError for a head that it cannot train."""

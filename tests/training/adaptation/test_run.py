@@ -246,6 +246,7 @@ def test_the_shipped_settings_are_the_defaults() -> None:
 
     assert read_adaptation(Path(__file__).parents[3] / "configs" / "train" / "adapt.yaml") == Adaptation()
     assert np.isclose(Adaptation().feedback_crops / Adaptation().pairs, 0.5)
+    assert [Adaptation(pairs=pairs, replay=share).feedback_crops for pairs, share in ((10, 0.8), (9, 0.8), (4, 0.9))] == [2, 1, 1]
 
 
 def test_a_folder_in_the_checkpoints_place_is_refused_before_anything_is_read(tmp_path: Path) -> None:
