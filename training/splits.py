@@ -120,13 +120,13 @@ def _rank(name: str) -> str:
 
 
 def held_out_groups(strata: dict[str, str], share: float) -> set[str]:
-    """Groups held out: of every stratum ``share`` (at least one), chosen by hash. ``strata`` maps group -> stratum."""
+    """Groups held out: of every stratum ``share`` (at least one, not all of several), by hash. ``strata``: group -> stratum."""
     members: dict[str, list[str]] = defaultdict(list)
     for group, stratum in strata.items():
         members[stratum].append(group)
     chosen: set[str] = set()
     for groups in members.values():
-        chosen.update(sorted(groups, key=_rank)[: max(1, round(share * len(groups)))])
+        chosen.update(sorted(groups, key=_rank)[: max(1, min(len(groups) - 1, round(share * len(groups))))])
     return chosen
 
 

@@ -88,6 +88,7 @@ def test_held_out_groups_take_a_share_of_every_stratum() -> None:
     chosen = held_out_groups(strata, 0.4)
     assert len([group for group in chosen if strata[group] == "a"]) == 4
     assert "b0" in chosen
+    assert len(held_out_groups({name: "few" for name in "abcd"}, 0.9)) == 3, "the fourth is learnt from"
 
 
 def test_an_unknown_split_is_refused() -> None:
