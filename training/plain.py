@@ -84,9 +84,14 @@ def plain_entries(paths: Iterable[PurePosixPath], name: str) -> list[Entry]:
 
 
 def _with_parts_below(files: Sequence[_File]) -> Sequence[_File]:
-    """``real/train`` and ``real/test`` are parts as ``train/real`` and ``test/real`` are: one of them alone may be anything."""
-    found = {PARTS.get(file.below[0].lower(), "") for file in files if len(file.below) > 1} - {""}
-    return [replace(file, parts_below=True) for file in files] if "train" in found and len(found) > 1 else files
+    """``real/train`` and ``real/test`` are parts as ``train/real`` and ``test/real`` are, where ``fake`` has them too. One of
+    them alone may be anything."""
+    found: dict[str, set[str]] = {file.label: set() for file in files}
+    for file in files:
+        if len(file.below) > 1 and file.below[0].lower() in PARTS:
+            found[file.label].add(PARTS[file.below[0].lower()])
+    are_parts = all("train" in names and len(names) > 1 for names in found.values())
+    return [replace(file, parts_below=True) for file in files] if are_parts else files
 
 
 def folder_notes(entries: Sequence[Entry]) -> list[str]:

@@ -146,3 +146,5 @@ def test_parts_below_the_labels_are_kept_as_those_above() -> None:
 
 def test_a_folder_that_is_called_as_a_part_and_alone_is_none() -> None:
     assert {entry.part for entry in listed([*PEOPLE, "real/test/1.mp4", "fake/test/1.mp4"])} == {""}
+    of_one_label = ["real/train/1.jpg", "real/test/2.jpg", "fake/train/3.jpg"]
+    assert {entry.part for entry in listed(of_one_label)} == {""}, "the other would be judged by no file"

@@ -95,7 +95,7 @@ class PictureMedia:
             if pages > 1:
                 raise UnsupportedMedia(f"{pages} pages; only single pages are scanned: split it")
             count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
-            self._skipped = int(count > 2 and getattr(image, "default_image", False))
+            self._skipped = int(count > 1 and getattr(image, "default_image", False))
             count -= self._skipped
             self._animated = count > 1
             if self._animated and width * height > limits.max_pixels:
@@ -107,6 +107,8 @@ class PictureMedia:
             frames = range(self._skipped, self._skipped + count)
             self._starts_s = _frame_starts(image, frames, limits.max_duration_s) if self._animated else (0.0, 0.0)
             self._turn = _TURNS.get(_orientation(image, file))
+            if self._skipped and not self._animated:
+                image.seek(self._skipped)
             self._first = self._upright()
         duration_s = self._starts_s[-1]
         rows, columns = self._first.shape[:2]

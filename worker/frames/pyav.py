@@ -104,6 +104,8 @@ class PyavMedia:
         self._shown, self._turn = colour.shown_size(first, stream.sample_aspect_ratio), colour.orientation(first)
         probe.check_pixels(*self._shown, limits)
         self._first_size = first.width, first.height
+        self._stated_aspect = None if reader.aspects.get(self._first_size) else stream.sample_aspect_ratio
+        """Where the container alone says it, it holds for pictures of all sizes."""
         self.has_square_pixels = self._shown == self._first_size
         self.matrix_is_guessed = int(first.colorspace) == colour.UNSPECIFIED
         self.info = self._describe(container, stream, first)
@@ -176,9 +178,10 @@ class PyavMedia:
 
     def _inner_size(self, frame: av.VideoFrame) -> tuple[int, int] | None:
         """Of a picture of another size than the first, and of another shape."""
-        if (frame.width, frame.height) == self._first_size:
+        own = frame.width, frame.height
+        if own == self._first_size:
             return None
-        size = colour.fitted(colour.shown_size(frame, self._reader.pixel_aspect), self._shown)
+        size = colour.fitted(colour.shown_size(frame, self._reader.aspects.get(own) or self._stated_aspect), self._shown)
         return None if size == self._shown else size
 
     def _planar(self, frame: av.VideoFrame) -> av.VideoFrame:

@@ -44,6 +44,8 @@ class Reader:
         self.counts = self.demuxer.counts
         self.spoilt_at: set[int] = set()
         """When those were to be shown that were read and could not be decoded, or only in part."""
+        self.aspects: dict[tuple[int, int], Fraction | None] = {}
+        """Width over height of a pixel, by the size of the frames; None where the stream itself does not say."""
         self.keys: Keys | None = None
         self.seekable = True
         self._goes_back = self._skips_none = self._doubts_keys = False
@@ -69,11 +71,6 @@ class Reader:
             for frame in self._in_time(self._opening, None, -MAX_STAMP):
                 return head, frame
         raise CorruptMedia("no frame of the video stream can be decoded")
-
-    @property
-    def pixel_aspect(self) -> Fraction | None:
-        """Width over height of a pixel, of what was decoded last; None where the stream itself does not say."""
-        return self._codec.sample_aspect_ratio
 
     def lay_out(self, *, lacks_times: bool, shows_passed: bool) -> None:
         """As ``Demuxer.lay_out``: from now on the stream is read from its start only."""
@@ -277,6 +274,7 @@ class Reader:
             for frame in frames:
                 frame.pts = self._stamps.popleft() if self._stamps else None
         for frame in frames:
+            self.aspects.setdefault((frame.width, frame.height), self._codec.sample_aspect_ratio)
             if frame.is_corrupt:
                 self._note_spoilt(frame.pts)
         good = [frame for frame in frames if frame.pts is not None and not frame.is_corrupt]

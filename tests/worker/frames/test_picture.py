@@ -276,6 +276,9 @@ def test_a_picture_for_programs_that_do_not_animate_is_no_part_of_the_animation(
     info, found = read(path)
     assert (info.n_frames, info.duration_s) == (3, pytest.approx(0.6))
     assert [(round(frame.pts_s, 3), int(frame.rgb_HWC[0, 0, 0])) for frame in found] == [(0.0, 60), (0.2, 110), (0.4, 160)]
+    frames[0].save(path, save_all=True, append_images=frames[1:2], duration=200, default_image=True)
+    info, found = read(path)
+    assert (info.kind, [int(frame.rgb_HWC[0, 0, 0]) for frame in found]) == (MediaKind.PICTURE, [60])
 
 
 def test_limits_of_animations(tmp_path: Path) -> None:

@@ -50,14 +50,18 @@ def test_a_square_stays_square(
     tmp_path: Path, size: tuple[int, int], aspect: Fraction, inner: tuple[int, int], side: int
 ) -> None:
     path = tmp_path / "sizes.ts"
-    path.write_bytes(part(tmp_path / "first.ts", LANDSCAPE, 0, Fraction(1)) + part(tmp_path / "then.ts", size, FRAMES, aspect))
+    first, then = (LANDSCAPE, Fraction(1)), (size, aspect)
+    parts = [
+        part(tmp_path / f"{number}.ts", its, number * FRAMES, pixel) for number, (its, pixel) in enumerate((first, then, first))
+    ]
+    path.write_bytes(b"".join(parts))
     with path.open("rb") as file, PyavDecoder(Limits()).open(file) as media:
         frames = list(media.frames(SamplingRequest(strategy=Strategy.FPS, fps=FPS)))
-    assert len(frames) == 2 * FRAMES
+    assert len(frames) == 3 * FRAMES
     for number, frame in enumerate(frames):
         grey_HW = np.asarray(frame.rgb_HWC)[..., 1].astype(int)
         assert grey_HW.shape == LANDSCAPE[::-1]
-        expected, (width, height) = (SIDE, LANDSCAPE) if number < FRAMES else (side, inner)
+        expected, (width, height) = (SIDE, LANDSCAPE) if number // FRAMES != 1 else (side, inner)
         middle = grey_HW[240], grey_HW[:, 320]
         assert [int((line > 190).sum()) for line in middle] == pytest.approx([expected] * 2, abs=3)
         assert [int((line > 60).sum()) for line in middle] == pytest.approx([width, height], abs=3)
