@@ -170,7 +170,7 @@ def test_one_that_fails_is_told_with_its_code_at_each_attempt(told: Told) -> Non
 
 def test_nobodys_secret_is_in_the_log(told: Told) -> None:
     assert CANARY not in told.log
-    for secret in (told.token, told.token.rsplit("_", 1)[-1], told.secret, told.secret.removeprefix("whsec_")):
+    for secret in (told.token, told.token.split("_", 2)[2], told.secret, told.secret.removeprefix("whsec_")):
         assert secret not in told.log
     assert {came.path.split("?")[1] for came in told.receiver.came} == {f"secret={CANARY}"}, "they were on their way"
     assert '"owner"' not in told.log
