@@ -67,6 +67,37 @@ def test_a_square_stays_square(
         assert [int((line > 60).sum()) for line in middle] == pytest.approx([width, height], abs=3)
 
 
+def test_pixels_that_the_container_alone_tells_of_keep_their_shape_at_every_size(tmp_path: Path) -> None:
+    """VP9 says nothing of them; an MP4 does (``pasp``)."""
+    with av.open(str(tmp_path / "two.mp4"), "w") as joined:
+        copy = None
+        for number, (width, height) in enumerate(((480, 360), (240, 180))):
+            path = tmp_path / f"{number}.webm"
+            with av.open(str(path), "w") as container:
+                stream = container.add_stream("libvpx-vp9", rate=FPS, options={"deadline": "realtime", "cpu-used": "8"})
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                for at in range(FRAMES):
+                    frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 200, np.uint8), format="rgb24")
+                    frame.pts, frame.time_base = at, Fraction(1, FPS)
+                    container.mux(stream.encode(frame))
+                container.mux(stream.encode(None))
+            with av.open(str(path)) as container:
+                own = container.streams.video[0]
+                if copy is None:
+                    copy = joined.add_stream_from_template(own)
+                    copy.codec_context.sample_aspect_ratio = Fraction(4, 3)
+                for packet in container.demux(own):
+                    if packet.pts is not None and packet.dts is not None:
+                        shift = round(number * FRAMES / FPS / packet.time_base)
+                        packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, copy
+                        joined.mux(packet)
+    with (tmp_path / "two.mp4").open("rb") as file, PyavDecoder(Limits()).open(file) as media:
+        frames = [np.asarray(frame.rgb_HWC) for frame in media.frames(SamplingRequest(strategy=Strategy.FPS, fps=FPS))]
+    assert len(frames) == 2 * FRAMES
+    assert {frame.shape for frame in frames} == {(360, 640, 3)}
+    assert all(frame.min() > 150 for frame in frames), "nothing is black"
+
+
 def test_nearly_the_same_shape_fills_the_frame() -> None:
     assert colour.fitted((1920, 1088), (1280, 720)) == (1280, 720)
     assert colour.fitted((1080, 1920), (1920, 1080)) == (608, 1080)
