@@ -183,7 +183,8 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _leads_back(path: Path) -> bool:
-    return path.is_symlink() and any(path.samefile(above) for above in path.absolute().parents)
+    ways = path.absolute(), path.parent.resolve() / path.name
+    return path.is_symlink() and any(path.samefile(above) for way in ways for above in way.parents)
 
 
 def _media(folder: Path) -> Iterator[PurePosixPath]:

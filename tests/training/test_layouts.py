@@ -240,6 +240,13 @@ def test_links_are_followed_but_not_back_to_where_they_lie(tmp_path: Path, link:
     assert [entry.path for entry in list_source(root).entries] == ["fake/b.mp4", "real/a.mp4", "real/more/c.mp4"]
 
 
+def test_nor_from_a_folder_that_is_itself_a_link(tmp_path: Path) -> None:
+    root = lay(tmp_path / "disk" / "set", ["real/a.mp4", "fake/b.mp4"])
+    (root / "up").symlink_to(root.parent)
+    (tmp_path / "linked").symlink_to(root)
+    assert [entry.path for entry in list_source(tmp_path / "linked").entries] == ["fake/b.mp4", "real/a.mp4"]
+
+
 def test_files_whose_names_are_not_utf8_are_passed_over_and_told(tmp_path: Path) -> None:
     """A crop cache and its lists could not name them, nor could the split be drawn."""
     odd = os.fsdecode(b"J\xf6rg")
